@@ -1,0 +1,17 @@
+"""Array types shared by the numerics; shapes are checked at run time in the tests only."""
+
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+Factor = Float[Array, "dim width"]
+Symmetric = Float[Array, "dim dim"]
+Packed = Float[Array, " packed"]
+PackedRows = Float[Array, "n packed"]
+Vectors = Float[Array, "n dim"]
+Values = Float[Array, " n"]
+Indices = Int[Array, " n"]
+Norms = Float[Array, " width"]
+Mask = Bool[Array, " width"]
+Scalar = Float[Array, ""]
+ScalarLike = Float[Array, ""] | float | int
+Integer = Int[Array, ""]
+RandomKey = Key[Array, ""] | Shaped[Array, "2"]

@@ -1,0 +1,183 @@
+"""Gradient descent by optax, advanced in chunks of steps, frozen where it has stopped.
+
+``advance`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. A run stops by itself with
+status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss or gradient no longer finite; the last
+finite factor stays); from then on its state is left as it is while others in the same batch go on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike
+
+RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
+STATUS_NAMES = ("running", "converged", "budget", "diverged")
+
+ValueAndGradient = Callable[[Factor], tuple[Scalar, Factor]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to descend: ``optimizer`` gd, momentum (heavy ball), nesterov or adam, and whether to perturb.
+
+    With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
+    ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
+    """
+
+    optimizer: str = "gd"
+    perturb: bool = False
+    patience: int = 200
+
+    def build(self, rate: ScalarLike, momentum: ScalarLike) -> optax.GradientTransformation:
+        """The optax optimiser at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
+        if self.optimizer == "gd":
+            return optax.sgd(rate)
+        if self.optimizer in ("momentum", "nesterov"):
+            return optax.sgd(rate, momentum=momentum, nesterov=self.optimizer == "nesterov")  # pyright: ignore
+        if self.optimizer == "adam":
+            return optax.adam(rate)
+        raise ValueError(f"unknown optimizer {self.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
+
+
+OPTIMIZERS = ("gd", "momentum", "nesterov", "adam")
+
+
+class Rates(eqx.Module):
+    """Traced numbers of a descent: step size, momentum, gradient-norm tolerance, radius of the perturbation."""
+
+    rate: Scalar
+    momentum: Scalar
+    tolerance: Scalar
+    perturbation: Scalar
+
+
+class Escape(eqx.Module):
+    """The point a perturbed run left, its objective, and the steps until it is judged (-1: not perturbed)."""
+
+    key: RandomKey
+    anchor: Factor
+    objective: Scalar
+    gradient_norm: Scalar
+    countdown: Integer
+
+    def rest(self) -> tuple[Factor, Scalar, Scalar, Integer]:
+        """All but the key, in order."""
+        return self.anchor, self.objective, self.gradient_norm, self.countdown
+
+
+class Descent(eqx.Module):
+    """State of one run: factor, optimiser state, objective and gradient norm of its last evaluation."""
+
+    factor: Factor
+    optimizer: Any
+    objective: Scalar
+    gradient_norm: Scalar
+    steps: Integer
+    status: Integer
+    escape: Escape | None
+
+
+def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = None) -> Descent:
+    """A fresh run from a factor; the key is read where the method perturbs; a factor with a number that is not finite is DIVERGED from the start."""
+    nan = jnp.full((), jnp.nan, factor.dtype)
+    finite = jnp.all(jnp.isfinite(factor))
+    escape = None
+    if method.perturb:
+        if key is None:
+            raise ValueError("a method that perturbs needs a key")
+        escape = Escape(key, factor, nan, nan, jnp.int32(-1))
+    return Descent(
+        factor=factor,
+        optimizer=method.build(rates.rate, rates.momentum).init(factor),
+        objective=nan,
+        gradient_norm=nan,
+        steps=jnp.int32(0),
+        status=jnp.where(finite, jnp.int32(RUNNING), jnp.int32(DIVERGED)),
+        escape=escape,
+    )
+
+
+def advance(method: Method, value_and_gradient: ValueAndGradient, state: Descent, rates: Rates, n_steps: int) -> Descent:
+    """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged."""
+    optimizer = method.build(rates.rate, rates.momentum)
+
+    def step(state: Descent, _: None) -> tuple[Descent, None]:
+        return _step(optimizer, value_and_gradient, state, rates, method.patience), None
+
+    return jax.lax.scan(step, state, None, length=n_steps)[0]
+
+
+def _step(
+    optimizer: optax.GradientTransformation,
+    value_and_gradient: ValueAndGradient,
+    state: Descent,
+    rates: Rates,
+    patience: int,
+) -> Descent:
+    """Evaluate, judge, and move if the run goes on."""
+    value, gradient = value_and_gradient(state.factor)
+    norm = jnp.sqrt(jnp.sum(gradient**2))
+    updates, memory = optimizer.update(gradient, state.optimizer, state.factor)
+    moved = _flush(optax.apply_updates(state.factor, updates))  # pyright: ignore[reportArgumentType]
+    finite = jnp.isfinite(value) & jnp.isfinite(norm)
+    stationary, rest, escape = norm <= rates.tolerance, state.factor, state.escape
+    if escape is not None:
+        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, patience)
+        moved = jnp.where(kick, state.factor + _noise(escape.key, state.steps, state.factor, rates.perturbation), moved)
+        rest = escape.anchor
+        value = jnp.where(stationary, escape.objective, value)
+        norm = jnp.where(stationary, escape.gradient_norm, norm)
+    running = state.status == RUNNING
+    going = running & finite & ~stationary
+    verdict = jnp.where(finite, jnp.where(stationary, CONVERGED, RUNNING), DIVERGED).astype(jnp.int32)
+
+    def keep(flag: jax.Array, new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
+
+    return Descent(
+        factor=jnp.where(going, moved, jnp.where(running & finite, rest, state.factor)),
+        optimizer=keep(going, memory, state.optimizer),
+        objective=jnp.where(running, value, state.objective),
+        gradient_norm=jnp.where(running, norm, state.gradient_norm),
+        steps=state.steps + going.astype(jnp.int32),
+        status=jnp.where(running, verdict, state.status),
+        escape=None if escape is None else Escape(escape.key, *keep(running, escape.rest(), state.escape.rest())),
+    )
+
+
+def _judge(
+    escape: Escape, state: Descent, value: Scalar, norm: Scalar, stationary: jax.Array, rates: Rates, patience: int
+) -> tuple[jax.Array, jax.Array, Escape]:
+    """Whether to perturb now, whether to stop now, and the escape that follows."""
+    free, due = escape.countdown < 0, escape.countdown == 0
+    slack = 16 * jnp.finfo(value.dtype).eps * jnp.abs(escape.objective)
+    lower = value < escape.objective - slack
+    kick = free & stationary & (rates.perturbation > 0)
+    unmoved = free & stationary & ~kick
+    start = kick | unmoved
+    after = Escape(
+        key=escape.key,
+        anchor=jnp.where(start, state.factor, escape.anchor),
+        objective=jnp.where(start, value, escape.objective),
+        gradient_norm=jnp.where(start, norm, escape.gradient_norm),
+        countdown=jnp.where(kick, jnp.int32(patience), jnp.maximum(escape.countdown - 1, -1)),
+    )
+    return kick, unmoved | (due & ~lower), after
+
+
+def _noise(key: RandomKey, steps: Integer, factor: Factor, radius: Scalar) -> Factor:
+    """A point drawn uniformly on the sphere of this Frobenius radius."""
+    draw = jax.random.normal(jax.random.fold_in(key, steps), (factor.size,), factor.dtype).reshape(factor.shape)
+    return radius * draw / jnp.sqrt(jnp.sum(draw**2))
+
+
+def _flush(factor: Factor) -> Factor:
+    """Numbers whose square underflows become zero: dying columns would else slow a CPU tenfold as denormals."""
+    floor = float(jnp.finfo(factor.dtype).tiny) ** 0.5
+    return jnp.where(jnp.abs(factor) < floor, jnp.zeros((), factor.dtype), factor)

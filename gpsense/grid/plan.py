@@ -1,0 +1,139 @@
+"""From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from gpsense.errors import BadInput
+from gpsense.grid.axes import Grid
+from gpsense.systems import Cost
+
+CHUNK_FLOPS = 2e11
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape of every chunk of a program: seeds-and-instances by settings."""
+
+    outer: int
+    inner: int
+
+
+@dataclass(frozen=True)
+class ProgramPlan:
+    """One compilation: its static spec, the labels of its static axes, what it costs and how it is cut."""
+
+    labels: dict[str, Any]
+    spec: Any
+    cost: Cost
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Part of a program's cells: rows [outer, outer_stop) by columns [inner, inner_stop), run and stored as one."""
+
+    number: int
+    program: int
+    outer: int
+    outer_stop: int
+    inner: int
+    inner_stop: int
+
+    @property
+    def cells(self) -> int:
+        return (self.outer_stop - self.outer) * (self.inner_stop - self.inner)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Programs and chunks of a grid with their cost."""
+
+    grid: Grid
+    programs: tuple[ProgramPlan, ...]
+    chunks: tuple[Chunk, ...]
+    n_outer: int
+    n_inner: int
+
+    @property
+    def cells(self) -> int:
+        """Cells in all."""
+        return len(self.programs) * self.n_outer * self.n_inner
+
+    @property
+    def steps(self) -> int:
+        """Steps of a cell at most, both phases."""
+        return self.grid.schedule.train_steps + self.grid.schedule.fine_tune_steps
+
+    @property
+    def flops(self) -> float:
+        """Operations at most, the products only, no cell stopping early and none narrowed by pruning."""
+        return sum(p.cost.flops for p in self.programs) * self.n_outer * self.n_inner * self.steps
+
+    @property
+    def bytes(self) -> int:
+        """Peak memory of the largest chunk, estimated."""
+        return max(chunk_bytes(p.cost, p.layout) for p in self.programs)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the results before compression, estimated."""
+        points = sum(len(part) for part in self.grid.schedule.recorded_steps())
+        widest = max(getattr(p.spec, "width", 1) for p in self.programs)
+        return self.cells * 4 * (2 * points + widest + 14)
+
+
+def chunk_bytes(cost: Cost, layout: Layout) -> int:
+    """Memory of a chunk: problems and states of all its cells, the work of the cells of one problem at a time."""
+    kept = layout.outer * (cost.problem_bytes + layout.inner * cost.kept_bytes)
+    return kept + max(layout.inner * cost.cell_bytes, cost.sample_bytes)
+
+
+def make_plan(grid: Grid, memory: float, layouts: tuple[Layout, ...] | None = None) -> Plan:
+    """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
+
+    Raises BadInput for a spec that cannot be and, with the numbers, for a single cell that does not fit.
+    """
+    system = grid.system
+    outer, inner = len(grid.outer()), len(grid.labels(system.Setting))
+    evaluations = inner * (grid.schedule.train_steps + grid.schedule.fine_tune_steps)
+    programs, chunks = [], []
+    for index, labels in enumerate(grid.labels(system.Spec)):
+        fields = grid.constants_of(system.Spec) | labels
+        if fields.get("width") is None and "width" in grid.fields(system.Spec):
+            fields["width"] = fields["dim"]
+        spec = system.Spec(**fields)
+        system.check(spec)
+        spec = system.resolve(spec, evaluations)
+        cost = system.cost(spec)
+        layout = layouts[index] if layouts else _cut(cost, outer, inner, evaluations / inner, memory)
+        programs.append(ProgramPlan(labels, spec, cost, layout))
+        for start in range(0, outer, layout.outer):
+            for left in range(0, inner, layout.inner):
+                stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
+                chunks.append(Chunk(len(chunks), index, start, stop, left, right))
+    return Plan(grid, tuple(programs), tuple(chunks), outer, inner)
+
+
+def _cut(cost: Cost, outer: int, inner: int, steps: float, memory: float) -> Layout:
+    """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut."""
+    least = chunk_bytes(cost, Layout(1, 1))
+    if least > memory:
+        raise BadInput(
+            "run.memory_gib",
+            f"one cell needs {least / 2**30:.3g} GiB of {memory / 2**30:.3g}",
+            "raise the budget or lower problem.dim, problem.width or problem.n",
+        )
+    per_inner = cost.cell_bytes + cost.kept_bytes
+    fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
+    columns = _even(inner, max(1, min(inner, fits)))
+    per_outer = cost.problem_bytes + columns * cost.kept_bytes
+    room = memory - chunk_bytes(cost, Layout(1, columns)) + per_outer
+    patience = CHUNK_FLOPS / (cost.flops * columns * steps)
+    rows = _even(outer, int(max(1, min(outer, room / per_outer, patience))))
+    return Layout(rows, columns)
+
+
+def _even(total: int, most: int) -> int:
+    """Size of the pieces when a total is cut into as few as possible of at most this size, nearly equal."""
+    return ceil(total / ceil(total / most))

@@ -1,0 +1,18 @@
+"""Linear maps from symmetric matrices to values, one ensemble per file."""
+
+from gpsense.measurements._base import Measurements
+from gpsense.measurements.dense import Dense, dense_measurements, gaussian_measurements
+from gpsense.measurements.distances import Distances
+from gpsense.measurements.entries import Entries
+from gpsense.measurements.rank_one import RankOne, rank_one_measurements
+
+__all__ = [
+    "Dense",
+    "Distances",
+    "Entries",
+    "Measurements",
+    "RankOne",
+    "dense_measurements",
+    "gaussian_measurements",
+    "rank_one_measurements",
+]

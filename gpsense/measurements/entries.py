@@ -1,0 +1,30 @@
+"""Single entries of a symmetric matrix: matrix completion."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from gpsense._types import Factor, Indices, Symmetric, Values
+from gpsense.measurements._base import Measurements
+
+
+class Entries(Measurements):
+    """``<A_i, X> = X[rows_i, cols_i]``, that is ``A_i = (e_r e_c^T + e_c e_r^T) / 2``; index arrays of shape (n,)."""
+
+    rows: Indices
+    cols: Indices
+    dim: int = eqx.field(static=True)
+
+    @property
+    def n(self) -> int:
+        return self.rows.shape[0]
+
+    def forward(self, factor: Factor) -> Values:
+        return jnp.sum(factor[self.rows] * factor[self.cols], axis=1)
+
+    def adjoint(self, values: Values) -> Symmetric:
+        half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.rows, self.cols].add(0.5 * values)
+        return half + half.T
+
+    def take(self, index: Int[Array, " m"]) -> "Entries":
+        return Entries(self.rows[index], self.cols[index], self.dim)

@@ -1,0 +1,54 @@
+"""Symmetric matrices packed to vectors with the inner product kept.
+
+``svec`` stores the upper triangle of a ``dim x dim`` symmetric matrix, row by row, with the off-diagonal
+numbers multiplied by sqrt(2), so that ``<svec(X), svec(Y)> = <X, Y>``. A linear map on symmetric matrices then
+is an ordinary matrix with ``dim (dim + 1) / 2`` columns.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from gpsense._types import Packed, Symmetric
+
+
+def packed_size(dim: int) -> int:
+    """Numbers in a packed symmetric matrix: ``dim (dim + 1) / 2``."""
+    return dim * (dim + 1) // 2
+
+
+def packed_dim(size: int) -> int:
+    """Side of the matrix that packs to ``size`` numbers; ValueError if there is none."""
+    dim = (int(np.sqrt(8 * size + 1)) - 1) // 2
+    if packed_size(dim) != size:
+        raise ValueError(f"no symmetric matrix packs to {size} numbers; dim (dim + 1) / 2 does")
+    return dim
+
+
+@lru_cache(maxsize=64)
+def _layout(dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flat positions of the upper triangle, where each matrix entry lies in the packed vector, off-diagonal flags."""
+    rows, cols = np.triu_indices(dim)
+    place = np.zeros((dim, dim), np.int32)
+    place[rows, cols] = place[cols, rows] = np.arange(rows.size)
+    return (rows * dim + cols).astype(np.int32), place, rows != cols
+
+
+def svec(matrix: Symmetric) -> Packed:
+    """Pack a symmetric matrix: ``svec(X)_(ij) = X_ij`` for i = j, ``sqrt(2) X_ij`` for i < j.
+
+    Reads the upper triangle only. Shapes: (dim, dim) -> (dim (dim + 1) / 2,). Inverse: :func:`smat`.
+    """
+    upper, _, off = _layout(matrix.shape[0])
+    scale = np.where(off, np.sqrt(2.0), 1.0).astype(matrix.dtype)
+    return matrix.reshape(-1).at[upper].get(mode="promise_in_bounds", unique_indices=True) * scale
+
+
+def smat(vector: Packed) -> Symmetric:
+    """Unpack a vector to the symmetric matrix X with ``svec(X) = vector``; also the adjoint of :func:`svec`.
+
+    Shapes: (dim (dim + 1) / 2,) -> (dim, dim). Raises ValueError for a length that is no triangle number.
+    """
+    _, place, off = _layout(packed_dim(vector.shape[0]))
+    scale = np.where(off, np.sqrt(0.5), 1.0).astype(vector.dtype)
+    return (vector * scale).at[place].get(mode="promise_in_bounds")

@@ -1,0 +1,84 @@
+"""What a system of the papers offers to the pipeline and the grid."""
+
+from typing import Any, ClassVar, Protocol
+
+import equinox as eqx
+
+from gpsense._types import RandomKey, Scalar, ScalarLike
+from gpsense.descent import Method, Rates, ValueAndGradient
+
+
+class Cost(eqx.Module):
+    """What one cell costs: flops a training step, bytes of a problem, bytes of a cell being trained or kept."""
+
+    flops: float = eqx.field(static=True)
+    problem_bytes: int = eqx.field(static=True)
+    sample_bytes: int = eqx.field(static=True)
+    cell_bytes: int = eqx.field(static=True)
+    kept_bytes: int = eqx.field(static=True)
+
+
+class System(Protocol):
+    """One kind of experiment: problem, start, losses, scores and masks, measures; every function is pure.
+
+    ``Spec`` (frozen dataclass) is static and decides what is compiled; ``Instance`` (numbers that change the data)
+    and ``Setting`` (numbers that do not) are traced. A field's role in a grid is the class it stands in.
+    """
+
+    name: ClassVar[str]
+    Spec: ClassVar[type]
+    Instance: ClassVar[type]
+    Setting: ClassVar[type]
+    metrics: ClassVar[dict[str, tuple[str, str]]]
+
+    def check(self, spec: Any) -> None:
+        """Raise BadInput, naming the field, for a spec that cannot be."""
+        ...
+
+    def resolve(self, spec: Any, evaluations: float) -> Any:
+        """The spec with every automatic choice made, given how often a problem's loss will be evaluated."""
+        ...
+
+    def cost(self, spec: Any) -> Cost:
+        """Flops and bytes of a resolved spec."""
+        ...
+
+    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
+        """Draw a problem: truth, data, noise."""
+        ...
+
+    def start(self, spec: Any, setting: Any, key: RandomKey) -> Any:
+        """Parameters that training starts from."""
+        ...
+
+    def method(self, spec: Any) -> Method:
+        """How both phases descend."""
+        ...
+
+    def rates(self, setting: Any) -> tuple[Rates, Rates]:
+        """Step sizes and tolerances of training and of fine-tuning."""
+        ...
+
+    def objectives(self, spec: Any, problem: Any, setting: Any) -> tuple[ValueAndGradient, ValueAndGradient]:
+        """What training and what fine-tuning minimise, with gradients."""
+        ...
+
+    def scores(self, params: Any) -> Any:
+        """One number per prunable part of the parameters."""
+        ...
+
+    def threshold(self, setting: Any) -> ScalarLike:
+        """Parts whose score is not above this are pruned."""
+        ...
+
+    def prune(self, params: Any, mask: Any) -> Any:
+        """The parameters with the pruned parts zero, shapes kept."""
+        ...
+
+    def compact(self, params: Any, mask: Any, width: int) -> Any:
+        """The parameters at a smaller static width; the kept parts must fit."""
+        ...
+
+    def error(self, problem: Any, params: Any) -> Scalar:
+        """Distance to the truth, relative."""
+        ...

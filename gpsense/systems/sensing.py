@@ -1,0 +1,215 @@
+"""Low-rank matrix sensing, pruned by columns (arXiv 2303.11453).
+
+``y_i = <A_i, U* U*^T> + sigma g_i``; an over-parameterised factor U (dim x width) is trained on
+``(1/n) ||A(U U^T) - y||^2 + lambda R(U)``, columns of norm at most the threshold are deleted, the rest is fine-tuned
+on the loss alone.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from gpsense import pruning
+from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
+from gpsense.descent import Method, Rates, ValueAndGradient
+from gpsense.errors import BadInput
+from gpsense.measurements import Measurements, gaussian_measurements, rank_one_measurements
+from gpsense.objectives import Empirical, Objective, Population, gram_objective
+from gpsense.penalties import PENALTIES
+from gpsense.symmetric import packed_size, svec
+from gpsense.systems._contract import Cost
+from gpsense.truths import geometric_spectrum, low_rank_truth
+
+ENSEMBLES = {"gaussian": gaussian_measurements, "rank_one": rank_one_measurements}
+
+
+@dataclass(frozen=True)
+class SensingSpec:
+    """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read)."""
+
+    dim: int = 20
+    width: int = 20
+    rank: int = 2
+    n: int = 400
+    measurements: str = "gaussian"
+    penalty_kind: str = "smoothed_group_lasso"
+    optimizer: str = "gd"
+    form: str = "auto"
+    dtype: str = "float32"
+    perturb: bool = False
+    patience: int = 200
+
+
+class SensingInstance(eqx.Module):
+    """Traced numbers that change the data.
+
+    ``noise`` sigma; ``condition`` mu_1 / mu_r of a geometric spectrum with mu_1 = 1; or explicit eigenvalues
+    ``spectrum`` (rank,); or the factor ``truth`` (dim, rank) itself, which is then used as given.
+    """
+
+    noise: ScalarLike = 0.0
+    condition: ScalarLike = 1.0
+    spectrum: jax.Array | None = None
+    truth: Factor | None = None
+
+
+class SensingSetting(eqx.Module):
+    """Traced numbers that leave the data alone.
+
+    ``threshold`` None means ``2 sqrt(smoothing)``, ``fine_tune_rate`` None the training rate. ``start_scale`` is the
+    expected column norm at the start (entries of variance start_scale^2 / dim).
+    """
+
+    penalty: ScalarLike = 0.1
+    smoothing: ScalarLike = 0.04
+    rate: ScalarLike = 0.02
+    momentum: ScalarLike = 0.9
+    start_scale: ScalarLike = 0.3
+    tolerance: ScalarLike = 1e-4
+    perturbation: ScalarLike = 0.0
+    threshold: ScalarLike | None = None
+    fine_tune_rate: ScalarLike | None = None
+    fine_tune_tolerance: ScalarLike = 1e-5
+
+
+class SensingProblem(eqx.Module):
+    """One drawn problem: the loss and the truth U* (dim, rank)."""
+
+    objective: Objective
+    truth: Factor
+
+
+def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey) -> SensingProblem:
+    """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
+
+    A Gram form is centred on the truth, so that float32 does not lose the error in a difference of large numbers.
+    """
+    truth_key, map_key, noise_key = jax.random.split(key, 3)
+    dtype = jnp.dtype(spec.dtype)
+    if instance.truth is not None:
+        truth = jnp.asarray(instance.truth, dtype)
+    else:
+        spectrum = instance.spectrum
+        if spectrum is None:
+            spectrum = geometric_spectrum(spec.rank, instance.condition, dtype)
+        truth = low_rank_truth(truth_key, spec.dim, jnp.asarray(spectrum, dtype))
+    noise = jnp.asarray(instance.noise, dtype)
+    if spec.measurements == "population":
+        return SensingProblem(Population(truth @ truth.T, noise**2), truth)
+    measurements: Measurements = ENSEMBLES[spec.measurements](map_key, spec.n, spec.dim, dtype)
+    values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (spec.n,), dtype)
+    if spec.form == "gram":
+        return SensingProblem(gram_objective(measurements, values, svec(truth @ truth.T)), truth)
+    return SensingProblem(Empirical(measurements, values), truth)
+
+
+class Sensing:
+    """The sensing system behind the contract of :class:`gpsense.systems.System`."""
+
+    name: ClassVar[str] = "sensing"
+    Spec: ClassVar[type] = SensingSpec
+    Instance: ClassVar[type] = SensingInstance
+    Setting: ClassVar[type] = SensingSetting
+    metrics: ClassVar[dict[str, tuple[str, str]]] = {
+        "error": ("relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F", "1"),
+        "rank": ("columns kept by pruning", "columns"),
+        "column_norms": ("column norms ||U e_i|| after training, largest first", "norm of U"),
+        "margin": ("distance of the nearest column norm to the threshold", "norm of U"),
+    }
+
+    def check(self, spec: SensingSpec) -> None:
+        if spec.rank > spec.dim:
+            raise BadInput("problem.rank", f"{spec.rank} exceeds dim {spec.dim}", "use a rank of at most dim")
+        if spec.width < spec.rank:
+            raise BadInput("problem.width", f"{spec.width} is below rank {spec.rank}", "use a width of at least rank")
+
+    def resolve(self, spec: SensingSpec, evaluations: float) -> SensingSpec:
+        if spec.form != "auto":
+            return spec
+        if spec.measurements == "population":
+            return replace(spec, form="direct")
+        packed = packed_size(spec.dim)
+        build = 2.0 * spec.n * packed**2 / evaluations
+        gram = _flops(replace(spec, form="gram")) + build
+        direct = _flops(replace(spec, form="direct"))
+        return replace(spec, form="gram" if gram < direct else "direct")
+
+    def cost(self, spec: SensingSpec) -> Cost:
+        number = jnp.dtype(spec.dtype).itemsize
+        packed = packed_size(spec.dim)
+        data = spec.n * (spec.dim if spec.measurements == "rank_one" else packed)
+        if spec.measurements == "population":
+            data, problem = 0, spec.dim**2
+        else:
+            problem = packed**2 + 2 * packed if spec.form == "gram" else data + spec.n
+        memories = {"gd": 0, "adam": 2}.get(spec.optimizer, 1) + (1 if spec.perturb else 0)
+        factor = spec.dim * spec.width
+        scratch = spec.dim**2 * 3 + 3 * factor + (3 * packed if spec.form == "gram" else 3 * spec.n)
+        return Cost(
+            flops=_flops(spec),
+            problem_bytes=number * (problem + spec.dim * spec.rank),
+            sample_bytes=number * 2 * (data + spec.n * packed * (spec.form == "gram")),
+            cell_bytes=number * (scratch + (1 + memories) * factor),
+            kept_bytes=number * 2 * (1 + memories) * factor,
+        )
+
+    def sample(self, spec: SensingSpec, instance: SensingInstance, key: RandomKey) -> SensingProblem:
+        return sample_sensing(spec, instance, key)
+
+    def start(self, spec: SensingSpec, setting: SensingSetting, key: RandomKey) -> Factor:
+        dtype = jnp.dtype(spec.dtype)
+        draw = jax.random.normal(key, (spec.width * spec.dim,), dtype).reshape(spec.width, spec.dim).T
+        return draw * (jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(spec.dim, dtype)))
+
+    def method(self, spec: SensingSpec) -> Method:
+        return Method(spec.optimizer, spec.perturb, spec.patience)
+
+    def rates(self, setting: SensingSetting) -> tuple[Rates, Rates]:
+        fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
+        return (
+            Rates(setting.rate, setting.momentum, setting.tolerance, setting.perturbation),
+            Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
+        )
+
+    def objectives(
+        self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting
+    ) -> tuple[ValueAndGradient, ValueAndGradient]:
+        penalty = jax.value_and_grad(PENALTIES[spec.penalty_kind])
+
+        def penalised(factor: Factor) -> tuple[Scalar, Factor]:
+            loss, gradient = problem.objective.value_and_gradient(factor)
+            extra, slope = penalty(factor, setting.smoothing)
+            return loss + setting.penalty * extra, gradient + setting.penalty * slope
+
+        return penalised, problem.objective.value_and_gradient
+
+    def scores(self, params: Factor) -> Norms:
+        return pruning.column_norms(params)
+
+    def threshold(self, setting: SensingSetting) -> ScalarLike:
+        return pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
+
+    def prune(self, params: Factor, mask: Mask) -> Factor:
+        return pruning.apply_mask(params, mask)
+
+    def compact(self, params: Factor, mask: Mask, width: int) -> Factor:
+        return pruning.compact(params, mask, width)
+
+    def error(self, problem: SensingProblem, params: Factor) -> Scalar:
+        truth = problem.truth @ problem.truth.T
+        return jnp.sqrt(jnp.sum((params @ params.T - truth) ** 2) / jnp.sum(truth**2))
+
+
+def _flops(spec: SensingSpec) -> float:
+    """Floating-point operations of one loss and gradient, the products only."""
+    packed, factor_products = packed_size(spec.dim), 4.0 * spec.dim**2 * spec.width
+    if spec.measurements == "population":
+        return factor_products
+    if spec.form == "gram":
+        return factor_products + 2.0 * packed**2
+    if spec.measurements == "rank_one":
+        return 4.0 * spec.n * spec.dim * spec.width
+    return factor_products + 4.0 * spec.n * packed

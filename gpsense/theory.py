@@ -1,0 +1,73 @@
+"""Closed forms that measurements are compared with; every function says whose formula it is.
+
+"Derived" means worked out for this project and checked numerically by its tests, not quoted from a paper.
+Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2`` and ``E<A, X>^2 = ||X||_F^2``.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gpsense._types import Scalar, ScalarLike
+
+
+def penalty_slope(square: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``psi(s) = (s + 2 beta) / (s + beta)^(3/2)``: the penalty's column gradient is ``psi(||v||^2) v``. Derived."""
+    square = jnp.asarray(square)
+    return (square + 2 * smoothing) / (square + smoothing) ** 1.5
+
+
+def column_root(eigenvalue: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """Squared norm s of a trained column on a truth eigenvalue mu: ``s + (lambda/4) psi(s) = mu``. Derived.
+
+    The largest root, by bisection between the minimum of the left side and mu; NaN where no root exists (mu too
+    small for the penalty). Population loss, converged.
+    """
+    eigenvalue = jnp.asarray(eigenvalue)
+
+    def excess(square: jax.Array) -> jax.Array:
+        return square + 0.25 * penalty * penalty_slope(square, smoothing) - eigenvalue
+
+    grid = eigenvalue * jnp.linspace(0.0, 1.0, 513)
+    lowest = grid[jnp.argmin(excess(grid))]
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = excess(middle) < 0
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    low, high = jax.lax.fori_loop(0, 60, halve, (lowest, eigenvalue))
+    return jnp.where(excess(lowest) <= 0, 0.5 * (low + high), jnp.nan)
+
+
+def shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``tau = lambda / (2 sqrt(beta))``: a zero column is unstable iff an uncovered eigenvalue exceeds tau. Derived."""
+    return penalty / (2.0 * jnp.sqrt(jnp.asarray(smoothing)))
+
+
+def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
+    """``nu = sigma sqrt(2 d / n)``: the rank comes out right for ``nu < tau < mu_r``. Derived, Gaussian ensemble."""
+    return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
+
+
+def exact_rank_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: ScalarLike) -> Scalar:
+    """``sigma sqrt((r d - r (r - 1) / 2) / n)``: root mean square of ``||U U^T - M||_F`` at the known rank.
+
+    Noise variance times degrees of freedom over n; Gaussian ensemble, n well above ``r d``. Derived.
+    """
+    rank = jnp.asarray(rank)
+    return noise * jnp.sqrt((rank * dim - rank * (rank - 1) / 2) / n)
+
+
+def fine_tune_contraction(rate: ScalarLike, largest: ScalarLike, smallest: ScalarLike) -> tuple[Scalar, Scalar]:
+    """Bounds ``(1 - 8 eta mu_1, 1 - 4 eta mu_r)`` on the factor by which a step shrinks the error of ``U U^T``.
+
+    Exact rank, population loss, small rate, near the truth. Derived.
+    """
+    rate = jnp.asarray(rate)
+    return 1 - 8 * rate * largest, 1 - 4 * rate * smallest
+
+
+def curvature_bound(operator_norm: ScalarLike, residual: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``8 ||U||_op^2 + 4 ||X - M||_op + 2 lambda / sqrt(beta)``: gradient descent is stable below 2 over it. Derived."""
+    return 8 * jnp.asarray(operator_norm) ** 2 + 4 * residual + 2 * penalty / jnp.sqrt(jnp.asarray(smoothing))

@@ -1,0 +1,29 @@
+"""Ground truths: factors U* with a chosen spectrum of M = U* U*^T."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from gpsense._types import Factor, RandomKey, ScalarLike
+
+
+def geometric_spectrum(rank: int, condition: ScalarLike, dtype: DTypeLike = jnp.float32) -> Float[Array, " rank"]:
+    """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``: from 1 down to 1/condition, evenly spaced in the log."""
+    return jnp.asarray(condition, dtype) ** -jnp.linspace(0.0, 1.0, rank, dtype=dtype)
+
+
+def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | Sequence[float]) -> Factor:
+    """``U* = Q diag(sqrt(mu))`` of shape (dim, rank) with Q uniform among orthonormal frames.
+
+    Leading columns do not depend on the rank. Raises ValueError if the rank exceeds the dimension.
+    """
+    spectrum = jnp.asarray(spectrum)
+    rank = spectrum.shape[0]
+    if rank > dim:
+        raise ValueError(f"rank {rank} exceeds dim {dim}")
+    draw = jax.random.normal(key, (rank * dim,), spectrum.dtype).reshape(rank, dim).T
+    frame, upper = jnp.linalg.qr(draw)
+    return frame * jnp.sign(jnp.diagonal(upper)) * jnp.sqrt(spectrum)
