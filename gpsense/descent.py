@@ -51,10 +51,10 @@ OPTIMIZERS = ("gd", "momentum", "nesterov", "adam")
 class Rates(eqx.Module):
     """Traced numbers of a descent: step size, momentum, gradient-norm tolerance, radius of the perturbation."""
 
-    rate: Scalar
-    momentum: Scalar
-    tolerance: Scalar
-    perturbation: Scalar
+    rate: ScalarLike
+    momentum: ScalarLike
+    tolerance: ScalarLike
+    perturbation: ScalarLike
 
 
 class Escape(eqx.Module):
@@ -171,7 +171,7 @@ def _judge(
     return kick, unmoved | (due & ~lower), after
 
 
-def _noise(key: RandomKey, steps: Integer, factor: Factor, radius: Scalar) -> Factor:
+def _noise(key: RandomKey, steps: Integer, factor: Factor, radius: ScalarLike) -> Factor:
     """A point drawn uniformly on the sphere of this Frobenius radius."""
     draw = jax.random.normal(jax.random.fold_in(key, steps), (factor.size,), factor.dtype).reshape(factor.shape)
     return radius * draw / jnp.sqrt(jnp.sum(draw**2))

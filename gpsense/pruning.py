@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gpsense._types import Factor, Mask, Norms, Scalar, ScalarLike
 
@@ -31,7 +32,7 @@ def apply_mask(factor: Factor, mask: Mask) -> Factor:
     return jnp.where(mask, factor, 0.0)
 
 
-def compact(factor: Factor, mask: Mask, width: int) -> Factor:
+def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
     """The kept columns, in their order, padded with zero columns to (dim, width).
 
     A zero column has zero gradient in every loss here, so the padding never moves. Raises ValueError if more columns

@@ -26,4 +26,4 @@ def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | S
         raise ValueError(f"rank {rank} exceeds dim {dim}")
     draw = jax.random.normal(key, (rank * dim,), spectrum.dtype).reshape(rank, dim).T
     frame, upper = jnp.linalg.qr(draw)
-    return frame * jnp.sign(jnp.diagonal(upper)) * jnp.sqrt(spectrum)
+    return frame * (jnp.sign(jnp.diagonal(upper)) * jnp.sqrt(spectrum))[None, :]

@@ -106,7 +106,7 @@ def make_plan(grid: Grid, memory: float, layouts: tuple[Layout, ...] | None = No
         system.check(spec)
         spec = system.resolve(spec, evaluations)
         cost = system.cost(spec)
-        layout = layouts[index] if layouts else _cut(cost, outer, inner, evaluations / inner, memory)
+        layout = layouts[index] if layouts else _cut(cost, outer, inner, evaluations // inner, memory)
         programs.append(ProgramPlan(labels, spec, cost, layout))
         for start in range(0, outer, layout.outer):
             for left in range(0, inner, layout.inner):
@@ -115,7 +115,7 @@ def make_plan(grid: Grid, memory: float, layouts: tuple[Layout, ...] | None = No
     return Plan(grid, tuple(programs), tuple(chunks), outer, inner)
 
 
-def _cut(cost: Cost, outer: int, inner: int, steps: float, memory: float) -> Layout:
+def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float) -> Layout:
     """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut."""
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:

@@ -4,8 +4,10 @@ Nested by what is shared. Seeds and instances lie outside and each draws its pro
 vmapped with the problem unmapped, so that a step's products with the data are matrix products over all settings.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -123,6 +125,18 @@ class Program:
         results |= {name: jnp.stack([point[name] for point in curves], -1) for name in curves[0]}
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
+
+
+    def time_steps(self, chunk: Chunk, n_steps: int = 20) -> tuple[float, float]:
+        """Seconds to compile and run training's first steps, and seconds of one step of a problem's settings."""
+        seeds, instances, settings = self.inputs(replace(chunk, outer_stop=chunk.outer + 1))
+        begun = time.perf_counter()
+        problems = self._draw(seeds, instances)
+        states, _ = self._start(problems, settings, (seeds,))
+        states, _ = jax.block_until_ready(self._train(problems, settings, (states,), n_steps))
+        compiled = time.perf_counter()
+        jax.block_until_ready(self._train(problems, settings, (states,), n_steps))
+        return compiled - begun, (time.perf_counter() - compiled) / n_steps
 
 
 def bucket(kept: int, width: int) -> int:

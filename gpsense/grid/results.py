@@ -1,6 +1,7 @@
 """Labelled results: the chunks of a grid put together into one xarray Dataset whose dimensions are the axes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Datase
     """One Dataset of all cells; cells of chunks that are not there are NaN with status -1 (missing).
 
     Dimensions: the listed axes in the order programs, seed, instances, settings, then ``step`` or ``column``. Axes
-    given as one number are scalar coordinates. Where programs differ in width, column_norms is padded with NaN.
+    given as one number are scalar coordinates. An axis with the name of a measure is labelled ``true_NAME``. Where programs differ in width, column_norms is padded with NaN.
     """
     full: dict[str, np.ndarray] = {}
     cells = (len(plan.programs), plan.n_outer, plan.n_inner)
@@ -66,7 +67,7 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Datase
 
 
 def _labelled(grid: Grid, full: dict[str, np.ndarray]) -> xr.Dataset:
-    axes = grid.dimensions()
+    axes = [replace(axis, name=f"true_{axis.name}") if axis.name in full else axis for axis in grid.dimensions()]
     named = MEASURES | grid.system.metrics
     variables: dict[str, Any] = {}
     for name, values in full.items():

@@ -1,6 +1,6 @@
 """What a system of the papers offers to the pipeline and the grid."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 
@@ -18,6 +18,7 @@ class Cost(eqx.Module):
     kept_bytes: int = eqx.field(static=True)
 
 
+@runtime_checkable
 class System(Protocol):
     """One kind of experiment: problem, start, losses, scores and masks, measures; every function is pure.
 
@@ -35,7 +36,7 @@ class System(Protocol):
         """Raise BadInput, naming the field, for a spec that cannot be."""
         ...
 
-    def resolve(self, spec: Any, evaluations: float) -> Any:
+    def resolve(self, spec: Any, evaluations: int) -> Any:
         """The spec with every automatic choice made, given how often a problem's loss will be evaluated."""
         ...
 

@@ -126,7 +126,7 @@ class Sensing:
         if spec.width < spec.rank:
             raise BadInput("problem.width", f"{spec.width} is below rank {spec.rank}", "use a width of at least rank")
 
-    def resolve(self, spec: SensingSpec, evaluations: float) -> SensingSpec:
+    def resolve(self, spec: SensingSpec, evaluations: int) -> SensingSpec:
         if spec.form != "auto":
             return spec
         if spec.measurements == "population":

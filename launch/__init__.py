@@ -1,0 +1,1 @@
+"""Commands: files, processes, devices, the clock and people; ``python -m launch.NAME``."""

@@ -1,0 +1,165 @@
+"""The command line of ``launch.grid``: a YAML config and overrides ``--section.field values``.
+
+tyro gives the help and reads the options; every field stays text until :mod:`launch.config` checks it, so a wrong
+value is refused the same way whether it came from the file or from the command line.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+from tyro.constructors import PrimitiveConstructorSpec
+
+from launch.config import DEFAULT, AxisMark, Config, Refusal, Section, build, read_yaml, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What was asked for."""
+
+    config: Config
+    folder: Path
+    out: Path | None
+    dry_run: bool
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; Refusal on anything wrong.
+
+    ``--help`` prints the fields with the values of CONFIG as defaults and exits.
+    """
+    path, rest = _split(argv)
+    fields = read_yaml(path)
+    config = build(fields)
+    given = _read(_mirror(config), rest, path)
+    for dotted, text in given["fields"].items():
+        section, _, name = dotted.rpartition(".")
+        target = fields
+        if section:
+            target = fields[section] = dict(fields.get(section) or {})
+        target[name] = text
+    out = Path(given["out"]) if given["out"] else None
+    return Arguments(build(fields) if given["fields"] else config, path.parent, out, given["dry_run"])
+
+
+def _split(argv: list[str]) -> tuple[Path, list[str]]:
+    """The config's path (default: the quickstart) and the other arguments."""
+    for index, word in enumerate(argv):
+        after_option = index > 0 and argv[index - 1].startswith("--")
+        if word.endswith((".yaml", ".yml")) and (not after_option or argv[index - 1] == "--dry-run"):
+            return Path(word), argv[:index] + argv[index + 1 :]
+    if argv and not argv[0].startswith("-"):
+        return Path(argv[0]), argv[1:]
+    return DEFAULT, argv
+
+
+def _text(value: Any) -> str:
+    """A field's value as one writes it on the command line."""
+    if isinstance(value, list):
+        return ",".join(_text(item) for item in value)
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _field(name: str, info: Any, value: Any) -> tuple[str, Any, Any]:
+    """A dataclass field that takes one or more words and keeps them as text."""
+    marks = [mark for mark in info.metadata if isinstance(mark, AxisMark)]
+    metavar = "VALUES" if marks or name == "seeds" else "VALUE"
+    words = PrimitiveConstructorSpec(
+        nargs="*" if metavar == "VALUES" else 1,
+        metavar=metavar,
+        instance_from_str=",".join,
+        is_instance=lambda x: isinstance(x, str),
+        str_from_instance=lambda x: [x],
+    )
+    if name == "seeds" and value == list(range(len(value))):
+        value = len(value)
+    help_text = (info.description or "").replace("%", "%%")
+    return name, Annotated[str, words, tyro.conf.arg(help=help_text)], dataclasses.field(default=_text(value))
+
+
+def _mirror(config: Config) -> Any:
+    """A dataclass of texts, shaped like the config, with its values as defaults, and the options of the command."""
+    plain = config.plain()
+    top: list[Any] = [
+        ("out", Annotated[str, tyro.conf.arg(help="folder for the results; default runs/NAME-DIGEST")], ""),
+        ("dry_run", Annotated[bool, tyro.conf.arg(name="dry-run", help="print the plan, write nothing")], False),
+    ]
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            inner = [_field(key, part, plain[name][key]) for key, part in section.model_fields.items()]
+            made = dataclasses.make_dataclass(section.__name__, inner, frozen=True)
+            made.__doc__ = section.__doc__
+            top.append((name, made, dataclasses.field(default_factory=made)))
+        else:
+            top.append(_field(name, info, plain[name]))
+    return dataclasses.make_dataclass("Grid", top, frozen=True)
+
+
+def _read(mirror: Any, argv: list[str], path: Path) -> dict[str, Any]:
+    """Parse options with tyro; anything it objects to becomes one line."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            parsed, surplus = tyro.cli(
+                mirror,
+                prog="python -m launch.grid",
+                description=f"Run a grid of cells. Defaults are those of {path}; give another YAML file first.\n"
+                "VALUES: one or more numbers, or log:low:high:count, lin:low:high:count, range:start:stop.",
+                args=argv,
+                return_unknown_args=True,
+                use_underscores=True,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise Refusal(_flatten(messages.getvalue())) from None
+    if surplus:
+        word = surplus[0].split("=")[0]
+        raise Refusal(unknown(word.removeprefix("--")) if word.startswith("--") else f"{word}: not understood; see --help")
+    return {"fields": _changes(parsed, mirror()), "out": parsed.out, "dry_run": parsed.dry_run}
+
+
+def _changes(parsed: Any, default: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields that differ from their default text, as YAML would read them."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(parsed):
+        value, usual = getattr(parsed, field.name), getattr(default, field.name)
+        if dataclasses.is_dataclass(value):
+            changed |= _changes(value, usual, f"{field.name}.")
+        elif value != usual and (prefix or field.name not in ("out", "dry_run")):
+            changed[prefix + field.name] = _yaml_value(value)
+    return changed
+
+
+def _yaml_value(text: str) -> Any:
+    """Text of an option as data: null, a list in brackets, or the text itself for the config to read."""
+    if text in ("null", "none", "None"):
+        return None
+    if text.startswith("["):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _flatten(boxed: str) -> str:
+    """tyro's framed message as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
+    lines = [re.sub(r"[─│╭╮╰╯]", "", line).strip() for line in text.splitlines()]
+    kept = [line for line in lines if line and line not in ("Parsing error", "Missing argument") and not line.startswith("For full helptext")]
+    return " ".join(kept) or "the command line was not understood; see --help"
+
+
+def main() -> None:
+    """Print the parsed config as JSON: what a run would be given."""
+    json.dump(parse(sys.argv[1:]).config.plain(), sys.stdout, indent=1)

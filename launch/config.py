@@ -1,0 +1,302 @@
+"""What a grid config may say: sections, fields, ranges of values; from YAML and the command line to a checked Config.
+
+Nothing here imports JAX, so that ``--help`` and a refusal are quick. A field marked as an axis takes one value or
+many: ``0.1``, a YAML list, ``0,1e-2,1e-1``, ``log:1e-3:1e-1:5`` (five values, evenly spaced in the log),
+``lin:0:1:11`` or ``range:0:16``.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+DEFAULT = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+
+
+class Refusal(Exception):
+    """Input that is refused; the text is one line that names the field and the remedy."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of an axis; ``listed`` says whether they were given as a list (then they are a dimension)."""
+
+    values: tuple[Any, ...]
+    listed: bool
+
+
+def expand(raw: Any) -> tuple[list[Any], bool]:
+    """Raw config text or YAML to a list of values and whether it was a list; ValueError says what is wrong."""
+    if isinstance(raw, Values):
+        return list(raw.values), raw.listed
+    if isinstance(raw, (list, tuple)):
+        return [item for part in raw for item in _scalars(part)], True
+    if isinstance(raw, str) and (":" in raw or "," in raw):
+        return _scalars(raw), True
+    return _scalars(raw), False
+
+
+def _scalars(raw: Any) -> list[Any]:
+    """One entry of an axis to its values."""
+    if isinstance(raw, (bool, dict, list)) or raw is None:
+        raise ValueError(f"an axis takes numbers or names, not {json.dumps(raw)}")
+    if not isinstance(raw, str):
+        return [raw]
+    kind, _, rest = raw.partition(":")
+    if not rest:
+        return [part.strip() for part in raw.split(",") if part.strip()]
+    forms = {"log": _log, "lin": _lin, "range": _range}
+    if kind not in forms:
+        raise ValueError(f"'{raw}' is no range; write log:low:high:count, lin:low:high:count or range:start:stop")
+    try:
+        return forms[kind](*rest.split(":"))
+    except (TypeError, ValueError) as error:
+        usage = {"log": "log:low:high:count with 0 < low < high", "lin": "lin:low:high:count", "range": "range:start:stop"}
+        raise ValueError(f"'{raw}' is no range; write {usage[kind]}, count at least 2") from error
+
+
+def _lin(low: str, high: str, count: str) -> list[float]:
+    a, b, n = float(low), float(high), int(count)
+    if n < 2:
+        raise ValueError
+    return [a + (b - a) * i / (n - 1) for i in range(n)]
+
+
+def _log(low: str, high: str, count: str) -> list[float]:
+    return [float(f"{math.exp(value):.12g}") for value in _lin(str(math.log(float(low))), str(math.log(float(high))), count)]
+
+
+def _range(start: str, stop: str) -> list[int]:
+    return list(range(int(start), int(stop)))
+
+
+def _axis(item: Any, optional: bool = False) -> Any:
+    """The pydantic type of an axis over items of a type."""
+    adapter = TypeAdapter(item)
+
+    def parse(raw: Any) -> Values | None:
+        if raw is None and optional:
+            return None
+        items, listed = expand(raw)
+        if not items:
+            raise ValueError("the axis is empty; give at least one value")
+        checked = []
+        for value in items:
+            try:
+                checked.append(adapter.validate_python(value))
+            except ValidationError as error:
+                raise ValueError(f"{error.errors()[0]['msg']}, got {json.dumps(value)}") from error
+        if len(set(checked)) < len(checked):
+            raise ValueError("the axis repeats a value; list each value once")
+        return Values(tuple(checked), listed)
+
+    def dump(axis: Values | None) -> Any:
+        return None if axis is None else list(axis.values) if axis.listed else axis.values[0]
+
+    return Annotated[Values | None, PlainValidator(parse), PlainSerializer(dump), AxisMark(item)]
+
+
+@dataclass(frozen=True)
+class AxisMark:
+    """Marks a field as an axis over items of a type."""
+
+    item: Any
+
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+_Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+
+Counts = _axis(_Count)
+OptionalCounts = _axis(_Count, optional=True)
+Positives = _axis(_Positive)
+OptionalPositives = _axis(_Positive, optional=True)
+NonNegatives = _axis(_NonNegative)
+OptionalNonNegatives = _axis(_NonNegative, optional=True)
+Momenta = _axis(_Momentum)
+Conditions = _axis(_AtLeastOne)
+Ensembles = _axis(Literal["gaussian", "rank_one", "population"])
+Penalties = _axis(Literal["smoothed_group_lasso", "group_lasso", "weight_decay"])
+Optimizers = _axis(Literal["gd", "momentum", "nesterov", "adam"])
+Seeds = _axis(Annotated[int, Field(ge=0, lt=2**32)])
+
+
+def _seed_count(raw: Any) -> Any:
+    """``seeds: 16`` means seeds 0 to 15."""
+    if isinstance(raw, str) and raw.strip().isdigit():
+        raw = int(raw)
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        if raw < 1:
+            raise ValueError("give at least one seed")
+        return list(range(raw))
+    return raw
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Section):
+    """The truth and the data."""
+
+    dim: Counts = Field(Values((20,), False), description="side d of the matrices")
+    width: OptionalCounts = Field(None, description="columns k of the factor; null: dim")
+    rank: Counts = Field(Values((2,), False), description="rank r of the truth")
+    n: Counts = Field(Values((400,), False), description="number of measurements")
+    measurements: Ensembles = Field(Values(("gaussian",), False), description="gaussian, rank_one or population")
+    noise: NonNegatives = Field(Values((0.0,), False), description="standard deviation sigma of the noise")
+    condition: Conditions = Field(Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
+    spectrum: tuple[_Positive, ...] | None = Field(None, description="eigenvalues of the truth, instead of condition")
+    truth: str | None = Field(None, description=".npy file with the factor U* (dim, rank), instead of a drawn one")
+
+
+class Train(Section):
+    """Training on loss plus penalty."""
+
+    penalty_kind: Penalties = Field(Values(("smoothed_group_lasso",), False), description="or group_lasso, weight_decay")
+    penalty: NonNegatives = Field(Values((0.1,), False), description="weight lambda of the penalty")
+    smoothing: Positives = Field(Values((0.04,), False), description="smoothing beta of the group lasso")
+    optimizer: Optimizers = Field(Values(("gd",), False), description="gd, momentum, nesterov or adam")
+    rate: Positives = Field(Values((0.02,), False), description="step size")
+    momentum: Momenta = Field(Values((0.9,), False), description="read by momentum and nesterov")
+    start_scale: Positives = Field(Values((0.3,), False), description="expected column norm at the start")
+    steps: _Count = Field(1000, description="steps at most")
+    tolerance: NonNegatives = Field(Values((1e-4,), False), description="stop at this gradient norm")
+    perturbation: NonNegatives = Field(Values((0.0,), False), description="radius of the noise at a stationary point")
+    patience: _Count = Field(200, description="steps a perturbed run has to get lower")
+
+
+class Prune(Section):
+    """Deleting columns."""
+
+    threshold: OptionalNonNegatives = Field(None, description="columns of at most this norm go; null: 2 sqrt(smoothing)")
+
+
+class FineTune(Section):
+    """Descent on the loss alone, at the kept columns."""
+
+    steps: _Count = Field(300, description="steps at most")
+    rate: OptionalPositives = Field(None, description="step size; null: the training rate")
+    tolerance: NonNegatives = Field(Values((1e-5,), False), description="stop at this gradient norm")
+
+
+class Run(Section):
+    """Seeds, precision, and how the work is cut."""
+
+    seeds: Annotated[Seeds, BeforeValidator(_seed_count)] = Field(Values((0,), True), description="how many, or a list")
+    precision: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
+    record_every: _Count = Field(50, description="steps between records of loss and error")
+    form: Literal["auto", "gram", "direct"] = Field("auto", description="form of the data; auto: the cheapest")
+    memory_gib: _Positive | None = Field(None, description="memory for a chunk; null: half of what is free")
+
+
+class Config(Section):
+    """One grid: one claim. Axis fields may hold many values; all combinations are run."""
+
+    name: str = Field("grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
+    system: Literal["sensing"] = Field("sensing", description="which experiment")
+    problem: Problem = Problem()
+    train: Train = Train()
+    prune: Prune = Prune()
+    fine_tune: FineTune = FineTune()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Config":
+        p = self.problem
+        given = [name for name in ("spectrum", "truth") if getattr(p, name) is not None]
+        if given and p.condition.values != (1.0,):
+            raise ValueError(f"problem.condition: {given[0]} already fixes the eigenvalues; leave condition at 1")
+        if len(given) == 2:
+            raise ValueError("problem.spectrum: the truth file already fixes the eigenvalues; remove spectrum")
+        if given and len(p.rank.values) > 1:
+            raise ValueError(f"problem.rank: {given[0]} fixes the rank; give one value")
+        if p.spectrum is not None and len(p.spectrum) != p.rank.values[0]:
+            raise ValueError(f"problem.spectrum: {len(p.spectrum)} eigenvalues for rank {p.rank.values[0]}; give rank many")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The config as YAML would hold it."""
+        return self.model_dump(mode="json")
+
+    def digest(self, truth: bytes = b"") -> str:
+        """Identity of the experiment: all fields that decide a number, and the truth file's contents."""
+        fields = self.plain()
+        del fields["run"]["memory_gib"], fields["name"]
+        text = json.dumps(fields, sort_keys=True).encode()
+        return hashlib.sha256(text + truth).hexdigest()[:16]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a dictionary; Refusal if it is missing or no mapping."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT.name}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"config {path}: cannot be read ({type(error).__name__}); give a readable YAML file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise Refusal(f"config {path}: not valid YAML{where}; mend the syntax") from None
+    if not isinstance(loaded, dict):
+        raise Refusal(f"config {path}: not a mapping of sections; see {DEFAULT.name} for the form")
+    return {"name": path.stem} | loaded
+
+
+def build(fields: dict[str, Any]) -> Config:
+    """A checked Config; Refusal with one line naming every wrong field."""
+    try:
+        return Config.model_validate(fields)
+    except ValidationError as error:
+        raise Refusal("; ".join(_line(problem) for problem in error.errors()[:3])) from None
+
+
+def _line(problem: Any) -> str:
+    field, message = ".".join(str(part) for part in problem["loc"]), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return unknown(field)
+    if not field:
+        return message
+    got = "" if "got " in message or problem["type"] == "value_error" else f", got {json.dumps(problem['input'], default=str)}"
+    return f"{field}: {message}{got}"
+
+
+def field_names() -> list[str]:
+    """All fields as ``section.field``."""
+    names = []
+    for name, info in Config.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            names += [f"{name}.{inner}" for inner in section.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def unknown(field: str) -> str:
+    """The line that refuses an unknown field and names the nearest known one."""
+    known = field_names() + [name for name in Config.model_fields if name not in field_names()]
+    near = difflib.get_close_matches(field, known, 1, 0.5)
+    near = near or [name for name in known if name.endswith("." + field.split(".")[-1])][:1]
+    return f"{field}: unknown field; " + (f"did you mean {near[0]}?" if near else "--help lists the fields")

@@ -1,0 +1,43 @@
+"""JAX on this machine: precision, what it runs on, how much memory there is."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+
+PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
+
+
+def configure(precision: str) -> None:
+    """One dtype per process, and full float32 products on accelerators (TF32 and bfloat16 off)."""
+    jax.config.update("jax_enable_x64", precision == "float64")
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def describe(precision: str) -> dict[str, Any]:
+    """What a number depends on besides the config: versions, devices, precision and flags."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "backend": jax.default_backend(),
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "precision": precision,
+        "flags": {
+            "jax_default_matmul_precision": "highest",
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        },
+    }
+
+
+def memory_budget(gib: float | None) -> float:
+    """Bytes a chunk may take: as asked for, else 80 % of an accelerator's memory or half of the free main memory."""
+    if gib is not None:
+        return gib * 2**30
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return 0.8 * stats["bytes_limit"]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return 0.5 * os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,210 @@
+"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``.
+
+Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
+Run again to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launch.arguments import Arguments, parse
+from launch.config import Config, Refusal, Values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gpsense.grid import Grid, Plan, Program
+    from launch.store import Store
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    try:
+        return run(parse(sys.argv[1:] if argv is None else argv))
+    except Refusal as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: Arguments) -> int:
+    """Check everything, then plan, run and report."""
+    config = arguments.config
+    truth = read_truth(config, arguments.folder)
+    digest = config.digest(b"" if truth is None else truth.tobytes())
+    out = arguments.out or Path("runs") / f"{config.name}-{digest[:8]}"
+
+    from gpsense.errors import BadInput
+    from gpsense.grid import make_plan
+    from launch import device, store
+
+    manifest = store.check(out, digest)
+    device.configure(config.run.precision)
+    try:
+        memory = device.memory_budget(config.run.memory_gib)
+        plan = make_plan(to_grid(config, truth), memory, store.layouts(manifest))
+    except BadInput as error:
+        raise Refusal(str(error)) from None
+    if arguments.dry_run:
+        print(describe(plan))
+        return 0
+    place = store.Store(out)
+    manifest = {"name": config.name, "digest": digest, "config": config.plain()} | device.describe(config.run.precision)
+    place.create(manifest | {"layouts": [[p.layout.outer, p.layout.inner] for p in plan.programs]})
+    try:
+        seconds = run_chunks(plan, place)
+    except KeyboardInterrupt:
+        done = len(plan.chunks) - len(place.missing(plan))
+        print(f"interrupted: {done} of {len(plan.chunks)} chunks are kept in {out}; run again to go on", file=sys.stderr)
+        return 130
+    return report(config, digest, plan, place, seconds)
+
+
+def read_truth(config: Config, folder: Path) -> "np.ndarray | None":
+    """The factor U* of ``problem.truth``, looked up here and beside the config; Refusal unless it is usable."""
+    if config.problem.truth is None:
+        return None
+    import numpy as np
+
+    name, field = config.problem.truth, "problem.truth"
+    path = next((p for p in (Path(name), folder / name) if p.is_file()), None)
+    if path is None:
+        raise Refusal(f"{field}: no file {name}; give the path of a .npy file with a factor (dim, rank)")
+    try:
+        truth = np.load(path, allow_pickle=False)
+    except (OSError, ValueError):
+        raise Refusal(f"{field}: {name} is not a .npy array; save the factor with numpy.save") from None
+    dims, rank = config.problem.dim.values, config.problem.rank.values[0]
+    if len(dims) > 1 or truth.shape != (dims[0], rank):
+        raise Refusal(f"{field}: {name} has shape {truth.shape}; give one dim and rank that match (dim, rank)")
+    if not np.issubdtype(truth.dtype, np.floating) or not np.isfinite(truth).all() or not truth.any():
+        raise Refusal(f"{field}: {name} must hold finite real numbers, not all zero; mend the file")
+    return truth
+
+
+def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
+    """A checked config as axes over the system's fields; fine-tuning's fields carry the phase in their name."""
+    from gpsense.grid import Axis, Grid
+    from gpsense.pipeline import Schedule
+    from gpsense.systems import SYSTEMS
+
+    axes = []
+    for section, prefix in ((config.problem, ""), (config.train, ""), (config.prune, ""), (config.fine_tune, "fine_tune_")):
+        for name in type(section).model_fields:
+            value = getattr(section, name)
+            if isinstance(value, Values):
+                axes.append(Axis(prefix + name, value.values, value.listed))
+    constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
+    constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
+    constants["patience"] = config.train.patience
+    if config.problem.width is None:
+        constants["width"] = None
+    if config.problem.spectrum is not None:
+        constants["spectrum"] = config.problem.spectrum
+    if truth is not None:
+        constants["truth"] = truth
+    schedule = Schedule(config.train.steps, config.fine_tune.steps, config.run.record_every)
+    seeds = Axis("seed", config.run.seeds.values)
+    return Grid(SYSTEMS[config.system], schedule, seeds, tuple(axes), constants)
+
+
+def describe(plan: "Plan") -> str:
+    """The plan for people: programs, cells, chunks, bytes, operations and an estimate of the time."""
+    compile_seconds, run_seconds = estimate(plan)
+    lines = [
+        f"programs {len(plan.programs)}   cells {plan.cells}   chunks {len(plan.chunks)}   "
+        f"memory {plan.bytes / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
+        f"time at most about {run_seconds:.2g} s running + {compile_seconds:.2g} s compiling, "
+        "measured on a few steps of the first program; nothing was written",
+    ]
+    for index, program in enumerate(plan.programs[:20]):
+        spec = program.spec
+        lines.append(
+            f"program {index}: dim {spec.dim}, width {spec.width}, rank {spec.rank}, n {spec.n}, {spec.measurements}, "
+            f"form {spec.form}, {spec.optimizer}; chunks of {program.layout.outer} x {program.layout.inner} cells, "
+            f"{program.cost.flops:.3g} flops a step"
+        )
+    if len(plan.programs) > 20:
+        lines.append(f"... and {len(plan.programs) - 20} more programs")
+    return "\n".join(lines)
+
+
+def estimate(plan: "Plan") -> tuple[float, float]:
+    """Seconds to compile and to run a plan at most, from a few steps of its first program on one problem."""
+    from dataclasses import replace
+
+    from gpsense.grid import Layout, Program
+
+    first = plan.programs[0]
+    probe = Program(plan.grid, replace(first, layout=Layout(1, first.layout.inner)))
+    compiling, step = probe.time_steps(plan.chunks[0])
+    per_flop = step / (first.cost.flops * first.layout.inner)
+    return compiling * len(plan.programs), per_flop * plan.flops
+
+
+def run_chunks(plan: "Plan", place: "Store") -> float:
+    """Run what is missing, one file a chunk, with a progress bar; returns the seconds it took."""
+    from tqdm import tqdm
+
+    from gpsense.grid import Program, chunk_dataset
+
+    programs: dict[int, Program] = {}
+    missing = place.missing(plan)
+    begun = time.perf_counter()
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=sum(c.cells for c in missing), desc=f"{plan.cells} cells", bar_format=layout, disable=None) as bar:
+        for chunk in missing:
+            if chunk.program not in programs:
+                programs.clear()
+                programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
+            start = time.perf_counter()
+            arrays = programs[chunk.program].run(chunk, lambda share, cells=chunk.cells: bar.update(share * cells))
+            place.write(chunk, chunk_dataset(chunk, arrays))
+            place.log(_log_line(chunk, arrays, time.perf_counter() - start))
+    return time.perf_counter() - begun
+
+
+def _log_line(chunk: Any, arrays: Any, seconds: float) -> dict[str, Any]:
+    """What metrics.jsonl keeps of a chunk."""
+    import numpy as np
+
+    from gpsense.descent import STATUS_NAMES
+
+    finite = arrays["error"][np.isfinite(arrays["error"])]
+    counts = {name: int((arrays["status"] == code).sum()) for code, name in enumerate(STATUS_NAMES) if code}
+    return {
+        "chunk": chunk.number,
+        "program": chunk.program,
+        "cells": chunk.cells,
+        "seconds": round(seconds, 3),
+        "median_error": float(np.median(finite)) if finite.size else None,
+    } | counts
+
+
+def report(config: Config, digest: str, plan: "Plan", place: "Store", seconds: float) -> int:
+    """Collect the chunks, write results, summary, figures and page, print the table."""
+    from gpsense.descent import DIVERGED
+    from gpsense.grid import collect
+    from launch import figures, store, table
+    from launch.report import write_report
+
+    dataset = collect(plan, place.chunks(plan))
+    dataset.attrs |= {"config_digest": digest, "name": config.name}
+    store.write_dataset(place.directory / "results.nc", dataset)
+    rows = table.rows(dataset, config.plain())
+    diverged = int((dataset["status"] == DIVERGED).sum())
+    summary = {"name": config.name, "digest": digest, "cells": plan.cells, "programs": len(plan.programs)}
+    summary |= {"diverged": diverged, "seconds": round(seconds, 3), "table": rows}
+    store.write_json(place.directory / "summary.json", summary)
+    figures.draw(dataset, place.directory / "figures")
+    page = write_report(place.directory)
+    print(f"\nMedians over {len(config.run.seeds.values)} seeds; errors are ||UU^T - M||_F / ||M||_F")
+    print(table.text(rows))
+    print(f"\n{plan.cells} cells in {seconds:.1f} s" + (f", {diverged} diverged" if diverged else ""))
+    print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
+    return 1 if diverged == plan.cells else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""A run directory: manifest, one atomic file per chunk, collected results. It belongs to one config.
+
+Every file is written aside and renamed, so a reader or a restart never sees half of one.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from gpsense.grid import Chunk, Layout, Plan
+from launch.config import Refusal
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes ``path`` at the end of the block, or nothing if the block fails."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with open(aside, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """JSON, atomically."""
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """netCDF (zlib 1, shuffle), atomically."""
+    packed = {"zlib": True, "complevel": 1, "shuffle": True}
+    encoding = {str(name): packed for name, values in dataset.data_vars.items() if values.ndim}
+    with atomic(path) as aside:
+        dataset.to_netcdf(aside, engine="h5netcdf", encoding=encoding)
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """A netCDF file, loaded and closed."""
+    with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        return dataset.load()
+
+
+def check(directory: Path, digest: str) -> dict[str, Any] | None:
+    """The manifest of a run to resume, None for a fresh directory; Refusal for one that cannot be used.
+
+    Writes nothing.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise Refusal(f"--out: {directory} is a file; name a directory")
+    parent = directory
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise Refusal(f"--out: {directory} cannot be written to; name a writable directory")
+    if not directory.exists() or not any(directory.iterdir()):
+        return None
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        theirs = manifest["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Refusal(f"--out: {directory} holds files that are not a run's; name an empty or new directory") from None
+    if theirs != digest:
+        raise Refusal(
+            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); name another directory"
+        )
+    return manifest
+
+
+class Store:
+    """The files of one run."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+
+    def create(self, manifest: dict[str, Any]) -> None:
+        """Make the directory and write its manifest; Refusal where that is not possible."""
+        try:
+            (self.directory / "chunks").mkdir(parents=True, exist_ok=True)
+            write_json(self.directory / MANIFEST, manifest)
+        except OSError as error:
+            raise Refusal(f"--out: {self.directory} cannot be written to ({error.strerror}); name a writable directory") from None
+
+    def path(self, chunk: Chunk) -> Path:
+        """The file of a chunk."""
+        return self.directory / "chunks" / f"{chunk.number:06d}.nc"
+
+    def missing(self, plan: Plan) -> list[Chunk]:
+        """The chunks that are still to be run."""
+        return [chunk for chunk in plan.chunks if not self.path(chunk).exists()]
+
+    def write(self, chunk: Chunk, dataset: xr.Dataset) -> None:
+        """Store a chunk."""
+        write_dataset(self.path(chunk), dataset)
+
+    def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, xr.Dataset]]:
+        """The stored chunks of a plan."""
+        for chunk in plan.chunks:
+            if self.path(chunk).exists():
+                yield chunk, read_dataset(self.path(chunk))
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
+    """How an earlier run was cut; its chunks keep their meaning only if it is cut the same way again."""
+    return tuple(Layout(*pair) for pair in manifest["layouts"]) if manifest else None

@@ -1,0 +1,65 @@
+"""The short table a run ends with: medians over seeds for every combination of the other axes."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gpsense import theory
+from gpsense.descent import DIVERGED
+
+COLUMNS = ("rank", "error_trained", "error_pruned", "error")
+HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
+SHOWN = 40
+
+
+def rows(dataset: xr.Dataset, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
+
+    ``law`` is ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F``, the error at known rank, for Gaussian measurements
+    and a drawn truth; None elsewhere. Medians leave diverged cells out.
+    """
+    axes = [str(dim) for dim in dataset["error"].dims if dim != "seed"]
+    stacked = dataset[[*COLUMNS, "status"]].stack(row=axes) if axes else dataset[[*COLUMNS, "status"]].expand_dims("row")
+    table = []
+    for index in range(stacked.sizes["row"]):
+        cell = stacked.isel(row=index)
+        place = {name: cell[name].values.item() for name in axes}
+        row: dict[str, Any] = dict(place)
+        for name in COLUMNS:
+            values = cell[name].values
+            row[name] = float(np.median(values[~np.isnan(values)])) if not np.isnan(values).all() else None
+        scalars = {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
+        row["law"] = _law(scalars | place, config)
+        row["diverged"] = int((cell["status"].values == DIVERGED).sum())
+        table.append(row)
+    return table
+
+
+def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
+    """The exact-rank error law of a cell, relative to ||M||_F; None where it does not apply."""
+    if cell["measurements"] != "gaussian" or config["problem"]["truth"]:
+        return None
+    rank = int(cell["true_rank"])
+    spectrum = config["problem"]["spectrum"] or cell["condition"] ** -np.linspace(0.0, 1.0, rank)
+    scale = float(np.linalg.norm(np.asarray(spectrum)))
+    return float(theory.exact_rank_error(cell["noise"], cell["dim"], rank, cell["n"])) / scale
+
+
+def text(table: list[dict[str, Any]]) -> str:
+    """The table for a terminal, numbers to three digits, at most 40 rows."""
+    keys = list(table[0])
+    if not any(row["diverged"] for row in table):
+        keys.remove("diverged")
+    cells = [[HEADINGS.get(key, key) for key in keys]] + [[_number(row[key]) for key in keys] for row in table[:SHOWN]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
+    lines = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in cells]
+    if len(table) > SHOWN:
+        lines.append(f"... and {len(table) - SHOWN} more rows in summary.json")
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,137 @@
+"""One contract for every ensemble, and each ensemble's own law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense.measurements import (
+    Dense,
+    Distances,
+    Entries,
+    RankOne,
+    dense_measurements,
+    gaussian_measurements,
+    rank_one_measurements,
+)
+from gpsense.symmetric import svec
+from tests import reference
+
+DIM, N, WIDTH = 5, 12, 3
+
+
+def _unit(i):
+    return np.eye(DIM)[i]
+
+
+def _maps(seed=0):
+    """Every ensemble with its matrices written out by hand."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(size=(N, DIM, DIM))
+    vectors = rng.normal(size=(N, DIM))
+    i, j = rng.integers(0, DIM, N), rng.integers(0, DIM, N)
+    first, second = i, (i + 1 + rng.integers(0, DIM - 1, N)) % DIM
+    gaps = [_unit(a) - _unit(b) for a, b in zip(first, second, strict=True)]
+    return {
+        "dense": (dense_measurements(jnp.asarray(raw)), [(a + a.T) / 2 for a in raw]),
+        "rank_one": (RankOne(jnp.asarray(vectors)), [np.outer(x, x) for x in vectors]),
+        "entries": (
+            Entries(jnp.asarray(i), jnp.asarray(j), DIM),
+            [(np.outer(_unit(a), _unit(b)) + np.outer(_unit(b), _unit(a))) / 2 for a, b in zip(i, j, strict=True)],
+        ),
+        "distances": (Distances(jnp.asarray(first), jnp.asarray(second), DIM), [np.outer(g, g) for g in gaps]),
+    }
+
+
+@pytest.fixture(params=["dense", "rank_one", "entries", "distances"])
+def pair(request):
+    return _maps()[request.param]
+
+
+@pytest.fixture
+def factor():
+    return np.random.default_rng(7).normal(size=(DIM, WIDTH))
+
+
+def test_forward_and_adjoint_equal_the_loops(pair, factor):
+    measurements, matrices = pair
+    values = np.random.default_rng(8).normal(size=N)
+    assert (measurements.dim, measurements.n) == (DIM, N)
+    np.testing.assert_allclose(measurements.forward(jnp.asarray(factor)), reference.forward(matrices, factor), rtol=1e-12)
+    np.testing.assert_allclose(
+        measurements.adjoint(jnp.asarray(values)), reference.adjoint(matrices, values), rtol=1e-12, atol=1e-12
+    )
+
+
+def test_adjoint_is_the_adjoint(pair, factor):
+    measurements, _ = pair
+    values = jnp.asarray(np.random.default_rng(9).normal(size=N))
+    x = jnp.asarray(factor @ factor.T)
+    np.testing.assert_allclose(
+        measurements.forward(jnp.asarray(factor)) @ values, jnp.sum(x * measurements.adjoint(values)), rtol=1e-12
+    )
+
+
+def test_pull_and_packed_agree_with_the_adjoint(pair, factor):
+    measurements, matrices = pair
+    values = jnp.asarray(np.random.default_rng(9).normal(size=N))
+    u = jnp.asarray(factor)
+    np.testing.assert_allclose(
+        measurements.pull(u, values), measurements.adjoint(values) @ u, rtol=1e-11, atol=1e-11
+    )
+    np.testing.assert_allclose(measurements.packed(), [svec(jnp.asarray(a)) for a in matrices], rtol=1e-12, atol=1e-12)
+
+
+def test_take_keeps_order(pair, factor):
+    measurements, matrices = pair
+    index = jnp.asarray([4, 0, 7])
+    part = measurements.take(index)
+    assert part.n == 3
+    np.testing.assert_allclose(
+        part.forward(jnp.asarray(factor)), reference.forward([matrices[i] for i in index], factor), rtol=1e-12
+    )
+
+
+def test_rotation_invariance(pair, factor):
+    measurements, _ = pair
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(WIDTH, WIDTH)))
+    np.testing.assert_allclose(
+        measurements.forward(jnp.asarray(factor @ turn)), measurements.forward(jnp.asarray(factor)), rtol=1e-11
+    )
+
+
+def test_distances_do_not_see_translations(factor):
+    measurements, _ = _maps()["distances"]
+    np.testing.assert_allclose(
+        measurements.forward(jnp.asarray(factor + np.ones((DIM, 1)))), measurements.forward(jnp.asarray(factor)), rtol=1e-11
+    )
+
+
+def test_gaussian_ensemble_is_isotropic(key):
+    """``E<A, X>^2 = ||X||_F^2``, and in matrix entries variance 1 on the diagonal, 1/2 off it."""
+    rows = gaussian_measurements(key, 40_000, 4, jnp.float64).rows
+    np.testing.assert_allclose(rows.T @ rows / 40_000, np.eye(10), atol=0.03)
+    matrices = reference.unpacked(np.asarray(rows[:20_000]), 4)
+    np.testing.assert_allclose(matrices.var(0), 0.5 + 0.5 * np.eye(4), atol=0.04)
+
+
+def test_rank_one_ensemble_has_its_second_moment(key):
+    """``E<x x^T, X>^2 = 2 ||X||_F^2 + (tr X)^2``."""
+    factor = jnp.asarray([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]])
+    x = np.asarray(factor @ factor.T)
+    values = rank_one_measurements(key, 400_000, 3, jnp.float64).forward(factor)
+    np.testing.assert_allclose(jnp.mean(values**2), 2 * (x**2).sum() + np.trace(x) ** 2, rtol=0.02)
+
+
+@pytest.mark.parametrize("draw", [gaussian_measurements, rank_one_measurements])
+def test_more_measurements_extend_fewer(key, draw):
+    few, many = draw(key, 5, 4, jnp.float64), draw(key, 9, 4, jnp.float64)
+    for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
+        np.testing.assert_array_equal(a, b[:5])
+
+
+def test_antisymmetric_parts_do_not_count():
+    a = np.random.default_rng(0).normal(size=(3, 4, 4))
+    swapped = dense_measurements(jnp.asarray(a.transpose(0, 2, 1)))
+    np.testing.assert_allclose(dense_measurements(jnp.asarray(a)).rows, swapped.rows, rtol=1e-14)
+    assert isinstance(swapped, Dense)

@@ -1,0 +1,113 @@
+"""The closed forms against the runs they describe."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import theory
+from gpsense.pipeline import Schedule, run_sensing
+from gpsense.systems import SensingInstance, SensingSetting, SensingSpec
+
+
+@cache
+def _compiled(spec, schedule):
+    return jax.jit(lambda instance, setting, seed: run_sensing(spec, schedule, instance, setting, seed))
+
+
+def _run(spec, schedule, instance, setting, seed=0):
+    return _compiled(spec, schedule)(instance, setting, seed)
+
+
+@pytest.fixture(scope="module")
+def population():
+    """A converged population run with four distinct eigenvalues."""
+    spec = SensingSpec(dim=12, width=12, rank=4, measurements="population", dtype="float64")
+    mu = jnp.asarray([1.0, 0.7, 0.5, 0.3])
+    setting = SensingSetting(penalty=0.06, smoothing=0.02, rate=0.05, tolerance=1e-9)
+    return mu, _run(spec, Schedule(30_000, 400, 10_000), SensingInstance(spectrum=mu), setting)
+
+
+def test_penalty_slope_is_the_derivative():
+    norm = jnp.linspace(0.1, 2, 7)
+    slope = jax.vmap(jax.grad(lambda t: t**2 / jnp.sqrt(t**2 + 0.3)))(norm)
+    np.testing.assert_allclose(theory.penalty_slope(norm**2, 0.3) * norm, slope, rtol=1e-12)
+
+
+def test_root_law_on_a_converged_population_run(population):
+    """``s + (lambda/4) psi(s) = mu`` column by column, to 1e-4."""
+    mu, result = population
+    squares = np.asarray(result["column_norms"])[:4] ** 2
+    assert int(result["status_train"]) == 1
+    np.testing.assert_allclose(squares + 0.015 * (squares + 0.04) / (squares + 0.02) ** 1.5, mu, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(lambda m: theory.column_root(m, 0.06, 0.02))(mu), squares, atol=1e-4)
+
+
+def test_bias_law_on_the_same_run(population):
+    """``||U U^T - M||_F = (lambda/4) sqrt(sum psi(s_j)^2)``."""
+    mu, result = population
+    squares = np.asarray(result["column_norms"])[:4] ** 2
+    law = 0.015 * np.linalg.norm(theory.penalty_slope(jnp.asarray(squares), 0.02)) / np.linalg.norm(mu)
+    np.testing.assert_allclose(result["error_trained"], law, rtol=1e-4)
+
+
+def test_the_threshold_separates_what_training_left(population):
+    """Exactly r columns above 2 sqrt(beta), the others far below it, so that the mask is not a matter of luck."""
+    _, result = population
+    norms = np.asarray(result["column_norms"])
+    assert int(result["rank"]) == 4
+    threshold = 2 * np.sqrt(0.02)
+    assert norms[3] > 1.5 * threshold
+    assert norms[4] < 1e-6
+    np.testing.assert_allclose(result["margin"], min(norms[3] - threshold, threshold - norms[4]), rtol=1e-12)
+
+
+def test_no_root_where_the_penalty_is_too_strong():
+    assert np.isnan(theory.column_root(0.05, 1.0, 0.01))
+    np.testing.assert_allclose(theory.column_root(0.7, 0.0, 0.01), 0.7, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("tau", "columns"), [(0.05, 4), (0.3, 3), (0.6, 2), (0.9, 1), (1.2, 0)])
+def test_columns_from_a_tiny_start_are_the_eigenvalues_above_tau(tau, columns):
+    smoothing = 0.01
+    penalty = 2 * np.sqrt(smoothing) * tau
+    np.testing.assert_allclose(theory.shrinkage(penalty, smoothing), tau, rtol=1e-12)
+    spec = SensingSpec(dim=8, width=8, rank=4, measurements="population", dtype="float64")
+    setting = SensingSetting(penalty=penalty, smoothing=smoothing, rate=0.04, start_scale=1e-3, tolerance=1e-9)
+    instance = SensingInstance(spectrum=jnp.asarray([1.0, 0.5, 0.25, 0.1]))
+    assert int(_run(spec, Schedule(20_000, 1, 20_000), instance, setting)["rank"]) == columns
+
+
+def test_fine_tuning_contracts_within_its_bounds():
+    """Near the truth at exact rank, each step shrinks the error of X by a factor between the bounds."""
+    spec = SensingSpec(dim=10, width=2, rank=2, measurements="population", dtype="float64")
+    rate = 0.01
+    setting = SensingSetting(penalty=0.02, smoothing=0.01, rate=0.03, fine_tune_rate=rate, fine_tune_tolerance=0.0)
+    result = _run(spec, Schedule(3000, 200, 1), SensingInstance(condition=2.0), setting)
+    errors = np.asarray(result["error_curve"])[3001:]
+    factors = errors[1:] / errors[:-1]
+    low, high = theory.fine_tune_contraction(rate, 1.0, 0.5)
+    assert int(result["rank"]) == 2
+    assert factors.min() > float(low) - 1e-3
+    assert factors.max() < float(high) + 1e-3
+    assert errors[-1] < 0.1 * errors[0]
+
+
+def test_noise_floor_and_exact_rank_error_are_their_formulas():
+    np.testing.assert_allclose(theory.noise_floor(1.0, 20, 400), np.sqrt(0.1), rtol=1e-12)
+    np.testing.assert_allclose(theory.exact_rank_error(2.0, 30, 2, 3000), 2 * np.sqrt(59 / 3000), rtol=1e-12)
+
+
+def test_curvature_bound_bounds_the_hessian():
+    from gpsense.objectives import Population
+    from gpsense.penalties import smoothed_group_lasso
+
+    rng = np.random.default_rng(0)
+    factor, truth = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    form = Population(jnp.asarray(truth @ truth.T), jnp.asarray(0.0))
+    f = lambda v: form(v.reshape(5, 3)) + 0.7 * smoothed_group_lasso(v.reshape(5, 3), 0.1)  # noqa: E731
+    top = np.linalg.eigvalsh(jax.hessian(f)(jnp.asarray(factor.reshape(-1))))[-1]
+    residual = np.linalg.norm(factor @ factor.T - truth @ truth.T, 2)
+    assert top <= float(theory.curvature_bound(np.linalg.norm(factor, 2), residual, 0.7, 0.1))
