@@ -1,6 +1,7 @@
 """Array types shared by the numerics; shapes are checked at run time in the tests only."""
 
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Integer as AnyInteger
 
 Factor = Float[Array, "dim width"]
 Symmetric = Float[Array, "dim dim"]
@@ -13,5 +14,5 @@ Norms = Float[Array, " width"]
 Mask = Bool[Array, " width"]
 Scalar = Float[Array, ""]
 ScalarLike = Float[Array, ""] | float | int
-Integer = Int[Array, ""]
-RandomKey = Key[Array, ""] | Shaped[Array, "2"]
+Integer = AnyInteger[Array, ""]
+RandomKey = Key[Array, ""]

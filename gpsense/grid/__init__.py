@@ -11,7 +11,7 @@ from gpsense.grid.program import Program
 from gpsense.grid.results import chunk_dataset, collect
 
 
-def run_grid(grid: Grid, memory: float = 4 * 2**30) -> xr.Dataset:
+def run_grid(grid: Grid, memory: float | int = 4 * 2**30) -> xr.Dataset:
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset."""
     plan = make_plan(grid, memory)
     programs = [Program(grid, program) for program in plan.programs]

@@ -89,7 +89,7 @@ def chunk_bytes(cost: Cost, layout: Layout) -> int:
     return kept + max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
-def make_plan(grid: Grid, memory: float, layouts: tuple[Layout, ...] | None = None) -> Plan:
+def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
 
     Raises BadInput for a spec that cannot be and, with the numbers, for a single cell that does not fit.
@@ -115,7 +115,7 @@ def make_plan(grid: Grid, memory: float, layouts: tuple[Layout, ...] | None = No
     return Plan(grid, tuple(programs), tuple(chunks), outer, inner)
 
 
-def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float) -> Layout:
+def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) -> Layout:
     """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut."""
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:

@@ -85,10 +85,12 @@ class Program:
         seeds = jnp.asarray([seed for seed, _ in outer], jnp.uint32)
 
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
-            same = {k: _repeat(v, len(rows), dtype) for k, v in self.grid.constants_of(role).items()}
-            for name in set(self.grid.fields(role)) - set(rows[0]) - set(same):
-                same[name] = _repeat(getattr(role(), name), len(rows), dtype)
-            return role(**{name: jnp.asarray([row[name] for row in rows], dtype) for name in rows[0]}, **same)
+            defaults = {name: getattr(role(), name) for name in self.grid.fields(role)}
+            same = defaults | self.grid.constants_of(role)
+            columns = {name: _repeat(value, len(rows), dtype) for name, value in same.items() if value is not None}
+            columns |= {name: jnp.asarray([row[name] for row in rows], dtype) for name in rows[0]}
+            one = role(**{name: column[0] for name, column in columns.items()})
+            return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
         return seeds, stack(system.Instance, [instance for _, instance in outer]), stack(system.Setting, inner)
 
@@ -149,9 +151,7 @@ def _padded(rows: list[Any], length: int) -> list[Any]:
     return rows + [rows[-1]] * (length - len(rows))
 
 
-def _repeat(value: Any, length: int, dtype: Any) -> Any:
-    """A constant given to every row; None stays None."""
-    if value is None:
-        return None
+def _repeat(value: Any, length: int, dtype: Any) -> jax.Array:
+    """A constant given to every row."""
     array = jnp.asarray(value, dtype)
     return jnp.broadcast_to(array, (length, *array.shape))

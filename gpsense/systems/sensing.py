@@ -11,6 +11,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gpsense import pruning
 from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
@@ -195,7 +196,7 @@ class Sensing:
     def prune(self, params: Factor, mask: Mask) -> Factor:
         return pruning.apply_mask(params, mask)
 
-    def compact(self, params: Factor, mask: Mask, width: int) -> Factor:
+    def compact(self, params: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
         return pruning.compact(params, mask, width)
 
     def error(self, problem: SensingProblem, params: Factor) -> Scalar:
