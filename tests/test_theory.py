@@ -24,10 +24,10 @@ def _run(spec, schedule, instance, setting, seed=0):
 @pytest.fixture(scope="module")
 def population():
     """A converged population run with four distinct eigenvalues."""
-    spec = SensingSpec(dim=12, width=12, rank=4, measurements="population", dtype="float64")
+    spec = SensingSpec(12, 12, 4, measurements="population", optimizer="momentum", dtype="float64")
     mu = jnp.asarray([1.0, 0.7, 0.5, 0.3])
-    setting = SensingSetting(penalty=0.06, smoothing=0.02, rate=0.05, tolerance=1e-9)
-    return mu, _run(spec, Schedule(30_000, 400, 10_000), SensingInstance(spectrum=mu), setting)
+    setting = SensingSetting(penalty=0.06, smoothing=0.02, rate=0.01, momentum=0.99, tolerance=1e-8)
+    return mu, _run(spec, Schedule(20_000, 400, 10_000), SensingInstance(spectrum=mu), setting)
 
 
 def test_penalty_slope_is_the_derivative():

@@ -81,11 +81,9 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
     whole = collect(plan, parts)
     for name in dataset.data_vars:
         np.testing.assert_allclose(whole[name], dataset[name], rtol=1e-9, atol=1e-12, err_msg=name)
-    assert program.traces == {name: 1 for name in ("start", "train", "prune", "finish")} | {
-        "narrow": program.traces["narrow"],
-        "fine_tune": program.traces["fine_tune"],
-    }
-    assert program.traces["fine_tune"] <= 2  # one a width bucket
+    buckets = program.traces["narrow"]
+    assert buckets <= 3
+    assert program.traces == {"start": 1, "train": 1, "prune": 1} | dict.fromkeys(("narrow", "fine_tune", "finish"), buckets)
     part = collect(plan, parts[:1])
     assert int((part["status"] == -1).sum()) == 36 - 10
     assert int(np.isnan(part["error"]).sum()) == 36 - 10
@@ -103,7 +101,7 @@ def test_new_traced_values_do_not_retrace(grid):
     program = Program(grid, plan.programs[0])
     program.run(plan.chunks[0])
     before = dict(program.traces)
-    program.grid = _grid(Axis("noise", (0.1, 0.9)), Axis("condition", (5.0, 2.0)), Axis("penalty", (0.01, 0.3, 0.1)))
+    program.grid = _grid(Axis("noise", (0.1, 0.9)), Axis("condition", (5.0, 2.0)), Axis("penalty", (0.0, 0.3, 0.1)))
     program.run(plan.chunks[0])
     assert dict(program.traces) == before
 
@@ -131,9 +129,9 @@ def test_a_nan_in_one_cell_leaves_the_others_bit_equal(grid):
 
 
 def test_static_axes_make_programs_and_are_dimensions_too():
-    dataset = run_grid(_grid(Axis("n", (50, 60)), Axis("rank", (1, 2)), Axis("optimizer", ("gd", "momentum")), seeds=(0,)))
-    assert dataset["error"].dims == ("true_rank", "n", "optimizer", "seed")
-    assert dataset["error"].sel(optimizer="momentum", true_rank=2).shape == (2, 1)
+    dataset = run_grid(_grid(Axis("rank", (1, 2)), Axis("optimizer", ("gd", "momentum")), seeds=(0,)))
+    assert dataset["error"].dims == ("true_rank", "optimizer", "seed")
+    assert dataset["error"].sel(optimizer="momentum", true_rank=2).shape == (1,)
     assert bool((dataset["status"] > 0).all())
 
 
@@ -156,13 +154,13 @@ def test_an_early_end_changes_no_curve():
 
 def test_given_truth_and_spectrum_are_used():
     truth = np.eye(8)[:, :2] * [1.0, 0.5]
-    axes = (Axis("penalty", (0.02,), False), Axis("smoothing", (0.005,), False))
-    dataset = run_grid(_grid(*axes, schedule=Schedule(2000, 500, 500), measurements="population", truth=truth))
-    norms = dataset["column_norms"].values[0]
-    np.testing.assert_allclose(norms[:2], [1.0, 0.5], atol=0.02)
-    assert float(dataset["error"].max()) < 1e-4
-    spectrum = _grid(*axes, schedule=Schedule(2000, 500, 500), measurements="population", spectrum=(1.0, 0.25))
-    np.testing.assert_allclose(run_grid(spectrum)["column_norms"].values[0][:2], [1.0, 0.5], atol=0.02)
+    axes = (Axis("penalty", (0.02,), False), Axis("smoothing", (0.005,), False), Axis("momentum", (0.98,), False))
+    rest = {"schedule": Schedule(2000, 500, 500), "measurements": "population", "optimizer": "momentum"}
+    given = run_grid(_grid(*axes, Axis("rate", (0.01,), False), truth=truth, **rest))
+    drawn = run_grid(_grid(*axes, Axis("rate", (0.01,), False), spectrum=(1.0, 0.25), **rest))
+    for dataset in (given, drawn):
+        np.testing.assert_allclose(dataset["column_norms"].values[0][:2], [1.0, 0.5], atol=0.02)
+        assert float(dataset["error"].max()) < 1e-4
 
 
 def test_forms_of_the_data_agree(grid):
@@ -188,7 +186,7 @@ def test_plans_fit_the_memory_or_are_refused(grid):
     plan = make_plan(grid, GIB)
     assert len(plan.chunks) == 1
     assert plan.cells == 36
-    small = plan.bytes / 4
+    small = plan.bytes / 2
     cut = make_plan(grid, small)
     assert cut.bytes <= small
     assert len(cut.chunks) > 1

@@ -1,0 +1,254 @@
+"""Recovery from a user's own measurements, rank and noise unknown: greedy pruning along a path of penalties.
+
+The path is a grid of its own kind: one problem, every penalty a cell, trained side by side by :mod:`gpsense.descent`
+in blocks. Between blocks each cell's step size follows the curvature where it stands. All parameters come from the
+data; the rules are equivariant, so a change of unit of y or of A changes nothing but the unit of the factor.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpsense import pruning
+from gpsense._types import Factor, Scalar, ScalarLike, Values
+from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
+from gpsense.errors import BadInput
+from gpsense.measurements import Measurements
+from gpsense.objectives import Objective, cheapest_objective
+from gpsense.penalties import smoothed_group_lasso
+
+METHOD = Method("nesterov")
+MOMENTUM = 0.95
+STEPS = 50
+
+
+class Path(NamedTuple):
+    """The penalties that were tried, strongest first; arrays of shape (path,), column_norms (path, width)."""
+
+    penalty: np.ndarray
+    smoothing: np.ndarray
+    rank: np.ndarray
+    held_out_error: np.ndarray
+    column_norms: np.ndarray
+    steps: np.ndarray
+
+
+class Recovery(NamedTuple):
+    """What was recovered: factor (dim, rank), its rank, the noise level, and how it was chosen.
+
+    ``noise`` is the root mean square residual on the held-out measurements (in units of y), ``chosen`` the index on
+    the path, ``held_out`` the numbers of the held-out measurements.
+    """
+
+    factor: np.ndarray
+    rank: int
+    noise: float
+    residual: float
+    chosen: int
+    held_out: np.ndarray
+    path: Path
+
+
+class _Cell(eqx.Module):
+    """One penalty's run: descent, the share of the safe step it takes, the direction of largest curvature."""
+
+    descent: Descent
+    caution: Scalar
+    direction: Factor
+
+
+def recover(
+    measurements: Measurements,
+    values: Values,
+    *,
+    seed: int = 0,
+    width: int = 20,
+    held_out: float = 0.2,
+    penalties: int = 16,
+    blocks: int = 40,
+) -> Recovery:
+    """Find U (dim, rank) with ``A(U U^T) ~ y``, rank and noise unknown, by training, pruning and fine-tuning.
+
+    A random ``held_out`` share of the measurements is put aside. On the rest, from a spectral start of ``width``
+    columns (at most dim), every penalty of a path is trained; columns of norm at most ``2 sqrt(beta)`` go and the rest is
+    fine-tuned. The smallest rank whose held-out error is within one standard error (paired) of the best is kept and
+    fitted again to all measurements. With ``b`` the largest eigenvalue of ``A*(y)/n`` and ``mu`` that of an unpenalised
+    fit, the path has target eigenvalues m mu, m from 2 to 1e-3 in the log: ``beta = m mu / 16``, ``tau = m b``,
+    ``lambda = 2 sqrt(beta) tau`` (derived here from the thresholds of :mod:`gpsense.theory`; not the paper's).
+
+    Raises BadInput for values that are not finite, all zero, too few, or that no positive semidefinite matrix fits.
+    Works in the dtype of the values. Deterministic for a seed, which draws the split and the start.
+    """
+    unit = _check(measurements, values)
+    values = values / unit
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(measurements.n)
+    out, kept = np.sort(order[: max(1, round(held_out * measurements.n))]), np.sort(order[round(held_out * measurements.n) :])
+    train, train_values = measurements.take(jnp.asarray(kept)), values[kept]
+    width = min(width, measurements.dim)
+    objective = cheapest_objective(train, train_values, width)
+
+    top, start = _spectral_start(train, train_values, width, rng)
+    count = penalties
+    nothing = jnp.zeros(count, values.dtype)
+    batch = jnp.broadcast_to(start, (count, *start.shape))
+    free = _solve(objective, batch, nothing, jnp.ones_like(nothing), top, 6, 0.0)
+    largest = float(np.linalg.norm(np.asarray(free.descent.factor[0]), 2)) ** 2
+    target = np.geomspace(2.0, 1e-3, count)
+    smoothing = target * largest / 16
+    penalty = 2 * np.sqrt(smoothing) * target * top
+    trained = _solve(objective, batch, _like(penalty, values), _like(smoothing, values), top, blocks, 3e-6)
+
+    factors = trained.descent.factor
+    norms = np.asarray(jax.vmap(pruning.column_norms)(factors))
+    mask = norms > 2 * np.sqrt(smoothing)[:, None]
+    ranks = mask.sum(1)
+    narrow = _compact(factors, jnp.asarray(mask), max(1, int(ranks.max())))
+    tuned = _solve(objective, narrow, nothing, jnp.ones_like(nothing), top, blocks // 2, 1e-6).descent.factor
+    residuals = np.asarray(_residuals(measurements.take(jnp.asarray(out)), values[out], tuned))
+    chosen = _choose(residuals, ranks, np.asarray(values[out]))
+    rank = int(ranks[chosen])
+    factor = np.zeros((measurements.dim, 0), residuals.dtype)
+    if rank:
+        best = tuned[chosen][:, np.flatnonzero(np.asarray(pruning.column_norms(tuned[chosen])) > 0)[:rank]]
+        full = cheapest_objective(measurements, values, rank)
+        one = jnp.zeros(1, values.dtype)
+        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, 3e-7).descent.factor[0])
+    final = np.asarray(measurements.forward(jnp.asarray(factor)) - values) if rank else -np.asarray(values)
+    root = float(np.sqrt(unit))
+    errors = np.sqrt((residuals**2).mean(1)) * unit
+    path = Path(penalty * unit**1.5, smoothing * unit, ranks, errors, norms * root, np.asarray(trained.descent.steps))
+    noise = float(errors[chosen])
+    return Recovery(factor * root, rank, noise, float(np.sqrt((final**2).mean())) * unit, chosen, out, path)
+
+
+def _check(measurements: Measurements, values: Values) -> float:
+    """Refuse what cannot be recovered from; the root mean square of the values, which becomes the unit."""
+    if values.shape != (measurements.n,):
+        raise BadInput("y", f"shape {values.shape} for {measurements.n} measurements", "give one value each")
+    if measurements.n < 5:
+        raise BadInput("y", f"only {measurements.n} measurements", "give at least 5, some are held out")
+    if not bool(jnp.all(jnp.isfinite(values))):
+        raise BadInput("y", "holds NaN or infinity", "remove those measurements")
+    unit = float(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2)))
+    if unit == 0:
+        raise BadInput("y", "is all zero", "give measurements of a matrix that is not zero")
+    return unit
+
+
+def _like(numbers: np.ndarray, values: Values) -> jax.Array:
+    return jnp.asarray(numbers, values.dtype)
+
+
+def _spectral_start(
+    measurements: Measurements, values: Values, width: int, rng: np.random.Generator
+) -> tuple[float, Factor]:
+    """Largest eigenvalue b of ``B = A*(y)/n``, and the leading eigenpairs of B, scaled to fit y, plus 5 % noise.
+
+    The noise is pushed through a random combination of the A_i, so that it has no part that they cannot see.
+    """
+    back = np.asarray(measurements.adjoint(values) / measurements.n)
+    eigenvalues, vectors = np.linalg.eigh(back)
+    eigenvalues, vectors = np.maximum(eigenvalues[::-1][:width], 0.0), vectors[:, ::-1][:, :width]
+    if eigenvalues[0] <= 0:
+        remedy = "check the signs: y must come from a positive semidefinite U U^T"
+        raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
+    start = vectors * np.sqrt(eigenvalues)
+    predicted = np.asarray(measurements.forward(_like(start, values)))
+    scale = max(float(predicted @ np.asarray(values)) / float(predicted @ predicted), 1e-12)
+    mixing = np.asarray(measurements.adjoint(_like(rng.standard_normal(measurements.n), values)))
+    noise = mixing @ rng.standard_normal((measurements.dim, width))
+    noise *= np.sqrt(eigenvalues[0] * width) / np.linalg.norm(noise)
+    return float(eigenvalues[0]), _like(np.sqrt(scale) * (start + 0.05 * noise), values)
+
+
+def _solve(
+    objective: Objective,
+    starts: jax.Array,
+    penalty: jax.Array,
+    smoothing: jax.Array,
+    top: float,
+    blocks: int,
+    tolerance: float,
+) -> _Cell:
+    """Descend from every start (cells, dim, width) with its own penalty, block by block, until all have stopped."""
+    cells = jax.vmap(_begin)(starts)
+    floor = jnp.asarray(8 * top, starts.dtype)
+    for _ in range(blocks):
+        cells = _blocks(objective, cells, penalty, smoothing, floor, jnp.asarray(tolerance, starts.dtype))
+        if not bool(jnp.any(cells.descent.status == RUNNING)):
+            break
+    return cells
+
+
+def _begin(start: Factor) -> _Cell:
+    zero = jnp.zeros((), start.dtype)
+    direction = jnp.cos(2.3 * jnp.arange(start.size, dtype=start.dtype)).reshape(start.shape)
+    return _Cell(begin(METHOD, start, Rates(zero, zero, zero, zero)), jnp.ones((), start.dtype), direction)
+
+
+def _block(
+    objective: Objective, cell: _Cell, penalty: Scalar, smoothing: Scalar, floor: Scalar, tolerance: Scalar
+) -> _Cell:
+    """Fifty steps at the safe rate; undone, with half the rate from then on, if the objective rose."""
+
+    def penalised(factor: Factor) -> tuple[Scalar, Factor]:
+        loss, gradient = objective.value_and_gradient(factor)
+        extra, slope = jax.value_and_grad(smoothed_group_lasso)(factor, smoothing)
+        return loss + penalty * extra, gradient + penalty * slope
+
+    before = cell.descent
+    curvature, direction = _curvature(objective.value_and_gradient, before.factor, cell.direction)
+    bound = jnp.maximum(floor, 1.15 * curvature + 2 * penalty / jnp.sqrt(smoothing))
+    size = jnp.sqrt(jnp.sum(before.factor**2))
+    rates = Rates(cell.caution / bound, jnp.asarray(MOMENTUM, size.dtype), tolerance * bound * size, jnp.zeros_like(size))
+    after = advance(METHOD, penalised, before, rates, STEPS)
+    old, new = penalised(before.factor)[0], penalised(after.factor)[0]
+    rose = (after.status == DIVERGED) | ~(new <= old + 1e-5 * (jnp.abs(old) + 1))
+    fresh = begin(METHOD, before.factor, rates)
+    descent = jax.tree.map(lambda retry, went: jnp.where(rose, retry, went), fresh, after)
+    descent = eqx.tree_at(lambda d: d.steps, descent, after.steps)
+    return _Cell(descent, jnp.where(rose, cell.caution / 2, cell.caution), direction)
+
+
+_blocks = jax.jit(jax.vmap(_block, in_axes=(None, 0, 0, 0, None, None)))
+
+
+def _curvature(value_and_gradient: ValueAndGradient, factor: Factor, direction: Factor) -> tuple[Scalar, Factor]:
+    """Largest absolute eigenvalue of the Hessian, by twelve power iterations on Hessian-vector products."""
+
+    def iterate(_: int, state: tuple[Factor, Scalar]) -> tuple[Factor, Scalar]:
+        direction, _ = state
+        product = jax.jvp(lambda u: value_and_gradient(u)[1], (factor,), (direction,))[1]
+        norm = jnp.sqrt(jnp.sum(product**2))
+        return product / jnp.where(norm > 0, norm, 1.0), norm
+
+    mixed = direction + 1e-3 * jnp.roll(direction, 1, 0)
+    direction, norm = jax.lax.fori_loop(0, 12, iterate, (mixed, jnp.zeros((), factor.dtype)))
+    return norm, direction
+
+
+@partial(jax.jit, static_argnums=2)
+def _compact(factors: jax.Array, masks: jax.Array, width: int) -> jax.Array:
+    return jax.vmap(lambda factor, mask: pruning.compact(factor, mask, width))(factors, masks)
+
+
+@jax.jit
+def _residuals(measurements: Measurements, values: Values, factors: jax.Array) -> jax.Array:
+    """``A(U U^T) - y`` for every factor (cells, dim, width); shape (cells, n)."""
+    return jax.vmap(lambda factor: measurements.forward(factor) - values)(factors)
+
+
+def _choose(residuals: np.ndarray, ranks: np.ndarray, values: np.ndarray) -> int:
+    """The smallest rank within one paired standard error of the best held-out error; ties by that error."""
+    squares = residuals**2
+    errors = squares.mean(1)
+    excess = squares - squares[np.argmin(errors)]
+    slack = excess.std(1) / np.sqrt(values.size) + 1e-8 * np.mean(values**2)
+    good = np.flatnonzero(excess.mean(1) <= slack)
+    smallest = good[ranks[good] == ranks[good].min()]
+    return int(smallest[np.argmin(errors[smallest])])

@@ -1,0 +1,273 @@
+"""The page of a run: one self-contained HTML file in which every cell of the grid can be looked at.
+
+``python -m launch.report DIR`` draws the figures and writes the page again from what is stored in DIR. The page's
+layout and script are ``report_page.html``; this module fills in text and numbers.
+"""
+
+import argparse
+import base64
+import html
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from launch.figures import (
+    AXIS_LABELS,
+    FAILED,
+    draw,
+    listed_axes,
+    measure_label,
+    over_seeds,
+    plane,
+    threshold_of,
+    value_text,
+    without_failures,
+)
+
+MOST_NUMBERS = 2_000_000
+MEDIANS = ("rank", "error", "error_trained", "error_pruned")
+CURVES = {"loss": "loss_curve", "error": "error_curve"}
+NEEDED = (*MEDIANS, *CURVES.values(), "column_norms", "status")
+EXPLAINED = {"law": "error at known rank, by theory", "diverged": "seeds that diverged"}
+TEMPLATE = Path(__file__).with_name("report_page.html")
+
+
+class Unreadable(Exception):
+    """A directory that does not hold a finished run; the text is one line that says what is missing."""
+
+
+class Run(NamedTuple):
+    """What a run directory holds."""
+
+    manifest: dict[str, Any]
+    summary: dict[str, Any]
+    dataset: xr.Dataset
+
+
+class Kept(NamedTuple):
+    """How many seeds, columns and records of each cell the page carries."""
+
+    seeds: int
+    columns: int
+    records: np.ndarray
+
+
+def read_run(directory: Path) -> Run:
+    """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken."""
+    if not directory.is_dir():
+        raise Unreadable(f"{directory} is not a directory; name the directory of a run")
+    parts: list[dict[str, Any]] = []
+    for name in ("manifest.json", "summary.json"):
+        try:
+            parts.append(json.loads((directory / name).read_text(encoding="utf-8")))
+            if not isinstance(parts[-1], dict):
+                raise ValueError("not an object")
+        except (OSError, ValueError) as error:
+            raise Unreadable(_refusal(directory, name, error)) from None
+    try:
+        dataset = xr.load_dataset(directory / "results.nc", engine="h5netcdf")
+    except (OSError, ValueError, KeyError) as error:
+        raise Unreadable(_refusal(directory, "results.nc", error)) from None
+    lacking = [name for name in NEEDED if name not in dataset]
+    if lacking:
+        raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
+    return Run(parts[0], parts[1], dataset)
+
+
+def _refusal(directory: Path, name: str, error: Exception) -> str:
+    if not (directory / name).exists():
+        return f"{directory} has no {name}; run `python -m launch.grid --out {directory}` to its end first"
+    return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"
+
+
+def write_report(directory: Path, limit: int = MOST_NUMBERS) -> Path:
+    """Write ``report.html`` from what the directory holds and return its path.
+
+    About ``limit`` numbers are embedded at most: fewer seeds, then fewer columns, then fewer records of each cell,
+    and the page says so. Figures already in ``directory/figures`` are embedded as pictures. Raises Unreadable.
+    """
+    from plotly.offline import get_plotlyjs
+
+    run = read_run(directory)
+    dataset = without_failures(run.dataset)
+    kept = fit(dataset, limit)
+    parts = {
+        "title": html.escape(_title(run, directory)),
+        "made": _made(run),
+        "note": _note(dataset, kept),
+        "table": _table(run.summary.get("table", []), dataset),
+        "pictures": _pictures(directory / "figures"),
+        "config": html.escape(yaml.safe_dump(run.manifest.get("config", {}), sort_keys=False, allow_unicode=True)),
+        "plotly": get_plotlyjs(),
+        "data": payload(run.dataset, kept),
+    }
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
+    aside, path = directory / ".report.html.aside", directory / "report.html"
+    aside.write_text(page, encoding="utf-8")
+    os.replace(aside, path)
+    return path
+
+
+def fit(dataset: xr.Dataset, limit: int) -> Kept:
+    """The most seeds, then columns, then records with which curves and column norms stay within ``limit`` numbers."""
+    seeds, columns, records = (dataset.sizes[name] for name in ("seed", "column", "step"))
+    room = limit * seeds / max(dataset["status"].size, 1)  # numbers per combination of the axes other than seed
+    seeds = int(np.clip((room - 2 * records) // (2 * records + columns), 1, seeds))
+    if seeds == 1:
+        columns = int(np.clip(room - 4 * records, min(columns, 10), columns))
+        thinned = int(np.clip((room - columns) // 4, min(records, 10), records))
+    else:
+        thinned = records
+    last = max(int((dataset["phase"] == "train").sum()) - 1, 0)
+    places = np.linspace(0, records - 1, thinned).round().astype(int)
+    return Kept(seeds, columns, np.union1d(places, [0, last, min(last + 1, records - 1), records - 1]))
+
+
+def payload(dataset: xr.Dataset, kept: Kept) -> str:
+    """The page's numbers as JSON, flat in row-major order of (axes, seed, step or column); NaN is null."""
+    axes, good = listed_axes(dataset), without_failures(dataset)
+    dataset = dataset.transpose(*axes, "seed", ...)
+    good = good.transpose(*axes, "seed", ...)
+    some = dataset.isel(seed=slice(kept.seeds), step=kept.records, column=slice(kept.columns))
+    level = threshold_of(dataset)
+    status = dataset["status"]
+    level = xr.DataArray(np.nan) if level is None else level
+    words = {name: measure_label(dataset[name]) for name in ("rank", "error", "column_norms", *CURVES.values())}
+    fields = {
+        "axes": _json([_axis(dataset[name]) for name in axes]),
+        "plane": _json(plane(dataset)),
+        "seeds": _json(some["seed"].values.tolist()),
+        "n_seeds": _json(dataset.sizes["seed"]),
+        "labels": _json(words),
+        "steps": _json(some["step"].values.tolist()),
+        "train": _json(int((some["phase"] == "train").sum())),
+        "train_steps": _json(int(dataset.attrs["train_steps"])),
+        "columns": _json(kept.columns),
+        "diverged": _numbers((status == FAILED[1]).sum("seed").values),
+        "missing": _numbers((status == FAILED[0]).sum("seed").values),
+        "failed": _numbers(some["status"].isin(FAILED).values),
+        "threshold": _numbers(level.broadcast_like(status.isel(seed=0)).transpose(*axes).values),
+        "medians": _object({name: _numbers(over_seeds(good[name])[0], 5) for name in MEDIANS}),
+        "curves": _object({name: _numbers(some[variable].values) for name, variable in CURVES.items()}),
+        "median_curves": _object(
+            {name: _numbers(over_seeds(good[v])[0][..., kept.records]) for name, v in CURVES.items()}
+        ),
+        "norms": _numbers(some["column_norms"].values),
+    }
+    return _object(fields)
+
+
+def _axis(coordinate: xr.DataArray) -> dict[str, Any]:
+    name = str(coordinate.name)
+    return {"name": name, "label": AXIS_LABELS.get(name, name), "values": [value_text(v) for v in coordinate.values]}
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _object(fields: dict[str, str]) -> str:
+    return "{" + ",".join(f"{_json(name)}:{text}" for name, text in fields.items()) + "}"
+
+
+def _numbers(values: np.ndarray, digits: int = 4) -> str:
+    """A flat JSON array, rounded to significant digits."""
+    form = f"%.{digits}g"
+    flat = np.asarray(values, float).ravel()
+    finite = np.isfinite(flat).tolist()
+    return "[" + ",".join(form % v if ok else "null" for v, ok in zip(flat.tolist(), finite, strict=True)) + "]"
+
+
+def _title(run: Run, directory: Path) -> str:
+    return str(run.manifest.get("name") or run.summary.get("name") or directory.resolve().name)
+
+
+def _made(run: Run) -> str:
+    """How the run was made, as a description list's entries."""
+    manifest, summary, status = run.manifest, run.summary, run.dataset["status"]
+    devices = [str(device) for device in manifest.get("devices", [])]
+    counted = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
+    facts = {
+        "cells": status.size,
+        "seeds": run.dataset.sizes["seed"],
+        "programs": summary.get("programs"),
+        "diverged": f"{int((status == FAILED[1]).sum())} of {status.size} cells",
+        "missing": int((status == FAILED[0]).sum()),
+        "time": f"{_number(summary['seconds'])} s" if "seconds" in summary else None,
+        "devices": ", ".join([*counted, *([str(manifest["host"])] if "host" in manifest else [])]),
+        "precision": manifest.get("precision"),
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items()),
+        "flags": ", ".join(f"{name}={value}" for name, value in manifest.get("flags", {}).items() if value != ""),
+        "config digest": manifest.get("digest"),
+    }
+    return "".join(f"<dt>{name}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items() if fact)
+
+
+def _note(dataset: xr.Dataset, kept: Kept) -> str:
+    """What the page had to leave out, or nothing."""
+    whole = {"seeds": dataset.sizes["seed"], "columns": dataset.sizes["column"], "records": dataset.sizes["step"]}
+    here = {"seeds": kept.seeds, "columns": kept.columns, "records": len(kept.records)}
+    fewer = [f"{here[name]} of {count} {name}" for name, count in whole.items() if here[name] < count]
+    if not fewer:
+        return ""
+    words = f"To keep this page small, it carries {', '.join(fewer)} of each cell; medians are over all seeds."
+    return f'<p class="note">{words} results.nc holds everything.</p>'
+
+
+def _number(value: Any) -> str:
+    """A table entry as people read it."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
+    """The summary's rows; each heading is the key and what it means."""
+    if not rows:
+        return "<p>No rows.</p>"
+    words = EXPLAINED | AXIS_LABELS | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    head = "".join(f'<th scope="col">{html.escape(k)}<small>{html.escape(words.get(k, ""))}</small></th>' for k in keys)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_number(row.get(key)))}</td>" for key in keys) + "</tr>\n" for row in rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="table" tabindex="0" role="region" aria-label="Medians over seeds">{table}</div>'
+
+
+def _pictures(directory: Path) -> str:
+    """The PNG files of a folder as data URIs."""
+    entries = []
+    for path in sorted(directory.glob("[!.]*.png")):
+        code, name = base64.b64encode(path.read_bytes()).decode("ascii"), html.escape(path.name)
+        image = f'<img alt="{name}" src="data:image/png;base64,{code}">'
+        entries.append(f"<figure>{image}<figcaption>{name}</figcaption></figure>")
+    return f"<section><h2>Figures</h2>{''.join(entries)}</section>" if entries else ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw the figures and write the page of a stored run; 0, or 2 where there is no run to read."""
+    parser = argparse.ArgumentParser("python -m launch.report", description=main.__doc__)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a run directory that launch.grid has filled")
+    directory = parser.parse_args(argv).directory
+    try:
+        run = read_run(directory)
+        paths = [*draw(run.dataset, directory / "figures"), write_report(directory)]
+    except (Unreadable, OSError) as error:
+        print(f"launch.report: {error}", file=sys.stderr)
+        return 2
+    for path in paths:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

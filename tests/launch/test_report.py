@@ -1,0 +1,245 @@
+"""The page: self-contained, escaped, honest about what it leaves out, and every cell a click away."""
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from plotly.offline import get_plotlyjs
+
+from launch import report
+
+SEEDS, NOISE, PENALTY, STEPS, COLUMNS = 3, [0.1, 0.5], [0.0, 0.01, 0.1], 7, 4
+EVIL = "</script><script>window.stolen = 1</script><b>&"
+OFFLINE = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+OFFLINE += ["--disable-component-update", "--disable-sync"]
+
+
+def results() -> xr.Dataset:
+    """Numbers that say where they are: cell (seed s, noise i, penalty j) has error (1 + s + 10 j + 100 i) / 1000."""
+    dims = ("seed", "noise", "penalty")
+    s, i, j = np.meshgrid(np.arange(SEEDS), np.arange(2), np.arange(3), indexing="ij")
+    error = (1.0 + s + 10 * j + 100 * i) / 1000
+    fall = np.linspace(2, 1, STEPS)
+    numbers = {
+        "error": (dims, error, {"long_name": "error <of> U", "units": "1"}),
+        "error_trained": (dims, 3 * error),
+        "error_pruned": (dims, 4 * error),
+        "rank": (dims, 1.0 + j),
+        "status": (dims, np.ones(error.shape, np.int16)),
+        "error_curve": ((*dims, "step"), error[..., None] * fall),
+        "loss_curve": ((*dims, "step"), 5 * error[..., None] * fall),
+        "column_norms": ((*dims, "column"), error[..., None] * np.arange(COLUMNS, 0, -1)),
+    }
+    phase = ["train"] * 5 + ["fine_tune"] * 2
+    coords = {"seed": np.arange(SEEDS), "noise": NOISE, "penalty": PENALTY, "smoothing": 0.04}
+    coords |= {"step": 10 * np.arange(STEPS), "phase": ("step", phase)}
+    dataset = xr.Dataset(numbers, coords, {"train_steps": 40})
+    dataset["status"][1, 1, 2] = 3
+    dataset["error"][1, 1, 2] = np.nan
+    return dataset
+
+
+def fill(directory: Path, dataset: xr.Dataset) -> Path:
+    """A run directory with these results and hostile text in its config."""
+    directory.mkdir(exist_ok=True)
+    manifest = {"name": f"run {EVIL}", "config": {"name": EVIL}, "versions": {"jax": EVIL}}
+    rows = [{"noise": 0.1, "penalty": 0.01, "error": 0.0123456789, "law": None, EVIL: EVIL}]
+    (directory / "manifest.json").write_text(json.dumps(manifest | {"devices": ["cpu", "cpu"], "digest": "d1"}))
+    (directory / "summary.json").write_text(json.dumps({"cells": 18, "programs": 1, "seconds": 8.1, "table": rows}))
+    dataset.to_netcdf(directory / "results.nc", engine="h5netcdf")
+    return directory
+
+
+def numbers_of(page: str) -> dict[str, Any]:
+    """The data that a page embeds."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A filled run directory."""
+    return fill(tmp_path / "run", results())
+
+
+def test_page_refers_to_nothing_outside_and_escapes(run: Path) -> None:
+    (run / "figures").mkdir()
+    (run / "figures" / "rank.png").write_bytes(b"\x89PNG")
+    page = report.write_report(run).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "stolen = 1</script>" not in page
+    assert "&lt;/script&gt;" in page
+    assert page.count("</script>") == 3
+    assert 'src="data:image/png;base64,iVBORw=="' in page
+    assert "{{" not in page
+    for text in ("8.1 s", "1 of 18 cells", "2 x cpu", "0.01235", "error &lt;of&gt; U", "penalty λ", "<td>–</td>"):
+        assert text in page
+    assert [path.name for path in run.glob(".*")] == []
+
+
+def test_data_are_in_order_of_axes_then_seed(run: Path) -> None:
+    data, dataset = numbers_of(report.write_report(run).read_text(encoding="utf-8")), results()
+    axes = {axis["name"]: axis["values"] for axis in data["axes"]}
+    assert list(axes.items()) == [("noise", ["0.1", "0.5"]), ("penalty", ["0", "0.01", "0.1"])]
+    assert data["plane"] == ["penalty", "noise"]
+    medians = dataset["error"].median("seed").values.ravel()
+    np.testing.assert_allclose(data["medians"]["error"][:5], medians[:5], rtol=1e-4)
+    assert data["medians"]["error"][5] == pytest.approx((0.121 + 0.123) / 2)
+    assert (data["diverged"], data["missing"]) == ([0, 0, 0, 0, 0, 1], [0] * 6)
+    norms = dataset["column_norms"].transpose("noise", "penalty", "seed", "column").values
+    np.testing.assert_allclose(data["norms"], norms.ravel(), rtol=1e-3)
+    np.testing.assert_allclose(data["threshold"], [0.4] * 6)
+    assert (data["train"], data["train_steps"], data["n_seeds"]) == (5, 40, 3)
+
+
+@pytest.mark.parametrize(("limit", "seeds", "words"), [(10**6, 3, ""), (300, 2, "2 of 3 seeds")])
+def test_a_large_grid_embeds_fewer_seeds_and_says_so(run: Path, limit: int, seeds: int, words: str) -> None:
+    page = report.write_report(run, limit).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+    data = numbers_of(page)
+    assert (len(data["seeds"]), data["columns"]) == (seeds, COLUMNS)
+    assert len(data["curves"]["loss"]) == 6 * seeds * len(data["steps"])
+    assert len(data["median_curves"]["loss"]) == 6 * len(data["steps"])
+    assert ("it carries" in page) == bool(words)
+    assert words in page
+
+
+def test_columns_and_records_are_thinned_last(run: Path) -> None:
+    wide = results().isel(seed=[0]).drop_vars(["column_norms"])
+    steps, columns = 101, 500
+    phase = ("step", ["train"] * 81 + ["fine_tune"] * 20)
+    wide = wide.drop_dims("step").assign_coords(step=np.arange(steps), phase=phase)
+    for name, tail, size in (("loss_curve", "step", steps), ("column_norms", "column", columns)):
+        wide[name] = (("seed", "noise", "penalty", tail), np.ones((1, 2, 3, size)))
+    kept = [report.fit(wide, limit) for limit in (10**6, 3000, 300)]
+    assert [(part.columns, len(part.records)) for part in kept] == [(500, 101), (96, 101), (10, 12)]
+    assert {0, 80, 81, 100} <= set(kept[2].records.tolist())
+
+
+def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = fill(tmp_path / "broken", results())
+    (broken / "results.nc").write_bytes(b"not netCDF")
+    other = fill(tmp_path / "other", results().drop_vars("rank"))
+    none, empty = tmp_path / "none", tmp_path / "empty"
+    empty.mkdir()
+    words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "rank"}
+    for directory, word in words.items():
+        before = sorted(directory.rglob("*"))
+        assert report.main([str(directory)]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert word in err
+        assert sorted(directory.rglob("*")) == before
+
+
+def test_command_prints_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fill(tmp_path / "run", results().isel(noise=1))
+    assert report.main([str(run)]) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.name for path in paths] == ["columns.png", "curves.png", "rank.png", "error.png", "report.html"]
+    assert paths[-1].read_text(encoding="utf-8").count("<figure><img ") == 4
+
+
+def test_neither_module_imports_jax() -> None:
+    code = "import sys, launch.report; sys.exit('jax' in sys.modules)"
+    root = Path(report.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """An installed Chromium without a window, or a skip."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    try:
+        playwright = importlib.import_module("playwright.sync_api")
+    except ImportError:
+        pytest.skip("playwright is not installed")
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=found, args=OFFLINE)
+        yield chromium
+        chromium.close()
+
+
+def visit(browser: Any, path: Path) -> tuple[Any, list[str]]:
+    """The page of a file, and the list in which its complaints and requests for other files gather."""
+    page, complaints = browser.new_page(viewport={"width": 1366, "height": 800}), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url))
+    page.goto(path.as_uri(), wait_until="domcontentloaded")
+    return page, complaints
+
+
+def click(page: Any, column: int, row: int) -> None:
+    """Click a cell of the map as a person would."""
+    where = """([i, j]) => { const map = document.getElementById("map"); map.scrollIntoView();
+      const layout = map._fullLayout, box = map.getBoundingClientRect();
+      return [box.left + layout._size.l + layout.xaxis.d2p(i), box.top + layout._size.t + layout.yaxis.d2p(j)]; }"""
+    x, y = page.evaluate(where, [column, row])
+    page.mouse.move(x, y)
+    page.mouse.click(x, y)
+
+
+def drawn(page: Any, plot: str, name: str) -> list[float]:
+    """The heights of a named line, gaps left out."""
+    find = "([plot, name]) => document.getElementById(plot).data.find(trace => trace.name === name).y"
+    return [value for value in page.evaluate(find, [plot, name]) if value is not None]
+
+
+def test_a_click_on_a_cell_shows_that_cell(run: Path, browser: Any) -> None:
+    page, complaints = visit(browser, report.write_report(run))
+    text = page.text_content("#cell")
+    assert "noise 0.1, penalty 0. Rank 1; error 0.006 trained, 0.008 pruned, 0.002 fine-tuned" in text
+    click(page, 1, 1)
+    page.wait_for_function("document.getElementById('cell').textContent.includes('noise 0.5, penalty 0.01')")
+    text = page.text_content("#cell")
+    assert "Rank 2; error 0.336 trained, 0.448 pruned, 0.112 fine-tuned (medians of 3 seeds)" in text
+    cell = results().sel(noise=0.5, penalty=0.01)
+    median = cell["error_curve"].median("seed").values
+    np.testing.assert_allclose(drawn(page, "curves", "median"), [*median[:5], 0.448, *median[5:]], rtol=1e-3)
+    np.testing.assert_allclose(drawn(page, "curves", "seeds"), cell["error_curve"].values.ravel(), rtol=1e-3)
+    np.testing.assert_allclose(drawn(page, "norms", "seeds"), cell["column_norms"].values.ravel(), rtol=1e-3)
+    page.select_option("#curve", "loss")
+    np.testing.assert_allclose(drawn(page, "curves", "seeds"), cell["loss_curve"].values.ravel(), rtol=1e-3)
+    page.select_option("#measure", "rank")
+    page.select_option("#axis-penalty", "2")
+    assert "penalty 0.1. Rank 3" in page.text_content("#cell")
+    assert "medians of 2 seeds); 1 diverged" in page.text_content("#cell")
+    assert complaints == []
+    assert page.evaluate("window.stolen") is None
+
+
+def test_one_axis_is_a_row_and_none_is_just_the_curves(tmp_path: Path, browser: Any) -> None:
+    one, none = results().isel(noise=0), results().isel(noise=0, penalty=1)
+    page, complaints = visit(browser, report.write_report(fill(tmp_path / "one", one)))
+    click(page, 2, 0)
+    page.wait_for_function("document.getElementById('cell').textContent.includes('penalty 0.1.')")
+    page, more = visit(browser, report.write_report(fill(tmp_path / "none", none)))
+    assert page.query_selector("#map") is None
+    np.testing.assert_allclose(drawn(page, "curves", "seeds"), none["error_curve"].values.ravel(), rtol=1e-3)
+    assert complaints + more == []
+
+
+def test_axes_beyond_the_map_are_chosen_from_a_list(tmp_path: Path, browser: Any) -> None:
+    optimizers = xr.DataArray(["gd", "adam"], dims="optimizer", name="optimizer")
+    both = results().expand_dims(optimizer=optimizers).copy(deep=True)
+    for name in report.MEDIANS:
+        both[name][1] *= 2
+    page, complaints = visit(browser, report.write_report(fill(tmp_path / "both", both)))
+    page.select_option("#axis-optimizer", "1")
+    assert "optimizer adam, noise 0.1, penalty 0. Rank 2; error 0.012" in page.text_content("#cell")
+    assert page.evaluate("document.getElementById('map').data[0].text[0][1]") == "0.024"
+    assert complaints == []
