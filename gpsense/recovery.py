@@ -117,7 +117,7 @@ def recover(
         best = tuned[chosen][:, np.flatnonzero(np.asarray(pruning.column_norms(tuned[chosen])) > 0)[:rank]]
         full = cheapest_objective(measurements, values, rank)
         one = jnp.zeros(1, values.dtype)
-        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, 3e-7).descent.factor[0])
+        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, 3 * float(jnp.finfo(best.dtype).eps)).descent.factor[0])
     final = np.asarray(measurements.forward(jnp.asarray(factor)) - values) if rank else -np.asarray(values)
     root = float(np.sqrt(unit))
     errors = np.sqrt((residuals**2).mean(1)) * unit

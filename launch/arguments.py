@@ -53,7 +53,7 @@ def _split(argv: list[str]) -> tuple[Path, list[str]]:
     """The config's path (default: the quickstart) and the other arguments."""
     for index, word in enumerate(argv):
         after_option = index > 0 and argv[index - 1].startswith("--")
-        if word.endswith((".yaml", ".yml")) and (not after_option or argv[index - 1] == "--dry-run"):
+        if word.endswith((".yaml", ".yml")) and (not after_option or argv[index - 1] in ("--dry-run", "--dry_run")):
             return Path(word), argv[:index] + argv[index + 1 :]
     if argv and not argv[0].startswith("-"):
         return Path(argv[0]), argv[1:]
@@ -63,8 +63,11 @@ def _split(argv: list[str]) -> tuple[Path, list[str]]:
 def _text(value: Any) -> str:
     """A field's value as one writes it on the command line."""
     if isinstance(value, list):
-        return ",".join(_text(item) for item in value)
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        text = ",".join(_text(item) for item in value)
+        return text if len(value) > 1 else f"[{text}]"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "null" if value is None else str(value)
 
 
 def _field(name: str, info: Any, value: Any) -> tuple[str, Any, Any]:
@@ -155,8 +158,9 @@ def _yaml_value(text: str) -> Any:
 def _flatten(boxed: str) -> str:
     """tyro's framed message as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    lines = [re.sub(r"[─│╭╮╰╯]", "", line).strip() for line in text.splitlines()]
-    kept = [line for line in lines if line and line not in ("Parsing error", "Missing argument") and not line.startswith("For full helptext")]
+    lines = [re.sub(r"[─│╭╮╰╯]|-{5,}", "", line).strip() for line in text.splitlines()]
+    headings = ("Parsing error", "Missing argument", "For full helptext")
+    kept = [line for line in lines if line and not line.startswith(headings)]
     return " ".join(kept) or "the command line was not understood; see --help"
 
 

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ from pydantic import (
 )
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+MOST = 100_000
 
 
 class Refusal(Exception):
@@ -55,7 +57,7 @@ def expand(raw: Any) -> tuple[list[Any], bool]:
 def _scalars(raw: Any) -> list[Any]:
     """One entry of an axis to its values."""
     if isinstance(raw, (bool, dict, list)) or raw is None:
-        raise ValueError(f"an axis takes numbers or names, not {json.dumps(raw)}")
+        raise ValueError(f"an axis takes numbers or names, not {_shown(raw)}")
     if not isinstance(raw, str):
         return [raw]
     kind, _, rest = raw.partition(":")
@@ -67,23 +69,50 @@ def _scalars(raw: Any) -> list[Any]:
     try:
         return forms[kind](*rest.split(":"))
     except (TypeError, ValueError) as error:
-        usage = {"log": "log:low:high:count with 0 < low < high", "lin": "lin:low:high:count", "range": "range:start:stop"}
-        raise ValueError(f"'{raw}' is no range; write {usage[kind]}, count at least 2") from error
+        usage = {
+            "log": f"log:low:high:count with 0 < low < high and count from 2 to {MOST}",
+            "lin": f"lin:low:high:count with count from 2 to {MOST}",
+            "range": f"range:start:stop of at most {MOST} numbers",
+        }
+        raise ValueError(f"'{raw}' is no range; write {usage[kind]}") from error
+
+
+def _spaced(low: float, high: float, count: str) -> list[float]:
+    n = int(count)
+    if not 2 <= n <= MOST:
+        raise ValueError
+    return [low + (high - low) * i / (n - 1) for i in range(n)]
 
 
 def _lin(low: str, high: str, count: str) -> list[float]:
-    a, b, n = float(low), float(high), int(count)
-    if n < 2:
-        raise ValueError
-    return [a + (b - a) * i / (n - 1) for i in range(n)]
+    a, b = float(low), float(high)
+    return [a, *(float(f"{value:.12g}") for value in _spaced(a, b, count)[1:-1]), b]
 
 
 def _log(low: str, high: str, count: str) -> list[float]:
-    return [float(f"{math.exp(value):.12g}") for value in _lin(str(math.log(float(low))), str(math.log(float(high))), count)]
+    a, b = float(low), float(high)
+    return [a, *(float(f"{math.exp(value):.12g}") for value in _spaced(math.log(a), math.log(b), count)[1:-1]), b]
 
 
 def _range(start: str, stop: str) -> list[int]:
-    return list(range(int(start), int(stop)))
+    first, end = int(start), int(stop)
+    if end - first > MOST:
+        raise ValueError
+    return list(range(first, end))
+
+
+def _shown(raw: Any) -> str:
+    """Input quoted in a refusal, cut to a readable length."""
+    text = json.dumps(raw, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _checked(adapter: TypeAdapter[Any], raw: Any) -> Any:
+    """A value as the adapter reads it; ValueError says what is wrong."""
+    try:
+        return adapter.validate_python(raw)
+    except ValidationError as error:
+        raise ValueError(f"{error.errors()[0]['msg']}, got {_shown(raw)}") from error
 
 
 def _axis(item: Any, optional: bool = False) -> Any:
@@ -96,12 +125,7 @@ def _axis(item: Any, optional: bool = False) -> Any:
         items, listed = expand(raw)
         if not items:
             raise ValueError("the axis is empty; give at least one value")
-        checked = []
-        for value in items:
-            try:
-                checked.append(adapter.validate_python(value))
-            except ValidationError as error:
-                raise ValueError(f"{error.errors()[0]['msg']}, got {json.dumps(value)}") from error
+        checked = [_checked(adapter, value) for value in items]
         if len(set(checked)) < len(checked):
             raise ValueError("the axis repeats a value; list each value once")
         return Values(tuple(checked), listed)
@@ -119,11 +143,18 @@ class AxisMark:
     item: Any
 
 
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+def _no_bool(raw: Any) -> Any:
+    """Numbers are not truth values."""
+    if isinstance(raw, bool):
+        raise ValueError(f"give a number, not {_shown(raw)}")
+    return raw
+
+
+_Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 _NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 
 Counts = _axis(_Count)
 OptionalCounts = _axis(_Count, optional=True)
@@ -141,13 +172,18 @@ Seeds = _axis(Annotated[int, Field(ge=0, lt=2**32)])
 
 def _seed_count(raw: Any) -> Any:
     """``seeds: 16`` means seeds 0 to 15."""
-    if isinstance(raw, str) and raw.strip().isdigit():
-        raw = int(raw)
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        if raw < 1:
-            raise ValueError("give at least one seed")
-        return list(range(raw))
-    return raw
+    items, listed = expand(raw)
+    if listed or not items:
+        return items
+    return list(range(_checked(TypeAdapter(Annotated[int, Field(ge=1, le=MOST)]), items[0])))
+
+
+def _eigenvalues(raw: Any) -> Any:
+    """A spectrum is written like an axis."""
+    return None if raw is None else expand(raw)[0]
+
+
+Spectrum = Annotated[tuple[_Positive, ...] | None, BeforeValidator(_eigenvalues), AxisMark(_Positive)]
 
 
 class Section(BaseModel):
@@ -166,7 +202,7 @@ class Problem(Section):
     measurements: Ensembles = Field(Values(("gaussian",), False), description="gaussian, rank_one or population")
     noise: NonNegatives = Field(Values((0.0,), False), description="standard deviation sigma of the noise")
     condition: Conditions = Field(Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
-    spectrum: tuple[_Positive, ...] | None = Field(None, description="eigenvalues of the truth, instead of condition")
+    spectrum: Spectrum = Field(None, description="eigenvalues of the truth, instead of condition")
     truth: str | None = Field(None, description=".npy file with the factor U* (dim, rank), instead of a drawn one")
 
 
@@ -247,21 +283,34 @@ class Config(Section):
         return hashlib.sha256(text + truth).hexdigest()[:16]
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML, but a key given twice in a mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value} is given twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a dictionary; Refusal if it is missing or no mapping."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT.name}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"config {path}: cannot be read ({type(error).__name__}); give a readable YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = (f" at line {mark.line + 1}" if mark else "") + (f" ({problem})" if problem else "")
         raise Refusal(f"config {path}: not valid YAML{where}; mend the syntax") from None
     if not isinstance(loaded, dict):
         raise Refusal(f"config {path}: not a mapping of sections; see {DEFAULT.name} for the form")
-    return {"name": path.stem} | loaded
+    return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)} | loaded
 
 
 def build(fields: dict[str, Any]) -> Config:
@@ -278,7 +327,9 @@ def _line(problem: Any) -> str:
         return unknown(field)
     if not field:
         return message
-    got = "" if "got " in message or problem["type"] == "value_error" else f", got {json.dumps(problem['input'], default=str)}"
+    if problem["type"] == "model_type":
+        return f"{field}: a section holds fields, not {_shown(problem['input'])}; write {field}: {{field: value}}"
+    got = "" if "got " in message or problem["type"] == "value_error" else f", got {_shown(problem['input'])}"
     return f"{field}: {message}{got}"
 
 
@@ -296,6 +347,9 @@ def field_names() -> list[str]:
 
 def unknown(field: str) -> str:
     """The line that refuses an unknown field and names the nearest known one."""
+    inside = [name for name in field_names() if name.startswith(f"{field}.")]
+    if inside:
+        return f"{field}: a section; give one of its fields, e.g. --{inside[0]}"
     known = field_names() + [name for name in Config.model_fields if name not in field_names()]
     near = difflib.get_close_matches(field, known, 1, 0.5)
     near = near or [name for name in known if name.endswith("." + field.split(".")[-1])][:1]

@@ -36,6 +36,7 @@ FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings o
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
+TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
 
 
 def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
@@ -123,7 +124,8 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
-    others = [str(name) for name in cells.coords if cells[name].ndim == 0 and name not in held]
+    unread = ("n", "noise") if cells.coords.get("measurements", "") == "population" else ()
+    others = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0 and name not in (*held, *unread)]
     words = {name: f"{name} {value_text(cells[name])}" for name in held + others}
     words |= {n: f"{words[n]} (first of {dataset.sizes[n]})" for n in held if dataset.sizes[n] > 1}
     return cells, ", ".join(words.values())
@@ -131,7 +133,7 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
 
 def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> Figure:
     """Title with what is held fixed; below, what is pooled and how many cells are left out."""
-    width = int(figure.get_figwidth() * 13)
+    width = int(figure.get_figwidth() * 12)
     figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize=10)
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:

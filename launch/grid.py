@@ -4,6 +4,7 @@ Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws
 Run again to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; run again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def run(arguments: Arguments) -> int:
@@ -43,7 +50,8 @@ def run(arguments: Arguments) -> int:
     device.configure(config.run.precision)
     try:
         memory = device.memory_budget(config.run.memory_gib)
-        plan = make_plan(to_grid(config, truth), memory, store.layouts(manifest))
+        grid = to_grid(config, truth)
+        plan = make_plan(grid, memory, store.layouts(manifest))
     except BadInput as error:
         raise Refusal(str(error)) from None
     if arguments.dry_run:
@@ -51,7 +59,8 @@ def run(arguments: Arguments) -> int:
         return 0
     place = store.Store(out)
     manifest = {"name": config.name, "digest": digest, "config": config.plain()} | device.describe(config.run.precision)
-    place.create(manifest | {"layouts": [[p.layout.outer, p.layout.inner] for p in plan.programs]})
+    manifest = place.create(manifest | {"layouts": [[p.layout.outer, p.layout.inner] for p in plan.programs]})
+    plan = make_plan(grid, memory, store.layouts(manifest))
     try:
         seconds = run_chunks(plan, place)
     except KeyboardInterrupt:
@@ -68,17 +77,20 @@ def read_truth(config: Config, folder: Path) -> "np.ndarray | None":
     import numpy as np
 
     name, field = config.problem.truth, "problem.truth"
-    path = next((p for p in (Path(name), folder / name) if p.is_file()), None)
-    if path is None:
-        raise Refusal(f"{field}: no file {name}; give the path of a .npy file with a factor (dim, rank)")
     try:
-        truth = np.load(path, allow_pickle=False)
+        path = next((p for p in (Path(name), folder / name) if p.is_file()), None)
+        if path is None:
+            raise Refusal(f"{field}: no file {name}; give the path of a .npy file with a factor (dim, rank)")
+        with open(path, "rb") as file:
+            truth = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError):
         raise Refusal(f"{field}: {name} is not a .npy array; save the factor with numpy.save") from None
     dims, rank = config.problem.dim.values, config.problem.rank.values[0]
     if len(dims) > 1 or truth.shape != (dims[0], rank):
         raise Refusal(f"{field}: {name} has shape {truth.shape}; give one dim and rank that match (dim, rank)")
-    if not np.issubdtype(truth.dtype, np.floating) or not np.isfinite(truth).all() or not truth.any():
+    real = truth.dtype.kind in "iuf"
+    truth = truth.astype(np.float64) if real else truth
+    if not real or not np.isfinite(truth).all() or not truth.any():
         raise Refusal(f"{field}: {name} must hold finite real numbers, not all zero; mend the file")
     return truth
 

@@ -19,21 +19,34 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes ``path`` at the end of the block, or nothing if the block fails."""
+def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
+    """A path to write to that becomes ``path`` at the end of the block, or nothing if the block fails.
+
+    With ``keep`` a ``path`` that is there already stays as it is.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield aside
         with open(aside, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(aside, path)
+        (_settle if keep else os.replace)(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """JSON, atomically."""
-    with atomic(path) as aside:
+def _settle(aside: Path, path: Path) -> None:
+    """Give a file its name unless the name is taken; of several processes one wins."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.replace(aside, path)
+
+
+def write_json(path: Path, data: Any, keep: bool = False) -> None:
+    """JSON, atomically; with ``keep`` only where there is no such file."""
+    with atomic(path, keep) as aside:
         aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
@@ -51,23 +64,36 @@ def read_dataset(path: Path) -> xr.Dataset:
         return dataset.load()
 
 
+def writable(directory: Path) -> None:
+    """Refuse a directory that could not be made or written to, as far as that shows without writing."""
+    try:
+        if directory.exists() and not directory.is_dir():
+            raise Refusal(f"--out: {directory} is a file; name a directory")
+        parent = directory
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    if not parent.is_dir() or not os.access(parent, os.R_OK | os.W_OK | os.X_OK):
+        raise Refusal(f"--out: {directory} cannot be written to; name a writable directory")
+
+
+def _unwritable(directory: Path, error: OSError) -> Refusal:
+    return Refusal(f"--out: {directory} cannot be written to ({error.strerror}); name a writable directory")
+
+
 def check(directory: Path, digest: str) -> dict[str, Any] | None:
     """The manifest of a run to resume, None for a fresh directory; Refusal for one that cannot be used.
 
-    Writes nothing.
+    Hidden files do not count. Writes nothing.
     """
-    if directory.exists() and not directory.is_dir():
-        raise Refusal(f"--out: {directory} is a file; name a directory")
-    parent = directory
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise Refusal(f"--out: {directory} cannot be written to; name a writable directory")
-    if not directory.exists() or not any(directory.iterdir()):
+    writable(directory)
+    if not directory.exists() or all(path.name.startswith(".") for path in directory.iterdir()):
         return None
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         theirs = manifest["digest"]
+        layouts(manifest)
     except (OSError, ValueError, KeyError, TypeError):
         raise Refusal(f"--out: {directory} holds files that are not a run's; name an empty or new directory") from None
     if theirs != digest:
@@ -83,13 +109,18 @@ class Store:
     def __init__(self, directory: Path):
         self.directory = directory
 
-    def create(self, manifest: dict[str, Any]) -> None:
-        """Make the directory and write its manifest; Refusal where that is not possible."""
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Make the directory and its manifest unless they are there; returns the manifest that stands.
+
+        Refusal where that is not possible or the manifest that stands is of another config.
+        """
         try:
-            (self.directory / "chunks").mkdir(parents=True, exist_ok=True)
-            write_json(self.directory / MANIFEST, manifest)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_json(self.directory / MANIFEST, manifest, keep=True)
+            (self.directory / "chunks").mkdir(exist_ok=True)
         except OSError as error:
-            raise Refusal(f"--out: {self.directory} cannot be written to ({error.strerror}); name a writable directory") from None
+            raise _unwritable(self.directory, error) from None
+        return check(self.directory, manifest["digest"]) or manifest
 
     def path(self, chunk: Chunk) -> Path:
         """The file of a chunk."""
@@ -104,10 +135,13 @@ class Store:
         write_dataset(self.path(chunk), dataset)
 
     def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, xr.Dataset]]:
-        """The stored chunks of a plan."""
+        """The stored chunks of a plan; Refusal where one is damaged."""
         for chunk in plan.chunks:
             if self.path(chunk).exists():
-                yield chunk, read_dataset(self.path(chunk))
+                try:
+                    yield chunk, read_dataset(self.path(chunk))
+                except (OSError, ValueError):
+                    raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and run again") from None
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -117,4 +151,4 @@ class Store:
 
 def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
     """How an earlier run was cut; its chunks keep their meaning only if it is cut the same way again."""
-    return tuple(Layout(*pair) for pair in manifest["layouts"]) if manifest else None
+    return tuple(Layout(int(outer), int(inner)) for outer, inner in manifest["layouts"]) if manifest else None
