@@ -100,8 +100,8 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     programs, chunks = [], []
     for index, labels in enumerate(grid.labels(system.Spec)):
         fields = grid.constants_of(system.Spec) | labels
-        if fields.get("width") is None and "width" in grid.fields(system.Spec):
-            fields["width"] = fields["dim"]
+        if "width" in grid.fields(system.Spec) and fields.get("width") is None:
+            fields["width"] = fields.get("dim", system.Spec().dim)
         spec = system.Spec(**fields)
         system.check(spec)
         spec = system.resolve(spec, evaluations)

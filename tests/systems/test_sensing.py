@@ -1,0 +1,82 @@
+"""The sensing system: what is drawn, and the error law that the whole pipeline must meet."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import theory
+from gpsense.grid import Axis, Grid, run_grid
+from gpsense.pipeline import Schedule, seed_keys
+from gpsense.systems import SYSTEMS, Sensing, SensingInstance, SensingSetting, SensingSpec, System, sample_sensing
+from gpsense.truths import geometric_spectrum, low_rank_truth
+
+
+def test_truths_have_the_spectrum_asked_for(key):
+    np.testing.assert_allclose(geometric_spectrum(3, 4.0, jnp.float64), [1.0, 0.5, 0.25], rtol=1e-12)
+    np.testing.assert_allclose(geometric_spectrum(1, 4.0, jnp.float64), [1.0])
+    truth = low_rank_truth(key, 9, jnp.asarray([1.0, 0.5, 0.25]))
+    eigenvalues = np.linalg.eigvalsh(truth @ truth.T)[::-1]
+    np.testing.assert_allclose(eigenvalues[:3], [1.0, 0.5, 0.25], rtol=1e-12)
+    np.testing.assert_allclose(eigenvalues[3:], 0, atol=1e-12)
+    np.testing.assert_allclose(low_rank_truth(key, 9, jnp.asarray([1.0, 0.5])), truth[:, :2], rtol=1e-12)
+    with pytest.raises(ValueError, match="rank 3 exceeds dim 2"):
+        low_rank_truth(key, 2, jnp.ones(3))
+
+
+def test_noise_levels_and_forms_share_their_draws():
+    keys = seed_keys(5)
+    spec = SensingSpec(dim=6, width=4, n=30, form="direct", dtype="float64")
+    quiet, loud = (sample_sensing(spec, SensingInstance(noise=s), keys.problem) for s in (0.0, 2.0))
+    np.testing.assert_array_equal(quiet.truth, loud.truth)
+    np.testing.assert_array_equal(quiet.objective.measurements.rows, loud.objective.measurements.rows)
+    np.testing.assert_allclose(quiet.objective(quiet.truth), 0.0, atol=1e-24)
+    noise = (loud.objective.values - quiet.objective.values) / 2.0
+    assert 0.6 < float(jnp.std(noise)) < 1.4
+    gram = sample_sensing(SensingSpec(dim=6, width=4, n=30, form="gram", dtype="float64"), SensingInstance(noise=2.0), keys.problem)
+    np.testing.assert_allclose(gram.objective(loud.truth), loud.objective(loud.truth), rtol=1e-11)
+
+
+def test_start_scale_is_the_expected_column_norm():
+    spec = SensingSpec(dim=400, width=50, dtype="float64")
+    start = Sensing().start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
+    np.testing.assert_allclose(np.linalg.norm(start, axis=0).mean(), 0.7, rtol=0.02)
+    wider = Sensing().start(SensingSpec(dim=400, width=60, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1))
+    np.testing.assert_array_equal(wider[:, :50], start)
+
+
+def test_seeds_differ_in_every_role():
+    first, second = seed_keys(0), seed_keys(1)
+    bits = [tuple(np.asarray(jax.random.key_data(k))) for keys in (first, second) for k in (keys.problem, keys.start, keys.noise)]
+    assert len(set(bits)) == 6
+
+
+def test_the_contract_is_met():
+    assert isinstance(SYSTEMS["sensing"], System)
+
+
+def _grid(noise, penalty, n, seeds, schedule):
+    axes = (Axis("dim", (30,), False), Axis("n", (n,), False), Axis("noise", (noise,), False))
+    axes += (Axis("penalty", penalty), Axis("rate", (0.03,), False))
+    return Grid(SYSTEMS["sensing"], schedule, Axis("seed", tuple(range(seeds))), axes, {"width": 30, "dtype": "float32"})
+
+
+@pytest.mark.slow
+def test_error_law_after_fine_tuning():
+    """Root mean square over 64 seeds within 15 % of ``sigma sqrt((r d - r (r - 1) / 2) / n)``, d = k = 30, n = 3000."""
+    penalty = float(2 * 0.2 * np.sqrt(theory.noise_floor(1.0, 30, 3000)))
+    with jax.numpy_dtype_promotion("standard"):
+        result = run_grid(_grid(1.0, (penalty,), 3000, 64, Schedule(1600, 300, 400)))
+    error = result["error"].values * np.sqrt(2.0)
+    law = float(theory.exact_rank_error(1.0, 30, 2, 3000))
+    assert (result["rank"] == 2).mean() >= 0.95
+    np.testing.assert_allclose(np.sqrt(np.mean(error**2)), law, rtol=0.15)
+
+
+def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
+    """d = 20, n = 400, sigma = 1, so nu = .32: tau = .25 keeps too many columns, tau = .5 exactly two."""
+    axes = (Axis("penalty", (0.1, 0.2)), Axis("smoothing", (0.04,), False), Axis("noise", (1.0,), False))
+    grid = Grid(SYSTEMS["sensing"], Schedule(1500, 100, 500), Axis("seed", tuple(range(8))), axes, {"dtype": "float64"})
+    ranks = run_grid(grid)["rank"]
+    assert (ranks.sel(penalty=0.2) == 2).all()
+    assert (ranks.sel(penalty=0.1) > 2).sum() >= 5
