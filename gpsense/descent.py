@@ -66,10 +66,6 @@ class Escape(eqx.Module):
     gradient_norm: Scalar
     countdown: Integer
 
-    def rest(self) -> tuple[Factor, Scalar, Scalar, Integer]:
-        """All but the key, in order."""
-        return self.anchor, self.objective, self.gradient_norm, self.countdown
-
 
 class Descent(eqx.Module):
     """State of one run: factor, optimiser state, objective and gradient norm of its last evaluation."""
@@ -84,7 +80,10 @@ class Descent(eqx.Module):
 
 
 def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = None) -> Descent:
-    """A fresh run from a factor; the key is read where the method perturbs; a factor with a number that is not finite is DIVERGED from the start."""
+    """A fresh run from a factor; the key is read where the method perturbs.
+
+    A factor with a number that is not finite is DIVERGED from the start.
+    """
     nan = jnp.full((), jnp.nan, factor.dtype)
     finite = jnp.all(jnp.isfinite(factor))
     escape = None
@@ -103,7 +102,9 @@ def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = 
     )
 
 
-def advance(method: Method, value_and_gradient: ValueAndGradient, state: Descent, rates: Rates, n_steps: int) -> Descent:
+def advance(
+    method: Method, value_and_gradient: ValueAndGradient, state: Descent, rates: Rates, n_steps: int
+) -> Descent:
     """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged."""
     optimizer = method.build(rates.rate, rates.momentum)
 
@@ -147,7 +148,7 @@ def _step(
         gradient_norm=jnp.where(running, norm, state.gradient_norm),
         steps=state.steps + going.astype(jnp.int32),
         status=jnp.where(running, verdict, state.status),
-        escape=None if escape is None else Escape(escape.key, *keep(running, escape.rest(), state.escape.rest())),
+        escape=keep(running, escape, state.escape),
     )
 
 

@@ -1,6 +1,6 @@
 """Pruning by columns: scores, threshold, mask, compaction."""
 
-import jax
+import jax.core as jax_core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -38,7 +38,7 @@ def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
     A zero column has zero gradient in every loss here, so the padding never moves. Raises ValueError if more columns
     are kept than ``width``, as far as the mask is known outside of a trace; inside, surplus columns would be lost.
     """
-    if not isinstance(mask, jax.core.Tracer) and int(mask.sum()) > width:
+    if not isinstance(mask, jax_core.Tracer) and int(mask.sum()) > width:
         raise ValueError(f"{int(mask.sum())} columns are kept, more than width {width}")
     kept_first = jnp.argsort(~mask, stable=True)[:width]
     return apply_mask(factor, mask)[:, kept_first]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense import pruning
-from gpsense._types import Factor, Scalar, ScalarLike, Values
+from gpsense._types import Factor, Scalar, Values
 from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
 from gpsense.errors import BadInput
 from gpsense.measurements import Measurements
@@ -74,11 +74,12 @@ def recover(
     """Find U (dim, rank) with ``A(U U^T) ~ y``, rank and noise unknown, by training, pruning and fine-tuning.
 
     A random ``held_out`` share of the measurements is put aside. On the rest, from a spectral start of ``width``
-    columns (at most dim), every penalty of a path is trained; columns of norm at most ``2 sqrt(beta)`` go and the rest is
-    fine-tuned. The smallest rank whose held-out error is within one standard error (paired) of the best is kept and
-    fitted again to all measurements. With ``b`` the largest eigenvalue of ``A*(y)/n`` and ``mu`` that of an unpenalised
-    fit, the path has target eigenvalues m mu, m from 2 to 1e-3 in the log: ``beta = m mu / 16``, ``tau = m b``,
-    ``lambda = 2 sqrt(beta) tau`` (derived here from the thresholds of :mod:`gpsense.theory`; not the paper's).
+    columns (at most dim), every penalty of a path is trained; columns of norm at most ``2 sqrt(beta)`` go and the
+    rest is fine-tuned. The smallest rank whose held-out error is within one standard error (paired) of the best is
+    kept and fitted again to all measurements. With ``b`` the largest eigenvalue of ``A*(y)/n`` and ``mu`` that of an
+    unpenalised fit, the path has target eigenvalues m mu, m from 2 to 1e-3 in the log: ``beta = m mu / 16``,
+    ``tau = m b``, ``lambda = 2 sqrt(beta) tau`` (derived here from the thresholds of :mod:`gpsense.theory`; not the
+    paper's).
 
     Raises BadInput for values that are not finite, all zero, too few, or that no positive semidefinite matrix fits.
     Works in the dtype of the values. Deterministic for a seed, which draws the split and the start.
@@ -87,7 +88,8 @@ def recover(
     values = values / unit
     rng = np.random.default_rng(seed)
     order = rng.permutation(measurements.n)
-    out, kept = np.sort(order[: max(1, round(held_out * measurements.n))]), np.sort(order[round(held_out * measurements.n) :])
+    share = min(max(1, round(held_out * measurements.n)), measurements.n - 1)
+    out, kept = np.sort(order[:share]), np.sort(order[share:])
     train, train_values = measurements.take(jnp.asarray(kept)), values[kept]
     width = min(width, measurements.dim)
     objective = cheapest_objective(train, train_values, width)
@@ -117,7 +119,8 @@ def recover(
         best = tuned[chosen][:, np.flatnonzero(np.asarray(pruning.column_norms(tuned[chosen])) > 0)[:rank]]
         full = cheapest_objective(measurements, values, rank)
         one = jnp.zeros(1, values.dtype)
-        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, 3 * float(jnp.finfo(best.dtype).eps)).descent.factor[0])
+        exact = 3 * float(jnp.finfo(values.dtype).eps)
+        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, exact).descent.factor[0])
     final = np.asarray(measurements.forward(jnp.asarray(factor)) - values) if rank else -np.asarray(values)
     root = float(np.sqrt(unit))
     errors = np.sqrt((residuals**2).mean(1)) * unit
@@ -205,7 +208,9 @@ def _block(
     curvature, direction = _curvature(objective.value_and_gradient, before.factor, cell.direction)
     bound = jnp.maximum(floor, 1.15 * curvature + 2 * penalty / jnp.sqrt(smoothing))
     size = jnp.sqrt(jnp.sum(before.factor**2))
-    rates = Rates(cell.caution / bound, jnp.asarray(MOMENTUM, size.dtype), tolerance * bound * size, jnp.zeros_like(size))
+    rates = Rates(
+        cell.caution / bound, jnp.asarray(MOMENTUM, size.dtype), tolerance * bound * size, jnp.zeros_like(size)
+    )
     after = advance(METHOD, penalised, before, rates, STEPS)
     old, new = penalised(before.factor)[0], penalised(after.factor)[0]
     rose = (after.status == DIVERGED) | ~(new <= old + 1e-5 * (jnp.abs(old) + 1))
@@ -222,7 +227,7 @@ def _curvature(value_and_gradient: ValueAndGradient, factor: Factor, direction: 
     """Largest absolute eigenvalue of the Hessian, by twelve power iterations on Hessian-vector products."""
 
     def iterate(_: int, state: tuple[Factor, Scalar]) -> tuple[Factor, Scalar]:
-        direction, _ = state
+        direction = state[0]
         product = jax.jvp(lambda u: value_and_gradient(u)[1], (factor,), (direction,))[1]
         norm = jnp.sqrt(jnp.sum(product**2))
         return product / jnp.where(norm > 0, norm, 1.0), norm

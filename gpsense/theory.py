@@ -68,6 +68,11 @@ def fine_tune_contraction(rate: ScalarLike, largest: ScalarLike, smallest: Scala
     return 1 - 8 * rate * largest, 1 - 4 * rate * smallest
 
 
-def curvature_bound(operator_norm: ScalarLike, residual: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """``8 ||U||_op^2 + 4 ||X - M||_op + 2 lambda / sqrt(beta)``: gradient descent is stable below 2 over it. Derived."""
+def curvature_bound(
+    operator_norm: ScalarLike, residual: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike
+) -> Scalar:
+    """``8 ||U||_op^2 + 4 ||X - M||_op + 2 lambda / sqrt(beta)`` bounds the curvature of loss plus penalty. Derived.
+
+    Gradient descent is stable for rates below 2 over it.
+    """
     return 8 * jnp.asarray(operator_norm) ** 2 + 4 * residual + 2 * penalty / jnp.sqrt(jnp.asarray(smoothing))

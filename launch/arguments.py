@@ -17,7 +17,9 @@ import tyro
 import yaml
 from tyro.constructors import PrimitiveConstructorSpec
 
-from launch.config import DEFAULT, AxisMark, Config, Refusal, Section, build, read_yaml, unknown
+from launch.config import DEFAULT, AxisOf, Config, Refusal, Section, build, read_yaml, unknown
+
+FLAGS = ("--help", "--dry-run", "--dry_run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +54,8 @@ def parse(argv: list[str]) -> Arguments:
 def _split(argv: list[str]) -> tuple[Path, list[str]]:
     """The config's path (default: the quickstart) and the other arguments."""
     for index, word in enumerate(argv):
-        after_option = index > 0 and argv[index - 1].startswith("--")
-        if word.endswith((".yaml", ".yml")) and (not after_option or argv[index - 1] in ("--dry-run", "--dry_run")):
+        before = argv[index - 1] if index else ""
+        if word.endswith((".yaml", ".yml")) and (not before.startswith("--") or before in FLAGS):
             return Path(word), argv[:index] + argv[index + 1 :]
     if argv and not argv[0].startswith("-"):
         return Path(argv[0]), argv[1:]
@@ -72,8 +74,8 @@ def _text(value: Any) -> str:
 
 def _field(name: str, info: Any, value: Any) -> tuple[str, Any, Any]:
     """A dataclass field that takes one or more words and keeps them as text."""
-    marks = [mark for mark in info.metadata if isinstance(mark, AxisMark)]
-    metavar = "VALUES" if marks or name == "seeds" else "VALUE"
+    marks = [mark for mark in info.metadata if isinstance(mark, AxisOf)]
+    metavar = "VALUES" if marks or name in ("seeds", "spectrum") else "VALUE"
     words = PrimitiveConstructorSpec(
         nargs="*" if metavar == "VALUES" else 1,
         metavar=metavar,
@@ -127,7 +129,9 @@ def _read(mirror: Any, argv: list[str], path: Path) -> dict[str, Any]:
         raise Refusal(_flatten(messages.getvalue())) from None
     if surplus:
         word = surplus[0].split("=")[0]
-        raise Refusal(unknown(word.removeprefix("--")) if word.startswith("--") else f"{word}: not understood; see --help")
+        if word.startswith("--"):
+            raise Refusal(unknown(word.removeprefix("--")))
+        raise Refusal(f"{word}: not understood; see --help")
     return {"fields": _changes(parsed, mirror()), "out": parsed.out, "dry_run": parsed.dry_run}
 
 

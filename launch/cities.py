@@ -29,7 +29,11 @@ class Example:
         truth = self.places @ self.places.T
         error = np.linalg.norm(centred @ centred.T - truth) / np.linalg.norm(truth)
         offsets = np.linalg.norm(self.aligned(factor) - self.places, axis=1)
-        return {"error": float(error), "median_offset_km": float(np.median(offsets)), "largest_offset_km": float(offsets.max())}
+        return {
+            "error": float(error),
+            "median_offset_km": float(np.median(offsets)),
+            "largest_offset_km": float(offsets.max()),
+        }
 
     def aligned(self, factor: np.ndarray) -> np.ndarray:
         """The recovered points turned and mirrored onto the true ones (orthogonal Procrustes), in the plane."""

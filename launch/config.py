@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,12 +21,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
+from pydantic_core import core_schema
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 MOST = 100_000
@@ -115,38 +115,42 @@ def _checked(adapter: TypeAdapter[Any], raw: Any) -> Any:
         raise ValueError(f"{error.errors()[0]['msg']}, got {_shown(raw)}") from error
 
 
-def _axis(item: Any, optional: bool = False) -> Any:
-    """The pydantic type of an axis over items of a type."""
-    adapter = TypeAdapter(item)
+@dataclass(frozen=True)
+class AxisOf:
+    """Marks a field as an axis over items of a type, and checks them one by one."""
 
-    def parse(raw: Any) -> Values | None:
-        if raw is None and optional:
+    item: Any
+    optional: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        dump = core_schema.plain_serializer_function_ser_schema(self._dump)
+        return core_schema.no_info_plain_validator_function(self._parse, serialization=dump)
+
+    def _parse(self, raw: Any) -> Values | None:
+        if raw is None and self.optional:
             return None
         items, listed = expand(raw)
         if not items:
             raise ValueError("the axis is empty; give at least one value")
-        checked = [_checked(adapter, value) for value in items]
+        checked = [_checked(_adapter(self.item), value) for value in items]
         if len(set(checked)) < len(checked):
             raise ValueError("the axis repeats a value; list each value once")
         return Values(tuple(checked), listed)
 
-    def dump(axis: Values | None) -> Any:
+    @staticmethod
+    def _dump(axis: Values | None) -> Any:
         return None if axis is None else list(axis.values) if axis.listed else axis.values[0]
 
-    return Annotated[Values | None, PlainValidator(parse), PlainSerializer(dump), AxisMark(item)]
 
-
-@dataclass(frozen=True)
-class AxisMark:
-    """Marks a field as an axis over items of a type."""
-
-    item: Any
+@cache
+def _adapter(item: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(item)
 
 
 def _no_bool(raw: Any) -> Any:
-    """Numbers are not truth values."""
+    """YAML's true and false are no numbers."""
     if isinstance(raw, bool):
-        raise ValueError(f"give a number, not {_shown(raw)}")
+        raise ValueError(f"give a number, not {json.dumps(raw)}")
     return raw
 
 
@@ -156,18 +160,18 @@ _AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
 
-Counts = _axis(_Count)
-OptionalCounts = _axis(_Count, optional=True)
-Positives = _axis(_Positive)
-OptionalPositives = _axis(_Positive, optional=True)
-NonNegatives = _axis(_NonNegative)
-OptionalNonNegatives = _axis(_NonNegative, optional=True)
-Momenta = _axis(_Momentum)
-Conditions = _axis(_AtLeastOne)
-Ensembles = _axis(Literal["gaussian", "rank_one", "population"])
-Penalties = _axis(Literal["smoothed_group_lasso", "group_lasso", "weight_decay"])
-Optimizers = _axis(Literal["gd", "momentum", "nesterov", "adam"])
-Seeds = _axis(Annotated[int, Field(ge=0, lt=2**32)])
+Counts = Annotated[Values, AxisOf(_Count)]
+OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]
+Positives = Annotated[Values, AxisOf(_Positive)]
+OptionalPositives = Annotated[Values | None, AxisOf(_Positive, optional=True)]
+NonNegatives = Annotated[Values, AxisOf(_NonNegative)]
+OptionalNonNegatives = Annotated[Values | None, AxisOf(_NonNegative, optional=True)]
+Momenta = Annotated[Values, AxisOf(_Momentum)]
+Conditions = Annotated[Values, AxisOf(_AtLeastOne)]
+Ensembles = Annotated[Values, AxisOf(Literal["gaussian", "rank_one", "population"])]
+Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay"])]
+Optimizers = Annotated[Values, AxisOf(Literal["gd", "momentum", "nesterov", "adam"])]
+Seeds = Annotated[Values, AxisOf(Annotated[int, Field(ge=0, lt=2**32)])]
 
 
 def _seed_count(raw: Any) -> Any:
@@ -183,7 +187,7 @@ def _eigenvalues(raw: Any) -> Any:
     return None if raw is None else expand(raw)[0]
 
 
-Spectrum = Annotated[tuple[_Positive, ...] | None, BeforeValidator(_eigenvalues), AxisMark(_Positive)]
+Spectrum = Annotated[tuple[_Positive, ...] | None, BeforeValidator(_eigenvalues)]
 
 
 class Section(BaseModel):
@@ -195,62 +199,74 @@ class Section(BaseModel):
 class Problem(Section):
     """The truth and the data."""
 
-    dim: Counts = Field(Values((20,), False), description="side d of the matrices")
-    width: OptionalCounts = Field(None, description="columns k of the factor; null: dim")
-    rank: Counts = Field(Values((2,), False), description="rank r of the truth")
-    n: Counts = Field(Values((400,), False), description="number of measurements")
-    measurements: Ensembles = Field(Values(("gaussian",), False), description="gaussian, rank_one or population")
-    noise: NonNegatives = Field(Values((0.0,), False), description="standard deviation sigma of the noise")
-    condition: Conditions = Field(Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
-    spectrum: Spectrum = Field(None, description="eigenvalues of the truth, instead of condition")
-    truth: str | None = Field(None, description=".npy file with the factor U* (dim, rank), instead of a drawn one")
+    dim: Counts = Field(default=Values((20,), False), description="side d of the matrices")
+    width: OptionalCounts = Field(default=None, description="columns k of the factor; null: dim")
+    rank: Counts = Field(default=Values((2,), False), description="rank r of the truth")
+    n: Counts = Field(default=Values((400,), False), description="number of measurements")
+    measurements: Ensembles = Field(
+        default=Values(("gaussian",), False), description="gaussian, rank_one or population"
+    )
+    noise: NonNegatives = Field(default=Values((0.0,), False), description="standard deviation sigma of the noise")
+    condition: Conditions = Field(default=Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
+    spectrum: Spectrum = Field(default=None, description="eigenvalues of the truth, instead of condition")
+    truth: str | None = Field(
+        default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
+    )
 
 
 class Train(Section):
     """Training on loss plus penalty."""
 
-    penalty_kind: Penalties = Field(Values(("smoothed_group_lasso",), False), description="or group_lasso, weight_decay")
-    penalty: NonNegatives = Field(Values((0.1,), False), description="weight lambda of the penalty")
-    smoothing: Positives = Field(Values((0.04,), False), description="smoothing beta of the group lasso")
-    optimizer: Optimizers = Field(Values(("gd",), False), description="gd, momentum, nesterov or adam")
-    rate: Positives = Field(Values((0.02,), False), description="step size")
-    momentum: Momenta = Field(Values((0.9,), False), description="read by momentum and nesterov")
-    start_scale: Positives = Field(Values((0.3,), False), description="expected column norm at the start")
-    steps: _Count = Field(1000, description="steps at most")
-    tolerance: NonNegatives = Field(Values((1e-4,), False), description="stop at this gradient norm")
-    perturbation: NonNegatives = Field(Values((0.0,), False), description="radius of the noise at a stationary point")
-    patience: _Count = Field(200, description="steps a perturbed run has to get lower")
+    penalty_kind: Penalties = Field(
+        default=Values(("smoothed_group_lasso",), False), description="smoothed_group_lasso, group_lasso or weight_decay"
+    )
+    penalty: NonNegatives = Field(default=Values((0.1,), False), description="weight lambda of the penalty")
+    smoothing: Positives = Field(default=Values((0.04,), False), description="smoothing beta of the group lasso")
+    optimizer: Optimizers = Field(default=Values(("gd",), False), description="gd, momentum, nesterov or adam")
+    rate: Positives = Field(default=Values((0.02,), False), description="step size")
+    momentum: Momenta = Field(default=Values((0.9,), False), description="read by momentum and nesterov")
+    start_scale: Positives = Field(default=Values((0.3,), False), description="expected column norm at the start")
+    steps: _Count = Field(default=1000, description="steps at most")
+    tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
+    perturbation: NonNegatives = Field(
+        default=Values((0.0,), False), description="radius of the noise at a stationary point"
+    )
+    patience: _Count = Field(default=200, description="steps a perturbed run has to get lower")
 
 
 class Prune(Section):
     """Deleting columns."""
 
-    threshold: OptionalNonNegatives = Field(None, description="columns of at most this norm go; null: 2 sqrt(smoothing)")
+    threshold: OptionalNonNegatives = Field(
+        default=None, description="columns of at most this norm go; null: 2 sqrt(smoothing)"
+    )
 
 
 class FineTune(Section):
     """Descent on the loss alone, at the kept columns."""
 
-    steps: _Count = Field(300, description="steps at most")
-    rate: OptionalPositives = Field(None, description="step size; null: the training rate")
-    tolerance: NonNegatives = Field(Values((1e-5,), False), description="stop at this gradient norm")
+    steps: _Count = Field(default=300, description="steps at most")
+    rate: OptionalPositives = Field(default=None, description="step size; null: the training rate")
+    tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
 
 
 class Run(Section):
     """Seeds, precision, and how the work is cut."""
 
-    seeds: Annotated[Seeds, BeforeValidator(_seed_count)] = Field(Values((0,), True), description="how many, or a list")
-    precision: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
-    record_every: _Count = Field(50, description="steps between records of loss and error")
-    form: Literal["auto", "gram", "direct"] = Field("auto", description="form of the data; auto: the cheapest")
-    memory_gib: _Positive | None = Field(None, description="memory for a chunk; null: half of what is free")
+    seeds: Annotated[Seeds, BeforeValidator(_seed_count)] = Field(
+        default=Values((0,), True), description="how many, or a list"
+    )
+    precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64")
+    record_every: _Count = Field(default=50, description="steps between records of loss and error")
+    form: Literal["auto", "gram", "direct"] = Field(default="auto", description="form of the data; auto: the cheapest")
+    memory_gib: _Positive | None = Field(default=None, description="memory for a chunk; null: half of what is free")
 
 
 class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
-    name: str = Field("grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing"] = Field("sensing", description="which experiment")
+    name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
+    system: Literal["sensing"] = Field(default="sensing", description="which experiment")
     problem: Problem = Problem()
     train: Train = Train()
     prune: Prune = Prune()
@@ -265,10 +281,11 @@ class Config(Section):
             raise ValueError(f"problem.condition: {given[0]} already fixes the eigenvalues; leave condition at 1")
         if len(given) == 2:
             raise ValueError("problem.spectrum: the truth file already fixes the eigenvalues; remove spectrum")
-        if given and len(p.rank.values) > 1:
+        rank, *more = p.rank.values
+        if given and more:
             raise ValueError(f"problem.rank: {given[0]} fixes the rank; give one value")
-        if p.spectrum is not None and len(p.spectrum) != p.rank.values[0]:
-            raise ValueError(f"problem.spectrum: {len(p.spectrum)} eigenvalues for rank {p.rank.values[0]}; give rank many")
+        if p.spectrum is not None and len(p.spectrum) != rank:
+            raise ValueError(f"problem.spectrum: {len(p.spectrum)} eigenvalues for rank {rank}; give rank many")
         return self
 
     def plain(self) -> dict[str, Any]:

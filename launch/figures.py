@@ -88,7 +88,7 @@ def threshold_of(dataset: xr.Dataset) -> xr.DataArray | None:
     """The threshold on column norms: as given, else ``2 sqrt(smoothing)``; None where neither is known."""
     if "threshold" in dataset.coords:
         return dataset["threshold"]
-    return 2 * np.sqrt(dataset["smoothing"]) if "smoothing" in dataset.coords else None
+    return 2 * dataset["smoothing"] ** 0.5 if "smoothing" in dataset.coords else None
 
 
 def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
@@ -125,7 +125,8 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
     unread = ("n", "noise") if cells.coords.get("measurements", "") == "population" else ()
-    others = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0 and name not in (*held, *unread)]
+    known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
+    others = [name for name in known if name not in (*held, *unread)]
     words = {name: f"{name} {value_text(cells[name])}" for name in held + others}
     words |= {n: f"{words[n]} (first of {dataset.sizes[n]})" for n in held if dataset.sizes[n] > 1}
     return cells, ", ".join(words.values())
@@ -259,7 +260,7 @@ def _map(dataset: xr.Dataset, name: str, log: bool) -> Figure | None:
         figure = _profile(cells, span[0], name, log)
         note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
     else:
-        figure = _heat(cells, *span, name, log)
+        figure = _heat(cells, span[0], span[1], name, log)
         note = f"median over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
     words = measure_label(cells[name])
     return _finish(figure, words[0].upper() + words[1:], fixed, cells, note)
@@ -294,7 +295,7 @@ def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     scale = _scale(table, log)
-    shown = np.where(table > 0, table, scale.vmin) if log else table
+    shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
     shown = np.where(np.isnan(table), np.nan, shown)
     image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
     bar = figure.colorbar(image, ax=axes, label=f"median {name}")

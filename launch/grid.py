@@ -7,6 +7,7 @@ Run again to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 i
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from launch.config import Config, Refusal, Values
 if TYPE_CHECKING:
     import numpy as np
 
-    from gpsense.grid import Grid, Plan, Program
+    from gpsense.grid import Grid, Plan
     from launch.store import Store
 
 
@@ -64,8 +65,9 @@ def run(arguments: Arguments) -> int:
     try:
         seconds = run_chunks(plan, place)
     except KeyboardInterrupt:
-        done = len(plan.chunks) - len(place.missing(plan))
-        print(f"interrupted: {done} of {len(plan.chunks)} chunks are kept in {out}; run again to go on", file=sys.stderr)
+        chunks = len(plan.chunks)
+        done = chunks - len(place.missing(plan))
+        print(f"interrupted: {done} of {chunks} chunks are kept in {out}; run again to go on", file=sys.stderr)
         return 130
     return report(config, digest, plan, place, seconds)
 
@@ -85,8 +87,8 @@ def read_truth(config: Config, folder: Path) -> "np.ndarray | None":
             truth = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError):
         raise Refusal(f"{field}: {name} is not a .npy array; save the factor with numpy.save") from None
-    dims, rank = config.problem.dim.values, config.problem.rank.values[0]
-    if len(dims) > 1 or truth.shape != (dims[0], rank):
+    (dim, *more), rank = config.problem.dim.values, config.problem.rank.values[0]
+    if more or truth.shape != (dim, rank):
         raise Refusal(f"{field}: {name} has shape {truth.shape}; give one dim and rank that match (dim, rank)")
     real = truth.dtype.kind in "iuf"
     truth = truth.astype(np.float64) if real else truth
@@ -102,7 +104,8 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
     from gpsense.systems import SYSTEMS
 
     axes = []
-    for section, prefix in ((config.problem, ""), (config.train, ""), (config.prune, ""), (config.fine_tune, "fine_tune_")):
+    sections = (config.problem, ""), (config.train, ""), (config.prune, ""), (config.fine_tune, "fine_tune_")
+    for section, prefix in sections:
         for name in type(section).model_fields:
             value = getattr(section, name)
             if isinstance(value, Values):
@@ -171,10 +174,19 @@ def run_chunks(plan: "Plan", place: "Store") -> float:
                 programs.clear()
                 programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
             start = time.perf_counter()
-            arrays = programs[chunk.program].run(chunk, lambda share, cells=chunk.cells: bar.update(share * cells))
+            arrays = programs[chunk.program].run(chunk, _mover(bar, chunk.cells))
             place.write(chunk, chunk_dataset(chunk, arrays))
             place.log(_log_line(chunk, arrays, time.perf_counter() - start))
     return time.perf_counter() - begun
+
+
+def _mover(bar: Any, cells: int) -> Callable[[float], None]:
+    """Move the bar by a share of a chunk's cells."""
+
+    def move(share: float) -> None:
+        bar.update(share * cells)
+
+    return move
 
 
 def _log_line(chunk: Any, arrays: Any, seconds: float) -> dict[str, Any]:

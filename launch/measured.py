@@ -48,7 +48,8 @@ def check(fields: dict[str, np.ndarray], precision: str = "float64") -> Measured
     if not values.any():
         raise Refusal("y: is all zero; give measurements of a matrix that is not zero")
     known = {"y", "kind", "dim", *FORMS[kind]}
-    notices = [f"{name}: not read, {kind} measurements need {', '.join(sorted(known - {'dim', 'kind'}))}" for name in fields if name not in known]
+    needed = ", ".join(("y", *FORMS[kind]))
+    notices = [f"{name}: not read, {kind} measurements need {needed}" for name in fields if name not in known]
     if kind in ("entries", "distances"):
         arrays, dim = _indices(kind, fields, values.size)
     elif kind == "rank_one":
@@ -91,7 +92,7 @@ def _real(name: str, array: np.ndarray, precision: str) -> np.ndarray:
     if array.dtype.kind in "iu" and array.size:
         largest = max(abs(int(array.max())), abs(int(array.min())))
         if largest > 2 ** (np.finfo(precision).nmant + 1):
-            raise Refusal(f"{name}: holds integers up to {largest:.3g}, too large for {precision}; divide them by a unit")
+            raise Refusal(f"{name}: integers up to {largest:.3g} are too large for {precision}; divide by a unit")
     if not np.isfinite(array).all():
         raise Refusal(f"{name}: holds NaN or infinity; remove those measurements")
     with np.errstate(over="ignore"):
@@ -125,7 +126,7 @@ def _indices(kind: str, fields: dict[str, np.ndarray], n: int) -> tuple[dict[str
     if dim <= largest:
         raise Refusal(f"{FORMS[kind][0]}: index {largest} is beyond dim {dim}; count from 0 or raise dim")
     if dim > 5000:
-        raise Refusal(f"{FORMS[kind][0]}: index {largest} makes matrices of side {dim}; number the rows from 0 without gaps")
+        raise Refusal(f"{FORMS[kind][0]}: index {largest} makes matrices of side {dim}; number from 0 without gaps")
     return {name: index.astype(np.int32) for name, index in arrays.items()}, dim
 
 

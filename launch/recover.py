@@ -1,7 +1,7 @@
 """Recover a factor from your own measurements: ``python -m launch.recover MEASUREMENTS.npz [--out DIR]``.
 
-The file holds ``y`` (n,) and one of: ``A`` (n, d, d); ``x`` (n, d) for A_i = x_i x_i^T; ``rows``, ``cols`` (n,) for single
-entries; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances. Rank and noise need not be known.
+The file holds ``y`` (n,) and one of: ``A`` (n, d, d); ``x`` (n, d) for A_i = x_i x_i^T; ``rows``, ``cols`` (n,) for
+single entries; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances. Rank and noise need not be known.
 ``python -m launch.recover --example cities`` makes such a file from real places and recovers their map.
 Writes factor.npy (d, rank), summary.json and figures. Exit codes: 0 done, 2 refused.
 """

@@ -51,12 +51,12 @@ def _path(result: "Recovery") -> Figure:
 def _fit(result: "Recovery", predicted: np.ndarray, values: np.ndarray) -> Figure:
     figure = Figure(figsize=(5.2, 5), layout="constrained")
     axes = figure.subplots()
-    unit = float(np.abs(values).max())
     axes.plot([values.min(), values.max()], [values.min(), values.max()], color=GREY, linewidth=1)
     axes.plot(values, predicted, ".", color=BLUE, markersize=3, alpha=0.6)
     axes.set_xlabel("measured y")
     axes.set_ylabel("predicted by the factor")
-    axes.set_title(f"Fit: rank {result.rank}, residual {result.residual:.3g} = {result.residual / unit:.2g} of the largest y")
+    share = result.residual / float(np.abs(values).max())
+    axes.set_title(f"Fit: rank {result.rank}, residual {result.residual:.3g} = {share:.2g} of the largest y")
     return figure
 
 

@@ -20,7 +20,9 @@ def rows(dataset: xr.Dataset, config: dict[str, Any]) -> list[dict[str, Any]]:
     and a drawn truth; None elsewhere. Medians leave diverged cells out.
     """
     axes = [str(dim) for dim in dataset["error"].dims if dim != "seed"]
-    stacked = dataset[[*COLUMNS, "status"]].stack(row=axes) if axes else dataset[[*COLUMNS, "status"]].expand_dims("row")
+    stacked = (
+        dataset[[*COLUMNS, "status"]].stack(row=axes) if axes else dataset[[*COLUMNS, "status"]].expand_dims("row")
+    )
     table = []
     for index in range(stacked.sizes["row"]):
         cell = stacked.isel(row=index)

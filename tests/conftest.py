@@ -4,12 +4,12 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its size
 
 from jaxtyping import install_import_hook
 
 with install_import_hook("gpsense", "beartype.beartype"):
-    import gpsense
-    import gpsense.grid
+    import gpsense.grid  # noqa: F401
 
 import jax
 import pytest

@@ -80,7 +80,9 @@ def test_population_equals_the_loops():
     np.testing.assert_allclose(value, reference.inner(residual, residual) + 0.25, rtol=1e-12)
     loss = lambda u: population_loss(u, jnp.asarray(truth @ truth.T))  # noqa: E731
     np.testing.assert_allclose(loss(jnp.asarray(factor)), reference.inner(residual, residual), rtol=1e-12)
-    np.testing.assert_allclose(gradient, reference.gradient(lambda u: float(loss(jnp.asarray(u))), factor), rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient, reference.gradient(lambda u: float(loss(jnp.asarray(u))), factor), rtol=1e-6, atol=1e-5
+    )
 
 
 def test_many_measurements_approach_the_population(key):

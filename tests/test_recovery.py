@@ -80,7 +80,9 @@ def test_units_of_values_and_matrices_do_not_matter(noisy):
     measurements, values, _, result = noisy
     scaled = recover(dense_measurements(1e-3 * _matrices(measurements)), values * 1e5, width=8)
     assert scaled.rank == result.rank
-    np.testing.assert_allclose(scaled.factor @ scaled.factor.T, 1e8 * result.factor @ result.factor.T, rtol=1e-5, atol=1.0)
+    np.testing.assert_allclose(
+        scaled.factor @ scaled.factor.T, 1e8 * result.factor @ result.factor.T, rtol=1e-5, atol=1.0
+    )
     np.testing.assert_allclose(scaled.noise, 1e5 * result.noise, rtol=1e-6)
 
 

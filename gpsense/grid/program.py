@@ -128,7 +128,6 @@ class Program:
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
 
-
     def time_steps(self, chunk: Chunk, n_steps: int = 20) -> tuple[float, float]:
         """Seconds to compile and run training's first steps, and seconds of one step of a problem's settings."""
         seeds, instances, settings = self.inputs(replace(chunk, outer_stop=chunk.outer + 1))

@@ -44,7 +44,8 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Datase
     """One Dataset of all cells; cells of chunks that are not there are NaN with status -1 (missing).
 
     Dimensions: the listed axes in the order programs, seed, instances, settings, then ``step`` or ``column``. Axes
-    given as one number are scalar coordinates. An axis with the name of a measure is labelled ``true_NAME``. Where programs differ in width, column_norms is padded with NaN.
+    given as one number are scalar coordinates. An axis with the name of a measure is labelled ``true_NAME``. Where
+    programs differ in width, column_norms is padded with NaN.
     """
     full: dict[str, np.ndarray] = {}
     cells = (len(plan.programs), plan.n_outer, plan.n_inner)
@@ -76,7 +77,10 @@ def _labelled(grid: Grid, full: dict[str, np.ndarray]) -> xr.Dataset:
         description, units = named.get(name, (name, "1"))
         attrs: dict[str, Any] = {"long_name": description, "units": units}
         if name.startswith("status"):
-            attrs |= {"flag_values": np.arange(-1, len(STATUS_NAMES)), "flag_meanings": " ".join(("missing", *STATUS_NAMES))}
+            attrs |= {
+                "flag_values": np.arange(-1, len(STATUS_NAMES)),
+                "flag_meanings": " ".join(("missing", *STATUS_NAMES)),
+            }
         variables[name] = ((*(axis.name for axis in axes), *tail), values.reshape(shape), attrs)
     dataset = xr.Dataset(variables, coords={axis.name: list(axis.values) for axis in axes})
     dataset = dataset.squeeze([axis.name for axis in axes if not axis.listed])

@@ -15,12 +15,18 @@ class Measurements(eqx.Module):
     """A linear map ``A(X)_i = <A_i, X>`` from symmetric dim x dim matrices to n values.
 
     Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor, since
-    every matrix here is ``X = U U^T``; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``. ``dim`` is the
-    side of the matrices, ``n`` the number of measurements.
+    every matrix here is ``X = U U^T``; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``.
     """
 
-    dim: eqx.AbstractVar[int]
-    n: eqx.AbstractVar[int]
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Side of the matrices."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of measurements."""
 
     @abstractmethod
     def forward(self, factor: Factor) -> Values:

@@ -16,7 +16,11 @@ class Distances(Measurements):
 
     first: Indices
     second: Indices
-    dim: int = eqx.field(static=True)
+    side: int = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        return self.side
 
     @property
     def n(self) -> int:

@@ -13,7 +13,11 @@ class Entries(Measurements):
 
     rows: Indices
     cols: Indices
-    dim: int = eqx.field(static=True)
+    side: int = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        return self.side
 
     @property
     def n(self) -> int:

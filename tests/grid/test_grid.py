@@ -83,7 +83,9 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
         np.testing.assert_allclose(whole[name], dataset[name], rtol=1e-9, atol=1e-12, err_msg=name)
     buckets = program.traces["narrow"]
     assert buckets <= 3
-    assert program.traces == {"start": 1, "train": 1, "prune": 1} | dict.fromkeys(("narrow", "fine_tune", "finish"), buckets)
+    assert program.traces == {"start": 1, "train": 1, "prune": 1} | dict.fromkeys(
+        ("narrow", "fine_tune", "finish"), buckets
+    )
     part = collect(plan, parts[:1])
     assert int((part["status"] == -1).sum()) == 36 - 10
     assert int(np.isnan(part["error"]).sum()) == 36 - 10
@@ -91,19 +93,28 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
 
 def test_a_chunk_run_twice_has_the_same_bits(grid):
     plan = make_plan(grid, GIB, (Layout(4, 3),))
-    first, second = (Program(grid, plan.programs[0]).run(plan.chunks[1]) for _ in range(2))
+    program = Program(grid, plan.programs[0])
+    first, second = (program.run(plan.chunks[1]) for _ in range(2))
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_new_traced_values_do_not_retrace(grid):
+def test_new_traced_values_do_not_retrace():
+    """Nothing is traced again as long as pruning keeps as many columns (threshold 0: all of them)."""
+
+    def values(noise, condition, penalty, rate):
+        axes = (Axis("noise", noise), Axis("condition", condition), Axis("penalty", penalty))
+        return _grid(*axes, Axis("rate", rate), Axis("threshold", (0.0,), False))
+
+    grid = values((0.0, 0.5), (1.0, 3.0), (0.0, 0.2), (0.03, 0.02))
     plan = make_plan(grid, GIB)
     program = Program(grid, plan.programs[0])
     program.run(plan.chunks[0])
     before = dict(program.traces)
-    program.grid = _grid(Axis("noise", (0.1, 0.9)), Axis("condition", (5.0, 2.0)), Axis("penalty", (0.0, 0.3, 0.1)))
+    program.grid = values((0.1, 0.9), (5.0, 2.0), (0.01, 0.3), (0.01, 0.025))
     program.run(plan.chunks[0])
     assert dict(program.traces) == before
+    assert set(before.values()) == {1}
 
 
 def test_a_cell_that_diverges_leaves_the_others_bit_equal():
@@ -121,7 +132,9 @@ def test_a_nan_in_one_cell_leaves_the_others_bit_equal(grid):
     plan = make_plan(grid, GIB)
     program = Program(grid, plan.programs[0])
     whole = program.run(plan.chunks[0])
-    program.grid = _grid(Axis("noise", (0.0, 0.5)), Axis("condition", (1.0, 3.0)), Axis("penalty", (0.0, float("nan"), 0.2)))
+    program.grid = _grid(
+        Axis("noise", (0.0, 0.5)), Axis("condition", (1.0, 3.0)), Axis("penalty", (0.0, float("nan"), 0.2))
+    )
     hurt = program.run(plan.chunks[0])
     assert (hurt["status"][:, 1] == 3).all()
     for name in whole:

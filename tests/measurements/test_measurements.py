@@ -57,7 +57,9 @@ def test_forward_and_adjoint_equal_the_loops(pair, factor):
     measurements, matrices = pair
     values = np.random.default_rng(8).normal(size=N)
     assert (measurements.dim, measurements.n) == (DIM, N)
-    np.testing.assert_allclose(measurements.forward(jnp.asarray(factor)), reference.forward(matrices, factor), rtol=1e-12)
+    np.testing.assert_allclose(
+        measurements.forward(jnp.asarray(factor)), reference.forward(matrices, factor), rtol=1e-12
+    )
     np.testing.assert_allclose(
         measurements.adjoint(jnp.asarray(values)), reference.adjoint(matrices, values), rtol=1e-12, atol=1e-12
     )
@@ -76,9 +78,7 @@ def test_pull_and_packed_agree_with_the_adjoint(pair, factor):
     measurements, matrices = pair
     values = jnp.asarray(np.random.default_rng(9).normal(size=N))
     u = jnp.asarray(factor)
-    np.testing.assert_allclose(
-        measurements.pull(u, values), measurements.adjoint(values) @ u, rtol=1e-11, atol=1e-11
-    )
+    np.testing.assert_allclose(measurements.pull(u, values), measurements.adjoint(values) @ u, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(measurements.packed(), [svec(jnp.asarray(a)) for a in matrices], rtol=1e-12, atol=1e-12)
 
 
@@ -103,7 +103,9 @@ def test_rotation_invariance(pair, factor):
 def test_distances_do_not_see_translations(factor):
     measurements, _ = _maps()["distances"]
     np.testing.assert_allclose(
-        measurements.forward(jnp.asarray(factor + np.ones((DIM, 1)))), measurements.forward(jnp.asarray(factor)), rtol=1e-11
+        measurements.forward(jnp.asarray(factor + np.ones((DIM, 1)))),
+        measurements.forward(jnp.asarray(factor)),
+        rtol=1e-11,
     )
 
 

@@ -33,7 +33,9 @@ def test_noise_levels_and_forms_share_their_draws():
     np.testing.assert_allclose(quiet.objective(quiet.truth), 0.0, atol=1e-24)
     noise = (loud.objective.values - quiet.objective.values) / 2.0
     assert 0.6 < float(jnp.std(noise)) < 1.4
-    gram = sample_sensing(SensingSpec(dim=6, width=4, n=30, form="gram", dtype="float64"), SensingInstance(noise=2.0), keys.problem)
+    gram = sample_sensing(
+        SensingSpec(dim=6, width=4, n=30, form="gram", dtype="float64"), SensingInstance(noise=2.0), keys.problem
+    )
     np.testing.assert_allclose(gram.objective(loud.truth), loud.objective(loud.truth), rtol=1e-11)
 
 
@@ -41,13 +43,19 @@ def test_start_scale_is_the_expected_column_norm():
     spec = SensingSpec(dim=400, width=50, dtype="float64")
     start = Sensing().start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_allclose(np.linalg.norm(start, axis=0).mean(), 0.7, rtol=0.02)
-    wider = Sensing().start(SensingSpec(dim=400, width=60, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1))
+    wider = Sensing().start(
+        SensingSpec(dim=400, width=60, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1)
+    )
     np.testing.assert_array_equal(wider[:, :50], start)
 
 
 def test_seeds_differ_in_every_role():
     first, second = seed_keys(0), seed_keys(1)
-    bits = [tuple(np.asarray(jax.random.key_data(k))) for keys in (first, second) for k in (keys.problem, keys.start, keys.noise)]
+    bits = [
+        tuple(np.asarray(jax.random.key_data(k)))
+        for keys in (first, second)
+        for k in (keys.problem, keys.start, keys.noise)
+    ]
     assert len(set(bits)) == 6
 
 
@@ -58,7 +66,9 @@ def test_the_contract_is_met():
 def _grid(noise, penalty, n, seeds, schedule):
     axes = (Axis("dim", (30,), False), Axis("n", (n,), False), Axis("noise", (noise,), False))
     axes += (Axis("penalty", penalty), Axis("rate", (0.03,), False))
-    return Grid(SYSTEMS["sensing"], schedule, Axis("seed", tuple(range(seeds))), axes, {"width": 30, "dtype": "float32"})
+    return Grid(
+        SYSTEMS["sensing"], schedule, Axis("seed", tuple(range(seeds))), axes, {"width": 30, "dtype": "float32"}
+    )
 
 
 @pytest.mark.slow
@@ -77,7 +87,9 @@ def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
     """d = 20, n = 400, sigma = 1, so nu = .32: tau = .25 keeps too many columns, tau = .5 mostly exactly two."""
     values = {"noise": 1.0, "rate": 0.03, "start_scale": 0.03}
     axes = (Axis("penalty", (0.1, 0.2)), *(Axis(name, (value,), False) for name, value in values.items()))
-    grid = Grid(SYSTEMS["sensing"], Schedule(3000, 100, 500), Axis("seed", tuple(range(16))), axes, {"dtype": "float64"})
+    grid = Grid(
+        SYSTEMS["sensing"], Schedule(3000, 100, 500), Axis("seed", tuple(range(16))), axes, {"dtype": "float64"}
+    )
     assert float(theory.noise_floor(1.0, 20, 400)) == pytest.approx(0.316, abs=1e-3)
     assert [float(theory.shrinkage(penalty, 0.04)) for penalty in (0.1, 0.2)] == pytest.approx([0.25, 0.5])
     ranks = run_grid(grid)["rank"]

@@ -1,0 +1,165 @@
+"""Values of an axis in every form, YAML to a checked config, and the config's identity."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.config import DEFAULT, Config, Refusal, Values, build, expand, field_names, read_yaml, unknown
+
+
+def axis(raw: Any, section: str = "problem", name: str = "noise") -> Values:
+    """The values of an axis field given as raw YAML or text."""
+    return getattr(getattr(build({section: {name: raw}}), section), name)
+
+
+@pytest.mark.parametrize(
+    ("raw", "values", "listed"),
+    [
+        (0.1, (0.1,), False),
+        ("0.1", (0.1,), False),
+        ("1e-4", (1e-4,), False),
+        ([0.1], (0.1,), True),
+        ("0.1,", (0.1,), True),
+        ([0, "1e-4", 2], (0.0, 1e-4, 2.0), True),
+        ("0,1e-2, 1e-1", (0.0, 1e-2, 1e-1), True),
+        ("log:1e-3:1e-1:3", (1e-3, 1e-2, 1e-1), True),
+        ("lin:0:1:5", (0.0, 0.25, 0.5, 0.75, 1.0), True),
+        ("lin:0.1:0.7:4", (0.1, 0.3, 0.5, 0.7), True),
+        ("lin:1:0:2", (1.0, 0.0), True),
+        ("range:2:5", (2.0, 3.0, 4.0), True),
+        ([0.5, "range:2:4"], (0.5, 2.0, 3.0), True),
+    ],
+)
+def test_every_form_of_an_axis_gives_its_exact_values(raw: Any, values: tuple[float, ...], listed: bool) -> None:
+    assert axis(raw) == Values(values, listed)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.23456789012345e-7, 9.87654321098765), (3.3e-5, 0.1), (1 / 3, 2 / 3)])
+@pytest.mark.parametrize("kind", ["log", "lin"])
+def test_ranges_hit_their_ends_exactly_and_rise_evenly(kind: str, low: float, high: float) -> None:
+    values, listed = expand(f"{kind}:{low!r}:{high!r}:7")
+    assert listed
+    assert (values[0], values[-1]) == (low, high)
+    even = [math.log(value) for value in values] if kind == "log" else values
+    gaps = [after - before for before, after in pairwise(even)]
+    assert gaps == pytest.approx([gaps[0]] * 6, rel=1e-9)
+
+
+def test_counts_take_whole_numbers_in_any_spelling() -> None:
+    assert axis("20.0", name="dim") == axis(20.0, name="dim") == axis("20", name="dim") == Values((20,), False)
+    assert axis("lin:10:30:3", name="n") == Values((10, 20, 30), True)
+    assert all(isinstance(value, int) for value in axis("lin:10:30:3", name="n").values)
+
+
+@pytest.mark.parametrize(
+    ("raw", "seeds"),
+    [
+        (3, (0, 1, 2)),
+        ("3", (0, 1, 2)),
+        (3.0, (0, 1, 2)),
+        ("3.0", (0, 1, 2)),
+        ([3], (3,)),
+        ("3,", (3,)),
+        ("3,5", (3, 5)),
+        ([3, 5], (3, 5)),
+        ("range:4:7", (4, 5, 6)),
+        ([2**32 - 1], (2**32 - 1,)),
+    ],
+)
+def test_one_number_counts_seeds_and_a_list_names_them(raw: Any, seeds: tuple[int, ...]) -> None:
+    assert axis(raw, "run", "seeds") == Values(seeds, True)
+
+
+def test_spectrum_is_written_like_an_axis() -> None:
+    for raw in ([1, 0.5], "1,0.5", "lin:1:0.5:2"):
+        assert build({"problem": {"spectrum": raw}}).problem.spectrum == (1.0, 0.5)
+
+
+def test_null_is_the_default_of_optional_axes_only() -> None:
+    assert axis(None, "prune", "threshold") is None
+    with pytest.raises(Refusal, match=r"problem\.noise: an axis takes numbers or names, not null"):
+        axis(None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *("log:0:1:3", "log:-1:1:3", "log:1:2", "log:1:2:3:4", "log:1:10:2.5", "log:1:2:1000000000", "LOG:1:2:3"),
+        *("lin:0:1:1", "lin:a:1:3", "lin:0:1:1000000000", "range:1", "range:0:1000000000", "foo:1:2"),
+    ],
+)
+def test_bad_ranges_are_refused_with_the_form_to_write(raw: str) -> None:
+    with pytest.raises(Refusal, match=rf"^problem\.noise: '{raw}' is no range; write \w+:\w+:\w+"):
+        axis(raw)
+
+
+def test_every_wrong_field_is_named_in_one_line() -> None:
+    with pytest.raises(Refusal) as refusal:
+        build({"problem": {"noise": -1, "dim": 0}, "train": {"rte": 1}})
+    line = str(refusal.value)
+    assert all(name in line for name in ("problem.noise", "problem.dim", "train.rte", "did you mean train.rate?"))
+    assert "\n" not in line
+
+
+def test_long_values_are_cut_in_the_refusal() -> None:
+    with pytest.raises(Refusal) as refusal:
+        axis("x" * 1000)
+    assert len(str(refusal.value)) < 200
+
+
+def test_unknown_names_lead_to_the_nearest_known_one() -> None:
+    assert unknown("problem.nosie").endswith("did you mean problem.noise?")
+    assert unknown("tarin").endswith("did you mean train?")
+    assert unknown("smoothing").endswith("did you mean train.smoothing?")
+    assert unknown("qqqq").endswith("--help lists the fields")
+    assert unknown("problem").endswith(f"e.g. --{field_names()[2]}")
+
+
+def test_config_survives_its_own_plain_form() -> None:
+    config = build({"problem": {"noise": "0,0.1", "spectrum": [1, 0.5]}, "run": {"seeds": 3, "precision": "float64"}})
+    again = build(config.plain())
+    assert again == config
+    assert again.digest() == config.digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"problem": {"noise": 0.2}},
+        {"problem": {"noise": [0.0]}},
+        {"train": {"steps": 7}},
+        {"run": {"seeds": [1]}},
+        {"run": {"precision": "float64"}},
+    ],
+)
+def test_digest_changes_with_every_field_that_decides_a_number(change: dict[str, Any]) -> None:
+    assert build(change).digest() != Config().digest()
+
+
+def test_digest_leaves_out_the_name_and_the_budget_but_not_the_truth() -> None:
+    assert build({"name": "other", "run": {"memory_gib": 3}}).digest() == Config().digest()
+    assert Config().digest(b"truth") != Config().digest()
+
+
+def test_number_as_text_is_the_number_in_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text("problem: {noise: [1e-4, 2E-3]}\ntrain: {tolerance: 1e-6}\n")
+    config = build(read_yaml(path))
+    assert config.problem.noise == Values((1e-4, 2e-3), True)
+    assert config.train.tolerance == Values((1e-6,), False)
+    assert config.name == "small"
+
+
+@pytest.mark.parametrize(("stem", "name"), [("my grid", "my-grid"), ("größe", "gr-e"), ("v1.2_b", "v1.2_b")])
+def test_any_file_name_names_a_run(tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.yaml"
+    path.write_text("problem: {dim: 6}\n")
+    assert build(read_yaml(path)).name == name
+
+
+@pytest.mark.parametrize("path", sorted(DEFAULT.parent.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_repository_is_valid(path: Path) -> None:
+    build(read_yaml(path))

@@ -1,0 +1,382 @@
+"""The grid command from refusal to report: its files and numbers, and that no interruption changes a bit."""
+
+import contextlib
+import io
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from gpsense.grid import Layout, make_plan
+from gpsense.grid.plan import chunk_bytes
+from launch import grid
+from launch.arguments import parse
+
+DIVERGED = 3
+SMALL = ["--problem.dim", "6", "--problem.n", "30", "--train.steps", "60", "--fine_tune.steps", "20"]
+SMALL += ["--run.precision", "float64"]
+TINY = [*SMALL, "--problem.noise", "0,0.1", "--train.penalty", "0.05,0.1", "--run.seeds", "2"]
+ONE = [*SMALL, "--problem.noise", "0", "--train.penalty", "0.1", "--run.seeds", "2", "--run.record_every", "20"]
+PICTURES = ["columns.png", "curves.png", "error.png", "rank.png"]
+
+LONG = ["--problem.dim", "6", "--problem.n", "30", "--problem.noise", "0,0.1", "--train.penalty", "0.05,0.1"]
+LONG += ["--run.seeds", "2", "--train.steps", "20000", "--train.tolerance", "0", "--fine_tune.steps", "10000"]
+LONG += ["--fine_tune.tolerance", "0", "--run.record_every", "10000", "--out", "run"]
+CELLS = 8
+COMMAND = ["-m", "launch.grid"]
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from launch.grid import main
+sys.exit(main())
+"""
+
+
+class Ran(NamedTuple):
+    """A finished command: its exit code, what it printed, its folder."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        return xr.load_dataset(self.folder / "results.nc", engine="h5netcdf")
+
+    def chunks(self) -> dict[str, int]:
+        """The chunk files and when each was written."""
+        return {path.name: path.stat().st_mtime_ns for path in sorted((self.folder / "chunks").glob("*.nc"))}
+
+
+def run(folder: Path, *argv: str) -> Ran:
+    """The command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = grid.main([*argv, "--out", str(folder)])
+    return Ran(code, out.getvalue(), err.getvalue(), folder)
+
+
+def finish(process: subprocess.Popen[str], folder: Path) -> Ran:
+    """Wait for a command in a process of its own."""
+    out, err = process.communicate(timeout=120)
+    return Ran(process.returncode, out, err, folder / "run")
+
+
+def until(chunks: int, process: subprocess.Popen[str], folder: Path) -> None:
+    """Wait until so many chunks are stored; the run must still be going on then."""
+    for _ in range(6000):
+        if len(list(folder.glob("run/chunks/*.nc"))) >= chunks:
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    assert process.poll() is None
+
+
+def one_cell_a_chunk() -> list[str]:
+    """The memory budget that cuts the long run into chunks of one cell."""
+    cost = make_plan(grid.to_grid(parse(LONG).config), 2**40).programs[0].cost
+    return ["--run.memory_gib", repr(chunk_bytes(cost, Layout(1, 1)) / 2**30)]
+
+
+def same_bits(one: xr.Dataset, other: xr.Dataset) -> bool:
+    """Whether two Datasets agree in every variable, bit by bit."""
+    return set(one.variables) == set(other.variables) and all(
+        np.array_equal(one[name].values, other[name].values, equal_nan=one[name].dtype.kind == "f")
+        for name in one.variables
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """2 noises x 2 penalties x 2 seeds, run once for all tests."""
+    return run(tmp_path_factory.mktemp("tiny") / "my run", *TINY)
+
+
+def test_run_fills_its_directory(tiny: Ran) -> None:
+    assert (tiny.code, tiny.err) == (0, "")
+    files = {str(path.relative_to(tiny.folder)) for path in tiny.folder.rglob("*") if path.is_file()}
+    named = {"manifest.json", "results.nc", "summary.json", "metrics.jsonl", "report.html", "chunks/000000.nc"}
+    assert files == named | {f"figures/{name}" for name in PICTURES}
+    assert str(tiny.folder / "results.nc") in tiny.out
+
+
+def test_results_have_the_axes_as_named_dimensions(tiny: Ran) -> None:
+    dataset, axes = tiny.dataset, ("seed", "noise", "penalty")
+    assert dataset["error"].dims == axes
+    assert dataset["error_curve"].dims == (*axes, "step")
+    assert dataset["column_norms"].dims == (*axes, "column")
+    assert dict(dataset.sizes) == {"seed": 2, "noise": 2, "penalty": 2, "step": 4, "column": 6}
+    assert dataset["step"].values.tolist() == [0, 50, 60, 80]
+    assert dataset["phase"].values.tolist() == ["train"] * 3 + ["fine_tune"]
+    assert dataset["noise"].values.tolist() == [0, 0.1]
+    assert dataset["error"].dtype == np.float64
+    assert (dataset["dim"].item(), dataset["smoothing"].item()) == (6, 0.04)
+    assert dataset["error"].sel(penalty=0.1, noise=0.1).mean("seed").item() > 0
+    assert (dataset["error_curve"].isel(step=-1) == dataset["error"]).all()
+
+
+def test_manifest_says_what_the_numbers_depend_on(tiny: Ran) -> None:
+    manifest = json.loads((tiny.folder / "manifest.json").read_text())
+    config = parse(TINY).config
+    assert manifest["digest"] == config.digest() == tiny.dataset.attrs["config_digest"]
+    assert manifest["config"] == config.plain()
+    assert manifest["config"]["run"]["seeds"] == tiny.dataset["seed"].values.tolist() == [0, 1]
+    assert manifest["precision"] == "float64"
+    assert manifest["versions"]["jax"] == jax.__version__
+    assert manifest["devices"]
+    assert manifest["layouts"] == [[4, 2]]
+
+
+def test_table_holds_medians_over_seeds_and_the_exact_rank_law(tiny: Ran) -> None:
+    summary = json.loads((tiny.folder / "summary.json").read_text())
+    assert (summary["cells"], summary["programs"], summary["diverged"]) == (8, 1, 0)
+    assert len(summary["table"]) == 4
+    norm = np.linalg.norm([1.0, 1.0])
+    for row in summary["table"]:
+        cells = tiny.dataset.sel(noise=row["noise"], penalty=row["penalty"])
+        for name in ("rank", "error_trained", "error_pruned", "error"):
+            assert row[name] == np.median(cells[name].values)
+        free = 2 * 6 - 2 * 1 / 2
+        assert row["law"] == pytest.approx(row["noise"] * np.sqrt(free / 30) / norm, rel=1e-12)
+        words = [f"{value:.3g}" for value in list(row.values())[:-1]]
+        assert re.search(r"^\s*" + r"\s+".join(map(re.escape, words)) + r"\s*$", tiny.out, re.MULTILINE)
+    assert re.search(r"^noise +penalty +rank +trained +pruned +fine-tuned +exact-rank law$", tiny.out, re.MULTILINE)
+
+
+def test_running_again_runs_no_cell_again(tiny: Ran) -> None:
+    before, dataset, table = tiny.chunks(), tiny.dataset, tiny.out.split("\n\n")[0]
+    lines = (tiny.folder / "metrics.jsonl").read_text()
+    again = run(tiny.folder, *TINY)
+    assert (again.code, again.err) == (0, "")
+    assert again.chunks() == before
+    assert (tiny.folder / "metrics.jsonl").read_text() == lines
+    assert same_bits(again.dataset, dataset)
+    assert again.out.split("\n\n")[0] == table
+
+
+def test_directory_of_another_config_is_refused_and_left_alone(tiny: Ran, refuse: Callable[..., str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")}
+    line = refuse(*TINY, "--train.steps", "61", "--out", str(tiny.folder))
+    assert "belongs to another config" in line
+    assert "name another directory" in line
+    assert {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")} == before
+
+
+def test_every_cell_diverging_is_exit_code_1_with_a_report(tmp_path: Path) -> None:
+    ran = run(tmp_path / "run", *ONE, "--train.rate", "1e9")
+    assert ran.code == 1
+    assert "2 cells" in ran.out
+    assert "2 diverged" in ran.out
+    assert (ran.dataset["status"] == DIVERGED).all()
+    assert np.isnan(ran.dataset["error"]).all()
+    assert (ran.folder / "report.html").stat().st_size > 0
+    assert (ran.folder / "figures" / "curves.png").exists()
+
+
+def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None:
+    ran = run(tmp_path / "run", *ONE, "--train.rate", "0.02,1e9")
+    assert ran.code == 0
+    assert "2 diverged" in ran.out
+    status = ran.dataset["status"]
+    assert (status.sel(rate=1e9) == DIVERGED).all()
+    assert (status.sel(rate=0.02) != DIVERGED).all()
+    assert np.isfinite(ran.dataset["error"].sel(rate=0.02)).all()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(
+    strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert grid.main([*TINY, "--dry-run", "--run.precision", "float32"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"programs 1 +cells 8 +chunks 1 +memory [\d.]+ MiB a chunk +results [\d.]+ MiB", printed.out)
+    assert re.search(r"time at most about [\d.e-]+ s running \+ [\d.e-]+ s compiling", printed.out)
+    assert re.search(r"program 0: dim 6, width 6, rank 2, n 30, gaussian, .* chunks of 4 x 2 cells", printed.out)
+    assert printed.err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "field", "remedy"),
+    [
+        (["--problem.rank", "7"], "problem.rank: 7 exceeds dim 6", "use a rank of at most dim"),
+        (["--problem.rank", "1,2,7"], "problem.rank: 7 exceeds dim 6", "use a rank of at most dim"),
+        (["--problem.width", "1"], "problem.width: 1 is below rank 2", "use a width of at least rank"),
+        (["--run.memory_gib", "1e-8"], "run.memory_gib: one cell needs ", "GiB of 1e-08; raise the budget or lower"),
+        (["--problem.n", "1000000000000"], "run.memory_gib: one cell needs ", "raise the budget or lower problem.dim"),
+        (["--problem.truth", "no.npy"], "problem.truth: no file no.npy", "give the path of a .npy file"),
+        (["--out", "/dev/null"], "--out: /dev/null is a file", "name a directory"),
+        (["--out", "/dev/null/x/y"], "--out: /dev/null/x/y cannot be written to", "name a writable directory"),
+        (["--out", "/proc/gpsense"], "--out: /proc/gpsense cannot be written to", "name a writable directory"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    argv: list[str], field: str, remedy: str, refuse: Callable[..., str]
+) -> None:
+    line = refuse(*TINY, *argv)
+    assert line.startswith(field)
+    assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("truth", "problem"),
+    [
+        (np.ones((2, 6)), r"shape \(2, 6\)"),
+        (np.ones(6), r"shape \(6,\)"),
+        (np.float64(1), r"shape \(\)"),
+        (np.full((6, 2), np.nan), "finite real numbers"),
+        (np.full((6, 2), 1j), "finite real numbers"),
+        (np.zeros((6, 2)), "not all zero"),
+        (np.full((6, 2), "a"), "finite real numbers"),
+        (b"", "not a .npy array"),
+        (b"no array at all", "not a .npy array"),
+        ({"U": np.ones((6, 2))}, "not a .npy array"),
+    ],
+)
+def test_truth_file_that_is_no_factor_is_refused(
+    truth: object, problem: str, tmp_path: Path, refuse: Callable[..., str]
+) -> None:
+    with open(tmp_path / "truth.npy", "wb") as file:
+        if isinstance(truth, bytes):
+            file.write(truth)
+        elif isinstance(truth, dict):
+            np.savez(file, **truth)
+        else:
+            np.save(file, truth)
+    assert re.match(rf"problem\.truth: truth\.npy .*{problem}.*; ", refuse(*TINY, "--problem.truth", "truth.npy"))
+
+
+def test_directory_with_other_files_is_refused(tmp_path: Path, refuse: Callable[..., str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    assert "name an empty or new directory" in refuse(*TINY, "--out", "mine/")
+
+
+def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"digest": "abc", "layo')
+    assert "name an empty or new directory" in refuse(*TINY, "--out", "run")
+
+
+def test_config_by_path_finds_its_truth_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = np.random.default_rng(0).normal(size=(6, 2))
+    folder = tmp_path / "my grids"
+    folder.mkdir()
+    np.save(folder / "truth.npy", truth)
+    (folder / "größe 1.yaml").write_text(
+        "problem: {dim: 6, n: 60, truth: truth.npy, noise: 0}\ntrain: {penalty: 1e-4, steps: 20, rate: 1e-2}\n"
+        "fine_tune: {steps: 20}\nrun: {seeds: 1, precision: float64, record_every: 20}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    ran = run(Path("my runs/first/"), "my grids/größe 1.yaml")
+    assert (ran.code, ran.err) == (0, "")
+    dataset = ran.dataset
+    assert dataset["penalty"].item() == 1e-4
+    start = dataset["error_curve"].isel(step=0).item()
+    assert dataset["error"].item() < start
+    assert json.loads((ran.folder / "summary.json").read_text())["table"][0]["law"] is None
+    np.save(folder / "truth.npy", truth + 1)
+    assert run(Path("my runs/first"), "my grids/größe 1.yaml").code == 2
+
+
+class History(NamedTuple):
+    """A run interrupted, killed and resumed: what each start left behind."""
+
+    interrupted: Ran
+    kept: dict[str, int]
+    killed: Ran
+    left: dict[str, int]
+    whole: bool
+    resumed: Ran
+
+
+@pytest.fixture(scope="module")
+def beside(
+    process: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """The run that nothing happens to, started before the others and running beside them."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    started = process(COMMAND, [*LONG, *one_cell_a_chunk()], folder)
+    yield started, folder
+    started.kill()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(beside: tuple[subprocess.Popen[str], Path]) -> Ran:
+    """The run that nothing happens to, at its end."""
+    return finish(*beside)
+
+
+@pytest.fixture(scope="module")
+def history(
+    process: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory, beside: object
+) -> History:
+    """The same run: SIGINT after a chunk, SIGKILL after two more, then to the end with another memory budget."""
+    folder = tmp_path_factory.mktemp("history")
+    first = process(["-c", INTERRUPTIBLE], [*LONG, *one_cell_a_chunk()], folder)
+    until(1, first, folder)
+    first.send_signal(signal.SIGINT)
+    interrupted = finish(first, folder)
+    kept = interrupted.chunks()
+    second = process(COMMAND, LONG, folder)
+    until(len(kept) + 2, second, folder)
+    second.kill()
+    killed = finish(second, folder)
+    left = killed.chunks()
+    stored = [xr.load_dataset(killed.folder / "chunks" / name, engine="h5netcdf") for name in left]
+    whole = all(chunk["error"].shape == (1, 1) and (chunk["status"] > 0).all() for chunk in stored)
+    return History(interrupted, kept, killed, left, whole, finish(process(COMMAND, LONG, folder), folder))
+
+
+@pytest.mark.slow
+def test_interrupted_run_keeps_its_chunks_and_says_how_to_resume(history: History) -> None:
+    assert history.interrupted.code == 130
+    said = f"interrupted: {len(history.kept)} of {CELLS} chunks are kept in run; run again to go on\n"
+    assert history.interrupted.err == said
+    assert 1 <= len(history.kept) < CELLS
+
+
+@pytest.mark.slow
+def test_killed_run_leaves_whole_chunks_only(history: History) -> None:
+    assert history.killed.code == -signal.SIGKILL
+    assert len(history.kept) + 2 <= len(history.left) < CELLS
+    assert history.whole
+
+
+@pytest.mark.slow
+def test_resumed_run_has_the_bits_of_the_uninterrupted_one(history: History, uninterrupted: Ran) -> None:
+    assert (uninterrupted.code, uninterrupted.err) == (0, "")
+    assert (history.resumed.code, history.resumed.err) == (0, "")
+    assert len(uninterrupted.chunks()) == CELLS
+    assert same_bits(history.resumed.dataset, uninterrupted.dataset)
+
+
+@pytest.mark.slow
+def test_resumed_run_keeps_the_cut_and_the_chunks_of_the_first(history: History) -> None:
+    final = history.resumed.chunks()
+    assert len(final) == CELLS
+    assert history.kept.items() <= history.left.items() <= final.items()
+    assert json.loads((history.resumed.folder / "manifest.json").read_text())["layouts"] == [[1, 1]]
+
+
+@pytest.mark.slow
+def test_two_at_once_in_one_directory_both_succeed(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path, uninterrupted: Ran
+) -> None:
+    started = [process(COMMAND, [*LONG, *budget], tmp_path) for budget in (one_cell_a_chunk(), [])]
+    for ran in [finish(one, tmp_path) for one in started]:
+        assert (ran.code, ran.err) == (0, "")
+    ((outer, inner),) = json.loads((tmp_path / "run" / "manifest.json").read_text())["layouts"]
+    assert len(ran.chunks()) == CELLS // (outer * inner)
+    assert not list(tmp_path.rglob("*.part"))
+    xr.testing.assert_allclose(ran.dataset, uninterrupted.dataset, rtol=1e-4, atol=1e-6)
