@@ -14,5 +14,6 @@ Norms = Float[Array, " width"]
 Mask = Bool[Array, " width"]
 Scalar = Float[Array, ""]
 ScalarLike = Float[Array, ""] | float | int
+Elementwise = Float[Array, "..."]
 Integer = AnyInteger[Array, ""]
 RandomKey = Key[Array, ""]

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense import pruning
-from gpsense._types import Factor, Scalar, Values
+from gpsense._types import Factor, Integer, Scalar, Values
 from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
 from gpsense.errors import BadInput
 from gpsense.measurements import Measurements
@@ -226,7 +226,7 @@ _blocks = jax.jit(jax.vmap(_block, in_axes=(None, 0, 0, 0, None, None)))
 def _curvature(value_and_gradient: ValueAndGradient, factor: Factor, direction: Factor) -> tuple[Scalar, Factor]:
     """Largest absolute eigenvalue of the Hessian, by twelve power iterations on Hessian-vector products."""
 
-    def iterate(_: int, state: tuple[Factor, Scalar]) -> tuple[Factor, Scalar]:
+    def iterate(_: Integer | int, state: tuple[Factor, Scalar]) -> tuple[Factor, Scalar]:
         direction = state[0]
         product = jax.jvp(lambda u: value_and_gradient(u)[1], (factor,), (direction,))[1]
         norm = jnp.sqrt(jnp.sum(product**2))

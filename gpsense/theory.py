@@ -7,10 +7,10 @@ Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2`` and ``E<A, X>^2 = ||X
 import jax
 import jax.numpy as jnp
 
-from gpsense._types import Scalar, ScalarLike
+from gpsense._types import Elementwise, Integer, Scalar, ScalarLike
 
 
-def penalty_slope(square: ScalarLike, smoothing: ScalarLike) -> Scalar:
+def penalty_slope(square: Elementwise | float, smoothing: ScalarLike) -> Elementwise:
     """``psi(s) = (s + 2 beta) / (s + beta)^(3/2)``: the penalty's column gradient is ``psi(||v||^2) v``. Derived."""
     square = jnp.asarray(square)
     return (square + 2 * smoothing) / (square + smoothing) ** 1.5
@@ -30,7 +30,7 @@ def column_root(eigenvalue: ScalarLike, penalty: ScalarLike, smoothing: ScalarLi
     grid = eigenvalue * jnp.linspace(0.0, 1.0, 513)
     lowest = grid[jnp.argmin(excess(grid))]
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def halve(_: Integer | int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         below = excess(middle) < 0

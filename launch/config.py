@@ -218,7 +218,8 @@ class Train(Section):
     """Training on loss plus penalty."""
 
     penalty_kind: Penalties = Field(
-        default=Values(("smoothed_group_lasso",), False), description="smoothed_group_lasso, group_lasso or weight_decay"
+        default=Values(("smoothed_group_lasso",), False),
+        description="smoothed_group_lasso, group_lasso or weight_decay",
     )
     penalty: NonNegatives = Field(default=Values((0.1,), False), description="weight lambda of the penalty")
     smoothing: Positives = Field(default=Values((0.04,), False), description="smoothing beta of the group lasso")

@@ -27,9 +27,10 @@ class Measured:
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; Refusal if it is missing or no such file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise Refusal(f"{path}: is a single array; save y and {WANTED} with numpy.savez")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise Refusal(f"{path}: is a single array; save y and {WANTED} with numpy.savez")
+        with file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give the path of an .npz file with y and {WANTED}") from None

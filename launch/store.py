@@ -5,6 +5,7 @@ Every file is written aside and renamed, so a reader or a restart never sees hal
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,17 +66,16 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 
 def writable(directory: Path) -> None:
-    """Refuse a directory that could not be made or written to, as far as that shows without writing."""
+    """Refuse a directory that could not be made or written to; leaves nothing behind."""
     try:
         if directory.exists() and not directory.is_dir():
             raise Refusal(f"--out: {directory} is a file; name a directory")
         parent = directory
         while not parent.exists():
             parent = parent.parent
+        os.rmdir(tempfile.mkdtemp(dir=parent, prefix=".probe-"))
     except OSError as error:
         raise _unwritable(directory, error) from None
-    if not parent.is_dir() or not os.access(parent, os.R_OK | os.W_OK | os.X_OK):
-        raise Refusal(f"--out: {directory} cannot be written to; name a writable directory")
 
 
 def _unwritable(directory: Path, error: OSError) -> Refusal:

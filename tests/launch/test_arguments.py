@@ -208,7 +208,7 @@ def test_help_names_every_field_with_the_values_of_the_file(
     for name in [*field_names(), "out"]:
         assert re.search(rf"--{re.escape(name)}\s", text), name
     assert re.search(r"--dry[-_]run\s", text)
-    for name, default in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "[5]")):
+    for name, default in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "'[5]'")):
         assert re.search(rf"--{name} [^-]*\(default: {re.escape(default)}\)", text), name
 
 

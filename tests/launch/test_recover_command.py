@@ -1,0 +1,110 @@
+"""The recover command: what it writes, what it refuses; the example's geometry."""
+
+import json
+
+import numpy as np
+import pytest
+
+from launch import cities
+from launch.recover import main
+
+
+@pytest.fixture(scope="module")
+def recovered(tmp_path_factory):
+    """A rank-2 matrix from rank-one measurements, recovered by the command."""
+    folder = tmp_path_factory.mktemp("recover")
+    rng = np.random.default_rng(1)
+    truth, x = rng.normal(size=(10, 2)), rng.normal(size=(250, 10))
+    y = ((x @ truth) ** 2).sum(1) + 0.1 * rng.normal(size=250)
+    np.savez(folder / "mine.npz", x=x, y=y)
+    code = main([str(folder / "mine.npz"), "--out", str(folder / "out"), "--width", "6"])
+    return code, folder / "out", truth
+
+
+def test_it_writes_factor_summary_and_figures(recovered, capsys):
+    code, out, truth = recovered
+    assert code == 0
+    factor = np.load(out / "factor.npy")
+    summary = json.loads((out / "summary.json").read_text())
+    assert factor.shape == (10, 2) == (10, summary["rank"])
+    gram = truth @ truth.T
+    assert np.linalg.norm(factor @ factor.T - gram) < 0.03 * np.linalg.norm(gram)
+    assert 0.05 < summary["noise"] < 0.2
+    assert len(summary["path"]["penalty"]) == 16
+    assert {"versions", "devices", "precision", "settings"} <= set(summary)
+    assert {path.name for path in (out / "figures").iterdir()} == {"path.png", "fit.png"}
+
+
+def test_it_may_be_run_again_into_its_own_folder_but_not_into_a_foreign_one(recovered, tmp_path, capsys):
+    _, out, _ = recovered
+    (tmp_path / "foreign.txt").write_text("not ours")
+    mine = str(out.parent / "mine.npz")
+    assert main([mine, "--out", str(tmp_path)]) == 2
+    assert "holds files that are not a recovery's" in capsys.readouterr().err
+    assert main([mine, "--out", str(out), "--width", "6"]) == 0
+
+
+BAD = [
+    ([], "give one file, or --example cities"),
+    (["a.npz", "--example", "cities"], "give one file, or --example cities"),
+    (["missing.npz"], "missing.npz: no such file"),
+    (["--example", "towns"], "invalid choice: 'towns'"),
+    (["--example", "cities", "--noise", "-1"], "--noise: -1.0 is not at least 0"),
+    (["--example", "cities", "--share", "0"], "--share: 0.0 is not above 0"),
+    (["--example", "cities", "--held-out", "1"], "--held-out: 1.0 is not between 0 and 1"),
+    (["--example", "cities", "--penalties", "1"], "--penalties: 1 is not at least 2"),
+    (["--example", "cities", "--width", "none"], "argument --width: invalid int value: 'none'"),
+    (["--example", "cities", "--unknown", "1"], "unrecognized arguments: --unknown"),
+    (["--example", "cities", "--out", "/proc/none/x"], "--out: /proc/none/x cannot be written to"),
+]
+
+
+@pytest.mark.parametrize(("argv", "line"), BAD)
+def test_bad_input_is_one_line_and_exit_code_2(argv, line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert line in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_signs_are_refused_and_nothing_is_written(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(40, 5))
+    np.savez(tmp_path / "m.npz", x=x, y=-((x**2).sum(1)))
+    assert main([str(tmp_path / "m.npz"), "--out", str(tmp_path / "out")]) == 2
+    assert "no positive eigenvalue; check the signs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_has_real_places_and_the_projection_keeps_areas():
+    names, places = cities.load()
+    assert len(names) == len(set(names)) >= 60
+    np.testing.assert_allclose(places.mean(0), 0, atol=1e-9)
+    paris, london = (places[names.index(name)] for name in ("Paris", "London"))
+    np.testing.assert_allclose(np.linalg.norm(paris - london), 344, rtol=0.02)
+    step = 1e-4
+    point, up, right, *_ = cities.project(np.array([0.9, 0.9 + step, 0.9, 0.7]), np.array([0.1, 0.1, 0.1 + step, 0.6]))
+    north, east = up - point, right - point
+    area = abs(north[0] * east[1] - north[1] * east[0])
+    np.testing.assert_allclose(area, cities.EARTH_KM**2 * np.cos(0.9) * step**2, rtol=1e-3)
+
+
+def test_the_example_measures_what_it_says():
+    drawn = cities.example(share=0.3, noise=0.0, seed=3)
+    assert drawn.fields["y"].size == round(0.3 * 72 * 71 / 2)
+    first, second = drawn.fields["i"], drawn.fields["j"]
+    squares = ((drawn.places[first] - drawn.places[second]) ** 2).sum(1)
+    np.testing.assert_allclose(drawn.fields["y"], squares, rtol=1e-12)
+    noisy = cities.example(share=0.3, noise=0.02, seed=3)
+    np.testing.assert_allclose(np.std(noisy.fields["y"] / squares - 1), 0.02, rtol=0.1)
+
+
+def test_scores_ignore_translation_and_rotation():
+    drawn = cities.example(seed=1)
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    scores = drawn.score(drawn.places @ turn + 100.0)
+    assert scores["error"] < 1e-12
+    assert scores["largest_offset_km"] < 1e-6
+    assert drawn.score(np.zeros((72, 0)))["error"] == pytest.approx(1.0)
