@@ -154,11 +154,21 @@ def _no_bool(raw: Any) -> Any:
     return raw
 
 
+def _whole(raw: Any) -> Any:
+    """``1e3`` is how people write 1000, and how PyYAML hands it over as text."""
+    raw = _no_bool(raw)
+    try:
+        number = float(raw) if isinstance(raw, str) else None
+    except ValueError:
+        return raw
+    return int(number) if number is not None and number.is_integer() else raw
+
+
 _Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
 _NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-_Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1)]
+_Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 
 Counts = Annotated[Values, AxisOf(_Count)]
 OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]

@@ -124,7 +124,8 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
-    unread = ("n", "noise") if cells.coords.get("measurements", "") == "population" else ()
+    population = "measurements" in cells.coords and np.all(cells["measurements"] == "population")
+    unread = ("n", "noise") if population else ()
     known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
     others = [name for name in known if name not in (*held, *unread)]
     words = {name: f"{name} {value_text(cells[name])}" for name in held + others}

@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"error: {error}; what was finished is kept, free the way and run again to go on", file=sys.stderr)
+        return 1
 
 
 def run(arguments: Arguments) -> int:
@@ -59,17 +62,20 @@ def run(arguments: Arguments) -> int:
         print(describe(plan))
         return 0
     place = store.Store(out)
-    manifest = {"name": config.name, "digest": digest, "config": config.plain()} | device.describe(config.run.precision)
+    here = device.describe(config.run.precision)
+    manifest = {"name": config.name, "digest": digest, "config": config.plain()} | here
     manifest = place.create(manifest | {"layouts": [[p.layout.outer, p.layout.inner] for p in plan.programs]})
+    if any(manifest[key] != here[key] for key in ("versions", "devices")):
+        print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
     plan = make_plan(grid, memory, store.layouts(manifest))
     try:
-        seconds = run_chunks(plan, place)
+        run_chunks(plan, place)
     except KeyboardInterrupt:
         chunks = len(plan.chunks)
         done = chunks - len(place.missing(plan))
         print(f"interrupted: {done} of {chunks} chunks are kept in {out}; run again to go on", file=sys.stderr)
         return 130
-    return report(config, digest, plan, place, seconds)
+    return report(config, digest, plan, place)
 
 
 def read_truth(config: Config, folder: Path) -> "np.ndarray | None":
@@ -158,15 +164,14 @@ def estimate(plan: "Plan") -> tuple[float, float]:
     return compiling * len(plan.programs), per_flop * plan.flops
 
 
-def run_chunks(plan: "Plan", place: "Store") -> float:
-    """Run what is missing, one file a chunk, with a progress bar; returns the seconds it took."""
+def run_chunks(plan: "Plan", place: "Store") -> None:
+    """Run what is missing, one file a chunk, with a progress bar."""
     from tqdm import tqdm
 
     from gpsense.grid import Program, chunk_dataset
 
     programs: dict[int, Program] = {}
     missing = place.missing(plan)
-    begun = time.perf_counter()
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=sum(c.cells for c in missing), desc=f"{plan.cells} cells", bar_format=layout, disable=None) as bar:
         for chunk in missing:
@@ -177,7 +182,6 @@ def run_chunks(plan: "Plan", place: "Store") -> float:
             arrays = programs[chunk.program].run(chunk, _mover(bar, chunk.cells))
             place.write(chunk, chunk_dataset(chunk, arrays))
             place.log(_log_line(chunk, arrays, time.perf_counter() - start))
-    return time.perf_counter() - begun
 
 
 def _mover(bar: Any, cells: int) -> Callable[[float], None]:
@@ -206,13 +210,14 @@ def _log_line(chunk: Any, arrays: Any, seconds: float) -> dict[str, Any]:
     } | counts
 
 
-def report(config: Config, digest: str, plan: "Plan", place: "Store", seconds: float) -> int:
+def report(config: Config, digest: str, plan: "Plan", place: "Store") -> int:
     """Collect the chunks, write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
     from gpsense.grid import collect
     from launch import figures, store, table
     from launch.report import write_report
 
+    seconds = place.seconds()
     dataset = collect(plan, place.chunks(plan))
     dataset.attrs |= {"config_digest": digest, "name": config.name}
     store.write_dataset(place.directory / "results.nc", dataset)

@@ -143,6 +143,15 @@ class Store:
                 except (OSError, ValueError):
                     raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and run again") from None
 
+    def seconds(self) -> float:
+        """What the stored chunks took in all, as metrics.jsonl tells."""
+        taken: dict[int, float] = {}
+        with open(self.directory / "metrics.jsonl", encoding="utf-8") as file:
+            for line in file:
+                entry = json.loads(line)
+                taken[entry["chunk"]] = entry["seconds"]
+        return sum(taken.values())
+
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:

@@ -112,7 +112,11 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
             for left in range(0, inner, layout.inner):
                 stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
                 chunks.append(Chunk(len(chunks), index, start, stop, left, right))
-    return Plan(grid, tuple(programs), tuple(chunks), outer, inner)
+    plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner)
+    if plan.stored_bytes > memory:
+        sizes = f"{plan.cells} cells make results of {plan.stored_bytes / 2**30:.3g} GiB, beyond {memory / 2**30:.3g}"
+        raise BadInput("run.memory_gib", sizes, "raise the budget, record less often or run fewer cells")
+    return plan
 
 
 def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) -> Layout:

@@ -12,12 +12,12 @@ N, D = 12, 4
 Y = RNG.normal(size=N)
 X = RNG.normal(size=(N, D))
 A = X[:, :, None] * X[:, None, :]
-I, J = np.arange(N) % D, (np.arange(N) + 1) % D
+FIRST, SECOND = np.arange(N) % D, (np.arange(N) + 1) % D
 GOOD = {
     "dense": {"y": Y, "A": A},
     "rank_one": {"y": Y, "x": X},
-    "entries": {"y": Y, "rows": I, "cols": J},
-    "distances": {"y": Y, "i": I, "j": J, "kind": np.array("distances")},
+    "entries": {"y": Y, "rows": FIRST, "cols": SECOND},
+    "distances": {"y": Y, "i": FIRST, "j": SECOND, "kind": np.array("distances")},
 }
 
 
@@ -60,8 +60,8 @@ BAD = {
     "nothing": ({}, r"^y: missing, the file holds nothing"),
     "no matrices": ({"y": Y}, r"^A: no measurement matrices; give one of A, x"),
     "two forms": ({"y": Y, "A": A, "x": X}, r"^A: dense and rank_one at once"),
-    "half of a pair": ({"y": Y, "rows": I}, r"^cols: missing for entries"),
-    "i, j without kind": ({"y": Y, "i": I, "j": J}, r"^kind: i and j alone .*add kind='distances'"),
+    "half of a pair": ({"y": Y, "rows": FIRST}, r"^cols: missing for entries"),
+    "i, j without kind": ({"y": Y, "i": FIRST, "j": SECOND}, r"^kind: i and j alone .*add kind='distances'"),
     "unknown kind": ({"y": Y, "A": A, "kind": np.array("gaussian")}, r"^kind: 'gaussian' is unknown; use one of"),
     "y matrix": ({"y": A[:, 0], "A": A}, r"^y: shape \(12, 4\); give a vector"),
     "few": ({"y": Y[:3], "x": X[:3]}, r"^y: shape \(3,\); give a vector of at least 5"),
@@ -78,12 +78,12 @@ BAD = {
     "huge integers": ({"y": np.full(N, 2**60), "x": X}, r"^y: integers up to 1.15e\+18 are too large for float64"),
     "least integer": ({"y": np.full(N, -(2**63)), "x": X}, r"^y: integers up to 9.22e\+18 are too large"),
     "huge floats": ({"y": Y * 1e300, "x": X}, r"^y: holds numbers beyond .*, too large for float64"),
-    "float indices": ({"y": Y, "rows": I * 1.0, "cols": J}, r"^rows: holds float64; give integers"),
-    "negative index": ({"y": Y, "rows": I - 1, "cols": J}, r"^rows: holds negative indices; count from 0"),
+    "float indices": ({"y": Y, "rows": FIRST * 1.0, "cols": SECOND}, r"^rows: holds float64; give integers"),
+    "negative index": ({"y": Y, "rows": FIRST - 1, "cols": SECOND}, r"^rows: holds negative indices; count from 0"),
     "beyond dim": ({**GOOD["entries"], "dim": np.array(2)}, r"^rows: index 3 is beyond dim 2"),
     "dim vector": ({**GOOD["entries"], "dim": np.array([2, 3])}, r"^dim: is no single number"),
-    "huge index": ({"y": Y, "rows": I + 10**6, "cols": J}, r"^rows: index 1000003 makes matrices of side"),
-    "a pair with itself": ({**GOOD["distances"], "j": I}, r"^i: 12 pairs with i = j; remove them"),
+    "huge index": ({"y": Y, "rows": FIRST + 10**6, "cols": SECOND}, r"^rows: index 1000003 makes matrices of side"),
+    "a pair with itself": ({**GOOD["distances"], "j": FIRST}, r"^i: 12 pairs with i = j; remove them"),
 }
 
 
