@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from gpsense import pruning
 from gpsense._types import Factor, Integer, Scalar, Values
@@ -87,46 +88,65 @@ def recover(
     unit = _check(measurements, values)
     values = values / unit
     rng = np.random.default_rng(seed)
-    order = rng.permutation(measurements.n)
     share = min(max(1, round(held_out * measurements.n)), measurements.n - 1)
+    order = rng.permutation(measurements.n)
     out, kept = np.sort(order[:share]), np.sort(order[share:])
     train, train_values = measurements.take(jnp.asarray(kept)), values[kept]
-    width = min(width, measurements.dim)
-    objective = cheapest_objective(train, train_values, width)
+    top, start = _spectral_start(train, train_values, min(width, measurements.dim), rng)
+    path, tuned = _train_path(train, train_values, top, start, penalties, blocks)
+    residuals = np.asarray(_residuals(measurements.take(jnp.asarray(out)), values[out], tuned))
+    path = path._replace(held_out_error=np.sqrt((residuals**2).mean(1)))
+    chosen = _choose(residuals, path.rank, np.asarray(values[out]))
+    factor = _refit(measurements, values, tuned[chosen], int(path.rank[chosen]), top, blocks)
+    misfit = -values if not factor.shape[1] else measurements.forward(factor) - values
+    root = float(np.sqrt(unit))
+    return Recovery(
+        factor=np.asarray(factor) * root,
+        rank=factor.shape[1],
+        noise=float(path.held_out_error[chosen]) * unit,
+        residual=float(jnp.sqrt(jnp.mean(misfit**2))) * unit,
+        chosen=chosen,
+        held_out=out,
+        path=path._replace(
+            penalty=path.penalty * unit**1.5,
+            smoothing=path.smoothing * unit,
+            held_out_error=path.held_out_error * unit,
+            column_norms=path.column_norms * root,
+        ),
+    )
 
-    top, start = _spectral_start(train, train_values, width, rng)
-    count = penalties
-    nothing = jnp.zeros(count, values.dtype)
-    batch = jnp.broadcast_to(start, (count, *start.shape))
-    free = _solve(objective, batch, nothing, jnp.ones_like(nothing), top, 6, 0.0)
+
+def _train_path(
+    measurements: Measurements, values: Values, top: float, start: Factor, count: int, blocks: int
+) -> tuple[Path, jax.Array]:
+    """Train every penalty from the same start, prune, fine-tune: the path and the factors (path, dim, width)."""
+    objective = cheapest_objective(measurements, values, start.shape[1])
+    starts = jnp.broadcast_to(start, (count, *start.shape))
+    nothing, one = jnp.zeros(count, values.dtype), jnp.ones(count, values.dtype)
+    free = _solve(objective, starts, nothing, one, top, 6, 0.0)
     largest = float(np.linalg.norm(np.asarray(free.descent.factor[0]), 2)) ** 2
     target = np.geomspace(2.0, 1e-3, count)
     smoothing = target * largest / 16
     penalty = 2 * np.sqrt(smoothing) * target * top
-    trained = _solve(objective, batch, _like(penalty, values), _like(smoothing, values), top, blocks, 3e-6)
-
-    factors = trained.descent.factor
-    norms = np.asarray(jax.vmap(pruning.column_norms)(factors))
+    trained = _solve(objective, starts, _like(penalty, values), _like(smoothing, values), top, blocks, 3e-6).descent
+    norms = np.asarray(jax.vmap(pruning.column_norms)(trained.factor))
     mask = norms > 2 * np.sqrt(smoothing)[:, None]
     ranks = mask.sum(1)
-    narrow = _compact(factors, jnp.asarray(mask), max(1, int(ranks.max())))
-    tuned = _solve(objective, narrow, nothing, jnp.ones_like(nothing), top, blocks // 2, 1e-6).descent.factor
-    residuals = np.asarray(_residuals(measurements.take(jnp.asarray(out)), values[out], tuned))
-    chosen = _choose(residuals, ranks, np.asarray(values[out]))
-    rank = int(ranks[chosen])
-    factor = np.zeros((measurements.dim, 0), residuals.dtype)
-    if rank:
-        best = tuned[chosen][:, np.flatnonzero(np.asarray(pruning.column_norms(tuned[chosen])) > 0)[:rank]]
-        full = cheapest_objective(measurements, values, rank)
-        one = jnp.zeros(1, values.dtype)
-        exact = 3 * float(jnp.finfo(values.dtype).eps)
-        factor = np.asarray(_solve(full, best[None], one, jnp.ones_like(one), top, blocks, exact).descent.factor[0])
-    final = np.asarray(measurements.forward(jnp.asarray(factor)) - values) if rank else -np.asarray(values)
-    root = float(np.sqrt(unit))
-    errors = np.sqrt((residuals**2).mean(1)) * unit
-    path = Path(penalty * unit**1.5, smoothing * unit, ranks, errors, norms * root, np.asarray(trained.descent.steps))
-    noise = float(errors[chosen])
-    return Recovery(factor * root, rank, noise, float(np.sqrt((final**2).mean())) * unit, chosen, out, path)
+    narrow = _compact(trained.factor, jnp.asarray(mask), max(1, int(ranks.max())))
+    tuned = _solve(objective, narrow, nothing, one, top, blocks // 2, 1e-6).descent.factor
+    return Path(penalty, smoothing, ranks, np.zeros(count), norms, np.asarray(trained.steps)), tuned
+
+
+def _refit(
+    measurements: Measurements, values: Values, factor: Factor, rank: int, top: float, blocks: int
+) -> Float[Array, "dim rank"]:
+    """The kept columns of a compacted factor, descended on all measurements to working precision; (dim, rank)."""
+    if rank == 0:
+        return factor[:, :0]
+    objective = cheapest_objective(measurements, values, rank)
+    nothing, one = jnp.zeros(1, values.dtype), jnp.ones(1, values.dtype)
+    exact = 3 * float(jnp.finfo(values.dtype).eps)
+    return _solve(objective, factor[None, :, :rank], nothing, one, top, blocks, exact).descent.factor[0]
 
 
 def _check(measurements: Measurements, values: Values) -> float:

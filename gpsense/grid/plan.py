@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+import jax
+
 from gpsense.errors import BadInput
 from gpsense.grid.axes import Grid
 from gpsense.systems import Cost
@@ -84,9 +86,14 @@ class Plan:
 
 
 def chunk_bytes(cost: Cost, layout: Layout) -> int:
-    """Memory of a chunk: problems and states of all its cells, the work of the cells of one problem at a time."""
+    """Memory of a chunk: problems and states of all its cells, the work of the problems that are run at a time."""
     kept = layout.outer * (cost.problem_bytes + layout.inner * cost.kept_bytes)
-    return kept + max(layout.inner * cost.cell_bytes, cost.sample_bytes)
+    return kept + min(layout.outer, outer_batch()) * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
+
+
+def outer_batch() -> int:
+    """Problems run side by side: one on a CPU, whose cache holds one; many on an accelerator."""
+    return 1 if jax.default_backend() == "cpu" else 64
 
 
 def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None) -> Plan:
@@ -131,10 +138,10 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     columns = _even(inner, max(1, min(inner, fits)))
-    per_outer = cost.problem_bytes + columns * cost.kept_bytes
-    room = memory - chunk_bytes(cost, Layout(1, columns)) + per_outer
     patience = CHUNK_FLOPS / (cost.flops * columns * steps)
-    rows = _even(outer, int(max(1, min(outer, room / per_outer, patience))))
+    rows = _even(outer, int(max(1, min(outer, patience))))
+    while chunk_bytes(cost, Layout(rows, columns)) > memory:
+        rows = _even(outer, rows - 1)
     return Layout(rows, columns)
 
 

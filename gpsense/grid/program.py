@@ -18,7 +18,7 @@ import numpy as np
 from gpsense import pipeline
 from gpsense.descent import RUNNING
 from gpsense.grid.axes import Grid
-from gpsense.grid.plan import Chunk, ProgramPlan
+from gpsense.grid.plan import Chunk, ProgramPlan, outer_batch
 
 Arrays = dict[str, np.ndarray]
 
@@ -63,7 +63,7 @@ class Program:
 
         Cells carry both axes, (outer, inner, ...), but for a seed, which carries the outer one only.
         """
-        batch = None if jax.default_backend() == "cpu" else 64
+        batch = min(outer_batch(), self.plan.layout.outer)
 
         def batched(problems: Any, settings: Any, cells: tuple[Any, ...], *fixed: int) -> Any:
             self.traces[name] += 1
@@ -72,7 +72,7 @@ class Program:
                 axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, cells)
                 return jax.vmap(lambda s, c: cell(problem, s, *c, *fixed), in_axes=(0, axes))(settings, cells)
 
-            return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch)
+            return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)
 
         return jax.jit(batched, static_argnums=tuple(range(3, 3 + static)), donate_argnums=(2,) if donate else ())
 
