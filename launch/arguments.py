@@ -17,7 +17,8 @@ import tyro
 import yaml
 from tyro.constructors import PrimitiveConstructorSpec
 
-from launch.config import DEFAULT, AxisOf, Config, Refusal, Section, build, read_yaml, unknown
+from launch.config import DEFAULT, Config, Refusal, Section, build, read_yaml, unknown
+from launch.values import AxisOf
 
 FLAGS = ("--help", "--dry-run", "--dry_run")
 

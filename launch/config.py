@@ -1,17 +1,13 @@
 """What a grid config may say: sections, fields, ranges of values; from YAML and the command line to a checked Config.
 
 Nothing here imports JAX, so that ``--help`` and a refusal are quick. A field marked as an axis takes one value or
-many: ``0.1``, a YAML list, ``0,1e-2,1e-1``, ``log:1e-3:1e-1:5`` (five values, evenly spaced in the log),
-``lin:0:1:11`` or ``range:0:16``.
+many, see :mod:`launch.values`.
 """
 
 import difflib
 import hashlib
 import json
-import math
 import re
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,150 +21,21 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import core_schema
+
+from launch.values import MOST, AxisOf, Values, checked, expand, no_bool, shown, whole
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
-MOST = 100_000
 
 
 class Refusal(Exception):
     """Input that is refused; the text is one line that names the field and the remedy."""
 
 
-@dataclass(frozen=True)
-class Values:
-    """The values of an axis; ``listed`` says whether they were given as a list (then they are a dimension)."""
-
-    values: tuple[Any, ...]
-    listed: bool
-
-
-def expand(raw: Any) -> tuple[list[Any], bool]:
-    """Raw config text or YAML to a list of values and whether it was a list; ValueError says what is wrong."""
-    if isinstance(raw, Values):
-        return list(raw.values), raw.listed
-    if isinstance(raw, (list, tuple)):
-        return [item for part in raw for item in _scalars(part)], True
-    if isinstance(raw, str) and (":" in raw or "," in raw):
-        return _scalars(raw), True
-    return _scalars(raw), False
-
-
-def _scalars(raw: Any) -> list[Any]:
-    """One entry of an axis to its values."""
-    if isinstance(raw, (bool, dict, list)) or raw is None:
-        raise ValueError(f"an axis takes numbers or names, not {_shown(raw)}")
-    if not isinstance(raw, str):
-        return [raw]
-    kind, _, rest = raw.partition(":")
-    if not rest:
-        return [part.strip() for part in raw.split(",") if part.strip()]
-    forms = {"log": _log, "lin": _lin, "range": _range}
-    if kind not in forms:
-        raise ValueError(f"'{raw}' is no range; write log:low:high:count, lin:low:high:count or range:start:stop")
-    try:
-        return forms[kind](*rest.split(":"))
-    except (TypeError, ValueError) as error:
-        usage = {
-            "log": f"log:low:high:count with 0 < low < high and count from 2 to {MOST}",
-            "lin": f"lin:low:high:count with count from 2 to {MOST}",
-            "range": f"range:start:stop of at most {MOST} numbers",
-        }
-        raise ValueError(f"'{raw}' is no range; write {usage[kind]}") from error
-
-
-def _spaced(low: float, high: float, count: str) -> list[float]:
-    n = int(count)
-    if not 2 <= n <= MOST:
-        raise ValueError
-    return [low + (high - low) * i / (n - 1) for i in range(n)]
-
-
-def _lin(low: str, high: str, count: str) -> list[float]:
-    a, b = float(low), float(high)
-    return [a, *(float(f"{value:.12g}") for value in _spaced(a, b, count)[1:-1]), b]
-
-
-def _log(low: str, high: str, count: str) -> list[float]:
-    a, b = float(low), float(high)
-    return [a, *(float(f"{math.exp(value):.12g}") for value in _spaced(math.log(a), math.log(b), count)[1:-1]), b]
-
-
-def _range(start: str, stop: str) -> list[int]:
-    first, end = int(start), int(stop)
-    if end - first > MOST:
-        raise ValueError
-    return list(range(first, end))
-
-
-def _shown(raw: Any) -> str:
-    """Input quoted in a refusal, cut to a readable length."""
-    text = json.dumps(raw, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _checked(adapter: TypeAdapter[Any], raw: Any) -> Any:
-    """A value as the adapter reads it; ValueError says what is wrong."""
-    try:
-        return adapter.validate_python(raw)
-    except ValidationError as error:
-        raise ValueError(f"{error.errors()[0]['msg']}, got {_shown(raw)}") from error
-
-
-@dataclass(frozen=True)
-class AxisOf:
-    """Marks a field as an axis over items of a type, and checks them one by one."""
-
-    item: Any
-    optional: bool = False
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        dump = core_schema.plain_serializer_function_ser_schema(self._dump)
-        return core_schema.no_info_plain_validator_function(self._parse, serialization=dump)
-
-    def _parse(self, raw: Any) -> Values | None:
-        if raw is None and self.optional:
-            return None
-        items, listed = expand(raw)
-        if not items:
-            raise ValueError("the axis is empty; give at least one value")
-        checked = [_checked(_adapter(self.item), value) for value in items]
-        if len(set(checked)) < len(checked):
-            raise ValueError("the axis repeats a value; list each value once")
-        return Values(tuple(checked), listed)
-
-    @staticmethod
-    def _dump(axis: Values | None) -> Any:
-        return None if axis is None else list(axis.values) if axis.listed else axis.values[0]
-
-
-@cache
-def _adapter(item: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(item)
-
-
-def _no_bool(raw: Any) -> Any:
-    """YAML's true and false are no numbers."""
-    if isinstance(raw, bool):
-        raise ValueError(f"give a number, not {json.dumps(raw)}")
-    return raw
-
-
-def _whole(raw: Any) -> Any:
-    """``1e3`` is how people write 1000, and how PyYAML hands it over as text."""
-    raw = _no_bool(raw)
-    try:
-        number = float(raw) if isinstance(raw, str) else None
-    except ValueError:
-        return raw
-    return int(number) if number is not None and number.is_integer() else raw
-
-
-_Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False)]
+_Positive = Annotated[float, BeforeValidator(no_bool), Field(gt=0, allow_inf_nan=False)]
 _NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-_Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+_Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
 
 Counts = Annotated[Values, AxisOf(_Count)]
 OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]
@@ -189,7 +56,7 @@ def _seed_count(raw: Any) -> Any:
     items, listed = expand(raw)
     if listed or not items:
         return items
-    return list(range(_checked(TypeAdapter(Annotated[int, Field(ge=1, le=MOST)]), items[0])))
+    return list(range(checked(TypeAdapter(Annotated[int, Field(ge=1, le=MOST)]), items[0])))
 
 
 def _eigenvalues(raw: Any) -> Any:
@@ -317,10 +184,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value} is given twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -356,8 +224,8 @@ def _line(problem: Any) -> str:
     if not field:
         return message
     if problem["type"] == "model_type":
-        return f"{field}: a section holds fields, not {_shown(problem['input'])}; write {field}: {{field: value}}"
-    got = "" if "got " in message or problem["type"] == "value_error" else f", got {_shown(problem['input'])}"
+        return f"{field}: a section holds fields, not {shown(problem['input'])}; write {field}: {{field: value}}"
+    got = "" if "got " in message or problem["type"] == "value_error" else f", got {shown(problem['input'])}"
     return f"{field}: {message}{got}"
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.arguments import Arguments, parse
-from launch.config import Config, Refusal, Values
+from launch.config import Config, Refusal
+from launch.values import Values
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from launch.arguments import parse
-from launch.config import DEFAULT, Values, build, field_names, read_yaml
+from launch.config import DEFAULT, build, field_names, read_yaml
+from launch.values import Values
 
 NO_JAX = """
 import sys

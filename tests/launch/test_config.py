@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from launch.config import DEFAULT, Config, Refusal, Values, build, expand, field_names, read_yaml, unknown
+from launch.config import DEFAULT, Config, Refusal, build, field_names, read_yaml, unknown
+from launch.values import Values, expand
 
 
 def axis(raw: Any, section: str = "problem", name: str = "noise") -> Values:

@@ -1,0 +1,26 @@
+"""Every config in the repository is read, planned, and carries the header that makes it a claim."""
+
+from pathlib import Path
+
+import pytest
+
+from gpsense.grid import make_plan
+from launch.config import build, read_yaml
+from launch.grid import to_grid
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_planned_and_says_what_to_expect(path):
+    config = build(read_yaml(path))
+    plan = make_plan(to_grid(config), 8 * 2**30)
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert config.name == path.stem
+    assert "python -m launch.grid" in header
+    assert f"{plan.cells} cells" in header
+    assert "Expect" in header
+
+
+def test_there_are_the_quickstart_and_figure_1():
+    assert {"quickstart", "figure1"} <= {path.stem for path in CONFIGS}
