@@ -1,7 +1,6 @@
 """Pictures of a grid's results as PNG files: columns, curves, rank and error.
 
-Reads a labelled Dataset and nothing else. The choices that the interactive page shares (which axes span the map,
-which cells count, where the threshold lies) live here too; the page itself is ``launch.report``'s.
+Reads a labelled Dataset and nothing else; what it shares with the interactive page is in :mod:`launch.view`.
 """
 
 import os
@@ -18,21 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-AXIS_LABELS = {
-    "penalty": "penalty λ",
-    "smoothing": "smoothing β",
-    "noise": "noise σ",
-    "condition": "condition number of the truth",
-    "n": "measurements n",
-    "dim": "dimension d",
-    "width": "width k",
-    "true_rank": "rank r of the truth",
-    "rate": "step size η",
-    "threshold": "threshold on the column norms",
-    "start_scale": "scale of the start",
-    "optimizer": "optimiser",
-}
-FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
+from launch.view import (
+    AXIS_LABELS,
+    FAILED,
+    listed_axes,
+    measure_label,
+    numeric,
+    over_seeds,
+    plane,
+    threshold_of,
+    value_text,
+    without_failures,
+)
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
@@ -60,64 +57,6 @@ def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
             os.replace(aside, path)
             paths.append(path)
     return paths
-
-
-def without_failures(dataset: xr.Dataset) -> xr.Dataset:
-    """The dataset with every number of diverged and missing cells NaN, the curves included."""
-    alive = ~dataset["status"].isin(FAILED)
-    real = {name: v.where(alive) for name, v in dataset.data_vars.items() if v.dtype.kind == "f"}
-    return dataset.assign(real)
-
-
-def listed_axes(dataset: xr.Dataset) -> list[str]:
-    """Names of the axes that are dimensions, in order, the seeds not among them."""
-    return [str(name) for name in dataset["status"].dims if name != "seed"]
-
-
-def plane(dataset: xr.Dataset) -> tuple[str, ...]:
-    """The axes of the maps, x first: the two longest with more than one value, numbers before names.
-
-    Penalty lies on x where it is one of them. One or no name where there are not two.
-    """
-    long = [name for name in listed_axes(dataset) if dataset.sizes[name] > 1]
-    ranked = sorted(long, key=lambda a: (not _numeric(dataset[a]), -dataset.sizes[a], a != "penalty"))[:2]
-    return tuple(sorted(ranked, key=lambda a: a != "penalty"))
-
-
-def threshold_of(dataset: xr.Dataset) -> xr.DataArray | None:
-    """The threshold on column norms: as given, else ``2 sqrt(smoothing)``; None where neither is known."""
-    if "threshold" in dataset.coords:
-        return dataset["threshold"]
-    return 2 * dataset["smoothing"] ** 0.5 if "smoothing" in dataset.coords else None
-
-
-def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
-    """Linear quantiles (the median if none is named) over the seeds that are not NaN; NaN where all are."""
-    values = np.sort(np.moveaxis(array.values, array.dims.index("seed"), 0).astype(float), axis=0)  # NaN comes last
-    last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
-    found = []
-    for quantile in quantiles or (0.5,):
-        at = np.floor(quantile * last).astype(int)
-        low = np.take_along_axis(values, at[None], axis=0)[0]
-        high = np.take_along_axis(values, np.minimum(at + 1, last)[None], axis=0)[0]
-        found.append(low + (quantile * last - at) * (high - low))
-    return found
-
-
-def measure_label(array: xr.DataArray) -> str:
-    """What a variable is, with its unit where it has one that the words do not say."""
-    words, units = str(array.attrs.get("long_name", array.name)), str(array.attrs.get("units", "1"))
-    return words if units in ("1", "code", "loss") or units in words else f"{words} [{units}]"
-
-
-def value_text(value: Any) -> str:
-    """An axis value as people write it."""
-    value = getattr(value, "item", lambda: value)()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _numeric(array: xr.DataArray) -> bool:
-    return array.dtype.kind in "iuf"
 
 
 def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
@@ -273,7 +212,7 @@ def _profile(cells: xr.Dataset, x: str, name: str, log: bool) -> Figure:
     axes = figure.subplots()
     low, middle, high = over_seeds(cells[name].transpose("seed", x), 0.16, 0.5, 0.84)
     at = np.arange(len(middle))
-    if _numeric(cells[x]):
+    if numeric(cells[x]):
         axes.fill_between(at, low, high, color=PALETTE[0], alpha=0.2, lw=0)
         axes.plot(at, middle, "o-", color=PALETTE[0], lw=2, ms=5)
     else:

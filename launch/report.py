@@ -18,10 +18,10 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from launch.figures import (
+from launch.figures import draw
+from launch.view import (
     AXIS_LABELS,
     FAILED,
-    draw,
     listed_axes,
     measure_label,
     over_seeds,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from launch import figures
+from launch import figures, view
 
 DIVERGED, MISSING = 3, -1
 
@@ -81,29 +81,29 @@ def test_500_columns_and_zeros_are_drawn_and_drawn_again(tmp_path: Path) -> None
 
 
 def test_map_spans_the_longest_axes_with_penalty_on_x() -> None:
-    assert figures.plane(make({"n": [1, 2, 3, 4, 5, 6], "noise": NOISE, "penalty": PENALTY})) == ("penalty", "n")
-    assert figures.plane(make({"noise": [1, 2, 3], "rate": [1, 2, 3, 4], "penalty": [0, 1]})) == ("rate", "noise")
-    assert figures.plane(make({"optimizer": np.array(["a", "b", "c"]), "n": [1, 2]})) == ("n", "optimizer")
-    assert figures.plane(make({"penalty": [0.1], "noise": NOISE})) == ("noise",)
-    assert figures.plane(make({})) == ()
+    assert view.plane(make({"n": [1, 2, 3, 4, 5, 6], "noise": NOISE, "penalty": PENALTY})) == ("penalty", "n")
+    assert view.plane(make({"noise": [1, 2, 3], "rate": [1, 2, 3, 4], "penalty": [0, 1]})) == ("rate", "noise")
+    assert view.plane(make({"optimizer": np.array(["a", "b", "c"]), "n": [1, 2]})) == ("n", "optimizer")
+    assert view.plane(make({"penalty": [0.1], "noise": NOISE})) == ("noise",)
+    assert view.plane(make({})) == ()
 
 
 def test_threshold_is_the_given_one_else_from_smoothing() -> None:
-    given = figures.threshold_of(make({}, threshold=0.3, smoothing=0.04))
-    default = figures.threshold_of(make({"smoothing": [0.01, 0.04]}))
+    given = view.threshold_of(make({}, threshold=0.3, smoothing=0.04))
+    default = view.threshold_of(make({"smoothing": [0.01, 0.04]}))
     assert given is not None
     assert float(given) == 0.3
     assert default is not None
     np.testing.assert_allclose(default, [0.2, 0.4])
-    assert figures.threshold_of(make({})) is None
+    assert view.threshold_of(make({})) is None
 
 
 def test_quantiles_over_seeds_leave_failed_ones_out() -> None:
     dataset = failing(make({"penalty": PENALTY}, seeds=7), DIVERGED, seed=slice(2, 5), penalty=slice(1, 3))
     dataset = failing(dataset, MISSING, penalty=4)
-    curves = figures.without_failures(dataset)["error_curve"]
+    curves = view.without_failures(dataset)["error_curve"]
     assert bool(curves.isel(penalty=4).isnull().all())
-    found = figures.over_seeds(curves, 0.16, 0.5, 0.84)
+    found = view.over_seeds(curves, 0.16, 0.5, 0.84)
     expected = np.nanquantile(curves.isel(penalty=slice(4)).values, [0.16, 0.5, 0.84], axis=0)
     np.testing.assert_allclose(np.array(found)[:, :4], expected)
     assert np.isnan(np.array(found)[:, 4]).all()
