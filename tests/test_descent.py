@@ -1,5 +1,6 @@
 """Descent: the right steps, chunks that add up, freezing, divergence, perturbation."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,8 +52,7 @@ def test_twenty_chunks_of_a_hundred_equal_one_of_two_thousand(name):
         state = begin(method, start, rates)
         for _ in range(20):
             state = move(state, 100)
-    for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(state), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(once, state)
     assert float(once.objective) < 1e-3 * float(objective(start))
 
 
@@ -77,8 +77,7 @@ def test_a_converged_run_is_frozen():
     assert 0 < int(state.steps) < 20_000
     assert float(state.gradient_norm) <= 1e-6
     again = advance(Method(), objective.value_and_gradient, state, rates, 50)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(state, again)
 
 
 def test_divergence_is_a_status_and_keeps_the_last_finite_factor():

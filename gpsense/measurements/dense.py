@@ -1,5 +1,6 @@
 """Measurements given by their matrices, packed; the Gaussian ensemble."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -14,6 +15,9 @@ class Dense(Measurements):
     """Any symmetric matrices A_i, held as rows ``svec(A_i)`` of shape (n, dim (dim + 1) / 2)."""
 
     rows: PackedRows
+
+    def __check_init__(self) -> None:
+        chex.assert_rank(self.rows, 2)
 
     @property
     def dim(self) -> int:

@@ -1,5 +1,6 @@
 """Squared distances between points: the map of a multidimensional-scaling problem."""
 
+import chex
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -17,6 +18,10 @@ class Distances(Measurements):
     first: Indices
     second: Indices
     side: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        chex.assert_rank([self.first, self.second], 1)
+        chex.assert_equal_shape([self.first, self.second])
 
     @property
     def dim(self) -> int:

@@ -1,5 +1,6 @@
 """Single entries of a symmetric matrix: matrix completion."""
 
+import chex
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -14,6 +15,10 @@ class Entries(Measurements):
     rows: Indices
     cols: Indices
     side: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        chex.assert_rank([self.rows, self.cols], 1)
+        chex.assert_equal_shape([self.rows, self.cols])
 
     @property
     def dim(self) -> int:

@@ -1,5 +1,6 @@
 """Rank-one measurements A_i = x_i x_i^T, held by their vectors; the Gaussian ensemble."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -18,6 +19,9 @@ class RankOne(Measurements):
     """
 
     vectors: Vectors
+
+    def __check_init__(self) -> None:
+        chex.assert_rank(self.vectors, 2)
 
     @property
     def dim(self) -> int:

@@ -132,6 +132,17 @@ def test_more_measurements_extend_fewer(key, draw):
         np.testing.assert_array_equal(a, b[:5])
 
 
+def test_wrong_shapes_are_refused_at_once():
+    for build in (
+        lambda: Entries(jnp.zeros(3, int), jnp.zeros(4, int), 5),
+        lambda: Distances(jnp.zeros((2, 2), int), jnp.zeros((2, 2), int), 5),
+        lambda: RankOne(jnp.zeros(3)),
+        lambda: Dense(jnp.zeros(6)),
+    ):
+        with pytest.raises((AssertionError, TypeError), match=r"assert|Type-check"):
+            build()
+
+
 def test_antisymmetric_parts_do_not_count():
     a = np.random.default_rng(0).normal(size=(3, 4, 4))
     swapped = dense_measurements(jnp.asarray(a.transpose(0, 2, 1)))
