@@ -197,7 +197,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT.name}") from None
+        raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"config {path}: cannot be read ({type(error).__name__}); give a readable YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -52,7 +52,7 @@ def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
     paths = []
     for name, figure in figures.items():
         if figure is not None:
-            aside, path = directory / f".{name}.aside", directory / name
+            aside, path = directory / f".{name}.{os.getpid()}.aside", directory / name
             figure.savefig(aside, format="png", dpi=150)
             os.replace(aside, path)
             paths.append(path)
@@ -74,7 +74,7 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
 
 def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> Figure:
     """Title with what is held fixed; below, what is pooled and how many cells are left out."""
-    width = int(figure.get_figwidth() * 12)
+    width = int(figure.get_figwidth() * 10.5)
     figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize=10)
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:

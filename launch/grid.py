@@ -4,7 +4,6 @@ Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws
 Run again to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.arguments import Arguments, parse
 from launch.config import Config, Refusal
+from launch.shell import INTERRUPTED, guarded, leave
 from launch.values import Values
 
 if TYPE_CHECKING:
@@ -24,20 +24,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return run(parse(sys.argv[1:] if argv is None else argv))
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; run again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        print(f"error: {error}; what was finished is kept, free the way and run again to go on", file=sys.stderr)
-        return 1
+    return guarded(lambda: run(parse(sys.argv[1:] if argv is None else argv)))
 
 
 def run(arguments: Arguments) -> int:
@@ -75,7 +62,7 @@ def run(arguments: Arguments) -> int:
         chunks = len(plan.chunks)
         done = chunks - len(place.missing(plan))
         print(f"interrupted: {done} of {chunks} chunks are kept in {out}; run again to go on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return report(config, digest, plan, place)
 
 
@@ -137,7 +124,7 @@ def describe(plan: "Plan") -> str:
     lines = [
         f"programs {len(plan.programs)}   cells {plan.cells}   chunks {len(plan.chunks)}   "
         f"memory {plan.bytes / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
-        f"time at most about {run_seconds:.2g} s running + {compile_seconds:.2g} s compiling, "
+        f"time about {run_seconds:.2g} s running + {compile_seconds:.2g} s compiling, "
         "measured on a few steps of the first program; nothing was written",
     ]
     for index, program in enumerate(plan.programs[:20]):
@@ -153,7 +140,10 @@ def describe(plan: "Plan") -> str:
 
 
 def estimate(plan: "Plan") -> tuple[float, float]:
-    """Seconds to compile and to run a plan at most, from a few steps of its first program on one problem."""
+    """Seconds to compile and to run a plan, about, from a few steps of its first program on one problem.
+
+    Training is half of what a program compiles; the other phases are taken to cost as much again.
+    """
     from dataclasses import replace
 
     from gpsense.grid import Layout, Program
@@ -162,7 +152,7 @@ def estimate(plan: "Plan") -> tuple[float, float]:
     probe = Program(plan.grid, replace(first, layout=Layout(1, first.layout.inner)))
     compiling, step = probe.time_steps(plan.chunks[0])
     per_flop = step / (first.cost.flops * first.layout.inner)
-    return compiling * len(plan.programs), per_flop * plan.flops
+    return 2 * compiling * len(plan.programs), per_flop * plan.flops
 
 
 def run_chunks(plan: "Plan", place: "Store") -> None:
@@ -229,7 +219,8 @@ def report(config: Config, digest: str, plan: "Plan", place: "Store") -> int:
     store.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
-    print(f"\nMedians over {len(config.run.seeds.values)} seeds; errors are ||UU^T - M||_F / ||M||_F")
+    count = len(config.run.seeds.values)
+    print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors are ||UU^T - M||_F / ||M||_F")
     print(table.text(rows))
     print(f"\n{plan.cells} cells in {seconds:.1f} s" + (f", {diverged} diverged" if diverged else ""))
     print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
@@ -237,4 +228,4 @@ def report(config: Config, digest: str, plan: "Plan", place: "Store") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -62,6 +62,8 @@ def check(fields: dict[str, np.ndarray], precision: str = "float64") -> Measured
         matrices, notice = _matrices(_real("A", fields["A"], precision), values.size)
         notices += notice
         arrays, dim = {"A": matrices}, matrices.shape[1]
+    if dim < 1:
+        raise Refusal(f"{FORMS[kind][0]}: matrices of side 0; give at least one row")
     return Measured(kind, arrays, dim, values, notices)
 
 
@@ -135,6 +137,8 @@ def _matrices(matrices: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:
     """Dense A_i, symmetrised with a notice where they are not symmetric."""
     if matrices.ndim != 3 or matrices.shape[0] != n or matrices.shape[1] != matrices.shape[2]:
         raise Refusal(f"A: shape {matrices.shape} for {n} values; give (n, d, d), one square matrix a value")
+    if matrices.shape[1] == 0:
+        return matrices, []
     gap = float(np.abs(matrices - matrices.transpose(0, 2, 1)).max())
     size = float(np.abs(matrices).max())
     if gap <= 1e-6 * size:

@@ -7,6 +7,8 @@ Writes factor.npy (d, rank), summary.json and figures. Exit codes: 0 done, 2 ref
 """
 
 import argparse
+import hashlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from launch.config import Refusal
+from launch.shell import guarded, leave
 
 if TYPE_CHECKING:
     import jax
@@ -24,11 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    try:
-        return run(_arguments(argv))
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
-        return 2
+    return guarded(lambda: run(_arguments(argv)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,10 +39,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = _Parser("python -m launch.recover", description=summary, epilog=details)
+    parser = _Parser("python -m launch.recover", description=summary, epilog=details.replace("``", ""))
     parser.add_argument("measurements", nargs="?", type=Path, metavar="MEASUREMENTS.npz", help="the file")
     parser.add_argument("--example", choices=["cities"], help="make and recover a worked example instead")
-    parser.add_argument("--out", type=Path, help="folder for the results; default runs/recover-NAME")
+    parser.add_argument("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
     parser.add_argument("--width", type=int, default=20, help="columns to start from (default 20, at most d)")
     parser.add_argument("--penalties", type=int, default=16, help="penalties on the path (default 16)")
     parser.add_argument("--held-out", type=float, default=0.2, help="share of measurements held out (default 0.2)")
@@ -72,10 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     from launch import cities, measured
 
     name = arguments.example or arguments.measurements.stem
-    out = arguments.out or Path("runs") / f"recover-{name}"
     example = cities.example(arguments.share, arguments.noise, arguments.seed) if arguments.example else None
     data = measured.check(example.fields if example else measured.read(arguments.measurements), arguments.precision)
-    _usable(out)
+    options = {key: getattr(arguments, key) for key in ("seed", "width", "held_out", "penalties", "precision")}
+    digest = _digest(data, options)
+    out = arguments.out or Path("runs") / f"recover-{name}-{digest[:8]}"
+    _usable(out, digest)
     for notice in data.notices:
         print(f"notice: {notice}", file=sys.stderr)
 
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     device.configure(arguments.precision)
     measurements, values = measured.to_map(data)
-    options = {key: getattr(arguments, key) for key in ("seed", "width", "held_out", "penalties")}
+    del options["precision"]
     begun = time.perf_counter()
     try:
         result = recover(measurements, values, **options)
@@ -93,10 +94,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(str(error)) from None
     seconds = time.perf_counter() - begun
     facts = {"name": name, "kind": data.kind, "n": data.values.size, "dim": data.dim, "seconds": round(seconds, 3)}
+    facts["scale"] = float(np.sqrt((data.values.astype(float) ** 2).mean()))
     facts |= {"rank": result.rank, "noise": result.noise, "residual": result.residual}
     if example:
         facts |= example.score(result.factor)
-    record = facts | {"settings": options, "notices": data.notices} | device.describe(arguments.precision)
+    found = data.notices + _doubts(result, data, arguments.width)
+    for notice in found[len(data.notices) :]:
+        print(f"notice: {notice}", file=sys.stderr)
+    record = facts | {"digest": digest, "settings": options, "notices": found}
+    record |= device.describe(arguments.precision)
     predicted = np.asarray(measurements.forward(jax_factor(result, values)))
     _write(out, record, result, predicted, data.values, example)
     print(_text(facts))
@@ -104,12 +110,39 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _usable(out: Path) -> None:
+def _digest(data: Any, options: dict[str, Any]) -> str:
+    """Identity of a recovery: the data and every option that decides a number."""
+    digest = hashlib.sha256(json.dumps([data.kind, data.dim, options]).encode())
+    for array in (data.values, *data.arrays.values()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _doubts(result: "Recovery", data: Any, width: int) -> list[str]:
+    """What a reader of the result must know: a rank at the width, too few measurements to tell."""
+    rank, dim, held = result.rank, data.dim, result.held_out.size
+    unknowns, fitted = rank * dim - rank * (rank - 1) // 2, data.values.size - held
+    doubts = []
+    if rank == width < dim:
+        doubts.append(f"rank {rank} is the width the search started from; raise --width to see whether it is more")
+    if rank and fitted < 1.2 * unknowns:
+        doubts.append(f"rank {rank} has {unknowns} unknowns, fitted to {fitted} measurements; do not trust it")
+    if held < 5:
+        doubts.append(f"only {held} measurements were held out to judge by; raise --held-out or measure more")
+    return doubts
+
+
+def _usable(out: Path, digest: str) -> None:
     """Refuse a folder that cannot be written to, or that a recovery did not make; writes nothing."""
     from launch import store
 
-    if out.is_dir() and any(out.iterdir()) and not (out / "factor.npy").exists():
-        raise Refusal(f"--out: {out} holds files that are not a recovery's; name an empty or new directory")
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            theirs = json.loads((out / "summary.json").read_text(encoding="utf-8"))["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise Refusal(f"--out: {out} holds files that are not a recovery's; name an empty directory") from None
+        if theirs != digest:
+            raise Refusal(f"--out: {out} holds the recovery of other data or settings; name another directory")
     store.writable(out)
 
 
@@ -147,10 +180,10 @@ def _write(
 
 def _text(facts: dict[str, Any]) -> str:
     """What was found, for people."""
+    held_out, residual = (f"{facts[key]:.4g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
     lines = [
-        f"{facts['name']}: {facts['n']} {facts['kind']} measurements of a {facts['dim']} x {facts['dim']} matrix",
-        f"rank {facts['rank']}   held-out error {facts['noise']:.4g}   residual {facts['residual']:.4g} (units of y)   "
-        f"{facts['seconds']:.1f} s",
+        f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['dim']} x {facts['dim']} matrix",
+        f"rank {facts['rank']}   held-out error {held_out}   residual {residual}   {facts['seconds']:.1f} s",
     ]
     if "error" in facts:
         lines.append(
@@ -158,9 +191,9 @@ def _text(facts: dict[str, Any]) -> str:
             f"{facts['median_offset_km']:.1f} km, largest {facts['largest_offset_km']:.1f} km"
         )
     if facts["rank"] == 0:
-        lines.append("rank 0: no penalty predicts the held-out measurements better than zero; more or cleaner data may")
+        lines.append("rank 0: no factor predicts the held-out values better than zero; check the sign of y")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

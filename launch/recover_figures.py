@@ -1,5 +1,6 @@
 """Pictures of a recovery: the path of penalties, the fit, and the map of the example."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.55"
 def save(figure: Figure, path: Path) -> Path:
     """PNG, made aside and renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.aside")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     figure.savefig(aside, dpi=150, format="png")
     aside.replace(path)
     return path

@@ -109,7 +109,7 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS) -> Path:
         "data": payload(run.dataset, kept),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
-    aside, path = directory / ".report.html.aside", directory / "report.html"
+    aside, path = directory / f".report.html.{os.getpid()}.aside", directory / "report.html"
     aside.write_text(page, encoding="utf-8")
     os.replace(aside, path)
     return path

@@ -146,16 +146,21 @@ class Store:
     def seconds(self) -> float:
         """What the stored chunks took in all, as metrics.jsonl tells."""
         taken: dict[int, float] = {}
-        with open(self.directory / "metrics.jsonl", encoding="utf-8") as file:
-            for line in file:
+        path = self.directory / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
                 entry = json.loads(line)
                 taken[entry["chunk"]] = entry["seconds"]
+            except (ValueError, KeyError, TypeError):  # torn by a kill: the chunk counts, its time is not known
+                continue
         return sum(taken.values())
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
-        with open(self.directory / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""
+        path = self.directory / "metrics.jsonl"
+        torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(("\n" if torn else "") + json.dumps(line) + "\n")
 
 
 def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:

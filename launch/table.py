@@ -43,6 +43,8 @@ def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
     if cell["measurements"] != "gaussian" or config["problem"]["truth"]:
         return None
     rank = int(cell["true_rank"])
+    if cell["n"] < rank * cell["dim"] - rank * (rank - 1) / 2:
+        return None
     spectrum = config["problem"]["spectrum"] or cell["condition"] ** -np.linspace(0.0, 1.0, rank)
     scale = float(np.linalg.norm(np.asarray(spectrum)))
     return float(theory.exact_rank_error(cell["noise"], cell["dim"], rank, cell["n"])) / scale

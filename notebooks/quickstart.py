@@ -17,7 +17,7 @@
 import importlib.util
 import os
 
-if importlib.util.find_spec("gpsense") is None:
+if importlib.util.find_spec("equinox") is None:
     # %pip install -q -e .
     pass
 
