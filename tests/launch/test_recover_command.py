@@ -1,12 +1,13 @@
 """The recover command: what it writes, what it refuses; the example's geometry."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from launch import cities
-from launch.recover import main
+from launch.recover import _doubts, main
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,21 @@ def test_scores_ignore_translation_and_rotation():
     assert scores["error"] < 1e-12
     assert scores["largest_offset_km"] < 1e-6
     assert drawn.score(np.zeros((72, 0)))["error"] == pytest.approx(1.0)
+
+
+def test_doubtful_results_come_with_a_notice():
+    def doubts(rank, n, held, width=6, dim=10):
+        result = SimpleNamespace(rank=rank, held_out=np.arange(held))
+        return _doubts(result, SimpleNamespace(dim=dim, values=np.zeros(n)), width)
+
+    assert doubts(2, 250, 50) == []
+    assert "raise --width" in doubts(6, 250, 50)[0]
+    assert doubts(10, 250, 50, width=10) == []
+    assert "rank 2 has 19 unknowns, fitted to 20 measurements" in doubts(2, 25, 5)[0]
+    assert "only 2 measurements were held out" in doubts(1, 250, 2)[0]
+
+
+def test_other_settings_do_not_overwrite_a_result(recovered, capsys):
+    _, out, _ = recovered
+    assert main([str(out.parent / "mine.npz"), "--out", str(out), "--width", "5"]) == 2
+    assert "holds the recovery of other data or settings" in capsys.readouterr().err

@@ -162,3 +162,13 @@ def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:
         place.log({"chunk": number})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["chunk"] for line in lines] == [0, 1, 2]
+
+
+def test_a_torn_or_missing_log_is_no_obstacle(tmp_path: Path) -> None:
+    place = store.Store(tmp_path)
+    assert place.seconds() == 0
+    place.log({"chunk": 0, "seconds": 1.5})
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"chunk": 1, "sec')
+    place.log({"chunk": 2, "seconds": 2.0})
+    assert place.seconds() == 3.5
