@@ -7,9 +7,7 @@ value is refused the same way whether it came from the file or from the command 
 import contextlib
 import dataclasses
 import io
-import json
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,8 +165,3 @@ def _flatten(boxed: str) -> str:
     headings = ("Parsing error", "Missing argument", "For full helptext")
     kept = [line for line in lines if line and not line.startswith(headings)]
     return " ".join(kept) or "the command line was not understood; see --help"
-
-
-def main() -> None:
-    """Print the parsed config as JSON: what a run would be given."""
-    json.dump(parse(sys.argv[1:]).config.plain(), sys.stdout, indent=1)

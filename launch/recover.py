@@ -38,8 +38,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    summary, details = (__doc__ or "").split("\n\n", 1)
-    parser = _Parser("python -m launch.recover", description=summary, epilog=details.replace("``", ""))
+    summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
+    parser = _Parser("python -m launch.recover", description=summary, epilog=details)
     parser.add_argument("measurements", nargs="?", type=Path, metavar="MEASUREMENTS.npz", help="the file")
     parser.add_argument("--example", choices=["cities"], help="make and recover a worked example instead")
     parser.add_argument("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
