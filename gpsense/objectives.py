@@ -33,6 +33,10 @@ class Objective(eqx.Module):
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
         """Loss and ``dL/dU``, shapes () and (dim, width)."""
 
+    @abstractmethod
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        """Loss at a symmetric X (dim, dim) and ``R(X) = (1/n) A*(A(X) - y)``, half its gradient in X."""
+
     def __call__(self, factor: Factor) -> Scalar:
         """The loss alone."""
         return self.value_and_gradient(factor)[0]
@@ -48,6 +52,10 @@ class Empirical(Objective):
         residual = self.measurements.forward(factor) - self.values
         pull = self.measurements.pull(factor, residual)
         return jnp.mean(residual**2), (4.0 / residual.shape[0]) * pull
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        misfit = self.measurements.apply(matrix) - self.values
+        return jnp.mean(misfit**2), self.measurements.adjoint(misfit / misfit.shape[0])
 
 
 class Gram(Objective):
@@ -66,6 +74,11 @@ class Gram(Objective):
         z = svec(factor @ factor.T) - self.centre
         half_slope = z @ self.hessian - self.slope
         return z @ (half_slope - self.slope) + self.offset, 4.0 * (smat(half_slope) @ factor)
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        z = svec(matrix) - self.centre
+        half_slope = z @ self.hessian - self.slope
+        return z @ (half_slope - self.slope) + self.offset, smat(half_slope)
 
 
 def gram_objective(measurements: Measurements, values: Values, centre: Packed | None = None) -> Gram:
@@ -107,3 +120,7 @@ class Population(Objective):
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
         residual = factor @ factor.T - self.matrix
         return jnp.sum(residual**2) + self.offset, 4.0 * (residual @ factor)
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        gap = matrix - self.matrix
+        return jnp.sum(gap**2) + self.offset, gap

@@ -61,6 +61,18 @@ def test_second_derivatives_equal_autodiff(data):
         np.testing.assert_allclose(product, expected, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+def test_residual_is_half_the_gradient_in_the_matrix(data):
+    measurements, values, factor, truth = data
+    x = factor @ factor.T - 0.3 * np.eye(DIM)
+    matrices = reference.unpacked(np.asarray(measurements.packed()), DIM)
+    misfit = np.array([np.sum(a * x) for a in matrices]) - np.asarray(values)
+    expected = reference.adjoint(matrices, misfit / N)
+    for name, form in _forms(measurements, values, truth).items():
+        loss, residual = form.residual(jnp.asarray(x))
+        np.testing.assert_allclose(loss, np.mean(misfit**2), rtol=1e-10, err_msg=name)
+        np.testing.assert_allclose(residual, expected, rtol=1e-9, atol=1e-10, err_msg=name)
+
+
 def test_rotation_invariance(data):
     measurements, values, factor, _ = data
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(WIDTH, WIDTH)))

@@ -14,8 +14,8 @@ from gpsense.symmetric import svec
 class Measurements(eqx.Module):
     """A linear map ``A(X)_i = <A_i, X>`` from symmetric dim x dim matrices to n values.
 
-    Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor, since
-    every matrix here is ``X = U U^T``; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``.
+    Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor of
+    ``X = U U^T``, ``apply`` the matrix itself; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``.
     """
 
     @property
@@ -31,6 +31,10 @@ class Measurements(eqx.Module):
     @abstractmethod
     def forward(self, factor: Factor) -> Values:
         """``A(U U^T)``, shape (n,), for a factor of shape (dim, width)."""
+
+    @abstractmethod
+    def apply(self, matrix: Symmetric) -> Values:
+        """``A(X)``, shape (n,), for any symmetric X of shape (dim, dim)."""
 
     @abstractmethod
     def adjoint(self, values: Values) -> Symmetric:

@@ -30,6 +30,9 @@ class Dense(Measurements):
     def forward(self, factor: Factor) -> Values:
         return self.rows @ svec(factor @ factor.T)
 
+    def apply(self, matrix: Symmetric) -> Values:
+        return self.rows @ svec(matrix)
+
     def adjoint(self, values: Values) -> Symmetric:
         return smat(values @ self.rows)
 

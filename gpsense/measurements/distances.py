@@ -34,6 +34,10 @@ class Distances(Measurements):
     def forward(self, factor: Factor) -> Values:
         return jnp.sum((factor[self.first] - factor[self.second]) ** 2, axis=1)
 
+    def apply(self, matrix: Symmetric) -> Values:
+        diagonal = jnp.diagonal(matrix)
+        return diagonal[self.first] + diagonal[self.second] - 2 * matrix[self.first, self.second]
+
     def adjoint(self, values: Values) -> Symmetric:
         half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.first, self.second].add(values)
         weights = half + half.T

@@ -31,6 +31,9 @@ class Entries(Measurements):
     def forward(self, factor: Factor) -> Values:
         return jnp.sum(factor[self.rows] * factor[self.cols], axis=1)
 
+    def apply(self, matrix: Symmetric) -> Values:
+        return matrix[self.rows, self.cols]
+
     def adjoint(self, values: Values) -> Symmetric:
         half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.rows, self.cols].add(0.5 * values)
         return half + half.T

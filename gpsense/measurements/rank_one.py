@@ -34,6 +34,9 @@ class RankOne(Measurements):
     def forward(self, factor: Factor) -> Values:
         return jnp.sum((self.vectors @ factor) ** 2, axis=1)
 
+    def apply(self, matrix: Symmetric) -> Values:
+        return jnp.sum((self.vectors @ matrix) * self.vectors, axis=1)
+
     def adjoint(self, values: Values) -> Symmetric:
         return (self.vectors * values[:, None]).T @ self.vectors
 

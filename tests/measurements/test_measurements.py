@@ -74,6 +74,16 @@ def test_adjoint_is_the_adjoint(pair, factor):
     )
 
 
+def test_apply_takes_any_symmetric_matrix(pair, factor):
+    measurements, matrices = pair
+    matrix = np.random.default_rng(4).normal(size=(DIM, DIM))
+    matrix = matrix + matrix.T
+    expected = [np.sum(a * matrix) for a in matrices]
+    np.testing.assert_allclose(measurements.apply(jnp.asarray(matrix)), expected, rtol=1e-11, atol=1e-12)
+    gram = jnp.asarray(factor @ factor.T)
+    np.testing.assert_allclose(measurements.apply(gram), measurements.forward(jnp.asarray(factor)), rtol=1e-11)
+
+
 def test_pull_and_packed_agree_with_the_adjoint(pair, factor):
     measurements, matrices = pair
     values = jnp.asarray(np.random.default_rng(9).normal(size=N))
