@@ -6,6 +6,7 @@ from jaxtyping import Integer as AnyInteger
 Factor = Float[Array, "dim width"]
 Symmetric = Float[Array, "dim dim"]
 Packed = Float[Array, " packed"]
+Hessian = Float[Array, "packed packed"]
 PackedRows = Float[Array, "n packed"]
 Vectors = Float[Array, "n dim"]
 Values = Float[Array, " n"]

@@ -1,8 +1,9 @@
 """Gradient descent by optax, advanced in chunks of steps, frozen where it has stopped.
 
-``advance`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. A run stops by itself with
-status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss or gradient no longer finite; the last
-finite factor stays); from then on its state is left as it is while others in the same batch go on.
+``advance`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every`` steps a
+run is judged: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss, gradient or
+factor no longer finite; the factor of the last judgement stays). From then on its state is left as it is while others
+in the same batch go on.
 """
 
 from collections.abc import Callable
@@ -28,11 +29,13 @@ class Method:
 
     With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
     ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
+    Runs are judged every ``check_every`` steps, so steps taken are multiples of it.
     """
 
     optimizer: str = "gd"
     perturb: bool = False
     patience: int = 200
+    check_every: int = 10
 
     def build(self, rate: ScalarLike, momentum: ScalarLike) -> optax.GradientTransformation:
         """The optax optimiser at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
@@ -107,34 +110,43 @@ def advance(
 ) -> Descent:
     """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged."""
     optimizer = method.build(rates.rate, rates.momentum)
+    whole, rest = divmod(n_steps, method.check_every)
 
-    def step(state: Descent, _: None) -> tuple[Descent, None]:
-        return _step(optimizer, value_and_gradient, state, rates, method.patience), None
+    def block(state: Descent, length: int) -> Descent:
+        return _block(optimizer, value_and_gradient, state, rates, method.patience, length)
 
-    return jax.lax.scan(step, state, None, length=n_steps)[0]
+    state = jax.lax.scan(lambda s, _: (block(s, method.check_every), None), state, None, length=whole)[0]
+    return block(state, rest) if rest else state
 
 
-def _step(
+def _block(
     optimizer: optax.GradientTransformation,
     value_and_gradient: ValueAndGradient,
     state: Descent,
     rates: Rates,
     patience: int,
+    length: int,
 ) -> Descent:
-    """Evaluate, judge, and move if the run goes on."""
+    """Evaluate, judge, and take ``length`` steps if the run goes on; only the first needs the loss's value."""
     value, gradient = value_and_gradient(state.factor)
     norm = jnp.sqrt(jnp.sum(gradient**2))
-    updates, memory = optimizer.update(gradient, state.optimizer, state.factor)
-    moved = _flush(optax.apply_updates(state.factor, updates))  # pyright: ignore[reportArgumentType]
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     stationary, rest, escape = norm <= rates.tolerance, state.factor, state.escape
+    moved, memory = _move(optimizer, gradient, state.factor, state.optimizer)
     if escape is not None:
-        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, patience)
+        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, patience, length)
         moved = jnp.where(kick, state.factor + _noise(escape.key, state.steps, state.factor, rates.perturbation), moved)
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
         norm = jnp.where(stationary, escape.gradient_norm, norm)
+
+    def step(carry: tuple[Factor, Any], _: None) -> tuple[tuple[Factor, Any], None]:
+        factor, memory = carry
+        return _move(optimizer, value_and_gradient(factor)[1], factor, memory), None
+
+    (moved, memory), _ = jax.lax.scan(step, (moved, memory), None, length=length - 1)
     running = state.status == RUNNING
+    finite = finite & jnp.isfinite(jnp.sum(jnp.abs(moved)))
     going = running & finite & ~stationary
     verdict = jnp.where(finite, jnp.where(stationary, CONVERGED, RUNNING), DIVERGED).astype(jnp.int32)
 
@@ -146,14 +158,27 @@ def _step(
         optimizer=keep(going, memory, state.optimizer),
         objective=jnp.where(running, value, state.objective),
         gradient_norm=jnp.where(running, norm, state.gradient_norm),
-        steps=state.steps + going.astype(jnp.int32),
+        steps=state.steps + jnp.where(going, length, 0).astype(jnp.int32),
         status=jnp.where(running, verdict, state.status),
         escape=keep(running, escape, state.escape),
     )
 
 
+def _move(optimizer: optax.GradientTransformation, gradient: Factor, factor: Factor, memory: Any) -> tuple[Factor, Any]:
+    """One step of the optimiser."""
+    updates, memory = optimizer.update(gradient, memory, factor)
+    return _flush(optax.apply_updates(factor, updates)), memory  # pyright: ignore[reportArgumentType]
+
+
 def _judge(
-    escape: Escape, state: Descent, value: Scalar, norm: Scalar, stationary: jax.Array, rates: Rates, patience: int
+    escape: Escape,
+    state: Descent,
+    value: Scalar,
+    norm: Scalar,
+    stationary: jax.Array,
+    rates: Rates,
+    patience: int,
+    length: int,
 ) -> tuple[jax.Array, jax.Array, Escape]:
     """Whether to perturb now, whether to stop now, and the escape that follows."""
     free, due = escape.countdown < 0, escape.countdown == 0
@@ -162,14 +187,15 @@ def _judge(
     kick = free & stationary & (rates.perturbation > 0)
     unmoved = free & stationary & ~kick
     start = kick | unmoved
-    after = Escape(
+    after = jnp.maximum(escape.countdown - length, 0)
+    escape = Escape(
         key=escape.key,
         anchor=jnp.where(start, state.factor, escape.anchor),
         objective=jnp.where(start, value, escape.objective),
         gradient_norm=jnp.where(start, norm, escape.gradient_norm),
-        countdown=jnp.where(kick, jnp.int32(patience), jnp.maximum(escape.countdown - 1, -1)),
+        countdown=jnp.where(kick, jnp.int32(patience), jnp.where(due | free, -1, after)).astype(jnp.int32),
     )
-    return kick, unmoved | (due & ~lower), after
+    return kick, unmoved | (due & ~lower), escape
 
 
 def _noise(key: RandomKey, steps: Integer, factor: Factor, radius: ScalarLike) -> Factor:

@@ -84,18 +84,21 @@ def train(system: System, spec: Any, problem: Any, setting: Any, state: Descent,
 
 def prune(system: System, spec: Any, problem: Any, setting: Any, state: Descent) -> Pruned:
     """Score the trained parameters, set the threshold to work, and measure before and after."""
-    scores, threshold = system.scores(state.factor), system.threshold(setting)
+    active, threshold = system.active(spec, setting), system.threshold(setting)
+    scores = jnp.where(active, system.scores(state.factor), jnp.nan)
     mask = pruning.threshold_mask(scores, threshold)
     pruned = system.prune(state.factor, mask)
-    loss, _ = system.objectives(spec, problem, setting)[1](state.factor)
+    penalised, plain = system.objectives(spec, problem, setting)
+    loss, _ = plain(state.factor)
+    _, gradient = penalised(state.factor)
     return Pruned(
         mask=mask,
         scores=-jnp.sort(-scores),
-        margin=pruning.margin(scores, threshold),
+        margin=pruning.margin(jnp.where(active, scores, jnp.inf), threshold),
         error_trained=system.error(problem, state.factor),
         error_pruned=system.error(problem, pruned),
         loss_trained=loss,
-        gradient_norm_trained=state.gradient_norm,
+        gradient_norm_trained=jnp.sqrt(jnp.sum(gradient**2)),
         steps_train=state.steps,
         status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
     )

@@ -7,7 +7,9 @@ is an ordinary matrix with ``dim (dim + 1) / 2`` columns.
 
 from functools import lru_cache
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from gpsense._types import Packed, Symmetric
 
@@ -52,3 +54,19 @@ def smat(vector: Packed) -> Symmetric:
     _, place, off = _layout(packed_dim(vector.shape[0]))
     scale = np.where(off, np.sqrt(0.5), 1.0).astype(vector.dtype)
     return (vector * scale).at[place].get(mode="promise_in_bounds")
+
+
+def svec_of_many(matrices: Float[Array, "cells dim dim"]) -> Float[Array, "packed cells"]:
+    """:func:`svec` of each matrix, one column each: (cells, dim, dim) -> (packed, cells)."""
+    count, dim, _ = matrices.shape
+    upper, _, off = _layout(dim)
+    scale = np.where(off, np.sqrt(2.0), 1.0).astype(matrices.dtype)
+    rows = matrices.reshape(count, dim * dim).T.at[upper].get(mode="promise_in_bounds", unique_indices=True)
+    return rows * scale[:, None]
+
+
+def smat_of_many(vectors: Float[Array, "packed cells"]) -> Float[Array, "cells dim dim"]:
+    """:func:`smat` of each column: (packed, cells) -> (cells, dim, dim)."""
+    _, place, off = _layout(packed_dim(vectors.shape[0]))
+    scale = np.where(off, np.sqrt(0.5), 1.0).astype(vectors.dtype)
+    return jnp.transpose((vectors * scale[:, None]).at[place].get(mode="promise_in_bounds"), (2, 0, 1))

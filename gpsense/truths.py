@@ -10,9 +10,17 @@ from jaxtyping import Array, Float
 from gpsense._types import Factor, RandomKey, ScalarLike
 
 
-def geometric_spectrum(rank: int, condition: ScalarLike, dtype: DTypeLike = jnp.float32) -> Float[Array, " rank"]:
-    """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``: from 1 down to 1/condition, evenly spaced in the log."""
-    return jnp.asarray(condition, dtype) ** -jnp.linspace(0.0, 1.0, rank, dtype=dtype)
+def geometric_spectrum(
+    rank: int, condition: ScalarLike, dtype: DTypeLike = jnp.float32, traced_rank: ScalarLike | None = None
+) -> Float[Array, " rank"]:
+    """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``: from 1 down to 1/condition, evenly spaced in the log.
+
+    A ``traced_rank`` of at most ``rank`` gives the spectrum of that rank, filled up with zeros.
+    """
+    index = jnp.arange(rank, dtype=dtype)
+    count = jnp.asarray(rank if traced_rank is None else traced_rank, dtype)
+    falling = jnp.asarray(condition, dtype) ** -(index / jnp.maximum(count - 1, 1))
+    return jnp.where(index < count, falling, 0.0)
 
 
 def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | Sequence[float]) -> Factor:

@@ -1,8 +1,15 @@
-"""Named axes of a grid, sorted by what they change: the program, the data, or neither."""
+"""Named axes of a grid, sorted by what they change: the program, the data, or neither.
+
+A size (number of measurements, rank, width) is part of the program, unless the system can take it as a number below a
+static bound: see :attr:`Grid.traced`.
+"""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from math import prod
 from typing import Any
 
 from gpsense.errors import BadInput
@@ -55,25 +62,67 @@ class Grid:
         """Field names of a Spec, Instance or Setting class, in order."""
         return tuple(field.name for field in dataclasses.fields(role))
 
+    @cached_property
+    def traced(self) -> frozenset[str]:
+        """Axes over a size that the system takes as a traced number below a static bound, so that they share a program.
+
+        Their fields stand in the Spec (the bound) and in Instance or Setting (the value).
+        """
+        spec, *others = self._roles()
+        inside = {name for role in others for name in self.fields(role)}
+        sizes = {a.name: a.values for a in self.axes if len(a) > 1 and a.name in self.fields(spec) and a.name in inside}
+        fixed = [axis for axis in self.axes if axis.name in self.fields(spec) and axis.name not in sizes]
+        settings = [len(a) for a in self.axes if a.name in self.fields(others[1]) and a.name not in self.fields(spec)]
+        evaluations = prod(settings) * (self.schedule.train_steps + self.schedule.fine_tune_steps)
+        names = frozenset(sizes)
+        for labels in _combinations(fixed) if sizes else []:
+            bounds = self.spec_fields(labels | {name: max(values) for name, values in sizes.items()})
+            names &= self.system.traceable(spec(**bounds), sizes, evaluations)
+        return names
+
+    def spec_fields(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Fields of the Spec: constants, bounds of traced sizes, labels of a program; a width of None is dim."""
+        spec = self.system.Spec
+        fields = {name: value for name, value in self.constants.items() if name in self.fields(spec)} | labels
+        if "width" in self.fields(spec) and fields.get("width") is None:
+            fields["width"] = fields.get("dim", spec().dim)
+        return fields
+
     def of(self, role: type) -> tuple[Axis, ...]:
-        """The axes whose field stands in this class, in the order of the class."""
+        """The axes that vary in this class, in the order of the class."""
         known = {axis.name: axis for axis in self.axes}
-        return tuple(known[name] for name in self.fields(role) if name in known)
+        return tuple(known[name] for name in self.fields(role) if name in known and self._varies(name, role))
+
+    def _varies(self, name: str, role: type) -> bool:
+        spec = self.system.Spec
+        return (name in self.traced) != (role is spec) if name in self.fields(spec) else True
 
     def constants_of(self, role: type) -> dict[str, Any]:
-        """The constants whose field stands in this class."""
-        return {name: value for name, value in self.constants.items() if name in self.fields(role)}
+        """The constants of an Instance or Setting."""
+        spec = self.fields(self.system.Spec)
+        names = [name for name in self.fields(role) if name in self.constants and name not in spec]
+        return {name: self.constants[name] for name in names}
 
     def labels(self, role: type) -> list[dict[str, Any]]:
         """Every combination of this class's axes, last axis fastest."""
-        axes = self.of(role)
-        return [dict(zip([a.name for a in axes], values, strict=True)) for values in product(*(a.values for a in axes))]
+        return _combinations(self.of(role))
 
+    @cached_property
     def outer(self) -> list[tuple[int, dict[str, Any]]]:
         """Seeds x instances: (seed, instance fields), instances fastest."""
         return list(product(self.seeds.values, self.labels(self.system.Instance)))
+
+    @cached_property
+    def inner(self) -> list[dict[str, Any]]:
+        """The settings of a problem."""
+        return self.labels(self.system.Setting)
 
     def dimensions(self) -> tuple[Axis, ...]:
         """All axes in the order of the result: programs, seed, instances, settings."""
         spec, instance, setting = self._roles()
         return (*self.of(spec), self.seeds, *self.of(instance), *self.of(setting))
+
+
+def _combinations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    names = [axis.name for axis in axes]
+    return [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in axes))]

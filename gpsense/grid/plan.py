@@ -1,6 +1,7 @@
 """From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
 
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 from typing import Any
 
@@ -91,6 +92,11 @@ def chunk_bytes(cost: Cost, layout: Layout) -> int:
     return kept + min(layout.outer, outer_batch()) * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
+def padded_outer(outer: int, devices: int) -> int:
+    """Problems of a chunk, filled up so that every device has as many."""
+    return -(-outer // devices) * devices
+
+
 def outer_batch() -> int:
     """Problems run side by side: one on a CPU, whose cache holds one; many on an accelerator."""
     return 1 if jax.default_backend() == "cpu" else 64
@@ -102,16 +108,15 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     Raises BadInput for a spec that cannot be and, with the numbers, for a single cell that does not fit.
     """
     system = grid.system
-    outer, inner = len(grid.outer()), len(grid.labels(system.Setting))
+    outer, inner = len(grid.outer), len(grid.inner)
     evaluations = inner * (grid.schedule.train_steps + grid.schedule.fine_tune_steps)
     programs, chunks = [], []
+    sizes = {axis.name: axis.values for axis in grid.axes if axis.name in grid.traced}
     for index, labels in enumerate(grid.labels(system.Spec)):
-        fields = grid.constants_of(system.Spec) | labels
-        if "width" in grid.fields(system.Spec) and fields.get("width") is None:
-            fields["width"] = fields.get("dim", system.Spec().dim)
-        spec = system.Spec(**fields)
-        system.check(spec)
-        spec = system.resolve(spec, evaluations)
+        for values in product(*sizes.values()):
+            system.check(system.Spec(**grid.spec_fields(labels | dict(zip(sizes, values, strict=True)))))
+        bounds = {name: max(values) for name, values in sizes.items()}
+        spec = system.resolve(system.Spec(**grid.spec_fields(labels | bounds)), evaluations)
         cost = system.cost(spec)
         layout = layouts[index] if layouts else _cut(cost, outer, inner, evaluations // inner, memory)
         programs.append(ProgramPlan(labels, spec, cost, layout))

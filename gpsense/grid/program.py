@@ -1,35 +1,52 @@
 """Compiled programs: the only place where cells get a batch axis.
 
-Nested by what is shared. Seeds and instances lie outside and each draws its problem once; settings lie inside and are
-vmapped with the problem unmapped, so that a step's products with the data are matrix products over all settings.
+Nested by what is shared. Seeds and instances lie outside, spread over the devices, and each draws its problem once;
+settings lie inside and are vmapped with the problem unmapped, so that a step's products with the data are matrix
+products over all settings. Between records the host leaves out what has stopped.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gpsense import pipeline
 from gpsense.descent import RUNNING
 from gpsense.grid.axes import Grid
-from gpsense.grid.plan import Chunk, ProgramPlan, outer_batch
+from gpsense.grid.plan import Chunk, ProgramPlan, outer_batch, padded_outer
 
 Arrays = dict[str, np.ndarray]
+OUTER, SAME = P("outer"), P()
+COMPACT_FLOPS = 5e10
 
 
 class Program:
-    """The compiled phases of one static spec; ``traces`` counts how often each phase was traced."""
+    """The compiled phases of one static spec, on the given devices (default: all of the default backend).
 
-    def __init__(self, grid: Grid, plan: ProgramPlan):
+    ``traces`` counts how often each phase was traced, ``compile_seconds`` what compiling took so far; ``memory`` holds
+    the bytes of every compiled phase, arguments, results and scratch together, over all devices.
+    """
+
+    def __init__(self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None):
         system, spec = grid.system, plan.spec
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
+        self.compile_seconds = 0.0
+        self.memory: dict[tuple[Any, ...], int] = {}
+        self.mesh = Mesh(np.asarray(devices or jax.devices()), ("outer",))
+        self.outer = padded_outer(plan.layout.outer, self.mesh.size)
+        self._lowered: dict[tuple[Any, ...], Any] = {}
+        self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._stride = system.method(spec).check_every
 
         def draw(seed: Any, instance: Any) -> Any:
             return system.sample(spec, instance, pipeline.seed_keys(seed).problem)
@@ -38,106 +55,265 @@ class Program:
             state = pipeline.begin_training(system, spec, setting, pipeline.seed_keys(seed))
             return state, pipeline.record(system, spec, problem, setting, state)
 
-        def stretch(phase: Callable[..., Any]) -> Callable[..., Any]:
-            def move(problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
-                state = phase(system, spec, problem, setting, state, n_steps)
-                return state, pipeline.record(system, spec, problem, setting, state)
-
-            return move
-
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
             return pipeline.begin_fine_tuning(system, spec, setting, state, pruned, width)
 
-        self._draw = jax.jit(lambda seeds, instances: jax.lax.map(lambda row: draw(*row), (seeds, instances)))
-        self._start = self._over_cells("start", start)
-        self._train = self._over_cells("train", stretch(pipeline.train), static=1, donate=True)
-        self._prune = self._over_cells("prune", eqx.Partial(pipeline.prune, system, spec))
-        self._narrow = self._over_cells("narrow", narrow, static=1)
-        self._fine_tune = self._over_cells("fine_tune", stretch(pipeline.fine_tune), static=1, donate=True)
-        self._finish = self._over_cells("finish", eqx.Partial(pipeline.finish, system, spec))
+        self._phases = {
+            "draw": self._over_rows(draw),
+            "start": self._over_cells(start),
+            "train": self._stretch(pipeline.train, spec.train_products),
+            "prune": self._over_cells(eqx.Partial(pipeline.prune, system, spec)),
+            "narrow": self._over_cells(narrow),
+            "fine_tune": self._stretch(pipeline.fine_tune, "highest"),
+            "finish": self._over_cells(eqx.Partial(pipeline.finish, system, spec)),
+        }
 
-    def _over_cells(
-        self, name: str, cell: Callable[..., Any], static: int = 0, donate: bool = False
-    ) -> Callable[..., Any]:
-        """Jit ``cell(problem, setting, *cells, *static)`` over problems (outer) and settings (inner).
+    def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
+        """``row`` of every seed and instance."""
+
+        def rows(seeds: Any, instances: Any) -> Any:
+            return jax.lax.map(lambda each: row(*each), (seeds, instances))
+
+        return lambda: jax.jit(self._shard(rows, (OUTER, OUTER)))
+
+    def _over_cells(self, cell: Callable[..., Any]) -> Callable[..., Any]:
+        """``cell(problem, setting, *cells, *fixed)`` of every cell.
 
         Cells carry both axes, (outer, inner, ...), but for a seed, which carries the outer one only.
         """
-        batch = min(outer_batch(), self.plan.layout.outer)
 
-        def batched(problems: Any, settings: Any, cells: tuple[Any, ...], *fixed: int) -> Any:
+        def build(*fixed: Any) -> Any:
+            def rows(problems: Any, settings: Any, *cells: Any) -> Any:
+                def row(problem: Any, cells: tuple[Any, ...]) -> Any:
+                    axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, cells)
+                    return jax.vmap(lambda s, c: cell(problem, s, *c, *fixed), in_axes=(0, axes))(settings, cells)
+
+                batch = outer_batch()
+                return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)
+
+            return jax.jit(lambda *args: self._shard(rows, (OUTER, SAME) + (OUTER,) * (len(args) - 2))(*args))
+
+        return build
+
+    def _stretch(self, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
+        """Some steps and a record of chosen cells, written into the arrays of all cells.
+
+        ``rows`` (devices, blocks, batch) are the problems to run on each device, the first ``count`` blocks of them;
+        ``chosen`` (outer, cells) the settings to run of each. A row ends as soon as none of its cells is running.
+        """
+        system, spec = self.grid.system, self.plan.spec
+
+        def build(n_steps: int) -> Any:
+            def row(problem: Any, settings: Any, states: Any) -> Any:
+                move = partial(phase, system, spec, problem)
+
+                def several(n: int, states: Any) -> Any:
+                    return jax.vmap(lambda setting, state: move(setting, state, n))(settings, states)
+
+                whole, rest = divmod(n_steps, self._stride)
+                _, states = jax.lax.while_loop(
+                    lambda carry: (carry[0] < whole) & jnp.any(carry[1].status == RUNNING),
+                    lambda carry: (carry[0] + 1, several(self._stride, carry[1])),
+                    (0, states),
+                )
+                states = several(rest, states) if rest else states
+                point = jax.vmap(partial(pipeline.record, system, spec, problem))(settings, states)
+                return states, point
+
+            def shard(problems: Any, settings: Any, cells: Any, rows: Any, count: Any, chosen: Any) -> Any:
+                def block(index: Any, cells: Any) -> Any:
+                    place = rows[0, index]
+                    one = place.shape[0] == 1
+                    place = place[0] if one else place
+                    inner = chosen[place]
+                    outer = place if one else place[:, None]
+                    take = lambda tree: jax.tree.map(lambda leaf: leaf[outer, inner], tree)  # noqa: E731
+                    which = jax.tree.map(lambda leaf: leaf[inner], settings)
+                    problem = jax.tree.map(lambda leaf: leaf[place], problems)
+                    with jax.default_matmul_precision(products):
+                        moved = (row if one else jax.vmap(row))(problem, which, take(cells[0]))
+                    return jax.tree.map(lambda leaf, new: leaf.at[outer, inner].set(new, mode="drop"), cells, moved)
+
+                return jax.lax.fori_loop(0, count[0], block, cells)
+
+            specs = (OUTER, SAME, OUTER, OUTER, OUTER, OUTER)
+            return jax.jit(self._shard(shard, specs), donate_argnums=2)
+
+        return build
+
+    def _shard(self, function: Callable[..., Any], specs: tuple[Any, ...]) -> Callable[..., Any]:
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=OUTER, check_vma=False)
+
+    def _lower(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
+        """Trace a phase for arguments of these shapes, once; its place in ``_lowered`` and ``_compiled``."""
+        key = (name, fixed, tuple(leaf.shape for leaf in jax.tree.leaves(args)))
+        if key not in self._lowered:
             self.traces[name] += 1
+            self._lowered[key] = self._phases[name](*fixed).lower(*args)
+        return key
 
-            def row(problem: Any, cells: tuple[Any, ...]) -> Any:
-                axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, cells)
-                return jax.vmap(lambda s, c: cell(problem, s, *c, *fixed), in_axes=(0, axes))(settings, cells)
+    def _shapes(self, key: tuple[Any, ...]) -> Any:
+        """What a traced phase gives: shapes, spread over the devices."""
+        spread = NamedSharding(self.mesh, OUTER)
+        shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
+        return jax.tree.map(shape, self._lowered[key].out_info)
 
-            return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)
+    def _compile(self, *keys: tuple[Any, ...]) -> None:
+        """Compile traced phases, each once."""
+        for key in keys:
+            if key not in self._compiled:
+                compiled = self._compiled[key] = self._lowered[key].compile()
+                used = compiled.memory_analysis()
+                held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+                self.memory[key] = (held + used.temp_size_in_bytes) * self.mesh.size
 
-        return jax.jit(batched, static_argnums=tuple(range(3, 3 + static)), donate_argnums=(2,) if donate else ())
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """Count the time."""
+        begun = time.perf_counter()
+        yield
+        self.compile_seconds += time.perf_counter() - begun
+
+    def _call(self, name: str, args: tuple[Any, ...], *fixed: int) -> Any:
+        """Run a phase, compiled for these shapes on first use."""
+        with self._compiling():
+            self._compile(key := self._lower(name, args, *fixed))
+        return self._compiled[key](*args)
+
+    def _place(self, tree: Any, spec: Any = OUTER) -> Any:
+        """Arrays spread over the devices along their first axis, or the same on each."""
+        return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
     def inputs(self, chunk: Chunk) -> tuple[jax.Array, Any, Any]:
         """Seeds (outer,), instances (outer,) and settings (inner,) of a chunk, padded to the layout."""
-        system, layout = self.grid.system, self.plan.layout
+        grid, system = self.grid, self.grid.system
         dtype = jnp.dtype(self.plan.spec.dtype)
-        outer = _padded(self.grid.outer()[chunk.outer : chunk.outer_stop], layout.outer)
-        inner = _padded(self.grid.labels(system.Setting)[chunk.inner : chunk.inner_stop], layout.inner)
-        seeds = jnp.asarray([seed for seed, _ in outer], jnp.uint32)
+        outer = _padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
+        inner = _padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
+        seeds = np.asarray([seed for seed, _ in outer], np.uint32)
 
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
-            defaults = {name: getattr(role(), name) for name in self.grid.fields(role)}
-            same = defaults | self.grid.constants_of(role)
+            defaults = {name: getattr(role(), name) for name in grid.fields(role)}
+            same = defaults | grid.constants_of(role)
             columns = {name: _repeat(value, len(rows), dtype) for name, value in same.items() if value is not None}
-            columns |= {name: jnp.asarray([row[name] for row in rows], dtype) for name in rows[0]}
-            one = role(**{name: column[0] for name, column in columns.items()})
+            columns |= {name: np.asarray([row[name] for row in rows], dtype) for name in rows[0]}
+            one = role(**{name: jnp.asarray(column[0]) for name, column in columns.items()})
             return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
-        return seeds, stack(system.Instance, [instance for _, instance in outer]), stack(system.Setting, inner)
+        instances = stack(system.Instance, [instance for _, instance in outer])
+        return self._place(seeds), self._place(instances), self._place(stack(system.Setting, inner), SAME)
 
     def run(self, chunk: Chunk, on_segment: Callable[[float], None] = lambda share: None) -> Arrays:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
 
-        ``on_segment`` is told after each stretch which share of the chunk's steps it was. A phase ends as soon as no
-        cell of the chunk is running.
+        ``on_segment`` is told after each stretch which share of the chunk's steps it was. Cells that have stopped
+        are left out of the stretches that follow, where that saves more than the smaller program costs to compile.
         """
-        schedule = self.grid.schedule
-        train_segments, fine_tune_segments = schedule.segments()
-        total = sum(train_segments) + sum(fine_tune_segments)
+        segments = self.grid.schedule.segments()
+        total = sum(sum(part) for part in segments)
         seeds, instances, settings = self.inputs(chunk)
-        problems = self._draw(seeds, instances)
-        states, point = self._start(problems, settings, (seeds,))
-        curves = [point]
+        self.prepare(seeds, instances, settings)
+        problems = self._call("draw", (seeds, instances))
+        cells = self._call("start", (problems, settings, seeds))
+        real = np.zeros((self.outer, self.plan.layout.inner), bool)
+        real[: chunk.outer_stop - chunk.outer, : chunk.inner_stop - chunk.inner] = True
+        curves = [jax.tree.map(np.array, cells[1])]
 
-        def phase(advance: Callable[..., Any], states: Any, segments: tuple[int, ...]) -> Any:
-            for length in segments:
-                if bool(jnp.any(states.status == RUNNING)):
-                    states, point = advance(problems, settings, (states,), length)
-                    curves.append(point)
-                else:
-                    curves.append(curves[-1])
+        def phase(name: str, cells: Any, lengths: tuple[int, ...]) -> Any:
+            sizes = {real.shape[1]}
+            for index, length in enumerate(lengths):
+                running = (np.asarray(cells[0].status) == RUNNING) & real
+                for rows, count, chosen in self._batches(running, sizes, sum(lengths[index:])):
+                    cells = self._call(name, (problems, settings, cells, rows, count, chosen), length)
+                curves.append(jax.tree.map(np.array, cells[1]) if running.any() else curves[-1])
                 on_segment(length / total)
-            return states
+            return cells
 
-        states = phase(self._train, states, train_segments)
-        pruned = self._prune(problems, settings, (states,))
-        width = bucket(int(pruned.mask.sum(-1).max()), pruned.mask.shape[-1])
-        states = self._narrow(problems, settings, (states, pruned), width)
-        states = phase(self._fine_tune, states, fine_tune_segments)
-        results = self._finish(problems, settings, (states, pruned))
-        results |= {name: jnp.stack([point[name] for point in curves], -1) for name in curves[0]}
+        states, point = phase("train", cells, segments[0])
+        pruned = self._call("prune", (problems, settings, states))
+        kept = np.where(real, np.asarray(pruned.mask).sum(-1), 0)
+        width = bucket(int(kept.max()), pruned.mask.shape[-1])
+        with self._compiling():
+            narrow = self._lower("narrow", (problems, settings, states, pruned), width)
+            narrowed = self._shapes(narrow)
+            stretch = (problems, settings, (narrowed, point), *self._batch(real))
+            fine_tune = self._lower("fine_tune", stretch, segments[1][0])
+            self._compile(narrow, fine_tune, self._lower("finish", (problems, settings, narrowed, pruned)))
+        states = self._call("narrow", (problems, settings, states, pruned), width)
+        states, _ = phase("fine_tune", (states, point), segments[1])
+        results = self._call("finish", (problems, settings, states, pruned))
+        results |= {name: np.stack([point[name] for point in curves], -1) for name in curves[0]}
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
 
-    def time_steps(self, chunk: Chunk, n_steps: int = 20) -> tuple[float, float]:
-        """Seconds to compile and run training's first steps, and seconds of one step of a problem's settings."""
-        seeds, instances, settings = self.inputs(replace(chunk, outer_stop=chunk.outer + 1))
+    def _batches(self, running: np.ndarray, sizes: set[int], steps: int) -> Iterator[tuple[Any, Any, Any]]:
+        """What to run next: for each size of batch its rows, their number on each device and their running cells.
+
+        ``sizes`` are those in use; a smaller one joins them where it saves enough over the ``steps`` that are left.
+        """
+        counts = running.sum(1)
+        allowed = np.asarray(sorted(sizes))
+        current = allowed[np.searchsorted(allowed, counts)]
+        for size in halves(running.shape[1]):
+            saved = np.where((counts > 0) & (counts <= size), np.maximum(current - size, 0), 0).sum()
+            if size not in sizes and saved * steps * self.plan.cost.flops >= COMPACT_FLOPS:
+                sizes.add(size)
+                current = np.where(counts <= size, np.minimum(current, size), current)
+        running_first = np.argsort(~running, axis=1, kind="stable").astype(np.int32)
+        for size in sorted(sizes):
+            rows, count = self._rows((counts > 0) & (current == size))
+            if count.any():
+                yield self._place(rows), self._place(count), self._place(running_first[:, :size])
+
+    def _rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each device's wanted rows in blocks (devices, blocks, batch), and their number; surplus is out of range."""
+        devices, batch = self.mesh.size, min(outer_batch(), self.outer)
+        each = self.outer // devices
+        rows = np.full((devices, -(-each // batch) * batch), each, np.int32)
+        count = np.zeros(devices, np.int32)
+        for device, mine in enumerate(wanted.reshape(devices, each)):
+            places = np.flatnonzero(mine)
+            rows[device, : places.size] = places
+            count[device] = -(-places.size // batch)
+        return rows.reshape(devices, -1, batch), count
+
+    def _batch(self, running: np.ndarray) -> tuple[Any, Any, Any]:
+        """All running cells as one batch."""
+        return next(self._batches(running, {running.shape[1]}, 0))
+
+    def prepare(self, seeds: Any, instances: Any, settings: Any) -> int:
+        """Compile what training needs for these inputs, without running it; bytes of the largest phase."""
+        with self._compiling():
+            draw = self._lower("draw", (seeds, instances))
+            problems = self._shapes(draw)
+            start = self._lower("start", (problems, settings, seeds))
+            cells = self._shapes(start)
+            batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
+            length = self.grid.schedule.segments()[0][0]
+            train = self._lower("train", (problems, settings, cells, *batch), length)
+            self._compile(draw, start, train, self._lower("prune", (problems, settings, cells[0])))
+        return max(self.memory.values())
+
+    def time_steps(self, chunk: Chunk) -> tuple[float, float]:
+        """Seconds to compile up to the end of training, and seconds of one training step of all cells."""
+        seeds, instances, settings = self.inputs(chunk)
+        self.prepare(seeds, instances, settings)
+        problems = self._call("draw", (seeds, instances))
+        cells = self._call("start", (problems, settings, seeds))
+        batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
+        length = self.grid.schedule.segments()[0][0]
         begun = time.perf_counter()
-        problems = self._draw(seeds, instances)
-        states, _ = self._start(problems, settings, (seeds,))
-        states, _ = jax.block_until_ready(self._train(problems, settings, (states,), n_steps))
-        compiled = time.perf_counter()
-        jax.block_until_ready(self._train(problems, settings, (states,), n_steps))
-        return compiled - begun, (time.perf_counter() - compiled) / n_steps
+        jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))
+        return self.compile_seconds, (time.perf_counter() - begun) / length
+
+
+def halves(size: int) -> list[int]:
+    """Batch sizes below ``size`` that programs are compiled for: repeated halves, rounded up."""
+    sizes = []
+    while size > 1:
+        size = -(-size // 2)
+        sizes.append(size)
+    return sizes
 
 
 def bucket(kept: int, width: int) -> int:
@@ -150,7 +326,7 @@ def _padded(rows: list[Any], length: int) -> list[Any]:
     return rows + [rows[-1]] * (length - len(rows))
 
 
-def _repeat(value: Any, length: int, dtype: Any) -> jax.Array:
+def _repeat(value: Any, length: int, dtype: Any) -> np.ndarray:
     """A constant given to every row."""
-    array = jnp.asarray(value, dtype)
-    return jnp.broadcast_to(array, (length, *array.shape))
+    array = np.asarray(value, dtype)
+    return np.broadcast_to(array, (length, *array.shape))

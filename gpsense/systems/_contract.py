@@ -40,6 +40,14 @@ class System(Protocol):
         """The spec with every automatic choice made, given how often a problem's loss will be evaluated."""
         ...
 
+    def traceable(self, spec: Any, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
+        """Which of these sizes may be traced below the bounds in ``spec``: where that costs little more, or less."""
+        ...
+
+    def active(self, spec: Any, setting: Any) -> Any:
+        """Which parts of the parameters are in use where a size is traced: as :meth:`scores`, boolean."""
+        ...
+
     def cost(self, spec: Any) -> Cost:
         """Flops and bytes of a resolved spec."""
         ...

@@ -24,12 +24,17 @@ from gpsense.symmetric import packed_size, svec
 from gpsense.systems._contract import Cost
 from gpsense.truths import geometric_spectrum, low_rank_truth
 
+PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
 ENSEMBLES = {"gaussian": gaussian_measurements, "rank_one": rank_one_measurements}
 
 
 @dataclass(frozen=True)
 class SensingSpec:
-    """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read)."""
+    """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read).
+
+    ``n``, ``rank`` and ``width`` are bounds where the instance or setting gives the number itself. ``form`` of the
+    data: gram, direct or auto (the cheaper); ``train_products``: precision of products while training on accelerators.
+    """
 
     dim: int = 20
     width: int = 20
@@ -40,6 +45,7 @@ class SensingSpec:
     optimizer: str = "gd"
     form: str = "auto"
     dtype: str = "float32"
+    train_products: str = "highest"
     perturb: bool = False
     patience: int = 200
 
@@ -47,10 +53,13 @@ class SensingSpec:
 class SensingInstance(eqx.Module):
     """Traced numbers that change the data.
 
-    ``noise`` sigma; ``condition`` mu_1 / mu_r of a geometric spectrum with mu_1 = 1; or explicit eigenvalues
-    ``spectrum`` (rank,); or the factor ``truth`` (dim, rank) itself, which is then used as given.
+    ``n`` and ``rank``, None for those of the spec; ``noise`` sigma; ``condition`` mu_1 / mu_r of a geometric spectrum
+    with mu_1 = 1; or explicit eigenvalues ``spectrum`` (rank,); or the factor ``truth`` (dim, rank) itself, which is
+    then used as given.
     """
 
+    n: ScalarLike | None = None
+    rank: ScalarLike | None = None
     noise: ScalarLike = 0.0
     condition: ScalarLike = 1.0
     spectrum: jax.Array | None = None
@@ -60,10 +69,12 @@ class SensingInstance(eqx.Module):
 class SensingSetting(eqx.Module):
     """Traced numbers that leave the data alone.
 
-    ``threshold`` None means ``2 sqrt(smoothing)``, ``fine_tune_rate`` None the training rate. ``start_scale`` is the
-    expected column norm at the start (entries of variance start_scale^2 / dim).
+    ``width`` None means the spec's (columns beyond it are zero and stay zero), ``threshold`` None
+    ``2 sqrt(smoothing)``, ``fine_tune_rate`` None the training rate. ``start_scale`` is the expected column norm at
+    the start (entries of variance start_scale^2 / dim).
     """
 
+    width: ScalarLike | None = None
     penalty: ScalarLike = 0.1
     smoothing: ScalarLike = 0.04
     rate: ScalarLike = 0.02
@@ -95,16 +106,17 @@ def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey)
     else:
         spectrum = instance.spectrum
         if spectrum is None:
-            spectrum = geometric_spectrum(spec.rank, instance.condition, dtype)
+            spectrum = geometric_spectrum(spec.rank, instance.condition, dtype, instance.rank)
         truth = low_rank_truth(truth_key, spec.dim, jnp.asarray(spectrum, dtype))
     noise = jnp.asarray(instance.noise, dtype)
     if spec.measurements == "population":
         return SensingProblem(Population(truth @ truth.T, noise**2), truth)
     measurements: Measurements = ENSEMBLES[spec.measurements](map_key, spec.n, spec.dim, dtype)
     values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (spec.n,), dtype)
-    if spec.form == "gram":
-        return SensingProblem(gram_objective(measurements, values, svec(truth @ truth.T)), truth)
-    return SensingProblem(Empirical(measurements, values), truth)
+    if spec.form != "gram":
+        return SensingProblem(Empirical(measurements, values), truth)
+    used = None if instance.n is None else jnp.arange(spec.n, dtype=dtype) < instance.n
+    return SensingProblem(gram_objective(measurements, values, svec(truth @ truth.T), used), truth)
 
 
 class Sensing:
@@ -138,6 +150,22 @@ class Sensing:
         direct = _flops(replace(spec, form="direct"))
         return replace(spec, form="gram" if gram < direct else "direct")
 
+    def traceable(self, spec: SensingSpec, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
+        """Rank always; n where the form of the data does not depend on it; width where zero columns cost little."""
+        spec = self.resolve(spec, evaluations)
+        names = set(sizes) & {"rank"}
+        if "n" in sizes and (spec.form == "gram" or spec.measurements == "population"):
+            names.add("n")
+        if "width" in sizes and not spec.perturb:
+            own = sum(_flops(replace(spec, width=width)) for width in sizes["width"])
+            if len(sizes["width"]) * _flops(spec) <= PADDING * own:
+                names.add("width")
+        return frozenset(names)
+
+    def active(self, spec: SensingSpec, setting: SensingSetting) -> Mask:
+        index = jnp.arange(spec.width, dtype=jnp.dtype(spec.dtype))
+        return index < (spec.width if setting.width is None else setting.width)
+
     def cost(self, spec: SensingSpec) -> Cost:
         number = jnp.dtype(spec.dtype).itemsize
         packed = packed_size(spec.dim)
@@ -163,7 +191,8 @@ class Sensing:
     def start(self, spec: SensingSpec, setting: SensingSetting, key: RandomKey) -> Factor:
         dtype = jnp.dtype(spec.dtype)
         draw = jax.random.normal(key, (spec.width * spec.dim,), dtype).reshape(spec.width, spec.dim).T
-        return draw * (jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(spec.dim, dtype)))
+        scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(spec.dim, dtype))
+        return jnp.where(self.active(spec, setting), draw * scale, jnp.zeros((), dtype))
 
     def method(self, spec: SensingSpec) -> Method:
         return Method(spec.optimizer, spec.perturb, spec.patience)

@@ -83,7 +83,7 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
         np.testing.assert_allclose(whole[name], dataset[name], rtol=1e-9, atol=1e-12, err_msg=name)
     buckets = program.traces["narrow"]
     assert buckets <= 3
-    assert program.traces == {"start": 1, "train": 1, "prune": 1} | dict.fromkeys(
+    assert program.traces == {"draw": 1, "start": 1, "train": 1, "prune": 1} | dict.fromkeys(
         ("narrow", "fine_tune", "finish"), buckets
     )
     part = collect(plan, parts[:1])
