@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Peak memory of the largest chunk, estimated."""
+        """Peak memory of the largest chunk, estimated before compiling; :meth:`Program.bytes` is exact."""
         return max(chunk_bytes(p.cost, p.layout) for p in self.programs)
 
     @property
@@ -89,7 +89,8 @@ class Plan:
 def chunk_bytes(cost: Cost, layout: Layout) -> int:
     """Memory of a chunk: problems and states of all its cells, the work of the problems that are run at a time."""
     kept = layout.outer * (cost.problem_bytes + layout.inner * cost.kept_bytes)
-    return kept + min(layout.outer, outer_batch()) * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
+    at_once = min(layout.outer, outer_batch() * jax.device_count())
+    return kept + at_once * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
 def padded_outer(outer: int, devices: int) -> int:

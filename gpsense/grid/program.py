@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from gpsense import pipeline
 from gpsense.descent import RUNNING
 from gpsense.grid.axes import Grid
-from gpsense.grid.plan import Chunk, ProgramPlan, outer_batch, padded_outer
+from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
@@ -63,7 +63,9 @@ class Program:
             "start": self._over_cells(start),
             "train": self._stretch(pipeline.train, spec.train_products),
             "prune": self._over_cells(eqx.Partial(pipeline.prune, system, spec)),
-            "narrow": self._over_cells(narrow),
+            "narrow": self._over_cells(
+                narrow, donated=lambda width: (2,) if width == getattr(spec, "width", None) else ()
+            ),
             "fine_tune": self._stretch(pipeline.fine_tune, "highest"),
             "finish": self._over_cells(eqx.Partial(pipeline.finish, system, spec)),
         }
@@ -76,7 +78,9 @@ class Program:
 
         return lambda: jax.jit(self._shard(rows, (OUTER, OUTER)))
 
-    def _over_cells(self, cell: Callable[..., Any]) -> Callable[..., Any]:
+    def _over_cells(
+        self, cell: Callable[..., Any], donated: Callable[..., tuple[int, ...]] = lambda *fixed: ()
+    ) -> Callable[..., Any]:
         """``cell(problem, setting, *cells, *fixed)`` of every cell.
 
         Cells carry both axes, (outer, inner, ...), but for a seed, which carries the outer one only.
@@ -91,7 +95,8 @@ class Program:
                 batch = outer_batch()
                 return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)
 
-            return jax.jit(lambda *args: self._shard(rows, (OUTER, SAME) + (OUTER,) * (len(args) - 2))(*args))
+            shard = lambda *args: self._shard(rows, (OUTER, SAME) + (OUTER,) * (len(args) - 2))(*args)  # noqa: E731
+            return jax.jit(shard, donate_argnums=donated(*fixed))
 
         return build
 
@@ -212,7 +217,7 @@ class Program:
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)
         seeds, instances, settings = self.inputs(chunk)
-        self.prepare(seeds, instances, settings)
+        self.prepare(chunk)
         problems = self._call("draw", (seeds, instances))
         cells = self._call("start", (problems, settings, seeds))
         real = np.zeros((self.outer, self.plan.layout.inner), bool)
@@ -281,23 +286,28 @@ class Program:
         """All running cells as one batch."""
         return next(self._batches(running, {running.shape[1]}, 0))
 
-    def prepare(self, seeds: Any, instances: Any, settings: Any) -> int:
-        """Compile what training needs for these inputs, without running it; bytes of the largest phase."""
+    def prepare(self, chunk: Chunk) -> int:
+        """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
+        seeds, instances, settings = self.inputs(chunk)
         with self._compiling():
             draw = self._lower("draw", (seeds, instances))
             problems = self._shapes(draw)
             start = self._lower("start", (problems, settings, seeds))
             cells = self._shapes(start)
             batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
-            length = self.grid.schedule.segments()[0][0]
-            train = self._lower("train", (problems, settings, cells, *batch), length)
-            self._compile(draw, start, train, self._lower("prune", (problems, settings, cells[0])))
-        return max(self.memory.values())
+            segments = self.grid.schedule.segments()
+            train = self._lower("train", (problems, settings, cells, *batch), segments[0][0])
+            prune = self._lower("prune", (problems, settings, cells[0]))
+            self._compile(draw, start, train, prune)
+        pruned, records = self._shapes(prune), 1 + len(segments[0]) + len(segments[1])
+        narrowing = _bytes((problems, cells, pruned)) + _bytes(cells[0]) // 2
+        results = records * _bytes(cells[1]) + _bytes(pruned.scores)
+        return max(narrowing, *(self.memory[key] for key in (draw, start, train, prune))) + results
 
     def time_steps(self, chunk: Chunk) -> tuple[float, float]:
         """Seconds to compile up to the end of training, and seconds of one training step of all cells."""
         seeds, instances, settings = self.inputs(chunk)
-        self.prepare(seeds, instances, settings)
+        self.prepare(chunk)
         problems = self._call("draw", (seeds, instances))
         cells = self._call("start", (problems, settings, seeds))
         batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
@@ -305,6 +315,25 @@ class Program:
         begun = time.perf_counter()
         jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))
         return self.compile_seconds, (time.perf_counter() - begun) / length
+
+
+def fitted(plan: Plan, memory: float | int) -> Plan:
+    """The plan, cut finer where a compiled chunk would take more than ``memory`` bytes.
+
+    The estimate a plan is cut by is good to a factor of four: a heaviest program near the limit is compiled to see.
+    """
+    budget = float(memory)
+    while plan.bytes > memory / 4:
+        index = max(
+            range(len(plan.programs)), key=lambda i: chunk_bytes(plan.programs[i].cost, plan.programs[i].layout)
+        )
+        heaviest = plan.programs[index]
+        needed = Program(plan.grid, heaviest).prepare(next(c for c in plan.chunks if c.program == index))
+        if needed <= memory or heaviest.layout == Layout(1, 1):
+            break
+        budget *= 0.9 * memory / needed
+        plan = make_plan(plan.grid, budget)
+    return plan
 
 
 def halves(size: int) -> list[int]:
@@ -330,3 +359,8 @@ def _repeat(value: Any, length: int, dtype: Any) -> np.ndarray:
     """A constant given to every row."""
     array = np.asarray(value, dtype)
     return np.broadcast_to(array, (length, *array.shape))
+
+
+def _bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree, or of their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -180,7 +180,7 @@ class Sensing:
         return Cost(
             flops=_flops(spec),
             problem_bytes=number * (problem + spec.dim * spec.rank),
-            sample_bytes=number * 2 * (data + spec.n * packed * (spec.form == "gram")),
+            sample_bytes=number * 4 * (data + spec.n * packed * (spec.form == "gram")),
             cell_bytes=number * (scratch + (1 + memories) * factor),
             kept_bytes=number * 2 * (1 + memories) * factor,
         )
