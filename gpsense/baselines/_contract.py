@@ -14,7 +14,7 @@ from gpsense.objectives import Objective
 class Tuning(eqx.Module):
     """Traced numbers of a method; each method's ``tuning`` says which it reads and what it makes of them.
 
-    ``rate`` multiplies the method's own step size (1: the rule of its source); ``penalty`` is its regularisation
+    ``rate`` multiplies the method's own step size (1: the rule in its docstring); ``penalty`` is its regularisation
     weight where it has one; ``start_scale`` the size of a random start; a run stops when the relative change of its
     factor or matrix in a step is at most ``tolerance``.
     """
