@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gpsense._types import Factor, RandomKey, Scalar, ScalarLike, Symmetric
+from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Symmetric
 from gpsense.objectives import Objective
 
 Frame = Float[Array, "dim width"]
@@ -54,7 +54,7 @@ def largest_curvature(objective: Objective, dim: int, key: RandomKey, iterations
     back = back_projection(objective, dim)
     draw = jax.random.normal(key, (dim, dim), back.dtype)
 
-    def step(_: int, vector: Symmetric) -> Symmetric:
+    def step(_: Integer, vector: Symmetric) -> Symmetric:
         image = normal_map(objective, vector)
         return image / jnp.sqrt(inner(image, image))
 

@@ -1,6 +1,6 @@
 """What every competing method offers, and the loop that runs any of them."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -25,6 +25,7 @@ class Tuning(eqx.Module):
     tolerance: ScalarLike = 0.0
 
 
+@runtime_checkable
 class Baseline(Protocol):
     """One competing method: a start, a step and the factor of a state; pure functions.
 

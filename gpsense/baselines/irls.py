@@ -25,7 +25,7 @@ class Reweighted(eqx.Module):
 
 @dataclass(frozen=True)
 class IRLS:
-    """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or ``argmin L(X) + 2 penalty c ||X||_W^2`` at a positive penalty.
+    """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or ``argmin L(X) + penalty c ||X||_W^2`` at a positive one.
 
     In the eigenbasis of the last X, ``||X||_W^2 = sum_ij X_ij^2 / s_ij^2`` with
     ``s_ij^2 = ((lambda_i^2 + lambda_j^2) / 2 + epsilon^2) / size^2``: weights of the log-determinant (Schatten p = 0),
