@@ -37,6 +37,10 @@ class Objective(eqx.Module):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         """Loss at a symmetric X (dim, dim) and ``R(X) = (1/n) A*(A(X) - y)``, half its gradient in X."""
 
+    @abstractmethod
+    def back_projection(self) -> Symmetric:
+        """``b = (1/n) A*(y) = -R(0)``, shape (dim, dim)."""
+
     def __call__(self, factor: Factor) -> Scalar:
         """The loss alone."""
         return self.value_and_gradient(factor)[0]
@@ -56,6 +60,9 @@ class Empirical(Objective):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         misfit = self.measurements.apply(matrix) - self.values
         return jnp.mean(misfit**2), self.measurements.adjoint(misfit / misfit.shape[0])
+
+    def back_projection(self) -> Symmetric:
+        return self.measurements.adjoint(self.values / self.values.shape[0])
 
 
 class Gram(Objective):
@@ -79,6 +86,9 @@ class Gram(Objective):
         z = svec(matrix) - self.centre
         half_slope = z @ self.hessian - self.slope
         return z @ (half_slope - self.slope) + self.offset, smat(half_slope)
+
+    def back_projection(self) -> Symmetric:
+        return smat(self.centre @ self.hessian + self.slope)
 
 
 def gram_objective(measurements: Measurements, values: Values, centre: Packed | None = None) -> Gram:
@@ -124,3 +134,6 @@ class Population(Objective):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         gap = matrix - self.matrix
         return jnp.sum(gap**2) + self.offset, gap
+
+    def back_projection(self) -> Symmetric:
+        return self.matrix
