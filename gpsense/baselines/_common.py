@@ -33,15 +33,9 @@ def relative_change(new: Float[Array, "dim width"], old: Float[Array, "dim width
     return jnp.sqrt(jnp.sum((new - old) ** 2)) / jnp.maximum(jnp.sqrt(jnp.sum(old**2)), tiny)
 
 
-def back_projection(objective: Objective, dim: int) -> Symmetric:
-    """``b = A*(y)/n = -R(0)``, shape (dim, dim), in the data's own precision."""
-    leaves = [leaf.dtype for leaf in jax.tree.leaves(objective) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return -objective.residual(jnp.zeros((dim, dim), leaves[0]))[1]
-
-
 def normal_map(objective: Objective, matrix: Symmetric) -> Symmetric:
     """``H(X) = A*(A(X))/n``: the derivative of R, free of the cancellation in ``R(X) - R(0)``."""
-    return jax.jvp(lambda x: objective.residual(x)[1], (jnp.zeros_like(matrix),), (matrix,))[1]
+    return jax.jvp(lambda x: objective.residual(x)[1], (matrix,), (matrix,))[1]
 
 
 def curvature_along(objective: Objective, matrix: Symmetric) -> Scalar:
@@ -49,10 +43,10 @@ def curvature_along(objective: Objective, matrix: Symmetric) -> Scalar:
     return inner(matrix, normal_map(objective, matrix)) / inner(matrix, matrix)
 
 
-def largest_curvature(objective: Objective, dim: int, key: RandomKey, iterations: int = 100) -> Scalar:
+def largest_curvature(objective: Objective, key: RandomKey, iterations: int = 100) -> Scalar:
     """The largest eigenvalue of H by power iteration, raised by 5 % because the iteration stays below it."""
-    back = back_projection(objective, dim)
-    draw = jax.random.normal(key, (dim, dim), back.dtype)
+    back = objective.back_projection()
+    draw = jax.random.normal(key, back.shape, back.dtype)
 
     def step(_: Integer, vector: Symmetric) -> Symmetric:
         image = normal_map(objective, vector)
@@ -72,23 +66,24 @@ def compose(frame: Frame, spectrum: Spectrum) -> Factor:
     return frame * jnp.sqrt(spectrum)[None, :]
 
 
-def spectral_factor(objective: Objective, dim: int, width: int) -> Factor:
+def spectral_factor(objective: Objective, width: int) -> Factor:
     """The leading eigenpairs P of b as a factor, P scaled to the least loss: ``t = <b, P> / <P, H(P)>``."""
-    back = back_projection(objective, dim)
+    back = objective.back_projection()
     factor = compose(*leading(back, width))
     matrix = factor @ factor.T
     return factor * jnp.sqrt(inner(back, matrix) / inner(matrix, normal_map(objective, matrix)))
 
 
-def units(objective: Objective, dim: int) -> tuple[Scalar, Scalar]:
+def units(objective: Objective) -> tuple[Scalar, Scalar]:
     """Largest eigenvalue of b and the curvature along its eigenvector; their quotient is the size of a solution."""
-    frame, spectrum = leading(back_projection(objective, dim), 1)
+    frame, spectrum = leading(objective.back_projection(), 1)
     return spectrum[0], curvature_along(objective, frame @ frame.T)
 
 
-def random_factor(objective: Objective, dim: int, width: int, scale: ScalarLike, key: RandomKey) -> Factor:
+def random_factor(objective: Objective, width: int, scale: ScalarLike, key: RandomKey) -> Factor:
     """Independent normals whose columns have norm about ``scale`` times the root of the size of a solution."""
-    top, curvature = units(objective, dim)
+    top, curvature = units(objective)
+    dim = len(objective.back_projection())
     draw = jax.random.normal(key, (width * dim,), top.dtype).reshape(width, dim).T
     return (scale * jnp.sqrt(top / curvature / dim)) * draw
 

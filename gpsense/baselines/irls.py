@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
 from gpsense._types import Factor, RandomKey, Scalar, Symmetric
-from gpsense.baselines._common import back_projection, compose, leading, normal_map, relative_change, units
+from gpsense.baselines._common import compose, leading, normal_map, relative_change, units
 from gpsense.baselines._contract import Tuning
 from gpsense.objectives import Objective
 
@@ -31,7 +31,8 @@ class IRLS:
     ``s_ij^2 = ((lambda_i^2 + lambda_j^2) / 2 + epsilon^2) / size^2``: weights of the log-determinant (Schatten p = 0),
     the harmonic mean of those of rows and columns. Then ``epsilon <- min(epsilon, |lambda|_(width + 1))``. With
     ``X = s Z`` the step solves ``(s H s + penalty c) Z = s b`` by conjugate gradients from 0, which without a penalty
-    is the exact constrained solution. X is symmetric, not held PSD; negative eigenvalues are cut from the factor.
+    (never below rounding) is the exact constrained solution. X is symmetric, not held PSD; negative eigenvalues are
+    cut from the factor.
     """
 
     iterations: int = 100
@@ -46,9 +47,10 @@ class IRLS:
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Reweighted:
-        top, curvature = units(objective, dim)
+        top, curvature = units(objective)
         size = top / curvature
-        return Reweighted(jnp.zeros((dim, dim), top.dtype), size, size, curvature, width)
+        # not a constant: XLA's fused products with a constant matrix are wrong in float32 on some CPUs
+        return Reweighted(0.0 * objective.back_projection(), size, size, curvature, width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Reweighted) -> tuple[Reweighted, Scalar]:
         values, frame = jnp.linalg.eigh(state.matrix)
@@ -68,13 +70,17 @@ class IRLS:
         def out(packed: Symmetric) -> Symmetric:
             return frame @ (scales * packed) @ frame.T
 
+        # a weight of the size of rounding: conjugate gradients would else amplify what lies outside the range
+        penalty = jnp.maximum(tuning.penalty, 8 * jnp.finfo(scales.dtype).eps) * state.curvature
+
         def operator(packed: Symmetric) -> Symmetric:
             image = scales * (frame.T @ normal_map(objective, out(packed)) @ frame)
-            return image + (tuning.penalty * state.curvature) * packed
+            return image + penalty * packed
 
-        back = back_projection(objective, len(frame))
+        back = objective.back_projection()
         tolerance = float(jnp.finfo(back.dtype).eps) ** 0.75
-        solution, _ = cg(operator, scales * (frame.T @ back @ frame), tol=tolerance, maxiter=self.iterations)
+        right = scales * (frame.T @ back @ frame)
+        solution, _ = cg(operator, right, x0=0.0 * right, tol=tolerance, maxiter=self.iterations)
         fitted = out(solution)
         return 0.5 * (fitted + fitted.T)
 

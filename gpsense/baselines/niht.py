@@ -10,7 +10,6 @@ from gpsense._types import Factor, RandomKey, Scalar, Symmetric
 from gpsense.baselines._common import (
     Frame,
     Spectrum,
-    back_projection,
     compose,
     inner,
     leading,
@@ -42,7 +41,7 @@ class NIHT:
     tuning: ClassVar[str] = "rate: multiplies mu, the exact step on the subspace (1: the source's rule)"
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Thresholded:
-        frame, spectrum = leading(back_projection(objective, dim), width)
+        frame, spectrum = leading(objective.back_projection(), width)
         matrix = _matrix(Thresholded(frame, spectrum))
         scale = inner(matrix, matrix) / inner(matrix, normal_map(objective, matrix))
         return Thresholded(frame, scale * spectrum)

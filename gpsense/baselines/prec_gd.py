@@ -16,8 +16,9 @@ from gpsense.objectives import Objective
 class PrecGD:
     """``U <- U - step R U (U^T U + eta_k I)^-1`` with ``eta_k = sqrt(L(U_k) / c)``; step ``rate / (2 c)``.
 
-    From the spectral estimate at the given width. c is the curvature of the data along the start, 1 for isotropic
-    measurements, where eta_k is the source's for noiseless data. The damping stays above rounding.
+    From the spectral estimate at the given width. c is the curvature of the data along the leading eigenvector of
+    ``A*(y)/n``, 1 for isotropic measurements, where eta_k is the source's for noiseless data. The damping stays above
+    rounding.
     """
 
     name: ClassVar[str] = "prec_gd"
@@ -26,7 +27,7 @@ class PrecGD:
     tuning: ClassVar[str] = "rate: step is rate / (2 c), our rule; penalty: multiplies eta_k (0: 1, the source's)"
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:
-        return spectral_scaled(objective, dim, width)
+        return spectral_scaled(objective, width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Scaled) -> tuple[Scaled, Scalar]:
         loss, gradient = objective.value_and_gradient(state.factor)

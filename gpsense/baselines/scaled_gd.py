@@ -6,13 +6,13 @@ from typing import ClassVar
 import equinox as eqx
 
 from gpsense._types import Factor, RandomKey, Scalar
-from gpsense.baselines._common import curvature_along, precondition, relative_change, spectral_factor
+from gpsense.baselines._common import precondition, relative_change, spectral_factor, units
 from gpsense.baselines._contract import Tuning
 from gpsense.objectives import Objective
 
 
 class Scaled(eqx.Module):
-    """A factor, the data's curvature at the start, and the size of a solution (the unit of damping)."""
+    """A factor, the data's curvature, and the size of a solution (the unit of damping)."""
 
     factor: Factor
     curvature: Scalar
@@ -23,7 +23,7 @@ class Scaled(eqx.Module):
 class ScaledGD:
     """``U <- U - step R U (U^T U)^-1`` from the spectral estimate; step ``rate / (2 c)``.
 
-    c is the curvature of the data along the start, 1 for isotropic measurements.
+    c is the curvature of the data along the leading eigenvector of ``A*(y)/n``, 1 for isotropic measurements.
     """
 
     name: ClassVar[str] = "scaled_gd"
@@ -32,7 +32,7 @@ class ScaledGD:
     tuning: ClassVar[str] = "rate: step of R U (U^T U)^-1 is rate / (2 c), our rule"
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:
-        return spectral_scaled(objective, dim, width)
+        return spectral_scaled(objective, width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Scaled) -> tuple[Scaled, Scalar]:
         gradient = objective.value_and_gradient(state.factor)[1]
@@ -42,12 +42,10 @@ class ScaledGD:
         return state.factor
 
 
-def spectral_scaled(objective: Objective, dim: int, width: int) -> Scaled:
-    """The spectral estimate with its units."""
-    factor = spectral_factor(objective, dim, width)
-    matrix = factor @ factor.T
-    # the columns are orthogonal, the first the longest
-    return Scaled(factor, curvature_along(objective, matrix), (factor[:, 0] ** 2).sum())
+def spectral_scaled(objective: Objective, width: int) -> Scaled:
+    """The spectral estimate with the units of the data."""
+    top, curvature = units(objective)
+    return Scaled(spectral_factor(objective, width), curvature, top / curvature)
 
 
 def move(tuning: Tuning, state: Scaled, direction: Factor) -> tuple[Scaled, Scalar]:

@@ -29,8 +29,8 @@ class ScaledGDLambda:
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:
-        top, curvature = units(objective, dim)
-        return Scaled(random_factor(objective, dim, width, tuning.start_scale, key), curvature, top / curvature)
+        top, curvature = units(objective)
+        return Scaled(random_factor(objective, width, tuning.start_scale, key), curvature, top / curvature)
 
     def step(self, objective: Objective, tuning: Tuning, state: Scaled) -> tuple[Scaled, Scalar]:
         gradient = objective.value_and_gradient(state.factor)[1]

@@ -27,8 +27,8 @@ class SmallStart:
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Descending:
-        factor = random_factor(objective, dim, width, tuning.start_scale, key)
-        return Descending(factor, 0.5 / units(objective, dim)[0])
+        factor = random_factor(objective, width, tuning.start_scale, key)
+        return Descending(factor, 0.5 / units(objective)[0])
 
     def step(self, objective: Objective, tuning: Tuning, state: Descending) -> tuple[Descending, Scalar]:
         return descend(objective, tuning, state)

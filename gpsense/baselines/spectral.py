@@ -32,7 +32,7 @@ class Spectral:
     tuning: ClassVar[str] = "rate: step of R U is rate / (2 b_1), our rule"
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Descending:
-        return Descending(spectral_factor(objective, dim, width), 0.5 / units(objective, dim)[0])
+        return Descending(spectral_factor(objective, width), 0.5 / units(objective)[0])
 
     def step(self, objective: Objective, tuning: Tuning, state: Descending) -> tuple[Descending, Scalar]:
         return descend(objective, tuning, state)

@@ -32,7 +32,7 @@ class TraceNorm:
 
     b_1 is the largest eigenvalue of ``A*(y)/n``: from ``w = 1`` on the solution is 0. The step is
     ``rate / largest eigenvalue of H``. The weight falls from 1/2 by a factor a step down to ``penalty``; with penalty
-    0 it goes on falling, towards the feasible matrix of least trace. Momentum restarts where it points uphill.
+    0 down to rounding, where X is the feasible matrix of least trace. Momentum restarts where it points uphill.
     """
 
     name: ClassVar[str] = "trace_norm"
@@ -44,14 +44,17 @@ class TraceNorm:
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Accelerated:
-        top = units(objective, dim)[0]
-        zero = jnp.zeros((dim, dim), top.dtype)
+        top = units(objective)[0]
+        # not a constant: XLA's fused products with a constant matrix are wrong in float32 on some CPUs
+        zero = 0.0 * objective.back_projection()
         half = jnp.maximum(jnp.asarray(0.5, top.dtype), tuning.penalty)
-        pace = 1.0 / largest_curvature(objective, dim, key)
+        pace = 1.0 / largest_curvature(objective, key)
         return Accelerated(zero, zero, jnp.ones((), top.dtype), half, pace, top, width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Accelerated) -> tuple[Accelerated, Scalar]:
         size = tuning.rate * state.pace
+        # without any weight rounding would add up in the null space of A
+        floor = 8 * jnp.finfo(state.weight.dtype).eps
         pull = objective.residual(state.ahead)[1] + state.weight * state.top * jnp.eye(
             len(state.ahead), dtype=state.top.dtype
         )
@@ -64,7 +67,7 @@ class TraceNorm:
             matrix=moved,
             ahead=moved + carry * (moved - state.matrix),
             momentum=momentum,
-            weight=jnp.maximum(DECAY * state.weight, tuning.penalty),
+            weight=jnp.maximum(DECAY * state.weight, jnp.maximum(tuning.penalty, floor)),
             pace=state.pace,
             top=state.top,
             width=state.width,

@@ -109,8 +109,6 @@ def expected(name, run, tuning, matrices, values):
         damping = (penalty or 0.1) * top / curvature
         u = loops.scaled(matrices, values, first, rate, curvature, lambda x: damping, CHUNK)
         return u @ u.T
-    x = first @ first.T
-    curvature = np.sum(x * loops.normal(matrices, x)) / np.sum(x * x)
     factor = (penalty or 1.0) if name == "prec_gd" else 0.0
     u = loops.scaled(
         matrices,

@@ -10,7 +10,7 @@ import pytest
 
 from gpsense.baselines import BASELINES, ScaledGD, Tuning, run_baseline
 from gpsense.errors import BadInput
-from gpsense.measurements import gaussian_measurements
+from gpsense.measurements import gaussian_measurements, rank_one_measurements
 from gpsense.objectives import sensing_loss
 from gpsense.truths import low_rank_truth
 
@@ -71,3 +71,14 @@ def test_what_cannot_be_is_refused_by_name(problem, change, field):
     with pytest.raises(BadInput) as refusal:
         run_baseline(asked.pop("name"), measurements, values, **asked)
     assert refusal.value.field == field
+
+
+def test_single_precision_of_vectors():
+    """No product with a constant matrix is left to the compiler: fused, some CPUs return garbage for it."""
+    measurements = rank_one_measurements(jax.random.key(0), 600, 30, jnp.float32)
+    truth = low_rank_truth(jax.random.key(9), 30, jnp.array([1.0, 0.6, 0.3], jnp.float32))
+    values = measurements.forward(truth)
+    for name in ("irls", "trace_norm"):
+        result = run_baseline(name, measurements, values, width=6, steps=5, record_every=5)
+        assert result.steps == 5, name
+        assert result.losses[-1] < 0.5 * result.losses[0], name
