@@ -41,6 +41,10 @@ class Objective(eqx.Module):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         """Loss at a symmetric X (dim, dim) and ``R(X) = (1/n) A*(A(X) - y)``, half its gradient in X."""
 
+    @abstractmethod
+    def back_projection(self) -> Symmetric:
+        """``b = (1/n) A*(y) = -R(0)``, shape (dim, dim)."""
+
     def __call__(self, factor: Factor) -> Scalar:
         """The loss alone."""
         return self.value_and_gradient(factor)[0]
@@ -60,6 +64,9 @@ class Empirical(Objective):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         misfit = self.measurements.apply(matrix) - self.values
         return jnp.mean(misfit**2), self.measurements.adjoint(misfit / misfit.shape[0])
+
+    def back_projection(self) -> Symmetric:
+        return self.measurements.adjoint(self.values / self.values.shape[0])
 
 
 class Gram(Objective):
@@ -85,6 +92,9 @@ class Gram(Objective):
     def __call__(self, factor: Factor) -> Scalar:
         """The loss; its derivatives of any order by JAX take one product with H for each evaluation of ``H z``."""
         return quadratic_form(self.hessian, self.slope, self.offset, svec(factor @ factor.T) - self.centre)
+
+    def back_projection(self) -> Symmetric:
+        return smat(self.centre @ self.hessian + self.slope)
 
 
 def _quadratic(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> tuple[Scalar, Packed]:
@@ -186,3 +196,6 @@ class Population(Objective):
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         gap = matrix - self.matrix
         return jnp.sum(gap**2) + self.offset, gap
+
+    def back_projection(self) -> Symmetric:
+        return self.matrix

@@ -71,6 +71,8 @@ def test_residual_is_half_the_gradient_in_the_matrix(data):
         loss, residual = form.residual(jnp.asarray(x))
         np.testing.assert_allclose(loss, np.mean(misfit**2), rtol=1e-10, err_msg=name)
         np.testing.assert_allclose(residual, expected, rtol=1e-9, atol=1e-10, err_msg=name)
+        back = reference.adjoint(matrices, np.asarray(values) / N)
+        np.testing.assert_allclose(form.back_projection(), back, rtol=1e-9, atol=1e-10, err_msg=name)
 
 
 def test_rotation_invariance(data):

@@ -1,6 +1,6 @@
 """What every competing method offers, and the loop that runs any of them."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from gpsense.objectives import Objective
 class Tuning(eqx.Module):
     """Traced numbers of a method; each method's ``tuning`` says which it reads and what it makes of them.
 
-    ``rate`` multiplies the method's own step size (1: the rule of its source); ``penalty`` is its regularisation
+    ``rate`` multiplies the method's own step size (1: the rule in its docstring); ``penalty`` is its regularisation
     weight where it has one; ``start_scale`` the size of a random start; a run stops when the relative change of its
     factor or matrix in a step is at most ``tolerance``.
     """
@@ -25,6 +25,7 @@ class Tuning(eqx.Module):
     tolerance: ScalarLike = 0.0
 
 
+@runtime_checkable
 class Baseline(Protocol):
     """One competing method: a start, a step and the factor of a state; pure functions.
 
