@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from launch.bench.timing import Cell, Outcome, errors
+from launch.bench.timing import Cell, Outcome, Rival, cell_by_cell, errors, fastest
 from launch.bench.workload import Problem, Workload
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -51,17 +51,21 @@ def packed_gram(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     return upper, place, twice.T @ packed / np.float32(n), problem.values @ packed / np.float32(n)
 
 
-def processes(workload: Workload, problems: list[Problem]) -> Outcome:
-    """The loop over processes that take a seed each, one thread a process; their start is not counted."""
-    count = min(os.cpu_count() or 1, len(workload.seeds))
-    part = workload.part(count, len(workload.penalties))
-    with _one_thread_each(), multiprocessing.get_context("spawn").Pool(count) as pool:
-        pool.map(_seed, [(workload.part(1, 1), problems[0])] * count, chunksize=1)
-        begun = time.perf_counter()
-        factors = pool.map(_seed, [(part, problem) for problem in problems[:count]], chunksize=1)
-        seconds = time.perf_counter() - begun
-    note = f"{count} processes, their start not counted; timed on {part.cells} cells and scaled"
-    return Outcome(seconds / count * len(workload.seeds), part, errors(factors, problems), note)
+def over_processes(most: int) -> Rival:
+    """The loop over at most this many processes that take a seed each, one thread a process; start not counted."""
+
+    def run(workload: Workload, problems: list[Problem]) -> Outcome:
+        count = min(most, len(workload.seeds))
+        part = workload.part(count, len(workload.penalties))
+        with _one_thread_each(), multiprocessing.get_context("spawn").Pool(count) as pool:
+            pool.map(_seed, [(workload.part(1, 1), problems[0])] * count, chunksize=1)
+            begun = time.perf_counter()
+            factors = pool.map(_seed, [(part, problem) for problem in problems[:count]], chunksize=1)
+            seconds = time.perf_counter() - begun
+        note = f"{count} x 1 thread, start of the processes not counted; timed on {part.cells} cells and scaled"
+        return Outcome(seconds / count * len(workload.seeds), part, errors(factors, problems), note)
+
+    return run
 
 
 def _seed(task: tuple[Workload, Problem]) -> list[np.ndarray]:
@@ -80,3 +84,7 @@ def _one_thread_each() -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+loop = fastest({"threads as NumPy takes them": cell_by_cell(closed_form), "one thread": over_processes(1)})
+processes = over_processes(os.cpu_count() or 1)

@@ -1,11 +1,12 @@
 """One grid of cells, drawn once and handed to everyone as NumPy float32 arrays; the engine's answer to it."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+
+from launch.bench.rows import once
 
 
 class Problem(NamedTuple):
@@ -77,16 +78,17 @@ def draw(workload: Workload) -> list[Problem]:
 
 
 class Engine(NamedTuple):
-    """Relative errors (seeds, penalties), median seconds with the sampling, operations, and the form of the data."""
+    """Relative errors (seeds, penalties), operations, the form of the data, and a call that runs all again, sampling
+    and measures included, and returns its seconds."""
 
     errors: np.ndarray
-    seconds: float
     flops: float
     form: str
+    again: Callable[[], float]
 
 
-def run_engine(workload: Workload, repeats: int = 3) -> Engine:
-    """The workload by gpsense's grid engine, as one chunk; compiled before it is timed."""
+def run_engine(workload: Workload) -> Engine:
+    """The workload by gpsense's grid engine, as one chunk; the first run compiles."""
     from gpsense.grid import Axis, Grid, Layout, Program, make_plan
     from gpsense.pipeline import Schedule
     from gpsense.systems import SYSTEMS
@@ -98,13 +100,9 @@ def run_engine(workload: Workload, repeats: int = 3) -> Engine:
     schedule = Schedule(workload.train, workload.fine_tune, 100)
     cells = Grid(SYSTEMS["sensing"], schedule, Axis("seed", workload.seeds), axes, constants)
     plan = make_plan(cells, 8 * 2**30, (Layout(len(workload.seeds), len(workload.penalties)),))
-    program, seconds = Program(cells, plan.programs[0]), []
-    errors = program.run(plan.chunks[0])["error"]
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        program.run(plan.chunks[0])
-        seconds.append(time.perf_counter() - begun)
-    return Engine(errors, median(seconds), plan.flops, plan.programs[0].spec.form)
+    program = Program(cells, plan.programs[0])
+    run = lambda: program.run(plan.chunks[0])  # noqa: E731
+    return Engine(run()["error"], plan.flops, plan.programs[0].spec.form, lambda: once(run)[1])
 
 
 def relative_error(factor: np.ndarray, problem: Problem) -> float:
