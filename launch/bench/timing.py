@@ -36,7 +36,8 @@ def fastest(variants: dict[str, Rival]) -> Rival:
     """Of several ways to do the same the faster of the two that lead after short trials, three rounds of all."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
-        short = replace(workload, train=min(50, workload.train), fine_tune=min(20, workload.fine_tune))
+        one = workload.part(1, len(workload.penalties))
+        short = replace(one, train=min(30, workload.train), fine_tune=min(10, workload.fine_tune))
         rounds = [{name: rival(short, problems).seconds for name, rival in variants.items()} for _ in range(3)]
         leading = sorted(variants, key=lambda name: min(trial[name] for trial in rounds))[:2]
         outcomes = {name: variants[name](workload, problems) for name in leading}
