@@ -9,11 +9,14 @@ from launch import bench, device
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Sizes at which a benchmark takes seconds; the process keeps the tests' precision."""
+    """One rival and sizes at which a benchmark takes seconds; the process keeps the tests' precision."""
+    from launch.bench import rivals
+
     monkeypatch.setattr(device, "configure", lambda precision: None)
     sizes = {"SEEDS": 2, "PENALTIES": 3, "DIM": 5, "MEASUREMENTS": 20, "TRAIN": 20, "FINE_TUNE": 10, "FLAT_STEPS": 2}
     for name, value in sizes.items():
         monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(rivals, "RIVALS", {rivals.FLAT: rivals.RIVALS[rivals.FLAT]})
 
 
 def test_the_table_has_its_columns(tiny, tmp_path, capsys):

@@ -1,0 +1,84 @@
+"""How a rival is timed: what it may prepare once a seed, and the time it would take for all cells."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from launch.bench.rows import once
+from launch.bench.workload import Problem, Workload, relative_error
+
+Cell = Callable[[float], np.ndarray]
+Seed = Callable[[tuple[float, ...]], list[np.ndarray]]
+CHECKED = (2, 4)
+
+
+class Outcome(NamedTuple):
+    """Seconds for the whole workload, and the errors (seeds, penalties) of the part of it that was run to the end."""
+
+    seconds: float
+    part: Workload
+    errors: np.ndarray
+    note: str
+
+
+Rival = Callable[[Workload, list[Problem]], Outcome]
+
+
+def errors(factors: list[list[np.ndarray]], problems: list[Problem]) -> np.ndarray:
+    """Relative errors (seeds, penalties) of the factors of some seeds."""
+    pairs = zip(factors, problems, strict=False)
+    return np.array([[relative_error(factor, problem) for factor in row] for row, problem in pairs])
+
+
+def fastest(variants: dict[str, Rival]) -> Rival:
+    """Of several ways to do the same the faster of the two that lead after short trials, three rounds of all."""
+
+    def run(workload: Workload, problems: list[Problem]) -> Outcome:
+        one = workload.part(1, len(workload.penalties))
+        short = replace(one, train=min(30, workload.train), fine_tune=min(10, workload.fine_tune))
+        rounds = [{name: rival(short, problems).seconds for name, rival in variants.items()} for _ in range(3)]
+        leading = sorted(variants, key=lambda name: min(trial[name] for trial in rounds))[:2]
+        outcomes = {name: variants[name](workload, problems) for name in leading}
+        name = min(leading, key=lambda name: outcomes[name].seconds)
+        outcome = outcomes[name]
+        return outcome._replace(note=f"{name}, the fastest of {len(variants)} ways; {outcome.note}")
+
+    return run
+
+
+def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Rival:
+    """A Python loop over cells, timed on a few of them; what is prepared once a seed is counted once a seed."""
+
+    def run(workload: Workload, problems: list[Problem]) -> Outcome:
+        part = workload.part(*CHECKED)
+        prepare(part, problems[0])(part.penalties[0])
+        preparing, running, factors = 0.0, 0.0, []
+        for problem in problems[: len(part.seeds)]:
+            cell, seconds = once(lambda problem=problem: prepare(part, problem))
+            preparing += seconds
+            results = [once(lambda cell=cell, penalty=penalty: cell(penalty)) for penalty in part.penalties]
+            factors.append([factor for factor, _ in results])
+            running += sum(seconds for _, seconds in results)
+        total = preparing / len(part.seeds) * len(workload.seeds) + running / part.cells * workload.cells
+        note = f"timed on {part.cells} cells and scaled"
+        return Outcome(total, part, errors(factors, problems), note)
+
+    return run
+
+
+def seed_by_seed(prepare: Callable[[Workload, Problem], Seed]) -> Rival:
+    """A Python loop over seeds, each with all its penalties at once, timed on a few seeds."""
+
+    def run(workload: Workload, problems: list[Problem]) -> Outcome:
+        part = workload.part(CHECKED[0], len(workload.penalties))
+        short = replace(part, train=3, fine_tune=3)
+        prepare(short, problems[0])(part.penalties)
+        work = lambda problem: prepare(part, problem)(part.penalties)  # noqa: E731
+        results = [once(lambda problem=problem: work(problem)) for problem in problems[: len(part.seeds)]]
+        total = sum(seconds for _, seconds in results) / len(part.seeds) * len(workload.seeds)
+        note = f"timed on {part.cells} cells and scaled"
+        return Outcome(total, part, errors([factors for factors, _ in results], problems), note)
+
+    return run
