@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from gpsense import pruning
+from gpsense import baselines, pruning
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, advance, begin
 from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec, System
@@ -61,6 +61,7 @@ class Pruned(eqx.Module):
 
     mask: Any
     scores: Any
+    rank: Scalar
     margin: Scalar
     error_trained: Scalar
     error_pruned: Scalar
@@ -70,32 +71,56 @@ class Pruned(eqx.Module):
     status_train: Integer
 
 
-def begin_training(system: System, spec: Any, setting: Any, keys: Keys) -> Descent:
-    """The start of a cell: parameters drawn, optimiser fresh."""
-    train, _ = system.rates(setting)
-    return begin(system.method(spec), system.start(spec, setting, keys.start), train, keys.noise)
+def begin_training(system: System, spec: Any, problem: Any, setting: Any, keys: Keys) -> Descent | baselines.Run:
+    """The start of a cell: parameters drawn, optimiser fresh; a baseline's own start where the spec names one."""
+    rival = system.rival(spec)
+    if rival is not None:
+        tuning = system.tuning(setting)
+        return baselines.start(rival, problem.objective, spec.dim, spec.width, tuning, keys.start)
+    rates, _ = system.rates(setting)
+    return begin(system.method(spec), system.start(spec, setting, keys.start), rates, keys.noise)
 
 
-def train(system: System, spec: Any, problem: Any, setting: Any, state: Descent, n_steps: int) -> Descent:
-    """Up to ``n_steps`` more steps on loss plus penalty."""
+def train(system: System, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
+    """Up to ``n_steps`` more steps on loss plus penalty, or of the baseline."""
+    rival = system.rival(spec)
+    if rival is not None:
+        return baselines.advance(rival, problem.objective, system.tuning(setting), state, n_steps)
     objective, _ = system.objectives(spec, problem, setting)
     return advance(system.method(spec), objective, state, system.rates(setting)[0], n_steps)
 
 
-def prune(system: System, spec: Any, problem: Any, setting: Any, state: Descent) -> Pruned:
-    """Score the trained parameters, set the threshold to work, and measure before and after."""
+def parameters(system: System, spec: Any, state: Any) -> Any:
+    """The parameters a state stands at."""
+    rival = system.rival(spec)
+    return state.factor if rival is None or isinstance(state, Descent) else rival.factor(state.state)
+
+
+def prune(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> Pruned:
+    """Score the trained parameters, set the threshold to work, and measure before and after.
+
+    A baseline is not pruned: its scores are singular values, its rank the number above a tenth of the largest.
+    """
+    params = parameters(system, spec, state)
     active, threshold = system.active(spec, setting), system.threshold(setting)
-    scores = jnp.where(active, system.scores(state.factor), jnp.nan)
-    mask = pruning.threshold_mask(scores, threshold)
-    pruned = system.prune(state.factor, mask)
+    if system.rival(spec) is None:
+        scores = jnp.where(active, system.scores(params), jnp.nan)
+        mask = pruning.threshold_mask(scores, threshold)
+        counted = mask
+    else:
+        scores, mask = jnp.linalg.svd(params, compute_uv=False), active
+        threshold = 0.1 * scores[0]
+        counted = pruning.threshold_mask(scores, threshold)
+    pruned = system.prune(params, mask)
     penalised, plain = system.objectives(spec, problem, setting)
-    loss, _ = plain(state.factor)
-    _, gradient = penalised(state.factor)
+    loss, _ = plain(params)
+    _, gradient = penalised(params)
     return Pruned(
         mask=mask,
         scores=-jnp.sort(-scores),
+        rank=counted.sum().astype(loss.dtype),
         margin=pruning.margin(jnp.where(active, scores, jnp.inf), threshold),
-        error_trained=system.error(problem, state.factor),
+        error_trained=system.error(problem, params),
         error_pruned=system.error(problem, pruned),
         loss_trained=loss,
         gradient_norm_trained=jnp.sqrt(jnp.sum(gradient**2)),
@@ -104,12 +129,13 @@ def prune(system: System, spec: Any, problem: Any, setting: Any, state: Descent)
     )
 
 
-def begin_fine_tuning(system: System, spec: Any, setting: Any, state: Descent, pruned: Pruned, width: int) -> Descent:
-    """The pruned parameters at a static width, optimiser fresh; a cell that diverged stays stopped."""
-    _, fine_tune = system.rates(setting)
-    fresh = begin(_plain(system, spec), system.compact(state.factor, pruned.mask, width), fine_tune)
-    status = jnp.where(pruned.status_train == DIVERGED, jnp.int32(DIVERGED), fresh.status)
-    return eqx.tree_at(lambda s: s.status, fresh, status)
+def begin_fine_tuning(system: System, spec: Any, setting: Any, state: Any, pruned: Pruned, width: int) -> Descent:
+    """The pruned parameters at a static width, optimiser fresh; a cell that diverged stays stopped, a baseline ends."""
+    _, rates = system.rates(setting)
+    params = system.compact(parameters(system, spec, state), pruned.mask, width)
+    fresh = begin(_plain(system, spec), params, rates)
+    ended = pruned.status_train == DIVERGED if system.rival(spec) is None else jnp.asarray(True)
+    return eqx.tree_at(lambda s: s.status, fresh, jnp.where(ended, pruned.status_train, fresh.status))
 
 
 def fine_tune(system: System, spec: Any, problem: Any, setting: Any, state: Descent, n_steps: int) -> Descent:
@@ -118,10 +144,11 @@ def fine_tune(system: System, spec: Any, problem: Any, setting: Any, state: Desc
     return advance(_plain(system, spec), objective, state, system.rates(setting)[1], n_steps)
 
 
-def record(system: System, spec: Any, problem: Any, setting: Any, state: Descent) -> dict[str, Scalar]:
+def record(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
     """Loss (without penalty) and error of the state as it stands."""
-    loss, _ = system.objectives(spec, problem, setting)[1](state.factor)
-    return {"loss_curve": loss, "error_curve": system.error(problem, state.factor)}
+    params = parameters(system, spec, state)
+    loss, _ = system.objectives(spec, problem, setting)[1](params)
+    return {"loss_curve": loss, "error_curve": system.error(problem, params)}
 
 
 def finish(system: System, spec: Any, problem: Any, setting: Any, state: Descent, pruned: Pruned) -> dict[str, Any]:
@@ -129,7 +156,7 @@ def finish(system: System, spec: Any, problem: Any, setting: Any, state: Descent
     loss, gradient = system.objectives(spec, problem, setting)[1](state.factor)
     status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
     measures = {
-        "rank": pruned.mask.sum().astype(loss.dtype),
+        "rank": pruned.rank,
         "error_trained": pruned.error_trained,
         "error_pruned": pruned.error_pruned,
         "error": system.error(problem, state.factor),
@@ -155,10 +182,10 @@ def run_cell(system: System, spec: Any, schedule: Schedule, instance: Any, setti
     problem = system.sample(spec, instance, keys.problem)
     train_segments, fine_tune_segments = schedule.segments()
 
-    def phase(move: Any, state: Descent, segments: tuple[int, ...]) -> tuple[Descent, dict[str, jax.Array]]:
+    def phase(move: Any, state: Any, segments: tuple[int, ...]) -> tuple[Any, dict[str, jax.Array]]:
         """Stretches of equal length as one scan; a shorter last one after it."""
 
-        def stretch(state: Descent, length: int) -> tuple[Descent, dict[str, Scalar]]:
+        def stretch(state: Any, length: int) -> tuple[Any, dict[str, Scalar]]:
             state = move(system, spec, problem, setting, state, length)
             return state, record(system, spec, problem, setting, state)
 
@@ -169,7 +196,7 @@ def run_cell(system: System, spec: Any, schedule: Schedule, instance: Any, setti
             curves = jax.tree.map(lambda curve, point: jnp.append(curve, point), curves, last)
         return state, curves
 
-    state = begin_training(system, spec, setting, keys)
+    state = begin_training(system, spec, problem, setting, keys)
     first = jax.tree.map(lambda point: point[None], record(system, spec, problem, setting, state))
     state, trained = phase(train, state, train_segments)
     pruned = prune(system, spec, problem, setting, state)

@@ -47,6 +47,22 @@ Momenta = Annotated[Values, AxisOf(_Momentum)]
 Conditions = Annotated[Values, AxisOf(_AtLeastOne)]
 Ensembles = Annotated[Values, AxisOf(Literal["gaussian", "rank_one", "population"])]
 Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay"])]
+Methods = Annotated[
+    Values,
+    AxisOf(
+        Literal[
+            "greedy_pruning",
+            "trace_norm",
+            "spectral",
+            "scaled_gd",
+            "scaled_gd_lambda",
+            "prec_gd",
+            "niht",
+            "small_start",
+            "irls",
+        ]
+    ),
+]
 Optimizers = Annotated[Values, AxisOf(Literal["gd", "momentum", "nesterov", "adam"])]
 Seeds = Annotated[Values, AxisOf(Annotated[int, Field(ge=0, lt=2**32)])]
 
@@ -94,6 +110,11 @@ class Problem(Section):
 class Train(Section):
     """Training on loss plus penalty."""
 
+    method: Methods = Field(
+        default=Values(("greedy_pruning",), False),
+        description="greedy_pruning, or to compare: trace_norm, spectral, scaled_gd, scaled_gd_lambda, prec_gd, niht, "
+        "small_start, irls",
+    )
     penalty_kind: Penalties = Field(
         default=Values(("smoothed_group_lasso",), False),
         description="smoothed_group_lasso, group_lasso or weight_decay",
@@ -128,6 +149,19 @@ class FineTune(Section):
     tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
 
 
+class Baseline(Section):
+    """Tuning of the methods other than greedy_pruning, in their own units: 1 and 0 ask for their own rules."""
+
+    rate: Positives = Field(default=Values((1.0,), False), description="step size, in units of the method's own")
+    penalty: NonNegatives = Field(
+        default=Values((0.0,), False), description="regularisation or damping, relative; 0: the method's rule"
+    )
+    start_scale: Positives = Field(
+        default=Values((1e-3,), False), description="column norm of a random start, relative to the solution"
+    )
+    tolerance: NonNegatives = Field(default=Values((0.0,), False), description="stop at this relative change in a step")
+
+
 class Run(Section):
     """Seeds, precision, and how the work is cut."""
 
@@ -136,6 +170,9 @@ class Run(Section):
     )
     precision: Literal["float32", "float64"] = Field(default="float32", description="float32 or float64")
     record_every: _Count = Field(default=50, description="steps between records of loss and error")
+    train_products: Literal["highest", "high", "default"] = Field(
+        default="highest", description="precision of products while training on an accelerator; fine-tuning: highest"
+    )
     form: Literal["auto", "gram", "direct"] = Field(default="auto", description="form of the data; auto: the cheapest")
     memory_gib: _Positive | None = Field(default=None, description="memory for a chunk; null: half of what is free")
 
@@ -149,6 +186,7 @@ class Config(Section):
     train: Train = Train()
     prune: Prune = Prune()
     fine_tune: FineTune = FineTune()
+    baseline: Baseline = Baseline()
     run: Run = Run()
 
     @model_validator(mode="after")

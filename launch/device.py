@@ -1,8 +1,11 @@
 """JAX on this machine: precision, what it runs on, how much memory there is."""
 
+import hashlib
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +14,30 @@ PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
 def configure(precision: str) -> None:
-    """One dtype per process, and full float32 products on accelerators (TF32 and bfloat16 off)."""
+    """One dtype per process, full float32 products on accelerators (TF32 and bfloat16 off), one CPU device a core.
+
+    Compiled programs are kept between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept), in a
+    folder of their own for each jaxlib and kind of host, since they hold its machine code.
+    """
     jax.config.update("jax_enable_x64", precision == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
+    folder = os.environ.get("GPSENSE_CACHE", str(Path.home() / ".cache" / "gpsense"))
+    if folder:
+        host = hashlib.sha256(repr((platform.machine(), platform.processor(), _cpu())).encode()).hexdigest()[:12]
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder) / f"{version('jaxlib')}-{host}"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    with suppress(RuntimeError, AttributeError, ValueError):  # devices in use already, or a platform without affinity
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def _cpu() -> str:
+    """Model and features of the processor, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
 
 
 def describe(precision: str) -> dict[str, Any]:

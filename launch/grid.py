@@ -35,7 +35,7 @@ def run(arguments: Arguments) -> int:
     out = arguments.out or Path("runs") / f"{config.name}-{digest[:8]}"
 
     from gpsense.errors import BadInput
-    from gpsense.grid import make_plan
+    from gpsense.grid import fitted, make_plan
     from launch import device, store
 
     manifest = store.check(out, digest)
@@ -44,6 +44,7 @@ def run(arguments: Arguments) -> int:
         memory = device.memory_budget(config.run.memory_gib)
         grid = to_grid(config, truth)
         plan = make_plan(grid, memory, store.layouts(manifest))
+        plan = plan if manifest else fitted(plan, memory)
     except BadInput as error:
         raise Refusal(str(error)) from None
     if arguments.dry_run:
@@ -99,12 +100,14 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
 
     axes = []
     sections = (config.problem, ""), (config.train, ""), (config.prune, ""), (config.fine_tune, "fine_tune_")
+    sections += ((config.baseline, "baseline_"),)
     for section, prefix in sections:
         for name in type(section).model_fields:
             value = getattr(section, name)
             if isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
     constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
+    constants["train_products"] = config.run.train_products
     constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
     constants["patience"] = config.train.patience
     if config.problem.width is None:
@@ -120,17 +123,21 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
 
 def describe(plan: "Plan") -> str:
     """The plan for people: programs, cells, chunks, bytes, operations and an estimate of the time."""
-    compile_seconds, run_seconds = estimate(plan)
+    compile_seconds, run_seconds, memory = estimate(plan)
+    sizes = {axis.name for axis in plan.grid.axes} & plan.grid.traced
     lines = [
         f"programs {len(plan.programs)}   cells {plan.cells}   chunks {len(plan.chunks)}   "
-        f"memory {plan.bytes / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
+        f"memory {memory / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
         f"time about {run_seconds:.2g} s running + {compile_seconds:.2g} s compiling, "
         "measured on a few steps of the first program; nothing was written",
     ]
     for index, program in enumerate(plan.programs[:20]):
         spec = program.spec
+        bounds = {
+            name: f"{name} {'up to ' if name in sizes else ''}{getattr(spec, name)}" for name in ("width", "rank", "n")
+        }
         lines.append(
-            f"program {index}: dim {spec.dim}, width {spec.width}, rank {spec.rank}, n {spec.n}, {spec.measurements}, "
+            f"program {index}: {spec.method}, dim {spec.dim}, {', '.join(bounds.values())}, {spec.measurements}, "
             f"form {spec.form}, {spec.optimizer}; chunks of {program.layout.outer} x {program.layout.inner} cells, "
             f"{program.cost.flops:.3g} flops a step"
         )
@@ -139,20 +146,24 @@ def describe(plan: "Plan") -> str:
     return "\n".join(lines)
 
 
-def estimate(plan: "Plan") -> tuple[float, float]:
-    """Seconds to compile and to run a plan, about, from a few steps of its first program on one problem.
+def estimate(plan: "Plan") -> tuple[float, float, int]:
+    """Seconds to compile and to run a plan, about, and peak bytes of a chunk.
 
-    Training is half of what a program compiles; the other phases are taken to cost as much again.
+    Bytes are those of the first program, compiled as it would run; time comes from a few steps of a few of its cells.
+    Training and what comes before are half of what a program compiles; the rest is taken to cost as much again.
     """
     from dataclasses import replace
 
     from gpsense.grid import Layout, Program
 
     first = plan.programs[0]
-    probe = Program(plan.grid, replace(first, layout=Layout(1, first.layout.inner)))
-    compiling, step = probe.time_steps(plan.chunks[0])
-    per_flop = step / (first.cost.flops * first.layout.inner)
-    return 2 * compiling * len(plan.programs), per_flop * plan.flops
+    memory = Program(plan.grid, first).prepare(plan.chunks[0])
+    layout = Layout(1, first.layout.inner)
+    probe = Program(plan.grid, replace(first, layout=layout))
+    chunk = replace(plan.chunks[0], outer_stop=plan.chunks[0].outer + 1)
+    compiling, step = probe.time_steps(chunk)
+    per_flop = step / (first.cost.flops * first.layout.inner * probe.outer)
+    return 2 * compiling * len(plan.programs), per_flop * plan.flops, memory
 
 
 def run_chunks(plan: "Plan", place: "Store") -> None:
@@ -169,10 +180,12 @@ def run_chunks(plan: "Plan", place: "Store") -> None:
             if chunk.program not in programs:
                 programs.clear()
                 programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
-            start = time.perf_counter()
-            arrays = programs[chunk.program].run(chunk, _mover(bar, chunk.cells))
+            program = programs[chunk.program]
+            start, compiled = time.perf_counter(), program.compile_seconds
+            arrays = program.run(chunk, _mover(bar, chunk.cells))
             place.write(chunk, chunk_dataset(chunk, arrays))
-            place.log(_log_line(chunk, arrays, time.perf_counter() - start))
+            compiling = program.compile_seconds - compiled
+            place.log(_log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling))
 
 
 def _mover(bar: Any, cells: int) -> Callable[[float], None]:
@@ -184,8 +197,8 @@ def _mover(bar: Any, cells: int) -> Callable[[float], None]:
     return move
 
 
-def _log_line(chunk: Any, arrays: Any, seconds: float) -> dict[str, Any]:
-    """What metrics.jsonl keeps of a chunk."""
+def _log_line(chunk: Any, arrays: Any, seconds: float, compiling: float) -> dict[str, Any]:
+    """What metrics.jsonl keeps of a chunk; ``seconds`` without those of compiling."""
     import numpy as np
 
     from gpsense.descent import STATUS_NAMES
@@ -197,6 +210,7 @@ def _log_line(chunk: Any, arrays: Any, seconds: float) -> dict[str, Any]:
         "program": chunk.program,
         "cells": chunk.cells,
         "seconds": round(seconds, 3),
+        "compile_seconds": round(compiling, 3),
         "median_error": float(np.median(finite)) if finite.size else None,
     } | counts
 
@@ -208,21 +222,25 @@ def report(config: Config, digest: str, plan: "Plan", place: "Store") -> int:
     from launch import figures, store, table
     from launch.report import write_report
 
-    seconds = place.seconds()
+    seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
     dataset = collect(plan, place.chunks(plan))
     dataset.attrs |= {"config_digest": digest, "name": config.name}
     store.write_dataset(place.directory / "results.nc", dataset)
     rows = table.rows(dataset, config.plain())
     diverged = int((dataset["status"] == DIVERGED).sum())
     summary = {"name": config.name, "digest": digest, "cells": plan.cells, "programs": len(plan.programs)}
-    summary |= {"diverged": diverged, "seconds": round(seconds, 3), "table": rows}
+    summary |= {"diverged": diverged, "seconds": round(seconds, 3), "compile_seconds": round(compiling, 3)}
+    summary |= {"table": rows}
     store.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     count = len(config.run.seeds.values)
     print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors are ||UU^T - M||_F / ||M||_F")
     print(table.text(rows))
-    print(f"\n{plan.cells} cells in {seconds:.1f} s" + (f", {diverged} diverged" if diverged else ""))
+    print(
+        f"\n{plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
+        + (f", {diverged} diverged" if diverged else "")
+    )
     print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
     return 1 if diverged == plan.cells else 0
 

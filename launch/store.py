@@ -143,14 +143,14 @@ class Store:
                 except (OSError, ValueError):
                     raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and run again") from None
 
-    def seconds(self) -> float:
-        """What the stored chunks took in all, as metrics.jsonl tells."""
+    def seconds(self, kind: str = "seconds") -> float:
+        """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""
         taken: dict[int, float] = {}
         path = self.directory / "metrics.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
                 entry = json.loads(line)
-                taken[entry["chunk"]] = entry["seconds"]
+                taken[entry["chunk"]] = entry[kind]
             except (ValueError, KeyError, TypeError):  # torn by a kill: the chunk counts, its time is not known
                 continue
         return sum(taken.values())

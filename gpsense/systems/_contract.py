@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import equinox as eqx
 
 from gpsense._types import RandomKey, Scalar, ScalarLike
+from gpsense.baselines import Baseline, Tuning
 from gpsense.descent import Method, Rates, ValueAndGradient
 
 
@@ -62,6 +63,14 @@ class System(Protocol):
 
     def method(self, spec: Any) -> Method:
         """How both phases descend."""
+        ...
+
+    def rival(self, spec: Any) -> Baseline | None:
+        """The competing method to run in place of training, pruning and fine-tuning, if the spec names one."""
+        ...
+
+    def tuning(self, setting: Any) -> Tuning:
+        """The numbers such a method reads."""
         ...
 
     def rates(self, setting: Any) -> tuple[Rates, Rates]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from gpsense import pruning
 from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
+from gpsense.baselines import BASELINES, Baseline, Tuning
 from gpsense.descent import Method, Rates, ValueAndGradient
 from gpsense.errors import BadInput
 from gpsense.measurements import Measurements, gaussian_measurements, rank_one_measurements
@@ -24,6 +25,7 @@ from gpsense.symmetric import packed_size, svec
 from gpsense.systems._contract import Cost
 from gpsense.truths import geometric_spectrum, low_rank_truth
 
+GREEDY = "greedy_pruning"
 PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
 ENSEMBLES = {"gaussian": gaussian_measurements, "rank_one": rank_one_measurements}
 
@@ -32,8 +34,9 @@ ENSEMBLES = {"gaussian": gaussian_measurements, "rank_one": rank_one_measurement
 class SensingSpec:
     """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read).
 
-    ``n``, ``rank`` and ``width`` are bounds where the instance or setting gives the number itself. ``form`` of the
-    data: gram, direct or auto (the cheaper); ``train_products``: precision of products while training on accelerators.
+    ``n``, ``rank`` and ``width`` are bounds where the instance or setting gives the number itself. ``method``:
+    greedy_pruning or a name of :data:`gpsense.baselines.BASELINES`. ``form`` of the data: gram, direct or auto (the
+    cheaper); ``train_products``: precision of products while training on accelerators.
     """
 
     dim: int = 20
@@ -41,6 +44,7 @@ class SensingSpec:
     rank: int = 2
     n: int = 400
     measurements: str = "gaussian"
+    method: str = GREEDY
     penalty_kind: str = "smoothed_group_lasso"
     optimizer: str = "gd"
     form: str = "auto"
@@ -85,6 +89,10 @@ class SensingSetting(eqx.Module):
     threshold: ScalarLike | None = None
     fine_tune_rate: ScalarLike | None = None
     fine_tune_tolerance: ScalarLike = 1e-5
+    baseline_rate: ScalarLike = 1.0
+    baseline_penalty: ScalarLike = 0.0
+    baseline_start_scale: ScalarLike = 1e-3
+    baseline_tolerance: ScalarLike = 0.0
 
 
 class SensingProblem(eqx.Module):
@@ -138,8 +146,14 @@ class Sensing:
             raise BadInput("problem.rank", f"{spec.rank} exceeds dim {spec.dim}", "use a rank of at most dim")
         if spec.width < spec.rank:
             raise BadInput("problem.width", f"{spec.width} is below rank {spec.rank}", "use a width of at least rank")
+        if self.rival(spec) and spec.width > spec.dim:
+            remedy = "use a width of at most dim, or greedy_pruning alone"
+            raise BadInput("problem.width", f"{spec.width} exceeds dim {spec.dim} for {spec.method}", remedy)
 
     def resolve(self, spec: SensingSpec, evaluations: int) -> SensingSpec:
+        rival = self.rival(spec)
+        if rival and rival.knows_rank:
+            spec = replace(spec, width=spec.rank)
         if spec.form != "auto":
             return spec
         if spec.measurements == "population":
@@ -153,10 +167,11 @@ class Sensing:
     def traceable(self, spec: SensingSpec, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
         """Rank always; n where the form of the data does not depend on it; width where zero columns cost little."""
         spec = self.resolve(spec, evaluations)
-        names = set(sizes) & {"rank"}
+        rival = self.rival(spec)
+        names = set() if rival and rival.knows_rank else set(sizes) & {"rank"}
         if "n" in sizes and (spec.form == "gram" or spec.measurements == "population"):
             names.add("n")
-        if "width" in sizes and not spec.perturb:
+        if "width" in sizes and not spec.perturb and not rival:
             own = sum(_flops(replace(spec, width=width)) for width in sizes["width"])
             if len(sizes["width"]) * _flops(spec) <= PADDING * own:
                 names.add("width")
@@ -196,6 +211,14 @@ class Sensing:
 
     def method(self, spec: SensingSpec) -> Method:
         return Method(spec.optimizer, spec.perturb, spec.patience)
+
+    def rival(self, spec: SensingSpec) -> Baseline | None:
+        return None if spec.method == GREEDY else BASELINES[spec.method]
+
+    def tuning(self, setting: SensingSetting) -> Tuning:
+        return Tuning(
+            setting.baseline_rate, setting.baseline_penalty, setting.baseline_start_scale, setting.baseline_tolerance
+        )
 
     def rates(self, setting: SensingSetting) -> tuple[Rates, Rates]:
         fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
