@@ -183,6 +183,27 @@ def cheapest_objective(measurements: Measurements, values: Values, width: int) -
     return gram_objective(measurements, values) if gram < direct else Empirical(measurements, values)
 
 
+class Displaced(eqx.Module):
+    """The empirical loss recentred on a factor U0, of the displacement D: ``(1/n) ||A(U U^T) - y||^2, U = U0 + D``.
+
+    Written as ``(1/n) ||2 A(W D^T) - r||^2`` with ``W = U0 + D/2`` and ``r = y - A(U0 U0^T)``: where U0 fits, D and r
+    are small and nothing large cancels, which keeps float32 accurate where only data, no truth, are known.
+    """
+
+    measurements: Measurements
+    centre: Factor
+    residual: Values
+
+    def __call__(self, displacement: Factor) -> Scalar:
+        middle = self.centre + 0.5 * displacement
+        return jnp.mean((2.0 * self.measurements.bilinear(middle, displacement) - self.residual) ** 2)
+
+
+def recentred(measurements: Measurements, values: Values, factor: Factor) -> Displaced:
+    """:func:`sensing_loss` as a function of the displacement from ``factor`` (dim, width)."""
+    return Displaced(measurements, factor, values - measurements.forward(factor))
+
+
 class Population(Objective):
     """``||U U^T - M||_F^2 + offset``; the offset is the noise variance."""
 

@@ -1,8 +1,10 @@
 """Recovery from a user's own measurements, rank and noise unknown: greedy pruning along a path of penalties.
 
-The path is a grid of its own kind: one problem, every penalty a cell, trained side by side by :mod:`gpsense.descent`
-in blocks. Between blocks each cell's step size follows the curvature where it stands. All parameters come from the
-data; the rules are equivariant, so a change of unit of y or of A changes nothing but the unit of the factor.
+First a few penalties are tried one by one, briefly: where one leaves a factor that explains the held-out measurements
+to rounding there is no noise to weigh up, and no path is needed. Else the path is a grid of its own kind: one problem,
+every penalty a cell, trained side by side by :mod:`gpsense.descent` in blocks. Between blocks each cell's step size
+follows the curvature where it stands. All parameters come from the data; the rules are equivariant, so a change of
+unit of y or of A changes nothing but the unit of the factor.
 """
 
 from functools import partial
@@ -18,13 +20,15 @@ from gpsense import pruning
 from gpsense._types import Factor, Integer, Scalar, Values
 from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
 from gpsense.errors import BadInput
+from gpsense.fitting import fit, fit_many
 from gpsense.measurements import Measurements
-from gpsense.objectives import Objective, cheapest_objective
+from gpsense.objectives import Empirical, Objective, cheapest_objective
 from gpsense.penalties import smoothed_group_lasso
 
 METHOD = Method("nesterov")
 MOMENTUM = 0.95
 STEPS = 50
+PROBES = ((0.15, 40), (0.05, 100), (0.015, 300))  # target eigenvalue relative to the largest, training steps
 
 
 class Path(NamedTuple):
@@ -70,7 +74,8 @@ def recover(
     width: int = 20,
     held_out: float = 0.2,
     penalties: int = 16,
-    blocks: int = 40,
+    blocks: int = 12,
+    tolerance: float | None = None,
 ) -> Recovery:
     """Find U (dim, rank) with ``A(U U^T) ~ y``, rank and noise unknown, by training, pruning and fine-tuning.
 
@@ -80,10 +85,11 @@ def recover(
     kept and fitted again to all measurements. With ``b`` the largest eigenvalue of ``A*(y)/n`` and ``mu`` that of an
     unpenalised fit, the path has target eigenvalues m mu, m from 2 to 1e-3 in the log: ``beta = m mu / 16``,
     ``tau = m b``, ``lambda = 2 sqrt(beta) tau`` (derived here from the thresholds of :mod:`gpsense.theory`; not the
-    paper's).
+    paper's). Without noise a probe of one penalty is enough, and is then the whole path.
 
-    Raises BadInput for values that are not finite, all zero, too few, or that no positive semidefinite matrix fits.
-    Works in the dtype of the values. Deterministic for a seed, which draws the split and the start.
+    The last fit stops at about a relative accuracy of ``tolerance`` (None: working precision). Raises BadInput for
+    values that are not finite, all zero, too few, or that no positive semidefinite matrix fits. Works in the dtype of
+    the values. Deterministic for a seed, which draws the split and the start.
     """
     unit = _check(measurements, values)
     values = values / unit
@@ -92,12 +98,18 @@ def recover(
     order = rng.permutation(measurements.n)
     out, kept = np.sort(order[:share]), np.sort(order[share:])
     train, train_values = measurements.take(jnp.asarray(kept)), values[kept]
+    test, test_values = measurements.take(jnp.asarray(out)), values[out]
+    accuracy = float(3 * jnp.finfo(values.dtype).eps if tolerance is None else tolerance)
     top, start = _spectral_start(train, train_values, min(width, measurements.dim), rng)
-    path, tuned = _train_path(train, train_values, top, start, penalties, blocks)
-    residuals = np.asarray(_residuals(measurements.take(jnp.asarray(out)), values[out], tuned))
+    path, tuned = _probe(train, train_values, test, test_values, top, start)
+    if path is None:
+        path, tuned = _train_path(train, train_values, top, start, penalties, blocks)
+    residuals = np.asarray(_residuals(test, test_values, tuned))
     path = path._replace(held_out_error=np.sqrt((residuals**2).mean(1)))
-    chosen = _choose(residuals, path.rank, np.asarray(values[out]))
-    factor = _refit(measurements, values, tuned[chosen], int(path.rank[chosen]), top, blocks)
+    chosen = _choose(residuals, path.rank, np.asarray(test_values))
+    rank = int(path.rank[chosen])
+    factor = tuned[chosen][:, :rank]
+    factor = fit(measurements, values, factor, accuracy, rounds=4) if rank else factor
     misfit = -values if not factor.shape[1] else measurements.forward(factor) - values
     root = float(np.sqrt(unit))
     return Recovery(
@@ -133,20 +145,69 @@ def _train_path(
     mask = norms > 2 * np.sqrt(smoothing)[:, None]
     ranks = mask.sum(1)
     narrow = _compact(trained.factor, jnp.asarray(mask), max(1, int(ranks.max())))
-    tuned = _solve(objective, narrow, nothing, one, top, blocks // 2, 1e-6).descent.factor
+    tuned = fit_many(measurements, values, narrow, 1e-5)
     return Path(penalty, smoothing, ranks, np.zeros(count), norms, np.asarray(trained.steps)), tuned
 
 
-def _refit(
-    measurements: Measurements, values: Values, factor: Factor, rank: int, top: float, blocks: int
-) -> Float[Array, "dim rank"]:
-    """The kept columns of a compacted factor, descended on all measurements to working precision; (dim, rank)."""
-    if rank == 0:
-        return factor[:, :0]
-    objective = cheapest_objective(measurements, values, rank)
-    nothing, one = jnp.zeros(1, values.dtype), jnp.ones(1, values.dtype)
-    exact = 3 * float(jnp.finfo(values.dtype).eps)
-    return _solve(objective, factor[None, :, :rank], nothing, one, top, blocks, exact).descent.factor[0]
+def _probe(
+    train: Measurements,
+    values: Values,
+    test: Measurements,
+    test_values: Values,
+    top: float,
+    start: Factor,
+) -> tuple[Path | None, jax.Array]:
+    """One penalty after another, briefly: the first whose factor explains the held-out values to rounding, or None.
+
+    The step is safe for maps near isotropic only; where it is not, nothing is explained and the path decides.
+    """
+    exact = max(1e-6, 30 * float(jnp.finfo(values.dtype).eps))
+    largest = float(jnp.sum(start**2, axis=0).max())
+    for target, steps in PROBES:
+        smoothing = target * largest / 16
+        penalty = 2 * np.sqrt(smoothing) * target * top
+        numbers = _like(np.array([penalty, smoothing, 8 * top + 2 * penalty / np.sqrt(smoothing)]), values)
+        trained = _brief(train, values, start, numbers, jnp.int32(steps))
+        norms = np.asarray(pruning.column_norms(trained))
+        kept = np.flatnonzero(norms > 2 * np.sqrt(smoothing))
+        if 0 < kept.size < start.shape[1] and np.isfinite(norms).all():
+            tuned, error = _explain(train, values, test, test_values, trained[:, kept], exact)
+            if error <= 10 * exact:
+                columns = [np.array([number]) for number in (penalty, smoothing, tuned.shape[1], error)]
+                return Path(*columns, norms[None], np.array([steps])), tuned[None]
+    return None, start[None]
+
+
+def _explain(
+    train: Measurements, values: Values, test: Measurements, test_values: Values, factor: Factor, exact: float
+) -> tuple[Factor, float]:
+    """A fit from this factor and its held-out error; cut at the widest gap of its spectrum if that explains y."""
+
+    def held_out(factor: Factor) -> float:
+        return float(jnp.sqrt(jnp.mean(_residuals(test, test_values, factor[None]) ** 2)))
+
+    tuned = fit(train, values, factor, exact)
+    left, sizes, _ = np.linalg.svd(np.asarray(tuned), full_matrices=False)
+    steps = sizes[:-1] / np.maximum(sizes[1:], np.finfo(sizes.dtype).tiny)
+    if steps.size and steps.max() > 3:
+        fewer = fit(train, values, _like((left * sizes)[:, : int(np.argmax(steps)) + 1], values), exact)
+        error = held_out(fewer)
+        if error <= 10 * exact:
+            return fewer, error
+    return tuned, held_out(tuned)
+
+
+@jax.jit
+def _brief(measurements: Measurements, values: Values, start: Factor, numbers: Float[Array, "3"], steps: int) -> Factor:
+    """Training from the start for some steps: numbers are penalty, smoothing and the inverse of the step size."""
+    penalty, smoothing, bound = numbers
+    objective = Empirical(measurements, values)
+    momentum = jnp.full_like(bound, 0.9)
+    zero = jnp.zeros_like(bound)
+    rates = Rates(1.0 / bound, momentum, zero, zero)
+    penalised = partial(_penalised, objective, penalty, smoothing)
+    ten = lambda _, state: advance(METHOD, penalised, state, rates, 10)  # noqa: E731
+    return jax.lax.fori_loop(0, steps // 10, ten, begin(METHOD, start, rates)).factor
 
 
 def _check(measurements: Measurements, values: Values) -> float:
@@ -214,16 +275,19 @@ def _begin(start: Factor) -> _Cell:
     return _Cell(begin(METHOD, start, Rates(zero, zero, zero, zero)), jnp.ones((), start.dtype), direction)
 
 
+def _penalised(objective: Objective, penalty: Scalar, smoothing: Scalar, factor: Factor) -> tuple[Scalar, Factor]:
+    """Loss plus penalty with its gradient."""
+    loss, gradient = objective.value_and_gradient(factor)
+    extra, slope = jax.value_and_grad(smoothed_group_lasso)(factor, smoothing)
+    return loss + penalty * extra, gradient + penalty * slope
+
+
 def _block(
     objective: Objective, cell: _Cell, penalty: Scalar, smoothing: Scalar, floor: Scalar, tolerance: Scalar
 ) -> _Cell:
     """Fifty steps at the safe rate; undone, with half the rate from then on, if the objective rose."""
 
-    def penalised(factor: Factor) -> tuple[Scalar, Factor]:
-        loss, gradient = objective.value_and_gradient(factor)
-        extra, slope = jax.value_and_grad(smoothed_group_lasso)(factor, smoothing)
-        return loss + penalty * extra, gradient + penalty * slope
-
+    penalised = partial(_penalised, objective, penalty, smoothing)
     before = cell.descent
     curvature, direction = _curvature(objective.value_and_gradient, before.factor, cell.direction)
     bound = jnp.maximum(floor, 1.15 * curvature + 2 * penalty / jnp.sqrt(smoothing))

@@ -44,6 +44,11 @@ class Measurements(eqx.Module):
     def take(self, index: Int[Array, " m"]) -> "Measurements":
         """The measurements with these numbers, in this order."""
 
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        """``<A_i, U V^T>``, shape (n,), for U and V (dim, width): half the derivative of ``forward`` along V."""
+        product = first @ second.T
+        return self.apply(0.5 * (product + product.T))
+
     def pull(self, factor: Factor, values: Values) -> Factor:
         """``A*(z) U``, shape (dim, width): what a gradient needs of the adjoint."""
         return self.adjoint(values) @ factor

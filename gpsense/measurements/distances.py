@@ -38,6 +38,9 @@ class Distances(Measurements):
         diagonal = jnp.diagonal(matrix)
         return diagonal[self.first] + diagonal[self.second] - 2 * matrix[self.first, self.second]
 
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        return jnp.sum((first[self.first] - first[self.second]) * (second[self.first] - second[self.second]), axis=1)
+
     def adjoint(self, values: Values) -> Symmetric:
         half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.first, self.second].add(values)
         weights = half + half.T

@@ -34,6 +34,10 @@ class Entries(Measurements):
     def apply(self, matrix: Symmetric) -> Values:
         return matrix[self.rows, self.cols]
 
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        products = first[self.rows] * second[self.cols] + first[self.cols] * second[self.rows]
+        return 0.5 * jnp.sum(products, axis=1)
+
     def adjoint(self, values: Values) -> Symmetric:
         half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.rows, self.cols].add(0.5 * values)
         return half + half.T

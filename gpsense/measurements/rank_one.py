@@ -37,6 +37,9 @@ class RankOne(Measurements):
     def apply(self, matrix: Symmetric) -> Values:
         return jnp.sum((self.vectors @ matrix) * self.vectors, axis=1)
 
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        return jnp.sum((self.vectors @ first) * (self.vectors @ second), axis=1)
+
     def adjoint(self, values: Values) -> Symmetric:
         return (self.vectors * values[:, None]).T @ self.vectors
 
