@@ -7,12 +7,14 @@ Closed-form gradients need one product with the data where automatic differentia
 """
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, Scalar, Symmetric, Values
@@ -112,12 +114,18 @@ def quadratic_form(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -
     return _quadratic(hessian, slope, offset, z)[0]
 
 
-@quadratic_form.defjvp
+@partial(quadratic_form.defjvp, symbolic_zeros=True)
 def _quadratic_form_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
     hessian, slope, offset, z = primals
-    d_hessian, d_slope, d_offset, d_z = tangents
     value, pull = _quadratic(hessian, slope, offset, z)
-    return value, 2.0 * (pull @ d_z - d_slope @ z) + z @ (d_hessian @ z) + d_offset
+    along = (
+        lambda d_hessian: z @ (d_hessian @ z),
+        lambda d_slope: -2.0 * (d_slope @ z),
+        lambda d_offset: d_offset,
+        lambda d_z: 2.0 * (pull @ d_z),
+    )
+    terms = [rule(t) for rule, t in zip(along, tangents, strict=True) if not isinstance(t, SymbolicZero)]
+    return value, sum(terms, jnp.zeros_like(value))
 
 
 @custom_vmap

@@ -58,6 +58,19 @@ class Recovery(NamedTuple):
     path: Path
 
 
+class _Split(NamedTuple):
+    """Measurements to train on, and those held out."""
+
+    train: Measurements
+    values: jax.Array
+    test: Measurements
+    test_values: jax.Array
+
+    def held_out(self, factor: Factor) -> float:
+        """Root mean square residual on what was held out."""
+        return float(jnp.sqrt(jnp.mean(_residuals(self.test, self.test_values, factor[None]) ** 2)))
+
+
 class _Cell(eqx.Module):
     """One penalty's run: descent, the share of the safe step it takes, the direction of largest curvature."""
 
@@ -97,16 +110,16 @@ def recover(
     share = min(max(1, round(held_out * measurements.n)), measurements.n - 1)
     order = rng.permutation(measurements.n)
     out, kept = np.sort(order[:share]), np.sort(order[share:])
-    train, train_values = measurements.take(jnp.asarray(kept)), values[kept]
-    test, test_values = measurements.take(jnp.asarray(out)), values[out]
+    kept, out = jnp.asarray(kept), np.asarray(out)
+    split = _Split(measurements.take(kept), values[kept], measurements.take(jnp.asarray(out)), values[out])
     accuracy = float(3 * jnp.finfo(values.dtype).eps if tolerance is None else tolerance)
-    top, start = _spectral_start(train, train_values, min(width, measurements.dim), rng)
-    path, tuned = _probe(train, train_values, test, test_values, top, start)
+    top, start = _spectral_start(split.train, split.values, min(width, measurements.dim), rng)
+    path, tuned = _probe(split, top, start)
     if path is None:
-        path, tuned = _train_path(train, train_values, top, start, penalties, blocks)
-    residuals = np.asarray(_residuals(test, test_values, tuned))
+        path, tuned = _train_path(split.train, split.values, top, start, penalties, blocks)
+    residuals = np.asarray(_residuals(split.test, split.test_values, tuned))
     path = path._replace(held_out_error=np.sqrt((residuals**2).mean(1)))
-    chosen = _choose(residuals, path.rank, np.asarray(test_values))
+    chosen = _choose(residuals, path.rank, np.asarray(split.test_values))
     rank = int(path.rank[chosen])
     factor = tuned[chosen][:, :rank]
     factor = fit(measurements, values, factor, accuracy, rounds=4) if rank else factor
@@ -149,56 +162,46 @@ def _train_path(
     return Path(penalty, smoothing, ranks, np.zeros(count), norms, np.asarray(trained.steps)), tuned
 
 
-def _probe(
-    train: Measurements,
-    values: Values,
-    test: Measurements,
-    test_values: Values,
-    top: float,
-    start: Factor,
-) -> tuple[Path | None, jax.Array]:
+def _probe(split: _Split, top: float, start: Factor) -> tuple[Path | None, jax.Array]:
     """One penalty after another, briefly: the first whose factor explains the held-out values to rounding, or None.
 
     The step is safe for maps near isotropic only; where it is not, nothing is explained and the path decides.
     """
-    exact = max(1e-6, 30 * float(jnp.finfo(values.dtype).eps))
+    exact = max(1e-6, 30 * float(jnp.finfo(start.dtype).eps))
     largest = float(jnp.sum(start**2, axis=0).max())
     for target, steps in PROBES:
         smoothing = target * largest / 16
         penalty = 2 * np.sqrt(smoothing) * target * top
-        numbers = _like(np.array([penalty, smoothing, 8 * top + 2 * penalty / np.sqrt(smoothing)]), values)
-        trained = _brief(train, values, start, numbers, jnp.int32(steps))
+        numbers = _like(np.array([penalty, smoothing, 8 * top + 2 * penalty / np.sqrt(smoothing)]), start)
+        trained = _brief(split.train, split.values, start, numbers, jnp.int32(steps))
         norms = np.asarray(pruning.column_norms(trained))
         kept = np.flatnonzero(norms > 2 * np.sqrt(smoothing))
         if 0 < kept.size < start.shape[1] and np.isfinite(norms).all():
-            tuned, error = _explain(train, values, test, test_values, trained[:, kept], exact)
+            tuned, error = _explain(split, trained[:, kept], exact)
             if error <= 10 * exact:
-                columns = [np.array([number]) for number in (penalty, smoothing, tuned.shape[1], error)]
-                return Path(*columns, norms[None], np.array([steps])), tuned[None]
+                one = lambda number: np.array([number])  # noqa: E731
+                rank = one(tuned.shape[1])
+                return Path(one(penalty), one(smoothing), rank, one(error), norms[None], one(steps)), tuned[None]
     return None, start[None]
 
 
-def _explain(
-    train: Measurements, values: Values, test: Measurements, test_values: Values, factor: Factor, exact: float
-) -> tuple[Factor, float]:
+def _explain(split: _Split, factor: Factor, exact: float) -> tuple[Factor, float]:
     """A fit from this factor and its held-out error; cut at the widest gap of its spectrum if that explains y."""
-
-    def held_out(factor: Factor) -> float:
-        return float(jnp.sqrt(jnp.mean(_residuals(test, test_values, factor[None]) ** 2)))
-
-    tuned = fit(train, values, factor, exact)
+    tuned = fit(split.train, split.values, factor, exact)
     left, sizes, _ = np.linalg.svd(np.asarray(tuned), full_matrices=False)
     steps = sizes[:-1] / np.maximum(sizes[1:], np.finfo(sizes.dtype).tiny)
     if steps.size and steps.max() > 3:
-        fewer = fit(train, values, _like((left * sizes)[:, : int(np.argmax(steps)) + 1], values), exact)
-        error = held_out(fewer)
+        fewer = fit(split.train, split.values, _like((left * sizes)[:, : int(np.argmax(steps)) + 1], tuned), exact)
+        error = split.held_out(fewer)
         if error <= 10 * exact:
             return fewer, error
-    return tuned, held_out(tuned)
+    return tuned, split.held_out(tuned)
 
 
 @jax.jit
-def _brief(measurements: Measurements, values: Values, start: Factor, numbers: Float[Array, "3"], steps: int) -> Factor:
+def _brief(
+    measurements: Measurements, values: Values, start: Factor, numbers: Float[Array, "3"], steps: Integer
+) -> Factor:
     """Training from the start for some steps: numbers are penalty, smoothing and the inverse of the step size."""
     penalty, smoothing, bound = numbers
     objective = Empirical(measurements, values)
@@ -224,8 +227,8 @@ def _check(measurements: Measurements, values: Values) -> float:
     return unit
 
 
-def _like(numbers: np.ndarray, values: Values) -> jax.Array:
-    return jnp.asarray(numbers, values.dtype)
+def _like(numbers: np.ndarray, other: jax.Array) -> jax.Array:
+    return jnp.asarray(numbers, other.dtype)
 
 
 def _spectral_start(

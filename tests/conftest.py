@@ -1,7 +1,12 @@
 """Strict settings for every test: float64, no silent rank or dtype promotion, shapes checked at run time."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
+# programs are compiled once for all tests and for the commands they start
+os.environ["GPSENSE_CACHE"] = tempfile.mkdtemp(prefix="gpsense-tests-")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its size
@@ -15,6 +20,10 @@ with install_import_hook("gpsense", "beartype.beartype"):
 import jax
 import pytest
 
+atexit.register(shutil.rmtree, os.environ["GPSENSE_CACHE"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["GPSENSE_CACHE"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

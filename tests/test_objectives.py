@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense.measurements import gaussian_measurements, rank_one_measurements
-from gpsense.objectives import Empirical, Population, gram_objective, population_loss, sensing_loss
+from gpsense.measurements import Dense, gaussian_measurements, rank_one_measurements
+from gpsense.objectives import Empirical, Population, gram_objective, population_loss, recentred, sensing_loss
 from gpsense.symmetric import svec
 from tests import reference
 
@@ -59,6 +59,76 @@ def test_second_derivatives_equal_autodiff(data):
     for name, form in _forms(measurements, values, truth).items():
         product = jax.jvp(lambda u, form=form: form.value_and_gradient(u)[1], (u,), (v,))[1]
         np.testing.assert_allclose(product, expected, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_gram_forms_of_many_factors_equal_one_by_one(data):
+    """The batched rule, with the problem shared, batched too, and under a second batch axis."""
+    measurements, values, factor, truth = data
+    form = _forms(measurements, values, truth)["centred gram"]
+    many = jnp.stack([jnp.asarray(factor) * scale for scale in (1.0, -0.5, 2.0)])
+    expected = [form.value_and_gradient(u) for u in many]
+    loss, gradient = jax.vmap(form.value_and_gradient)(many)
+    np.testing.assert_allclose(loss, [value for value, _ in expected], rtol=1e-11)
+    np.testing.assert_allclose(gradient, [slope for _, slope in expected], rtol=1e-10, atol=1e-10)
+    forms = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), form)
+    twice = jax.vmap(lambda form, u: jax.vmap(form.value_and_gradient)(u))(forms, jnp.stack([many, many]))
+    np.testing.assert_allclose(twice[0][0], loss, rtol=1e-11)
+    each = jax.vmap(lambda form, u: form.value_and_gradient(u))(forms, many[:2])
+    np.testing.assert_allclose(each[1][0], gradient[0], rtol=1e-10, atol=1e-10)
+    push = lambda u: jax.jvp(lambda u: form.value_and_gradient(u)[1], (u,), (u,))[1]  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(push)(many)[1], push(many[1]), rtol=1e-10, atol=1e-9)
+
+
+def test_automatic_derivatives_of_the_gram_form_take_one_product_and_are_right(data):
+    measurements, values, factor, truth = data
+    form, u = _forms(measurements, values, truth)["gram"], jnp.asarray(factor)
+    loss = lambda u: sensing_loss(u, measurements, values)  # noqa: E731
+    np.testing.assert_allclose(jax.grad(form)(u), jax.grad(loss)(u), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(jax.hessian(form)(u), jax.hessian(loss)(u), rtol=1e-8, atol=1e-8)
+    size = form.centre.shape[0]
+    traced = jax.jit(jax.value_and_grad(form)).lower(u).as_text()
+    products = [line for line in traced.splitlines() if "dot_general" in line and f"{size}x{size}" in line]
+    assert len(products) == 1
+
+
+def test_used_measurements_alone_count(data):
+    measurements, values, _, truth = data
+    centre = svec(jnp.asarray(truth @ truth.T))
+    part = gram_objective(measurements.take(jnp.arange(6)), values[:6], centre)
+    masked = gram_objective(measurements, values, centre, jnp.arange(N) < 6)
+    for one, other in zip(jax.tree.leaves(part), jax.tree.leaves(masked), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)
+
+
+def test_the_recentred_loss_is_the_loss(data):
+    measurements, values, factor, _ = data
+    u, step = jnp.asarray(factor), jnp.asarray(np.random.default_rng(6).normal(size=factor.shape))
+    moved = recentred(measurements, values, u)
+    loss = lambda d: sensing_loss(u + d, measurements, values)  # noqa: E731
+    np.testing.assert_allclose(moved(step), loss(step), rtol=1e-11)
+    np.testing.assert_allclose(jax.grad(moved)(step), jax.grad(loss)(step), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-6), (jnp.float64, 1e-13)])
+def test_forms_agree_in_either_precision(key, dtype, tolerance):
+    """All forms on one instance near the truth, against NumPy in float64; gradients relative to the data's size."""
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(6, 2))
+    near = truth + 1e-2 * rng.normal(size=truth.shape)
+    exact = gaussian_measurements(key, 40, 6, jnp.float64)
+    matrices = reference.unpacked(np.asarray(exact.rows), 6)
+    expected = reference.adjoint(
+        matrices, (reference.forward(matrices, near) - reference.forward(matrices, truth)) / 40
+    )
+    with jax.numpy_dtype_promotion("standard"):
+        measurements = Dense(exact.rows.astype(dtype))
+        values = exact.forward(jnp.asarray(truth)).astype(dtype)
+        for name, form in _forms(measurements, values, jnp.asarray(truth, dtype)).items():
+            u = jnp.asarray(near, dtype)
+            gap = np.asarray(form.value_and_gradient(u)[1], np.float64) - 4 * expected @ near
+            assert np.linalg.norm(gap) < tolerance * np.linalg.norm(4 * truth @ truth.T @ truth), name
+            loss, residual = form.residual(u @ u.T)
+            assert np.linalg.norm(residual - expected) < tolerance * np.linalg.norm(truth @ truth.T), name
 
 
 def test_residual_is_half_the_gradient_in_the_matrix(data):

@@ -58,14 +58,13 @@ class Program:
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
             return pipeline.begin_fine_tuning(system, spec, setting, state, pruned, width)
 
+        plain = system.rival(spec) is None and not system.method(spec).perturb
         self._phases = {
             "draw": self._over_rows(draw),
             "start": self._over_cells(start),
             "train": self._stretch(pipeline.train, spec.train_products),
             "prune": self._over_cells(eqx.Partial(pipeline.prune, system, spec)),
-            "narrow": self._over_cells(
-                narrow, donated=lambda width: (2,) if width == getattr(spec, "width", None) else ()
-            ),
+            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if plain and width == spec.width else ()),
             "fine_tune": self._stretch(pipeline.fine_tune, "highest"),
             "finish": self._over_cells(eqx.Partial(pipeline.finish, system, spec)),
         }

@@ -1,16 +1,21 @@
 """The grid gives what single cells give, by name, without retracing, whatever happens to a neighbour."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
+import gpsense.grid.plan as plan_module
+import gpsense.grid.program as program_module
 from gpsense.errors import BadInput
-from gpsense.grid import Axis, Grid, Layout, Program, chunk_dataset, collect, make_plan, run_grid
-from gpsense.grid.plan import chunk_bytes
-from gpsense.grid.program import bucket
+from gpsense.grid import Axis, Grid, Layout, Program, chunk_dataset, collect, fitted, make_plan, run_grid
+from gpsense.grid.program import bucket, halves
 from gpsense.pipeline import Schedule, run_sensing
 from gpsense.systems import SYSTEMS, SensingInstance, SensingSetting, SensingSpec
 
@@ -142,17 +147,133 @@ def test_a_nan_in_one_cell_leaves_the_others_bit_equal(grid):
 
 
 def test_static_axes_make_programs_and_are_dimensions_too():
-    dataset = run_grid(_grid(Axis("rank", (1, 2)), Axis("optimizer", ("gd", "momentum")), seeds=(0,)))
-    assert dataset["error"].dims == ("true_rank", "optimizer", "seed")
+    grid = _grid(Axis("rank", (1, 2)), Axis("optimizer", ("gd", "momentum")), seeds=(0,))
+    assert len(make_plan(grid, GIB).programs) == 2
+    dataset = run_grid(grid)
+    assert dataset["error"].dims == ("optimizer", "seed", "true_rank")
     assert dataset["error"].sel(optimizer="momentum", true_rank=2).shape == (1,)
     assert bool((dataset["status"] > 0).all())
 
 
-def test_widths_may_differ_between_programs():
-    axes = (Axis("dim", (8,), False), Axis("n", (60,), False), Axis("width", (2, 5)))
-    dataset = run_grid(Grid(SYSTEMS["sensing"], SCHEDULE, Axis("seed", (0,)), axes, {"dtype": "float64"}))
-    assert dataset["column_norms"].sel(width=2).isnull().sum() == 3
-    assert dataset["column_norms"].sel(width=5).isnull().sum() == 0
+PHASE = {"n": (25, 60), "rank": (1, 3), "noise": (0.0, 0.4), "width": (3, 6), "penalty": (0.05, 0.2)}
+
+
+@pytest.fixture(scope="module")
+def phase():
+    """A phase diagram over n x rank x noise x width x penalty x seed: its program, and its results."""
+    axes = tuple(Axis(name, values) for name, values in PHASE.items())
+    grid = _grid(*axes, Axis("threshold", (0.0,), False), seeds=(0, 3))
+    plan = make_plan(grid, GIB)
+    program = Program(grid, plan.programs[0])
+    parts = [(chunk, chunk_dataset(chunk, program.run(chunk))) for chunk in plan.chunks]
+    return plan, program, collect(plan, parts)
+
+
+def test_a_phase_diagram_is_one_program_traced_once(phase):
+    plan, program, dataset = phase
+    assert (len(plan.programs), plan.cells) == (1, 64)
+    assert plan.grid.traced == {"n", "rank", "width"}
+    assert program.traces == dict.fromkeys(("draw", "start", "train", "prune", "narrow", "fine_tune", "finish"), 1)
+    assert dataset["error"].dims == ("seed", "n", "true_rank", "noise", "width", "penalty")
+
+
+def test_a_traced_size_gives_what_a_program_of_that_size_gives(phase):
+    dataset = phase[2]
+    for place in (
+        {"n": 25, "rank": 1, "noise": 0.4, "width": 3, "penalty": 0.2, "seed": 3},
+        {"n": 60, "rank": 3, "noise": 0.0, "width": 6, "penalty": 0.05, "seed": 0},
+        {"n": 25, "rank": 3, "noise": 0.4, "width": 6, "penalty": 0.05, "seed": 3},
+    ):
+        names = ("n", "rank", "width")
+        spec = SensingSpec(dim=8, form="gram", dtype="float64", **{name: place[name] for name in names})
+        setting = SensingSetting(penalty=place["penalty"], rate=0.03, threshold=0.0)
+        expected = run_sensing(spec, SCHEDULE, SensingInstance(noise=place["noise"]), setting, place["seed"])
+        cell = dataset.sel({"true_rank" if name == "rank" else name: value for name, value in place.items()})
+        for name in ("error", "error_curve", "loss", "margin", "rank", "steps_train"):
+            np.testing.assert_allclose(cell[name], expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
+        norms = cell["column_norms"].values
+        np.testing.assert_allclose(norms[: place["width"]], expected["column_norms"], rtol=1e-8, atol=1e-11)
+        assert np.isnan(norms[place["width"] :]).all()
+
+
+def test_sizes_stay_static_where_that_is_cheaper():
+    assert _grid(Axis("n", (10, 12)), Axis("dim", (40,), False)).traced == frozenset()  # direct: cost grows with n
+    assert _grid(Axis("width", (2, 9)), Axis("n", (500,), False)).traced == {"width"}  # the product with H dominates
+    assert _grid(Axis("width", (2, 3, 900)), Axis("n", (500,), False)).traced == frozenset()
+    assert _grid(Axis("width", (2, 6)), perturb=True).traced == frozenset()
+    assert _grid(Axis("rank", (1, 2)), method="niht").traced == frozenset()
+
+
+def test_stopped_cells_leave_the_batch_and_nothing_changes(monkeypatch):
+    """Rates over a decade stop at different times; the fast ones are left out, the rest go on as before."""
+    axes = (Axis("rate", (0.005, 0.02, 0.05, 0.06, 0.07)), Axis("tolerance", (0.02,), False))
+    grid = _grid(*axes, Axis("penalty", (0.05,), False), schedule=Schedule(400, 40, 40), seeds=(0, 1, 2))
+    plan = make_plan(grid, GIB)
+    whole = Program(grid, plan.programs[0])
+    expected = whole.run(plan.chunks[0])
+    monkeypatch.setattr(program_module, "COMPACT_FLOPS", 0.0)
+    compacting = Program(grid, plan.programs[0])
+    results = compacting.run(plan.chunks[0])
+    assert compacting.traces["train"] > whole.traces["train"] == 1
+    assert np.ptp(results["steps_train"]) >= 100
+    for name, values in expected.items():
+        np.testing.assert_allclose(results[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert [halves(n) for n in (1, 2, 6, 9)] == [[], [1], [3, 2, 1], [5, 3, 2, 1]]
+
+
+def test_problems_in_batches_give_the_same_as_one_by_one(grid, dataset, monkeypatch):
+    """What an accelerator runs side by side, surplus rows included."""
+    for module in (program_module, plan_module):
+        monkeypatch.setattr(module, "outer_batch", lambda: 5)
+    batched = run_grid(grid)
+    for name in dataset.data_vars:
+        np.testing.assert_allclose(batched[name], dataset[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+SHARDED = """
+import jax, sys
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_enable_x64", True)
+from gpsense.grid import Axis, Grid, run_grid
+from gpsense.pipeline import Schedule
+from gpsense.systems import SYSTEMS
+axes = tuple(Axis(n, (v,), False) for n, v in (("dim", 8), ("n", 60), ("rate", 0.03), ("condition", 3.0)))
+axes += (Axis("noise", (0.0, 0.5)), Axis("penalty", (0.05, 0.2)))
+fixed = {"dtype": "float64", "width": 6}
+grid = Grid(SYSTEMS["sensing"], Schedule(120, 40, 40), Axis("seed", (0, 1, 7)), axes, fixed)
+assert len(jax.devices()) == 4
+run_grid(grid).to_netcdf(sys.argv[1], engine="h5netcdf")
+"""
+
+
+def test_devices_share_the_problems(dataset, tmp_path):
+    """Six problems over four devices, filled up to eight; equal to one device."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": os.environ["GPSENSE_CACHE"]}
+    subprocess.run([sys.executable, "-c", SHARDED, tmp_path / "out.nc"], check=True, env=environment)
+    spread = xr.load_dataset(tmp_path / "out.nc", engine="h5netcdf")
+    place = {"condition": 3.0, "penalty": [0.05, 0.2]}
+    for name in ("error", "loss_curve", "column_norms", "steps_train", "status"):
+        np.testing.assert_allclose(spread[name], dataset[name].sel(place), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_methods_are_an_axis():
+    methods = ("greedy_pruning", "scaled_gd", "trace_norm")
+    grid = _grid(Axis("method", methods), Axis("noise", (0.1,), False), Axis("penalty", (0.2,), False), seeds=(0, 1))
+    dataset = run_grid(grid)
+    assert dataset["error"].dims == ("method", "seed")
+    assert bool((dataset["error"] < 0.2).all())
+    known = dataset.sel({"method": "scaled_gd"})
+    assert bool((known["rank"] == 2).all())
+    assert bool((known["error_pruned"] == known["error"]).all())
+    assert bool((known["steps_fine_tune"] == 0).all())
+    spec = make_plan(grid, GIB).programs[2].spec
+    setting = SensingSetting(penalty=0.2, rate=0.03)
+    alone = run_sensing(spec, SCHEDULE, SensingInstance(noise=0.1), setting, 1)
+    cell = dataset.sel({"method": "trace_norm", "seed": 1})
+    for name in ("error", "error_curve", "rank", "steps_train"):
+        np.testing.assert_allclose(cell[name], alone[name], rtol=1e-7, atol=1e-10, err_msg=name)
+    with pytest.raises(BadInput, match=r"problem\.width: 9 exceeds dim 8 for irls"):
+        make_plan(_grid(Axis("method", ("irls",)), Axis("width", (9,), False)), GIB)
 
 
 def test_an_early_end_changes_no_curve():
@@ -196,31 +317,31 @@ def test_the_cheaper_form_is_chosen():
 
 
 def test_plans_fit_the_memory_or_are_refused(grid):
-    plan = make_plan(grid, GIB)
-    assert len(plan.chunks) == 1
-    assert plan.cells == 36
-    small = plan.bytes / 2
-    cut = make_plan(grid, small)
+    assert len(make_plan(grid, GIB).chunks) == 1
+    many = _grid(Axis("penalty", tuple(np.linspace(0, 1, 20))), seeds=tuple(range(500)))
+    plan = make_plan(many, GIB)
+    assert plan.cells == 10_000
+    small = plan.bytes / 10
+    cut = make_plan(many, small)
     assert cut.bytes <= small
-    assert len(cut.chunks) > 1
-    assert sum(chunk.cells for chunk in cut.chunks) == 36
+    assert len(cut.chunks) >= 10
+    assert sum(chunk.cells for chunk in cut.chunks) == 10_000
     with pytest.raises(BadInput, match=r"one cell needs .* GiB of .*; raise the budget"):
         make_plan(grid, 100.0)
 
 
-def test_estimated_memory_is_that_of_the_compiled_program():
-    """Within a factor of two of what the compiler reports for training, arguments and scratch together."""
-    axes = (Axis("dim", (20,), False), Axis("n", (400,), False), Axis("penalty", tuple(np.linspace(0, 1, 32))))
-    grid = _grid(*axes, seeds=tuple(range(8)), width=20)
+def test_memory_is_that_of_the_compiled_program_and_plans_are_cut_by_it():
+    grid = _grid(Axis("penalty", tuple(np.linspace(0, 1, 16))), seeds=tuple(range(200)))
     plan = make_plan(grid, GIB)
     program = Program(grid, plan.programs[0])
-    seeds, instances, settings = program.inputs(plan.chunks[0])
-    problems = program._draw(seeds, instances)
-    states, _ = program._start(problems, settings, (seeds,))
-    used = program._train.lower(problems, settings, (states,), 10).compile().memory_analysis()
-    measured = used.argument_size_in_bytes + used.temp_size_in_bytes
-    estimate = chunk_bytes(plan.programs[0].cost, plan.programs[0].layout)
-    assert 0.5 < estimate / measured < 2.0
+    needed = program.prepare(plan.chunks[0])
+    held = 8 * 200 * (36 * 36 + 16 * 8 * 6)  # H of every seed and U of every cell
+    assert held < max(program.memory.values()) <= needed
+    assert 0.25 < plan.bytes / needed < 4.0
+    cut = fitted(plan, 0.5 * needed)
+    assert len(cut.chunks) > 1
+    assert Program(grid, cut.programs[0]).prepare(cut.chunks[0]) <= 0.5 * needed
+    assert fitted(plan, 5 * plan.bytes) is plan
 
 
 def test_bad_axes_are_refused_by_name():

@@ -84,6 +84,15 @@ def test_apply_takes_any_symmetric_matrix(pair, factor):
     np.testing.assert_allclose(measurements.apply(gram), measurements.forward(jnp.asarray(factor)), rtol=1e-11)
 
 
+def test_bilinear_is_the_map_of_a_product(pair, factor):
+    measurements, matrices = pair
+    other = np.random.default_rng(5).normal(size=factor.shape)
+    expected = [np.sum(a * (factor @ other.T)) for a in matrices]
+    np.testing.assert_allclose(
+        measurements.bilinear(jnp.asarray(factor), jnp.asarray(other)), expected, rtol=1e-11, atol=1e-12
+    )
+
+
 def test_pull_and_packed_agree_with_the_adjoint(pair, factor):
     measurements, matrices = pair
     values = jnp.asarray(np.random.default_rng(9).normal(size=N))
