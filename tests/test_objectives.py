@@ -127,7 +127,7 @@ def test_forms_agree_in_either_precision(key, dtype, tolerance):
             u = jnp.asarray(near, dtype)
             gap = np.asarray(form.value_and_gradient(u)[1], np.float64) - 4 * expected @ near
             assert np.linalg.norm(gap) < tolerance * np.linalg.norm(4 * truth @ truth.T @ truth), name
-            loss, residual = form.residual(u @ u.T)
+            _, residual = form.residual(u @ u.T)
             assert np.linalg.norm(residual - expected) < tolerance * np.linalg.norm(truth @ truth.T), name
 
 
