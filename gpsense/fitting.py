@@ -34,8 +34,7 @@ def fit(
     factor, or for ``iterations``; another round follows where that was not enough. The loss never ends larger.
     """
     accuracy, width = jnp.asarray(tolerance, values.dtype), factor.shape[1]
-    filled = (1 << max(width - 1, 0).bit_length()) - width  # few widths to compile for
-    factor = jnp.pad(jnp.asarray(factor), ((0, 0), (0, filled)))
+    factor = jnp.pad(jnp.asarray(factor), ((0, 0), (0, -width % 8)))  # few widths to compile for
     for _ in range(rounds):
         with jax.numpy_dtype_promotion("standard"):  # optax's L-BFGS mixes kinds of integers
             factor, steps = _round(measurements, values, factor, accuracy, iterations)

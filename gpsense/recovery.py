@@ -28,7 +28,7 @@ from gpsense.penalties import smoothed_group_lasso
 METHOD = Method("nesterov")
 MOMENTUM = 0.95
 STEPS = 50
-PROBES = ((0.15, 40), (0.05, 100), (0.015, 300))  # target eigenvalue relative to the largest, training steps
+PROBES = ((0.15, 30), (0.05, 100), (0.015, 300))  # target eigenvalue relative to the largest, training steps
 
 
 class Path(NamedTuple):
@@ -110,10 +110,15 @@ def recover(
     share = min(max(1, round(held_out * measurements.n)), measurements.n - 1)
     order = rng.permutation(measurements.n)
     out, kept = np.sort(order[:share]), np.sort(order[share:])
-    kept, out = jnp.asarray(kept), np.asarray(out)
-    split = _Split(measurements.take(kept), values[kept], measurements.take(jnp.asarray(out)), values[out])
+    split = _split(measurements, values, jnp.asarray(kept), jnp.asarray(out))
     accuracy = float(3 * jnp.finfo(values.dtype).eps if tolerance is None else tolerance)
-    top, start = _spectral_start(split.train, split.values, min(width, measurements.dim), rng)
+    weights = _like(rng.standard_normal(kept.size), values)
+    draw = _like(rng.standard_normal((measurements.dim, min(width, measurements.dim))), values)
+    largest, start = _spectral_start(split.train, split.values, weights, draw)
+    top = float(largest)
+    if not top > 0:
+        remedy = "check the signs: y must come from a positive semidefinite U U^T"
+        raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
     path, tuned = _probe(split, top, start)
     if path is None:
         path, tuned = _train_path(split.train, split.values, top, start, penalties, blocks)
@@ -158,7 +163,7 @@ def _train_path(
     mask = norms > 2 * np.sqrt(smoothing)[:, None]
     ranks = mask.sum(1)
     narrow = _compact(trained.factor, jnp.asarray(mask), max(1, int(ranks.max())))
-    tuned = fit_many(measurements, values, narrow, 1e-5)
+    tuned = fit_many(measurements, values, narrow, 1e-5, 30)
     return Path(penalty, smoothing, ranks, np.zeros(count), norms, np.asarray(trained.steps)), tuned
 
 
@@ -231,26 +236,28 @@ def _like(numbers: np.ndarray, other: jax.Array) -> jax.Array:
     return jnp.asarray(numbers, other.dtype)
 
 
-def _spectral_start(
-    measurements: Measurements, values: Values, width: int, rng: np.random.Generator
-) -> tuple[float, Factor]:
+@jax.jit
+def _split(measurements: Measurements, values: Values, kept: jax.Array, out: jax.Array) -> _Split:
+    """The measurements to train on and those held out, by their numbers."""
+    return _Split(measurements.take(kept), values[kept], measurements.take(out), values[out])
+
+
+@jax.jit
+def _spectral_start(measurements: Measurements, values: Values, weights: Values, draw: Factor) -> tuple[Scalar, Factor]:
     """Largest eigenvalue b of ``B = A*(y)/n``, and the leading eigenpairs of B, scaled to fit y, plus 5 % noise.
 
-    The noise is pushed through a random combination of the A_i, so that it has no part that they cannot see.
+    The noise is a normal ``draw`` (dim, width) pushed through the A_i at random ``weights``, so that it has no part
+    that they cannot see.
     """
-    back = np.asarray(measurements.adjoint(values) / measurements.n)
-    eigenvalues, vectors = np.linalg.eigh(back)
-    eigenvalues, vectors = np.maximum(eigenvalues[::-1][:width], 0.0), vectors[:, ::-1][:, :width]
-    if eigenvalues[0] <= 0:
-        remedy = "check the signs: y must come from a positive semidefinite U U^T"
-        raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
-    start = vectors * np.sqrt(eigenvalues)
-    predicted = np.asarray(measurements.forward(_like(start, values)))
-    scale = max(float(predicted @ np.asarray(values)) / float(predicted @ predicted), 1e-12)
-    mixing = np.asarray(measurements.adjoint(_like(rng.standard_normal(measurements.n), values)))
-    noise = mixing @ rng.standard_normal((measurements.dim, width))
-    noise *= np.sqrt(eigenvalues[0] * width) / np.linalg.norm(noise)
-    return float(eigenvalues[0]), _like(np.sqrt(scale) * (start + 0.05 * noise), values)
+    width = draw.shape[1]
+    eigenvalues, vectors = jnp.linalg.eigh(measurements.adjoint(values / values.shape[0]))
+    eigenvalues, vectors = jnp.maximum(eigenvalues[::-1][:width], 0.0), vectors[:, ::-1][:, :width]
+    start = vectors * jnp.sqrt(eigenvalues)[None, :]
+    predicted = measurements.forward(start)
+    scale = jnp.maximum((predicted @ values) / jnp.maximum(predicted @ predicted, 1e-30), 1e-12)
+    noise = measurements.adjoint(weights) @ draw
+    noise = noise * jnp.sqrt(eigenvalues[0] * width / jnp.sum(noise**2))
+    return eigenvalues[0], jnp.sqrt(scale) * (start + 0.05 * noise)
 
 
 def _solve(
