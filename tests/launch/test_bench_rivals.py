@@ -49,11 +49,9 @@ def test_a_part_keeps_the_ends_of_the_penalties():
 def test_an_absent_package_is_a_row_that_names_it(monkeypatch, drawn):
     monkeypatch.setitem(sys.modules, "torch", None)
     torch = {name: rival for name, rival in rivals.RIVALS.items() if name.startswith("PyTorch")}
-    monkeypatch.setattr(rivals, "RIVALS", torch)
     monkeypatch.setattr(rivals, "draw", lambda workload: drawn[0])
     monkeypatch.setattr(rivals, "run_engine", lambda workload: drawn[1]._replace(again=lambda: 1.0))
-    monkeypatch.setattr(rivals, "product_rate", lambda *shape: (1.0, 1.0))
-    _, *absent = rivals.compare("grid", WORK)
+    _, *absent = rivals.compare("grid", WORK, torch, rivals.TARGETS)
     assert [row["note"] for row in absent] == ["absent: pip install torch"] * len(torch)
     assert all(row["seconds"] is None for row in absent)
     assert "absent: pip install torch" in rows.text(absent)
@@ -72,6 +70,14 @@ def test_an_absent_solver_is_named(monkeypatch, name, package):
         solvers.SOLVERS[name][0](task)
 
 
+def test_a_solver_that_is_absent_is_told_among_the_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymanopt", None)
+    monkeypatch.setattr(solvers, "SOLVERS", {"pymanopt": solvers.SOLVERS["pymanopt, fixed rank"]})
+    task = solvers.Task(np.zeros((5, 3, 3)), np.zeros(5), 0.0, 1, np.zeros((3, 3)))
+    [(name, answer, _)] = solvers.external(task)
+    assert (name, str(answer)) == ("pymanopt", "absent: pip install pymanopt")
+
+
 @pytest.fixture(scope="module")
 def task():
     """A matrix of rank one to recover from noisy measurements."""
@@ -80,7 +86,7 @@ def task():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-@pytest.mark.parametrize("name", [name for name in solvers.SOLVERS if name != "gpsense.recover"])
+@pytest.mark.parametrize("name", solvers.SOLVERS)
 def test_a_solver_recovers_a_small_matrix(name, noise, task):
     pytest.importorskip(name.split(",")[0])
     if not noise:
