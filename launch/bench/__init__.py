@@ -1,14 +1,42 @@
 """Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
-The sizes of what is measured stand here. ``machine`` measures matrix products, ``rivals`` what one would run instead
-of the grid engine (``jax_rivals``, ``numpy_rivals``, ``torch_rivals``; one ``workload`` for all), ``solvers`` other
-ways to recover one matrix.
+The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
+them; ``rivals`` what one would run instead of it (``jax_rivals``, ``numpy_rivals``, ``torch_rivals``; one ``workload``
+for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``recovery`` one matrix, against the baselines
+(``peers``) and other packages (``solvers``).
 """
 
-SEEDS, PENALTIES, DIM, MEASUREMENTS = 8, 32, 30, 900
-TRAIN, FINE_TUNE, FLAT_STEPS = 500, 200, 10
+from launch.bench.workload import Workload
+
+SEEDS, PENALTIES, DIM, MEASUREMENTS = 8, 64, 30, 900
+TRAIN, FINE_TUNE, FLAT_STEPS = 400, 160, 10
+PRODUCT_FLOPS, SQUARE = 2e9, 2048
+LISTED = tuple(0.3 * i / (PENALTIES - 1) for i in range(PENALTIES))
+
+# the engine against the machine's products: what it runs, and the share of the rate it should reach
+ENGINE = (
+    (Workload(30, 30, 900, penalties=LISTED, train=400, fine_tune=200, record_every=100, form="gram"), 0.7),
+    (Workload(20, 20, 400, penalties=LISTED, train=1600, fine_tune=800, record_every=400, form="gram"), 0.6),
+    (Workload(50, 50, 1500, (0, 1, 2, 3), LISTED, train=180, fine_tune=120, record_every=60, form="gram"), 0.8),
+    (Workload(50, 10, 1500, (0, 1, 2, 3), LISTED, train=180, fine_tune=120, record_every=60, form="gram"), 0.9),
+)
+# the other sizes of the rivals, and how many times slower PyTorch's loop and its batch should be
+OTHER_SIZES = (
+    (Workload(20, 20, 400, (0, 1, 2, 3), LISTED, train=1000, fine_tune=400), (60.0, 1.5)),
+    (Workload(50, 50, 1500, (0, 1), LISTED, train=300, fine_tune=120), (None, 1.3)),
+)
+
+# cells that need between 200 and 20,000 steps, by their rate
+STOP = Workload(20, 20, 400, tuple(range(8)), train=20_000, fine_tune=500, record_every=500, form="gram")
+STOP_CELLS, STOP_RATES, STOP_TOLERANCE, STOP_TIMED = 64, (0.0006, 0.03), 0.1, 2_000
+
+SCALE_CELLS, SCALE_SETTINGS, PLAN_SECONDS = (1_000, 10_000, 100_000), 50, 2.0
+SCALE_SIZE = Workload(6, 4, 30, train=50, fine_tune=20, record_every=50)
+MEMORY_SIZE = Workload(30, 30, 900, tuple(range(400)), LISTED, train=4, fine_tune=4, record_every=4, form="gram")
+START_SECONDS, START_JOB = 8.0, ()
+
 SOLVE_DIM, SOLVE_RANK, SOLVE_MEASUREMENTS, SOLVE_NOISE = 50, 3, 600, 0.1
-OTHER_SEEDS, OTHER_SIZES = 2, ((20, 400), (50, 1500))
+SOLVE_WIDTH, SOLVE_SEEDS, SOLVE_STEPS = 10, 3, 1500
 
 
 def main(argv: list[str] | None = None) -> int:

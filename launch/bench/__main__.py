@@ -5,20 +5,35 @@ compared with the engine's in the same run. What is scaled up from fewer cells o
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Callable
+import tempfile
+from importlib import import_module
 from pathlib import Path
 
+from launch.bench.child import child
 from launch.bench.rows import Row, text
 from launch.config import Refusal
+
+# the module of every group, whose function has the group's name
+GROUPS = {
+    "machine": "machine",
+    "engine": "engine",
+    "grid": "rivals",
+    "sizes": "rivals",
+    "stopping": "stopping",
+    "scale": "scale",
+    "start": "start",
+    "recovery": "recovery",
+}
+DOUBLE = "recovery"
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    groups: dict[str, Callable[[], list[Row]]] = {"machine": machine, "grid": grid, "sizes": sizes, "solvers": solvers}
     parser = argparse.ArgumentParser("python -m launch.bench", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder for bench.json (default bench)")
-    parser.add_argument("--group", choices=sorted(groups), help="measure this group only")
+    parser.add_argument("--group", choices=sorted(GROUPS), help="measure this group only")
     arguments = parser.parse_args(argv)
 
     from launch import device, store
@@ -28,9 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
-    device.configure("float32")
-    names = [arguments.group] if arguments.group else list(groups)
-    rows = [row for name in names for row in groups[name]()]
+    device.configure("float64" if arguments.group == DOUBLE else "float32")
+    rows = []
+    for name in [arguments.group] if arguments.group else list(GROUPS):
+        print(f"measuring {name} ...", file=sys.stderr)
+        rows += measured(name) if name == arguments.group or name != DOUBLE else apart(name)
     arguments.out.mkdir(parents=True, exist_ok=True)
     store.write_json(arguments.out / "bench.json", rows)
     print(text(rows))
@@ -38,32 +55,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def machine() -> list[Row]:
-    """Matrix products of this machine."""
-    from launch.bench.machine import machine as measure
-
-    return measure()
+def measured(group: str) -> list[Row]:
+    """The rows of a group."""
+    return getattr(import_module(f"launch.bench.{GROUPS[group]}"), group)()
 
 
-def grid() -> list[Row]:
-    """The engine and everything one would run instead, at the size of :mod:`launch.bench`."""
-    from launch.bench.rivals import grid as measure
-
-    return measure()
-
-
-def sizes() -> list[Row]:
-    """The same at smaller and larger matrices."""
-    from launch.bench.rivals import sizes as measure
-
-    return measure()
-
-
-def solvers() -> list[Row]:
-    """Other ways to recover one matrix."""
-    from launch.bench.solvers import solvers as measure
-
-    return measure()
+def apart(group: str) -> list[Row]:
+    """The rows of a group in a process of its own, for another precision."""
+    with tempfile.TemporaryDirectory() as folder:
+        child(["-m", "launch.bench", "--group", group, "--out", folder])
+        return json.loads((Path(folder) / "bench.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

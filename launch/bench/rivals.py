@@ -4,67 +4,67 @@ from statistics import median
 
 import numpy as np
 
-from gpsense.symmetric import packed_size
 from launch import bench
 from launch.bench import jax_rivals, numpy_rivals, torch_rivals
-from launch.bench.machine import product_rate
 from launch.bench.rows import Absent, Row, make_row
 from launch.bench.timing import Outcome, Rival, cell_by_cell
 from launch.bench.workload import Engine, Workload, draw, run_engine
 
 AGREE = 1e-3
 FLAT = "JAX, flat vmap, every cell its own A"
+TEXTBOOK = "JAX, loop of a jitted cell, textbook form"
+CLOSED = "JAX, loop of a jitted cell, Gram form"
+EAGER = "PyTorch, loop of cells, autograd"
+BATCHED = "PyTorch, penalties batched by hand, A shared"
 RIVALS: dict[str, Rival] = {
     FLAT: jax_rivals.flat,
-    "JAX, loop of a jitted cell, textbook form": cell_by_cell(jax_rivals.textbook),
-    "JAX, loop of a jitted cell, Gram form": cell_by_cell(jax_rivals.closed_form),
-    "PyTorch, loop of cells, autograd": torch_rivals.autograd,
-    "PyTorch, penalties batched by hand, A shared": torch_rivals.batched,
+    TEXTBOOK: cell_by_cell(jax_rivals.textbook),
+    CLOSED: cell_by_cell(jax_rivals.closed_form),
+    EAGER: torch_rivals.autograd,
+    BATCHED: torch_rivals.batched,
     "NumPy, loop of cells": numpy_rivals.loop,
     "NumPy, loop of cells over processes": numpy_rivals.processes,
 }
+TARGETS: dict[str, float | None] = {FLAT: 40.0, TEXTBOOK: 8.0, CLOSED: 3.0}
 
 
 def grid() -> list[Row]:
     """The engine and every rival at the size of :mod:`launch.bench`."""
-    return compare("grid", _workload(bench.DIM, bench.MEASUREMENTS, bench.SEEDS))
+    seeds = tuple(range(bench.SEEDS))
+    shape = bench.DIM, bench.DIM, bench.MEASUREMENTS, seeds, bench.LISTED
+    return compare("grid", Workload(*shape, bench.TRAIN, bench.FINE_TUNE), RIVALS, TARGETS)
 
 
 def sizes() -> list[Row]:
-    """The same at smaller and larger matrices, with fewer seeds."""
-    works = [_workload(dim, n, bench.OTHER_SEEDS) for dim, n in bench.OTHER_SIZES]
-    return [row for work in works for row in compare("sizes", work)]
+    """PyTorch at smaller and larger matrices, with fewer seeds."""
+    rivals = {name: RIVALS[name] for name in (EAGER, BATCHED) if name in RIVALS}
+    rows = []
+    for workload, (eager, batched) in bench.OTHER_SIZES:
+        rows += compare("sizes", workload, rivals, {EAGER: eager, BATCHED: batched})
+    return rows
 
 
-def _workload(dim: int, n: int, seeds: int) -> Workload:
-    penalties = tuple(0.4 * i / max(bench.PENALTIES - 1, 1) for i in range(bench.PENALTIES))
-    return Workload(dim, dim, n, tuple(range(seeds)), penalties, bench.TRAIN, bench.FINE_TUNE)
-
-
-def compare(group: str, workload: Workload) -> list[Row]:
+def compare(group: str, workload: Workload, rivals: dict[str, Rival], targets: dict[str, float | None]) -> list[Row]:
     """A row for the engine, then one for every rival: its seconds for the whole workload over the engine's.
 
     The engine is timed before the first and after every rival, so that all meet the machine as busy as it is.
     """
     problems, engine = draw(workload), run_engine(workload)
     seconds, found = [engine.again(), engine.again()], {}
-    for name, rival in RIVALS.items():
+    for name, rival in rivals.items():
         try:
             found[name] = rival(workload, problems)
         except Absent as absent:
             found[name] = absent
         seconds.append(engine.again())
-    ours, packed, size = median(seconds), packed_size(workload.dim), f", d = k = {workload.dim}"
-    _, peak = product_rate(len(workload.penalties), packed, packed)
+    ours, size = median(seconds), f", d = k = {workload.dim}"
     note = (
         f"{workload.cells} cells, n = {workload.n}, {workload.train} + {workload.fine_tune} steps, form {engine.form}; "
-        f"sampling to measures, median of {len(seconds)} among the others, {min(seconds):.3g} to {max(seconds):.3g} s; "
-        "ratio: products at full width over time, against the rate at this shape"
+        f"sampling to measures, median of {len(seconds)} among the others, {min(seconds):.3g} to {max(seconds):.3g} s"
     )
-    rate = engine.flops / ours / 1e9
-    rows = [make_row(group, "engine" + size, ours, note, rate, rate / peak)]
+    rows = [make_row(group, "engine" + size, ours, note, engine.flops / ours / 1e9)]
     for name, outcome in found.items():
-        target = 10.0 if name == FLAT and group == "grid" else None
+        target = targets.get(name)
         if isinstance(outcome, Absent):
             rows.append(make_row(group, name + size, None, str(outcome), target=target))
             continue

@@ -1,21 +1,21 @@
-"""Other ways to recover one low-rank matrix: the trace norm by cvxpy, a known rank by pymanopt, gpsense's own recover.
+"""Other packages that recover one low-rank matrix: the trace norm by cvxpy, a known rank by pymanopt.
 
 ``y = A(M) + noise`` with M (dim, dim) positive semidefinite; solvers work in float64 as they come, at their default
 accuracy, and return the matrix.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from launch import bench
-from launch.bench.rows import Absent, Row, make_row, once, optional
+from launch.bench.rows import Absent, once, optional
 from launch.bench.workload import Problem, Workload, draw
 
-LIMIT = 120.0
+LIMIT = 30.0
 
 
 class Task(NamedTuple):
@@ -36,43 +36,21 @@ class Answer(NamedTuple):
     status: str = ""
 
 
-def solvers() -> list[Row]:
-    """A row for each way, without noise and with it; ratios are its seconds over those of gpsense's recover."""
-    rows = []
-    for noise in (0.0, bench.SOLVE_NOISE):
-        task, ours = make_task(bench.SOLVE_DIM, bench.SOLVE_RANK, bench.SOLVE_MEASUREMENTS, noise), None
-        for name, (solve, note) in SOLVERS.items():
-            name = f"{name}, d = {bench.SOLVE_DIM}, rank {task.rank}, n = {len(task.values)}, noise {noise:g}"
-            try:
-                answer = solve(task)
-            except Absent as absent:
-                rows.append(make_row("solvers", name, None, str(absent)))
-                continue
-            ours = answer.seconds if ours is None else ours
-            error = np.linalg.norm(answer.matrix - task.truth) / np.linalg.norm(task.truth)
-            note = "; ".join(part for part in (f"error {error:.2g}", answer.status, note) if part)
-            rows.append(make_row("solvers", name, answer.seconds, note, ratio=answer.seconds / ours))
-    return rows
+def external(task: Task) -> Iterator[tuple[str, Answer | Absent, str]]:
+    """Every solver by name: its answer, or the package it lacks, and what it is told."""
+    for name, (solve, note) in SOLVERS.items():
+        try:
+            yield name, solve(task), note
+        except Absent as absent:
+            yield name, absent, note
 
 
-def make_task(dim: int, rank: int, n: int, noise: float) -> Task:
-    """Gaussian measurements of seed 0 by gpsense's sampler, values and noise in float64."""
-    problem: Problem = draw(Workload(dim, rank, n, (0,), rank=rank, noise=0.0))[0]
-    matrices, truth = problem.matrices.astype(np.float64), problem.truth.astype(np.float64)
-    errors = noise * np.random.default_rng(0).standard_normal(n)
-    return Task(matrices, matrices.reshape(n, -1) @ truth.ravel() + errors, noise, rank, truth)
-
-
-def recover(task: Task) -> Answer:
-    """gpsense's recover, in float32."""
-    import jax.numpy as jnp
-
-    import gpsense
-    from gpsense.measurements import dense_measurements
-
-    measurements = dense_measurements(jnp.asarray(task.matrices, jnp.float32))
-    found, seconds = once(lambda: gpsense.recover(measurements, jnp.asarray(task.values, jnp.float32)))
-    return Answer(found.factor @ found.factor.T, seconds, f"rank {found.rank} found")
+def make_task(dim: int, rank: int, n: int, noise: float, seed: int = 0) -> Task:
+    """Gaussian measurements, values and noise of a seed by gpsense's sampler; in float64 where JAX has it."""
+    dtype = str(jax.dtypes.canonicalize_dtype("float64"))
+    problem: Problem = draw(Workload(dim, rank, n, (seed,), rank=rank, noise=noise, dtype=dtype))[0]
+    matrices, values, truth = (part.astype(np.float64) for part in (problem.matrices, problem.values, problem.truth))
+    return Task(matrices, values, noise, rank, truth)
 
 
 def trace_norm(task: Task, solver: str, **settings: Any) -> Answer:
@@ -124,7 +102,6 @@ def fixed_rank(task: Task) -> Answer:
 
 
 SOLVERS: dict[str, tuple[Callable[[Task], Answer], str]] = {
-    "gpsense.recover": (recover, "rank and noise unknown, compilation counted"),
     "pymanopt, fixed rank": (fixed_rank, "true rank known"),
     "cvxpy, trace norm, SCS": (
         partial(trace_norm, solver="SCS", time_limit_secs=LIMIT),

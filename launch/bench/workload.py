@@ -1,12 +1,19 @@
 """One grid of cells, drawn once and handed to everyone as NumPy float32 arrays; the engine's answer to it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from launch.bench.rows import once
+
+if TYPE_CHECKING:
+    from gpsense.grid import Chunk, Grid, Program
+
+
+Axes = dict[str, tuple[Any, ...]]
 
 
 class Problem(NamedTuple):
@@ -35,6 +42,9 @@ class Workload:
     smoothing: float = 0.04
     start_scale: float = 0.3
     noise: float = 0.5
+    form: str = "auto"
+    dtype: str = "float32"
+    record_every: int = 100
 
     @property
     def cells(self) -> int:
@@ -62,8 +72,9 @@ def draw(workload: Workload) -> list[Problem]:
     from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
     from gpsense.systems.sensing import sample_sensing
 
-    spec = SensingSpec(workload.dim, workload.width, workload.rank, workload.n, form="direct")
-    instance, setting = SensingInstance(workload.noise), SensingSetting(start_scale=workload.start_scale)
+    shape = workload.dim, workload.width, workload.rank, workload.n
+    spec = SensingSpec(*shape, form="direct", dtype=workload.dtype)
+    instance, setting = SensingInstance(noise=workload.noise), SensingSetting(start_scale=workload.start_scale)
 
     @jax.jit
     def one(seed: jax.Array) -> tuple[jax.Array, ...]:
@@ -89,20 +100,66 @@ class Engine(NamedTuple):
 
 def run_engine(workload: Workload) -> Engine:
     """The workload by gpsense's grid engine, as one chunk; the first run compiles."""
-    from gpsense.grid import Axis, Grid, Layout, Program, make_plan
+    program, chunk = compiled(workload)
+    results = program.run(chunk)
+    again = lambda: once(lambda: program.run(chunk))[1]  # noqa: E731
+    return Engine(results["error"], needed_flops(workload, results), program.plan.spec.form, again)
+
+
+def to_grid(workload: Workload, axes: Axes | None = None, **more: Any) -> "Grid":
+    """The workload as a grid; further ``axes`` and ``more`` constants replace its own."""
+    from gpsense.grid import Axis, Grid
     from gpsense.pipeline import Schedule
     from gpsense.systems import SYSTEMS
 
-    constants = {name: getattr(workload, name) for name in ("width", "rank", "rate", "smoothing", "start_scale")}
-    constants |= {"dtype": "float32", "tolerance": 0.0, "fine_tune_tolerance": 0.0}
-    listed = {"dim": (workload.dim,), "n": (workload.n,), "noise": (workload.noise,), "penalty": workload.penalties}
-    axes = tuple(Axis(name, values) for name, values in listed.items())
-    schedule = Schedule(workload.train, workload.fine_tune, 100)
-    cells = Grid(SYSTEMS["sensing"], schedule, Axis("seed", workload.seeds), axes, constants)
-    plan = make_plan(cells, 8 * 2**30, (Layout(len(workload.seeds), len(workload.penalties)),))
-    program = Program(cells, plan.programs[0])
-    run = lambda: program.run(plan.chunks[0])  # noqa: E731
-    return Engine(run()["error"], plan.flops, plan.programs[0].spec.form, lambda: once(run)[1])
+    names = ("width", "rank", "rate", "smoothing", "start_scale", "form", "dtype")
+    constants: dict[str, Any] = {name: getattr(workload, name) for name in names}
+    constants |= {"tolerance": 0.0, "fine_tune_tolerance": 0.0} | more
+    listed: Axes = {"dim": (workload.dim,), "n": (workload.n,), "noise": (workload.noise,)}
+    listed |= {"penalty": workload.penalties} | (axes or {})
+    constants = {name: value for name, value in constants.items() if name not in listed}
+    schedule = Schedule(workload.train, workload.fine_tune, workload.record_every)
+    varied = tuple(Axis(name, values) for name, values in listed.items())
+    return Grid(SYSTEMS["sensing"], schedule, Axis("seed", workload.seeds), varied, constants)
+
+
+def compiled(workload: Workload, axes: Axes | None = None, **more: Any) -> tuple["Program", "Chunk"]:
+    """The program and the only chunk of a workload, axes and constants as for :func:`to_grid`."""
+    from gpsense.grid import Layout, Program, make_plan
+
+    cells = to_grid(workload, axes, **more)
+    plan = make_plan(cells, 8 * 2**30, (Layout(len(cells.outer), len(cells.inner)),))
+    return Program(cells, plan.programs[0]), plan.chunks[0]
+
+
+def phases(workload: Workload, program: "Program", chunk: "Chunk") -> tuple[float, float, float]:
+    """Seconds of a run, of its training steps and of its fine-tuning steps.
+
+    The stretches of a phase are alike, and all but the first lie between two marks.
+    """
+    marks = [time.perf_counter()]
+    program.run(chunk, lambda _: marks.append(time.perf_counter()))
+    total = time.perf_counter() - marks[0]
+    ends, train = np.asarray(marks[1:]), -(-workload.train // workload.record_every)
+    both = ends[:train], ends[train:]
+    steps = [float(np.median(np.diff(phase))) * len(phase) if len(phase) > 1 else 0.0 for phase in both]
+    return total, steps[0], steps[1]
+
+
+def needed_flops(workload: Workload, results: dict[str, np.ndarray]) -> float:
+    """Operations of the steps that were taken, products only, in the cheapest exact form.
+
+    A training step takes ``2 D^2 + 4 d^2 k`` with ``D = d (d + 1) / 2``, or ``4 n D`` instead of ``2 D^2`` where that
+    is less; a fine-tuning step has the width that the chunk is compacted to in place of k.
+    """
+    from gpsense.grid.program import bucket
+    from gpsense.symmetric import packed_size
+
+    packed, square = packed_size(workload.dim), workload.dim**2
+    data = min(2.0 * packed**2, 4.0 * workload.n * packed)
+    kept = bucket(int(np.nanmax(results["rank"])), workload.width)
+    train, tune = data + 4.0 * square * workload.width, data + 4.0 * square * kept
+    return float(results["steps_train"].sum() * train + results["steps_fine_tune"].sum() * tune)
 
 
 def relative_error(factor: np.ndarray, problem: Problem) -> float:

@@ -1,38 +1,207 @@
-"""The benchmark runs the same work on both sides and writes what its readers rely on."""
+"""The benchmark runs the same work on both sides and writes what its readers rely on; every group at a tiny size."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
+import gpsense
 from launch import bench, device
+from launch.bench import __main__ as command
+from launch.bench import child, engine, machine, peers, recovery, rivals, scale, start, stopping
+from launch.bench.workload import Workload, compiled, needed_flops
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+TINY = Workload(5, 4, 20, (0, 1), (0.05, 0.2, 0.3), train=20, fine_tune=20, record_every=10, form="gram")
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """One rival and sizes at which a benchmark takes seconds; the process keeps the tests' precision."""
-    from launch.bench import rivals
-
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sizes at which a group takes seconds; the process keeps the tests' precision, its promotion is the commands'."""
     monkeypatch.setattr(device, "configure", lambda precision: None)
-    sizes = {"SEEDS": 2, "PENALTIES": 3, "DIM": 5, "MEASUREMENTS": 20, "TRAIN": 20, "FINE_TUNE": 10, "FLAT_STEPS": 2}
-    for name, value in sizes.items():
+    sizes = {"SEEDS": 2, "PENALTIES": 3, "LISTED": (0.05, 0.2, 0.3), "DIM": 5, "MEASUREMENTS": 20}
+    sizes |= {"TRAIN": 20, "FINE_TUNE": 10, "FLAT_STEPS": 2, "PRODUCT_FLOPS": 1e4, "SQUARE": 16}
+    sizes |= {"ENGINE": ((TINY, 0.7),), "OTHER_SIZES": ((TINY, (60.0, 1.5)),)}
+    sizes |= {"STOP": replace(TINY, train=200), "STOP_CELLS": 4, "STOP_RATES": (0.01, 0.1), "STOP_TIMED": 40}
+    sizes |= {"SCALE_CELLS": (4,), "SCALE_SETTINGS": 2, "SCALE_SIZE": TINY}
+    sizes |= {"SOLVE_DIM": 6, "SOLVE_RANK": 1, "SOLVE_MEASUREMENTS": 40, "SOLVE_WIDTH": 3, "SOLVE_STEPS": 800}
+    for name, value in (sizes | {"SOLVE_SEEDS": 1}).items():
         monkeypatch.setattr(bench, name, value)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def ratios(rows: list[dict]) -> list[float]:
+    """The ratios, all finite."""
+    found = [row["ratio"] for row in rows if row["ratio"] is not None]
+    assert np.isfinite(found).all()
+    assert all(ratio > 0 for ratio in found)
+    return found
+
+
+def test_the_table_has_its_columns(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(rivals, "RIVALS", {rivals.FLAT: rivals.RIVALS[rivals.FLAT]})
-
-
-def test_the_table_has_its_columns(tiny, tmp_path, capsys):
-    import jax
-
-    with jax.numpy_dtype_promotion("standard"):
-        assert bench.main(["--out", str(tmp_path), "--group", "grid"]) == 0
+    assert bench.main(["--out", str(tmp_path), "--group", "grid"]) == 0
     rows = json.loads((tmp_path / "bench.json").read_text())
     assert all(set(row) == {"group", "name", "seconds", "rate", "ratio", "target", "note"} for row in rows)
     flat = next(row for row in rows if "flat vmap" in row["name"])
-    engine = next(row for row in rows if "engine" in row["name"])
-    assert flat["ratio"] == pytest.approx(flat["seconds"] / engine["seconds"])
-    assert flat["target"] == 10
+    ours = next(row for row in rows if "engine" in row["name"])
+    assert flat["ratio"] == pytest.approx(flat["seconds"] / ours["seconds"])
+    assert flat["target"] == 40
     assert "ratio" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(capsys):
     assert bench.main(["--out", "/proc/none"]) == 2
     assert capsys.readouterr().err.startswith("error: --out: /proc/none cannot be written to")
+
+
+def test_one_run_measures_every_group_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "measured", lambda name: [{"group": name}])
+    monkeypatch.setattr(command, "apart", lambda name: [{"group": name, "apart": True}])
+    monkeypatch.setattr(command, "text", str)
+    assert bench.main(["--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["group"] for row in rows] == list(command.GROUPS)
+    assert [row["group"] for row in rows if "apart" in row] == ["recovery"]
+
+
+def test_a_group_of_another_precision_comes_back_from_its_own_process(monkeypatch):
+    def told(code: list[str], **environment: str) -> str:
+        assert code[:4] == ["-m", "launch.bench", "--group", "recovery"]
+        with open(f"{code[-1]}/bench.json", "w") as file:
+            json.dump([{"ratio": 2.0}], file)
+        return ""
+
+    monkeypatch.setattr(command, "child", told)
+    assert command.apart("recovery") == [{"ratio": 2.0}]
+
+
+def test_products_are_measured_from_both_sides_and_on_all_devices():
+    rows = machine.machine()
+    assert [row["name"].split(",")[0] for row in rows] == [
+        "matrix product of (16 x 16) with 16 vectors",
+        "matrix product of (15 x 15) with 3 vectors",
+    ]
+    assert all(row["rate"] > 0 for row in rows)
+    ways = [rate.way for rate in machine.product_rates(3, 4)]
+    count = len({1, jax.device_count()})
+    assert sum(way.startswith("H x") for way in ways) == sum(way.startswith("x H") for way in ways) == count
+
+
+def test_the_fastest_way_is_the_fastest_in_the_middle_round():
+    rates = lambda *values: [machine.Rate(str(way), 1.0, value) for way, value in enumerate(values)]  # noqa: E731
+    assert machine.fastest(rates(1, 2), rates(9, 3), rates(1, 4)).way == "1"
+
+
+def test_the_engine_is_measured_against_products():
+    rows = engine.engine()
+    assert [(row["name"], row["target"]) for row in rows] == [("engine, d = 5, k = 4, 3 settings", 0.7)]
+    assert len(ratios(rows)) == 1
+
+
+def test_only_operations_of_steps_taken_at_the_width_kept_count():
+    results = {"rank": np.array([[1.0, 3.0]]), "steps_train": np.array([[10, 20]])}
+    results["steps_fine_tune"] = np.array([[5, 0]])
+    workload = Workload(5, 5, 1000)
+    assert needed_flops(workload, results) == 30 * (2 * 15**2 + 4 * 25 * 5) + 5 * (2 * 15**2 + 4 * 25 * 4)
+    assert needed_flops(replace(workload, n=2), results) == 30 * (8 * 15 + 500) + 5 * (8 * 15 + 400)
+
+
+def test_stopped_cells_say_how_many_steps_they_took():
+    (row,) = stopping.stopping()
+    assert row["target"] == 4
+    assert "steps, " in row["note"]
+    assert len(ratios([row])) == 1
+
+
+def test_scale_rows(monkeypatch):
+    told = '{"predicted": 120, "measured": 100, "seconds": 1.0}\n'
+    monkeypatch.setattr(scale, "child", lambda code: told)
+    rows = scale.scale()
+    names = ["4 small cells", "plan of 4 cells", "predicted memory of a large chunk"]
+    assert [row["name"] for row in rows] == names
+    assert ratios(rows)[-1] == 1.2
+    assert rows[1]["target"] == 1
+
+
+def test_memory_of_a_chunk_is_measured():
+    if not scale.STATM.exists():
+        pytest.skip("no /proc")
+    found = scale.measure_memory(TINY)
+    assert found["predicted"] > 0
+    assert found["measured"] >= 0
+
+
+def test_the_first_chunk_is_timed(monkeypatch):
+    def run(code: list[str], **environment: str) -> str:
+        out = code[code.index("--out") + 1]
+        (scale.Path(out) / "chunks").mkdir(parents=True)
+        (scale.Path(out) / "chunks" / "0.nc").write_text("")
+        return ""
+
+    monkeypatch.setattr(start, "child", run)
+    rows = start.start()
+    assert [row["name"] for row in rows] == ["first chunk, empty cache", "first chunk, filled cache"]
+
+
+def test_a_child_that_fails_is_told():
+    assert child.child(["-c", "print(3)"]).strip() == "3"
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        child.child(["-c", "import sys; sys.exit(3)"])
+
+
+@pytest.fixture
+def few_peers(monkeypatch):
+    """Three peers with the first of every list of values they try, and no other packages."""
+    first = lambda tried: {name: values[:1] for name, values in tried.items()}  # noqa: E731
+    chosen = [peer for peer in peers.PEERS if peer.method in ("prec_gd", "small_start", "spectral")]
+    few = tuple(peer._replace(noiseless=first(peer.noiseless), noisy=first(peer.noisy)) for peer in chosen)
+    monkeypatch.setattr(recovery, "PEERS", few)
+    monkeypatch.setattr(recovery, "external", lambda task: iter(()))
+
+
+def test_recovery_rows(monkeypatch, few_peers):
+    truth, asked = recovery._tasks(0.0)[0].truth, []
+
+    def recover(measurements: Any, values: Any, *, tolerance: float | None = None) -> SimpleNamespace:
+        """Wrong by the tolerance, relative to ``||U U^T||``, times a little more than one."""
+        asked.append(tolerance)
+        eigenvalues, vectors = np.linalg.eigh(truth)
+        factor = vectors[:, -1:] * np.sqrt(eigenvalues[-1] * (1 + 1.2 * (tolerance or 0.01)))
+        return SimpleNamespace(factor=factor, rank=1)
+
+    monkeypatch.setattr(gpsense, "recover", recover)
+    rows = recovery.recovery()
+    ours = [row for row in rows if row["name"].startswith("gpsense.recover")]
+    assert [row["target"] for row in ours] == [None, 2.0, 1 / 1.05]
+    assert len(rows) == 3 * 4
+    assert len(ratios(rows)) == len(rows)
+    assert ours[1]["ratio"] == pytest.approx(min(row["seconds"] for row in rows[5:7]) / ours[1]["seconds"])
+    assert set(asked) == {1e-3, 5e-4, 1e-6, 5e-7, None}
+    assert "tolerance 5e-07" in ours[1]["note"]
+
+
+def test_a_recover_without_a_tolerance_is_run_as_it_is(monkeypatch):
+    found = SimpleNamespace(factor=np.ones((6, 1)), rank=1)
+    monkeypatch.setattr(gpsense, "recover", lambda measurements, values, *, seed=0: found)
+    seconds, note = recovery._recover_to([recovery._problem(recovery._tasks(0.0)[0])], 1e-3)
+    assert seconds > 0
+    assert "NOT below the accuracy" in note
+
+
+def test_a_peer_is_timed_to_the_first_step_below_the_accuracy():
+    assert peers.needed(np.array([1.0, 0.1, 0.01, 0.2]), 0.1) == 1
+    assert peers.needed(np.array([1.0, np.nan]), 0.1) is None
+
+
+def test_axes_of_a_workload_replace_its_constants():
+    program, chunk = compiled(replace(TINY, penalties=(0.1,)), {"rate": (0.01, 0.02)}, tolerance=1.0)
+    assert (chunk.outer_stop, chunk.inner_stop) == (2, 2)
+    assert program.grid.constants["tolerance"] == 1.0
+    assert "rate" not in program.grid.constants

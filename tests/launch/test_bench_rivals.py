@@ -9,11 +9,12 @@ import pytest
 from launch.bench import rivals, rows, solvers
 from launch.bench.workload import Workload, draw, relative_error, run_engine
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 WORK = Workload(6, 4, 40, seeds=(0, 1), penalties=(0.05, 0.2, 2.0), train=20, fine_tune=10, rate=0.03)
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def drawn(quick_compiling):
     """The problems of a tiny workload and the engine's answer."""
     with jax.numpy_dtype_promotion("standard"):
         return draw(WORK), run_engine(WORK)
@@ -49,11 +50,9 @@ def test_a_part_keeps_the_ends_of_the_penalties():
 def test_an_absent_package_is_a_row_that_names_it(monkeypatch, drawn):
     monkeypatch.setitem(sys.modules, "torch", None)
     torch = {name: rival for name, rival in rivals.RIVALS.items() if name.startswith("PyTorch")}
-    monkeypatch.setattr(rivals, "RIVALS", torch)
     monkeypatch.setattr(rivals, "draw", lambda workload: drawn[0])
     monkeypatch.setattr(rivals, "run_engine", lambda workload: drawn[1]._replace(again=lambda: 1.0))
-    monkeypatch.setattr(rivals, "product_rate", lambda *shape: (1.0, 1.0))
-    _, *absent = rivals.compare("grid", WORK)
+    _, *absent = rivals.compare("grid", WORK, torch, rivals.TARGETS)
     assert [row["note"] for row in absent] == ["absent: pip install torch"] * len(torch)
     assert all(row["seconds"] is None for row in absent)
     assert "absent: pip install torch" in rows.text(absent)
@@ -72,6 +71,14 @@ def test_an_absent_solver_is_named(monkeypatch, name, package):
         solvers.SOLVERS[name][0](task)
 
 
+def test_a_solver_that_is_absent_is_told_among_the_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymanopt", None)
+    monkeypatch.setattr(solvers, "SOLVERS", {"pymanopt": solvers.SOLVERS["pymanopt, fixed rank"]})
+    task = solvers.Task(np.zeros((5, 3, 3)), np.zeros(5), 0.0, 1, np.zeros((3, 3)))
+    [(name, answer, _)] = solvers.external(task)
+    assert (name, str(answer)) == ("pymanopt", "absent: pip install pymanopt")
+
+
 @pytest.fixture(scope="module")
 def task():
     """A matrix of rank one to recover from noisy measurements."""
@@ -80,7 +87,7 @@ def task():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("noise", [0.0, 0.01])
-@pytest.mark.parametrize("name", [name for name in solvers.SOLVERS if name != "gpsense.recover"])
+@pytest.mark.parametrize("name", solvers.SOLVERS)
 def test_a_solver_recovers_a_small_matrix(name, noise, task):
     pytest.importorskip(name.split(",")[0])
     if not noise:

@@ -1,0 +1,41 @@
+"""The grid engine against the machine: which share of the rate of bare matrix products a whole grid keeps."""
+
+from statistics import median
+
+from gpsense.symmetric import packed_size
+from launch import bench
+from launch.bench.machine import fastest, product_rates
+from launch.bench.rows import Row, make_row
+from launch.bench.workload import Workload, compiled, needed_flops, phases
+
+TURNS = 3
+
+
+def engine() -> list[Row]:
+    """A row for every size of :data:`launch.bench.ENGINE`."""
+    return [share(workload, target) for workload, target in bench.ENGINE]
+
+
+def share(workload: Workload, target: float) -> Row:
+    """Products and engine in turn, products first and last; median rate over median rate.
+
+    The engine's time is that of a whole chunk, sampling to measures; operations are those that are needed.
+    """
+    program, chunk = compiled(workload)
+    flops = needed_flops(workload, program.run(chunk))
+    products, totals, around = [], [], []
+    for turn in range(TURNS + 1):
+        products.append(product_rates(len(workload.penalties), packed_size(workload.dim)))
+        if turn < TURNS:
+            total, *steps = phases(workload, program, chunk)
+            totals.append(total)
+            around.append(total - sum(steps))
+    seconds, machine = median(totals), fastest(*products)
+    rate = median(flops / total for total in totals) / 1e9
+    name = f"engine, d = {workload.dim}, k = {workload.width}, {len(workload.penalties)} settings"
+    note = (
+        f"{len(workload.seeds)} seeds, n = {workload.n}, {workload.train} + {workload.fine_tune} steps, form "
+        f"{program.plan.spec.form}; {median(around):.2g} s of it for sampling, pruning and measures; against "
+        f"{machine.gflops:.3g} GFLOP/s of products ({machine.way})"
+    )
+    return make_row("engine", name, seconds, note, rate, rate / machine.gflops, target)
