@@ -26,7 +26,7 @@ from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, mak
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
-COMPACT_FLOPS = 5e10
+COMPACT_FLOPS = 2e10
 
 
 class Program:
@@ -258,7 +258,7 @@ class Program:
         counts = running.sum(1)
         allowed = np.asarray(sorted(sizes))
         current = allowed[np.searchsorted(allowed, counts)]
-        for size in halves(running.shape[1]):
+        for size in smaller(running.shape[1]):
             saved = np.where((counts > 0) & (counts <= size), np.maximum(current - size, 0), 0).sum()
             if size not in sizes and saved * steps * self.plan.cost.flops >= COMPACT_FLOPS:
                 sizes.add(size)
@@ -336,11 +336,11 @@ def fitted(plan: Plan, memory: float | int) -> Plan:
     return plan
 
 
-def halves(size: int) -> list[int]:
-    """Batch sizes below ``size`` that programs are compiled for: repeated halves, rounded up."""
+def smaller(size: int) -> list[int]:
+    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down."""
     sizes = []
     while size > 1:
-        size = -(-size // 2)
+        size = size * 3 // 4
         sizes.append(size)
     return sizes
 

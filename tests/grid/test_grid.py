@@ -15,7 +15,7 @@ import gpsense.grid.plan as plan_module
 import gpsense.grid.program as program_module
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, Layout, Program, chunk_dataset, collect, fitted, make_plan, run_grid
-from gpsense.grid.program import bucket, halves
+from gpsense.grid.program import bucket, smaller
 from gpsense.pipeline import Schedule, run_sensing
 from gpsense.systems import SYSTEMS, SensingInstance, SensingSetting, SensingSpec
 
@@ -218,7 +218,7 @@ def test_stopped_cells_leave_the_batch_and_nothing_changes(monkeypatch):
     assert np.ptp(results["steps_train"]) >= 100
     for name, values in expected.items():
         np.testing.assert_allclose(results[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
-    assert [halves(n) for n in (1, 2, 6, 9)] == [[], [1], [3, 2, 1], [5, 3, 2, 1]]
+    assert [smaller(n) for n in (1, 2, 6, 9)] == [[], [1], [4, 3, 2, 1], [6, 4, 3, 2, 1]]
 
 
 def test_problems_in_batches_give_the_same_as_one_by_one(grid, dataset, monkeypatch):
