@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.arguments import Arguments, parse
 from launch.config import Config, Refusal
-from launch.shell import INTERRUPTED, guarded, leave
+from launch.shell import INTERRUPTED, guarded, interruptible, leave
 from launch.values import Values
 
 if TYPE_CHECKING:
@@ -175,23 +175,27 @@ def run_chunks(plan: "Plan", place: "Store") -> None:
     programs: dict[int, Program] = {}
     missing = place.missing(plan)
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(total=sum(c.cells for c in missing), desc=f"{plan.cells} cells", bar_format=layout, disable=None) as bar:
+    total = sum(chunk.cells for chunk in missing)
+    bar = tqdm(total=total, desc=f"{plan.cells} cells", bar_format=layout, disable=None)
+    with bar, interruptible() as check:
         for chunk in missing:
+            check()
             if chunk.program not in programs:
                 programs.clear()
                 programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
             program = programs[chunk.program]
             start, compiled = time.perf_counter(), program.compile_seconds
-            arrays = program.run(chunk, _mover(bar, chunk.cells))
+            arrays = program.run(chunk, _mover(bar, chunk.cells, check))
             place.write(chunk, chunk_dataset(chunk, arrays))
             compiling = program.compile_seconds - compiled
             place.log(_log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling))
 
 
-def _mover(bar: Any, cells: int) -> Callable[[float], None]:
-    """Move the bar by a share of a chunk's cells."""
+def _mover(bar: Any, cells: int, check: Callable[[], None]) -> Callable[[float], None]:
+    """Move the bar by a share of a chunk's cells, and stop if ctrl-C came."""
 
     def move(share: float) -> None:
+        check()
         bar.update(share * cells)
 
     return move

@@ -1,8 +1,12 @@
 """How a command ends: one line for what went wrong, and the exit code that says which kind it was."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from launch.config import Refusal
 
@@ -25,6 +29,30 @@ def guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         print(f"error: {error}; what was finished is kept, free the way and run again to go on", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """A check that raises KeyboardInterrupt if ctrl-C came, also where a library swallowed the exception itself."""
+    came = threading.Event()
+
+    def note(number: int, frame: Any) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave(code: int) -> None:

@@ -63,6 +63,7 @@ def run_baseline(
     at the start, every ``record_every`` steps and at the end. Raises BadInput for a name, width or count that cannot
     be; a method that diverges returns its last finite factor with status "diverged".
     """
+    values = jnp.asarray(values)
     if name not in BASELINES:
         raise BadInput("name", f"unknown method {name!r}", f"use one of {', '.join(BASELINES)}")
     if not 1 <= width <= measurements.dim:
