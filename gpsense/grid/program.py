@@ -26,7 +26,7 @@ from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, mak
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
-COMPACT_FLOPS = 2e10
+COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is compiled for it
 
 
 class Program:
@@ -216,7 +216,7 @@ class Program:
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)
         seeds, instances, settings = self.inputs(chunk)
-        self.prepare(chunk)
+        self._prepare(seeds, instances, settings)
         problems = self._call("draw", (seeds, instances))
         cells = self._call("start", (problems, settings, seeds))
         real = np.zeros((self.outer, self.plan.layout.inner), bool)
@@ -287,7 +287,9 @@ class Program:
 
     def prepare(self, chunk: Chunk) -> int:
         """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
-        seeds, instances, settings = self.inputs(chunk)
+        return self._prepare(*self.inputs(chunk))
+
+    def _prepare(self, seeds: Any, instances: Any, settings: Any) -> int:
         with self._compiling():
             draw = self._lower("draw", (seeds, instances))
             problems = self._shapes(draw)
@@ -306,7 +308,7 @@ class Program:
     def time_steps(self, chunk: Chunk) -> tuple[float, float]:
         """Seconds to compile up to the end of training, and seconds of one training step of all cells."""
         seeds, instances, settings = self.inputs(chunk)
-        self.prepare(chunk)
+        self._prepare(seeds, instances, settings)
         problems = self._call("draw", (seeds, instances))
         cells = self._call("start", (problems, settings, seeds))
         batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))

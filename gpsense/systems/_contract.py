@@ -24,7 +24,9 @@ class System(Protocol):
     """One kind of experiment: problem, start, losses, scores and masks, measures; every function is pure.
 
     ``Spec`` (frozen dataclass) is static and decides what is compiled; ``Instance`` (numbers that change the data)
-    and ``Setting`` (numbers that do not) are traced. A field's role in a grid is the class it stands in.
+    and ``Setting`` (numbers that do not) are traced. A field's role in a grid is the class it stands in; a size that
+    stands in Spec and in one of the others is traced where :meth:`traceable` says so. The grid itself reads of a Spec
+    ``dtype``, ``width`` and ``train_products`` (precision of products while training).
     """
 
     name: ClassVar[str]
