@@ -8,7 +8,7 @@ in the same batch go on.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,19 +23,44 @@ STATUS_NAMES = ("running", "converged", "budget", "diverged")
 ValueAndGradient = Callable[[Factor], tuple[Scalar, Factor]]
 
 
+class Target(NamedTuple):
+    """What a descent minimises: a smooth part with its gradient, and what else a step needs.
+
+    ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
+    then counts that part in the value only. ``sampled(factor, key)`` estimates the gradient on a random minibatch:
+    steps are taken along it, while runs are judged by the full gradient.
+    """
+
+    value_and_gradient: ValueAndGradient
+    proximal: Callable[[Factor, ScalarLike], Factor] | None = None
+    sampled: Callable[[Factor, RandomKey], Factor] | None = None
+
+    def __call__(self, factor: Factor) -> tuple[Scalar, Factor]:
+        """Value and gradient."""
+        return self.value_and_gradient(factor)
+
+    def gradient_norm(self, factor: Factor, gradient: Factor, rate: ScalarLike) -> Scalar:
+        """``||g||_F``, with a proximal map ``||U - prox(U - rate g)||_F / rate``: zero where U is stationary."""
+        if self.proximal is not None:
+            gradient = (factor - self.proximal(factor - rate * gradient, rate)) / rate
+        return jnp.sqrt(jnp.sum(gradient**2))
+
+
 @dataclass(frozen=True)
 class Method:
     """How to descend: ``optimizer`` gd, momentum (heavy ball), nesterov or adam, and whether to perturb.
 
     With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
     ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
-    Runs are judged every ``check_every`` steps, so steps taken are multiples of it.
+    Runs are judged every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
+    target's sampled gradient.
     """
 
     optimizer: str = "gd"
     perturb: bool = False
     patience: int = 200
     check_every: int = 10
+    stochastic: bool = False
 
     def build(self, rate: ScalarLike, momentum: ScalarLike) -> optax.GradientTransformation:
         """The optax optimiser at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
@@ -63,7 +88,6 @@ class Rates(eqx.Module):
 class Escape(eqx.Module):
     """The point a perturbed run left, its objective, and the steps until it is judged (-1: not perturbed)."""
 
-    key: RandomKey
     anchor: Factor
     objective: Scalar
     gradient_norm: Scalar
@@ -79,21 +103,21 @@ class Descent(eqx.Module):
     gradient_norm: Scalar
     steps: Integer
     status: Integer
+    key: RandomKey | None
     escape: Escape | None
 
 
 def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = None) -> Descent:
-    """A fresh run from a factor; the key is read where the method perturbs.
+    """A fresh run from a factor; the key is read where the method perturbs or samples.
 
     A factor with a number that is not finite is DIVERGED from the start.
     """
     nan = jnp.full((), jnp.nan, factor.dtype)
     finite = jnp.all(jnp.isfinite(factor))
-    escape = None
-    if method.perturb:
-        if key is None:
-            raise ValueError("a method that perturbs needs a key")
-        escape = Escape(key, factor, nan, nan, jnp.int32(-1))
+    random = method.perturb or method.stochastic
+    if random and key is None:
+        raise ValueError("a method that perturbs or samples needs a key")
+    escape = Escape(factor, nan, nan, jnp.int32(-1)) if method.perturb else None
     return Descent(
         factor=factor,
         optimizer=method.build(rates.rate, rates.momentum).init(factor),
@@ -101,50 +125,49 @@ def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = 
         gradient_norm=nan,
         steps=jnp.int32(0),
         status=jnp.where(finite, jnp.int32(RUNNING), jnp.int32(DIVERGED)),
+        key=key if random else None,
         escape=escape,
     )
 
 
-def advance(
-    method: Method, value_and_gradient: ValueAndGradient, state: Descent, rates: Rates, n_steps: int
-) -> Descent:
-    """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged."""
-    optimizer = method.build(rates.rate, rates.momentum)
+def advance(method: Method, target: Target | ValueAndGradient, state: Descent, rates: Rates, n_steps: int) -> Descent:
+    """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged.
+
+    Raises ValueError for a stochastic method without a target that samples.
+    """
+    target = target if isinstance(target, Target) else Target(target)
+    if method.stochastic and target.sampled is None:
+        raise ValueError("a stochastic method needs a target with a sampled gradient")
     whole, rest = divmod(n_steps, method.check_every)
 
     def block(state: Descent, length: int) -> Descent:
-        return _block(optimizer, value_and_gradient, state, rates, method.patience, length)
+        return _block(method, target, state, rates, length)
 
     state = jax.lax.scan(lambda s, _: (block(s, method.check_every), None), state, None, length=whole)[0]
     return block(state, rest) if rest else state
 
 
-def _block(
-    optimizer: optax.GradientTransformation,
-    value_and_gradient: ValueAndGradient,
-    state: Descent,
-    rates: Rates,
-    patience: int,
-    length: int,
-) -> Descent:
+def _block(method: Method, target: Target, state: Descent, rates: Rates, length: int) -> Descent:
     """Evaluate, judge, and take ``length`` steps if the run goes on; only the first needs the loss's value."""
-    value, gradient = value_and_gradient(state.factor)
-    norm = jnp.sqrt(jnp.sum(gradient**2))
+    move = _mover(method, target, state, rates)
+    value, gradient = target(state.factor)
+    norm = target.gradient_norm(state.factor, gradient, rates.rate)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     stationary, rest, escape = norm <= rates.tolerance, state.factor, state.escape
-    moved, memory = _move(optimizer, gradient, state.factor, state.optimizer)
+    moved, memory = move(state.factor, state.optimizer, 0, gradient)
     if escape is not None:
-        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, patience, length)
-        moved = jnp.where(kick, state.factor + _noise(escape.key, state.steps, state.factor, rates.perturbation), moved)
+        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, method.patience, length)
+        noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
+        moved = jnp.where(kick, state.factor + noise, moved)
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
         norm = jnp.where(stationary, escape.gradient_norm, norm)
 
-    def step(carry: tuple[Factor, Any], _: None) -> tuple[tuple[Factor, Any], None]:
-        factor, memory = carry
-        return _move(optimizer, value_and_gradient(factor)[1], factor, memory), None
+    def step(carry: tuple[Factor, Any], index: Integer) -> tuple[tuple[Factor, Any], None]:
+        return move(*carry, index), None
 
-    (moved, memory), _ = jax.lax.scan(step, (moved, memory), None, length=length - 1)
+    later = jnp.arange(1, length, dtype=jnp.int32)
+    (moved, memory), _ = jax.lax.scan(step, (moved, memory), later)
     running = state.status == RUNNING
     finite = finite & jnp.isfinite(jnp.sum(jnp.abs(moved)))
     going = running & finite & ~stationary
@@ -160,14 +183,26 @@ def _block(
         gradient_norm=jnp.where(running, norm, state.gradient_norm),
         steps=state.steps + jnp.where(going, length, 0).astype(jnp.int32),
         status=jnp.where(running, verdict, state.status),
+        key=state.key,
         escape=keep(running, escape, state.escape),
     )
 
 
-def _move(optimizer: optax.GradientTransformation, gradient: Factor, factor: Factor, memory: Any) -> tuple[Factor, Any]:
-    """One step of the optimiser."""
-    updates, memory = optimizer.update(gradient, memory, factor)
-    return _flush(optax.apply_updates(factor, updates)), memory  # pyright: ignore[reportArgumentType]
+def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Callable[..., tuple[Factor, Any]]:
+    """One step: ``move(factor, memory, index)`` counted from the state's; a gradient already known may be given."""
+    optimizer = method.build(rates.rate, rates.momentum)
+
+    def move(factor: Factor, memory: Any, index: Integer | int, gradient: Factor | None = None) -> tuple[Factor, Any]:
+        if method.stochastic:
+            draw = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.steps + index)  # pyright: ignore
+            gradient = target.sampled(factor, draw)  # pyright: ignore[reportOptionalCall]
+        elif gradient is None:
+            gradient = target(factor)[1]
+        updates, memory = optimizer.update(gradient, memory, factor)  # pyright: ignore[reportArgumentType]
+        moved: Any = optax.apply_updates(factor, updates)  # pyright: ignore[reportArgumentType]
+        return _flush(moved if target.proximal is None else target.proximal(moved, rates.rate)), memory
+
+    return move
 
 
 def _judge(
@@ -189,7 +224,6 @@ def _judge(
     start = kick | unmoved
     after = jnp.maximum(escape.countdown - length, 0)
     escape = Escape(
-        key=escape.key,
         anchor=jnp.where(start, state.factor, escape.anchor),
         objective=jnp.where(start, value, escape.objective),
         gradient_norm=jnp.where(start, norm, escape.gradient_norm),

@@ -17,7 +17,7 @@ from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
-from gpsense._types import Factor, Hessian, Packed, Scalar, Symmetric, Values
+from gpsense._types import Factor, Hessian, Packed, RandomKey, Scalar, Symmetric, Values
 from gpsense.measurements import Dense, Measurements, RankOne
 from gpsense.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
 
@@ -69,6 +69,11 @@ class Empirical(Objective):
 
     def back_projection(self) -> Symmetric:
         return self.measurements.adjoint(self.values / self.values.shape[0])
+
+    def minibatch(self, key: RandomKey, size: int) -> "Empirical":
+        """The loss of ``size`` measurements drawn with replacement: its gradient is right on average."""
+        index = jax.random.randint(key, (size,), 0, self.values.shape[0])
+        return Empirical(self.measurements.take(index), self.values[index])
 
 
 class Gram(Objective):

@@ -1,4 +1,4 @@
-"""Penalties on the columns of a factor: the smoothed group lasso, its limits, and weight decay for comparison."""
+"""Penalties on the columns of a factor: the smoothed group lasso, its limit, and weight decay for comparison."""
 
 from collections.abc import Callable
 
@@ -30,8 +30,16 @@ def weight_decay(factor: Factor) -> Scalar:
     return jnp.sum(factor**2)
 
 
+def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
+    """``(1 - a / ||U e_i||)_+ U e_i`` column by column: the proximal map of ``a`` times the group lasso."""
+    squares = jnp.sum(factor**2, axis=0)
+    alive = squares > jnp.asarray(amount, factor.dtype) ** 2
+    return factor * jnp.where(alive, 1 - amount / jnp.sqrt(jnp.where(alive, squares, 1.0)), 0.0)
+
+
 PENALTIES: dict[str, Callable[[Factor, ScalarLike], Scalar]] = {
     "smoothed_group_lasso": smoothed_group_lasso,
     "group_lasso": lambda factor, smoothing: group_lasso(factor),
     "weight_decay": lambda factor, smoothing: weight_decay(factor),
+    "none": lambda factor, smoothing: jnp.zeros((), factor.dtype),
 }

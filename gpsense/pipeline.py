@@ -96,34 +96,40 @@ def parameters(system: System, spec: Any, state: Any) -> Any:
     return state.factor if rival is None or isinstance(state, Descent) else rival.factor(state.state)
 
 
+def _turned(system: System, spec: Any, state: Any) -> Any:
+    """The trained parameters in the coordinates that pruning sees; a baseline's as they are."""
+    params = parameters(system, spec, state)
+    return params if system.rival(spec) else system.rotate(spec, params)
+
+
 def prune(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> Pruned:
-    """Score the trained parameters, set the threshold to work, and measure before and after.
+    """Score the trained parameters, set the rule to work, and measure before and after.
 
     A baseline is not pruned: its scores are singular values, its rank the number above a tenth of the largest.
     """
-    params = parameters(system, spec, state)
-    active, threshold = system.active(spec, setting), system.threshold(setting)
+    trained, params = parameters(system, spec, state), _turned(system, spec, state)
+    active = system.active(spec, setting)
     if system.rival(spec) is None:
         scores = jnp.where(active, system.scores(params), jnp.nan)
-        mask = pruning.threshold_mask(scores, threshold)
-        counted = mask
+        counted = mask = system.mask(spec, problem, setting, scores)
+        margin = system.margin(spec, setting, scores, mask)
     else:
         scores, mask = jnp.linalg.svd(params, compute_uv=False), active
-        threshold = 0.1 * scores[0]
-        counted = pruning.threshold_mask(scores, threshold)
+        counted, margin = pruning.threshold_mask(scores, 0.1 * scores[0]), pruning.margin(scores, 0.1 * scores[0])
     pruned = system.prune(params, mask)
     penalised, plain = system.objectives(spec, problem, setting)
-    loss, _ = plain(params)
-    _, gradient = penalised(params)
+    loss, _ = plain(trained)
+    _, gradient = penalised(trained)
+    norm = penalised.gradient_norm(trained, gradient, system.rates(setting)[0].rate)
     return Pruned(
         mask=mask,
         scores=-jnp.sort(-scores),
         rank=counted.sum().astype(loss.dtype),
-        margin=pruning.margin(jnp.where(active, scores, jnp.inf), threshold),
-        error_trained=system.error(problem, params),
+        margin=margin,
+        error_trained=system.error(problem, trained),
         error_pruned=system.error(problem, pruned),
         loss_trained=loss,
-        gradient_norm_trained=jnp.sqrt(jnp.sum(gradient**2)),
+        gradient_norm_trained=norm,
         steps_train=state.steps,
         status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
     )
@@ -132,7 +138,7 @@ def prune(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> 
 def begin_fine_tuning(system: System, spec: Any, setting: Any, state: Any, pruned: Pruned, width: int) -> Descent:
     """The pruned parameters at a static width, optimiser fresh; a cell that diverged stays stopped, a baseline ends."""
     _, rates = system.rates(setting)
-    params = system.compact(parameters(system, spec, state), pruned.mask, width)
+    params = system.compact(_turned(system, spec, state), pruned.mask, width)
     fresh = begin(_plain(system, spec), params, rates)
     ended = pruned.status_train == DIVERGED if system.rival(spec) is None else jnp.asarray(True)
     return eqx.tree_at(lambda s: s.status, fresh, jnp.where(ended, pruned.status_train, fresh.status))

@@ -1,10 +1,14 @@
-"""Pruning by columns: scores, threshold, mask, compaction."""
+"""Pruning by columns: scores, the rule that turns them into a mask, rotation before it, compaction after it."""
 
+import jax
 import jax.core as jax_core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gpsense._types import Factor, Mask, Norms, Scalar, ScalarLike
+from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
+
+RULES = ("threshold", "top_r", "largest_gap", "random")
+ROTATIONS = ("none", "svd")
 
 
 def column_norms(factor: Factor) -> Norms:
@@ -22,9 +26,43 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
     return norms > threshold
 
 
+def largest_mask(norms: Norms, count: ScalarLike) -> Mask:
+    """True for the ``count`` largest norms; of equal ones the first stay. Needs the rank to be known."""
+    order = jnp.argsort(-norms, stable=True)
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(norms.shape[0], dtype=order.dtype))
+    return place < count
+
+
+def gap_mask(norms: Norms) -> Mask:
+    """True for the norms above the largest gap between neighbours in their order; at least one stays, 0 ends them."""
+    falling = -jnp.sort(-norms)
+    steps = falling - jnp.append(falling[1:], jnp.zeros(1, norms.dtype))
+    return largest_mask(norms, jnp.argmax(steps) + 1)
+
+
+def random_mask(key: RandomKey, norms: Norms, count: ScalarLike) -> Mask:
+    """True for ``count`` columns drawn at random among those of positive norm: what pruning blindly would keep."""
+    draw = jax.random.uniform(key, norms.shape, norms.dtype)
+    return largest_mask(jnp.where(norms > 0, draw, -jnp.ones_like(draw)), count)
+
+
+def rotate(factor: Factor) -> Factor:
+    """``U V`` with V the right singular vectors, largest first: columns orthogonal, ``U U^T`` the same.
+
+    What a group lasso does to the columns while training, done at once; unregularised factors can then be pruned.
+    """
+    _, vectors = jnp.linalg.eigh(factor.T @ factor)
+    return factor @ vectors[:, ::-1]
+
+
 def margin(norms: Norms, threshold: ScalarLike) -> Scalar:
     """Distance of the nearest column norm to the threshold: how far the mask is from changing."""
     return jnp.min(jnp.abs(norms - threshold))
+
+
+def gap(norms: Norms, mask: Mask) -> Scalar:
+    """Smallest norm kept less largest norm deleted: negative where a mask does not follow the norms."""
+    return jnp.min(jnp.where(mask, norms, jnp.inf)) - jnp.max(jnp.where(mask, -jnp.inf, norms))
 
 
 def apply_mask(factor: Factor, mask: Mask) -> Factor:

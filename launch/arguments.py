@@ -148,7 +148,7 @@ def _changes(parsed: Any, default: Any, prefix: str = "") -> dict[str, Any]:
 
 def _yaml_value(text: str) -> Any:
     """Text of an option as data: null, a list in brackets, or the text itself for the config to read."""
-    if text in ("null", "none", "None"):
+    if text in ("null", "None"):
         return None
     if text.startswith("["):
         try:

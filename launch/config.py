@@ -45,8 +45,11 @@ NonNegatives = Annotated[Values, AxisOf(_NonNegative)]
 OptionalNonNegatives = Annotated[Values | None, AxisOf(_NonNegative, optional=True)]
 Momenta = Annotated[Values, AxisOf(_Momentum)]
 Conditions = Annotated[Values, AxisOf(_AtLeastOne)]
-Ensembles = Annotated[Values, AxisOf(Literal["gaussian", "rank_one", "population"])]
-Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay"])]
+Ensembles = Annotated[Values | None, AxisOf(Literal["gaussian", "rank_one", "population"], optional=True)]
+Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay", "none"])]
+Starts = Annotated[Values, AxisOf(Literal["gaussian", "identical"])]
+Rules = Annotated[Values, AxisOf(Literal["threshold", "top_r", "largest_gap", "random"])]
+Rotations = Annotated[Values, AxisOf(Literal["none", "svd"])]
 Methods = Annotated[
     Values,
     AxisOf(
@@ -97,7 +100,7 @@ class Problem(Section):
     rank: Counts = Field(default=Values((2,), False), description="rank r of the truth")
     n: Counts = Field(default=Values((400,), False), description="number of measurements")
     measurements: Ensembles = Field(
-        default=Values(("gaussian",), False), description="gaussian, rank_one or population"
+        default=None, description="gaussian, rank_one or population; null: what the system measures by"
     )
     noise: NonNegatives = Field(default=Values((0.0,), False), description="standard deviation sigma of the noise")
     condition: Conditions = Field(default=Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
@@ -117,7 +120,7 @@ class Train(Section):
     )
     penalty_kind: Penalties = Field(
         default=Values(("smoothed_group_lasso",), False),
-        description="smoothed_group_lasso, group_lasso or weight_decay",
+        description="smoothed_group_lasso, group_lasso (by proximal steps), weight_decay or none",
     )
     penalty: NonNegatives = Field(default=Values((0.1,), False), description="weight lambda of the penalty")
     smoothing: Positives = Field(default=Values((0.04,), False), description="smoothing beta of the group lasso")
@@ -125,6 +128,12 @@ class Train(Section):
     rate: Positives = Field(default=Values((0.02,), False), description="step size")
     momentum: Momenta = Field(default=Values((0.9,), False), description="read by momentum and nesterov")
     start_scale: Positives = Field(default=Values((0.3,), False), description="expected column norm at the start")
+    start: Starts = Field(
+        default=Values(("gaussian",), False), description="gaussian columns, or identical: one column in all places"
+    )
+    batch: OptionalCounts = Field(
+        default=None, description="measurements drawn, with replacement, for each step; null: all in each"
+    )
     steps: _Count = Field(default=1000, description="steps at most")
     tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
     perturbation: NonNegatives = Field(
@@ -138,6 +147,13 @@ class Prune(Section):
 
     threshold: OptionalNonNegatives = Field(
         default=None, description="columns of at most this norm go; null: 2 sqrt(smoothing)"
+    )
+    rule: Rules = Field(
+        default=Values(("threshold",), False),
+        description="threshold; or top_r (keeps the r largest, r known), largest_gap, random (keeps r at random)",
+    )
+    rotation: Rotations = Field(
+        default=Values(("none",), False), description="none, or svd: columns turned onto the singular vectors first"
     )
 
 

@@ -15,6 +15,8 @@ from launch.config import Config, Refusal
 from launch.shell import INTERRUPTED, guarded, interruptible, leave
 from launch.values import Values
 
+PREFIXES = {"problem": "", "train": "", "prune": "", "fine_tune": "fine_tune_", "baseline": "baseline_"}
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -93,23 +95,28 @@ def read_truth(config: Config, folder: Path) -> "np.ndarray | None":
 
 
 def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
-    """A checked config as axes over the system's fields; fine-tuning's fields carry the phase in their name."""
+    """A checked config as axes over the system's fields; Refusal for a field that is set and that the system lacks."""
     from gpsense.grid import Axis, Grid
     from gpsense.pipeline import Schedule
     from gpsense.systems import SYSTEMS
 
+    system = SYSTEMS[config.system]
+    known = {name for role in (system.Spec, system.Instance, system.Setting) for name in Grid.fields(role)}
     axes = []
-    sections = (config.problem, ""), (config.train, ""), (config.prune, ""), (config.fine_tune, "fine_tune_")
-    sections += ((config.baseline, "baseline_"),)
-    for section, prefix in sections:
-        for name in type(section).model_fields:
-            value = getattr(section, name)
-            if isinstance(value, Values):
+    for section, prefix in PREFIXES.items():
+        part = getattr(config, section)
+        for name, info in type(part).model_fields.items():
+            value = getattr(part, name)
+            if prefix + name in known and isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
+            elif prefix + name not in known and isinstance(info.default, Values | None) and value != info.default:
+                raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out")
     constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
     constants["train_products"] = config.run.train_products
     constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
     constants["patience"] = config.train.patience
+    if config.problem.measurements is None:
+        axes.append(Axis("measurements", (system.Spec().measurements,), False))
     if config.problem.width is None:
         constants["width"] = None
     if config.problem.spectrum is not None:
@@ -118,7 +125,7 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
         constants["truth"] = truth
     schedule = Schedule(config.train.steps, config.fine_tune.steps, config.run.record_every)
     seeds = Axis("seed", config.run.seeds.values)
-    return Grid(SYSTEMS[config.system], schedule, seeds, tuple(axes), constants)
+    return Grid(system, schedule, seeds, tuple(axes), constants)
 
 
 def describe(plan: "Plan") -> str:

@@ -6,7 +6,7 @@ import equinox as eqx
 
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.baselines import Baseline, Tuning
-from gpsense.descent import Method, Rates, ValueAndGradient
+from gpsense.descent import Method, Rates, Target
 
 
 class Cost(eqx.Module):
@@ -79,7 +79,7 @@ class System(Protocol):
         """Step sizes and tolerances of training and of fine-tuning."""
         ...
 
-    def objectives(self, spec: Any, problem: Any, setting: Any) -> tuple[ValueAndGradient, ValueAndGradient]:
+    def objectives(self, spec: Any, problem: Any, setting: Any) -> tuple[Target, Target]:
         """What training and what fine-tuning minimise, with gradients."""
         ...
 
@@ -88,7 +88,19 @@ class System(Protocol):
         ...
 
     def threshold(self, setting: Any) -> ScalarLike:
-        """Parts whose score is not above this are pruned."""
+        """Parts whose score is not above this are pruned, by the rule of the paper."""
+        ...
+
+    def rotate(self, spec: Any, params: Any) -> Any:
+        """The parameters in the coordinates that pruning sees."""
+        ...
+
+    def mask(self, spec: Any, problem: Any, setting: Any, scores: Any) -> Any:
+        """Which parts stay, by the rule the spec names; a part out of use has score NaN and goes."""
+        ...
+
+    def margin(self, spec: Any, setting: Any, scores: Any, mask: Any) -> Scalar:
+        """How far the mask is from changing, in units of the scores."""
         ...
 
     def prune(self, params: Any, mask: Any) -> Any:

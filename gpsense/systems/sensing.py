@@ -16,11 +16,11 @@ from jaxtyping import Array, Float
 from gpsense import pruning
 from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.baselines import BASELINES, Baseline, Tuning
-from gpsense.descent import Method, Rates, ValueAndGradient
+from gpsense.descent import Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.measurements import Measurements, gaussian_measurements, rank_one_measurements
 from gpsense.objectives import Empirical, Objective, Population, gram_objective
-from gpsense.penalties import PENALTIES
+from gpsense.penalties import PENALTIES, shrink_columns
 from gpsense.symmetric import packed_size, svec
 from gpsense.systems._contract import Cost
 from gpsense.truths import geometric_spectrum, low_rank_truth
@@ -35,8 +35,12 @@ class SensingSpec:
     """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read).
 
     ``n``, ``rank`` and ``width`` are bounds where the instance or setting gives the number itself. ``method``:
-    greedy_pruning or a name of :data:`gpsense.baselines.BASELINES`. ``form`` of the data: gram, direct or auto (the
-    cheaper); ``train_products``: precision of products while training on accelerators.
+    greedy_pruning or a name of :data:`gpsense.baselines.BASELINES`. ``penalty_kind``: a name of
+    :data:`gpsense.penalties.PENALTIES`; group_lasso is met by proximal steps. ``start``: gaussian columns, or one drawn
+    column in all places (identical). ``batch``: measurements drawn, with replacement, for each training step; None:
+    all of them. ``rule`` and ``rotation`` of pruning: :data:`gpsense.pruning.RULES`, :data:`gpsense.pruning.ROTATIONS`.
+    ``form`` of the data: gram, direct or auto (the cheaper); ``train_products``: precision of products while training
+    on accelerators.
     """
 
     dim: int = 20
@@ -47,6 +51,10 @@ class SensingSpec:
     method: str = GREEDY
     penalty_kind: str = "smoothed_group_lasso"
     optimizer: str = "gd"
+    start: str = "gaussian"
+    batch: int | None = None
+    rule: str = "threshold"
+    rotation: str = "none"
     form: str = "auto"
     dtype: str = "float32"
     train_products: str = "highest"
@@ -96,10 +104,11 @@ class SensingSetting(eqx.Module):
 
 
 class SensingProblem(eqx.Module):
-    """One drawn problem: the loss and the truth U* (dim, rank)."""
+    """One drawn problem: the loss, the truth U* (dim, rank), and a key for what is random about pruning."""
 
     objective: Objective
     truth: Factor
+    key: RandomKey | None = None
 
 
 def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey) -> SensingProblem:
@@ -108,6 +117,7 @@ def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey)
     A Gram form is centred on the truth, so that float32 does not lose the error in a difference of large numbers.
     """
     truth_key, map_key, noise_key = jax.random.split(key, 3)
+    prune_key = jax.random.fold_in(key, 3) if spec.rule == "random" else None
     dtype = jnp.dtype(spec.dtype)
     if instance.truth is not None:
         truth = jnp.asarray(instance.truth, dtype)
@@ -118,13 +128,14 @@ def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey)
         truth = low_rank_truth(truth_key, spec.dim, jnp.asarray(spectrum, dtype))
     noise = jnp.asarray(instance.noise, dtype)
     if spec.measurements == "population":
-        return SensingProblem(Population(truth @ truth.T, noise**2), truth)
+        return SensingProblem(Population(truth @ truth.T, noise**2), truth, prune_key)
     measurements: Measurements = ENSEMBLES[spec.measurements](map_key, spec.n, spec.dim, dtype)
     values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (spec.n,), dtype)
     if spec.form != "gram":
-        return SensingProblem(Empirical(measurements, values), truth)
+        return SensingProblem(Empirical(measurements, values), truth, prune_key)
     used = None if instance.n is None else jnp.arange(spec.n, dtype=dtype) < instance.n
-    return SensingProblem(gram_objective(measurements, values, svec(truth @ truth.T), used), truth)
+    gram = gram_objective(measurements, values, svec(truth @ truth.T), used)
+    return SensingProblem(gram, truth, prune_key)
 
 
 class Sensing:
@@ -138,10 +149,16 @@ class Sensing:
         "error": ("relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F", "1"),
         "rank": ("columns kept by pruning", "columns"),
         "column_norms": ("column norms ||U e_i|| after training, largest first", "norm of U"),
-        "margin": ("distance of the nearest column norm to the threshold", "norm of U"),
+        "margin": (
+            "distance of the nearest column norm to the threshold; under other rules of the kept to the deleted",
+            "norm of U",
+        ),
     }
 
     def check(self, spec: SensingSpec) -> None:
+        if spec.batch is not None and (spec.measurements == "population" or spec.batch > spec.n):
+            count = "population data" if spec.measurements == "population" else f"{spec.n} measurements"
+            raise BadInput("train.batch", f"{spec.batch} of {count}", "use a batch of at most n, or null for all")
         if spec.rank > spec.dim:
             raise BadInput("problem.rank", f"{spec.rank} exceeds dim {spec.dim}", "use a rank of at most dim")
         if spec.width < spec.rank:
@@ -154,10 +171,10 @@ class Sensing:
         rival = self.rival(spec)
         if rival and rival.knows_rank:
             spec = replace(spec, width=spec.rank)
+        if spec.measurements == "population" or spec.batch is not None:
+            return replace(spec, form="direct")
         if spec.form != "auto":
             return spec
-        if spec.measurements == "population":
-            return replace(spec, form="direct")
         packed = packed_size(spec.dim)
         build = 2.0 * spec.n * packed**2 / evaluations
         gram = _flops(replace(spec, form="gram")) + build
@@ -205,12 +222,14 @@ class Sensing:
 
     def start(self, spec: SensingSpec, setting: SensingSetting, key: RandomKey) -> Factor:
         dtype = jnp.dtype(spec.dtype)
-        draw = jax.random.normal(key, (spec.width * spec.dim,), dtype).reshape(spec.width, spec.dim).T
+        drawn = 1 if spec.start == "identical" else spec.width
+        draw = jax.random.normal(key, (drawn * spec.dim,), dtype).reshape(drawn, spec.dim).T
+        draw = jnp.broadcast_to(draw, (spec.dim, spec.width))
         scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(spec.dim, dtype))
         return jnp.where(self.active(spec, setting), draw * scale, jnp.zeros((), dtype))
 
     def method(self, spec: SensingSpec) -> Method:
-        return Method(spec.optimizer, spec.perturb, spec.patience)
+        return Method(spec.optimizer, spec.perturb, spec.patience, stochastic=spec.batch is not None)
 
     def rival(self, spec: SensingSpec) -> Baseline | None:
         return None if spec.method == GREEDY else BASELINES[spec.method]
@@ -227,23 +246,54 @@ class Sensing:
             Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
         )
 
-    def objectives(
-        self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting
-    ) -> tuple[ValueAndGradient, ValueAndGradient]:
-        penalty = jax.value_and_grad(PENALTIES[spec.penalty_kind])
+    def objectives(self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting) -> tuple[Target, Target]:
+        penalty, weight = PENALTIES[spec.penalty_kind], setting.penalty
 
-        def penalised(factor: Factor) -> tuple[Scalar, Factor]:
-            loss, gradient = problem.objective.value_and_gradient(factor)
-            extra, slope = penalty(factor, setting.smoothing)
-            return loss + setting.penalty * extra, gradient + setting.penalty * slope
+        def add(loss: tuple[Scalar, Factor], factor: Factor) -> tuple[Scalar, Factor]:
+            value, gradient = loss
+            if spec.penalty_kind == "group_lasso":
+                return value + weight * penalty(factor, setting.smoothing), gradient
+            extra, slope = jax.value_and_grad(penalty)(factor, setting.smoothing)
+            return value + weight * extra, gradient + weight * slope
 
-        return penalised, problem.objective.value_and_gradient
+        def sampled(factor: Factor, key: RandomKey) -> Factor:
+            assert isinstance(problem.objective, Empirical)
+            part = problem.objective.minibatch(key, spec.batch or 1)
+            return add(part.value_and_gradient(factor), factor)[1]
+
+        plain = problem.objective.value_and_gradient
+        penalised = Target(
+            value_and_gradient=lambda factor: add(plain(factor), factor),
+            proximal=(lambda factor, rate: shrink_columns(factor, rate * weight))
+            if spec.penalty_kind == "group_lasso"
+            else None,
+            sampled=sampled if spec.batch is not None else None,
+        )
+        return penalised, Target(plain)
 
     def scores(self, params: Factor) -> Norms:
         return pruning.column_norms(params)
 
     def threshold(self, setting: SensingSetting) -> ScalarLike:
         return pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
+
+    def rotate(self, spec: SensingSpec, params: Factor) -> Factor:
+        return pruning.rotate(params) if spec.rotation == "svd" else params
+
+    def mask(self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting, scores: Norms) -> Mask:
+        if spec.rule == "threshold":
+            return pruning.threshold_mask(scores, self.threshold(setting))
+        scores = jnp.where(self.active(spec, setting), scores, 0.0)
+        rank = jnp.sum(jnp.any(problem.truth != 0, axis=0))
+        if spec.rule == "random":
+            assert problem.key is not None
+            return pruning.random_mask(problem.key, scores, rank)
+        return pruning.largest_mask(scores, rank) if spec.rule == "top_r" else pruning.gap_mask(scores)
+
+    def margin(self, spec: SensingSpec, setting: SensingSetting, scores: Norms, mask: Mask) -> Scalar:
+        if spec.rule == "threshold":
+            return pruning.margin(jnp.where(self.active(spec, setting), scores, jnp.inf), self.threshold(setting))
+        return pruning.gap(jnp.where(self.active(spec, setting), scores, -jnp.inf), mask)
 
     def prune(self, params: Factor, mask: Mask) -> Factor:
         return pruning.apply_mask(params, mask)
