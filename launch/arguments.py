@@ -96,6 +96,8 @@ def _mirror(config: Config) -> Any:
         ("dry_run", Annotated[bool, tyro.conf.arg(name="dry-run", help="print the plan, write nothing")], False),
     ]
     for name, info in Config.model_fields.items():
+        if name == "claim":
+            continue
         section = info.annotation
         if isinstance(section, type) and issubclass(section, Section):
             inner = [_field(key, part, plain[name][key]) for key, part in section.model_fields.items()]

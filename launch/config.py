@@ -193,6 +193,38 @@ class Run(Section):
     memory_gib: _Positive | None = Field(default=None, description="memory for a chunk; null: half of what is free")
 
 
+class Expectation(Section):
+    """What one measured quantity must be for a claim to hold: near a value, or between bounds."""
+
+    value: float | tuple[float, ...] | None = None
+    within: float = Field(default=0.0, ge=0, description="distance from value that is allowed")
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "Expectation":
+        bounds = self.at_least is not None or self.at_most is not None
+        if (self.value is not None) == bounds:
+            raise ValueError("give either value (and within) or at_least and at_most")
+        return self
+
+
+class Claim(Section):
+    """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
+
+    ``check`` names the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full``
+    changes this config, and ``full_grids`` those, to the full size.
+    """
+
+    statement: str
+    source: Literal["paper", "recalled", "derived"]
+    check: str
+    expect: dict[str, Expectation]
+    grids: dict[str, dict[str, Any]] = {}
+    full: dict[str, Any] = {}
+    full_grids: dict[str, dict[str, Any]] = {}
+
+
 class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
@@ -204,6 +236,7 @@ class Config(Section):
     fine_tune: FineTune = FineTune()
     baseline: Baseline = Baseline()
     run: Run = Run()
+    claim: Claim | None = Field(default=None, description="what the grid is to show, for launch.claims")
 
     @model_validator(mode="after")
     def _agree(self) -> "Config":
@@ -221,8 +254,8 @@ class Config(Section):
         return self
 
     def plain(self) -> dict[str, Any]:
-        """The config as YAML would hold it."""
-        return self.model_dump(mode="json")
+        """The config as YAML would hold it, but for the claim, which decides no number."""
+        return self.model_dump(mode="json", exclude={"claim"})
 
     def digest(self, truth: bytes = b"") -> str:
         """Identity of the experiment: all fields that decide a number, and the truth file's contents."""
@@ -281,6 +314,13 @@ def _line(problem: Any) -> str:
         return f"{field}: a section holds fields, not {shown(problem['input'])}; write {field}: {{field: value}}"
     got = "" if "got " in message or problem["type"] == "value_error" else f", got {shown(problem['input'])}"
     return f"{field}: {message}{got}"
+
+
+def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A config's fields with some of them changed, section by section."""
+    both = fields | changes
+    inside = {name: merged(fields[name], both[name]) for name in changes if isinstance(fields.get(name), dict)}
+    return both | {name: value for name, value in inside.items() if isinstance(changes[name], dict)}
 
 
 def field_names() -> list[str]:

@@ -113,7 +113,7 @@ def _columns(dataset: xr.Dataset) -> Figure:
         values = values[np.isfinite(values).any(axis=1)]
         kept = f"median rank {over_seeds(cell['rank'])[0]:g}" if len(values) else "no cell left"
         label = f"{name} ({kept})" if name else kept
-        left.plot(shares, _share_above(values, shares), color=colour, lw=2, label=label)
+        left.plot(shares, share_above(values, shares), color=colour, lw=2, label=label)
         if len(values):
             heights = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
             right.stairs(heights, edges, color=colour, lw=1.6)
@@ -127,7 +127,7 @@ def _columns(dataset: xr.Dataset) -> Figure:
     return _finish(figure, "Column norms after training", fixed, cells, f"pooled over {_seeds(cells)}")
 
 
-def _share_above(norms: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def share_above(norms: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Mean over seeds of the fraction of columns with norm >= share * largest."""
     if not len(norms):
         return np.full(len(shares), np.nan)

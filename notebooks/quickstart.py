@@ -35,7 +35,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 from gpsense.grid import run_grid
 from launch.config import DEFAULT, build, read_yaml
-from launch.grid import to_grid
+from launch.work import to_grid
 
 fields = read_yaml(DEFAULT)
 if os.environ.get("GPSENSE_TINY"):

@@ -6,7 +6,7 @@ import pytest
 
 from gpsense.grid import make_plan
 from launch.config import build, read_yaml
-from launch.grid import to_grid
+from launch.work import to_grid
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 

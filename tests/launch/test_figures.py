@@ -113,4 +113,4 @@ def test_share_of_columns_above_a_share_of_the_largest() -> None:
     norms = np.array([[2.0, 1.0, 0.5, 0.0], [1.0, 1.0, np.nan, np.nan], [0.0, 0.0, 0.0, 0.0]])
     shares = np.array([0.0, 0.25, 0.6, 1.0])
     by_hand = [(4 / 4 + 1 + 1) / 3, (3 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3]
-    np.testing.assert_allclose(figures._share_above(norms, shares), by_hand)
+    np.testing.assert_allclose(figures.share_above(norms, shares), by_hand)

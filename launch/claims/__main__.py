@@ -1,0 +1,61 @@
+"""Run the claims and judge them; exit 0 if all hold, 1 if one fails, 2 for bad input, 130 when interrupted."""
+
+import argparse
+from pathlib import Path
+
+from launch.config import DEFAULT, Refusal
+from launch.shell import guarded, leave
+
+CONFIGS = DEFAULT.parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m launch.claims",
+        description="Run the papers' claims as experiments and print claim, expected, measured and verdict.",
+    )
+    parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
+    parser.add_argument("--claim", help="this claim only, by the name of its config")
+    parser.add_argument("--full", action="store_true", help="at the full size")
+    parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
+def papers() -> list[str]:
+    """The folders of configs that hold claims and have a module that measures them."""
+    here = Path(__file__).parent
+    return sorted(path.name for path in here.iterdir() if (path / "__init__.py").exists())
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read and check all claims, then run one after the other; what is done is written at once."""
+    chosen = papers() if arguments.paper is None else [arguments.paper]
+    if unknown := [name for name in chosen if name not in papers()]:
+        raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
+
+    from launch import store
+    from launch.claims.experiment import judged, read_claims
+    from launch.claims.table import heading, lines, summary
+
+    store.writable(arguments.out)
+    claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full)]
+    if arguments.claim is not None:
+        claims, known = [c for c in claims if c.name == arguments.claim], [c.name for c in claims]
+        if not claims:
+            raise Refusal(f"--claim: no claim {arguments.claim}; use one of {', '.join(known)}")
+    print(heading())
+    records = []
+    for claim in claims:
+        record = judged(claim, arguments.out)
+        records.append(record)
+        store.write_json(arguments.out / "claims.json", records)
+        print(lines(record), flush=True)
+    print(summary(records))
+    print(f"written to {arguments.out / 'claims.json'}   figures {arguments.out / 'figures'}")
+    return 1 if any(record["verdict"] == "fails" for record in records) else 0
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -1,0 +1,47 @@
+"""What the figures of claims share: panels, measured points with their spread, laws drawn over them."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from launch.figures import PALETTE
+
+__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points"]
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels side by side."""
+    figure = Figure(figsize=(5.4 * count, 4.4), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(1, count)))
+
+
+def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str = "o") -> None:
+    """Means over the seeds (first axis of ``values``) with 95 % intervals of the mean."""
+    values = np.asarray(values, float)
+    spread = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+    style = {"fmt": marker, "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    axes.errorbar(np.asarray(x), values.mean(axis=0), spread, label=label, **style)
+
+
+def curve(axes: Axes, x: Any, values: Any, colour: int, label: str) -> None:
+    """Median over the seeds as a line, with the band from the 16th to the 84th percentile."""
+    low, middle, high = np.quantile(np.asarray(values, float), [0.16, 0.5, 0.84], axis=0)
+    axes.plot(x, middle, color=PALETTE[colour % len(PALETTE)], lw=1.8, label=label)
+    axes.fill_between(x, low, high, color=PALETTE[colour % len(PALETTE)], alpha=0.18, lw=0)
+
+
+def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--") -> None:
+    """What theory says, dashed and black, over the measurements."""
+    axes.plot(np.asarray(x), np.asarray(y), style, color="black", lw=1.4, label=label, zorder=5)
+
+
+def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:
+    """Logarithmic axes (or y alone) with their labels, a light grid and a legend."""
+    if both:
+        axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3, which="major")
+    axes.legend(fontsize=8)

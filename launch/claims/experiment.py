@@ -1,0 +1,111 @@
+"""One claim as an experiment: its config read, its grids run, its quantities measured, drawn and judged."""
+
+import os
+import textwrap
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from launch.claims.quantities import Quantity, holds
+from launch.config import Claim, Config, Expectation, Refusal, build, merged, read_yaml
+from launch.view import without_failures
+from launch.work import collected, filled, planned
+
+
+class Outcome(NamedTuple):
+    """What a check gives: quantities by name, and the picture of law and measurement."""
+
+    quantities: dict[str, Quantity]
+    figure: Figure
+
+
+Check = Callable[[dict[str, xr.Dataset]], Outcome]
+
+
+class Experiment(NamedTuple):
+    """A claim with the configs of its grids: the config itself under the name "", further ones under their own."""
+
+    paper: str
+    name: str
+    claim: Claim
+    check: Check
+    grids: dict[str, Config]
+    folder: Path
+
+
+def read_claims(folder: Path, full: bool) -> list[Experiment]:
+    """The claims of a paper, every config checked; Refusal names the file and the field."""
+    checks = import_module(f"launch.claims.{folder.name}").CHECKS
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        fields = read_yaml(path)
+        try:
+            claim = build(fields).claim
+            if claim is None:
+                continue
+            if claim.check not in checks:
+                raise Refusal(f"claim.check: no check {claim.check}; use one of {', '.join(checks)}")
+            grids = {"": _sized(fields, claim.full if full else {})}
+            for name, changes in claim.grids.items():
+                grids[name] = _sized(merged(fields, changes), claim.full_grids.get(name, claim.full) if full else {})
+        except Refusal as refusal:
+            raise Refusal(f"{path.name}: {refusal}") from None
+        found.append(Experiment(folder.name, grids[""].name, claim, checks[claim.check], grids, folder))
+    return found
+
+
+def _sized(fields: dict[str, Any], changes: dict[str, Any]) -> Config:
+    return build(merged(fields, changes))
+
+
+def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
+    """Run, measure, draw and judge; the claim as ``claims.json`` holds it."""
+    begun = time.perf_counter()
+    datasets = {name: _dataset(config, experiment.folder, out) for name, config in experiment.grids.items()}
+    quantities, figure = experiment.check(datasets)
+    expect = experiment.claim.expect
+    if set(quantities) != set(expect):
+        odd = ", ".join(sorted(set(quantities) ^ set(expect)))
+        raise Refusal(f"{experiment.name}.yaml: claim.expect: {odd} expected or measured, not both; name the same ones")
+    draw(figure, experiment, out / "figures")
+    verdicts = {name: holds(expect[name], quantity) for name, quantity in quantities.items()}
+    return {
+        "paper": experiment.paper,
+        "claim": experiment.name,
+        "statement": experiment.claim.statement,
+        "source": experiment.claim.source,
+        "expected": {name: _expected(expect[name]) for name in quantities},
+        "measured": {name: quantity.plain() for name, quantity in quantities.items()},
+        "tolerance": {name: expect[name].within for name in quantities},
+        "verdicts": {name: "holds" if good else "fails" for name, good in verdicts.items()},
+        "verdict": "holds" if all(verdicts.values()) else "fails",
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+
+
+def _dataset(config: Config, folder: Path, out: Path) -> xr.Dataset:
+    """A grid run into a directory of its own below ``out``, or read from there; failed cells are NaN."""
+    work = planned(config, folder, root=out / "grids")
+    return without_failures(collected(filled(work)))
+
+
+def _expected(expected: Expectation) -> Any:
+    """A number, a list of them, or the bounds."""
+    if expected.value is not None:
+        return list(expected.value) if isinstance(expected.value, tuple) else expected.value
+    return {"at_least": expected.at_least, "at_most": expected.at_most}
+
+
+def draw(figure: Figure, experiment: Experiment, folder: Path) -> None:
+    """Write the figure, replaced whole, under the claim's name, its statement above it."""
+    width = int(figure.get_figwidth() * 11)
+    figure.suptitle("\n".join(textwrap.wrap(experiment.claim.statement, width)), fontsize=10)
+    folder.mkdir(parents=True, exist_ok=True)
+    aside, path = folder / f".{experiment.name}.{os.getpid()}.aside", folder / f"{experiment.name}.png"
+    figure.savefig(aside, format="png", dpi=150)
+    os.replace(aside, path)

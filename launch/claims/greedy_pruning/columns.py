@@ -1,0 +1,190 @@
+"""What training leaves of the columns: their number, their norms, with and without the penalty."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gpsense import theory
+from launch.claims.drawing import PALETTE, law, log_log, panels, points
+from launch.claims.experiment import Outcome
+from launch.claims.quantities import exactly, mean, share
+from launch.figures import share_above
+
+Runs = dict[str, xr.Dataset]
+
+
+def values(array: xr.DataArray, *dims: str) -> np.ndarray:
+    """The numbers with these axes in this order, the others being of length one."""
+    return array.transpose(*dims, ...).values.reshape([array.sizes[dim] for dim in dims])
+
+
+def tau_of(cells: xr.Dataset) -> np.ndarray:
+    """``tau = lambda / (2 sqrt(beta))`` along the penalties."""
+    return np.asarray(cells["penalty"]) / (2 * np.sqrt(float(cells["smoothing"])))
+
+
+def figure1(runs: Runs) -> Outcome:
+    """Both panels of Figure 1: shares of columns above x times the largest, and the histogram of norms."""
+    cells = runs[""]
+    norms = {bool(p): values(cells["column_norms"].sel(penalty=p), "seed", "column") for p in cells["penalty"].values}
+    shares = np.linspace(0, 1, 101)
+    above = {with_penalty: share_above(found, shares) for with_penalty, found in norms.items()}
+    penalised = cells.isel(penalty=-1)
+    figure, (left, right) = panels(2)
+    for with_penalty, colour in ((True, 0), (False, 1)):
+        label = "with the regulariser" if with_penalty else "without"
+        left.plot(shares, above[with_penalty], color=PALETTE[colour], lw=2, label=label)
+        right.hist(norms[with_penalty].ravel(), np.linspace(0, 1.02, 52), color=PALETTE[colour], alpha=0.6, label=label)
+    width, rank = cells.sizes["column"], int(cells["true_rank"])
+    law(left, shares[1:], [theory.column_fraction(x, width, rank) for x in shares[1:]], "chi-square law, without")
+    root = float(theory.column_root(1.0, float(penalised["penalty"]), float(cells["smoothing"]))) ** 0.5
+    right.axvline(root, color="black", ls="--", lw=1.4, label=f"root law {root:.3f}")
+    left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]")
+    log_log(right, "column norm", "columns", both=False)
+    left.legend(fontsize=8)
+    quantities = {
+        "columns with it": mean(values(penalised["rank"], "seed")),
+        "their norm over the root": exactly(norms[True][0, :4].mean() / root),
+        "largest of the others": exactly(norms[True][0, 4:].max()),
+        "training steps with it": mean(values(penalised["steps_train"], "seed")),
+        "share above 1/4 without": exactly(np.interp(0.25, shares, above[False])),
+        "share above 1/2 without": exactly(np.interp(0.5, shares, above[False])),
+    }
+    return Outcome(quantities, figure)
+
+
+def column_count(runs: Runs) -> Outcome:
+    """Columns kept against tau, from a tiny and from a larger start, and every survivor's distance to its root."""
+    cells = runs[""]
+    spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
+    ranks = values(cells["rank"], "seed", "start_scale", "penalty")
+    norms = values(cells["column_norms"], "seed", "start_scale", "penalty", "column")
+    worst = 0.0
+    for place in np.ndindex(ranks.shape):
+        for eigenvalue, norm in zip(spectrum[: int(ranks[place])], norms[place], strict=False):
+            root = theory.column_root(eigenvalue, float(cells["penalty"][place[2]]), smoothing)
+            worst = max(worst, abs(norm - float(root) ** 0.5))
+    tau = tau_of(cells)
+    figure, (axes,) = panels(1)
+    grid = np.linspace(0, 1.1 * tau.max(), 500)
+    law(axes, grid, (spectrum[:, None] > grid).sum(0), "eigenvalues above τ", "-")
+    lowest = [theory.fold_eigenvalue(2 * t * smoothing**0.5, smoothing) for t in grid]
+    law(axes, grid, (spectrum[:, None] > np.asarray(lowest)).sum(0), "eigenvalues with a root", ":")
+    for index, scale in enumerate(cells["start_scale"].values):
+        points(axes, tau, ranks[:, index], index, f"start scale {scale:g}", "os"[index % 2])
+    axes.set(xlabel="τ = λ / (2 √β)", ylabel="columns kept", ylim=(-0.2, len(spectrum) + 0.5))
+    axes.legend(fontsize=8)
+    tiny, large = (mean(ranks[:, index]) for index in (0, -1))
+    quantities = {"from a tiny start": tiny, "from a larger start": large, "distance to the root": exactly(worst)}
+    return Outcome(quantities, figure)
+
+
+def root_law(runs: Runs) -> Outcome:
+    """Squared norms of converged columns against the eigenvalues they sit on."""
+    cells = runs[""]
+    spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
+    squares = values(cells["column_norms"], "seed", "penalty", "column")[..., : len(spectrum)] ** 2
+    figure, (axes,) = panels(1)
+    worst = []
+    for index, penalty in enumerate(cells["penalty"].values):
+        residual = squares[:, index] + penalty / 4 * np.asarray(theory.penalty_slope(squares[:, index], smoothing))
+        worst.append(np.abs(residual - spectrum).max())
+        s = np.linspace(1e-4, 1, 400)
+        mu = s + penalty / 4 * np.asarray(theory.penalty_slope(s, smoothing))
+        law(axes, mu, s, "s + (λ/4) ψ(s) = μ" if index == 0 else "")
+        points(axes, spectrum, squares[:, index], index, f"λ = {penalty:g}")
+    axes.set(xlabel="eigenvalue μ of the truth", ylabel="squared norm s of the trained column", xlim=(0, 1.05))
+    axes.set(ylim=(0, 1.05))
+    axes.legend(fontsize=8)
+    kept = mean(values(cells["rank"], "seed", "penalty"))
+    return Outcome({"columns kept": kept, "largest residual": exactly(max(worst))}, figure)
+
+
+def bias_law(runs: Runs) -> Outcome:
+    """Error of the trained point, before pruning, against the penalty."""
+    cells = runs[""]
+    spectrum = np.asarray(cells.attrs["spectrum"])
+    errors = values(cells["error_trained"], "seed", "smoothing", "penalty")
+    penalties = cells["penalty"].values
+    figure, (axes,) = panels(1)
+    expected = np.empty(errors.shape[1:])
+    for row, smoothing in enumerate(cells["smoothing"].values):
+        for column, penalty in enumerate(penalties):
+            expected[row, column] = theory.relative_bias(spectrum, penalty, smoothing)
+        law(axes, penalties, expected[row], "(λ/4) ‖ψ(s)‖ / ‖M‖" if row == 0 else "")
+        points(axes, penalties, errors[:, row], row, f"β = {smoothing:g}")
+    log_log(axes, "penalty λ", "relative error of UUᵀ after training")
+    after = float(cells["error"].max())
+    worst = np.abs(errors / expected - 1).max()
+    return Outcome({"deviation from the law": exactly(worst), "error after fine-tuning": exactly(after)}, figure)
+
+
+def noise_window(runs: Runs) -> Outcome:
+    """Share of runs with the right rank, and the columns kept, against tau for several levels of noise."""
+    cells = runs[""]
+    tau, noises = tau_of(cells), cells["noise"].values
+    ranks = values(cells["rank"], "seed", "noise", "penalty")
+    right = ranks == int(cells["true_rank"])
+    floors = np.asarray(theory.noise_floor(noises, float(cells["dim"]), float(cells["n"])))
+    figure, (left, middle) = panels(2)
+    for index, noise in enumerate(noises):
+        points(left, tau, right[:, index], index, f"σ = {noise:g}, ν = {floors[index]:.2f}")
+        points(middle, tau, ranks[:, index], index, f"σ = {noise:g}")
+        for axes in (left, middle):
+            axes.axvline(floors[index], color=PALETTE[index], ls="--", lw=1.2)
+    for axes in (left, middle):
+        axes.axvline(1.0, color="black", ls=":", lw=1.4, label="μ_r")
+        axes.set_xscale("log")
+        axes.set_xlabel("τ = λ / (2 √β); dashed: noise floor ν = σ √(2d/n)")
+    left.set_ylabel("share of runs with the right rank")
+    log_log(middle, middle.get_xlabel(), "columns kept")
+    left.legend(fontsize=8)
+    below, inside = tau < 0.8 * floors[:, None], (tau > 1.25 * floors[:, None]) & (tau < 0.8)
+    quantities = {
+        "right rank for 1.25 ν < τ < .8": share(right[:, inside].reshape(-1)),
+        "right rank for τ < .8 ν": share(right[:, below].reshape(-1)),
+        "columns for τ < .8 ν": mean(ranks[:, below].mean(axis=1)),
+    }
+    return Outcome(quantities, figure)
+
+
+def weight_decay(runs: Runs) -> Outcome:
+    """Columns above the threshold, and their norms, under the group lasso, weight decay and no penalty."""
+    cells = runs[""]
+    figure, (left, right) = panels(2)
+    kinds = [str(kind) for kind in cells["penalty_kind"].values]
+    quantities: dict[str, Any] = {}
+    for index, kind in enumerate(kinds):
+        one = cells.sel(penalty_kind=kind)
+        norms = values(one["column_norms"], "seed", "column")
+        left.plot(np.arange(1, norms.shape[1] + 1), np.median(norms, axis=0), color=PALETTE[index], lw=2, label=kind)
+        points(right, [index], values(one["rank"], "seed")[:, None], index, kind)
+        active = (norms > 0.1 * norms.max(axis=1, keepdims=True)).sum(axis=1)
+        quantities[f"columns kept, {kind}"] = mean(values(one["rank"], "seed"))
+        quantities[f"columns above a tenth, {kind}"] = mean(active)
+    threshold = 2 * float(cells["smoothing"]) ** 0.5
+    left.axhline(threshold, color="black", ls="--", lw=1.4, label="threshold 2 √β")
+    right.axhline(int(cells["true_rank"]), color="black", ls="--", lw=1.4, label="rank r")
+    left.set(xlabel="column, largest first", ylabel="column norm after training")
+    right.set(ylabel="columns kept", xticks=range(len(kinds)), xticklabels=kinds)
+    left.legend(fontsize=8)
+    right.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def plain_lasso(runs: Runs) -> Outcome:
+    """Columns kept by the smoothed and the plain group lasso against the scale of the start."""
+    cells = runs[""]
+    figure, (axes,) = panels(1)
+    scales = cells["start_scale"].values
+    quantities = {}
+    for index, kind in enumerate(cells["penalty_kind"].values):
+        ranks = values(cells["rank"].sel(penalty_kind=kind), "seed", "start_scale")
+        points(axes, scales, ranks, index, str(kind))
+        quantities[f"from the smallest start, {kind}"] = mean(ranks[:, 0])
+        quantities[f"from the largest start, {kind}"] = mean(ranks[:, -1])
+    axes.axhline(int(cells["true_rank"]), color="black", ls="--", lw=1.4, label="rank r")
+    axes.set(xscale="log", xlabel="start scale (expected column norm)", ylabel="columns kept")
+    axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
