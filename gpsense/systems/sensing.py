@@ -158,10 +158,10 @@ class Sensing:
             return spec
         if spec.measurements == "population":
             return replace(spec, form="direct")
-        packed = packed_size(spec.dim)
+        packed = self.packed(spec)
         build = 2.0 * spec.n * packed**2 / evaluations
-        gram = _flops(replace(spec, form="gram")) + build
-        direct = _flops(replace(spec, form="direct"))
+        gram = self.flops(replace(spec, form="gram")) + build
+        direct = self.flops(replace(spec, form="direct"))
         return replace(spec, form="gram" if gram < direct else "direct")
 
     def traceable(self, spec: SensingSpec, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
@@ -172,8 +172,8 @@ class Sensing:
         if "n" in sizes and (spec.form == "gram" or spec.measurements == "population"):
             names.add("n")
         if "width" in sizes and not spec.perturb and not rival:
-            own = sum(_flops(replace(spec, width=width)) for width in sizes["width"])
-            if len(sizes["width"]) * _flops(spec) <= PADDING * own:
+            own = sum(self.flops(replace(spec, width=width)) for width in sizes["width"])
+            if len(sizes["width"]) * self.flops(spec) <= PADDING * own:
                 names.add("width")
         return frozenset(names)
 
@@ -193,7 +193,7 @@ class Sensing:
         factor = spec.dim * spec.width
         scratch = spec.dim**2 * 3 + 3 * factor + (3 * packed if spec.form == "gram" else 3 * spec.n)
         return Cost(
-            flops=_flops(spec),
+            flops=self.flops(spec),
             problem_bytes=number * (problem + spec.dim * spec.rank),
             sample_bytes=number * 4 * (data + spec.n * packed * (spec.form == "gram")),
             cell_bytes=number * (scratch + (1 + memories) * factor),
@@ -254,6 +254,14 @@ class Sensing:
     def error(self, problem: SensingProblem, params: Factor) -> Scalar:
         truth = problem.truth @ problem.truth.T
         return jnp.sqrt(jnp.sum((params @ params.T - truth) ** 2) / jnp.sum(truth**2))
+
+    def packed(self, spec: SensingSpec) -> int:
+        """Side of H in Gram form."""
+        return packed_size(spec.dim)
+
+    def flops(self, spec: SensingSpec) -> float:
+        """Floating-point operations of one loss and gradient."""
+        return _flops(spec)
 
 
 def _flops(spec: SensingSpec) -> float:
