@@ -9,6 +9,7 @@ from gpsense.descent import Method, Rates, advance, begin
 from gpsense.errors import BadInput
 from gpsense.measurements import (
     Dense,
+    DenseBlocks,
     Distances,
     Entries,
     Measurements,
@@ -16,6 +17,7 @@ from gpsense.measurements import (
     dense_measurements,
     gaussian_measurements,
     rank_one_measurements,
+    rectangular_measurements,
 )
 from gpsense.objectives import (
     Empirical,
@@ -31,15 +33,20 @@ from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
 from gpsense.pipeline import Schedule, run_cell, run_sensing, seed_keys
 from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
 from gpsense.recovery import Recovery, recover
+from gpsense.stacked_objectives import StackedGram, StackedPopulation, stacked_gram
 from gpsense.symmetric import smat, svec
 from gpsense.systems import (
     SYSTEMS,
+    Rectangular,
+    RectangularProblem,
+    RectangularSpec,
     Sensing,
     SensingInstance,
     SensingProblem,
     SensingSetting,
     SensingSpec,
     System,
+    sample_rectangular,
     sample_sensing,
 )
 from gpsense.truths import geometric_spectrum, low_rank_truth
@@ -48,6 +55,7 @@ __all__ = [
     "SYSTEMS",
     "BadInput",
     "Dense",
+    "DenseBlocks",
     "Distances",
     "Empirical",
     "Entries",
@@ -59,12 +67,17 @@ __all__ = [
     "RankOne",
     "Rates",
     "Recovery",
+    "Rectangular",
+    "RectangularProblem",
+    "RectangularSpec",
     "Schedule",
     "Sensing",
     "SensingInstance",
     "SensingProblem",
     "SensingSetting",
     "SensingSpec",
+    "StackedGram",
+    "StackedPopulation",
     "System",
     "advance",
     "apply_mask",
@@ -83,13 +96,16 @@ __all__ = [
     "population_loss",
     "rank_one_measurements",
     "recover",
+    "rectangular_measurements",
     "run_cell",
     "run_sensing",
+    "sample_rectangular",
     "sample_sensing",
     "seed_keys",
     "sensing_loss",
     "smat",
     "smoothed_group_lasso",
+    "stacked_gram",
     "svec",
     "theory",
     "threshold_mask",

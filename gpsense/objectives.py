@@ -17,7 +17,7 @@ from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
-from gpsense._types import Factor, Hessian, Packed, RandomKey, Scalar, Symmetric, Values
+from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
 from gpsense.measurements import Dense, Measurements, RankOne
 from gpsense.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
 
@@ -172,11 +172,18 @@ def gram_objective(
     rows = measurements.packed()
     if centre is None:
         centre = jnp.zeros(rows.shape[1], rows.dtype)
+    return Gram(*normal_equations(rows, values, centre, used))
+
+
+def normal_equations(
+    rows: PackedRows, values: Values, centre: Packed, used: Bool[Array, " n"] | None = None
+) -> tuple[Hessian, Packed, Packed, Scalar]:
+    """``H = A^T A / n``, centre c, ``s = A^T (y - A c) / n`` and ``||y - A c||^2 / n`` of rows A (n, packed)."""
     residual = values - rows @ centre
     weights = jnp.ones_like(values) if used is None else used.astype(values.dtype)
     n = jnp.sum(weights)
     weighted = rows * weights[:, None] / n
-    return Gram(rows.T @ weighted, centre, residual @ weighted, jnp.sum(weights * residual**2) / n)
+    return rows.T @ weighted, centre, residual @ weighted, jnp.sum(weights * residual**2) / n
 
 
 def cheapest_objective(measurements: Measurements, values: Values, width: int) -> Objective:

@@ -76,3 +76,41 @@ def curvature_bound(
     Gradient descent is stable for rates below 2 over it.
     """
     return 8 * jnp.asarray(operator_norm) ** 2 + 4 * residual + 2 * penalty / jnp.sqrt(jnp.asarray(smoothing))
+
+
+def stacked_column_root(value: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """Squared norm s of a trained stacked column [u; v] on a singular value sigma: ``s + lambda psi(s) = 2 sigma``.
+
+    The column keeps the singular value ``p = s / 2``, so ``sigma - p = (lambda / 2) psi(2 p)``; this is
+    :func:`column_root` at ``2 sigma`` and ``4 lambda``, NaN where there is none. Derived.
+    """
+    return column_root(2 * jnp.asarray(value), 4 * jnp.asarray(penalty), smoothing)
+
+
+def stacked_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``tau = lambda / sqrt(beta)``: a zero stacked column is unstable iff an uncovered singular value exceeds tau.
+
+    Along ``[t a; t b]`` with unit a, b the loss changes by ``2 t^2 a^T (U V^T - M) b``, at least ``-2 t^2 sigma``, the
+    penalty by ``2 t^2 lambda / sqrt(beta)``. Derived.
+    """
+    return penalty / jnp.sqrt(jnp.asarray(smoothing))
+
+
+def rectangular_noise_floor(noise: ScalarLike, dim: ScalarLike, columns: ScalarLike, n: ScalarLike) -> Scalar:
+    """``nu = sigma (sqrt(d_1) + sqrt(d_2)) / sqrt(n)``: spectral norm of ``(1/n) sum_i sigma g_i A_i``, nearly.
+
+    The matrix has independent entries of variance ``sigma^2 / n``; the rank comes out right for
+    ``nu < tau < sigma_r``. Derived, Gaussian ensemble.
+    """
+    return noise * (jnp.sqrt(jnp.asarray(dim)) + jnp.sqrt(jnp.asarray(columns))) / jnp.sqrt(jnp.asarray(n))
+
+
+def rectangular_rank_error(
+    noise: ScalarLike, dim: ScalarLike, columns: ScalarLike, rank: ScalarLike, n: ScalarLike
+) -> Scalar:
+    """``sigma sqrt(r (d_1 + d_2 - r) / n)``: root mean square of ``||U V^T - M||_F`` at the known rank.
+
+    Noise variance times degrees of freedom over n; Gaussian ensemble, n well above ``r (d_1 + d_2)``. Derived.
+    """
+    rank = jnp.asarray(rank)
+    return noise * jnp.sqrt(rank * (dim + columns - rank) / n)

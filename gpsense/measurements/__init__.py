@@ -5,9 +5,11 @@ from gpsense.measurements.dense import Dense, dense_measurements, gaussian_measu
 from gpsense.measurements.distances import Distances
 from gpsense.measurements.entries import Entries
 from gpsense.measurements.rank_one import RankOne, rank_one_measurements
+from gpsense.measurements.rectangular import DenseBlocks, rectangular_measurements
 
 __all__ = [
     "Dense",
+    "DenseBlocks",
     "Distances",
     "Entries",
     "Measurements",
@@ -15,4 +17,5 @@ __all__ = [
     "dense_measurements",
     "gaussian_measurements",
     "rank_one_measurements",
+    "rectangular_measurements",
 ]

@@ -1,6 +1,7 @@
 """Systems of the papers, one per file, all behind the contract of :class:`System`."""
 
 from gpsense.systems._contract import Cost, System
+from gpsense.systems.rectangular import Rectangular, RectangularProblem, RectangularSpec, sample_rectangular
 from gpsense.systems.sensing import (
     Sensing,
     SensingInstance,
@@ -10,16 +11,20 @@ from gpsense.systems.sensing import (
     sample_sensing,
 )
 
-SYSTEMS: dict[str, System] = {"sensing": Sensing()}
+SYSTEMS: dict[str, System] = {"sensing": Sensing(), "rectangular": Rectangular()}
 
 __all__ = [
     "SYSTEMS",
     "Cost",
+    "Rectangular",
+    "RectangularProblem",
+    "RectangularSpec",
     "Sensing",
     "SensingInstance",
     "SensingProblem",
     "SensingSetting",
     "SensingSpec",
     "System",
+    "sample_rectangular",
     "sample_sensing",
 ]

@@ -111,13 +111,17 @@ class SensingProblem(eqx.Module):
     key: RandomKey | None = None
 
 
+def prune_key(spec: SensingSpec, key: RandomKey) -> RandomKey | None:
+    """The key of a random pruning rule, from that of the problem; None under the other rules."""
+    return jax.random.fold_in(key, 3) if spec.rule == "random" else None
+
+
 def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey) -> SensingProblem:
     """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
 
     A Gram form is centred on the truth, so that float32 does not lose the error in a difference of large numbers.
     """
     truth_key, map_key, noise_key = jax.random.split(key, 3)
-    prune_key = jax.random.fold_in(key, 3) if spec.rule == "random" else None
     dtype = jnp.dtype(spec.dtype)
     if instance.truth is not None:
         truth = jnp.asarray(instance.truth, dtype)
@@ -128,14 +132,14 @@ def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey)
         truth = low_rank_truth(truth_key, spec.dim, jnp.asarray(spectrum, dtype))
     noise = jnp.asarray(instance.noise, dtype)
     if spec.measurements == "population":
-        return SensingProblem(Population(truth @ truth.T, noise**2), truth, prune_key)
+        return SensingProblem(Population(truth @ truth.T, noise**2), truth, prune_key(spec, key))
     measurements: Measurements = ENSEMBLES[spec.measurements](map_key, spec.n, spec.dim, dtype)
     values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (spec.n,), dtype)
     if spec.form != "gram":
-        return SensingProblem(Empirical(measurements, values), truth, prune_key)
+        return SensingProblem(Empirical(measurements, values), truth, prune_key(spec, key))
     used = None if instance.n is None else jnp.arange(spec.n, dtype=dtype) < instance.n
     gram = gram_objective(measurements, values, svec(truth @ truth.T), used)
-    return SensingProblem(gram, truth, prune_key)
+    return SensingProblem(gram, truth, prune_key(spec, key))
 
 
 class Sensing:
@@ -175,10 +179,10 @@ class Sensing:
             return replace(spec, form="direct")
         if spec.form != "auto":
             return spec
-        packed = packed_size(spec.dim)
+        packed = self.packed(spec)
         build = 2.0 * spec.n * packed**2 / evaluations
-        gram = _flops(replace(spec, form="gram")) + build
-        direct = _flops(replace(spec, form="direct"))
+        gram = self.flops(replace(spec, form="gram")) + build
+        direct = self.flops(replace(spec, form="direct"))
         return replace(spec, form="gram" if gram < direct else "direct")
 
     def traceable(self, spec: SensingSpec, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
@@ -189,8 +193,8 @@ class Sensing:
         if "n" in sizes and (spec.form == "gram" or spec.measurements == "population"):
             names.add("n")
         if "width" in sizes and not spec.perturb and not rival:
-            own = sum(_flops(replace(spec, width=width)) for width in sizes["width"])
-            if len(sizes["width"]) * _flops(spec) <= PADDING * own:
+            own = sum(self.flops(replace(spec, width=width)) for width in sizes["width"])
+            if len(sizes["width"]) * self.flops(spec) <= PADDING * own:
                 names.add("width")
         return frozenset(names)
 
@@ -210,7 +214,7 @@ class Sensing:
         factor = spec.dim * spec.width
         scratch = spec.dim**2 * 3 + 3 * factor + (3 * packed if spec.form == "gram" else 3 * spec.n)
         return Cost(
-            flops=_flops(spec),
+            flops=self.flops(spec),
             problem_bytes=number * (problem + spec.dim * spec.rank),
             sample_bytes=number * 4 * (data + spec.n * packed * (spec.form == "gram")),
             cell_bytes=number * (scratch + (1 + memories) * factor),
@@ -304,6 +308,14 @@ class Sensing:
     def error(self, problem: SensingProblem, params: Factor) -> Scalar:
         truth = problem.truth @ problem.truth.T
         return jnp.sqrt(jnp.sum((params @ params.T - truth) ** 2) / jnp.sum(truth**2))
+
+    def packed(self, spec: SensingSpec) -> int:
+        """Side of H in Gram form."""
+        return packed_size(spec.dim)
+
+    def flops(self, spec: SensingSpec) -> float:
+        """Floating-point operations of one loss and gradient."""
+        return _flops(spec)
 
 
 def _flops(spec: SensingSpec) -> float:

@@ -7,12 +7,14 @@ import pytest
 
 from gpsense.measurements import (
     Dense,
+    DenseBlocks,
     Distances,
     Entries,
     RankOne,
     dense_measurements,
     gaussian_measurements,
     rank_one_measurements,
+    rectangular_measurements,
 )
 from gpsense.symmetric import svec
 from tests import reference
@@ -29,6 +31,7 @@ def _maps(seed=0):
     rng = np.random.default_rng(seed)
     raw = rng.normal(size=(N, DIM, DIM))
     vectors = rng.normal(size=(N, DIM))
+    blocks = rng.normal(size=(N, 3, DIM - 3))
     i, j = rng.integers(0, DIM, N), rng.integers(0, DIM, N)
     first, second = i, (i + 1 + rng.integers(0, DIM - 1, N)) % DIM
     gaps = [_unit(a) - _unit(b) for a, b in zip(first, second, strict=True)]
@@ -39,11 +42,15 @@ def _maps(seed=0):
             Entries(jnp.asarray(i), jnp.asarray(j), DIM),
             [(np.outer(_unit(a), _unit(b)) + np.outer(_unit(b), _unit(a))) / 2 for a, b in zip(i, j, strict=True)],
         ),
+        "blocks": (
+            DenseBlocks(jnp.asarray(blocks).reshape(N, -1), (3, DIM - 3)),
+            [np.block([[np.zeros((3, 3)), a / 2], [a.T / 2, np.zeros((DIM - 3, DIM - 3))]]) for a in blocks],
+        ),
         "distances": (Distances(jnp.asarray(first), jnp.asarray(second), DIM), [np.outer(g, g) for g in gaps]),
     }
 
 
-@pytest.fixture(params=["dense", "rank_one", "entries", "distances"])
+@pytest.fixture(params=["dense", "rank_one", "entries", "distances", "blocks"])
 def pair(request):
     return _maps()[request.param]
 
@@ -144,7 +151,20 @@ def test_rank_one_ensemble_has_its_second_moment(key):
     np.testing.assert_allclose(jnp.mean(values**2), 2 * (x**2).sum() + np.trace(x) ** 2, rtol=0.02)
 
 
-@pytest.mark.parametrize("draw", [gaussian_measurements, rank_one_measurements])
+def test_rectangular_ensemble_is_isotropic(key):
+    """``E<A, X>^2 = ||X||_F^2`` of independent standard entries, read off the product of the halves."""
+    measurements = rectangular_measurements(key, 40_000, 3, 2, jnp.float64)
+    np.testing.assert_allclose(measurements.rows.T @ measurements.rows / 40_000, np.eye(6), atol=0.03)
+    factor = np.random.default_rng(2).normal(size=(5, 2))
+    square = ((factor[:3] @ factor[3:].T) ** 2).sum()
+    np.testing.assert_allclose(jnp.mean(measurements.forward(jnp.asarray(factor)) ** 2), square, rtol=0.03)
+
+
+def _rectangular(key, n, dim, dtype):
+    return rectangular_measurements(key, n, dim, dim + 1, dtype)
+
+
+@pytest.mark.parametrize("draw", [gaussian_measurements, rank_one_measurements, _rectangular])
 def test_more_measurements_extend_fewer(key, draw):
     few, many = draw(key, 5, 4, jnp.float64), draw(key, 9, 4, jnp.float64)
     for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
@@ -157,6 +177,7 @@ def test_wrong_shapes_are_refused_at_once():
         lambda: Distances(jnp.zeros((2, 2), int), jnp.zeros((2, 2), int), 5),
         lambda: RankOne(jnp.zeros(3)),
         lambda: Dense(jnp.zeros(6)),
+        lambda: DenseBlocks(jnp.zeros((4, 5)), (3, 2)),
     ):
         with pytest.raises((AssertionError, TypeError), match=r"assert|Type-check"):
             build()
