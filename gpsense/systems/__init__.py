@@ -1,6 +1,13 @@
 """Systems of the papers, one per file, all behind the contract of :class:`System`."""
 
 from gpsense.systems._contract import Cost, System
+from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
+from gpsense.systems.quadratic_network import (
+    QuadraticNetwork,
+    QuadraticNetworkInstance,
+    QuadraticNetworkSpec,
+    sample_quadratic_network,
+)
 from gpsense.systems.sensing import (
     Sensing,
     SensingInstance,
@@ -10,16 +17,25 @@ from gpsense.systems.sensing import (
     sample_sensing,
 )
 
-SYSTEMS: dict[str, System] = {"sensing": Sensing()}
+SYSTEMS: dict[str, System] = {system.name: system for system in (Sensing(), QuadraticNetwork(), Digits())}
 
 __all__ = [
     "SYSTEMS",
     "Cost",
+    "Digits",
+    "DigitsInstance",
+    "DigitsProblem",
+    "DigitsSpec",
+    "QuadraticNetwork",
+    "QuadraticNetworkInstance",
+    "QuadraticNetworkSpec",
     "Sensing",
     "SensingInstance",
     "SensingProblem",
     "SensingSetting",
     "SensingSpec",
     "System",
+    "sample_digits",
+    "sample_quadratic_network",
     "sample_sensing",
 ]

@@ -6,7 +6,7 @@ on the loss alone.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -228,7 +228,7 @@ class Sensing:
         )
 
     def objectives(
-        self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting
+        self, spec: SensingSpec, problem: Any, setting: SensingSetting
     ) -> tuple[ValueAndGradient, ValueAndGradient]:
         penalty = jax.value_and_grad(PENALTIES[spec.penalty_kind])
 
