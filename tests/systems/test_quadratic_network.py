@@ -39,7 +39,7 @@ def test_expected_loss(bias, key):
 
 
 def test_truncation_and_n_leave_samples_out_of_the_loss(key):
-    """Against loops over the samples as drawn: of the first 40 those within 1.2 deviations; and all 60, none left out."""
+    """Against loops over the samples as drawn: of 40 those within 1.2 deviations; of 60 all."""
     spec = QuadraticNetworkSpec(dim=4, width=3, n=60, form="direct", dtype="float64")
     whole = _drawn(spec, QuadraticNetworkInstance(noise=0.5), key).objective
     vectors, values = np.asarray(whole.measurements.inner.vectors), np.asarray(whole.values)  # y less a constant
