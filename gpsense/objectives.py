@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
-from gpsense.measurements import Dense, Measurements, RankOne
+from gpsense.measurements import Centred, Dense, Measurements, RankOne
 from gpsense.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
 
 
@@ -194,9 +194,10 @@ def cheapest_objective(measurements: Measurements, values: Values, width: int) -
     """
     dim, packed = measurements.dim, packed_size(measurements.dim)
     gram = 2 * packed**2 + 4 * dim**2 * width
-    if isinstance(measurements, Dense):
+    held = measurements.inner if isinstance(measurements, Centred) else measurements
+    if isinstance(held, Dense):
         direct = 4 * measurements.n * packed + 4 * dim**2 * width
-    elif isinstance(measurements, RankOne):
+    elif isinstance(held, RankOne):
         direct = 4 * measurements.n * dim * width
     else:
         direct = 0

@@ -1,6 +1,13 @@
 """Systems of the papers, one per file, all behind the contract of :class:`System`."""
 
 from gpsense.systems._contract import Cost, System
+from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
+from gpsense.systems.quadratic_network import (
+    QuadraticNetwork,
+    QuadraticNetworkInstance,
+    QuadraticNetworkSpec,
+    sample_quadratic_network,
+)
 from gpsense.systems.rectangular import Rectangular, RectangularProblem, RectangularSpec, sample_rectangular
 from gpsense.systems.sensing import (
     Sensing,
@@ -11,11 +18,19 @@ from gpsense.systems.sensing import (
     sample_sensing,
 )
 
-SYSTEMS: dict[str, System] = {"sensing": Sensing(), "rectangular": Rectangular()}
+_SYSTEMS: tuple[System, ...] = (Sensing(), QuadraticNetwork(), Digits(), Rectangular())
+SYSTEMS = {system.name: system for system in _SYSTEMS}
 
 __all__ = [
     "SYSTEMS",
     "Cost",
+    "Digits",
+    "DigitsInstance",
+    "DigitsProblem",
+    "DigitsSpec",
+    "QuadraticNetwork",
+    "QuadraticNetworkInstance",
+    "QuadraticNetworkSpec",
     "Rectangular",
     "RectangularProblem",
     "RectangularSpec",
@@ -25,6 +40,8 @@ __all__ = [
     "SensingSetting",
     "SensingSpec",
     "System",
+    "sample_digits",
+    "sample_quadratic_network",
     "sample_rectangular",
     "sample_sensing",
 ]

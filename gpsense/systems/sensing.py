@@ -6,7 +6,7 @@ on the loss alone.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -250,7 +250,7 @@ class Sensing:
             Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
         )
 
-    def objectives(self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting) -> tuple[Target, Target]:
+    def objectives(self, spec: SensingSpec, problem: Any, setting: SensingSetting) -> tuple[Target, Target]:
         penalty, weight = PENALTIES[spec.penalty_kind], setting.penalty
 
         def add(loss: tuple[Scalar, Factor], factor: Factor) -> tuple[Scalar, Factor]:
@@ -284,11 +284,15 @@ class Sensing:
     def rotate(self, spec: SensingSpec, params: Factor) -> Factor:
         return pruning.rotate(params) if spec.rotation == "svd" else params
 
-    def mask(self, spec: SensingSpec, problem: SensingProblem, setting: SensingSetting, scores: Norms) -> Mask:
+    def known_rank(self, spec: SensingSpec, problem: Any) -> ScalarLike:
+        """What the rules that are told the rank are told."""
+        return jnp.sum(jnp.any(problem.truth != 0, axis=0))
+
+    def mask(self, spec: SensingSpec, problem: Any, setting: SensingSetting, scores: Norms) -> Mask:
         if spec.rule == "threshold":
             return pruning.threshold_mask(scores, self.threshold(setting))
         scores = jnp.where(self.active(spec, setting), scores, 0.0)
-        rank = jnp.sum(jnp.any(problem.truth != 0, axis=0))
+        rank = self.known_rank(spec, problem)
         if spec.rule == "random":
             assert problem.key is not None
             return pruning.random_mask(problem.key, scores, rank)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpsense.measurements import (
+    Centred,
     Dense,
     DenseBlocks,
     Distances,
@@ -35,6 +36,8 @@ def _maps(seed=0):
     i, j = rng.integers(0, DIM, N), rng.integers(0, DIM, N)
     first, second = i, (i + 1 + rng.integers(0, DIM - 1, N)) % DIM
     gaps = [_unit(a) - _unit(b) for a, b in zip(first, second, strict=True)]
+    scales = np.array([1.5, 0.0, 1.0, 2.0] * (N // 4))
+    mean = raw[0] + raw[0].T
     return {
         "dense": (dense_measurements(jnp.asarray(raw)), [(a + a.T) / 2 for a in raw]),
         "rank_one": (RankOne(jnp.asarray(vectors)), [np.outer(x, x) for x in vectors]),
@@ -47,10 +50,14 @@ def _maps(seed=0):
             [np.block([[np.zeros((3, 3)), a / 2], [a.T / 2, np.zeros((DIM - 3, DIM - 3))]]) for a in blocks],
         ),
         "distances": (Distances(jnp.asarray(first), jnp.asarray(second), DIM), [np.outer(g, g) for g in gaps]),
+        "centred": (
+            Centred(RankOne(jnp.asarray(vectors)), jnp.asarray(scales), jnp.asarray(mean)),
+            [s * (np.outer(x, x) - mean) for s, x in zip(scales, vectors, strict=True)],
+        ),
     }
 
 
-@pytest.fixture(params=["dense", "rank_one", "entries", "distances", "blocks"])
+@pytest.fixture(params=["dense", "rank_one", "entries", "distances", "blocks", "centred"])
 def pair(request):
     return _maps()[request.param]
 
