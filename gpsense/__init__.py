@@ -7,6 +7,7 @@ does so from a config, with files, progress and pictures.
 from gpsense import theory
 from gpsense.descent import Method, Rates, advance, begin
 from gpsense.errors import BadInput
+from gpsense.isometry import IsometryBound, isometry_constant_bound
 from gpsense.measurements import (
     Dense,
     Distances,
@@ -31,6 +32,7 @@ from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
 from gpsense.pipeline import Schedule, run_cell, run_sensing, seed_keys
 from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
 from gpsense.recovery import Recovery, recover
+from gpsense.stationarity import Certificate, certificate, second_order_stationary
 from gpsense.symmetric import smat, svec
 from gpsense.systems import (
     SYSTEMS,
@@ -47,11 +49,13 @@ from gpsense.truths import geometric_spectrum, low_rank_truth
 __all__ = [
     "SYSTEMS",
     "BadInput",
+    "Certificate",
     "Dense",
     "Distances",
     "Empirical",
     "Entries",
     "Gram",
+    "IsometryBound",
     "Measurements",
     "Method",
     "Objective",
@@ -69,6 +73,7 @@ __all__ = [
     "advance",
     "apply_mask",
     "begin",
+    "certificate",
     "cheapest_objective",
     "column_norms",
     "compact",
@@ -78,6 +83,7 @@ __all__ = [
     "geometric_spectrum",
     "gram_objective",
     "group_lasso",
+    "isometry_constant_bound",
     "low_rank_truth",
     "margin",
     "population_loss",
@@ -86,6 +92,7 @@ __all__ = [
     "run_cell",
     "run_sensing",
     "sample_sensing",
+    "second_order_stationary",
     "seed_keys",
     "sensing_loss",
     "smat",
