@@ -7,6 +7,7 @@ does so from a config, with files, progress and pictures.
 from gpsense import theory
 from gpsense.descent import Method, Rates, advance, begin
 from gpsense.errors import BadInput
+from gpsense.isometry import IsometryBound, isometry_constant_bound
 from gpsense.measurements import (
     Centred,
     Dense,
@@ -36,6 +37,7 @@ from gpsense.pipeline import Schedule, run_cell, run_sensing, seed_keys
 from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
 from gpsense.recovery import Recovery, recover
 from gpsense.stacked_objectives import StackedGram, StackedPopulation, stacked_gram
+from gpsense.stationarity import Certificate, certificate, second_order_stationary
 from gpsense.symmetric import smat, svec
 from gpsense.systems import (
     SYSTEMS,
@@ -66,6 +68,7 @@ __all__ = [
     "SYSTEMS",
     "BadInput",
     "Centred",
+    "Certificate",
     "Dense",
     "DenseBlocks",
     "Digits",
@@ -76,6 +79,7 @@ __all__ = [
     "Empirical",
     "Entries",
     "Gram",
+    "IsometryBound",
     "Measurements",
     "Method",
     "Objective",
@@ -102,6 +106,7 @@ __all__ = [
     "apply_mask",
     "begin",
     "centred_measurements",
+    "certificate",
     "cheapest_objective",
     "column_norms",
     "compact",
@@ -111,6 +116,7 @@ __all__ = [
     "geometric_spectrum",
     "gram_objective",
     "group_lasso",
+    "isometry_constant_bound",
     "low_rank_truth",
     "margin",
     "population_loss",
@@ -123,6 +129,7 @@ __all__ = [
     "sample_quadratic_network",
     "sample_rectangular",
     "sample_sensing",
+    "second_order_stationary",
     "seed_keys",
     "sensing_loss",
     "smat",

@@ -150,8 +150,10 @@ def _gram_step_of_many(
 
     Packing reads the transpose, so that H multiplies from the left: on CPUs half again as fast as from the right.
     """
+    plain = _gram_step.fun
+    if not any(in_batched):  # so JAX asks where a derivative's direction alone is batched
+        return plain(hessian, centre, slope, offset, factor), (False, False)
     if any(in_batched[:4]) or not in_batched[4]:
-        plain = _gram_step.fun
         axes = [0 if batched else None for batched in in_batched]
         return jax.vmap(plain, axes)(hessian, centre, slope, offset, factor), (True, True)
     grams = jax.lax.optimization_barrier(factor @ jnp.matrix_transpose(factor))

@@ -40,6 +40,19 @@ def column_root(eigenvalue: ScalarLike, penalty: ScalarLike, smoothing: ScalarLi
     return jnp.where(excess(lowest) <= 0, 0.5 * (low + high), jnp.nan)
 
 
+def identical_columns(
+    eigenvalue: ScalarLike, width: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike
+) -> tuple[Scalar, Scalar]:
+    """Squared norm s of ``width`` identical columns at rest on a truth eigenvalue mu, and their smallest curvature.
+
+    ``k s + (lambda/4) psi(s) = mu`` with the largest root; for k > 1 a saddle of Hessian eigenvalue
+    ``-lambda s (s + 4 beta) / (s + beta)^(5/2)`` along every exchange between columns. Rank 1, population loss; NaN
+    where no root exists. Gradient descent without noise keeps the columns identical and so never leaves. Derived.
+    """
+    square = column_root(jnp.asarray(eigenvalue) / width, jnp.asarray(penalty) / width, smoothing)
+    return square, -penalty * square * (square + 4 * smoothing) / (square + smoothing) ** 2.5
+
+
 def shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
     """``tau = lambda / (2 sqrt(beta))``: a zero column is unstable iff an uncovered eigenvalue exceeds tau. Derived."""
     return penalty / (2.0 * jnp.sqrt(jnp.asarray(smoothing)))
