@@ -10,7 +10,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammainc, gammaincc, gammaln, xlogy
+from jax.scipy.special import gammaincc, gammaln, xlogy
 
 from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Spectrum
 from gpsense.theory._numbers import floats
@@ -41,14 +41,14 @@ def dropped_error(factor: Factor, kept: Integer | int) -> Scalar:
 def column_fraction(level: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
     """Expected fraction of the k columns with norm at least ``level`` times the largest; equal eigenvalues. Derived.
 
-    ``1/k + (1 - 1/k) E[1 - F(x^2 m) / F(m)]`` with F the chi-square distribution of r degrees of freedom and m the
+    ``1/k + (1 - 1/k) E[(F(m) - F(x^2 m)) / F(m)]`` with F the chi-square distribution of r degrees of freedom and m the
     largest of k draws, of density ``k F^(k-1) f``: given m, the others are independent and below it. By quadrature;
     the draws are independent up to O(r/k). Level in [0, 1].
     """
     level, width, rank = floats(level, width, rank)
     norms, above, weights = _order_statistic(width, rank, jnp.zeros_like(width))
-    shorter = gammainc(rank / 2, (level * norms) ** 2 / 2) / jnp.where(above < 1, 1 - above, 1.0)
-    return 1 / width + (1 - 1 / width) * jnp.sum(weights * (1 - shorter))
+    between = gammaincc(rank / 2, (level * norms) ** 2 / 2) - above
+    return 1 / width + (1 - 1 / width) * jnp.sum(weights * between / jnp.where(above < 1, 1 - above, 1.0))
 
 
 def kept_columns_error(kept: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
