@@ -16,5 +16,7 @@ Mask = Bool[Array, " width"]
 Scalar = Float[Array, ""]
 ScalarLike = Float[Array, ""] | float | int
 Elementwise = Float[Array, "..."]
+Spectrum = Float[Array, " rank"]
+Flags = Bool[Array, "..."]
 Integer = AnyInteger[Array, ""]
 RandomKey = Key[Array, ""]

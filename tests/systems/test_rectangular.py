@@ -105,7 +105,7 @@ def test_root_law_on_a_converged_population_run(population):
     squares = np.asarray(population["column_norms"]) ** 2
     shrunk = 0.5 * 0.1 * (squares[:3] + 0.08) / (squares[:3] + 0.04) ** 1.5
     np.testing.assert_allclose(squares[:3] / 2, np.asarray(SINGULAR) - shrunk, atol=1e-7)
-    roots = jax.vmap(lambda value: theory.stacked_column_root(value, 0.1, 0.04))(jnp.asarray(SINGULAR))
+    roots = 2 * jax.vmap(lambda value: theory.rectangular_root(value, 0.1, 0.04))(jnp.asarray(SINGULAR))
     np.testing.assert_allclose(squares[:3], roots, atol=1e-7)
     np.testing.assert_allclose(
         population["error_trained"], np.linalg.norm(shrunk) / np.linalg.norm(SINGULAR), rtol=1e-6
@@ -130,7 +130,7 @@ def test_a_zero_column_is_unstable_where_a_singular_value_exceeds_tau():
         problem = sample_rectangular(spec, SensingInstance(spectrum=jnp.asarray([1.0, 0.7])), seed_keys(2).problem)
         train, _ = SYSTEM.objectives(spec, problem, SensingSetting(penalty=penalty, smoothing=0.04))
         gradient = lambda w: train(w)[1]  # noqa: E731
-        covered = problem.truth.at[:, 1].set(0.0) * jnp.sqrt(theory.stacked_column_root(1.0, penalty, 0.04) / 2)
+        covered = problem.truth.at[:, 1].set(0.0) * jnp.sqrt(theory.rectangular_root(1.0, penalty, 0.04))
         points = jnp.stack([jnp.zeros((7, 2)), covered])
         return jax.vmap(gradient)(points), jax.vmap(jax.jacfwd(gradient))(points)
 
@@ -138,7 +138,7 @@ def test_a_zero_column_is_unstable_where_a_singular_value_exceeds_tau():
         slopes, hessians = slopes_and_hessians(jnp.asarray(penalty))
         np.testing.assert_allclose(slopes, 0.0, atol=1e-9)
         lowest = [np.linalg.eigvalsh(h[:, 1, :, 1])[0] for h in hessians]  # the zero column moves alone
-        tau = float(theory.stacked_shrinkage(penalty, 0.04))
+        tau = float(theory.rectangular_shrinkage(penalty, 0.04))
         np.testing.assert_allclose(lowest, [2 * (tau - 1.0), 2 * (tau - 0.7)], atol=1e-7)
 
 
@@ -171,7 +171,7 @@ def test_error_law_after_fine_tuning(dataset):
     """Root mean square over 16 seeds: ``sigma sqrt(r (d_1 + d_2 - r) / n)``; the rank is right, nu = .18 < tau = .6."""
     cells = dataset.sel(penalty=0.12, n=1200)
     assert float(theory.rectangular_noise_floor(1.0, 12, 8, 1200)) == pytest.approx(0.182, abs=1e-3)
-    assert float(theory.stacked_shrinkage(0.12, 0.04)) == pytest.approx(0.6)
+    assert float(theory.rectangular_shrinkage(0.12, 0.04)) == pytest.approx(0.6)
     assert (cells["rank"] == 2).all()
     law = float(theory.rectangular_rank_error(1.0, 12, 8, 2, 1200))
     error = np.sqrt(2.0) * np.sqrt(np.mean(cells["error"].values ** 2))

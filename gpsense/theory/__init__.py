@@ -1,0 +1,94 @@
+"""Closed forms that measurements are compared with; every function says whose formula it is.
+
+"Derived" means worked out for this project and checked numerically by its tests, not quoted from a paper; "recalled"
+means believed to be a paper's, not confirmed word for word. Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2``
+without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sqrt(s_i + beta)`` with
+``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
+in any order. Everything works under ``jit`` and ``vmap``, in float32 and float64.
+"""
+
+from gpsense.theory.columns import (
+    cosine_bound,
+    lasso_gap_bound,
+    least_penalty,
+    most_concave_norm,
+    penalty_curvatures,
+    penalty_slope,
+    penalty_slope_derivative,
+)
+from gpsense.theory.errors import bias, exact_rank_error, noise_floor, relative_bias, unpruned_error
+from gpsense.theory.prescriptions import Prescription, RecalledScalings, prescribe, recalled_scalings
+from gpsense.theory.rates import (
+    curvature_bound,
+    fine_tune_contraction,
+    stable_rate,
+    surplus_eigenvalue,
+    surplus_error,
+)
+from gpsense.theory.roots import (
+    bistable,
+    column_bounds,
+    column_root,
+    exceeds_threshold,
+    fold_eigenvalue,
+    fold_square,
+    saddle_curvature,
+    shrinkage,
+    smoothing_bound,
+)
+from gpsense.theory.starts import column_fraction, dropped_error, kept_columns_error, sample_columns
+from gpsense.theory.variants import (
+    network_rank_error,
+    network_root,
+    network_shrinkage,
+    quadratic_moment,
+    rectangular_noise_floor,
+    rectangular_rank_error,
+    rectangular_root,
+    rectangular_shrinkage,
+)
+
+__all__ = [
+    "Prescription",
+    "RecalledScalings",
+    "bias",
+    "bistable",
+    "column_bounds",
+    "column_fraction",
+    "column_root",
+    "cosine_bound",
+    "curvature_bound",
+    "dropped_error",
+    "exact_rank_error",
+    "exceeds_threshold",
+    "fine_tune_contraction",
+    "fold_eigenvalue",
+    "fold_square",
+    "kept_columns_error",
+    "lasso_gap_bound",
+    "least_penalty",
+    "most_concave_norm",
+    "network_rank_error",
+    "network_root",
+    "network_shrinkage",
+    "noise_floor",
+    "penalty_curvatures",
+    "penalty_slope",
+    "penalty_slope_derivative",
+    "prescribe",
+    "quadratic_moment",
+    "recalled_scalings",
+    "rectangular_noise_floor",
+    "rectangular_rank_error",
+    "rectangular_root",
+    "rectangular_shrinkage",
+    "relative_bias",
+    "saddle_curvature",
+    "sample_columns",
+    "shrinkage",
+    "smoothing_bound",
+    "stable_rate",
+    "surplus_eigenvalue",
+    "surplus_error",
+    "unpruned_error",
+]

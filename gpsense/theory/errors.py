@@ -1,0 +1,51 @@
+"""How far the trained, the fine-tuned and the unpruned factor are from the truth, in ``||U U^T - M||_F``."""
+
+import jax.numpy as jnp
+
+from gpsense._types import Scalar, ScalarLike, Spectrum
+from gpsense.theory.columns import penalty_slope
+from gpsense.theory.roots import column_root
+
+
+def bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``(lambda/4) sqrt(sum_j psi(s_j)^2)``: the penalty's share of the error after training, before fine-tuning.
+
+    ``s_j`` is the root on eigenvalue ``mu_j`` (:func:`gpsense.theory.column_root`); an eigenvalue without one is wholly
+    lost and counts ``mu_j^2``. One between ``mu_low`` and tau is taken to be held, which depends on the start.
+    Population loss, converged. Derived.
+    """
+    root = column_root(spectrum, penalty, smoothing)
+    covered = root >= 0
+    shrunk = 0.25 * penalty * penalty_slope(jnp.where(covered, root, 1.0), smoothing)
+    return jnp.linalg.norm(jnp.where(covered, shrunk, spectrum))
+
+
+def relative_bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """:func:`bias` over ``||M||_F``. Derived."""
+    return bias(spectrum, penalty, smoothing) / jnp.linalg.norm(spectrum)
+
+
+def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
+    """``nu = sigma sqrt(2 d / n)``: the rank comes out right for ``nu < tau < mu_r``. Derived, Gaussian ensemble."""
+    return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
+
+
+def exact_rank_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: ScalarLike) -> Scalar:
+    """``sigma sqrt((r d - r (r - 1) / 2) / n)``: root mean square of ``||U U^T - M||_F`` at the known rank.
+
+    Noise variance times degrees of freedom over n; Gaussian ensemble, n well above ``r d``. Derived.
+    """
+    rank = jnp.asarray(rank)
+    return noise * jnp.sqrt((rank * dim - rank * (rank - 1) / 2) / n)
+
+
+def unpruned_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: ScalarLike) -> Scalar:
+    """``sigma sqrt((r d - r (r - 1) / 2 + (d - r) (d - r + 1) / 4) / n)``: the same, never pruned, no penalty.
+
+    Width at least dim: the best positive semidefinite fit. Off the truth's range the noise is a symmetric Gaussian
+    matrix of ``(d - r) (d - r + 1) / 2`` degrees of freedom, and its positive half stays. Gaussian ensemble, n well
+    above ``d^2 / 2``. Derived.
+    """
+    surplus = jnp.asarray(dim) - rank
+    pruned = exact_rank_error(noise, dim, rank, n)
+    return jnp.sqrt(pruned**2 + noise**2 * surplus * (surplus + 1) / 4 / n)

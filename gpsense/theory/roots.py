@@ -1,0 +1,121 @@
+"""Where columns end up: roots of the stationarity condition, thresholds on eigenvalues, and the saddle of equals.
+
+Population loss ``||U U^T - M||_F^2`` plus the penalty; at a second-order point every column is an eigenvector of M.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gpsense._types import Elementwise, Flags, Integer, Scalar, ScalarLike, Spectrum
+from gpsense.theory._numbers import floats
+from gpsense.theory.columns import penalty_slope, penalty_slope_derivative
+
+# at tau = mu the squared norm 4 beta solves the root law for beta this multiple of mu: (1 - 3 / (5 sqrt(5))) / 4
+_SAFE_SMOOTHING = (1 - 3 / 5**1.5) / 4
+
+
+def column_root(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
+    """Squared norm s of a trained column on a truth eigenvalue mu: ``s + (lambda/4) psi(s) = mu``. Derived.
+
+    The largest root, by bisection between the minimum of the left side and mu, to working precision; NaN where no
+    root exists (mu below :func:`fold_eigenvalue`). Elementwise in mu. Its derivatives are those of the implicit
+    function. Population loss, converged.
+    """
+    eigenvalue, penalty, smoothing = floats(eigenvalue, penalty, smoothing)
+
+    def excess(square: jax.Array) -> jax.Array:
+        return square + 0.25 * penalty * penalty_slope(square, smoothing) - eigenvalue
+
+    def halve(_: Integer | int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = excess(middle) < 0
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    lowest = jnp.broadcast_to(fold_square(penalty, smoothing), eigenvalue.shape)
+    low, high = jax.lax.fori_loop(0, 60, halve, jax.lax.stop_gradient((lowest, eigenvalue)))
+    root = 0.5 * (low + high)
+    slope = jax.lax.stop_gradient(1 + 0.25 * penalty * penalty_slope_derivative(root, smoothing))
+    miss = excess(root)
+    root = root - (miss - jax.lax.stop_gradient(miss)) / jnp.where(slope > 0, slope, jnp.inf)
+    return jnp.where(excess(lowest) <= 0, root, jnp.nan)
+
+
+def fold_square(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """Squared norm that minimises ``s + (lambda/4) psi(s)``, where the two roots of :func:`column_root` meet. Derived.
+
+    Zero for ``lambda <= 2 beta^(3/2)``; else ``s = a x - beta`` with ``a = (lambda/2)^(2/3)`` and x the root of
+    ``4 x^(5/2) = x + 3 beta/a`` in [4^(-2/3), 1], by Newton from 1, where the left side's excess is convex.
+    """
+    penalty, smoothing = floats(penalty, smoothing)
+    scale = (0.5 * penalty) ** (2 / 3)
+    ratio = jnp.minimum(smoothing / scale, 1.0)
+
+    def newton(_: Integer | int, x: jax.Array) -> jax.Array:
+        return x - (4 * x**2.5 - x - 3 * ratio) / (10 * x**1.5 - 1)
+
+    return jnp.maximum(scale * jax.lax.fori_loop(0, 10, newton, jnp.ones_like(ratio)) - smoothing, 0.0)
+
+
+def fold_eigenvalue(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``mu_low = min_s s + (lambda/4) psi(s)``: the smallest eigenvalue on which a column can stay. Derived.
+
+    ``0.75 lambda^(2/3)`` as beta -> 0; equal to :func:`shrinkage` where ``lambda <= 2 beta^(3/2)``, else below it.
+    """
+    penalty, smoothing = floats(penalty, smoothing)
+    square = jax.lax.stop_gradient(fold_square(penalty, smoothing))
+    return square + 0.25 * penalty * penalty_slope(square, smoothing)
+
+
+def shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``tau = lambda / (2 sqrt(beta))``: a zero column is unstable iff an uncovered eigenvalue exceeds tau. Derived."""
+    return penalty / (2.0 * jnp.sqrt(jnp.asarray(smoothing)))
+
+
+def bistable(penalty: ScalarLike, smoothing: ScalarLike) -> Flags:
+    """``lambda > 2 beta^(3/2)``: between ``mu_low`` and ``tau`` lie eigenvalues whose fate the start decides. Derived.
+
+    On such an eigenvalue a large column stays on its root, while a small one alone dies.
+    """
+    return jnp.asarray(penalty > 2 * jnp.asarray(smoothing) ** 1.5)
+
+
+def column_bounds(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> tuple[Integer, Integer]:
+    """Eigenvalues above tau, and those at least ``mu_low``: no fewer columns are trained, and no more. Derived.
+
+    Holds at every second-order point of a factor wider than the rank, hence from any start: a zero column leaves where
+    an uncovered eigenvalue exceeds tau, a column stays only on a root, and two on one eigenvector are a saddle. What
+    lies between depends on the start; even a tiny one may leave more than the first number, since the columns that
+    grow together on a large eigenvalue are long enough to feel less than tau.
+    """
+    above = jnp.sum(spectrum > shrinkage(penalty, smoothing))
+    return above, jnp.sum(spectrum >= fold_eigenvalue(penalty, smoothing))
+
+
+def exceeds_threshold(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Flags:
+    """Whether the column trained on mu is longer than the threshold ``2 sqrt(beta)``: ``s(mu) > 4 beta``. Derived.
+
+    With s the largest root; False where there is none. Elementwise in mu. Equivalently
+    ``mu > 4 beta + 3 tau / (5 sqrt(5))`` as long as ``lambda <= 5^(5/2) beta^(3/2)``; beyond, wherever s exists.
+    """
+    return column_root(eigenvalue, penalty, smoothing) > 4 * smoothing
+
+
+def smoothing_bound(eigenvalue: ScalarLike) -> Scalar:
+    """``beta <= (1 - 3 / (5 sqrt(5))) mu_r / 4 = 0.1829 mu_r`` suffices for every column to be kept. Derived.
+
+    That is, to exceed ``2 sqrt(beta)`` for every penalty with ``tau < mu_r``.
+    """
+    return _SAFE_SMOOTHING * jnp.asarray(eigenvalue)
+
+
+def saddle_curvature(eigenvalue: ScalarLike, width: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
+    """``-lambda s (s + 4 beta) / (s + beta)^(5/2)``: least Hessian eigenvalue at ``width`` equal columns. Derived.
+
+    Rank 1: all k >= 2 columns are ``sqrt(s) u_1``, where ``k s + (lambda/4) psi(s) = mu`` (NaN if no such s exists).
+    Directions ``D_i = a_i u_1`` with ``sum_i a_i = 0`` leave ``U U^T`` as it is to first order, so that the Hessian is
+    ``4 (k s - mu)`` plus lambda times the penalty's radial curvature. Gradient descent without noise never leaves.
+    """
+    share = jnp.asarray(eigenvalue) / width
+    square = column_root(share, jnp.asarray(penalty) / width, smoothing)
+    return 2 * penalty * square * penalty_slope_derivative(square, smoothing)

@@ -1,0 +1,68 @@
+"""What every closed form promises: jit, vmap, float32 as float64, no promotion."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import theory
+
+SCALARS = {
+    "bistable": (0.1, 0.04),
+    "column_fraction": (0.5, 50.0, 3.0),
+    "column_root": (1.0, 0.1, 0.04),
+    "cosine_bound": (1.0, 0.5, 0.1, 0.1, 0.2),
+    "curvature_bound": (1.0, 0.5, 0.1, 0.04),
+    "exact_rank_error": (1.0, 20.0, 2.0, 400.0),
+    "exceeds_threshold": (1.0, 0.1, 0.04),
+    "fine_tune_contraction": (0.01, 1.0, 0.5),
+    "fold_eigenvalue": (0.1, 0.04),
+    "fold_square": (0.1, 0.04),
+    "kept_columns_error": (3.0, 50.0, 2.0),
+    "lasso_gap_bound": (0.04,),
+    "most_concave_norm": (0.04,),
+    "network_root": (1.0, 0.1, 0.04),
+    "network_shrinkage": (0.1, 0.04),
+    "noise_floor": (1.0, 20.0, 400.0),
+    "penalty_curvatures": (0.5, 0.04),
+    "penalty_slope": (0.5, 0.04),
+    "penalty_slope_derivative": (0.5, 0.04),
+    "prescribe": (0.5, 0.1),
+    "recalled_scalings": (0.5, 4.0, 20.0),
+    "rectangular_root": (1.0, 0.1, 0.04),
+    "rectangular_shrinkage": (0.1, 0.04),
+    "saddle_curvature": (1.0, 8.0, 0.1, 0.04),
+    "shrinkage": (0.1, 0.04),
+    "smoothing_bound": (1.0,),
+    "stable_rate": (1.0, 0.5, 0.1, 0.04),
+    "surplus_eigenvalue": (0.1, 0.02, 100.0),
+    "surplus_error": (0.02, 100.0, 12.0, 20.0, 3.0),
+    "unpruned_error": (1.0, 20.0, 2.0, 400.0),
+}
+SPECTRA = {"bias": (0.1, 0.04), "relative_bias": (0.1, 0.04), "column_bounds": (0.1, 0.04), "least_penalty": (0.04,)}
+MATRICES = {"quadratic_moment", "dropped_error", "sample_columns", "Prescription", "RecalledScalings"}
+
+
+def test_every_closed_form_is_listed():
+    assert {*SCALARS, *SPECTRA, *MATRICES} == set(theory.__all__)
+
+
+@pytest.mark.parametrize("name", [*SCALARS, *SPECTRA])
+def test_batched_in_float32_as_alone_in_float64(name):
+    law = getattr(theory, name)
+    numbers = SCALARS.get(name) or (jnp.asarray([1.0, 0.6, 0.02]), *SPECTRA[name])
+    alone = law(*numbers)
+    pairs = [jnp.stack([jnp.asarray(number, jnp.float32)] * 2) for number in numbers]
+    batched = jax.jit(jax.vmap(law))(*pairs)
+    for one, two in zip(jax.tree.leaves(alone), jax.tree.leaves(batched), strict=True):
+        np.testing.assert_allclose(two, np.stack([one] * 2), rtol=2e-5)
+        if jnp.issubdtype(one.dtype, jnp.floating):
+            assert (one.dtype, two.dtype) == (jnp.float64, jnp.float32)
+
+
+def test_matrices_keep_their_type(key):
+    factor = jax.jit(theory.sample_columns, static_argnums=2)(key, jnp.asarray([1.0, 0.5], jnp.float32), 5)
+    gram = factor @ factor.T
+    assert {factor.dtype, theory.dropped_error(factor, 2).dtype, theory.quadratic_moment(gram).dtype} == {gram.dtype}
+    np.testing.assert_allclose(gram, np.diag([1.0, 0.5]), atol=1e-6)
+    assert gram.dtype == jnp.float32
