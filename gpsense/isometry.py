@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gpsense._linalg import eigh
 from gpsense._types import RandomKey, Scalar, Symmetric
 from gpsense.errors import BadInput
 from gpsense.measurements import Measurements
@@ -74,7 +75,7 @@ def _leading(matrix: Symmetric, rank: int) -> Symmetric:
     matrix = 0.5 * (matrix + matrix.T)  # else rounding's skew part, which no measurement sees, would grow
     if rank == len(matrix):
         return matrix
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     kept = jax.lax.top_k(jnp.abs(values), rank)[1]
     vectors = vectors[:, kept]
     return (vectors * values[kept][None, :]) @ vectors.T

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from gpsense import baselines, pruning
+from gpsense._linalg import singular_values
 from gpsense._types import Integer, RandomKey, Scalar
-from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, advance, begin
+from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, Target, advance, begin
+from gpsense.stationarity import certificate
 from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec, System
 
 
@@ -67,6 +69,9 @@ class Pruned(eqx.Module):
     error_pruned: Scalar
     loss_trained: Scalar
     gradient_norm_trained: Scalar
+    curvature_trained: Scalar
+    curvature_residual: Scalar
+    coherence: Scalar
     steps_train: Integer
     status_train: Integer
 
@@ -114,13 +119,14 @@ def prune(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> 
         counted = mask = system.mask(spec, problem, setting, scores)
         margin = system.margin(spec, setting, scores, mask)
     else:
-        scores, mask = jnp.linalg.svd(params, compute_uv=False), active
+        scores, mask = singular_values(params), active
         counted, margin = pruning.threshold_mask(scores, 0.1 * scores[0]), pruning.margin(scores, 0.1 * scores[0])
     pruned = system.prune(params, mask)
     penalised, plain = system.objectives(spec, problem, setting)
     loss, _ = plain(trained)
     _, gradient = penalised(trained)
     norm = penalised.gradient_norm(trained, gradient, system.rates(setting)[0].rate)
+    curvature, residual = _curvature(system, spec, penalised, trained, active)
     return Pruned(
         mask=mask,
         scores=-jnp.sort(-scores),
@@ -130,9 +136,21 @@ def prune(system: System, spec: Any, problem: Any, setting: Any, state: Any) -> 
         error_pruned=system.error(problem, pruned),
         loss_trained=loss,
         gradient_norm_trained=norm,
+        curvature_trained=curvature,
+        curvature_residual=residual,
+        coherence=system.coherence(params, mask),
         steps_train=state.steps,
         status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
     )
+
+
+def _curvature(system: System, spec: Any, penalised: Target, params: Any, active: Any) -> tuple[Scalar, Scalar]:
+    """Smallest Hessian eigenvalue of what training minimised and its residual; NaN where the spec asks for none."""
+    if system.rival(spec) is not None or spec.curvature_steps == 0:
+        nan = jnp.full((), jnp.nan, params.dtype)
+        return nan, nan
+    found = certificate(lambda at: penalised(at)[1], params, jax.random.key(0), spec.curvature_steps, active)
+    return found.curvature, found.residual
 
 
 def begin_fine_tuning(system: System, spec: Any, setting: Any, state: Any, pruned: Pruned, width: int) -> Descent:
@@ -169,6 +187,9 @@ def finish(system: System, spec: Any, problem: Any, setting: Any, state: Descent
         "loss_trained": pruned.loss_trained,
         "loss": loss,
         "gradient_norm_trained": pruned.gradient_norm_trained,
+        "curvature_trained": pruned.curvature_trained,
+        "curvature_residual": pruned.curvature_residual,
+        "coherence": pruned.coherence,
         "gradient_norm": jnp.sqrt(jnp.sum(gradient**2)),
         "margin": pruned.margin,
         "column_norms": pruned.scores,

@@ -5,6 +5,7 @@ import jax.core as jax_core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gpsense._linalg import eigh
 from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
 
 RULES = ("threshold", "top_r", "largest_gap", "random")
@@ -51,7 +52,7 @@ def rotate(factor: Factor) -> Factor:
 
     What a group lasso does to the columns while training, done at once; unregularised factors can then be pruned.
     """
-    _, vectors = jnp.linalg.eigh(factor.T @ factor)
+    _, vectors = eigh(factor.T @ factor)
     return factor @ vectors[:, ::-1]
 
 
@@ -63,6 +64,14 @@ def margin(norms: Norms, threshold: ScalarLike) -> Scalar:
 def gap(norms: Norms, mask: Mask) -> Scalar:
     """Smallest norm kept less largest norm deleted: negative where a mask does not follow the norms."""
     return jnp.min(jnp.where(mask, norms, jnp.inf)) - jnp.max(jnp.where(mask, -jnp.inf, norms))
+
+
+def coherence(factor: Factor, mask: Mask) -> Scalar:
+    """Largest ``cos^2`` of the angle between two kept columns; 0 where fewer than two are kept."""
+    norms = column_norms(factor)
+    units = jnp.where(mask & (norms > 0), factor / jnp.where(norms > 0, norms, 1.0), 0.0)
+    squares = (units.T @ units) ** 2
+    return jnp.max(squares * (1 - jnp.eye(squares.shape[0], dtype=squares.dtype)))
 
 
 def apply_mask(factor: Factor, mask: Mask) -> Factor:

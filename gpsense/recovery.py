@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gpsense import pruning
+from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Scalar, Values
 from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
 from gpsense.errors import BadInput
@@ -250,7 +251,7 @@ def _spectral_start(measurements: Measurements, values: Values, weights: Values,
     that they cannot see.
     """
     width = draw.shape[1]
-    eigenvalues, vectors = jnp.linalg.eigh(measurements.adjoint(values / values.shape[0]))
+    eigenvalues, vectors = eigh(measurements.adjoint(values / values.shape[0]))
     eigenvalues, vectors = jnp.maximum(eigenvalues[::-1][:width], 0.0), vectors[:, ::-1][:, :width]
     start = vectors * jnp.sqrt(eigenvalues)[None, :]
     predicted = measurements.forward(start)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from gpsense._linalg import eigh
 from gpsense._types import Factor, Mask, RandomKey, Scalar, ScalarLike
 
 
@@ -82,6 +83,6 @@ def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, step
     diagonal = jnp.where(spent, quotients[0], quotients)
     matrix = jnp.diag(diagonal) + jnp.diag(links, 1) + jnp.diag(links, -1)
     finite = jnp.all(jnp.isfinite(matrix))
-    values, vectors = jnp.linalg.eigh(jnp.where(finite, matrix, jnp.eye(steps, dtype=matrix.dtype)))
+    values, vectors = eigh(jnp.where(finite, matrix, jnp.eye(steps, dtype=matrix.dtype)))
     nan = jnp.full_like(values[0], jnp.nan)
     return jnp.where(finite, values[0], nan), jnp.where(finite, jnp.abs(last * vectors[-1, 0]), nan)

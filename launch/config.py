@@ -47,6 +47,8 @@ Momenta = Annotated[Values, AxisOf(_Momentum)]
 Conditions = Annotated[Values, AxisOf(_AtLeastOne)]
 Ensembles = Annotated[Values | None, AxisOf(Literal["gaussian", "rank_one", "population"], optional=True)]
 Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay", "none"])]
+Biases = Annotated[Values, AxisOf(Literal["free", "none"])]
+Digits = Annotated[Values, AxisOf(Annotated[int, BeforeValidator(whole), Field(ge=0, le=9)])]
 Starts = Annotated[Values, AxisOf(Literal["gaussian", "identical"])]
 Rules = Annotated[Values, AxisOf(Literal["threshold", "top_r", "largest_gap", "random"])]
 Rotations = Annotated[Values, AxisOf(Literal["none", "svd"])]
@@ -105,6 +107,16 @@ class Problem(Section):
     noise: NonNegatives = Field(default=Values((0.0,), False), description="standard deviation sigma of the noise")
     condition: Conditions = Field(default=Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
     spectrum: Spectrum = Field(default=None, description="eigenvalues of the truth, instead of condition")
+    columns: OptionalCounts = Field(default=None, description="rectangular: columns of the matrices; null: dim")
+    bias: Biases = Field(
+        default=Values(("free",), False), description="quadratic_network: output bias free (at its best) or none"
+    )
+    truncation: OptionalPositives = Field(
+        default=None, description="quadratic_network: drop samples this many standard deviations from the mean of y"
+    )
+    positive: Digits = Field(default=Values((3,), False), description="digits: the digit labelled +1")
+    negative: Digits = Field(default=Values((8,), False), description="digits: the digit labelled -1")
+    constant: Positives = Field(default=Values((1.0,), False), description="digits: value of the constant input")
     truth: str | None = Field(
         default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
     )
@@ -189,6 +201,9 @@ class Run(Section):
     train_products: Literal["highest", "high", "default"] = Field(
         default="highest", description="precision of products while training on an accelerator; fine-tuning: highest"
     )
+    curvature_steps: Annotated[int, BeforeValidator(whole), Field(ge=0)] = Field(
+        default=30, description="Lanczos steps for the smallest Hessian eigenvalue after training; 0: not measured"
+    )
     form: Literal["auto", "gram", "direct"] = Field(default="auto", description="form of the data; auto: the cheapest")
     memory_gib: _Positive | None = Field(default=None, description="memory for a chunk; null: half of what is free")
 
@@ -229,7 +244,9 @@ class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
     name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing"] = Field(default="sensing", description="which experiment")
+    system: Literal["sensing", "rectangular", "quadratic_network", "digits"] = Field(
+        default="sensing", description="which experiment"
+    )
     problem: Problem = Problem()
     train: Train = Train()
     prune: Prune = Prune()
@@ -249,6 +266,8 @@ class Config(Section):
         rank, *more = p.rank.values
         if given and more:
             raise ValueError(f"problem.rank: {given[0]} fixes the rank; give one value")
+        if self.system == "digits" and any(digit in p.negative.values for digit in p.positive.values):
+            raise ValueError("problem.negative: a digit cannot be told from itself; give others than problem.positive")
         if p.spectrum is not None and len(p.spectrum) != rank:
             raise ValueError(f"problem.spectrum: {len(p.spectrum)} eigenvalues for rank {rank}; give rank many")
         return self

@@ -96,7 +96,7 @@ def report(work: Work) -> int:
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     count = len(config.run.seeds.values)
-    print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors are ||UU^T - M||_F / ||M||_F")
+    print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")
     print(table.text(rows))
     print(
         f"\n{plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"

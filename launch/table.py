@@ -40,14 +40,22 @@ def rows(dataset: xr.Dataset, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
     """The exact-rank error law of a cell, relative to ||M||_F; None where it does not apply."""
-    if cell["measurements"] != "gaussian" or config["problem"]["truth"]:
+    system, problem = config["system"], config["problem"]
+    if system == "digits" or problem["truth"] or cell["measurements"] == "population":
         return None
-    rank = int(cell["true_rank"])
-    if cell["n"] < rank * cell["dim"] - rank * (rank - 1) / 2:
+    rank, dim, n, noise = int(cell["true_rank"]), cell["dim"], cell["n"], cell["noise"]
+    symmetric = rank * dim - rank * (rank - 1) / 2
+    if system == "rectangular":
+        columns = cell.get("columns", dim)
+        unknowns, law = rank * (dim + columns - rank), theory.rectangular_rank_error(noise, dim, columns, rank, n)
+    elif system == "quadratic_network" and cell["bias"] == "free" and problem["truncation"] is None:
+        unknowns, law = symmetric, theory.network_rank_error(noise, dim, rank, n)
+    elif cell["measurements"] == "gaussian":
+        unknowns, law = symmetric, theory.exact_rank_error(noise, dim, rank, n)
+    else:
         return None
-    spectrum = config["problem"]["spectrum"] or cell["condition"] ** -np.linspace(0.0, 1.0, rank)
-    scale = float(np.linalg.norm(np.asarray(spectrum)))
-    return float(theory.exact_rank_error(cell["noise"], cell["dim"], rank, cell["n"])) / scale
+    spectrum = problem["spectrum"] or cell["condition"] ** -np.linspace(0.0, 1.0, rank)
+    return float(law) / float(np.linalg.norm(np.asarray(spectrum))) if n >= unknowns else None
 
 
 def text(table: list[dict[str, Any]]) -> str:

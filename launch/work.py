@@ -137,6 +137,7 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out")
     constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
     constants["train_products"] = config.run.train_products
+    constants["curvature_steps"] = config.run.curvature_steps
     constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
     constants["patience"] = config.train.patience
     if config.problem.measurements is None:

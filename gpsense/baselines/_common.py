@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gpsense._linalg import eigh, solve
 from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Symmetric
 from gpsense.objectives import Objective
 
@@ -57,7 +58,7 @@ def largest_curvature(objective: Objective, key: RandomKey, iterations: int = 10
 
 def leading(matrix: Symmetric, width: int) -> tuple[Frame, Spectrum]:
     """The ``width`` largest eigenvalues, negative ones set to 0, with their eigenvectors: (dim, width) and (width,)."""
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     return vectors[:, ::-1][:, :width], jnp.maximum(values[::-1][:width], 0.0)
 
 
@@ -91,4 +92,4 @@ def random_factor(objective: Objective, width: int, scale: ScalarLike, key: Rand
 def precondition(gradient: Factor, factor: Factor, damping: ScalarLike) -> Factor:
     """``G (U^T U + damping I)^-1``."""
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[1], dtype=factor.dtype)
-    return jnp.linalg.solve(gram, gradient.T).T
+    return solve(gram, gradient.T).T

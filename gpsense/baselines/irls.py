@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
+from gpsense._linalg import eigh
 from gpsense._types import Factor, RandomKey, Scalar, Symmetric
 from gpsense.baselines._common import compose, leading, normal_map, relative_change, units
 from gpsense.baselines._contract import Tuning
@@ -53,7 +54,7 @@ class IRLS:
         return Reweighted(0.0 * objective.back_projection(), size, size, curvature, width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Reweighted) -> tuple[Reweighted, Scalar]:
-        values, frame = jnp.linalg.eigh(state.matrix)
+        values, frame = eigh(state.matrix)
         squares = (values / state.size) ** 2
         mean = 0.5 * (squares[:, None] + squares[None, :])
         moved = self._fit(objective, tuning, state, frame, jnp.sqrt(mean + (state.smoothing / state.size) ** 2))

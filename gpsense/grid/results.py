@@ -21,6 +21,12 @@ MEASURES = {
     "steps_fine_tune": ("fine-tuning steps taken", "steps"),
     "gradient_norm_trained": ("gradient norm of loss plus penalty where training stopped", "loss / norm of U"),
     "gradient_norm": ("gradient norm of the loss after fine-tuning", "loss / norm of U"),
+    "curvature_trained": (
+        "smallest Hessian eigenvalue of loss plus penalty where training stopped, by Lanczos, from above",
+        "loss / norm of U^2",
+    ),
+    "curvature_residual": ("an eigenvalue lies within this of curvature_trained", "loss / norm of U^2"),
+    "coherence": ("largest cos^2 of the angle between two kept columns before fine-tuning", "1"),
     "loss_curve": ("data loss along the run", "loss"),
     "error_curve": ("error along the run", "1"),
     "status_train": ("how training ended", "code"),

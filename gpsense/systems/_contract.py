@@ -26,7 +26,8 @@ class System(Protocol):
     ``Spec`` (frozen dataclass) is static and decides what is compiled; ``Instance`` (numbers that change the data)
     and ``Setting`` (numbers that do not) are traced. A field's role in a grid is the class it stands in; a size that
     stands in Spec and in one of the others is traced where :meth:`traceable` says so. The grid itself reads of a Spec
-    ``dtype``, ``width`` and ``train_products`` (precision of products while training).
+    ``dtype``, ``width`` and ``train_products`` (precision of products while training), the pipeline
+    ``curvature_steps`` (Lanczos steps of a certificate, 0 for none).
     """
 
     name: ClassVar[str]
@@ -101,6 +102,10 @@ class System(Protocol):
 
     def margin(self, spec: Any, setting: Any, scores: Any, mask: Any) -> Scalar:
         """How far the mask is from changing, in units of the scores."""
+        ...
+
+    def coherence(self, params: Any, mask: Any) -> Scalar:
+        """How far the parts that stay are from being independent: 0 where they are, at most 1."""
         ...
 
     def prune(self, params: Any, mask: Any) -> Any:

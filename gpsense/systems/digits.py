@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gpsense import datasets
+from gpsense._linalg import eigh
 from gpsense._types import Factor, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.errors import BadInput
 from gpsense.measurements import Centred, RankOne, centred_measurements
@@ -73,7 +74,7 @@ def inputs(pixels: Float[Array, "n pixels"], used: Bool[Array, " n"], dim: int, 
     """
     weights = used.astype(pixels.dtype) / jnp.sum(used.astype(pixels.dtype))
     centred = pixels - (weights @ pixels)[None, :]
-    variances, directions = jnp.linalg.eigh((centred * weights[:, None]).T @ centred)
+    variances, directions = eigh((centred * weights[:, None]).T @ centred)
     variances, directions = variances[::-1][: dim - 1], directions[:, ::-1][:, : dim - 1]
     signs = jnp.where(jnp.sum(directions**3, axis=0) < 0, -1.0, 1.0).astype(pixels.dtype)
     components = centred @ directions * (signs / jnp.sqrt(variances))[None, :]

@@ -60,6 +60,7 @@ class SensingSpec:
     train_products: str = "highest"
     perturb: bool = False
     patience: int = 200
+    curvature_steps: int = 30
 
 
 class SensingInstance(eqx.Module):
@@ -302,6 +303,9 @@ class Sensing:
         if spec.rule == "threshold":
             return pruning.margin(jnp.where(self.active(spec, setting), scores, jnp.inf), self.threshold(setting))
         return pruning.gap(jnp.where(self.active(spec, setting), scores, -jnp.inf), mask)
+
+    def coherence(self, params: Factor, mask: Mask) -> Scalar:
+        return pruning.coherence(params, mask)
 
     def prune(self, params: Factor, mask: Mask) -> Factor:
         return pruning.apply_mask(params, mask)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -35,7 +36,9 @@ def figure1(runs: Runs) -> Outcome:
     for with_penalty, colour in ((True, 0), (False, 1)):
         label = "with the regulariser" if with_penalty else "without"
         left.plot(shares, above[with_penalty], color=PALETTE[colour], lw=2, label=label)
-        right.hist(norms[with_penalty].ravel(), np.linspace(0, 1.02, 52), color=PALETTE[colour], alpha=0.6, label=label)
+        right.hist(
+            norms[with_penalty].ravel(), list(np.linspace(0, 1.02, 52)), color=PALETTE[colour], alpha=0.6, label=label
+        )
     width, rank = cells.sizes["column"], int(cells["true_rank"])
     law(left, shares[1:], [theory.column_fraction(x, width, rank) for x in shares[1:]], "chi-square law, without")
     root = float(theory.column_root(1.0, float(penalised["penalty"]), float(cells["smoothing"]))) ** 0.5
@@ -88,10 +91,12 @@ def root_law(runs: Runs) -> Outcome:
     figure, (axes,) = panels(1)
     worst = []
     for index, penalty in enumerate(cells["penalty"].values):
-        residual = squares[:, index] + penalty / 4 * np.asarray(theory.penalty_slope(squares[:, index], smoothing))
+        residual = squares[:, index] + penalty / 4 * np.asarray(
+            theory.penalty_slope(jnp.asarray(squares[:, index]), smoothing)
+        )
         worst.append(np.abs(residual - spectrum).max())
         s = np.linspace(1e-4, 1, 400)
-        mu = s + penalty / 4 * np.asarray(theory.penalty_slope(s, smoothing))
+        mu = s + penalty / 4 * np.asarray(theory.penalty_slope(jnp.asarray(s), smoothing))
         law(axes, mu, s, "s + (λ/4) ψ(s) = μ" if index == 0 else "")
         points(axes, spectrum, squares[:, index], index, f"λ = {penalty:g}")
     axes.set(xlabel="eigenvalue μ of the truth", ylabel="squared norm s of the trained column", xlim=(0, 1.05))
@@ -111,7 +116,7 @@ def bias_law(runs: Runs) -> Outcome:
     expected = np.empty(errors.shape[1:])
     for row, smoothing in enumerate(cells["smoothing"].values):
         for column, penalty in enumerate(penalties):
-            expected[row, column] = theory.relative_bias(spectrum, penalty, smoothing)
+            expected[row, column] = theory.relative_bias(jnp.asarray(spectrum), penalty, smoothing)
         law(axes, penalties, expected[row], "(λ/4) ‖ψ(s)‖ / ‖M‖" if row == 0 else "")
         points(axes, penalties, errors[:, row], row, f"β = {smoothing:g}")
     log_log(axes, "penalty λ", "relative error of UUᵀ after training")
@@ -126,7 +131,7 @@ def noise_window(runs: Runs) -> Outcome:
     tau, noises = tau_of(cells), cells["noise"].values
     ranks = values(cells["rank"], "seed", "noise", "penalty")
     right = ranks == int(cells["true_rank"])
-    floors = np.asarray(theory.noise_floor(noises, float(cells["dim"]), float(cells["n"])))
+    floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(cells["dim"]), float(cells["n"])))
     figure, (left, middle) = panels(2)
     for index, noise in enumerate(noises):
         points(left, tau, right[:, index], index, f"σ = {noise:g}, ν = {floors[index]:.2f}")

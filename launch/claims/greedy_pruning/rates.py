@@ -1,5 +1,6 @@
 """How fast gradient descent converges: linear at the kept width, as 1/t with columns to spare."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from gpsense import theory
@@ -30,7 +31,7 @@ def convergence(runs: Runs) -> Outcome:
     t, open_errors = spare["step"].values[train], values(spare["error_curve"], "seed", "step")[:, train]
     sizes = int(spare["dim"]), int(spare["dim"]), int(spare["true_rank"])
     norm = float(np.linalg.norm(float(spare["condition"]) ** -np.linspace(0, 1, int(spare["true_rank"]))))
-    decay = np.asarray(theory.surplus_error(float(spare["rate"]), t, *sizes)) / norm
+    decay = np.asarray(theory.surplus_error(float(spare["rate"]), jnp.asarray(t), *sizes)) / norm
     curve(right, t, open_errors, 1, "k = d columns, no penalty")
     law(right, t, decay, "√m / (8 η t)")
     log_log(right, "training step t", "relative error of UUᵀ")

@@ -1,5 +1,6 @@
 """How the error depends on the samples: the law of the known rank, and the curves beside it."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from gpsense import theory
@@ -29,8 +30,8 @@ def error_law(runs: Runs) -> Outcome:
     figure, (axes,) = panels(1)
     for index, (name, square) in enumerate(squares.items()):
         points(axes, n * 1.03 ** (index - 1.5), square, index, name, "osD^"[index])
-    fine = np.asarray(theory.exact_rank_error(noise, dim, rank, n)) ** 2
-    full = np.asarray(theory.unpruned_error(noise, dim, rank, n)) ** 2
+    fine = np.asarray(theory.exact_rank_error(noise, dim, rank, jnp.asarray(n))) ** 2
+    full = np.asarray(theory.unpruned_error(noise, dim, rank, jnp.asarray(n))) ** 2
     law(axes, n, fine, "law at known rank")
     law(axes, n, full, "law, never pruned", ":")
     log_log(axes, "measurements n", "‖UUᵀ - M‖² (squared Frobenius error)")

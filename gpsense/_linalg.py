@@ -1,0 +1,37 @@
+"""Eigenvalues and singular values of one matrix at a time on CPUs.
+
+A batch of them is shared out by XLA over the threads that run the devices' programs; with several CPU devices all of
+these threads can end up waiting for one another, and the process stands still. Under ``vmap`` on a CPU the matrices are
+therefore taken one after the other, on accelerators together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float
+
+_eigh_in_turn = sequential_vmap(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
+_singular_values_in_turn = sequential_vmap(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
+_solve_in_turn = sequential_vmap(jnp.linalg.solve)
+
+
+def _chosen(in_turn: Callable[..., Any], together: Callable[..., Any], *matrices: Array) -> Any:
+    return (in_turn if jax.default_backend() == "cpu" else together)(*matrices)
+
+
+def eigh(matrix: Float[Array, "dim dim"]) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+    """Eigenvalues, rising, and eigenvectors of a symmetric matrix."""
+    return _chosen(_eigh_in_turn, lambda each: tuple(jnp.linalg.eigh(each)), matrix)
+
+
+def singular_values(matrix: Float[Array, "rows columns"]) -> Float[Array, " smaller"]:
+    """Singular values, falling."""
+    return _chosen(_singular_values_in_turn, lambda each: jnp.linalg.svd(each, compute_uv=False), matrix)
+
+
+def solve(matrix: Float[Array, "dim dim"], right: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
+    """``A^-1 B``."""
+    return _chosen(_solve_in_turn, jnp.linalg.solve, matrix, right)
