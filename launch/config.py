@@ -228,7 +228,7 @@ class Claim(Section):
     """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
 
     ``check`` names the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full``
-    changes this config, and ``full_grids`` those, to the full size.
+    changes all of them to the full size, which may need ``full_grids`` besides.
     """
 
     statement: str

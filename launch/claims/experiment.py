@@ -50,17 +50,13 @@ def read_claims(folder: Path, full: bool) -> list[Experiment]:
                 continue
             if claim.check not in checks:
                 raise Refusal(f"claim.check: no check {claim.check}; use one of {', '.join(checks)}")
-            grids = {"": _sized(fields, claim.full if full else {})}
-            for name, changes in claim.grids.items():
-                grids[name] = _sized(merged(fields, changes), claim.full_grids.get(name, claim.full) if full else {})
+            changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
+            size = claim.full if full else {}
+            grids = {name: build(merged(merged(fields, size), change)) for name, change in changes.items()}
         except Refusal as refusal:
             raise Refusal(f"{path.name}: {refusal}") from None
         found.append(Experiment(folder.name, grids[""].name, claim, checks[claim.check], grids, folder))
     return found
-
-
-def _sized(fields: dict[str, Any], changes: dict[str, Any]) -> Config:
-    return build(merged(fields, changes))
 
 
 def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
