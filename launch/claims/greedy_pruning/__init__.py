@@ -1,7 +1,7 @@
 """The claims of "Greedy pruning with a group lasso" (arXiv 2303.11453): what measures each, by name."""
 
 from launch.claims.experiment import Check
-from launch.claims.greedy_pruning import columns, rates, samples
+from launch.claims.greedy_pruning import choices, columns, rates, saddle, samples, systems
 
 CHECKS: dict[str, Check] = {
     "figure1": columns.figure1,
@@ -14,4 +14,13 @@ CHECKS: dict[str, Check] = {
     "error_law": samples.error_law,
     "width": samples.width,
     "convergence": rates.convergence,
+    "saddle": saddle.saddle,
+    "approximate_points": saddle.approximate_points,
+    "quadratic_network": systems.quadratic_network,
+    "digits": systems.digits,
+    "rectangular": systems.rectangular,
+    "unregularised": choices.unregularised,
+    "pruning_rules": choices.pruning_rules,
+    "optimisers": choices.optimisers,
+    "prescription": choices.prescription,
 }

@@ -1,0 +1,133 @@
+"""What depends on which choice: no penalty, the pruning rule, the optimiser, the parameters."""
+
+import numpy as np
+import xarray as xr
+
+from gpsense import theory
+from launch.claims.drawing import PALETTE, curve, law, panels, points
+from launch.claims.experiment import Outcome
+from launch.claims.greedy_pruning.columns import Runs, values
+from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share
+from launch.figures import share_above
+
+
+def unregularised(runs: Runs) -> Outcome:
+    """Column norms without a penalty against the chi-square law, and what top-r pruning and its remedies leave."""
+    cells = runs[""]
+    width, rank = cells.sizes["column"], int(cells["true_rank"])
+    plain, turned = cells.sel(rotation="none"), cells.sel(rotation="svd")
+    norms = values(plain["column_norms"], "seed", "column")
+    shares = np.linspace(0.01, 1, 100)
+    above = np.array([share_above(one[None], shares) for one in norms])
+    expected = np.array([float(theory.column_fraction(x, width, rank)) for x in shares])
+    lost = float(theory.kept_columns_error(rank, width, rank))
+    figure, (left, right) = panels(2)
+    curve(left, shares, above, 1, "no penalty")
+    law(left, shares, expected, "chi-square law")
+    left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]")
+    left.legend(fontsize=8)
+    pairs = {"top r": plain, "SVD, top r": turned}
+    for index, (name, cell) in enumerate(pairs.items()):
+        stages = np.stack([values(cell[kind], "seed") for kind in ("error_trained", "error_pruned", "error")], axis=1)
+        points(right, np.arange(3) + 0.06 * index, np.maximum(stages, 1e-8), index, name, "os"[index])
+    right.axhline(lost, color="black", ls="--", lw=1.4, label="law, top r")
+    right.set(xticks=range(3), xticklabels=["trained", "pruned", "fine-tuned"], yscale="log", ylabel="relative error")
+    right.legend(fontsize=8)
+    at = lambda x: above[:, np.argmin(np.abs(shares - x))]  # noqa: E731
+    law_at = lambda x: float(theory.column_fraction(x, width, rank))  # noqa: E731
+    quantities = {
+        "share above 1/4 over the law": mean(at(0.25) / law_at(0.25)),
+        "share above 1/2 over the law": mean(at(0.5) / law_at(0.5)),
+        "error after top-r pruning": mean(values(plain["error_pruned"], "seed")),
+        "the same over the law": over_seeds(
+            lambda v: np.sqrt((v**2).mean()) / lost, values(plain["error_pruned"], "seed")
+        ),
+        "top r, after fine-tuning": mean(values(plain["error"], "seed")),
+        "SVD first, top r, after pruning": mean(values(turned["error_pruned"], "seed")),
+    }
+    return Outcome(quantities, figure)
+
+
+def pruning_rules(runs: Runs) -> Outcome:
+    """Error after pruning and after fine-tuning under every rule, with and without the penalty."""
+    cells = runs[""]
+    rules, rotations = ([str(v) for v in cells[name].values] for name in ("rule", "rotation"))
+    combinations = [(rule, rotation) for rotation in rotations for rule in rules]
+    figure, panes = panels(2)
+    for axes, (kind, title) in zip(panes, (("error_pruned", "pruned"), ("error", "fine-tuned")), strict=True):
+        for index, penalty in enumerate(cells["penalty"].values):
+            sample = [values(cells[kind].sel(rule=r, rotation=t, penalty=penalty), "seed") for r, t in combinations]
+            label = f"λ = {penalty:g}"
+            points(axes, np.arange(len(sample)) + 0.1 * index, np.stack(sample, axis=1), 1 - index, label, "so"[index])
+        names = [rule if rotation == "none" else f"{rule}, SVD" for rule, rotation in combinations]
+        axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+        axes.set(yscale="log", ylabel=f"relative error, {title}")
+        norm = np.sqrt(int(cells["true_rank"]))
+        known = theory.exact_rank_error(
+            float(cells["noise"]), int(cells["dim"]), int(cells["true_rank"]), int(cells["n"])
+        )
+        axes.axhline(float(known) / norm, color="black", ls="--", lw=1.4, label="law at known rank")
+        axes.legend(fontsize=8)
+
+    def final(rule: str, rotation: str, which: int) -> Quantity:
+        error = values(cells["error"].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")
+        return over_seeds(lambda v: np.median(v) / (float(known) / norm), error)
+
+    quantities = {
+        "penalty, threshold": final("threshold", "none", -1),
+        "penalty, largest gap": final("largest_gap", "none", -1),
+        "penalty, random": final("random", "none", -1),
+        "no penalty, threshold": final("threshold", "none", 0),
+        "no penalty, largest gap": final("largest_gap", "none", 0),
+        "no penalty, top r": final("top_r", "none", 0),
+        "no penalty, SVD, top r": final("top_r", "svd", 0),
+        "no penalty, SVD, largest gap": final("largest_gap", "svd", 0),
+    }
+    return Outcome(quantities, figure)
+
+
+def optimisers(runs: Runs) -> Outcome:
+    """Rank and error under every optimiser, and under minibatch gradient descent."""
+    methods: dict[str, xr.Dataset] = {str(v): runs[""].sel(optimizer=v) for v in runs[""]["optimizer"].values}
+    methods["minibatch"] = runs["minibatch"]
+    figure, (left, right) = panels(2)
+    quantities = {}
+    for index, (name, cells) in enumerate(methods.items()):
+        rank, scale = int(cells["true_rank"]), np.sqrt(int(cells["true_rank"]))
+        known = float(theory.exact_rank_error(float(cells["noise"]), int(cells["dim"]), rank, int(cells["n"]))) / scale
+        right_rank = values(cells["rank"], "seed", "start_scale") == rank
+        errors = values(cells["error"], "seed", "start_scale")
+        points(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)
+        points(right, cells["start_scale"].values * 1.04**index, errors, index, name)
+        quantities[f"right rank, {name}"] = share(right_rank.reshape(-1))
+        quantities[f"error over the law, {name}"] = over_seeds(lambda v, k=known: np.median(v) / k, errors)
+        if index == 0:
+            right.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
+    left.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
+    right.set(xscale="log", xlabel="start scale", ylabel="relative error after fine-tuning")
+    left.legend(fontsize=8)
+    right.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def prescription(runs: Runs) -> Outcome:
+    """Rank under this project's rule for the parameters, from several starts, at several condition numbers."""
+    figure, (axes,) = panels(1)
+    right_ranks, gaps = [], []
+    for index, cells in enumerate(runs.values()):
+        condition = float(cells["condition"])
+        floor = theory.noise_floor(float(cells["noise"]), float(cells["dim"]), float(cells["n"]))
+        chosen = theory.prescribe(1 / condition, floor)
+        gaps += [float(cells["smoothing"]) / chosen.smoothing - 1, float(cells["penalty"]) / chosen.penalty - 1]
+        found = values(cells["rank"], "seed", "start_scale") == int(cells["true_rank"])
+        label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
+        axes.plot([], [], color=PALETTE[index])
+        points(axes, cells["start_scale"].values * 1.05**index, found, index, label)
+        right_ranks.append(found.reshape(-1))
+    axes.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
+    axes.legend(fontsize=8)
+    quantities = {
+        "right rank": share(np.concatenate(right_ranks)),
+        "distance to the rule": exactly(np.abs(np.asarray(gaps, float)).max()),
+    }
+    return Outcome(quantities, figure)
