@@ -11,6 +11,13 @@ from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share
 from launch.figures import share_above
 
 
+def law_at_known_rank(cells: xr.Dataset) -> float:
+    """The error law at known rank, relative, of a truth whose eigenvalues are all one."""
+    rank = int(cells["true_rank"])
+    error = theory.exact_rank_error(float(cells["noise"]), int(cells["dim"]), rank, int(cells["n"]))
+    return float(error) / rank**0.5
+
+
 def unregularised(runs: Runs) -> Outcome:
     """Column norms without a penalty against the chi-square law, and what top-r pruning and its remedies leave."""
     cells = runs[""]
@@ -33,15 +40,14 @@ def unregularised(runs: Runs) -> Outcome:
     right.axhline(lost, color="black", ls="--", lw=1.4, label="law, top r")
     right.set(xticks=range(3), xticklabels=["trained", "pruned", "fine-tuned"], yscale="log", ylabel="relative error")
     right.legend(fontsize=8)
+    pruned = values(plain["error_pruned"], "seed")
     at = lambda x: above[:, np.argmin(np.abs(shares - x))]  # noqa: E731
     law_at = lambda x: float(theory.column_fraction(x, width, rank))  # noqa: E731
     quantities = {
         "share above 1/4 over the law": mean(at(0.25) / law_at(0.25)),
         "share above 1/2 over the law": mean(at(0.5) / law_at(0.5)),
-        "error after top-r pruning": mean(values(plain["error_pruned"], "seed")),
-        "the same over the law": over_seeds(
-            lambda v: np.sqrt((v**2).mean()) / lost, values(plain["error_pruned"], "seed")
-        ),
+        "error after top-r pruning": mean(pruned),
+        "the same over the law": over_seeds(lambda v: np.sqrt((v**2).mean()) / lost, pruned),
         "top r, after fine-tuning": mean(values(plain["error"], "seed")),
         "SVD first, top r, after pruning": mean(values(turned["error_pruned"], "seed")),
     }
@@ -53,6 +59,7 @@ def pruning_rules(runs: Runs) -> Outcome:
     cells = runs[""]
     rules, rotations = ([str(v) for v in cells[name].values] for name in ("rule", "rotation"))
     combinations = [(rule, rotation) for rotation in rotations for rule in rules]
+    known = law_at_known_rank(cells)
     figure, panes = panels(2)
     for axes, (kind, title) in zip(panes, (("error_pruned", "pruned"), ("error", "fine-tuned")), strict=True):
         for index, penalty in enumerate(cells["penalty"].values):
@@ -62,16 +69,12 @@ def pruning_rules(runs: Runs) -> Outcome:
         names = [rule if rotation == "none" else f"{rule}, SVD" for rule, rotation in combinations]
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
         axes.set(yscale="log", ylabel=f"relative error, {title}")
-        norm = np.sqrt(int(cells["true_rank"]))
-        known = theory.exact_rank_error(
-            float(cells["noise"]), int(cells["dim"]), int(cells["true_rank"]), int(cells["n"])
-        )
-        axes.axhline(float(known) / norm, color="black", ls="--", lw=1.4, label="law at known rank")
+        axes.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
         axes.legend(fontsize=8)
 
     def final(rule: str, rotation: str, which: int) -> Quantity:
         error = values(cells["error"].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")
-        return over_seeds(lambda v: np.median(v) / (float(known) / norm), error)
+        return over_seeds(lambda v: np.median(v) / known, error)
 
     quantities = {
         "penalty, threshold": final("threshold", "none", -1),
@@ -93,8 +96,7 @@ def optimisers(runs: Runs) -> Outcome:
     figure, (left, right) = panels(2)
     quantities = {}
     for index, (name, cells) in enumerate(methods.items()):
-        rank, scale = int(cells["true_rank"]), np.sqrt(int(cells["true_rank"]))
-        known = float(theory.exact_rank_error(float(cells["noise"]), int(cells["dim"]), rank, int(cells["n"]))) / scale
+        rank, known = int(cells["true_rank"]), law_at_known_rank(cells)
         right_rank = values(cells["rank"], "seed", "start_scale") == rank
         errors = values(cells["error"], "seed", "start_scale")
         points(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)

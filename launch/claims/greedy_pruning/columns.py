@@ -9,7 +9,7 @@ import xarray as xr
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, log_log, panels, points
 from launch.claims.experiment import Outcome
-from launch.claims.quantities import exactly, mean, share
+from launch.claims.quantities import exactly, mean, over_seeds, share
 from launch.figures import share_above
 
 Runs = dict[str, xr.Dataset]
@@ -78,8 +78,16 @@ def column_count(runs: Runs) -> Outcome:
         points(axes, tau, ranks[:, index], index, f"start scale {scale:g}", "os"[index % 2])
     axes.set(xlabel="τ = λ / (2 √β)", ylabel="columns kept", ylim=(-0.2, len(spectrum) + 0.5))
     axes.legend(fontsize=8)
-    tiny, large = (mean(ranks[:, index]) for index in (0, -1))
-    quantities = {"from a tiny start": tiny, "from a larger start": large, "distance to the root": exactly(worst)}
+    bounds = [theory.column_bounds(jnp.asarray(spectrum), float(p), smoothing) for p in cells["penalty"].values]
+    low, high = (np.asarray([pair[i] for pair in bounds]) for i in range(2))
+    small = tau < spectrum.min()
+    quantities = {
+        "columns for τ < μ_r, all starts": mean(ranks[..., small].mean(axis=(1, 2))),
+        "runs outside the bounds": exactly(((ranks < low) | (ranks > high)).sum()),
+        "distance to the root": exactly(worst),
+        "median from a tiny start": over_seeds(lambda v: np.median(v, axis=0), ranks[:, 0]),
+        "median from a larger start": over_seeds(lambda v: np.median(v, axis=0), ranks[:, -1]),
+    }
     return Outcome(quantities, figure)
 
 
@@ -145,12 +153,16 @@ def noise_window(runs: Runs) -> Outcome:
     left.set_ylabel("share of runs with the right rank")
     log_log(middle, middle.get_xlabel(), "columns kept")
     left.legend(fontsize=8)
-    below, inside = tau < 0.8 * floors[:, None], (tau > 1.25 * floors[:, None]) & (tau < 0.8)
+    below, inside = tau < 0.5 * floors[:, None], (tau > 1.25 * floors[:, None]) & (tau < 0.8)
     quantities = {
         "right rank for 1.25 ν < τ < .8": share(right[:, inside].reshape(-1)),
-        "right rank for τ < .8 ν": share(right[:, below].reshape(-1)),
-        "columns for τ < .8 ν": mean(ranks[:, below].mean(axis=1)),
+        "right rank for τ < ν / 2": share(right[:, below].reshape(-1)),
+        "columns for τ < ν / 2": mean(ranks[:, below].mean(axis=1)),
     }
+    if 1.0 in noises:
+        place = list(noises).index(1.0)
+        for value in (0.25, 0.5):
+            quantities[f"right rank at σ = 1, τ = {value:g}"] = share(right[:, place, np.abs(tau - value).argmin()])
     return Outcome(quantities, figure)
 
 

@@ -1,5 +1,6 @@
 """Points where training may stop: the saddle of identical columns, and approximate second-order points."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from gpsense import theory
@@ -55,7 +56,7 @@ def approximate_points(runs: Runs) -> Outcome:
     last = np.take_along_axis(squares, np.maximum(ranks.astype(int) - 1, 0)[..., None], -1)[..., 0]
     penalty = cells["penalty"].values[None, :, None]
     negative = np.maximum(0.0, -(curvature - residual))
-    bound = np.asarray(theory.cosine_bound(*map(np.asarray, (squares[..., 0], last, negative, gradient, penalty))))
+    bound = np.asarray(theory.cosine_bound(*map(jnp.asarray, (squares[..., 0], last, negative, gradient, penalty))))
     several = ranks >= 2
     figure, (axes,) = panels(1)
     tolerances = cells["tolerance"].values
