@@ -4,7 +4,7 @@ import textwrap
 from collections import Counter
 from typing import Any
 
-WIDTHS = (30, 26, 40, 7)
+WIDTHS = (36, 20, 44, 7)
 
 
 def heading() -> str:
@@ -17,9 +17,10 @@ def lines(record: dict[str, Any]) -> str:
     head = f"{record['claim']} ({record['source']}, {record['seconds']:.0f} s)  {record['statement']}"
     wrapped = textwrap.fill(head, sum(WIDTHS) + 6, subsequent_indent="    ")
     rows = []
-    for name, expected in record["expected"].items():
-        wanted = _expected(expected, record["tolerance"][name])
-        rows.append(_row("  " + name, wanted, _measured(record["measured"][name]), record["verdicts"][name]))
+    for name, measured in record["measured"].items():
+        judged = name in record["expected"]
+        wanted = _expected(record["expected"][name], record["tolerance"][name]) if judged else "-"
+        rows.append(_row("  " + name, wanted, _measured(measured), record["verdicts"].get(name, "-")))
     return "\n".join(["", wrapped, *rows])
 
 

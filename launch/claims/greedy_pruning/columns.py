@@ -134,9 +134,12 @@ def bias_law(runs: Runs) -> Outcome:
 
 
 def noise_window(runs: Runs) -> Outcome:
-    """Share of runs with the right rank, and the columns kept, against tau for several levels of noise."""
+    """Share of runs with the right rank, and the columns kept, against tau for several levels of noise.
+
+    Below the noise floor only those levels count at which a column trained on noise exceeds the threshold.
+    """
     cells = runs[""]
-    tau, noises = tau_of(cells), cells["noise"].values
+    tau, noises, smoothing = tau_of(cells), cells["noise"].values, float(cells["smoothing"])
     ranks = values(cells["rank"], "seed", "noise", "penalty")
     right = ranks == int(cells["true_rank"])
     floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(cells["dim"]), float(cells["n"])))
@@ -153,16 +156,16 @@ def noise_window(runs: Runs) -> Outcome:
     left.set_ylabel("share of runs with the right rank")
     log_log(middle, middle.get_xlabel(), "columns kept")
     left.legend(fontsize=8)
-    below, inside = tau < 0.5 * floors[:, None], (tau > 1.25 * floors[:, None]) & (tau < 0.8)
+    kept = theory.exceeds_threshold(jnp.asarray(floors[:, None]), jnp.asarray(cells["penalty"].values), smoothing)
+    below, inside = (tau < 0.5 * floors[:, None]) & np.asarray(kept), (tau > 1.25 * floors[:, None]) & (tau < 0.8)
+    at = lambda sigma, value: right[:, np.abs(noises - sigma).argmin(), np.abs(tau - value).argmin()]  # noqa: E731
     quantities = {
         "right rank for 1.25 ν < τ < .8": share(right[:, inside].reshape(-1)),
         "right rank for τ < ν / 2": share(right[:, below].reshape(-1)),
         "columns for τ < ν / 2": mean(ranks[:, below].mean(axis=1)),
+        "right rank at σ = 1, τ = .25": share(at(1.0, 0.25)),
+        "right rank at σ = 1, τ = .5": share(at(1.0, 0.5)),
     }
-    if 1.0 in noises:
-        place = list(noises).index(1.0)
-        for value in (0.25, 0.5):
-            quantities[f"right rank at σ = 1, τ = {value:g}"] = share(right[:, place, np.abs(tau - value).argmin()])
     return Outcome(quantities, figure)
 
 
