@@ -72,14 +72,15 @@ def pruning_rules(runs: Runs) -> Outcome:
         axes.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
         axes.legend(fontsize=8)
 
-    def final(rule: str, rotation: str, which: int) -> Quantity:
-        error = values(cells["error"].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")
+    def final(rule: str, rotation: str, which: int, kind: str = "error") -> Quantity:
+        error = values(cells[kind].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")
         return over_seeds(lambda v: np.median(v) / known, error)
 
     quantities = {
         "penalty, threshold": final("threshold", "none", -1),
         "penalty, largest gap": final("largest_gap", "none", -1),
         "penalty, random": final("random", "none", -1),
+        "penalty, random, before fine-tuning": final("random", "none", -1, "error_pruned"),
         "no penalty, threshold": final("threshold", "none", 0),
         "no penalty, largest gap": final("largest_gap", "none", 0),
         "no penalty, top r": final("top_r", "none", 0),

@@ -156,16 +156,18 @@ def noise_window(runs: Runs) -> Outcome:
     left.set_ylabel("share of runs with the right rank")
     log_log(middle, middle.get_xlabel(), "columns kept")
     left.legend(fontsize=8)
-    kept = theory.exceeds_threshold(jnp.asarray(floors[:, None]), jnp.asarray(cells["penalty"].values), smoothing)
-    below, inside = (tau < 0.5 * floors[:, None]) & np.asarray(kept), (tau > 1.25 * floors[:, None]) & (tau < 0.8)
+    kept = [theory.exceeds_threshold(jnp.asarray(floors), float(p), smoothing) for p in cells["penalty"].values]
+    below = (tau < 0.5 * floors[:, None]) & np.stack(kept, axis=1)
+    inside = (tau > 1.25 * floors[:, None]) & (tau < 0.8)
     at = lambda sigma, value: right[:, np.abs(noises - sigma).argmin(), np.abs(tau - value).argmin()]  # noqa: E731
     quantities = {
         "right rank for 1.25 ν < τ < .8": share(right[:, inside].reshape(-1)),
-        "right rank for τ < ν / 2": share(right[:, below].reshape(-1)),
-        "columns for τ < ν / 2": mean(ranks[:, below].mean(axis=1)),
         "right rank at σ = 1, τ = .25": share(at(1.0, 0.25)),
         "right rank at σ = 1, τ = .5": share(at(1.0, 0.5)),
     }
+    if below.any():
+        quantities["right rank for τ < ν / 2"] = share(right[:, below].reshape(-1))
+        quantities["columns for τ < ν / 2"] = mean(ranks[:, below].mean(axis=1))
     return Outcome(quantities, figure)
 
 
