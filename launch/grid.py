@@ -12,6 +12,8 @@ from launch.shell import INTERRUPTED, guarded, leave
 from launch.work import Work, collected, filled, planned
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from gpsense.grid import Plan
 
 
@@ -78,6 +80,12 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     return 2 * compiling * len(plan.programs), per_flop * plan.flops, memory
 
 
+def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
+    """How stationary the worst cell was where training stopped: (eps, gamma) = (gradient_norm, -curvature)."""
+    gradient, curvature = float(dataset["gradient_norm_trained"].max()), float(dataset["curvature_trained"].min())
+    return {"gradient_norm": gradient, "curvature": curvature} if curvature == curvature else None
+
+
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
@@ -90,7 +98,13 @@ def report(work: Work) -> int:
     rows = table.rows(dataset, config.plain())
     diverged = int((dataset["status"] == DIVERGED).sum())
     summary = {"name": config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
-    summary |= {"diverged": diverged, "seconds": round(seconds, 3), "compile_seconds": round(compiling, 3)}
+    certificate = certified(dataset)
+    summary |= {
+        "certificate": certificate,
+        "diverged": diverged,
+        "seconds": round(seconds, 3),
+        "compile_seconds": round(compiling, 3),
+    }
     summary |= {"table": rows}
     store.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
@@ -98,6 +112,12 @@ def report(work: Work) -> int:
     count = len(config.run.seeds.values)
     print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")
     print(table.text(rows))
+    if certificate is not None:
+        print(
+            f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}, with Hessian "
+            f"eigenvalues of {certificate['curvature']:.2g} or more as far as {config.run.curvature_steps} Lanczos "
+            "steps see"
+        )
     print(
         f"\n{plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
         + (f", {diverged} diverged" if diverged else "")

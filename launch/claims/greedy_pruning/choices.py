@@ -70,7 +70,7 @@ def pruning_rules(runs: Runs) -> Outcome:
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
         axes.set(yscale="log", ylabel=f"relative error, {title}")
         axes.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
-        axes.legend(fontsize=8)
+    figure.legend(*panes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
 
     def final(rule: str, rotation: str, which: int, kind: str = "error") -> Quantity:
         error = values(cells[kind].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")

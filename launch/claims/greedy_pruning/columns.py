@@ -153,9 +153,9 @@ def noise_window(runs: Runs) -> Outcome:
         axes.axvline(1.0, color="black", ls=":", lw=1.4, label="μ_r")
         axes.set_xscale("log")
         axes.set_xlabel("τ = λ / (2 √β); dashed: noise floor ν = σ √(2d/n)")
+        axes.legend(fontsize=8)
     left.set_ylabel("share of runs with the right rank")
-    log_log(middle, middle.get_xlabel(), "columns kept")
-    left.legend(fontsize=8)
+    middle.set(ylabel="columns kept", ylim=(0, None))
     kept = [theory.exceeds_threshold(jnp.asarray(floors), float(p), smoothing) for p in cells["penalty"].values]
     below = (tau < 0.5 * floors[:, None]) & np.stack(kept, axis=1)
     inside = (tau > 1.25 * floors[:, None]) & (tau < 0.8)

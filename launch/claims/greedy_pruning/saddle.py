@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import colormaps
 
 from gpsense import theory
 from launch.claims.drawing import PALETTE, curve, law, log_log, panels
@@ -62,7 +63,7 @@ def approximate_points(runs: Runs) -> Outcome:
     tolerances = cells["tolerance"].values
     for index in np.linspace(0, len(tolerances) - 1, 6).round().astype(int):
         shown = several[..., index]
-        colour = PALETTE[index % len(PALETTE)]
+        colour = colormaps["viridis"](index / (len(tolerances) - 1))
         x, y = bound[..., index][shown], np.maximum(coherence[..., index][shown], 1e-18)
         axes.plot(x, y, "o", ms=4, color=colour, alpha=0.7, label=f"stopped at gradient {tolerances[index]:.0e}")
     ends = np.array([bound[several].min(), bound[several].max()])
