@@ -116,13 +116,16 @@ def optimisers(runs: Runs) -> Outcome:
 def prescription(runs: Runs) -> Outcome:
     """Rank under this project's rule for the parameters, from several starts, at several condition numbers."""
     figure, (axes,) = panels(1)
-    right_ranks, gaps = [], []
+    right_ranks, gaps, worst = [], [], 0.0
     for index, cells in enumerate(runs.values()):
         condition = float(cells["condition"])
         floor = theory.noise_floor(float(cells["noise"]), float(cells["dim"]), float(cells["n"]))
         chosen = theory.prescribe(1 / condition, floor)
         gaps += [float(cells["smoothing"]) / chosen.smoothing - 1, float(cells["penalty"]) / chosen.penalty - 1]
-        found = values(cells["rank"], "seed", "start_scale") == int(cells["true_rank"])
+        rank = int(cells["true_rank"])
+        found = values(cells["rank"], "seed", "start_scale") == rank
+        norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
+        worst = max(worst, float(cells["error_pruned"].max()) * norm * 2 * condition)
         label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
         axes.plot([], [], color=PALETTE[index])
         points(axes, cells["start_scale"].values * 1.05**index, found, index, label)
@@ -131,6 +134,7 @@ def prescription(runs: Runs) -> Outcome:
     axes.legend(fontsize=8)
     quantities = {
         "right rank": share(np.concatenate(right_ranks)),
+        "largest pruned error over μ_r / 2": exactly(worst),
         "distance to the rule": exactly(np.abs(np.asarray(gaps, float)).max()),
     }
     return Outcome(quantities, figure)
