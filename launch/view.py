@@ -18,6 +18,14 @@ AXIS_LABELS = {
     "threshold": "threshold on the column norms",
     "start_scale": "scale of the start",
     "optimizer": "optimiser",
+    "penalty_kind": "kind of penalty",
+    "batch": "measurements a step",
+    "rule": "pruning rule",
+    "rotation": "rotation before pruning",
+    "columns": "columns of the matrix",
+    "truncation": "truncation [standard deviations of y]",
+    "positive": "digit labelled +1",
+    "negative": "digit labelled -1",
 }
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
