@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from launch.claims.quantities import share
 from launch.figures import PALETTE
 
-__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points"]
+__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points", "shares"]
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -45,3 +46,13 @@ def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=8)
+
+
+def shares(axes: Axes, x: Any, successes: Any, colour: int, label: str, marker: str = "o") -> None:
+    """Fractions of the seeds (first axis of ``successes``) with Wilson's 95 % intervals, joined by a line."""
+    found = share(successes)
+    assert found.low is not None
+    assert found.high is not None
+    spread = np.maximum([found.value - found.low, found.high - found.value], 0.0)
+    style = {"fmt": f"{marker}-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    axes.errorbar(np.asarray(x), found.value, spread, label=label, **style)

@@ -1,7 +1,7 @@
 """The claims of "Greedy pruning with a group lasso" (arXiv 2303.11453): what measures each, by name."""
 
 from launch.claims.experiment import Check
-from launch.claims.greedy_pruning import columns, rates, samples
+from launch.claims.greedy_pruning import columns, phase, rates, samples
 
 CHECKS: dict[str, Check] = {
     "figure1": columns.figure1,
@@ -14,4 +14,5 @@ CHECKS: dict[str, Check] = {
     "error_law": samples.error_law,
     "width": samples.width,
     "convergence": rates.convergence,
+    "phase_diagram": phase.phase_diagram,
 }
