@@ -64,10 +64,10 @@ def test_the_check_measures_what_the_config_expects_and_draws_a_panel_for_each_s
     found, figure = phase_diagram(runs)
     claim = next(c for c in read_claims(Path(DEFAULT.parent, "greedy_pruning"), True) if c.name == "phase_diagram")
     assert set(found) == set(claim.claim.expect)
-    assert found["n/(d r) for 90 %, greedy_pruning"].value == found["greedy_pruning, worst panel"].value == 1.25
-    assert found["n/(d r) for 90 %, trace_norm"].value == 2
-    assert found["lead at 1.25 over small_start"].value == 0.75
-    assert found["lead at 1.25 over irls"].value == 0
+    assert found["n/(d r), greedy_pruning"].value == found["greedy_pruning, worst panel"].value == 1.25
+    assert found["n/(d r), trace_norm"].value == 2
+    assert found["lead over small_start"].value == 0.75
+    assert found["lead over irls"].value == 0
     first, second = (axes.get_title() for axes in figure.axes)
     assert first == "d = 20, r = 2, condition 1; 4 instances"
     assert "condition 10" in second

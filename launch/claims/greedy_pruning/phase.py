@@ -52,11 +52,11 @@ def phase_diagram(runs: Runs) -> Outcome:
     axes[0].set_ylabel(f"share recovered (relative error < {RECOVERED:g})")
     first = sizes[min(sizes)]
     worst = max(panel["greedy_pruning"].needed() for panel in sizes.values())
-    quantities = {f"n/(d r) for 90 %, {name}": exactly(first[name].needed()) for name in METHODS}
+    quantities = {f"n/(d r), {name}": exactly(first[name].needed()) for name in METHODS}
     quantities["greedy_pruning, worst panel"] = exactly(worst)
     for name in METHODS[1:]:
         lead = first["greedy_pruning"].at(PAIRED) - first[name].at(PAIRED)
-        quantities[f"lead at {PAIRED} over {name}"] = mean(lead)
+        quantities[f"lead over {name}"] = mean(lead)
     return Outcome(quantities, figure)
 
 
