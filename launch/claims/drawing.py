@@ -6,15 +6,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from launch.claims.quantities import share
 from launch.figures import PALETTE
 
-__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points"]
+__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points", "shares"]
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels side by side."""
-    figure = Figure(figsize=(5.4 * count, 4.4), layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, count)))
+    """A figure of so many panels, at most three in a row."""
+    columns = count if count <= 3 else 2
+    rows = -(-count // columns)
+    figure = Figure(figsize=(5.4 * columns, 4.4 * rows), layout="constrained")
+    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel()[:count])
 
 
 def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str = "o") -> None:
@@ -45,3 +48,13 @@ def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.3, which="major")
     axes.legend(fontsize=8)
+
+
+def shares(axes: Axes, x: Any, successes: Any, colour: int, label: str, marker: str = "o") -> None:
+    """Fractions of the seeds (first axis of ``successes``) with Wilson's 95 % intervals, joined by a line."""
+    found = share(successes)
+    assert found.low is not None
+    assert found.high is not None
+    spread = np.maximum([found.value - found.low, found.high - found.value], 0.0)
+    style = {"fmt": f"{marker}-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    axes.errorbar(np.asarray(x), found.value, spread, label=label, **style)

@@ -1,7 +1,7 @@
 """The claims of "Greedy pruning with a group lasso" (arXiv 2303.11453): what measures each, by name."""
 
 from launch.claims.experiment import Check
-from launch.claims.greedy_pruning import choices, columns, rates, saddle, samples, systems
+from launch.claims.greedy_pruning import choices, columns, phase, rates, saddle, samples, systems
 
 CHECKS: dict[str, Check] = {
     "figure1": columns.figure1,
@@ -23,4 +23,5 @@ CHECKS: dict[str, Check] = {
     "pruning_rules": choices.pruning_rules,
     "optimisers": choices.optimisers,
     "prescription": choices.prescription,
+    "phase_diagram": phase.phase_diagram,
 }
