@@ -20,6 +20,7 @@ from gpsense.grid import Layout, make_plan
 from gpsense.grid.plan import chunk_bytes
 from launch import grid
 from launch.arguments import parse
+from launch.work import to_grid
 
 DIVERGED = 3
 SMALL = ["--problem.dim", "6", "--problem.n", "30", "--train.steps", "60", "--fine_tune.steps", "20"]
@@ -84,7 +85,7 @@ def until(chunks: int, process: subprocess.Popen[str], folder: Path) -> None:
 
 def one_cell_a_chunk() -> list[str]:
     """The memory budget that cuts the long run into chunks of one cell."""
-    cost = make_plan(grid.to_grid(parse(LONG).config), 2**40).programs[0].cost
+    cost = make_plan(to_grid(parse(LONG).config), 2**40).programs[0].cost
     return ["--run.memory_gib", repr(chunk_bytes(cost, Layout(1, 1)) / 2**30)]
 
 
