@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpsense.descent import CONVERGED, RUNNING, Method, Rates, Target, advance, begin
-from gpsense.measurements import gaussian_measurements, rank_one_measurements
+from gpsense.measurements import centred_measurements, gaussian_measurements, rank_one_measurements
 from gpsense.objectives import Empirical, Population
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
 from tests import reference
@@ -86,10 +86,20 @@ def test_steps_follow_the_sampled_gradient_and_judgement_the_full_one(key):
     np.testing.assert_array_equal(still.factor, 0 * start)
 
 
-@pytest.mark.parametrize("ensemble", [gaussian_measurements, rank_one_measurements])
-def test_minibatch_gradients_average_to_the_full_one(ensemble, key):
-    measurements = ensemble(jax.random.key(1), 6, 3, jnp.float64)
-    objective = Empirical(measurements, jnp.linspace(-1.0, 1.0, 6))
+def _gaussian():
+    return gaussian_measurements(jax.random.key(1), 6, 3, jnp.float64), jnp.linspace(-1.0, 1.0, 6)
+
+
+def _centred():
+    vectors = rank_one_measurements(jax.random.key(1), 6, 3, jnp.float64)
+    return centred_measurements(vectors, jnp.linspace(-1.0, 1.0, 6), jnp.arange(6) != 2)
+
+
+@pytest.mark.parametrize("draw", [_gaussian, _centred])
+def test_minibatch_gradients_average_to_the_full_one(draw, key):
+    """Over many draws, and exactly over the measurements one by one; some may be left out of the loss."""
+    measurements, values = draw()
+    objective = Empirical(measurements, values)
     factor = jax.random.normal(key, (3, 2), jnp.float64)
     full = objective.value_and_gradient(factor)[1]
     sampled = jax.jit(jax.vmap(lambda k: objective.minibatch(k, 4).value_and_gradient(factor)[1]))
