@@ -22,7 +22,6 @@ from launch import grid
 from launch.arguments import parse
 from launch.work import to_grid
 
-
 DIVERGED = 3
 SMALL = ["--problem.dim", "6", "--problem.n", "30", "--train.steps", "60", "--fine_tune.steps", "20"]
 SMALL += ["--run.precision", "float64"]
