@@ -32,6 +32,7 @@ PICTURES = ["columns.png", "curves.png", "error.png", "rank.png"]
 LONG = ["--problem.dim", "6", "--problem.n", "30", "--problem.noise", "0,0.1", "--train.penalty", "0.05,0.1"]
 LONG += ["--run.seeds", "2", "--train.steps", "20000", "--train.tolerance", "0", "--fine_tune.steps", "10000"]
 LONG += ["--fine_tune.tolerance", "0", "--run.record_every", "10000", "--out", "run"]
+LONG += ["--run.curvature_steps", "0"]
 CELLS = 8
 COMMAND = ["-m", "launch.grid"]
 INTERRUPTIBLE = """
@@ -194,6 +195,7 @@ def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None
     assert np.isfinite(ran.dataset["error"].sel(rate=0.02)).all()
 
 
+@pytest.mark.slow
 def test_dry_run_prints_the_plan_and_writes_nothing(
     strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,6 +273,7 @@ def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str])
     assert "name an empty or new directory" in refuse(*TINY, "--out", "run")
 
 
+@pytest.mark.slow
 def test_config_by_path_finds_its_truth_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.random.default_rng(0).normal(size=(6, 2))
     folder = tmp_path / "my grids"
