@@ -34,7 +34,7 @@ def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
     """``(1 - a / ||U e_i||)_+ U e_i`` column by column: the proximal map of ``a`` times the group lasso."""
     squares = jnp.sum(factor**2, axis=0)
     alive = squares > jnp.asarray(amount, factor.dtype) ** 2
-    return factor * jnp.where(alive, 1 - amount / jnp.sqrt(jnp.where(alive, squares, 1.0)), 0.0)
+    return factor * jnp.where(alive, 1 - amount / jnp.sqrt(jnp.where(alive, squares, 1.0)), 0.0)[None, :]
 
 
 PENALTIES: dict[str, Callable[[Factor, ScalarLike], Scalar]] = {

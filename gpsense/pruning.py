@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gpsense._linalg import eigh
-from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
+from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 
 RULES = ("threshold", "top_r", "largest_gap", "random")
 ROTATIONS = ("none", "svd")
@@ -27,7 +27,7 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
     return norms > threshold
 
 
-def largest_mask(norms: Norms, count: ScalarLike) -> Mask:
+def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
     """True for the ``count`` largest norms; of equal ones the first stay. Needs the rank to be known."""
     order = jnp.argsort(-norms, stable=True)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(norms.shape[0], dtype=order.dtype))
@@ -41,7 +41,7 @@ def gap_mask(norms: Norms) -> Mask:
     return largest_mask(norms, jnp.argmax(steps) + 1)
 
 
-def random_mask(key: RandomKey, norms: Norms, count: ScalarLike) -> Mask:
+def random_mask(key: RandomKey, norms: Norms, count: ScalarLike | Integer) -> Mask:
     """True for ``count`` columns drawn at random among those of positive norm: what pruning blindly would keep."""
     draw = jax.random.uniform(key, norms.shape, norms.dtype)
     return largest_mask(jnp.where(norms > 0, draw, -jnp.ones_like(draw)), count)
@@ -69,7 +69,7 @@ def gap(norms: Norms, mask: Mask) -> Scalar:
 def coherence(factor: Factor, mask: Mask) -> Scalar:
     """Largest ``cos^2`` of the angle between two kept columns; 0 where fewer than two are kept."""
     norms = column_norms(factor)
-    units = jnp.where(mask & (norms > 0), factor / jnp.where(norms > 0, norms, 1.0), 0.0)
+    units = jnp.where(mask & (norms > 0), factor / jnp.where(norms > 0, norms, 1.0)[None, :], 0.0)
     squares = (units.T @ units) ** 2
     return jnp.max(squares * (1 - jnp.eye(squares.shape[0], dtype=squares.dtype)))
 

@@ -337,9 +337,8 @@ def _line(problem: Any) -> str:
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A config's fields with some of them changed, section by section."""
-    both = fields | changes
-    inside = {name: merged(fields[name], both[name]) for name in changes if isinstance(fields.get(name), dict)}
-    return both | {name: value for name, value in inside.items() if isinstance(changes[name], dict)}
+    inside = [name for name, new in changes.items() if isinstance(new, dict) and isinstance(fields.get(name), dict)]
+    return fields | changes | {name: merged(fields[name], changes[name]) for name in inside}
 
 
 def field_names() -> list[str]:

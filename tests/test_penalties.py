@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
+from gpsense.penalties import group_lasso, shrink_columns, smoothed_group_lasso, weight_decay
 from gpsense.theory import penalty_slope
 from tests import reference
 
@@ -76,3 +76,30 @@ def test_columns_along_eigenvectors_are_the_cheapest_factor():
         turned = jnp.asarray(orthogonal @ turn)
         np.testing.assert_allclose(weight_decay(turned), weight_decay(jnp.asarray(orthogonal)), rtol=1e-12)
         assert float(smoothed_group_lasso(turned, 0.1)) > least + 0.1
+
+
+def test_shrinking_equals_the_loops_and_ends_short_columns():
+    factor = FACTOR * [1.0, 0.1, 0.0, 2.0]
+    for amount in (0.0, 0.3, 10.0):
+        expected = np.zeros_like(factor)
+        for j in range(4):
+            length = np.sqrt(sum(x * x for x in factor[:, j]))
+            if length > amount:
+                expected[:, j] = (1 - amount / length) * factor[:, j]
+        np.testing.assert_allclose(shrink_columns(jnp.asarray(factor), amount), expected, rtol=1e-13)
+    np.testing.assert_array_equal(shrink_columns(jnp.asarray(factor), 0.0), factor)
+
+
+def test_shrinking_minimises_what_a_proximal_map_minimises():
+    """``a R(X) + ||X - U||_F^2 / 2`` is larger at every neighbour, also where a column has ended."""
+    amount, factor = 0.8, FACTOR * [1.0, 0.2, 0.0, 2.0]
+    cost = lambda x: amount * np.linalg.norm(x, axis=0).sum() + 0.5 * ((x - factor) ** 2).sum()  # noqa: E731
+    best = np.asarray(shrink_columns(jnp.asarray(factor), amount))
+    assert (np.linalg.norm(best, axis=0) == 0).tolist() == [False, True, True, False]
+    rng = np.random.default_rng(5)
+    for size in (1e-4, 1e-2, 1.0):
+        for _ in range(20):
+            assert cost(best + size * rng.normal(size=best.shape)) > cost(best)
+    kept = np.linalg.norm(best, axis=0) > 0
+    slope = (best - factor) + amount * best / np.where(kept, np.linalg.norm(best, axis=0), 1.0)
+    np.testing.assert_allclose(slope[:, kept], 0.0, atol=1e-13)

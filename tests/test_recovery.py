@@ -92,6 +92,7 @@ def _matrices(measurements):
     return jnp.asarray(reference.unpacked(np.asarray(measurements.rows), measurements.dim))
 
 
+@pytest.mark.slow
 def test_rank_one_vectors():
     truth = low_rank_truth(jax.random.key(3), 12, SPECTRUM)
     measurements = rank_one_measurements(jax.random.key(4), 300, 12, jnp.float64)
@@ -101,6 +102,7 @@ def test_rank_one_vectors():
     assert _error(result.factor, truth) < 0.03
 
 
+@pytest.mark.slow
 def test_half_of_the_entries():
     truth = np.asarray(low_rank_truth(jax.random.key(6), 20, SPECTRUM))
     rng = np.random.default_rng(7)
@@ -113,6 +115,7 @@ def test_half_of_the_entries():
     assert _error(result.factor, truth) < 0.05
 
 
+@pytest.mark.slow
 def test_pure_noise_has_rank_zero():
     measurements = gaussian_measurements(jax.random.key(8), 120, 10, jnp.float64)
     result = recover(measurements, jax.random.normal(jax.random.key(9), (120,)), width=6)

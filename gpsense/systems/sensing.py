@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gpsense import pruning
-from gpsense._types import Factor, Mask, Norms, RandomKey, Scalar, ScalarLike
+from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.baselines import BASELINES, Baseline, Tuning
 from gpsense.descent import Method, Rates, Target
 from gpsense.errors import BadInput
@@ -285,7 +285,7 @@ class Sensing:
     def rotate(self, spec: SensingSpec, params: Factor) -> Factor:
         return pruning.rotate(params) if spec.rotation == "svd" else params
 
-    def known_rank(self, spec: SensingSpec, problem: Any) -> ScalarLike:
+    def known_rank(self, spec: SensingSpec, problem: Any) -> ScalarLike | Integer:
         """What the rules that are told the rank are told."""
         return jnp.sum(jnp.any(problem.truth != 0, axis=0))
 

@@ -63,7 +63,7 @@ def config(tmp_path: Path) -> Path:
         (["--train.smoothing", "0"], "train.smoothing", "greater than 0"),
         (["--train.smoothing", "-0.1"], "train.smoothing", "greater than 0"),
         (["--train.momentum", "1"], "train.momentum", "less than 1"),
-        (["--train.penalty_kind", "lasso"], "train.penalty_kind", "'smoothed_group_lasso', 'group_lasso' or"),
+        (["--train.penalty_kind", "lasso"], "train.penalty_kind", "'weight_decay' or 'none'"),
         (["--train.optimizer", "gd,sgd"], "train.optimizer", "'gd', 'momentum'"),
         (["--system", "trees"], "system", "'sensing'"),
         (["--name", "a/b"], "name", "pattern"),
@@ -193,7 +193,7 @@ def test_last_of_two_options_counts(config: Path) -> None:
 
 def test_null_takes_a_value_back(config: Path) -> None:
     config.write_text("prune: {threshold: 0.1}\nproblem: {width: 7}\n")
-    asked = parse([str(config), "--prune.threshold", "null", "--problem.width", "none"]).config
+    asked = parse([str(config), "--prune.threshold", "null", "--problem.width", "None"]).config
     assert asked.prune.threshold is None
     assert asked.problem.width is None
 
@@ -206,7 +206,7 @@ def test_help_names_every_field_with_the_values_of_the_file(
         parse(["--help", str(config)])
     assert stop.value.code == 0
     text = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
-    for name in [*field_names(), "out"]:
+    for name in {*field_names(), "out"} - {"claim"}:  # a claim is made in the file alone
         assert re.search(rf"--{re.escape(name)}\s", text), name
     assert re.search(r"--dry[-_]run\s", text)
     for name, default in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "'[5]'")):

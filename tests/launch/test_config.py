@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from launch.config import DEFAULT, Config, Refusal, build, field_names, read_yaml, unknown
+from launch.config import DEFAULT, Config, Refusal, build, field_names, merged, read_yaml, unknown
 from launch.values import Values, expand
+from launch.work import to_grid
 
 
 def axis(raw: Any, section: str = "problem", name: str = "noise") -> Values:
@@ -164,3 +165,89 @@ def test_any_file_name_names_a_run(tmp_path: Path, stem: str, name: str) -> None
 @pytest.mark.parametrize("path", sorted(DEFAULT.parent.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_of_the_repository_is_valid(path: Path) -> None:
     build(read_yaml(path))
+
+
+def test_fields_of_starts_batches_and_pruning_rules_are_axes() -> None:
+    config = build({"train": {"start": "identical", "batch": "10,20"}, "prune": {"rule": ["top_r", "random"]}})
+    assert config.train.start == Values(("identical",), False)
+    assert config.train.batch == Values((10, 20), True)
+    assert config.prune.rule == Values(("top_r", "random"), True)
+    plain = Config()
+    assert (plain.train.batch, plain.prune.rotation, plain.run.curvature_steps) == (None, Values(("none",), False), 30)
+    assert build({"run": {"curvature_steps": 0}}).run.curvature_steps == 0
+    for section, name, bad in (
+        *(("train", "start", "zero"), ("train", "batch", 0), ("prune", "rule", "best")),
+        *(("prune", "rotation", "qr"), ("run", "curvature_steps", -1), ("problem", "positive", 10)),
+    ):
+        with pytest.raises(Refusal, match=rf"^{section}\.{name}: "):
+            build({section: {name: bad}})
+    with pytest.raises(Refusal, match=r"problem\.negative: a digit cannot be told from itself"):
+        build({"system": "digits", "problem": {"positive": "3,8"}})
+
+
+CLAIM = {"statement": "s", "source": "paper", "check": "c", "expect": {"a": {"value": 1}}}
+
+
+def test_a_claim_expects_a_value_or_bounds() -> None:
+    expect = {
+        "a": {"value": 1, "within": 0.1},
+        "b": {"value": [1, 2.5]},
+        "c": {"at_most": 2},
+        "d": {"at_least": "1e-3"},
+    }
+    claim = build({"claim": CLAIM | {"expect": expect}}).claim
+    assert claim is not None
+    assert (claim.expect["a"].value, claim.expect["a"].within) == (1.0, 0.1)
+    assert claim.expect["b"].value == (1.0, 2.5)
+    assert (claim.expect["c"].at_most, claim.expect["c"].at_least, claim.expect["d"].at_least) == (2.0, None, 1e-3)
+    for bad in ({}, {"within": 0.1}, {"value": 1, "at_most": 2}):
+        with pytest.raises(
+            Refusal, match=r"claim\.expect\.a: give either value \(and within\) or at_least and at_most"
+        ):
+            build({"claim": CLAIM | {"expect": {"a": bad}}})
+    with pytest.raises(Refusal, match=r"claim\.expect\.a\.within"):
+        build({"claim": CLAIM | {"expect": {"a": {"value": 1, "within": -1}}}})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"statment": "s"}, r"claim\.statment: unknown field"),
+        ({"source": "folklore"}, r"claim\.source: "),
+        ({"expect": {"a": {"valeu": 1}}}, r"claim\.expect\.a\.valeu: unknown field"),
+    ],
+)
+def test_a_claim_that_cannot_be_is_refused_by_field(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refusal, match="^" + field):
+        build({"claim": CLAIM | change})
+
+
+def test_a_claim_decides_no_number() -> None:
+    config = build({"claim": CLAIM})
+    assert config.digest() == Config().digest()
+    assert "claim" not in config.plain()
+
+
+def test_merging_changes_fields_section_by_section() -> None:
+    fields = {"name": "a", "train": {"penalty": 1, "steps": 5}, "problem": {"dim": 3}}
+    assert merged(fields, {}) == fields
+    changes = {"train": {"steps": 9}, "problem": {"n": 2}, "run": {"seeds": 1}, "name": "b"}
+    expected = {"name": "b", "train": {"penalty": 1, "steps": 9}, "problem": {"dim": 3, "n": 2}, "run": {"seeds": 1}}
+    assert merged(fields, changes) == expected
+    assert fields["train"] == {"penalty": 1, "steps": 5}
+    assert merged(fields, {"train": 3}) == fields | {"train": 3}
+    assert merged({"train": None}, {"train": {"steps": 1}}) == {"train": {"steps": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"system": "digits", "problem": {"noise": 0.1}}, r"problem\.noise"),
+        ({"system": "sensing", "problem": {"columns": 5}}, r"problem\.columns"),
+        ({"system": "rectangular", "problem": {"positive": 5}}, r"problem\.positive"),
+    ],
+)
+def test_a_field_that_a_system_lacks_is_refused_where_it_is_set(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refusal, match=rf"^{field}: system {fields['system']} has no such field; leave it out$"):
+        to_grid(build(fields))
+    to_grid(build({"system": fields["system"]}))

@@ -20,6 +20,7 @@ from gpsense.grid import Layout, make_plan
 from gpsense.grid.plan import chunk_bytes
 from launch import grid
 from launch.arguments import parse
+from launch.work import to_grid
 
 DIVERGED = 3
 SMALL = ["--problem.dim", "6", "--problem.n", "30", "--train.steps", "60", "--fine_tune.steps", "20"]
@@ -31,6 +32,7 @@ PICTURES = ["columns.png", "curves.png", "error.png", "rank.png"]
 LONG = ["--problem.dim", "6", "--problem.n", "30", "--problem.noise", "0,0.1", "--train.penalty", "0.05,0.1"]
 LONG += ["--run.seeds", "2", "--train.steps", "20000", "--train.tolerance", "0", "--fine_tune.steps", "10000"]
 LONG += ["--fine_tune.tolerance", "0", "--run.record_every", "10000", "--out", "run"]
+LONG += ["--run.curvature_steps", "0"]
 CELLS = 8
 COMMAND = ["-m", "launch.grid"]
 INTERRUPTIBLE = """
@@ -84,7 +86,7 @@ def until(chunks: int, process: subprocess.Popen[str], folder: Path) -> None:
 
 def one_cell_a_chunk() -> list[str]:
     """The memory budget that cuts the long run into chunks of one cell."""
-    cost = make_plan(grid.to_grid(parse(LONG).config), 2**40).programs[0].cost
+    cost = make_plan(to_grid(parse(LONG).config), 2**40).programs[0].cost
     return ["--run.memory_gib", repr(chunk_bytes(cost, Layout(1, 1)) / 2**30)]
 
 
@@ -193,6 +195,7 @@ def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None
     assert np.isfinite(ran.dataset["error"].sel(rate=0.02)).all()
 
 
+@pytest.mark.slow
 def test_dry_run_prints_the_plan_and_writes_nothing(
     strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +273,7 @@ def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str])
     assert "name an empty or new directory" in refuse(*TINY, "--out", "run")
 
 
+@pytest.mark.slow
 def test_config_by_path_finds_its_truth_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.random.default_rng(0).normal(size=(6, 2))
     folder = tmp_path / "my grids"

@@ -70,6 +70,7 @@ def dataset(grid):
     return run_grid(grid)
 
 
+@pytest.mark.slow
 def test_two_neurons_remain(grid, dataset):
     """d = k = 15, r = 2, sigma = .5: always 2; their error that of exact rank, the curvature 2: sigma / sqrt(2 n)."""
     assert grid.traced == {"n"}
@@ -78,6 +79,7 @@ def test_two_neurons_remain(grid, dataset):
     np.testing.assert_allclose(errors, 0.5 * np.sqrt((2 * 15 - 1) / (2 * 1500)), rtol=0.15)
 
 
+@pytest.mark.slow
 def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
     spec = make_plan(grid, 2**30).programs[0].spec
     instance, setting = QuadraticNetworkInstance(n=1000, noise=0.5), Setting(penalty=0.4, rate=0.01, smoothing=0.04)

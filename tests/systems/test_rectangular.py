@@ -167,6 +167,7 @@ def dataset(grid):
     return run_grid(grid)
 
 
+@pytest.mark.slow
 def test_error_law_after_fine_tuning(dataset):
     """Root mean square over 16 seeds: ``sigma sqrt(r (d_1 + d_2 - r) / n)``; the rank is right, nu = .18 < tau = .6."""
     cells = dataset.sel(penalty=0.12, n=1200)
@@ -178,11 +179,13 @@ def test_error_law_after_fine_tuning(dataset):
     np.testing.assert_allclose(error, law, rtol=0.08)
 
 
+@pytest.mark.slow
 def test_columns_are_kept_for_noise_below_the_floor(dataset):
     """tau = .1 is below nu = .26 and .18."""
     assert (dataset["rank"].sel(penalty=0.02) > 2).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
     """One program for both n, whose number is traced; alone the measurements are the n asked for."""
     plan = make_plan(grid, 2.0**30)

@@ -83,6 +83,7 @@ def test_error_law_after_fine_tuning():
     np.testing.assert_allclose(np.sqrt(np.mean(error**2)), law, rtol=0.15)
 
 
+@pytest.mark.slow
 def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
     """d = 20, n = 400, sigma = 1, so nu = .32: tau = .25 keeps too many columns, tau = .5 mostly exactly two."""
     values = {"noise": 1.0, "rate": 0.03, "start_scale": 0.03}

@@ -1,0 +1,267 @@
+"""Claims from config to verdict: what is measured, what is expected, what the command prints, writes and returns."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from launch.claims import __main__ as command
+from launch.claims import table
+from launch.claims.experiment import read_claims
+from launch.claims.greedy_pruning import CHECKS
+from launch.claims.quantities import Quantity, exactly, holds, log_slope, mean, over_seeds, share
+from launch.config import DEFAULT, Expectation, Refusal
+
+GREEDY = DEFAULT.parent / "greedy_pruning"
+FIELDS = {
+    "paper",
+    "claim",
+    "statement",
+    "source",
+    "expected",
+    "measured",
+    "tolerance",
+    "verdicts",
+    "verdict",
+    "seconds",
+}
+SMALL = {
+    "problem": {"dim": 6, "width": 3, "rank": 1, "measurements": "population", "spectrum": [1.0]},
+    "train": {"penalty": [0.05, 0.1], "smoothing": 0.02, "rate": 0.05, "steps": 4000, "tolerance": 1e-7},
+    "fine_tune": {"steps": 10},
+    "run": {"seeds": 2, "precision": "float64", "record_every": 2000},
+    "claim": {
+        "statement": "A column on eigenvalue mu has squared norm s with s + (lambda/4) psi(s) = mu.",
+        "source": "derived",
+        "check": "root_law",
+        "expect": {"columns kept": {"value": [1, 1]}, "largest residual": {"at_most": 1e-3}},
+    },
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A folder of configs with one small claim, its section ``claim`` changed."""
+    (folder / "greedy_pruning").mkdir()
+    fields = SMALL | {"claim": SMALL["claim"] | changes}
+    (folder / "greedy_pruning" / "small.yaml").write_text(yaml.safe_dump(fields))
+    return folder / "greedy_pruning"
+
+
+def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    found = [mean(rng.normal(3.0, 2.0, (25, 4))) for _ in range(25)]
+    covered = np.mean([(q.low <= 3.0) & (q.high >= 3.0) for q in found])
+    assert 0.85 <= covered <= 0.99
+    values = rng.normal(size=(25, 2))
+    np.testing.assert_allclose(mean(values).value, values.mean(0))
+    np.testing.assert_allclose(mean(values).high, values.mean(0) + 1.96 * values.std(0) / 5, atol=0.1)
+    np.testing.assert_array_equal(mean(values).low, mean(values).low)
+
+
+def test_what_is_paired_is_resampled_together() -> None:
+    values = np.random.default_rng(2).normal(5.0, 1.0, 30)
+    ratio = over_seeds(lambda a, b: a.mean() / b.mean(), values, 2 * values)
+    assert (float(ratio.low), float(ratio.value), float(ratio.high)) == pytest.approx((0.5, 0.5, 0.5), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"),
+    [(10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],
+)
+def test_shares_have_wilsons_interval(hits: int, total: int, low: float, high: float) -> None:
+    found = share(np.arange(total) < hits)
+    assert float(found.value) == pytest.approx(hits / total)
+    np.testing.assert_allclose([found.low, found.high], [low, high], atol=1e-4)
+
+
+def test_the_slope_of_a_power_law_is_its_power() -> None:
+    x = np.array([1.0, 2.0, 5.0, 9.0])
+    factors = np.random.default_rng(3).uniform(1, 2, (6, 1))
+    found = log_slope(x, factors * x**-1.5)
+    np.testing.assert_allclose([found.value, found.low, found.high], -1.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("expected", "value", "good"),
+    [
+        ({"value": 2}, 2.0, True),
+        ({"value": 2}, 2.0001, False),
+        ({"value": 2, "within": 0.1}, 2.1, True),
+        ({"value": 2, "within": 0.1}, 1.89, False),
+        ({"value": [1, 2]}, [1.0, 2.0], True),
+        ({"value": [1, 2], "within": 0.5}, [1.2, 2.6], False),
+        ({"value": [1, 2]}, [1.0, 2.0, 3.0], False),
+        ({"value": 1}, [1.0, 1.0], False),
+        ({"at_least": 0}, [0.0, 1.0], True),
+        ({"at_least": 0}, [-0.1, 1.0], False),
+        ({"at_least": 0, "at_most": 1}, 1.5, False),
+        ({"at_most": 1}, 1.0, True),
+        ({"at_most": 1}, float("nan"), False),
+        ({"at_least": 1}, float("inf"), False),
+        ({"value": [1, 2]}, [1.0, float("nan")], False),
+    ],
+)
+def test_a_claim_holds_where_every_number_is_as_expected(expected: dict[str, Any], value: Any, good: bool) -> None:
+    assert holds(Expectation(**expected), exactly(value)) is good
+
+
+def test_quantities_are_plain_numbers_and_null() -> None:
+    assert exactly(3).plain() == {"value": 3.0, "low": None, "high": None}
+    listed = Quantity(np.array([1.0, np.nan]), np.array([0.5, np.inf]), np.array([2.0, 3.0]))
+    assert listed.plain() == {"value": [1.0, None], "low": [0.5, None], "high": [2.0, 3.0]}
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_every_claim_of_the_paper_can_be_read(full: bool) -> None:
+    found = {claim.name: claim for claim in read_claims(GREEDY, full)}
+    assert set(found) == {path.stem for path in GREEDY.glob("*.yaml") if "\nclaim:" in path.read_text()}
+    assert {claim.claim.check for claim in found.values()} == set(CHECKS)
+    for name, claim in found.items():
+        assert (claim.paper, claim.folder) == ("greedy_pruning", GREEDY)
+        assert claim.check is CHECKS[claim.claim.check]
+        assert f"python -m launch.claims --claim {name}" in (GREEDY / f"{name}.yaml").read_text()
+        assert set(claim.grids) == {"", *claim.claim.grids, *(claim.claim.full_grids if full else {})}
+    spare = found["convergence"].grids["never pruned"]
+    assert spare.train.penalty.values == (0.0,)
+    assert spare.train.steps == found["convergence"].grids[""].train.steps
+
+
+def test_the_full_size_changes_every_grid_and_adds_its_own(tmp_path: Path) -> None:
+    grids = {"never pruned": {"train": {"penalty": 0}}}
+    full = {"full": {"problem": {"dim": 9}}, "full_grids": {"wide": {"problem": {"width": 20}}}}
+    folder = write(tmp_path, grids=grids, **full)
+    (small,), (large,) = read_claims(folder, False), read_claims(folder, True)
+    assert [small.grids[name].problem.dim.values for name in ("", "never pruned")] == [(6,), (6,)]
+    assert set(large.grids) == {"", "never pruned", "wide"}
+    assert {config.problem.dim.values for config in large.grids.values()} == {(9,)}
+    assert large.grids["never pruned"].train.penalty.values == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"check": "rooot_law"}, r"^small\.yaml: claim\.check: no check rooot_law; use one of figure1, "),
+        ({"grids": {"other": {"train": {"rte": 1}}}}, r"^small\.yaml: train\.rte: unknown field"),
+        ({"grids": {"other": {"train": 1}}}, r"^small\.yaml: train: a section holds fields, not 1"),
+        ({"expect": {}, "sentence": "s"}, r"^small\.yaml: claim\.sentence: unknown field"),
+    ],
+)
+def test_a_claim_that_cannot_be_run_is_refused_by_file_and_field(
+    tmp_path: Path, changes: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(Refusal, match=line):
+        read_claims(write(tmp_path, **changes), False)
+
+
+RECORD = {
+    "claim": "width",
+    "source": "paper",
+    "seconds": 12.3,
+    "statement": "Columns do not depend on k.",
+    "expected": {
+        "a": 2.0,
+        "b": [1.0, 2.0],
+        "c": {"at_least": None, "at_most": 1e-3},
+        "d": {"at_least": 0.5, "at_most": None},
+        "e": {"at_least": 0.3, "at_most": 0.49},
+    },
+    "tolerance": {"a": 0.1, "b": 0.0, "c": 0.0, "d": 0.0, "e": 0.0},
+    "measured": {
+        "a": {"value": 2.04, "low": 2.0, "high": 2.1},
+        "b": {"value": [1.0, None], "low": [0.9, None], "high": [1.1, None]},
+        "c": {"value": 1.234e-4, "low": None, "high": None},
+        "d": {"value": 0.75, "low": None, "high": None},
+        "e": {"value": 0.4, "low": None, "high": None},
+    },
+    "verdicts": {"a": "holds", "b": "fails", "c": "holds", "d": "holds", "e": "holds"},
+    "verdict": "fails",
+}
+
+
+def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
+    first, *rows = table.lines(RECORD).strip().splitlines()
+    assert first == "width (paper, 12 s)  Columns do not depend on k."
+    assert [" ".join(row.split()) for row in rows] == [
+        "a 2 ± 0.1 2.04 [2, 2.1] holds",
+        "b 1 2 1 - [0.9 - to 1.1 -] fails",
+        "c at most 0.001 0.000123 holds",
+        "d at least 0.5 0.75 holds",
+        "e 0.3 to 0.49 0.4 holds",
+    ]
+    where = table.heading().index("verdict")
+    assert all(row[where:] in ("holds", "fails") for row in rows)
+    other = RECORD | {"claim": "figure1", "verdict": "holds"}
+    assert table.summary([RECORD, other]).strip() == "2 claims: 1 fail, 1 hold (width); 25 s"
+
+
+def test_claims_are_judged_written_and_drawn(
+    strict: None, quick_compiling: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """One small claim: exit 0 where it holds, 1 where it does not, 2 where it expects what is not measured."""
+    folder = write(tmp_path)
+    monkeypatch.setattr(command, "CONFIGS", tmp_path)
+    out, config = tmp_path / "out", folder / "small.yaml"
+    assert command.main(["--claim", "small", "--out", str(out)]) == 0
+    (record,) = json.loads((out / "claims.json").read_text())
+    assert set(record) == FIELDS
+    assert {name: record[name] for name in ("paper", "claim", "source", "verdict")} == {
+        "paper": "greedy_pruning",
+        "claim": "small",
+        "source": "derived",
+        "verdict": "holds",
+    }
+    assert record["measured"]["columns kept"] == {"value": [1.0, 1.0], "low": [1.0, 1.0], "high": [1.0, 1.0]}
+    assert record["expected"] == {"columns kept": [1.0, 1.0], "largest residual": {"at_least": None, "at_most": 1e-3}}
+    assert (out / "figures" / "small.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "1 claims: 1 hold; " in capsys.readouterr().out
+
+    other = {"columns kept": {"value": [1, 2]}, "largest residual": {"at_most": 1e-3}}
+    config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"expect": other}}))
+    assert command.main(["--out", str(out)]) == 1
+    assert json.loads((out / "claims.json").read_text())[0]["verdicts"] == {
+        "columns kept": "fails",
+        "largest residual": "holds",
+    }
+    assert len(list((out / "grids").iterdir())) == 1  # the grid is that of the first run
+
+    other["columns lost"] = {"value": 1}
+    config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"expect": other}}))
+    capsys.readouterr()
+    assert command.main(["--out", str(out)]) == 2
+    refused = capsys.readouterr().err
+    assert refused.startswith("error: small.yaml: claim.expect: columns lost ")
+    assert refused.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--paper", "gredy"], "--paper: no claims of gredy; use one of greedy_pruning"),
+        (["--claim", "widht"], "--claim: no claim widht; use one of bias_law, column_count, "),
+    ],
+)
+def test_unknown_names_are_refused_in_one_line(argv: list[str], line: str, tmp_path: Path, capsys: Any) -> None:
+    assert command.main([*argv, "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {line}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+@pytest.mark.slow
+def test_the_command_runs_a_claim_of_the_paper(process: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    ran = process(
+        ["-m", "launch.claims"], ["--paper", "greedy_pruning", "--claim", "plain_lasso", "--out", "o"], tmp_path
+    )
+    out, err = ran.communicate(timeout=120)
+    assert (ran.returncode, err) == (0, "")
+    (record,) = json.loads((tmp_path / "o" / "claims.json").read_text())
+    assert record["verdict"] == "holds"
+    assert record["measured"]["from the smallest start, group_lasso"]["value"] == 0
+    assert (tmp_path / "o" / "figures" / "plain_lasso.png").exists()
+    assert "plain_lasso (derived, " in out

@@ -1,0 +1,127 @@
+"""Rules, rotation, starts and minibatches of the sensing system, alone and in a grid; curvature of every cell."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import pipeline
+from gpsense.errors import BadInput
+from gpsense.grid import Axis, Grid, run_grid
+from gpsense.pipeline import Schedule, run_sensing, seed_keys
+from gpsense.pruning import RULES
+from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
+
+SYSTEM = Sensing()
+SCHEDULE = Schedule(100, 20, 100)
+SIZES = {"dim": 5, "width": 4, "rank": 2, "n": 30}
+FIXED = {"dtype": "float64", "form": "direct", "curvature_steps": 60}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiling():
+    """Programs that compile sooner and run slower."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+def _grid(*axes, seeds=(0, 3), **constants):
+    known = (*axes, Axis("rate", (0.03,), False))
+    return Grid(SYSTEM, SCHEDULE, Axis("seed", seeds), known, FIXED | SIZES | constants)
+
+
+def test_an_identical_start_is_one_drawn_column_in_all_places():
+    spec = SensingSpec(**SIZES, start="identical", dtype="float64")
+    start = SYSTEM.start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
+    np.testing.assert_array_equal(start, np.tile(start[:, :1], (1, 4)))
+    other = SYSTEM.start(SensingSpec(**SIZES, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1))
+    np.testing.assert_array_equal(start[:, 0], other[:, 0])
+    fewer = SYSTEM.start(spec, SensingSetting(width=3.0), jax.random.key(1))
+    np.testing.assert_array_equal(jnp.any(fewer != 0, axis=0), [True, True, True, False])
+
+
+@pytest.mark.parametrize(("changes", "what"), [({"batch": 31}, "31 of 30"), ({"measurements": "population"}, "4 of")])
+def test_batches_that_cannot_be_drawn_are_refused(changes, what):
+    with pytest.raises(BadInput, match=rf"train\.batch: {what} .*; use a batch of at most n, or null for all"):
+        SYSTEM.check(SensingSpec(**SIZES | {"batch": 4} | changes))
+    SYSTEM.check(SensingSpec(**SIZES, batch=30))
+
+
+def test_batches_are_met_in_direct_form():
+    spec = SYSTEM.resolve(SensingSpec(dim=5, n=3000, batch=10), 10_000)
+    assert spec.form == "direct"
+    assert SYSTEM.method(spec).stochastic
+    assert not SYSTEM.method(SensingSpec()).stochastic
+
+
+@pytest.fixture(scope="module")
+def rules():
+    """All rules, columns turned onto the singular vectors first."""
+    return run_grid(_grid(Axis("rule", RULES), Axis("noise", (0.0, 0.3)), rotation="svd"))
+
+
+def test_every_rule_keeps_what_it_says(rules):
+    assert (rules["rank"].sel(rule=["top_r", "random"]) == 2).all()
+    assert (rules["rank"].sel(rule="largest_gap") >= 1).all()
+    norms = rules["column_norms"]
+    above = (norms.sel(rule="threshold") > 2 * np.sqrt(0.04)).sum("column")
+    np.testing.assert_array_equal(rules["rank"].sel(rule="threshold"), above)
+    for rule in RULES[1:]:
+        np.testing.assert_array_equal(norms.sel(rule=rule), norms.sel(rule="threshold"))
+    falling = norms.sel(rule="top_r").transpose("seed", "noise", "column").values
+    np.testing.assert_allclose(rules["margin"].sel(rule="top_r"), falling[..., 1] - falling[..., 2], rtol=1e-12)
+    assert (rules["margin"].sel(rule=["top_r", "largest_gap"]) >= 0).all()
+    assert float(rules["coherence"].max()) < 1e-10
+
+
+def test_a_random_rule_on_turned_columns_gives_a_cell_alone_what_it_gives_it_in_the_grid(rules):
+    spec = SensingSpec(**FIXED, **SIZES, rule="random", rotation="svd")
+    alone = jax.jit(lambda i, s, seed: run_sensing(spec, SCHEDULE, i, s, seed))
+    for seed, noise in ((0, 0.3), (3, 0.0)):
+        expected = alone(SensingInstance(noise=noise), SensingSetting(rate=0.03), seed)
+        cell = rules.sel(rule="random", seed=seed, noise=noise)
+        for name in ("error_trained", "error_pruned", "error", "margin", "rank", "column_norms", "curvature_trained"):
+            np.testing.assert_allclose(cell[name], expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
+
+
+def test_turning_leaves_the_trained_error_and_deletes_what_is_small_in_every_direction():
+    """Unregularised columns are alike; turned, the largest ``r`` carry the truth's rank-r part."""
+    axes = (Axis("rotation", ("none", "svd")), Axis("penalty", (0.0,), False))
+    turned = run_grid(_grid(*axes, rule="top_r", seeds=(0,)))
+    np.testing.assert_allclose(turned["error_trained"][1], turned["error_trained"][0], rtol=1e-12)
+    assert float(turned["error_pruned"].sel(rotation="svd")[0]) < float(turned["error_pruned"].sel(rotation="none")[0])
+    assert float(turned["coherence"].sel(rotation="svd")[0]) < 1e-12
+
+
+@pytest.fixture(scope="module")
+def certified():
+    """A penalised grid with minibatches and as many Lanczos steps as the factor has numbers."""
+    return run_grid(_grid(Axis("penalty", (0.02, 0.2)), batch=10))
+
+
+def test_curvature_of_a_cell_is_the_smallest_eigenvalue_of_the_whole_hessian(certified):
+    spec = SensingSpec(**FIXED, **SIZES, batch=10)
+    instance, keys = SensingInstance(), seed_keys(3)
+
+    @jax.jit
+    def trained(setting):
+        problem = SYSTEM.sample(spec, instance, keys.problem)
+        state = pipeline.begin_training(SYSTEM, spec, problem, setting, keys)
+        state = pipeline.train(SYSTEM, spec, problem, setting, state, 100)
+        objective, _ = SYSTEM.objectives(spec, problem, setting)
+        return jax.hessian(lambda flat: objective(flat.reshape(5, 4))[0])(state.factor.reshape(-1))
+
+    for penalty in (0.02, 0.2):
+        spectrum = np.linalg.eigvalsh(trained(SensingSetting(penalty=jnp.asarray(penalty), rate=0.03)))
+        cell = certified.sel(penalty=penalty, seed=3)
+        np.testing.assert_allclose(cell["curvature_trained"], spectrum[0], rtol=1e-6, atol=1e-8)
+        assert np.abs(spectrum - float(cell["curvature_trained"])).min() <= float(cell["curvature_residual"]) + 1e-6
+
+
+def test_no_steps_give_no_curvature(certified):
+    without = run_grid(_grid(Axis("penalty", (0.02, 0.2)), batch=10, curvature_steps=0))
+    assert without[["curvature_trained", "curvature_residual"]].to_array().isnull().all()
+    for name in ("error", "coherence", "column_norms"):
+        np.testing.assert_array_equal(without[name], certified[name], err_msg=name)
