@@ -130,6 +130,8 @@ def _read(mirror: Any, argv: list[str], path: Path) -> dict[str, Any]:
         raise Refusal(_flatten(messages.getvalue())) from None
     if surplus:
         word = surplus[0].split("=")[0]
+        if word.split(".")[0] == "--claim":
+            raise Refusal("claim: stands in a config, not on the command line; python -m launch.claims runs it")
         if word.startswith("--"):
             raise Refusal(unknown(word.removeprefix("--")))
         raise Refusal(f"{word}: not understood; see --help")

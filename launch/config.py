@@ -345,7 +345,7 @@ def field_names() -> list[str]:
     """All fields as ``section.field``."""
     names = []
     for name, info in Config.model_fields.items():
-        section = info.annotation
+        section = Claim if name == "claim" else info.annotation
         if isinstance(section, type) and issubclass(section, Section):
             names += [f"{name}.{inner}" for inner in section.model_fields]
         else:

@@ -65,7 +65,7 @@ def column_count(runs: Runs) -> Outcome:
     norms = values(cells["column_norms"], "seed", "start_scale", "penalty", "column")
     worst = 0.0
     for place in np.ndindex(ranks.shape):
-        for eigenvalue, norm in zip(spectrum[: int(ranks[place])], norms[place], strict=False):
+        for eigenvalue, norm in zip(spectrum[: int(np.nan_to_num(ranks[place]))], norms[place], strict=False):
             root = theory.column_root(eigenvalue, float(cells["penalty"][place[2]]), smoothing)
             worst = max(worst, abs(norm - float(root) ** 0.5))
     tau = tau_of(cells)
