@@ -320,7 +320,8 @@ def build(fields: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(fields)
     except ValidationError as error:
-        raise Refusal("; ".join(_line(problem) for problem in error.errors()[:3])) from None
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise Refusal("; ".join(_line(problem) for problem in problems[:3])) from None
 
 
 def _line(problem: Any) -> str:
@@ -329,6 +330,8 @@ def _line(problem: Any) -> str:
         return unknown(field)
     if not field:
         return message
+    if problem["type"] == "missing":
+        return f"{field}: is missing; give it"
     if problem["type"] == "model_type":
         return f"{field}: a section holds fields, not {shown(problem['input'])}; write {field}: {{field: value}}"
     got = "" if "got " in message or problem["type"] == "value_error" else f", got {shown(problem['input'])}"
