@@ -79,6 +79,7 @@ def test_a_seed_is_the_same_seed_in_every_grid(dataset):
     np.testing.assert_allclose(other["error_curve"].sel(place), dataset["error_curve"].sel(place), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
     layouts = (Layout(5, 2),)
     plan = make_plan(grid, GIB, layouts)
@@ -98,6 +99,7 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
     assert int(np.isnan(part["error"]).sum()) == 36 - 10
 
 
+@pytest.mark.slow
 def test_a_chunk_run_twice_has_the_same_bits(grid):
     plan = make_plan(grid, GIB, (Layout(4, 3),))
     program = Program(grid, plan.programs[0])
@@ -148,6 +150,7 @@ def test_a_nan_in_one_cell_leaves_the_others_bit_equal(grid):
         np.testing.assert_array_equal(whole[name][:, [0, 2]], hurt[name][:, [0, 2]], err_msg=name)
 
 
+@pytest.mark.slow
 def test_static_axes_make_programs_and_are_dimensions_too():
     grid = _grid(Axis("rank", (1, 2)), Axis("optimizer", ("gd", "momentum")), seeds=(0,))
     assert len(make_plan(grid, GIB).programs) == 2
@@ -179,6 +182,7 @@ def test_a_phase_diagram_is_one_program_traced_once(phase):
     assert dataset["error"].dims == ("seed", "n", "true_rank", "noise", "width", "penalty")
 
 
+@pytest.mark.slow
 def test_a_traced_size_gives_what_a_program_of_that_size_gives(phase):
     dataset = phase[2]
     for place in (
@@ -335,6 +339,7 @@ def test_plans_fit_the_memory_or_are_refused(grid):
         make_plan(grid, 100.0)
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_compiled_program_and_plans_are_cut_by_it():
     grid = _grid(Axis("penalty", tuple(np.linspace(0, 1, 16))), seeds=tuple(range(200)))
     plan = make_plan(grid, GIB)

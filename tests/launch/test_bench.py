@@ -44,6 +44,7 @@ def ratios(rows: list[dict]) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_the_table_has_its_columns(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(rivals, "RIVALS", {rivals.FLAT: rivals.RIVALS[rivals.FLAT]})
     assert bench.main(["--out", str(tmp_path), "--group", "grid"]) == 0
@@ -166,6 +167,7 @@ def few_peers(monkeypatch):
     monkeypatch.setattr(recovery, "external", lambda task: iter(()))
 
 
+@pytest.mark.slow
 def test_recovery_rows(monkeypatch, few_peers):
     truth, asked = recovery._tasks(0.0)[0].truth, []
 

@@ -242,7 +242,7 @@ def test_claims_are_judged_written_and_drawn(
     ("argv", "line"),
     [
         (["--paper", "gredy"], "--paper: no claims of gredy; use one of greedy_pruning"),
-        (["--claim", "widht"], "--claim: no claim widht; use one of bias_law, column_count, "),
+        (["--claim", "widht"], "--claim: no claim widht; use one of approximate_points, "),
     ],
 )
 def test_unknown_names_are_refused_in_one_line(argv: list[str], line: str, tmp_path: Path, capsys: Any) -> None:

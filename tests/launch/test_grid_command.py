@@ -185,6 +185,7 @@ def test_every_cell_diverging_is_exit_code_1_with_a_report(tmp_path: Path) -> No
     assert (ran.folder / "figures" / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None:
     ran = run(tmp_path / "run", *ONE, "--train.rate", "0.02,1e9")
     assert ran.code == 0

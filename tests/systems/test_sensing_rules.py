@@ -86,6 +86,7 @@ def test_a_random_rule_on_turned_columns_gives_a_cell_alone_what_it_gives_it_in_
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.slow
 def test_turning_leaves_the_trained_error_and_deletes_what_is_small_in_every_direction():
     """Unregularised columns are alike; turned, the largest ``r`` carry the truth's rank-r part."""
     axes = (Axis("rotation", ("none", "svd")), Axis("penalty", (0.0,), False))
