@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -69,6 +70,7 @@ def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
         known = ", ".join(quantities)
         raise Refusal(f"{experiment.name}.yaml: claim.expect: {unknown[0]} is not measured; use any of {known}")
     draw(figure, experiment, out / "figures")
+    jax.clear_caches()  # the next claim's programs are others
     verdicts = {name: holds(expected, quantities[name]) for name, expected in expect.items()}
     return {
         "paper": experiment.paper,
