@@ -362,6 +362,6 @@ def unknown(field: str) -> str:
     if inside:
         return f"{field}: a section; give one of its fields, e.g. --{inside[0]}"
     known = field_names() + [name for name in Config.model_fields if name not in field_names()]
-    near = difflib.get_close_matches(field, known, 1, 0.5)
-    near = near or [name for name in known if name.endswith("." + field.split(".")[-1])][:1]
+    near = [name for name in known if name.endswith("." + field.split(".")[-1])][:1]
+    near = near or difflib.get_close_matches(field, known, 1, 0.7)
     return f"{field}: unknown field; " + (f"did you mean {near[0]}?" if near else "--help lists the fields")

@@ -114,9 +114,8 @@ def report(work: Work) -> int:
     print(table.text(rows))
     if certificate is not None:
         print(
-            f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}, with Hessian "
-            f"eigenvalues of {certificate['curvature']:.2g} or more as far as {config.run.curvature_steps} Lanczos "
-            "steps see"
+            f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "
+            f"eigenvalue seen (Lanczos steps: {config.run.curvature_steps}) is {certificate['curvature']:.2g}"
         )
     print(
         f"\n{plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"

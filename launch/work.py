@@ -134,7 +134,7 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
             if prefix + name in known and isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
             elif prefix + name not in known and isinstance(info.default, Values | None) and value != info.default:
-                raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out")
+                raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
     constants["train_products"] = config.run.train_products
     constants["curvature_steps"] = config.run.curvature_steps

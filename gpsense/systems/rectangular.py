@@ -96,7 +96,7 @@ class Rectangular(Sensing):
     def check(self, spec: Any) -> None:
         if spec.method != GREEDY:
             remedy = f"use {GREEDY}, or system sensing for the other methods"
-            raise BadInput("problem.method", f"{spec.method} is for symmetric matrices", remedy)
+            raise BadInput("train.method", f"{spec.method} is for symmetric matrices", remedy)
         if spec.measurements not in ("gaussian", "population"):
             remedy = "use gaussian or population"
             raise BadInput("problem.measurements", f"no rectangular ensemble {spec.measurements}", remedy)

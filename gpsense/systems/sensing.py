@@ -162,8 +162,11 @@ class Sensing:
 
     def check(self, spec: SensingSpec) -> None:
         if spec.batch is not None and (spec.measurements == "population" or spec.batch > spec.n):
-            count = "population data" if spec.measurements == "population" else f"{spec.n} measurements"
-            raise BadInput("train.batch", f"{spec.batch} of {count}", "use a batch of at most n, or null for all")
+            if spec.measurements == "population":
+                raise BadInput("train.batch", "population data have no measurements to draw", "leave it out")
+            raise BadInput("train.batch", f"{spec.batch} of {spec.n} measurements", "use a batch of at most n, or null")
+        if spec.batch is not None and spec.form == "gram":
+            raise BadInput("run.form", "minibatches need the measurements themselves", "use direct or auto")
         if spec.rank > spec.dim:
             raise BadInput("problem.rank", f"{spec.rank} exceeds dim {spec.dim}", "use a rank of at most dim")
         if spec.width < spec.rank:

@@ -26,7 +26,11 @@ def relative_bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike
 
 
 def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
-    """``nu = sigma sqrt(2 d / n)``: the rank comes out right for ``nu < tau < mu_r``. Derived, Gaussian ensemble."""
+    """``nu = sigma sqrt(2 d / n)``: the largest eigenvalue that noise gives ``(1/n) A*(noise)``, nearly. Derived.
+
+    For tau below it surplus columns grow; ``nu < tau < mu_r`` gives the right rank where also ``nu`` is below
+    :func:`fold_eigenvalue`, else mostly: columns that have grown survive above that. Gaussian ensemble.
+    """
     return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
 
 

@@ -1,7 +1,10 @@
 """Run the claims and judge them; exit 0 if all hold, 1 if one fails, 2 for bad input, 130 when interrupted."""
 
 import argparse
+import json
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from launch.config import DEFAULT, Refusal
 from launch.shell import guarded, leave
@@ -46,15 +49,26 @@ def run(arguments: argparse.Namespace) -> int:
         if not claims:
             raise Refusal(f"--claim: no claim {arguments.claim}; use one of {', '.join(known)}")
     print(heading())
-    records = []
+    records: list[dict[str, Any]] = []
     for claim in claims:
         record = judged(claim, arguments.out)
         records.append(record)
-        store.write_json(arguments.out / "claims.json", records)
+        store.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
         print(lines(record), flush=True)
     print(summary(records))
     print(f"written to {arguments.out / 'claims.json'}   figures {arguments.out / 'figures'}")
     return 1 if any(record["verdict"] == "fails" for record in records) else 0
+
+
+def kept(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These records, after those of earlier runs into the same folder that they do not replace."""
+    key = itemgetter("paper", "claim", "size")
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        fresh = {key(record) for record in records}
+        return [record for record in earlier if key(record) not in fresh] + records
+    except (OSError, ValueError, KeyError, TypeError):
+        return records
 
 
 if __name__ == "__main__":

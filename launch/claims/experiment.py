@@ -37,6 +37,7 @@ class Experiment(NamedTuple):
     check: Check
     grids: dict[str, Config]
     folder: Path
+    size: str
 
 
 def read_claims(folder: Path, full: bool) -> list[Experiment]:
@@ -56,7 +57,11 @@ def read_claims(folder: Path, full: bool) -> list[Experiment]:
             grids = {name: build(merged(merged(fields, size), change)) for name, change in changes.items()}
         except Refusal as refusal:
             raise Refusal(f"{path.name}: {refusal}") from None
-        found.append(Experiment(folder.name, grids[""].name, claim, checks[claim.check], grids, folder))
+        found.append(
+            Experiment(
+                folder.name, grids[""].name, claim, checks[claim.check], grids, folder, "full" if full else "small"
+            )
+        )
     return found
 
 
@@ -64,7 +69,14 @@ def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
     """Run, measure, draw and judge; the claim as ``claims.json`` holds it."""
     begun = time.perf_counter()
     datasets = {name: _dataset(config, experiment.folder, out) for name, config in experiment.grids.items()}
-    quantities, figure = experiment.check(datasets)
+    try:
+        quantities, figure = experiment.check(datasets)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise Refusal(
+            f"{experiment.name}.yaml: claim.check: {experiment.claim.check} cannot measure these grids ({reason}); "
+            "give them the axes and names that it measures elsewhere"
+        ) from error
     expect = experiment.claim.expect
     if unknown := [name for name in expect if name not in quantities]:
         known = ", ".join(quantities)
@@ -75,6 +87,7 @@ def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
     return {
         "paper": experiment.paper,
         "claim": experiment.name,
+        "size": experiment.size,
         "statement": experiment.claim.statement,
         "source": experiment.claim.source,
         "expected": {name: _expected(expected) for name, expected in expect.items()},

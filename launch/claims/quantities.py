@@ -58,7 +58,7 @@ def share(successes: Any) -> Quantity:
     n, p, z = len(hits), hits.mean(axis=0), 1.959964
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Quantity(p, middle - half, middle + half)
+    return Quantity(p, np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0))
 
 
 def log_slope(x: Any, y: Any) -> Quantity:

@@ -30,7 +30,8 @@ def summary(records: list[dict[str, Any]]) -> str:
     words = ", ".join(f"{count} {'hold' if verdict == 'holds' else 'fail'}" for verdict, count in counts.items())
     failed = [record["claim"] for record in records if record["verdict"] == "fails"]
     ending = f" ({', '.join(failed)})" if failed else ""
-    return f"\n{len(records)} claims: {words}{ending}; {sum(record['seconds'] for record in records):.0f} s"
+    title = "claims" if len(records) > 1 else "claim"
+    return f"\n{len(records)} {title}: {words}{ending}; {sum(record['seconds'] for record in records):.0f} s"
 
 
 def _row(*cells: str) -> str:

@@ -21,6 +21,7 @@ GREEDY = DEFAULT.parent / "greedy_pruning"
 FIELDS = {
     "paper",
     "claim",
+    "size",
     "statement",
     "source",
     "expected",
@@ -218,16 +219,23 @@ def test_claims_are_judged_written_and_drawn(
     assert record["measured"]["columns kept"] == {"value": [1.0, 1.0], "low": [1.0, 1.0], "high": [1.0, 1.0]}
     assert record["expected"] == {"columns kept": [1.0, 1.0], "largest residual": {"at_least": None, "at_most": 1e-3}}
     assert (out / "figures" / "small.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "1 claims: 1 hold; " in capsys.readouterr().out
+    assert "1 claim: 1 hold; " in capsys.readouterr().out
 
     other = {"columns kept": {"value": [1, 2]}, "largest residual": {"at_most": 1e-3}}
     config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"expect": other}}))
+    (out / "claims.json").write_text(json.dumps([record, record | {"claim": "another"}]))
     assert command.main(["--out", str(out)]) == 1
-    assert json.loads((out / "claims.json").read_text())[0]["verdicts"] == {
+    earlier, ours = json.loads((out / "claims.json").read_text())
+    assert earlier["claim"] == "another"
+    assert ours["verdicts"] == {
         "columns kept": "fails",
         "largest residual": "holds",
     }
     assert len(list((out / "grids").iterdir())) == 1  # the grid is that of the first run
+
+    config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"check": "saddle"}}))
+    assert command.main(["--out", str(out)]) == 2
+    assert "claim.check: saddle cannot measure these grids (" in capsys.readouterr().err
 
     other["columns lost"] = {"value": 1}
     config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"expect": other}}))

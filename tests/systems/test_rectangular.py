@@ -68,7 +68,7 @@ def test_start_scale_is_the_expected_stacked_norm():
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"method": "spectral"}, "problem.method"),
+        ({"method": "spectral"}, "train.method"),
         ({"measurements": "rank_one"}, "problem.measurements"),
         ({"columns": 1}, "problem.columns"),
         ({"dim": 1}, "problem.rank"),

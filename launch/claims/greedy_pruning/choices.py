@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from gpsense import theory
-from launch.claims.drawing import PALETTE, curve, law, panels, points
+from launch.claims.drawing import curve, law, panels, points, shares
 from launch.claims.experiment import Outcome
 from launch.claims.greedy_pruning.columns import Runs, values
 from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share
@@ -24,13 +24,13 @@ def unregularised(runs: Runs) -> Outcome:
     width, rank = cells.sizes["column"], int(cells["true_rank"])
     plain, turned = cells.sel(rotation="none"), cells.sel(rotation="svd")
     norms = values(plain["column_norms"], "seed", "column")
-    shares = np.linspace(0.01, 1, 100)
-    above = np.array([share_above(one[None], shares) for one in norms])
-    expected = np.array([float(theory.column_fraction(x, width, rank)) for x in shares])
+    levels = np.linspace(0.01, 1, 100)
+    above = np.array([share_above(one[None], levels) for one in norms])
+    expected = np.array([float(theory.column_fraction(x, width, rank)) for x in levels])
     lost = float(theory.kept_columns_error(rank, width, rank))
     figure, (left, right) = panels(2)
-    curve(left, shares, above, 1, "no penalty")
-    law(left, shares, expected, "chi-square law")
+    curve(left, levels, above, 1, "no penalty")
+    law(left, levels, expected, "chi-square law")
     left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]")
     left.legend(fontsize=8)
     pairs = {"top r": plain, "SVD, top r": turned}
@@ -41,7 +41,7 @@ def unregularised(runs: Runs) -> Outcome:
     right.set(xticks=range(3), xticklabels=["trained", "pruned", "fine-tuned"], yscale="log", ylabel="relative error")
     right.legend(fontsize=8)
     pruned = values(plain["error_pruned"], "seed")
-    at = lambda x: above[:, np.argmin(np.abs(shares - x))]  # noqa: E731
+    at = lambda x: above[:, np.argmin(np.abs(levels - x))]  # noqa: E731
     law_at = lambda x: float(theory.column_fraction(x, width, rank))  # noqa: E731
     quantities = {
         "share above 1/4 over the law": mean(at(0.25) / law_at(0.25)),
@@ -100,7 +100,7 @@ def optimisers(runs: Runs) -> Outcome:
         rank, known = int(cells["true_rank"]), law_at_known_rank(cells)
         right_rank = values(cells["rank"], "seed", "start_scale") == rank
         errors = values(cells["error"], "seed", "start_scale")
-        points(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)
+        shares(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)
         points(right, cells["start_scale"].values * 1.04**index, errors, index, name)
         quantities[f"right rank, {name}"] = share(right_rank.reshape(-1))
         quantities[f"error over the law, {name}"] = over_seeds(lambda v, k=known: np.median(v) / k, errors)
@@ -127,8 +127,7 @@ def prescription(runs: Runs) -> Outcome:
         norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
         worst = max(worst, float(cells["error_pruned"].max()) * norm * 2 * condition)
         label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
-        axes.plot([], [], color=PALETTE[index])
-        points(axes, cells["start_scale"].values * 1.05**index, found, index, label)
+        shares(axes, cells["start_scale"].values * 1.05**index, found, index, label)
         right_ranks.append(found.reshape(-1))
     axes.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
     axes.legend(fontsize=8)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from gpsense import theory
-from launch.claims.drawing import PALETTE, law, log_log, panels, points
+from launch.claims.drawing import PALETTE, law, log_log, panels, points, shares
 from launch.claims.experiment import Outcome
 from launch.claims.quantities import exactly, mean, over_seeds, share
 from launch.figures import share_above
@@ -29,18 +29,18 @@ def figure1(runs: Runs) -> Outcome:
     """Both panels of Figure 1: shares of columns above x times the largest, and the histogram of norms."""
     cells = runs[""]
     norms = {bool(p): values(cells["column_norms"].sel(penalty=p), "seed", "column") for p in cells["penalty"].values}
-    shares = np.linspace(0, 1, 101)
-    above = {with_penalty: share_above(found, shares) for with_penalty, found in norms.items()}
+    levels = np.linspace(0, 1, 101)
+    above = {with_penalty: share_above(found, levels) for with_penalty, found in norms.items()}
     penalised = cells.isel(penalty=-1)
     figure, (left, right) = panels(2)
     for with_penalty, colour in ((True, 0), (False, 1)):
         label = "with the regulariser" if with_penalty else "without"
-        left.plot(shares, above[with_penalty], color=PALETTE[colour], lw=2, label=label)
+        left.plot(levels, above[with_penalty], color=PALETTE[colour], lw=2, label=label)
         right.hist(
             norms[with_penalty].ravel(), list(np.linspace(0, 1.02, 52)), color=PALETTE[colour], alpha=0.6, label=label
         )
     width, rank = cells.sizes["column"], int(cells["true_rank"])
-    law(left, shares[1:], [theory.column_fraction(x, width, rank) for x in shares[1:]], "chi-square law, without")
+    law(left, levels[1:], [theory.column_fraction(x, width, rank) for x in levels[1:]], "chi-square law, without")
     root = float(theory.column_root(1.0, float(penalised["penalty"]), float(cells["smoothing"]))) ** 0.5
     right.axvline(root, color="black", ls="--", lw=1.4, label=f"root law {root:.3f}")
     left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]")
@@ -51,8 +51,8 @@ def figure1(runs: Runs) -> Outcome:
         "their norm over the root": exactly(norms[True][0, :4].mean() / root),
         "largest of the others": exactly(norms[True][0, 4:].max()),
         "training steps with it": mean(values(penalised["steps_train"], "seed")),
-        "share above 1/4 without": exactly(np.interp(0.25, shares, above[False])),
-        "share above 1/2 without": exactly(np.interp(0.5, shares, above[False])),
+        "share above 1/4 without": exactly(np.interp(0.25, levels, above[False])),
+        "share above 1/2 without": exactly(np.interp(0.5, levels, above[False])),
     }
     return Outcome(quantities, figure)
 
@@ -145,7 +145,7 @@ def noise_window(runs: Runs) -> Outcome:
     floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(cells["dim"]), float(cells["n"])))
     figure, (left, middle) = panels(2)
     for index, noise in enumerate(noises):
-        points(left, tau, right[:, index], index, f"σ = {noise:g}, ν = {floors[index]:.2f}")
+        shares(left, tau, right[:, index], index, f"σ = {noise:g}, ν = {floors[index]:.2f}")
         points(middle, tau, ranks[:, index], index, f"σ = {noise:g}")
         for axes in (left, middle):
             axes.axvline(floors[index], color=PALETTE[index], ls="--", lw=1.2)
@@ -203,7 +203,7 @@ def plain_lasso(runs: Runs) -> Outcome:
     quantities = {}
     for index, kind in enumerate(cells["penalty_kind"].values):
         ranks = values(cells["rank"].sel(penalty_kind=kind), "seed", "start_scale")
-        points(axes, scales, ranks, index, str(kind))
+        points(axes, scales * 1.1**index, ranks, index, str(kind).replace("_", " "), "os"[index % 2])
         quantities[f"from the smallest start, {kind}"] = mean(ranks[:, 0])
         quantities[f"from the largest start, {kind}"] = mean(ranks[:, -1])
     axes.axhline(int(cells["true_rank"]), color="black", ls="--", lw=1.4, label="rank r")

@@ -26,7 +26,7 @@ def convergence(runs: Runs) -> Outcome:
     figure, (left, right) = panels(2)
     curve(left, steps[good], errors[:, good], 0, "pruned to r columns")
     start = np.median(errors[:, 0])
-    law(left, steps[good], start * slow ** steps[good], f"(1 - 8 η μ_r)ᵗ = {slow:.4f}ᵗ")
+    law(left, steps[good], start * slow ** (steps[good] - steps[0]), f"(1 - 8 η μ_r)ᵗ = {slow:.4f}ᵗ")
     left.set_xlabel("fine-tuning step t")
     log_log(left, "fine-tuning step t", "relative error of UUᵀ", both=False)
     train = (spare["phase"] == "train").values & (spare["step"].values > 0)
