@@ -250,7 +250,5 @@ def test_merging_changes_fields_section_by_section() -> None:
 def test_a_field_that_a_system_lacks_is_refused_where_it_is_set(fields: dict[str, Any], field: str) -> None:
     line = rf"^{field}: system {fields['system']} has no such field; leave it out of the config$"
     with pytest.raises(Refusal, match=line):
-        Refusal, match=rf"^{field}: system {fields['system']} has no such field; leave it out of the config$"
-    ):
         to_grid(build(fields))
     to_grid(build({"system": fields["system"]}))
