@@ -4,7 +4,7 @@ import textwrap
 from collections import Counter
 from typing import Any
 
-WIDTHS = (36, 20, 44, 7)
+WIDTHS = (45, 20, 42, 7)
 
 
 def heading() -> str:
@@ -53,7 +53,7 @@ def _measured(measured: dict[str, Any]) -> str:
         return text
     low, high = measured["low"], measured["high"]
     if isinstance(low, list):
-        return f"{text} [{number(low)} to {number(high)}]"
+        return f"{text} (± {max(b - a for a, b in zip(low, high, strict=True)) / 2:.2g} at most)"
     return f"{text} [{number(low)}, {number(high)}]"
 
 
