@@ -114,7 +114,7 @@ def to_grid(workload: Workload, axes: Axes | None = None, **more: Any) -> "Grid"
 
     names = ("width", "rank", "rate", "smoothing", "start_scale", "form", "dtype")
     constants: dict[str, Any] = {name: getattr(workload, name) for name in names}
-    constants |= {"tolerance": 0.0, "fine_tune_tolerance": 0.0} | more
+    constants |= {"tolerance": 0.0, "fine_tune_tolerance": 0.0, "curvature_steps": 0} | more
     listed: Axes = {"dim": (workload.dim,), "n": (workload.n,), "noise": (workload.noise,)}
     listed |= {"penalty": workload.penalties} | (axes or {})
     constants = {name: value for name, value in constants.items() if name not in listed}
