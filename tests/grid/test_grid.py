@@ -108,6 +108,7 @@ def test_a_chunk_run_twice_has_the_same_bits(grid):
         np.testing.assert_array_equal(first[name], second[name])
 
 
+@pytest.mark.slow
 def test_new_traced_values_do_not_retrace():
     """Nothing is traced again as long as pruning keeps as many columns (threshold 0: all of them)."""
 

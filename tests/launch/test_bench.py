@@ -114,6 +114,7 @@ def test_only_operations_of_steps_taken_at_the_width_kept_count():
     assert needed_flops(replace(workload, n=2), results) == 30 * (8 * 15 + 500) + 5 * (8 * 15 + 400)
 
 
+@pytest.mark.slow
 def test_stopped_cells_say_how_many_steps_they_took():
     (row,) = stopping.stopping()
     assert row["target"] == 4
@@ -121,6 +122,7 @@ def test_stopped_cells_say_how_many_steps_they_took():
     assert len(ratios([row])) == 1
 
 
+@pytest.mark.slow
 def test_scale_rows(monkeypatch):
     told = '{"predicted": 120, "measured": 100, "seconds": 1.0}\n'
     monkeypatch.setattr(scale, "child", lambda code: told)

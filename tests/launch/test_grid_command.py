@@ -174,6 +174,7 @@ def test_directory_of_another_config_is_refused_and_left_alone(tiny: Ran, refuse
     assert {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_every_cell_diverging_is_exit_code_1_with_a_report(tmp_path: Path) -> None:
     ran = run(tmp_path / "run", *ONE, "--train.rate", "1e9")
     assert ran.code == 1
