@@ -53,7 +53,8 @@ def _measured(measured: dict[str, Any]) -> str:
         return text
     low, high = measured["low"], measured["high"]
     if isinstance(low, list):
-        return f"{text} (± {max(b - a for a, b in zip(low, high, strict=True)) / 2:.2g} at most)"
+        widths = [b - a for a, b in zip(low, high, strict=True) if None not in (a, b)]
+        return f"{text} (± {max(widths) / 2:.2g} at most)" if widths else text
     return f"{text} [{number(low)}, {number(high)}]"
 
 
