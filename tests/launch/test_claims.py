@@ -189,7 +189,7 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
     assert first == "width (paper, 12 s)  Columns do not depend on k."
     assert [" ".join(row.split()) for row in rows] == [
         "a 2 ± 0.1 2.04 [2, 2.1] holds",
-        "b 1 2 1 - [0.9 - to 1.1 -] fails",
+        "b 1 2 1 - (± 0.1 at most) fails",
         "c at most 0.001 0.000123 holds",
         "d at least 0.5 0.75 holds",
         "e 0.3 to 0.49 0.4 holds",
