@@ -1,0 +1,181 @@
+"""Samples of a regression as a stream of blocks, so that their number is bounded by time and not by memory.
+
+A block holds a fixed number of samples, coordinates first: ``x (coordinates, rows)``. Gaussian samples are drawn when
+they are asked for and forgotten; a coordinate's draws depend on the key, the block and the coordinate alone, so that
+a pass over the few coordinates that were kept draws only those. Coordinate ``dim`` is a standard Gaussian that ``y``
+does not depend on. Every fifth sample is set apart as held out: which part a pass sees is the stream's ``part``.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
+from gpsense.sparse.hermite import Link, additive
+
+ROWS = 640
+PARTS = ("all", "fit", "held")
+T = TypeVar("T")
+
+
+class Block(NamedTuple):
+    """Inputs (coordinates, rows), outputs less the stream's offset, 0/1 weights."""
+
+    x: Float[Array, "coordinates rows"]
+    y: Float[Array, " rows"]
+    used: Float[Array, " rows"]
+
+
+class Samples(Protocol):
+    """A stream: ``blocks`` of samples of ``dim`` inputs; ``offset`` was taken from the outputs."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def blocks(self) -> Integer: ...
+    @property
+    def offset(self) -> Scalar: ...
+    @property
+    def dtype(self) -> Any: ...
+    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block: ...
+    def seen_as(self, part: str) -> "Samples": ...
+
+
+class GaussianSamples(eqx.Module):
+    """``y = link(V^T x) + noise e`` with x ~ N(0, I_dim), V (dim, r) given by its rows on ``support``.
+
+    Links of several directions are additive: ``sum_k link(v_k^T x) / sqrt(r)``. ``count`` samples, a traced number:
+    more of them extend fewer.
+    """
+
+    key: RandomKey
+    count: ScalarLike
+    noise: ScalarLike
+    support: Int[Array, " s"]
+    rows: Float[Array, "s r"]
+    offset: Scalar
+    dim: int = eqx.field(static=True)
+    link: Link = eqx.field(static=True)
+    part: str = eqx.field(static=True, default="all")
+
+    @property
+    def blocks(self) -> Integer:
+        return _blocks(self.count)
+
+    @property
+    def dtype(self) -> Any:
+        return self.rows.dtype
+
+    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block:
+        key = jax.random.fold_in(self.key, index)
+        active = draw_coordinates(key, self.support, self.dtype)
+        noise = jnp.asarray(self.noise, self.dtype) * draw_coordinates(key, jnp.asarray([self.dim + 1]), self.dtype)[0]
+        y = additive(self.link, (self.rows.T @ active).T) + noise - self.offset
+        return Block(draw_coordinates(key, coordinates, self.dtype), y, _used(index, self.count, self.part, self.dtype))
+
+    def seen_as(self, part: str) -> "GaussianSamples":
+        return replace(self, part=part)
+
+    def directions(self) -> Float[Array, "dim r"]:
+        """V, all its rows."""
+        empty = jnp.zeros((self.dim, self.rows.shape[1]), self.dtype)
+        return empty.at[self.support].set(self.rows)
+
+
+class TableSamples(eqx.Module):
+    """Given samples: ``x (dim, blocks * ROWS)``, ``y`` and 0/1 weights, filled up with zeros; see :func:`table`."""
+
+    key: RandomKey
+    x: Float[Array, "dim padded"]
+    y: Float[Array, " padded"]
+    given: Float[Array, " padded"]
+    offset: Scalar
+    part: str = eqx.field(static=True, default="all")
+
+    @property
+    def dim(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def blocks(self) -> Integer:
+        return jnp.int32(self.x.shape[1] // ROWS)
+
+    @property
+    def dtype(self) -> Any:
+        return self.x.dtype
+
+    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block:
+        cut = lambda values: jax.lax.dynamic_slice_in_dim(values, index * ROWS, ROWS, -1)  # noqa: E731
+        key = jax.random.fold_in(self.key, index)
+        noise = draw_coordinates(key, jnp.asarray([self.dim]), self.dtype)[0]
+        inside = cut(self.x)[jnp.minimum(coordinates, self.dim - 1)]
+        x = jnp.where((coordinates < self.dim)[:, None], inside, noise[None, :])
+        used = cut(self.given) * _used(index, self.x.shape[1], self.part, self.dtype)
+        return Block(x, cut(self.y) - self.offset, used)
+
+    def seen_as(self, part: str) -> "TableSamples":
+        return replace(self, part=part)
+
+
+def table(
+    x: Float[Array, "n dim"],
+    y: Float[Array, " n"],
+    key: RandomKey,
+    used: Float[Array, " n"] | None = None,
+) -> TableSamples:
+    """A table as a stream; rows of weight 0 are not seen; the offset is the mean of the others' ``y``."""
+    weights = jnp.ones_like(y) if used is None else used
+    padding = -(-y.shape[0] // ROWS) * ROWS - y.shape[0]
+    order = np.concatenate([start + _numbers(ROWS) for start in range(0, y.shape[0] + padding, ROWS)])
+    fill = lambda values: jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])[..., order]  # noqa: E731
+    x, y, weights = fill(x.T), fill(y), fill(weights)
+    return TableSamples(key, x, y, weights, jnp.sum(weights * y) / jnp.sum(weights))
+
+
+def fold(samples: Samples, body: Callable[[T, Block], T], start: T, coordinates: Int[Array, " k"] | None = None) -> T:
+    """``body`` over all blocks, one after another; ``coordinates`` None: all dim of them, in order."""
+    which = jnp.arange(samples.dim) if coordinates is None else coordinates
+    return jax.lax.fori_loop(0, samples.blocks, lambda i, carry: body(carry, samples.block(i, which)), start)
+
+
+def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
+    """Mean of the outputs, the offset counted, and their variance."""
+    nothing = jnp.zeros((), samples.dtype)
+
+    def add(sums: tuple[Scalar, ...], block: Block) -> tuple[Scalar, ...]:
+        weighted = block.used * block.y
+        return sums[0] + weighted.sum(), sums[1] + weighted @ block.y, sums[2] + block.used.sum()
+
+    first, second, count = fold(samples, add, (nothing, nothing, nothing), jnp.arange(0))
+    return samples.offset + first / count, second / count - (first / count) ** 2
+
+
+def draw_coordinates(key: RandomKey, coordinates: Int[Array, " k"], dtype: Any) -> Float[Array, "k rows"]:
+    """A block's Gaussian inputs at these coordinates."""
+    draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (ROWS,), dtype)  # noqa: E731
+    return jax.vmap(draw)(coordinates)
+
+
+def _blocks(count: ScalarLike) -> Integer:
+    """Blocks that hold so many samples."""
+    return jnp.ceil(jnp.asarray(count) / ROWS).astype(jnp.int32)
+
+
+def _numbers(rows: int) -> np.ndarray:
+    """Number of the sample in each row of a block: numbers 4, 9, 14, ... last, so that parts lie together."""
+    numbers = np.arange(rows)
+    return np.concatenate([numbers[numbers % 5 != 4], numbers[numbers % 5 == 4]])
+
+
+def _used(index: Integer, count: ScalarLike, part: str, dtype: Any) -> Float[Array, " rows"]:
+    """Weights of a block's rows: 1 for samples below the count and in the part."""
+    numbers = _numbers(ROWS)
+    member = {"all": numbers >= 0, "fit": numbers % 5 != 4, "held": numbers % 5 == 4}[part]
+    inside = jnp.asarray(numbers, jnp.int32) + index * ROWS < jnp.asarray(count)
+    return (jnp.asarray(member) & inside).astype(dtype)
