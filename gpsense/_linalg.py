@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 _eigh_in_turn = sequential_vmap(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
 _singular_values_in_turn = sequential_vmap(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
 _solve_in_turn = sequential_vmap(jnp.linalg.solve)
+_orthonormal_in_turn = sequential_vmap(lambda columns: jnp.linalg.qr(columns)[0])
 
 
 def _chosen(in_turn: Callable[..., Any], together: Callable[..., Any], *matrices: Array) -> Any:
@@ -35,3 +36,8 @@ def singular_values(matrix: Float[Array, "rows columns"]) -> Float[Array, " smal
 def solve(matrix: Float[Array, "dim dim"], right: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
     """``A^-1 B``."""
     return _chosen(_solve_in_turn, jnp.linalg.solve, matrix, right)
+
+
+def orthonormal(columns: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
+    """``Q`` of ``A = Q R``: orthonormal columns that span A's, dim no smaller than their number."""
+    return _chosen(_orthonormal_in_turn, lambda each: jnp.linalg.qr(each)[0], columns)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense._linalg import eigh, singular_values, solve
+from gpsense._linalg import eigh, orthonormal, singular_values, solve
 
 MATRICES = np.random.default_rng(0).normal(size=(3, 4, 4))
 SYMMETRIC = MATRICES + np.swapaxes(MATRICES, 1, 2)
@@ -39,6 +39,13 @@ def test_values_are_those_of_numpy(every):
     np.testing.assert_allclose(every(singular_values, tall), np.linalg.svd(tall, compute_uv=False), rtol=1e-11)
     right = MATRICES[:, :, :2]
     np.testing.assert_allclose(every(solve, SYMMETRIC, right), np.linalg.solve(SYMMETRIC, right), rtol=1e-9)
+
+
+def test_orthonormal_columns_span_the_same(every):
+    columns = every(orthonormal, MATRICES[:, :, :2])
+    np.testing.assert_allclose(np.swapaxes(columns, 1, 2) @ columns, np.tile(np.eye(2), (3, 1, 1)), atol=1e-13)
+    inside = columns @ (np.swapaxes(columns, 1, 2) @ MATRICES[:, :, :2])
+    np.testing.assert_allclose(inside, MATRICES[:, :, :2], atol=1e-12)
 
 
 SHARDED = """
