@@ -98,11 +98,21 @@ def loss(samples: Samples, kept: Kept, activation: Activation, network: Network)
     return total / count, jax.tree.map(lambda leaf: leaf / count, slope)
 
 
+def mean_square(samples: Samples, kept: Kept, activation: Activation, network: Network) -> Scalar:
+    """``(1/n) sum (h(x) - y)^2`` alone."""
+    return _errors(samples, kept, activation, network)[0]
+
+
 def risk(samples: Samples, kept: Kept, activation: Activation, network: Network) -> Scalar:
     """``mean (h - y)^2 / variance of y``: of noise-free samples the excess risk, 1 for the best constant."""
-    one = jax.tree.map(lambda leaf: leaf[None], network)
-    shared = nets.squared_errors(samples, kept, one, activation)
-    return shared[0][0] / shared[1]
+    error, variance = _errors(samples, kept, activation, network)
+    return error / variance
+
+
+def _errors(samples: Samples, kept: Kept, activation: Activation, network: Network) -> tuple[Scalar, Scalar]:
+    """Mean squared error of one network and the variance of y."""
+    errors, variance = nets.squared_errors(samples, kept, jax.tree.map(lambda leaf: leaf[None], network), activation)
+    return errors[0], variance
 
 
 def energy(columns: Float[Array, "kept columns"], truth: Float[Array, "kept r"]) -> Scalar:

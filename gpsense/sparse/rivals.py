@@ -114,7 +114,8 @@ def lasso_path(fit: Moments, held: Moments, n_penalties: int = 40, steps: int = 
 class Rival:
     """One method by name: its source, what it is told of the truth, and ``directions(fit, held, r, kept)``.
 
-    ``fit`` and ``held`` are moments of training and held-out samples; the answer is (d, r) with orthonormal columns,
+    ``fit`` and ``held`` are moments of training and held-out samples, ``held`` being read where ``holds_out`` to
+    choose a penalty, which must not have seen them; the answer is (d, r) with orthonormal columns,
     or one column (d, 1): of norm 1 (linear), or the coefficients, which may be 0 (lasso).
     """
 
@@ -122,11 +123,12 @@ class Rival:
     source: str
     knows: str
     directions: Callable[[Moments, Moments, int, int], Directions]
+    holds_out: bool = False
 
 
 _RIVALS = (
     Rival("linear", "Brillinger 1982", "nothing", lambda fit, held, r, kept: linear(fit)),
-    Rival("lasso", "Tibshirani 1996", "nothing", lambda fit, held, r, kept: lasso_path(fit, held)[:, None]),
+    Rival("lasso", "Tibshirani 1996", "nothing", lambda fit, held, r, kept: lasso_path(fit, held)[:, None], True),
     Rival("spectral", "Li 1992", "r", lambda fit, held, r, kept: spectral(fit, r)),
     Rival(
         "diagonal_spectral",

@@ -47,6 +47,8 @@ class SparseFeaturesSpec:
     a dense step or of the trained weights), random, oracle (the rows of V) or none. ``pool`` M: coordinates from each
     part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none. ``biases`` of
     the scores are so many draws, or those given as ``bias_values``. ``neurons`` come in mirrored pairs, so many pairs.
+    ``residual``: what is taken from y before the step; ``second_layer``: ridge, or none, which leaves the network at 0
+    and its error at 1: for measuring the first layer alone.
     """
 
     dim: int = 64
@@ -309,6 +311,8 @@ class SparseFeatures:
         return Tuned(run, kept, energy, self._risk(spec, problem, kept, start))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Tuned, n_steps: int) -> Tuned:
+        if self._silent(spec):
+            return state
         target = self._target(spec, problem.train, state.kept)
         run = descent.advance(self._method(spec), target, state.run, _rates(setting)[1], n_steps)
         return Tuned(run, state.kept, state.energy, state.error_pruned)
@@ -388,15 +392,19 @@ class SparseFeatures:
     def _target(self, spec: Any, stream: Samples, kept: Kept) -> Target:
         return Target(lambda net: learner.loss(stream, kept, ACTIVATIONS[spec.activation], net))
 
-    def _still(self, spec: Any) -> bool:
-        """Whether the network is 0 as long as it is not fine-tuned."""
+    def _silent(self, spec: Any) -> bool:
+        """Whether the network has a first layer only and stays 0."""
         return spec.second_layer == "none" and spec.method != DENSE
 
     def _risk(self, spec: Any, problem: Any, kept: Kept, net: Network) -> Scalar:
+        if self._silent(spec):
+            return jnp.ones((), net.intercept.dtype)
         return learner.risk(problem.test, kept, ACTIVATIONS[spec.activation], net)
 
     def _loss(self, spec: Any, problem: Any, kept: Kept, net: Network) -> Scalar:
-        return learner.loss(problem.train, kept, ACTIVATIONS[spec.activation], net)[0]
+        if self._silent(spec):
+            return problem.variance
+        return learner.mean_square(problem.train, kept, ACTIVATIONS[spec.activation], net)
 
 
 def _everything(problem: Any) -> Kept:
