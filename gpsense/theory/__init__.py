@@ -4,7 +4,8 @@
 means believed to be a paper's, not confirmed word for word. Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2``
 without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sqrt(s_i + beta)`` with
 ``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
-in any order. Everything works under ``jit`` and ``vmap``, in float32 and float64.
+in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own. Everything works under
+``jit`` and ``vmap``, in float32 and float64.
 """
 
 from gpsense.theory.columns import (
@@ -36,6 +37,16 @@ from gpsense.theory.roots import (
     shrinkage,
     smoothing_bound,
 )
+from gpsense.theory.sparse import (
+    csq_exponent,
+    population_gradient,
+    pruned_exponent,
+    risk_rate,
+    row_norm,
+    unpruned_energy,
+    unpruned_exponent,
+    unpruned_samples,
+)
 from gpsense.theory.starts import column_fraction, dropped_error, kept_columns_error, sample_columns
 from gpsense.theory.variants import (
     network_rank_error,
@@ -57,6 +68,7 @@ __all__ = [
     "column_fraction",
     "column_root",
     "cosine_bound",
+    "csq_exponent",
     "curvature_bound",
     "dropped_error",
     "exact_rank_error",
@@ -75,7 +87,9 @@ __all__ = [
     "penalty_curvatures",
     "penalty_slope",
     "penalty_slope_derivative",
+    "population_gradient",
     "prescribe",
+    "pruned_exponent",
     "quadratic_moment",
     "recalled_scalings",
     "rectangular_noise_floor",
@@ -83,6 +97,8 @@ __all__ = [
     "rectangular_root",
     "rectangular_shrinkage",
     "relative_bias",
+    "risk_rate",
+    "row_norm",
     "saddle_curvature",
     "sample_columns",
     "shrinkage",
@@ -90,5 +106,8 @@ __all__ = [
     "stable_rate",
     "surplus_eigenvalue",
     "surplus_error",
+    "unpruned_energy",
     "unpruned_error",
+    "unpruned_exponent",
+    "unpruned_samples",
 ]

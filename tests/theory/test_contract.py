@@ -12,6 +12,7 @@ SCALARS = {
     "column_fraction": (0.5, 50.0, 3.0),
     "column_root": (1.0, 0.1, 0.04),
     "cosine_bound": (1.0, 0.5, 0.1, 0.1, 0.2),
+    "csq_exponent": (2.0, 0.4),
     "curvature_bound": (1.0, 0.5, 0.1, 0.04),
     "exact_rank_error": (1.0, 20.0, 2.0, 400.0),
     "exceeds_threshold": (1.0, 0.1, 0.04),
@@ -29,11 +30,13 @@ SCALARS = {
     "penalty_slope": (0.5, 0.04),
     "penalty_slope_derivative": (0.5, 0.04),
     "prescribe": (0.5, 0.1),
+    "pruned_exponent": (2.0, 0.4),
     "recalled_scalings": (0.5, 4.0, 20.0),
     "rectangular_noise_floor": (1.0, 20.0, 15.0, 400.0),
     "rectangular_rank_error": (1.0, 20.0, 15.0, 2.0, 400.0),
     "rectangular_root": (1.0, 0.1, 0.04),
     "rectangular_shrinkage": (0.1, 0.04),
+    "risk_rate": (10.0, 50.0, 400.0),
     "saddle_curvature": (1.0, 8.0, 0.1, 0.04),
     "shrinkage": (0.1, 0.04),
     "smoothing_bound": (1.0,),
@@ -41,13 +44,15 @@ SCALARS = {
     "surplus_eigenvalue": (0.1, 0.02, 100.0),
     "surplus_error": (0.02, 100.0, 12.0, 20.0, 3.0),
     "unpruned_error": (1.0, 20.0, 2.0, 400.0),
+    "unpruned_exponent": (2.0,),
 }
 SPECTRA = {"bias": (0.1, 0.04), "relative_bias": (0.1, 0.04), "column_bounds": (0.1, 0.04), "least_penalty": (0.04,)}
-MATRICES = {"quadratic_moment", "dropped_error", "sample_columns", "Prescription", "RecalledScalings"}
+MATRICES = {"quadratic_moment", "dropped_error", "sample_columns", "Prescription", "RecalledScalings", "row_norm"}
+LINKS = {"population_gradient", "unpruned_energy", "unpruned_samples"}  # test_sparse.py
 
 
 def test_every_closed_form_is_listed():
-    assert {*SCALARS, *SPECTRA, *MATRICES} == set(theory.__all__)
+    assert {*SCALARS, *SPECTRA, *MATRICES, *LINKS} == set(theory.__all__)
 
 
 @pytest.mark.parametrize("name", [*SCALARS, *SPECTRA])
