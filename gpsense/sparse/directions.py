@@ -17,9 +17,9 @@ def draw_directions(
 ) -> tuple[Int[Array, " s"], Float[Array, "s r"]]:
     """The rows of V that are not 0 and their places, drawn without replacement; ``V^T V = I``.
 
-    ``spread`` of the rows: equal norms ``sqrt(r / sparsity)`` with random signs; random, uniform on the Stiefel manifold;
-    axes, the first r coordinates of the support; spike, for r = 1: one entry ``sqrt(1 - (sparsity - 1) tilt^2)``, the
-    others ``tilt``. With ``softness`` q > 0 all dim rows are there, the i-th scaled by ``(1 + i / sparsity)^(-1/q)``:
+    ``spread`` of the rows: equal norms ``sqrt(r / sparsity)`` with random signs; random, uniform among orthonormal
+    columns; axes, the first r coordinates of the support; spike, for r = 1: one entry
+    ``sqrt(1 - (sparsity - 1) tilt^2)``, the others ``tilt``. With ``softness`` q > 0 all dim rows are there, the i-th scaled by ``(1 + i / sparsity)^(-1/q)``:
     V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
     place_key, row_key, turn_key = jax.random.split(key, 3)
@@ -42,7 +42,9 @@ def draw_directions(
 
 def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
     """Orthonormal columns with rows of equal norm: cosines and sines of frequencies 1, 2, ..., a constant for odd r."""
-    angles = 2 * jnp.pi * jnp.arange(count, dtype=dtype)[:, None] * (1 + jnp.arange(r // 2, dtype=dtype))[None, :] / count
+    angles = (
+        2 * jnp.pi * jnp.arange(count, dtype=dtype)[:, None] * (1 + jnp.arange(r // 2, dtype=dtype))[None, :] / count
+    )
     constant = [jnp.ones((count, 1), dtype) / jnp.sqrt(2.0).astype(dtype)] if r % 2 else []
     return jnp.concatenate([*constant, jnp.cos(angles), jnp.sin(angles)], axis=1) * jnp.asarray(2 / count, dtype) ** 0.5
 

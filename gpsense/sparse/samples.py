@@ -164,7 +164,7 @@ def draw_coordinates(key: RandomKey, coordinates: Int[Array, " k"], dtype: Any) 
 
 def _blocks(count: ScalarLike) -> Integer:
     """Blocks that hold so many samples."""
-    return jnp.ceil(jnp.asarray(count) / ROWS).astype(jnp.int32)
+    return (jnp.asarray(count).astype(jnp.int32) + ROWS - 1) // ROWS
 
 
 def _numbers(rows: int) -> np.ndarray:
@@ -177,5 +177,5 @@ def _used(index: Integer, count: ScalarLike, part: str, dtype: Any) -> Float[Arr
     """Weights of a block's rows: 1 for samples below the count and in the part."""
     numbers = _numbers(ROWS)
     member = {"all": numbers >= 0, "fit": numbers % 5 != 4, "held": numbers % 5 == 4}[part]
-    inside = jnp.asarray(numbers, jnp.int32) + index * ROWS < jnp.asarray(count)
+    inside = jnp.asarray(numbers, jnp.int32) + index.astype(jnp.int32) * ROWS < jnp.asarray(count).astype(jnp.int32)
     return (jnp.asarray(member) & inside).astype(dtype)

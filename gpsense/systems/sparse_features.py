@@ -157,7 +157,9 @@ def sample_sparse_features(
     offset, variance = samples.outputs(train)
     train = eqx.tree_at(lambda stream: stream.offset, train, offset)
     test = eqx.tree_at(
-        lambda stream: (stream.key, stream.count, stream.noise), train, (test_key, jnp.asarray(spec.test, dtype), nothing)
+        lambda stream: (stream.key, stream.count, stream.noise),
+        train,
+        (test_key, jnp.asarray(spec.test, dtype), nothing),
     )
     return SparseFeaturesProblem(train, variance, test, train.directions())
 
@@ -216,7 +218,9 @@ class SparseFeatures:
         return frozenset(sizes) & {"n"}
 
     def describe(self, spec: Any) -> str:
-        rule = f"rule {spec.rule}, parity {spec.parity}, pool {spec.pool}" if spec.method not in RIVALS else "no network"
+        rule = (
+            f"rule {spec.rule}, parity {spec.parity}, pool {spec.pool}" if spec.method not in RIVALS else "no network"
+        )
         return f"{spec.method}, {rule}, dim {spec.dim}, n up to {spec.n}, {2 * spec.neurons} neurons"
 
     def cost(self, spec: Any) -> Cost:
@@ -259,7 +263,11 @@ class SparseFeatures:
         scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(2 * spec.neurons, dtype))
         signs = jnp.repeat(jnp.asarray([1.0, -1.0], dtype), spec.neurons)
         start = Network(
-            jnp.tile(weights, (1, 2)), jnp.tile(bias, 2), signs * scale, jnp.zeros((spec.dim,), dtype), jnp.zeros((), dtype)
+            jnp.tile(weights, (1, 2)),
+            jnp.tile(bias, 2),
+            signs * scale,
+            jnp.zeros((spec.dim,), dtype),
+            jnp.zeros((), dtype),
         )
         run = descent.begin(self._method(spec), start, _rates(setting)[0])
         return Unpruned(keys.start, run.status, run.steps, run)
