@@ -73,10 +73,8 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     probe = Program(plan.grid, replace(first, layout=layout))
     chunk = replace(plan.chunks[0], outer_stop=plan.chunks[0].outer + 1)
     compiling, seconds = probe.time_steps(chunk)
-    timed, cells = (
-        first.cost.flops if plan.grid.schedule.train_steps else first.cost.once,
-        first.layout.inner * probe.outer,
-    )
+    timed = first.cost.flops if plan.grid.schedule.train_steps else first.cost.once
+    cells = first.layout.inner * probe.outer
     share = plan.flops / (timed * cells) if timed else plan.cells / cells
     return 2 * compiling * len(plan.programs), seconds * share, memory
 
