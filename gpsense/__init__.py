@@ -8,6 +8,7 @@ from gpsense import theory
 from gpsense.descent import Method, Rates, advance, begin
 from gpsense.errors import BadInput
 from gpsense.isometry import IsometryBound, isometry_constant_bound
+from gpsense.keys import seed_keys
 from gpsense.measurements import (
     Centred,
     Dense,
@@ -33,7 +34,7 @@ from gpsense.objectives import (
     sensing_loss,
 )
 from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
-from gpsense.pipeline import Schedule, run_cell, run_sensing, seed_keys
+from gpsense.pipeline import Schedule, run_cell, run_sensing
 from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
 from gpsense.recovery import Recovery, recover
 from gpsense.stacked_objectives import StackedGram, StackedPopulation, stacked_gram

@@ -1,9 +1,10 @@
 """Array types shared by the numerics; shapes are checked at run time in the tests only."""
 
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxtyping import Integer as AnyInteger
 
 Factor = Float[Array, "dim width"]
+Parameters = PyTree[Float[Array, "..."]]
 Symmetric = Float[Array, "dim dim"]
 Packed = Float[Array, " packed"]
 Hessian = Float[Array, "packed packed"]

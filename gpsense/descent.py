@@ -3,24 +3,28 @@
 ``advance`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every`` steps a
 run is judged: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss, gradient or
 factor no longer finite; the factor of the last judgement stays). From then on its state is left as it is while others
-in the same batch go on.
+in the same batch go on. The factor may be any tree of floating-point arrays of one type: its norm is that of all its
+numbers together.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
-from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike
+from gpsense._types import Elementwise, Integer, Parameters, RandomKey, Scalar, ScalarLike
 
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
 STATUS_NAMES = ("running", "converged", "budget", "diverged")
 
-ValueAndGradient = Callable[[Factor], tuple[Scalar, Factor]]
+ValueAndGradient = Callable[[Parameters], tuple[Scalar, Parameters]]
 
 
 class Target(NamedTuple):
@@ -32,18 +36,19 @@ class Target(NamedTuple):
     """
 
     value_and_gradient: ValueAndGradient
-    proximal: Callable[[Factor, ScalarLike], Factor] | None = None
-    sampled: Callable[[Factor, RandomKey], Factor] | None = None
+    proximal: Callable[[Parameters, ScalarLike], Parameters] | None = None
+    sampled: Callable[[Parameters, RandomKey], Parameters] | None = None
 
-    def __call__(self, factor: Factor) -> tuple[Scalar, Factor]:
+    def __call__(self, factor: Parameters) -> tuple[Scalar, Parameters]:
         """Value and gradient."""
         return self.value_and_gradient(factor)
 
-    def gradient_norm(self, factor: Factor, gradient: Factor, rate: ScalarLike) -> Scalar:
+    def gradient_norm(self, factor: Parameters, gradient: Parameters, rate: ScalarLike) -> Scalar:
         """``||g||_F``, with a proximal map ``||U - prox(U - rate g)||_F / rate``: zero where U is stationary."""
         if self.proximal is not None:
-            gradient = (factor - self.proximal(factor - rate * gradient, rate)) / rate
-        return jnp.sqrt(jnp.sum(gradient**2))
+            moved = self.proximal(jax.tree.map(lambda u, g: u - rate * g, factor, gradient), rate)
+            gradient = jax.tree.map(lambda u, new: (u - new) / rate, factor, moved)
+        return norm(gradient)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Rates(eqx.Module):
 class Escape(eqx.Module):
     """The point a perturbed run left, its objective, and the steps until it is judged (-1: not perturbed)."""
 
-    anchor: Factor
+    anchor: Parameters
     objective: Scalar
     gradient_norm: Scalar
     countdown: Integer
@@ -97,7 +102,7 @@ class Escape(eqx.Module):
 class Descent(eqx.Module):
     """State of one run: factor, optimiser state, objective and gradient norm of its last evaluation."""
 
-    factor: Factor
+    factor: Parameters
     optimizer: Any
     objective: Scalar
     gradient_norm: Scalar
@@ -107,13 +112,14 @@ class Descent(eqx.Module):
     escape: Escape | None
 
 
-def begin(method: Method, factor: Factor, rates: Rates, key: RandomKey | None = None) -> Descent:
+def begin(method: Method, factor: Parameters, rates: Rates, key: RandomKey | None = None) -> Descent:
     """A fresh run from a factor; the key is read where the method perturbs or samples.
 
     A factor with a number that is not finite is DIVERGED from the start.
     """
-    nan = jnp.full((), jnp.nan, factor.dtype)
-    finite = jnp.all(jnp.isfinite(factor))
+    leaves = jax.tree.leaves(factor)
+    nan = jnp.full((), jnp.nan, leaves[0].dtype)
+    finite = reduce(operator.and_, [jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
     random = method.perturb or method.stochastic
     if random and key is None:
         raise ValueError("a method that perturbs or samples needs a key")
@@ -151,48 +157,46 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     """Evaluate, judge, and take ``length`` steps if the run goes on; only the first needs the loss's value."""
     move = _mover(method, target, state, rates)
     value, gradient = target(state.factor)
-    norm = target.gradient_norm(state.factor, gradient, rates.rate)
-    finite = jnp.isfinite(value) & jnp.isfinite(norm)
-    stationary, rest, escape = norm <= rates.tolerance, state.factor, state.escape
+    slope = target.gradient_norm(state.factor, gradient, rates.rate)
+    finite = jnp.isfinite(value) & jnp.isfinite(slope)
+    stationary, rest, escape = slope <= rates.tolerance, state.factor, state.escape
     moved, memory = move(state.factor, state.optimizer, 0, gradient)
     if escape is not None:
-        kick, stationary, escape = _judge(escape, state, value, norm, stationary, rates, method.patience, length)
+        kick, stationary, escape = _judge(escape, state, value, slope, stationary, rates, method.patience, length)
         noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
-        moved = jnp.where(kick, state.factor + noise, moved)
+        moved = _where(kick, jax.tree.map(jnp.add, state.factor, noise), moved)
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
-        norm = jnp.where(stationary, escape.gradient_norm, norm)
+        slope = jnp.where(stationary, escape.gradient_norm, slope)
 
-    def step(carry: tuple[Factor, Any], index: Integer) -> tuple[tuple[Factor, Any], None]:
+    def step(carry: tuple[Parameters, Any], index: Integer) -> tuple[tuple[Parameters, Any], None]:
         return move(*carry, index), None
 
     later = jnp.arange(1, length, dtype=jnp.int32)
     (moved, memory), _ = jax.lax.scan(step, (moved, memory), later)
     running = state.status == RUNNING
-    finite = finite & jnp.isfinite(jnp.sum(jnp.abs(moved)))
+    finite = finite & jnp.isfinite(_total(jnp.abs, moved))
     going = running & finite & ~stationary
     verdict = jnp.where(finite, jnp.where(stationary, CONVERGED, RUNNING), DIVERGED).astype(jnp.int32)
-
-    def keep(flag: jax.Array, new: Any, old: Any) -> Any:
-        return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)
-
     return Descent(
-        factor=jnp.where(going, moved, jnp.where(running & finite, rest, state.factor)),
-        optimizer=keep(going, memory, state.optimizer),
+        factor=_where(going, moved, _where(running & finite, rest, state.factor)),
+        optimizer=_where(going, memory, state.optimizer),
         objective=jnp.where(running, value, state.objective),
-        gradient_norm=jnp.where(running, norm, state.gradient_norm),
+        gradient_norm=jnp.where(running, slope, state.gradient_norm),
         steps=state.steps + jnp.where(going, length, 0).astype(jnp.int32),
         status=jnp.where(running, verdict, state.status),
         key=state.key,
-        escape=keep(running, escape, state.escape),
+        escape=_where(running, escape, state.escape),
     )
 
 
-def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Callable[..., tuple[Factor, Any]]:
+def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Callable[..., tuple[Parameters, Any]]:
     """One step: ``move(factor, memory, index)`` counted from the state's; a gradient already known may be given."""
     optimizer = method.build(rates.rate, rates.momentum)
 
-    def move(factor: Factor, memory: Any, index: Integer | int, gradient: Factor | None = None) -> tuple[Factor, Any]:
+    def move(
+        factor: Parameters, memory: Any, index: Integer | int, gradient: Parameters | None = None
+    ) -> tuple[Parameters, Any]:
         if method.stochastic:
             draw = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.steps + index)  # pyright: ignore
             gradient = target.sampled(factor, draw)  # pyright: ignore[reportOptionalCall]
@@ -209,7 +213,7 @@ def _judge(
     escape: Escape,
     state: Descent,
     value: Scalar,
-    norm: Scalar,
+    slope: Scalar,
     stationary: jax.Array,
     rates: Rates,
     patience: int,
@@ -224,21 +228,42 @@ def _judge(
     start = kick | unmoved
     after = jnp.maximum(escape.countdown - length, 0)
     escape = Escape(
-        anchor=jnp.where(start, state.factor, escape.anchor),
+        anchor=_where(start, state.factor, escape.anchor),
         objective=jnp.where(start, value, escape.objective),
-        gradient_norm=jnp.where(start, norm, escape.gradient_norm),
+        gradient_norm=jnp.where(start, slope, escape.gradient_norm),
         countdown=jnp.where(kick, jnp.int32(patience), jnp.where(due | free, -1, after)).astype(jnp.int32),
     )
     return kick, unmoved | (due & ~lower), escape
 
 
-def _noise(key: RandomKey, steps: Integer, factor: Factor, radius: ScalarLike) -> Factor:
+def _noise(key: RandomKey, steps: Integer, factor: Parameters, radius: ScalarLike) -> Parameters:
     """A point drawn uniformly on the sphere of this Frobenius radius."""
-    draw = jax.random.normal(jax.random.fold_in(key, steps), (factor.size,), factor.dtype).reshape(factor.shape)
-    return radius * draw / jnp.sqrt(jnp.sum(draw**2))
+    flat, unravel = ravel_pytree(factor)
+    draw = unravel(jax.random.normal(jax.random.fold_in(key, steps), flat.shape, flat.dtype))
+    length = norm(draw)
+    return jax.tree.map(lambda leaf: radius * leaf / length, draw)
 
 
-def _flush(factor: Factor) -> Factor:
+def _flush(factor: Parameters) -> Parameters:
     """Numbers whose square underflows become zero: dying columns would else slow a CPU tenfold as denormals."""
-    floor = float(jnp.finfo(factor.dtype).tiny) ** 0.5
-    return jnp.where(jnp.abs(factor) < floor, jnp.zeros((), factor.dtype), factor)
+
+    def flushed(leaf: Elementwise) -> Elementwise:
+        floor = float(jnp.finfo(leaf.dtype).tiny) ** 0.5
+        return jnp.where(jnp.abs(leaf) < floor, jnp.zeros((), leaf.dtype), leaf)
+
+    return jax.tree.map(flushed, factor)
+
+
+def norm(tree: Parameters) -> Scalar:
+    """``sqrt(sum x^2)`` over all numbers of a tree: the Frobenius norm of an array."""
+    return jnp.sqrt(_total(lambda leaf: leaf**2, tree))
+
+
+def _total(function: Callable[[Elementwise], Elementwise], tree: Parameters) -> Scalar:
+    """The sum of a function of every number of a tree."""
+    return reduce(operator.add, [jnp.sum(function(leaf)) for leaf in jax.tree.leaves(tree)])
+
+
+def _where(flag: jax.Array, new: Any, old: Any) -> Any:
+    """``where`` over two trees."""
+    return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)

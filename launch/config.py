@@ -36,6 +36,7 @@ _NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AtLeastOne = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 _Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 _Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
+_CountFromZero = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 
 Counts = Annotated[Values, AxisOf(_Count)]
 OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]
@@ -146,7 +147,7 @@ class Train(Section):
     batch: OptionalCounts = Field(
         default=None, description="measurements drawn, with replacement, for each step; null: all in each"
     )
-    steps: _Count = Field(default=1000, description="steps at most")
+    steps: _CountFromZero = Field(default=1000, description="steps at most; 0: pruned at the start")
     tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
     perturbation: NonNegatives = Field(
         default=Values((0.0,), False), description="radius of the noise at a stationary point"
@@ -172,7 +173,7 @@ class Prune(Section):
 class FineTune(Section):
     """Descent on the loss alone, at the kept columns."""
 
-    steps: _Count = Field(default=300, description="steps at most")
+    steps: _CountFromZero = Field(default=300, description="steps at most; 0: measured as pruned")
     rate: OptionalPositives = Field(default=None, description="step size; null: the training rate")
     tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
 
@@ -201,7 +202,7 @@ class Run(Section):
     train_products: Literal["highest", "high", "default"] = Field(
         default="highest", description="precision of products while training on an accelerator; fine-tuning: highest"
     )
-    curvature_steps: Annotated[int, BeforeValidator(whole), Field(ge=0)] = Field(
+    curvature_steps: _CountFromZero = Field(
         default=30, description="Lanczos steps for the smallest Hessian eigenvalue after training; 0: not measured"
     )
     form: Literal["auto", "gram", "direct"] = Field(default="auto", description="form of the data; auto: the cheapest")

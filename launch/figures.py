@@ -39,12 +39,13 @@ TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition"
 def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
     """Write columns.png, curves.png, rank.png and error.png into ``directory`` and return their paths.
 
-    The maps are left out where no axis besides the seeds has two values. Files are replaced whole, never half.
+    The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
+    not hold. Files are replaced whole, never half.
     """
     directory.mkdir(parents=True, exist_ok=True)
     survivors = without_failures(dataset)
     figures = {
-        "columns.png": _columns(survivors),
+        "columns.png": _columns(survivors) if "column_norms" in survivors else None,
         "curves.png": _curves(survivors),
         "rank.png": _map(survivors, "rank", log=False),
         "error.png": _map(survivors, "error", log=True),
@@ -147,11 +148,14 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
         axes.legend(fontsize=9)
 
 
-def _curves(dataset: xr.Dataset) -> Figure:
-    """Loss and error against steps through both phases, median and 16-84 % band over seeds."""
+def _curves(dataset: xr.Dataset) -> Figure | None:
+    """Loss and error, those that are there, through both phases: median and 16-84 % band over seeds."""
+    names = [name for name in ("loss_curve", "error_curve") if name in dataset]
+    if not names:
+        return None
     cells, fixed, hue, lines = _lines(dataset, 6)
     figure = Figure(figsize=(11, 4.8), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss_curve", "error_curve"), strict=True):
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for (label, cell), colour in zip(lines, PALETTE, strict=False):
             _phases(axes, cell, name, colour, label)
         axes.set(xlabel="step [gradient updates]", ylabel=measure_label(cells[name]))
@@ -162,13 +166,15 @@ def _curves(dataset: xr.Dataset) -> Figure:
             axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
             axes.axvline(end, color="0.6", lw=1, zorder=0)
             axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
-            axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
-            if name == "error_curve":
+            if end > 0:
+                axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
+            if name == "error_curve" and "error_pruned" in cells:
                 axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize=9)
     if hue:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), title=hue, loc="outside right upper", fontsize=9)
     note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
-    return _finish(figure, "Loss and error along training and fine-tuning", fixed, cells, note)
+    headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
+    return _finish(figure, f"{headline} along training and fine-tuning", fixed, cells, note)
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
@@ -178,7 +184,7 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
     parts = [(steps[~tuning], bands[:, ~tuning])]
     if tuning.any():
         parts.append((steps[tuning], bands[:, tuning]))
-    if tuning.any() and name == "error_curve":
+    if tuning.any() and name == "error_curve" and "error_pruned" in cell:
         end = int(cell.attrs["train_steps"])
         pruned = np.array(over_seeds(cell["error_pruned"], 0.16, 0.5, 0.84))[:, None]
         axes.plot([end, end], [parts[0][1][1, -1], pruned[1, 0]], color=colour, lw=1.2, ls=":")
@@ -186,7 +192,8 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
         parts[1] = (np.append(end, parts[1][0]), np.append(pruned, parts[1][1], axis=1))
     for number, (at, band) in enumerate(parts):
         low, middle, high = np.where(band > 0, band, np.nan)
-        axes.plot(at, middle, color=colour, lw=1.8, label=label if number == 0 else None)
+        mark = "o" if len(at) == 1 else None
+        axes.plot(at, middle, color=colour, lw=1.8, marker=mark, label=label if number == 0 else None)
         axes.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
 
 

@@ -38,7 +38,8 @@ def run(arguments: Arguments) -> int:
 def describe(plan: "Plan") -> str:
     """The plan for people: programs, cells, chunks, bytes, operations and an estimate of the time."""
     compile_seconds, run_seconds, memory = estimate(plan)
-    sizes = {axis.name for axis in plan.grid.axes} & plan.grid.traced
+    sizes = [axis.name for axis in plan.grid.axes if axis.name in plan.grid.traced]
+    bounds = f" ({', '.join(sizes)} up to that)" if sizes else ""
     lines = [
         f"programs {len(plan.programs)}   cells {plan.cells}   chunks {len(plan.chunks)}   "
         f"memory {memory / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
@@ -46,14 +47,10 @@ def describe(plan: "Plan") -> str:
         "measured on a few steps of the first program; nothing was written",
     ]
     for index, program in enumerate(plan.programs[:20]):
-        spec = program.spec
-        bounds = {
-            name: f"{name} {'up to ' if name in sizes else ''}{getattr(spec, name)}" for name in ("width", "rank", "n")
-        }
+        once = f" and {program.cost.once:.3g} once" if program.cost.once else ""
         lines.append(
-            f"program {index}: {spec.method}, dim {spec.dim}, {', '.join(bounds.values())}, {spec.measurements}, "
-            f"form {spec.form}, {spec.optimizer}; chunks of {program.layout.outer} x {program.layout.inner} cells, "
-            f"{program.cost.flops:.3g} flops a step"
+            f"program {index}: {plan.grid.system.describe(program.spec)}{bounds}; chunks of "
+            f"{program.layout.outer} x {program.layout.inner} cells, {program.cost.flops:.3g} flops a step{once}"
         )
     if len(plan.programs) > 20:
         lines.append(f"... and {len(plan.programs) - 20} more programs")
@@ -75,13 +72,20 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     layout = Layout(1, first.layout.inner)
     probe = Program(plan.grid, replace(first, layout=layout))
     chunk = replace(plan.chunks[0], outer_stop=plan.chunks[0].outer + 1)
-    compiling, step = probe.time_steps(chunk)
-    per_flop = step / (first.cost.flops * first.layout.inner * probe.outer)
-    return 2 * compiling * len(plan.programs), per_flop * plan.flops, memory
+    compiling, seconds = probe.time_steps(chunk)
+    timed = first.cost.flops if plan.grid.schedule.train_steps else first.cost.once
+    cells = first.layout.inner * probe.outer
+    share = plan.flops / (timed * cells) if timed else plan.cells / cells
+    return 2 * compiling * len(plan.programs), seconds * share, memory
 
 
 def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
-    """How stationary the worst cell was where training stopped: (eps, gamma) = (gradient_norm, -curvature)."""
+    """How stationary the worst cell was where training stopped: (eps, gamma) = (gradient_norm, -curvature).
+
+    None where it was not measured.
+    """
+    if not {"gradient_norm_trained", "curvature_trained"} <= set(dataset.data_vars):
+        return None
     gradient, curvature = float(dataset["gradient_norm_trained"].max()), float(dataset["curvature_trained"].min())
     return {"gradient_norm": gradient, "curvature": curvature} if curvature == curvature else None
 
@@ -95,7 +99,7 @@ def report(work: Work) -> int:
     config, plan, place = work.config, work.plan, store.Store(work.out)
     seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
     dataset = collected(work)
-    rows = table.rows(dataset, config.plain())
+    rows = table.rows(dataset, config.plain(), plan.grid.system.table)
     diverged = int((dataset["status"] == DIVERGED).sum())
     summary = {"name": config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
     certificate = certified(dataset)

@@ -34,7 +34,7 @@ from launch.view import (
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
 CURVES = {"loss": "loss_curve", "error": "error_curve"}
-NEEDED = (*MEDIANS, *CURVES.values(), "column_norms", "status")
+NEEDED = ("status", "rank", "error")
 EXPLAINED = {"law": "error at known rank, by theory", "diverged": "seeds that diverged"}
 TEMPLATE = Path(__file__).with_name("report_page.html")
 
@@ -52,7 +52,7 @@ class Run(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """How many seeds, columns and records of each cell the page carries."""
+    """How many seeds, columns and records of each cell the page carries; no columns or records where there are none."""
 
     seeds: int
     columns: int
@@ -117,14 +117,16 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS) -> Path:
 
 def fit(dataset: xr.Dataset, limit: int) -> Kept:
     """The most seeds, then columns, then records with which curves and column norms stay within ``limit`` numbers."""
-    seeds, columns, records = (dataset.sizes[name] for name in ("seed", "column", "step"))
+    seeds, columns, records = (dataset.sizes.get(name, 0) for name in ("seed", "column", "step"))
     room = limit * seeds / max(dataset["status"].size, 1)  # numbers per combination of the axes other than seed
-    seeds = int(np.clip((room - 2 * records) // (2 * records + columns), 1, seeds))
+    seeds = int(np.clip((room - 2 * records) // max(2 * records + columns, 1), 1, seeds))
     if seeds == 1:
         columns = int(np.clip(room - 4 * records, min(columns, 10), columns))
         thinned = int(np.clip((room - columns) // 4, min(records, 10), records))
     else:
         thinned = records
+    if not records:
+        return Kept(seeds, columns, np.arange(0))
     last = max(int((dataset["phase"] == "train").sum()) - 1, 0)
     places = np.linspace(0, records - 1, thinned).round().astype(int)
     return Kept(seeds, columns, np.union1d(places, [0, last, min(last + 1, records - 1), records - 1]))
@@ -135,31 +137,35 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
     axes, good = listed_axes(dataset), without_failures(dataset)
     dataset = dataset.transpose(*axes, "seed", ...)
     good = good.transpose(*axes, "seed", ...)
-    some = dataset.isel(seed=slice(kept.seeds), step=kept.records, column=slice(kept.columns))
+    places = {"seed": slice(kept.seeds), "step": kept.records, "column": slice(kept.columns)}
+    some = dataset.isel(places, missing_dims="ignore")
+    medians = [name for name in MEDIANS if name in dataset]
+    curves = {name: variable for name, variable in CURVES.items() if variable in dataset}
     level = threshold_of(dataset)
     status = dataset["status"]
     level = xr.DataArray(np.nan) if level is None else level
-    words = {name: measure_label(dataset[name]) for name in ("rank", "error", "column_norms", *CURVES.values())}
+    labelled = [name for name in ("rank", "error", "column_norms", *CURVES.values()) if name in dataset]
+    words = {name: measure_label(dataset[name]) for name in labelled}
     fields = {
         "axes": _json([_axis(dataset[name]) for name in axes]),
         "plane": _json(plane(dataset)),
         "seeds": _json(some["seed"].values.tolist()),
         "n_seeds": _json(dataset.sizes["seed"]),
         "labels": _json(words),
-        "steps": _json(some["step"].values.tolist()),
-        "train": _json(int((some["phase"] == "train").sum())),
+        "steps": _json(some["step"].values.tolist() if curves else []),
+        "train": _json(int((some["phase"] == "train").sum()) if curves else 0),
         "train_steps": _json(int(dataset.attrs["train_steps"])),
         "columns": _json(kept.columns),
         "diverged": _numbers((status == FAILED[1]).sum("seed").values),
         "missing": _numbers((status == FAILED[0]).sum("seed").values),
         "failed": _numbers(some["status"].isin(FAILED).values),
         "threshold": _numbers(level.broadcast_like(status.isel(seed=0)).transpose(*axes).values),
-        "medians": _object({name: _numbers(over_seeds(good[name])[0], 5) for name in MEDIANS}),
-        "curves": _object({name: _numbers(some[variable].values) for name, variable in CURVES.items()}),
+        "medians": _object({name: _numbers(over_seeds(good[name])[0], 5) for name in medians}),
+        "curves": _object({name: _numbers(some[variable].values) for name, variable in curves.items()}),
         "median_curves": _object(
-            {name: _numbers(over_seeds(good[v])[0][..., kept.records]) for name, v in CURVES.items()}
+            {name: _numbers(over_seeds(good[v])[0][..., kept.records]) for name, v in curves.items()}
         ),
-        "norms": _numbers(some["column_norms"].values),
+        "norms": _numbers(some["column_norms"].values) if "column_norms" in some else "[]",
     }
     return _object(fields)
 
@@ -213,7 +219,8 @@ def _made(run: Run) -> str:
 
 def _note(dataset: xr.Dataset, kept: Kept) -> str:
     """What the page had to leave out, or nothing."""
-    whole = {"seeds": dataset.sizes["seed"], "columns": dataset.sizes["column"], "records": dataset.sizes["step"]}
+    dims = {"seeds": "seed", "columns": "column", "records": "step"}
+    whole = {name: dataset.sizes.get(dim, 0) for name, dim in dims.items()}
     here = {"seeds": kept.seeds, "columns": kept.columns, "records": len(kept.records)}
     fewer = [f"{here[name]} of {count} {name}" for name, count in whole.items() if here[name] < count]
     if not fewer:

@@ -1,5 +1,6 @@
 """The short table a run ends with: medians over seeds for every combination of the other axes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,40 +9,42 @@ import xarray as xr
 from gpsense import theory
 from gpsense.descent import DIVERGED
 
-COLUMNS = ("rank", "error_trained", "error_pruned", "error")
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
+LAWS = ("sensing", "rectangular", "quadratic_network")  # systems with a law
 
 
-def rows(dataset: xr.Dataset, config: dict[str, Any]) -> list[dict[str, Any]]:
+def rows(dataset: xr.Dataset, config: dict[str, Any], measures: Sequence[str]) -> list[dict[str, Any]]:
     """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
 
+    ``measures`` are the medians shown, of those that the dataset has.
     ``law`` is ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F``, the error at known rank, for Gaussian measurements
-    and a drawn truth; None elsewhere. Medians leave diverged cells out.
+    and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
     """
-    axes = [str(dim) for dim in dataset["error"].dims if dim != "seed"]
-    stacked = (
-        dataset[[*COLUMNS, "status"]].stack(row=axes) if axes else dataset[[*COLUMNS, "status"]].expand_dims("row")
-    )
+    axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
+    measures = [name for name in measures if name in dataset]
+    shown = dataset[[*measures, "status"]]
+    stacked = shown.stack(row=axes) if axes else shown.expand_dims("row")
     table = []
     for index in range(stacked.sizes["row"]):
         cell = stacked.isel(row=index)
         place = {name: cell[name].values.item() for name in axes}
         row: dict[str, Any] = dict(place)
-        for name in COLUMNS:
+        for name in measures:
             values = cell[name].values
             row[name] = float(np.median(values[~np.isnan(values)])) if not np.isnan(values).all() else None
         scalars = {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
         row["law"] = _law(scalars | place, config)
         row["diverged"] = int((cell["status"].values == DIVERGED).sum())
         table.append(row)
-    return table
+    lawless = all(row["law"] is None for row in table)
+    return [{key: value for key, value in row.items() if key != "law" or not lawless} for row in table]
 
 
 def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
     """The exact-rank error law of a cell, relative to ||M||_F; None where it does not apply."""
     system, problem = config["system"], config["problem"]
-    if system == "digits" or problem["truth"] or cell["measurements"] == "population":
+    if system not in LAWS or problem["truth"] or cell["measurements"] == "population":
         return None
     rank, dim, n, noise = int(cell["true_rank"]), cell["dim"], cell["n"], cell["noise"]
     symmetric = rank * dim - rank * (rank - 1) / 2

@@ -14,6 +14,7 @@ from launch.shell import interruptible
 from launch.values import Values
 
 PREFIXES = {"problem": "", "train": "", "prune": "", "fine_tune": "fine_tune_", "baseline": "baseline_"}
+CONSTANTS = (("run", "form"), ("run", "train_products"), ("run", "curvature_steps"), ("train", "patience"))
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,14 +136,10 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
                 axes.append(Axis(prefix + name, value.values, value.listed))
             elif prefix + name not in known and isinstance(info.default, Values | None) and value != info.default:
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
-    constants: dict[str, Any] = {"dtype": config.run.precision, "form": config.run.form}
-    constants["train_products"] = config.run.train_products
-    constants["curvature_steps"] = config.run.curvature_steps
-    constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
-    constants["patience"] = config.train.patience
-    if config.problem.measurements is None:
+    constants = {"dtype": config.run.precision} | _constants(config, known)
+    if config.problem.measurements is None and "measurements" in known:
         axes.append(Axis("measurements", (system.Spec().measurements,), False))
-    if config.problem.width is None:
+    if config.problem.width is None and "width" in known:
         constants["width"] = None
     if config.problem.spectrum is not None:
         constants["spectrum"] = config.problem.spectrum
@@ -151,6 +148,21 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
     schedule = Schedule(config.train.steps, config.fine_tune.steps, config.run.record_every)
     seeds = Axis("seed", config.run.seeds.values)
     return Grid(system, schedule, seeds, tuple(axes), constants)
+
+
+def _constants(config: Config, known: set[str]) -> dict[str, Any]:
+    """What is the same in every cell, as far as the system's ``known`` fields go; Refusal where it is set beyond."""
+    constants: dict[str, Any] = {}
+    for section, name in CONSTANTS:
+        part = getattr(config, section)
+        value = getattr(part, name)
+        if name in known:
+            constants[name] = value
+        elif value != type(part).model_fields[name].default:
+            raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
+    if "perturb" in known:
+        constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)
+    return constants
 
 
 def run_chunks(plan: "Plan", place: "Store") -> None:

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Method, Rates, advance, begin
@@ -143,6 +144,32 @@ def test_perturbation_leaves_the_saddle_and_stops_at_a_minimum(key):
     assert float(state.gradient_norm) <= 1e-9
     settled = advance(method, objective, state, rates, 10)
     np.testing.assert_array_equal(settled.factor, state.factor)
+
+
+@pytest.mark.parametrize("perturb", [False, True])
+def test_a_tree_of_two_arrays_descends_as_optax_does(perturb, key):
+    """``|w - 1|^2 + |b - w_1|^2 / 2`` by Adam; judged by the norm of all numbers, frozen and kicked as a whole."""
+    loss = lambda p: jnp.sum((p["w"] - 1.0) ** 2) + 0.5 * jnp.sum((p["b"] - p["w"][0]) ** 2)  # noqa: E731
+    start = {"w": jnp.asarray([0.3, -0.2, 0.0]), "b": jnp.asarray([[0.5, -1.0]])}
+    method, rates = Method("adam", perturb=perturb), _rates(0.05, perturbation=1e-2)
+    optimizer, expected = optax.adam(0.05), start
+    with jax.numpy_dtype_promotion("standard"):
+        state = advance(method, jax.value_and_grad(loss), begin(method, start, rates, key), rates, 20)
+        memory = optimizer.init(start)
+        for _ in range(20):
+            updates, memory = optimizer.update(jax.grad(loss)(expected), memory)
+            expected = optax.apply_updates(expected, updates)
+        chex.assert_trees_all_close(state.factor, expected, rtol=1e-12)
+        halt = _rates(0.05, tolerance=float(state.gradient_norm), perturbation=1e-2)
+        after = advance(method, jax.value_and_grad(loss), state, halt, 1)
+    slope = jax.grad(loss)(state.factor)
+    expected_norm = np.sqrt(sum(np.sum(np.asarray(leaf) ** 2) for leaf in slope.values()))
+    np.testing.assert_allclose(after.gradient_norm, expected_norm, rtol=1e-12)
+    moved = jax.tree.map(jnp.subtract, after.factor, state.factor)
+    length = np.sqrt(sum(np.sum(np.asarray(leaf) ** 2) for leaf in moved.values()))
+    np.testing.assert_allclose(length, 1e-2 if perturb else 0.0, rtol=1e-10)
+    broken = begin(method, start | {"b": jnp.asarray([[0.5, jnp.nan]])}, rates, key)
+    assert int(broken.status) == DIVERGED
 
 
 def test_status_codes_are_those_of_the_results():

@@ -73,7 +73,7 @@ class Grid:
         sizes = {a.name: a.values for a in self.axes if len(a) > 1 and a.name in self.fields(spec) and a.name in inside}
         fixed = [axis for axis in self.axes if axis.name in self.fields(spec) and axis.name not in sizes]
         settings = [len(a) for a in self.axes if a.name in self.fields(others[1]) and a.name not in self.fields(spec)]
-        evaluations = prod(settings) * (self.schedule.train_steps + self.schedule.fine_tune_steps)
+        evaluations = prod(settings) * max(self.schedule.steps, 1)
         names = frozenset(sizes)
         for labels in _combinations(fixed) if sizes else []:
             bounds = self.spec_fields(labels | {name: max(values) for name, values in sizes.items()})

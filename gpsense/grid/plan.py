@@ -66,12 +66,12 @@ class Plan:
     @property
     def steps(self) -> int:
         """Steps of a cell at most, both phases."""
-        return self.grid.schedule.train_steps + self.grid.schedule.fine_tune_steps
+        return self.grid.schedule.steps
 
     @property
     def flops(self) -> float:
         """Operations at most, the products only, no cell stopping early and none narrowed by pruning."""
-        return sum(p.cost.flops for p in self.programs) * self.n_outer * self.n_inner * self.steps
+        return sum(cell_flops(p.cost, self.steps) for p in self.programs) * self.n_outer * self.n_inner
 
     @property
     def bytes(self) -> int:
@@ -84,6 +84,11 @@ class Plan:
         points = sum(len(part) for part in self.grid.schedule.recorded_steps())
         widest = max(getattr(p.spec, "width", 1) for p in self.programs)
         return self.cells * 4 * (2 * points + widest + 14)
+
+
+def cell_flops(cost: Cost, steps: int) -> float:
+    """Operations of a cell that takes all its steps."""
+    return cost.flops * steps + cost.once
 
 
 def chunk_bytes(cost: Cost, layout: Layout) -> int:
@@ -110,7 +115,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     """
     system = grid.system
     outer, inner = len(grid.outer), len(grid.inner)
-    evaluations = inner * (grid.schedule.train_steps + grid.schedule.fine_tune_steps)
+    evaluations = inner * max(grid.schedule.steps, 1)
     programs, chunks = [], []
     sizes = {axis.name: axis.values for axis in grid.axes if axis.name in grid.traced}
     for index, labels in enumerate(grid.labels(system.Spec)):
@@ -119,7 +124,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
         bounds = {name: max(values) for name, values in sizes.items()}
         spec = system.resolve(system.Spec(**grid.spec_fields(labels | bounds)), evaluations)
         cost = system.cost(spec)
-        layout = layouts[index] if layouts else _cut(cost, outer, inner, evaluations // inner, memory)
+        layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
         programs.append(ProgramPlan(labels, spec, cost, layout))
         for start in range(0, outer, layout.outer):
             for left in range(0, inner, layout.inner):
@@ -144,7 +149,7 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     columns = _even(inner, max(1, min(inner, fits)))
-    patience = CHUNK_FLOPS / (cost.flops * columns * steps)
+    patience = CHUNK_FLOPS / max(cell_flops(cost, steps) * columns, 1.0)
     rows = _even(outer, int(max(1, min(outer, patience))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)

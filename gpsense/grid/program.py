@@ -19,10 +19,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gpsense import pipeline
 from gpsense.descent import RUNNING
 from gpsense.grid.axes import Grid
 from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
+from gpsense.keys import seed_keys
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
@@ -46,27 +46,26 @@ class Program:
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._lowered: dict[tuple[Any, ...], Any] = {}
         self._compiled: dict[tuple[Any, ...], Any] = {}
-        self._stride = system.method(spec).check_every
+        self._stride = system.stride(spec)
 
         def draw(seed: Any, instance: Any) -> Any:
-            return system.sample(spec, instance, pipeline.seed_keys(seed).problem)
+            return system.sample(spec, instance, seed_keys(seed).problem)
 
         def start(problem: Any, setting: Any, seed: Any) -> Any:
-            state = pipeline.begin_training(system, spec, problem, setting, pipeline.seed_keys(seed))
-            return state, pipeline.record(system, spec, problem, setting, state)
+            state = system.begin(spec, problem, setting, seed_keys(seed))
+            return state, system.record(spec, problem, setting, state)
 
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
-            return pipeline.begin_fine_tuning(system, spec, setting, state, pruned, width)
+            return system.begin_fine_tuning(spec, problem, setting, state, pruned, width)
 
-        plain = system.rival(spec) is None and not system.method(spec).perturb
         self._phases = {
             "draw": self._over_rows(draw),
             "start": self._over_cells(start),
-            "train": self._stretch(pipeline.train, spec.train_products),
-            "prune": self._over_cells(eqx.Partial(pipeline.prune, system, spec)),
-            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if plain and width == spec.width else ()),
-            "fine_tune": self._stretch(pipeline.fine_tune, "highest"),
-            "finish": self._over_cells(eqx.Partial(pipeline.finish, system, spec)),
+            "train": self._stretch(system.train, getattr(spec, "train_products", "highest")),
+            "prune": self._over_cells(partial(system.prune, spec)),
+            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if system.donates(spec, width) else ()),
+            "fine_tune": self._stretch(system.fine_tune, "highest"),
+            "finish": self._over_cells(partial(system.finish, spec)),
         }
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,7 +108,7 @@ class Program:
 
         def build(n_steps: int) -> Any:
             def row(problem: Any, settings: Any, states: Any) -> Any:
-                move = partial(phase, system, spec, problem)
+                move = partial(phase, spec, problem)
 
                 def several(n: int, states: Any) -> Any:
                     return jax.vmap(lambda setting, state: move(setting, state, n))(settings, states)
@@ -121,7 +120,7 @@ class Program:
                     (0, states),
                 )
                 states = several(rest, states) if rest else states
-                point = jax.vmap(partial(pipeline.record, system, spec, problem))(settings, states)
+                point = jax.vmap(partial(system.record, spec, problem))(settings, states)
                 return states, point
 
             def shard(problems: Any, settings: Any, cells: Any, rows: Any, count: Any, chosen: Any) -> Any:
@@ -210,7 +209,8 @@ class Program:
     def run(self, chunk: Chunk, on_segment: Callable[[float], None] = lambda share: None) -> Arrays:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
 
-        ``on_segment`` is told after each stretch which share of the chunk's steps it was. Cells that have stopped
+        ``on_segment`` is told after each stretch which share of the chunk's steps it was (all, at the end, where there
+        are none). Cells that have stopped
         are left out of the stretches that follow, where that saves more than the smaller program costs to compile.
         """
         segments = self.grid.schedule.segments()
@@ -241,11 +241,13 @@ class Program:
             narrow = self._lower("narrow", (problems, settings, states, pruned), width)
             narrowed = self._shapes(narrow)
             stretch = (problems, settings, (narrowed, point), *self._batch(real))
-            fine_tune = self._lower("fine_tune", stretch, segments[1][0])
-            self._compile(narrow, fine_tune, self._lower("finish", (problems, settings, narrowed, pruned)))
+            fine_tune = [self._lower("fine_tune", stretch, length) for length in segments[1][:1]]
+            self._compile(narrow, *fine_tune, self._lower("finish", (problems, settings, narrowed, pruned)))
         states = self._call("narrow", (problems, settings, states, pruned), width)
         states, _ = phase("fine_tune", (states, point), segments[1])
         results = self._call("finish", (problems, settings, states, pruned))
+        if total == 0:
+            on_segment(1.0)
         results |= {name: np.stack([point[name] for point in curves], -1) for name in curves[0]}
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
@@ -297,22 +299,29 @@ class Program:
             cells = self._shapes(start)
             batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
             segments = self.grid.schedule.segments()
-            train = self._lower("train", (problems, settings, cells, *batch), segments[0][0])
+            train = [self._lower("train", (problems, settings, cells, *batch), n) for n in segments[0][:1]]
             prune = self._lower("prune", (problems, settings, cells[0]))
-            self._compile(draw, start, train, prune)
+            self._compile(draw, start, *train, prune)
         pruned, records = self._shapes(prune), 1 + len(segments[0]) + len(segments[1])
         narrowing = _bytes((problems, cells, pruned)) + _bytes(cells[0]) // 2
-        results = records * _bytes(cells[1]) + _bytes(pruned.scores)
-        return max(narrowing, *(self.memory[key] for key in (draw, start, train, prune))) + results
+        results = records * _bytes(cells[1]) + _bytes(pruned)
+        return max(narrowing, *(self.memory[key] for key in (draw, start, *train, prune))) + results
 
     def time_steps(self, chunk: Chunk) -> tuple[float, float]:
-        """Seconds to compile up to the end of training, and seconds of one training step of all cells."""
+        """Seconds to compile up to the pruning, and seconds of one training step of all cells.
+
+        Where no training step is taken: of drawing, starting and pruning all cells.
+        """
         seeds, instances, settings = self.inputs(chunk)
         self._prepare(seeds, instances, settings)
+        begun = time.perf_counter()
         problems = self._call("draw", (seeds, instances))
         cells = self._call("start", (problems, settings, seeds))
-        batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
-        length = self.grid.schedule.segments()[0][0]
+        segments, _ = self.grid.schedule.segments()
+        if not segments:
+            jax.block_until_ready(self._call("prune", (problems, settings, cells[0])))
+            return self.compile_seconds, time.perf_counter() - begun
+        batch, length = self._batch(np.ones((self.outer, self.plan.layout.inner), bool)), segments[0]
         cells = jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))
         begun = time.perf_counter()
         jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))

@@ -32,7 +32,7 @@ MEASURES = {
     "status_train": ("how training ended", "code"),
     "status": ("how the cell ended", "code"),
 }
-TAILS = {"column_norms": "column", "loss_curve": "step", "error_curve": "step"}
+TAILS = {"column_norms": "column", "scores": "coordinate", "loss_curve": "step", "error_curve": "step"}
 MISSING = -1
 
 
@@ -49,9 +49,9 @@ def chunk_dataset(chunk: Chunk, arrays: Arrays) -> xr.Dataset:
 def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Dataset:
     """One Dataset of all cells; cells of chunks that are not there are NaN with status -1 (missing).
 
-    Dimensions: the listed axes in the order programs, seed, instances, settings, then ``step`` or ``column``. Axes
-    given as one number are scalar coordinates. An axis with the name of a measure is labelled ``true_NAME``. Where
-    programs differ in width, column_norms is padded with NaN.
+    Dimensions: the listed axes in the order programs, seed, instances, settings, then that of :data:`TAILS`.
+    Axes given as one number are scalar coordinates. An axis with the name of a measure is labelled ``true_NAME``.
+    Where programs differ in the length of a tail, it is padded with NaN.
     """
     full: dict[str, np.ndarray] = {}
     cells = (len(plan.programs), plan.n_outer, plan.n_inner)

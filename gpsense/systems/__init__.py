@@ -1,5 +1,6 @@
 """Systems of the papers, one per file, all behind the contract of :class:`System`."""
 
+from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, System
 from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
 from gpsense.systems.quadratic_network import (
@@ -23,6 +24,7 @@ SYSTEMS = {system.name: system for system in _SYSTEMS}
 
 __all__ = [
     "SYSTEMS",
+    "ColumnSystem",
     "Cost",
     "Digits",
     "DigitsInstance",

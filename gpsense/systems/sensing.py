@@ -22,6 +22,7 @@ from gpsense.measurements import Measurements, gaussian_measurements, rank_one_m
 from gpsense.objectives import Empirical, Objective, Population, gram_objective
 from gpsense.penalties import PENALTIES, shrink_columns
 from gpsense.symmetric import packed_size, svec
+from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost
 from gpsense.truths import geometric_spectrum, low_rank_truth
 
@@ -143,7 +144,7 @@ def sample_sensing(spec: SensingSpec, instance: SensingInstance, key: RandomKey)
     return SensingProblem(gram, truth, prune_key(spec, key))
 
 
-class Sensing:
+class Sensing(ColumnSystem):
     """The sensing system behind the contract of :class:`gpsense.systems.System`."""
 
     name: ClassVar[str] = "sensing"
@@ -225,6 +226,10 @@ class Sensing:
             kept_bytes=number * 2 * (1 + memories) * factor,
         )
 
+    def describe(self, spec: Any) -> str:
+        sizes = f"dim {spec.dim}, width {spec.width}, rank {spec.rank}, n {spec.n}"
+        return f"{spec.method}, {sizes}, {spec.measurements}, form {spec.form}, {spec.optimizer}"
+
     def sample(self, spec: SensingSpec, instance: SensingInstance, key: RandomKey) -> SensingProblem:
         return sample_sensing(spec, instance, key)
 
@@ -283,6 +288,7 @@ class Sensing:
         return pruning.column_norms(params)
 
     def threshold(self, setting: SensingSetting) -> ScalarLike:
+        """Columns whose norm is not above this are pruned, by the rule of the paper."""
         return pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
 
     def rotate(self, spec: SensingSpec, params: Factor) -> Factor:
@@ -310,7 +316,7 @@ class Sensing:
     def coherence(self, params: Factor, mask: Mask) -> Scalar:
         return pruning.coherence(params, mask)
 
-    def prune(self, params: Factor, mask: Mask) -> Factor:
+    def masked(self, params: Factor, mask: Mask) -> Factor:
         return pruning.apply_mask(params, mask)
 
     def compact(self, params: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:

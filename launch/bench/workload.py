@@ -66,8 +66,8 @@ def draw(workload: Workload) -> list[Problem]:
     """The problem of every seed, by gpsense's own samplers and keys."""
     import jax
 
+    from gpsense.keys import seed_keys
     from gpsense.objectives import Empirical
-    from gpsense.pipeline import seed_keys
     from gpsense.symmetric import smat
     from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
     from gpsense.systems.sensing import sample_sensing

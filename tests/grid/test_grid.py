@@ -68,7 +68,7 @@ def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
         instance = SensingInstance(noise=place["noise"], condition=place["condition"])
         expected = alone(instance, SensingSetting(penalty=place["penalty"], rate=0.03), place["seed"])
         cell = dataset.sel(place)
-        assert set(cell.data_vars) == set(expected) - {"factor"}
+        assert set(cell.data_vars) == set(expected) - {"state"}
         for name in cell.data_vars:
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
 

@@ -11,7 +11,8 @@ import pytest
 from gpsense import datasets
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
-from gpsense.pipeline import Schedule, run_cell, seed_keys
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems import SYSTEMS, DigitsInstance, DigitsSpec, System, sample_digits
 from gpsense.systems import SensingSetting as Setting
 from gpsense.systems.digits import PAIR, SMALLEST, inputs, misclassified

@@ -7,7 +7,8 @@ import pytest
 
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
-from gpsense.pipeline import Schedule, run_cell, seed_keys
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems import SYSTEMS, QuadraticNetworkInstance, QuadraticNetworkSpec, System, sample_quadratic_network
 from gpsense.systems import SensingSetting as Setting
 from tests import reference

@@ -8,8 +8,9 @@ import pytest
 from gpsense import theory
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
+from gpsense.keys import seed_keys
 from gpsense.measurements import rectangular_measurements
-from gpsense.pipeline import Schedule, run_cell, seed_keys
+from gpsense.pipeline import Schedule, run_cell
 from gpsense.stacked import halves, product
 from gpsense.systems import (
     SYSTEMS,
@@ -115,7 +116,7 @@ def test_root_law_on_a_converged_population_run(population):
 
 
 def test_columns_are_balanced_and_fine_tuning_recovers_the_truth(population):
-    left, right = halves(population["factor"], 15)
+    left, right = halves(population["state"].factor, 15)
     np.testing.assert_allclose(jnp.sum(left**2, axis=0), jnp.sum(right**2, axis=0), atol=1e-7)
     assert int(population["status"]) == 1
     assert float(population["error"]) < 1e-8
@@ -200,5 +201,5 @@ def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
         np.testing.assert_allclose(place[name], expected[name], rtol=1e-8, atol=1e-12, err_msg=name)
     problem = sample_rectangular(spec, SensingInstance(n=600, noise=1.0), seed_keys(3).problem)
     matrix = product(problem.truth, 12)
-    gap = np.linalg.norm(product(expected["factor"], 12) - matrix) / np.linalg.norm(matrix)
+    gap = np.linalg.norm(product(expected["state"].factor, 12) - matrix) / np.linalg.norm(matrix)
     np.testing.assert_allclose(place["error"], gap, rtol=1e-8)

@@ -7,7 +7,8 @@ import pytest
 
 from gpsense import theory
 from gpsense.grid import Axis, Grid, run_grid
-from gpsense.pipeline import Schedule, seed_keys
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule
 from gpsense.systems import SYSTEMS, Sensing, SensingInstance, SensingSetting, SensingSpec, System, sample_sensing
 from gpsense.truths import geometric_spectrum, low_rank_truth
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense import pipeline
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, run_grid
-from gpsense.pipeline import Schedule, run_sensing, seed_keys
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_sensing
 from gpsense.pruning import RULES
 from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
 
@@ -116,8 +116,8 @@ def test_curvature_of_a_cell_is_the_smallest_eigenvalue_of_the_whole_hessian(cer
     @jax.jit
     def trained(setting):
         problem = SYSTEM.sample(spec, instance, keys.problem)
-        state = pipeline.begin_training(SYSTEM, spec, problem, setting, keys)
-        state = pipeline.train(SYSTEM, spec, problem, setting, state, 100)
+        state = SYSTEM.begin(spec, problem, setting, keys)
+        state = SYSTEM.train(spec, problem, setting, state, 100)
         objective, _ = SYSTEM.objectives(spec, problem, setting)
         return jax.hessian(lambda flat: objective(flat.reshape(5, 4))[0])(state.factor.reshape(-1))
 
