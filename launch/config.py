@@ -51,7 +51,18 @@ Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lass
 Biases = Annotated[Values, AxisOf(Literal["free", "none"])]
 Digits = Annotated[Values, AxisOf(Annotated[int, BeforeValidator(whole), Field(ge=0, le=9)])]
 Starts = Annotated[Values, AxisOf(Literal["gaussian", "identical"])]
-Rules = Annotated[Values, AxisOf(Literal["threshold", "top_r", "largest_gap", "random"])]
+Rules = Annotated[
+    Values | None,
+    AxisOf(
+        Literal["threshold", "top_r", "largest_gap", "random", "gradient", "magnitude", "oracle", "none"], optional=True
+    ),
+]
+Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none"])]
+Spreads = Annotated[Values, AxisOf(Literal["equal", "random", "axes", "spike"])]
+Activations = Annotated[Values, AxisOf(Literal["relu", "tanh", "softplus", "gelu"])]
+Residuals = Annotated[Values, AxisOf(Literal["none", "mean", "ols"])]
+SecondLayers = Annotated[Values, AxisOf(Literal["ridge", "none"])]
+Shares = Annotated[Values, AxisOf(Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)])]
 Rotations = Annotated[Values, AxisOf(Literal["none", "svd"])]
 Methods = Annotated[
     Values,
@@ -66,6 +77,11 @@ Methods = Annotated[
             "niht",
             "small_start",
             "irls",
+            "descent",
+            "linear",
+            "lasso",
+            "diagonal_spectral",
+            "truncated_power",
         ]
     ),
 ]
@@ -82,11 +98,12 @@ def _seed_count(raw: Any) -> Any:
 
 
 def _eigenvalues(raw: Any) -> Any:
-    """A spectrum is written like an axis."""
+    """A list that is one value, such as a spectrum, is written like an axis."""
     return None if raw is None else expand(raw)[0]
 
 
 Spectrum = Annotated[tuple[_Positive, ...] | None, BeforeValidator(_eigenvalues)]
+Numbers = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None, BeforeValidator(_eigenvalues)]
 
 
 class Section(BaseModel):
@@ -118,6 +135,23 @@ class Problem(Section):
     positive: Digits = Field(default=Values((3,), False), description="digits: the digit labelled +1")
     negative: Digits = Field(default=Values((8,), False), description="digits: the digit labelled -1")
     constant: Positives = Field(default=Values((1.0,), False), description="digits: value of the constant input")
+    directions: Counts = Field(
+        default=Values((1,), False), description="sparse_features: directions r that y depends on"
+    )
+    sparsity: Counts = Field(default=Values((8,), False), description="sparse_features: coordinates in the directions")
+    softness: NonNegatives = Field(
+        default=Values((0.0,), False), description="sparse_features: q of soft sparsity; 0: the other rows are 0"
+    )
+    spread: Spreads = Field(
+        default=Values(("equal",), False), description="sparse_features: rows of V: equal, random, axes or spike"
+    )
+    tilt: NonNegatives = Field(default=Values((0.0,), False), description="sparse_features: small entries of a spike")
+    link: Numbers = Field(
+        default=None, description="sparse_features: coefficients of he_1, he_2, ...; null: he_2; scaled to variance 1"
+    )
+    test: Counts = Field(
+        default=Values((6400,), False), description="sparse_features: fresh samples that measure the risk"
+    )
     truth: str | None = Field(
         default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
     )
@@ -129,7 +163,8 @@ class Train(Section):
     method: Methods = Field(
         default=Values(("greedy_pruning",), False),
         description="greedy_pruning, or to compare: trace_norm, spectral, scaled_gd, scaled_gd_lambda, prec_gd, niht, "
-        "small_start, irls",
+        "small_start, irls; sparse_features: greedy_pruning, descent, linear, lasso, spectral, diagonal_spectral, "
+        "truncated_power",
     )
     penalty_kind: Penalties = Field(
         default=Values(("smoothed_group_lasso",), False),
@@ -147,12 +182,25 @@ class Train(Section):
     batch: OptionalCounts = Field(
         default=None, description="measurements drawn, with replacement, for each step; null: all in each"
     )
-    steps: _CountFromZero = Field(default=1000, description="steps at most; 0: pruned at the start")
+    steps: _CountFromZero | None = Field(
+        default=None, description="steps at most; 0: pruned at the start; null: 1000, sparse_features: 0"
+    )
     tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
     perturbation: NonNegatives = Field(
         default=Values((0.0,), False), description="radius of the noise at a stationary point"
     )
     patience: _Count = Field(default=200, description="steps a perturbed run has to get lower")
+    activation: Activations = Field(
+        default=Values(("relu",), False), description="sparse_features: relu, tanh, softplus or gelu"
+    )
+    neurons: Counts = Field(default=Values((128,), False), description="sparse_features: mirrored pairs of neurons")
+    residual: Residuals = Field(
+        default=Values(("none",), False),
+        description="sparse_features: taken from y before the step: none, mean (of y x) or ols (least squares)",
+    )
+    second_layer: SecondLayers = Field(
+        default=Values(("ridge",), False), description="sparse_features: ridge, or none: measures the first layer alone"
+    )
 
 
 class Prune(Section):
@@ -162,18 +210,33 @@ class Prune(Section):
         default=None, description="columns of at most this norm go; null: 2 sqrt(smoothing)"
     )
     rule: Rules = Field(
-        default=Values(("threshold",), False),
-        description="threshold; or top_r (keeps the r largest, r known), largest_gap, random (keeps r at random)",
+        default=None,
+        description="threshold; or top_r (keeps the r largest, r known), largest_gap, random (keeps r at random); "
+        "sparse_features: gradient, magnitude, random, oracle, none; null: the first",
     )
     rotation: Rotations = Field(
         default=Values(("none",), False), description="none, or svd: columns turned onto the singular vectors first"
     )
 
+    pool: Counts = Field(
+        default=Values((10,), False), description="sparse_features: coordinates M kept from each part of the scores"
+    )
+    parity: Parities = Field(
+        default=Values(("both",), False), description="sparse_features: parts of the scores: both, even, odd, none"
+    )
+    contraction: Shares = Field(
+        default=Values((0.5,), False), description="sparse_features: c of the shifted basis c e_i + sqrt(1-c^2) e_z"
+    )
+    biases: Counts = Field(default=Values((4,), False), description="sparse_features: biases drawn for the scores")
+    bias_values: Numbers = Field(default=None, description="sparse_features: the biases of the scores themselves")
+
 
 class FineTune(Section):
     """Descent on the loss alone, at the kept columns."""
 
-    steps: _CountFromZero = Field(default=300, description="steps at most; 0: measured as pruned")
+    steps: _CountFromZero | None = Field(
+        default=None, description="steps at most; 0: measured as pruned; null: 300, sparse_features: 0"
+    )
     rate: OptionalPositives = Field(default=None, description="step size; null: the training rate")
     tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
 
@@ -245,7 +308,7 @@ class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
     name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing", "rectangular", "quadratic_network", "digits"] = Field(
+    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features"] = Field(
         default="sensing", description="which experiment"
     )
     problem: Problem = Problem()

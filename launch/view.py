@@ -26,6 +26,15 @@ AXIS_LABELS = {
     "truncation": "truncation [standard deviations of y]",
     "positive": "digit labelled +1",
     "negative": "digit labelled -1",
+    "directions": "directions r",
+    "sparsity": "coordinates in the directions",
+    "softness": "softness q",
+    "spread": "rows of the directions",
+    "pool": "coordinates M from each part",
+    "parity": "parts of the scores",
+    "contraction": "contraction c of the basis",
+    "neurons": "pairs of neurons",
+    "second_layer": "second layer",
 }
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 

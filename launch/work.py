@@ -14,7 +14,14 @@ from launch.shell import interruptible
 from launch.values import Values
 
 PREFIXES = {"problem": "", "train": "", "prune": "", "fine_tune": "fine_tune_", "baseline": "baseline_"}
-CONSTANTS = (("run", "form"), ("run", "train_products"), ("run", "curvature_steps"), ("train", "patience"))
+CONSTANTS = (
+    ("problem", "link"),
+    ("prune", "bias_values"),
+    ("run", "form"),
+    ("run", "train_products"),
+    ("run", "curvature_steps"),
+    ("train", "patience"),
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,15 +144,18 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
             elif prefix + name not in known and isinstance(info.default, Values | None) and value != info.default:
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     constants = {"dtype": config.run.precision} | _constants(config, known)
-    if config.problem.measurements is None and "measurements" in known:
-        axes.append(Axis("measurements", (system.Spec().measurements,), False))
+    for name, value in (("measurements", config.problem.measurements), ("rule", config.prune.rule)):
+        if value is None and name in known:
+            axes.append(Axis(name, (getattr(system.Spec(), name),), False))
     if config.problem.width is None and "width" in known:
         constants["width"] = None
     if config.problem.spectrum is not None:
         constants["spectrum"] = config.problem.spectrum
     if truth is not None:
         constants["truth"] = truth
-    schedule = Schedule(config.train.steps, config.fine_tune.steps, config.run.record_every)
+    given = (config.train.steps, config.fine_tune.steps)
+    steps = [own if value is None else value for value, own in zip(given, system.steps, strict=True)]
+    schedule = Schedule(*steps, config.run.record_every)
     seeds = Axis("seed", config.run.seeds.values)
     return Grid(system, schedule, seeds, tuple(axes), constants)
 
@@ -156,9 +166,9 @@ def _constants(config: Config, known: set[str]) -> dict[str, Any]:
     for section, name in CONSTANTS:
         part = getattr(config, section)
         value = getattr(part, name)
-        if name in known:
+        if name in known and value is not None:
             constants[name] = value
-        elif value != type(part).model_fields[name].default:
+        elif name not in known and value != type(part).model_fields[name].default:
             raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     if "perturb" in known:
         constants["perturb"] = any(radius > 0 for radius in config.train.perturbation.values)

@@ -19,8 +19,9 @@ def draw_directions(
 
     ``spread`` of the rows: equal norms ``sqrt(r / sparsity)`` with random signs; random, uniform among orthonormal
     columns; axes, the first r coordinates of the support; spike, for r = 1: one entry
-    ``sqrt(1 - (sparsity - 1) tilt^2)``, the others ``tilt``. With ``softness`` q > 0 all dim rows are there, the i-th scaled by ``(1 + i / sparsity)^(-1/q)``:
-    V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of ``sparsity^(1/q - 1/2)`` up to logarithms.
+    ``sqrt(1 - (sparsity - 1) tilt^2)``, the others ``tilt``. With ``softness`` q > 0 all dim rows are there, the i-th
+    scaled by ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of
+    ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
     place_key, row_key, turn_key = jax.random.split(key, 3)
     count = dim if softness > 0 else sparsity

@@ -18,8 +18,16 @@ from gpsense.systems.sensing import (
     SensingSpec,
     sample_sensing,
 )
+from gpsense.systems.sparse_features import (
+    SparseFeatures,
+    SparseFeaturesInstance,
+    SparseFeaturesProblem,
+    SparseFeaturesSetting,
+    SparseFeaturesSpec,
+    sample_sparse_features,
+)
 
-_SYSTEMS: tuple[System, ...] = (Sensing(), QuadraticNetwork(), Digits(), Rectangular())
+_SYSTEMS: tuple[System, ...] = (Sensing(), QuadraticNetwork(), Digits(), Rectangular(), SparseFeatures())
 SYSTEMS = {system.name: system for system in _SYSTEMS}
 
 __all__ = [
@@ -41,9 +49,15 @@ __all__ = [
     "SensingProblem",
     "SensingSetting",
     "SensingSpec",
+    "SparseFeatures",
+    "SparseFeaturesInstance",
+    "SparseFeaturesProblem",
+    "SparseFeaturesSetting",
+    "SparseFeaturesSpec",
     "System",
     "sample_digits",
     "sample_quadratic_network",
     "sample_rectangular",
     "sample_sensing",
+    "sample_sparse_features",
 ]

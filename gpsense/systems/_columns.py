@@ -45,6 +45,7 @@ class ColumnSystem(ABC):
     """
 
     table: ClassVar[tuple[str, ...]] = ("rank", "error_trained", "error_pruned", "error")
+    steps: ClassVar[tuple[int, int]] = (1000, 300)
 
     @abstractmethod
     def method(self, spec: Any) -> Method:

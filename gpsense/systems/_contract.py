@@ -32,7 +32,8 @@ class System(Protocol):
     ``dtype`` and, where they are there, ``width`` and ``train_products`` (precision of products while training).
 
     ``metrics`` describes and gives the units of measures that are the system's own; ``table`` names those shown in
-    the table of a run. Systems pruned by columns share :class:`gpsense.systems.ColumnSystem`.
+    the table of a run; ``steps`` are those of training and of fine-tuning unless others are asked for. Systems pruned
+    by columns share :class:`gpsense.systems.ColumnSystem`.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class System(Protocol):
     Setting: ClassVar[type]
     metrics: ClassVar[dict[str, tuple[str, str]]]
     table: ClassVar[tuple[str, ...]]
+    steps: ClassVar[tuple[int, int]]
 
     def check(self, spec: Any) -> None:
         """Raise BadInput, naming the field, for a spec that cannot be."""

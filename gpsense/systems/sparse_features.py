@@ -69,7 +69,7 @@ class SparseFeaturesSpec:
     neurons: int = 128
     residual: str = "none"
     second_layer: str = "ridge"
-    optimizer: str = "adam"
+    optimizer: str = "gd"
     dtype: str = "float32"
 
 
@@ -172,6 +172,7 @@ class SparseFeatures:
     Instance: ClassVar[type] = SparseFeaturesInstance
     Setting: ClassVar[type] = SparseFeaturesSetting
     table: ClassVar[tuple[str, ...]] = ("kept", "captured", "energy", "error_pruned", "error")
+    steps: ClassVar[tuple[int, int]] = (0, 0)
     metrics: ClassVar[dict[str, tuple[str, str]]] = {
         "kept": ("coordinates kept", "coordinates"),
         "captured": ("share of V in the kept rows: ||V_J||_F^2 / r", "1"),
