@@ -16,7 +16,9 @@ from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell, run_sensing
 from gpsense.systems import SYSTEMS, Cost, SensingInstance, SensingSetting, System
 from launch import figures, report, table
+from launch.config import Refusal, build
 from launch.grid import certified, describe
+from launch.work import to_grid
 from tests.launch.test_report import fill, numbers_of
 
 GIB = 2.0**30
@@ -207,10 +209,22 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
     assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 3
 
 
+def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):
+    monkeypatch.setitem(SYSTEMS, "regression", Regression())
+    of = lambda **fields: to_grid(build(fields).model_copy(update={"system": "regression"}))  # noqa: E731
+    grid = of(problem={"dim": 9}, train={"steps": 0}, fine_tune={"steps": 30})
+    assert {axis.name for axis in grid.axes} == {"dim", "n", "noise", "rate"}
+    assert grid.constants == {"dtype": "float32"}
+    assert (make_plan(grid, GIB).programs[0].spec.dim, grid.schedule) == (9, Schedule(0, 30, 50))
+    for section, name, value in (("run", "form", "gram"), ("train", "patience", 5), ("problem", "width", 3)):
+        with pytest.raises(Refusal, match=rf"{section}\.{name}: system regression has no such field; leave it out"):
+            of(**{section: {name: value}})
+
+
 def test_a_system_that_is_not_fine_tuned_ends_as_pruned():
-    dataset = run_grid(_grid(Schedule(30, 0, 20), axes=(Axis("kept", (2.0,)), Axis("rate", (0.1,)))))
-    np.testing.assert_array_equal(dataset["phase"], ["train"] * 3)
-    arguments = RegressionSpec(), Schedule(30, 0, 20), RegressionInstance(), RegressionSetting(2.0, 0.1)
+    dataset = run_grid(_grid(Schedule(30, 0, 30), axes=(Axis("kept", (2.0,)), Axis("rate", (0.1,)))))
+    np.testing.assert_array_equal(dataset["phase"], ["train"] * 2)
+    arguments = RegressionSpec(), Schedule(30, 0, 30), RegressionInstance(), RegressionSetting(2.0, 0.1)
     _same(dataset.isel(kept=0, rate=0).sel(seed=7), jax.jit(lambda: run_cell(Regression(), *arguments, seed_keys(7)))())
     assert (dataset["steps_fine_tune"] == 0).all()
 
