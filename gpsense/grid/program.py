@@ -8,6 +8,7 @@ products over all settings. Between records the host leaves out what has stopped
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -162,13 +163,15 @@ class Program:
         return jax.tree.map(shape, self._lowered[key].out_info)
 
     def _compile(self, *keys: tuple[Any, ...]) -> None:
-        """Compile traced phases, each once."""
-        for key in keys:
-            if key not in self._compiled:
-                compiled = self._compiled[key] = self._lowered[key].compile()
-                used = compiled.memory_analysis()
-                held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-                self.memory[key] = (held + used.temp_size_in_bytes) * self.mesh.size
+        """Compile traced phases, each once, side by side."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._compiled]
+        with ThreadPoolExecutor(max(len(new), 1)) as pool:
+            found = list(pool.map(lambda key: self._lowered[key].compile(), new))
+        for key, compiled in zip(new, found, strict=True):
+            self._compiled[key] = compiled
+            used = compiled.memory_analysis()
+            held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+            self.memory[key] = (held + used.temp_size_in_bytes) * self.mesh.size
 
     @contextmanager
     def _compiling(self) -> Iterator[None]:

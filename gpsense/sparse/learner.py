@@ -1,17 +1,18 @@
 """From kept coordinates to a fitted network: Algorithms 2 and 2+ of arXiv 2406.08658, with the ridge chosen by data."""
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gpsense._types import RandomKey, Scalar
+from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.sparse import network as nets
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.network import Kept, Network
-from gpsense.sparse.samples import Block, Samples
+from gpsense.sparse.samples import ALL, FIT, HELD, Block, Samples
 
 
 @dataclass(frozen=True)
@@ -40,41 +41,43 @@ def fitted(
     kept: Kept,
     recipe: Recipe,
     key: RandomKey,
-    given: dict[str, Float[Array, "kept r"]] | None = None,
+    given: Float[Array, "2 kept r"] | None = None,
 ) -> Fitted:
     """One gradient step on the kept coordinates, fresh biases, and ridge on the second layer.
 
     The ridge's penalty is chosen among :data:`gpsense.sparse.network.RIDGES` by the error on the held-out fifth of a
-    network that saw the rest alone, step and all; the network returned then uses every sample. ``given`` directions
-    (under "all" and "fit") stand in for the step: every neuron looks along a random combination of them.
+    network that saw the rest alone, step and all; the network returned then uses every sample. ``given`` directions,
+    from all samples and from those not held out, stand in for the step: a neuron looks along a random mix of them.
     """
     start_key, bias_key, fresh_key = jax.random.split(key, 3)
     biases = jax.random.normal(bias_key, (recipe.neurons,), samples.dtype)
     fresh = jax.random.normal(fresh_key, (2 * recipe.neurons,), samples.dtype)
 
-    def first_layer(part: str) -> tuple[Network, Float[Array, "kept columns"]]:
+    def first_layer(
+        part: Integer, directions: Float[Array, "kept r"] | None
+    ) -> tuple[Network, Float[Array, "kept columns"]]:
         seen = samples.seen_as(part)
         linear = nets.linear_part(seen, kept, recipe.residual)
-        if given is not None:
-            directions = given[part]
+        if directions is not None:
             mixed = directions @ _mixture(start_key, directions.shape[1], recipe.neurons, samples)
             return nets.stepped(mixed, linear, fresh), directions
         weights = nets.draw_weights(start_key, kept, recipe.neurons, samples.dtype)
         gradient = nets.step_gradient(seen, kept, weights, biases, linear, recipe.activation)
         return nets.stepped(gradient, linear, fresh), gradient
 
-    network, gradient = first_layer("all")
+    parts = jnp.asarray([ALL, FIT], jnp.int32)[: 1 if recipe.second_layer == "none" else 2]
+    layers, gradients = jax.vmap(first_layer)(parts, None if given is None else given[: len(parts)])
+    network, trial = (jax.tree.map(itemgetter(place), layers) for place in (0, -1))
     if recipe.second_layer == "none":
-        return Fitted(network, gradient)
-    trial, _ = first_layer("fit")
+        return Fitted(network, gradients[0])
+    see = lambda part, net: nets.statistics(samples.seen_as(part), kept, net, recipe.activation)  # noqa: E731
+    seen = jax.vmap(see)(parts, layers)
+    whole, rest = (jax.tree.map(itemgetter(place), seen) for place in (0, 1))
     penalties = jnp.asarray(nets.RIDGES, samples.dtype)
-    seen = nets.statistics(samples.seen_as("fit"), kept, trial, recipe.activation)
-    errors, _ = nets.squared_errors(
-        samples.seen_as("held"), kept, nets.ridge(seen, trial, penalties), recipe.activation
-    )
-    best = penalties[jnp.argmin(errors)][None]
-    path = nets.ridge(nets.statistics(samples, kept, network, recipe.activation), network, best)
-    return Fitted(jax.tree.map(lambda leaf: leaf[0], path), gradient)
+    path = nets.ridge(rest, trial, penalties)
+    errors, _ = nets.squared_errors(samples.seen_as(HELD), kept, path, recipe.activation)
+    best = nets.ridge(whole, network, penalties[jnp.argmin(errors)][None])
+    return Fitted(jax.tree.map(lambda leaf: leaf[0], best), gradients[0])
 
 
 def _mixture(key: RandomKey, r: int, neurons: int, samples: Samples) -> Float[Array, "r neurons"]:

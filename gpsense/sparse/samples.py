@@ -3,7 +3,8 @@
 A block holds a fixed number of samples, coordinates first: ``x (coordinates, rows)``. Gaussian samples are drawn when
 they are asked for and forgotten; a coordinate's draws depend on the key, the block and the coordinate alone, so that
 a pass over the few coordinates that were kept draws only those. Coordinate ``dim`` is a standard Gaussian that ``y``
-does not depend on. Every fifth sample is set apart as held out: which part a pass sees is the stream's ``part``.
+does not depend on. Every fifth sample is set apart as held out: which part a pass sees is the stream's ``part``, a
+traced number, so that one pass can serve several parts side by side.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.sparse.hermite import Link, additive
 
 ROWS = 640
-PARTS = ("all", "fit", "held")
+ALL, FIT, HELD = 0, 1, 2
 T = TypeVar("T")
 
 
@@ -43,8 +44,8 @@ class Samples(Protocol):
     def offset(self) -> Scalar: ...
     @property
     def dtype(self) -> Any: ...
-    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block: ...
-    def seen_as(self, part: str) -> "Samples": ...
+    def block(self, index: Integer, coordinates: Int[Array, " k"] | None) -> Block: ...
+    def seen_as(self, part: Integer | int) -> "Samples": ...
 
 
 class GaussianSamples(eqx.Module):
@@ -62,24 +63,29 @@ class GaussianSamples(eqx.Module):
     offset: Scalar
     dim: int = eqx.field(static=True)
     link: Link = eqx.field(static=True)
-    part: str = eqx.field(static=True, default="all")
+    part: Integer | int = ALL
 
     @property
     def blocks(self) -> Integer:
-        return _blocks(self.count)
+        return (jnp.asarray(self.count).astype(jnp.int32) + ROWS - 1) // ROWS
 
     @property
     def dtype(self) -> Any:
         return self.rows.dtype
 
-    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block:
-        key = jax.random.fold_in(self.key, index)
-        active = draw_coordinates(key, self.support, self.dtype)
-        noise = jnp.asarray(self.noise, self.dtype) * draw_coordinates(key, jnp.asarray([self.dim + 1]), self.dtype)[0]
-        y = additive(self.link, (self.rows.T @ active).T) + noise - self.offset
-        return Block(draw_coordinates(key, coordinates, self.dtype), y, _used(index, self.count, self.part, self.dtype))
+    def block(self, index: Integer, coordinates: Int[Array, " k"] | None) -> Block:
+        key, noise = jax.random.fold_in(self.key, index), jnp.asarray([self.dim + 1])
+        if coordinates is None:
+            drawn = draw_coordinates(key, jnp.arange(self.dim + 2), self.dtype)
+            x, active, noise = drawn[:-1], drawn[self.support], drawn[-1]
+        else:
+            drawn = draw_coordinates(key, jnp.concatenate([self.support, noise, coordinates]), self.dtype)
+            active, noise, x = jnp.split(drawn, [len(self.support), len(self.support) + 1])
+            noise = noise[0]
+        y = additive(self.link, (self.rows.T @ active).T) + jnp.asarray(self.noise, self.dtype) * noise - self.offset
+        return Block(x, y, _used(index, self.count, self.part, self.dtype))
 
-    def seen_as(self, part: str) -> "GaussianSamples":
+    def seen_as(self, part: Integer | int) -> "GaussianSamples":
         return replace(self, part=part)
 
     def directions(self) -> Float[Array, "dim r"]:
@@ -96,7 +102,7 @@ class TableSamples(eqx.Module):
     y: Float[Array, " padded"]
     given: Float[Array, " padded"]
     offset: Scalar
-    part: str = eqx.field(static=True, default="all")
+    part: Integer | int = ALL
 
     @property
     def dim(self) -> int:
@@ -110,7 +116,8 @@ class TableSamples(eqx.Module):
     def dtype(self) -> Any:
         return self.x.dtype
 
-    def block(self, index: Integer, coordinates: Int[Array, " k"]) -> Block:
+    def block(self, index: Integer, coordinates: Int[Array, " k"] | None) -> Block:
+        coordinates = jnp.arange(self.dim + 1) if coordinates is None else coordinates
         cut = lambda values: jax.lax.dynamic_slice_in_dim(values, index * ROWS, ROWS, -1)  # noqa: E731
         key = jax.random.fold_in(self.key, index)
         noise = draw_coordinates(key, jnp.asarray([self.dim]), self.dtype)[0]
@@ -119,7 +126,7 @@ class TableSamples(eqx.Module):
         used = cut(self.given) * _used(index, self.x.shape[1], self.part, self.dtype)
         return Block(x, cut(self.y) - self.offset, used)
 
-    def seen_as(self, part: str) -> "TableSamples":
+    def seen_as(self, part: Integer | int) -> "TableSamples":
         return replace(self, part=part)
 
 
@@ -139,9 +146,8 @@ def table(
 
 
 def fold(samples: Samples, body: Callable[[T, Block], T], start: T, coordinates: Int[Array, " k"] | None = None) -> T:
-    """``body`` over all blocks, one after another; ``coordinates`` None: all dim of them, in order."""
-    which = jnp.arange(samples.dim) if coordinates is None else coordinates
-    return jax.lax.fori_loop(0, samples.blocks, lambda i, carry: body(carry, samples.block(i, which)), start)
+    """``body`` over all blocks, one after another; ``coordinates`` None: the dim of them in order, then the noise."""
+    return jax.lax.fori_loop(0, samples.blocks, lambda i, carry: body(carry, samples.block(i, coordinates)), start)
 
 
 def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
@@ -162,20 +168,16 @@ def draw_coordinates(key: RandomKey, coordinates: Int[Array, " k"], dtype: Any) 
     return jax.vmap(draw)(coordinates)
 
 
-def _blocks(count: ScalarLike) -> Integer:
-    """Blocks that hold so many samples."""
-    return (jnp.asarray(count).astype(jnp.int32) + ROWS - 1) // ROWS
-
-
 def _numbers(rows: int) -> np.ndarray:
     """Number of the sample in each row of a block: numbers 4, 9, 14, ... last, so that parts lie together."""
     numbers = np.arange(rows)
     return np.concatenate([numbers[numbers % 5 != 4], numbers[numbers % 5 == 4]])
 
 
-def _used(index: Integer, count: ScalarLike, part: str, dtype: Any) -> Float[Array, " rows"]:
+def _used(index: Integer, count: ScalarLike, part: Integer | int, dtype: Any) -> Float[Array, " rows"]:
     """Weights of a block's rows: 1 for samples below the count and in the part."""
     numbers = _numbers(ROWS)
-    member = {"all": numbers >= 0, "fit": numbers % 5 != 4, "held": numbers % 5 == 4}[part]
+    held = jnp.asarray(numbers % 5 == 4)
+    member = jnp.where(jnp.asarray(part) == ALL, True, held == (jnp.asarray(part) == HELD))
     inside = jnp.asarray(numbers, jnp.int32) + index.astype(jnp.int32) * ROWS < jnp.asarray(count).astype(jnp.int32)
-    return (jnp.asarray(member) & inside).astype(dtype)
+    return (member & inside).astype(dtype)

@@ -59,7 +59,7 @@ def gradients(
 
     empty = jnp.zeros((biases.shape[0], len(parts), dim, dim), dtype)
     start = (empty, jnp.zeros((dim,), dtype), jnp.zeros((), dtype))
-    total, linear, count = fold(samples, add, start, jnp.arange(dim + 1))
+    total, linear, count = fold(samples, add, start)
     return total / count, linear / count
 
 

@@ -7,6 +7,7 @@ would do instead stands behind the same names: other rules, dense training first
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gpsense import descent
-from gpsense._types import RandomKey, Scalar, ScalarLike
+from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.keys import Keys
@@ -132,11 +133,13 @@ class Tuned(eqx.Module):
 
 
 class PrunedCoordinates(eqx.Module):
-    """The coordinates that stay; ``directions`` (dim, r) of a method that is no network, under "all" and "fit"."""
+    """The coordinates that stay; of a method that is no network its directions from all samples, and without the
+    held-out ones.
+    """
 
     mask: Bool[Array, " dim"]
     score: Float[Array, " dim"]
-    directions: dict[str, Float[Array, "dim r"]] | None
+    directions: Float[Array, "2 dim r"] | None
     error_trained: Scalar
     steps_train: Any
     status_train: Any
@@ -171,10 +174,10 @@ class SparseFeatures:
     Spec: ClassVar[type] = SparseFeaturesSpec
     Instance: ClassVar[type] = SparseFeaturesInstance
     Setting: ClassVar[type] = SparseFeaturesSetting
-    table: ClassVar[tuple[str, ...]] = ("kept", "captured", "energy", "error_pruned", "error")
+    table: ClassVar[tuple[str, ...]] = ("rank", "captured", "energy", "error_pruned", "error")
     steps: ClassVar[tuple[int, int]] = (0, 0)
     metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        "kept": ("coordinates kept", "coordinates"),
+        "rank": ("coordinates kept", "coordinates"),
         "captured": ("share of V in the kept rows: ||V_J||_F^2 / r", "1"),
         "missed": ("coordinates of V that were not kept", "coordinates"),
         "ahead": ("coordinates outside V that score above the lowest inside", "coordinates"),
@@ -285,7 +288,7 @@ class SparseFeatures:
         directions = None
         if spec.method in RIVALS:
             directions = _rival_directions(spec, problem.train)
-            score = jnp.sum(directions["all"] ** 2, axis=1)
+            score = jnp.sum(directions[0] ** 2, axis=1)
             mask = score > 0
         else:
             mask, score = self._rule(spec, problem, setting, state)
@@ -309,7 +312,7 @@ class SparseFeatures:
             columns = start.weights
         else:
             recipe = Recipe(spec.neurons, activation, spec.residual, spec.second_layer)
-            given = None if pruned.directions is None else {p: rows(v) for p, v in pruned.directions.items()}
+            given = None if pruned.directions is None else jax.vmap(rows)(pruned.directions)
             start, columns = learner.fitted(problem.train, kept, recipe, jax.random.fold_in(state.key, 1), given)
         run = descent.begin(self._method(spec), start, _rates(setting)[1])
         ended = pruned.status_train == DIVERGED
@@ -337,7 +340,7 @@ class SparseFeatures:
 
     def finish(self, spec: Any, problem: Any, setting: Any, state: Tuned, pruned: PrunedCoordinates) -> dict[str, Any]:
         measures = {
-            "kept": pruned.mask.sum().astype(state.energy.dtype),
+            "rank": pruned.mask.sum().astype(state.energy.dtype),
             "energy": state.energy,
             "error_trained": pruned.error_trained,
             "error_pruned": state.error_pruned,
@@ -430,18 +433,17 @@ def _rates(setting: Any) -> tuple[Rates, Rates]:
     )
 
 
-def _rival_directions(spec: Any, stream: Samples) -> dict[str, Float[Array, "dim r"]]:
+def _rival_directions(spec: Any, stream: Samples) -> Float[Array, "2 dim r"]:
     """A method's directions from all samples, and from those that are not held out."""
     rival, kept = RIVALS[spec.method], min(max(spec.sparsity, spec.directions), spec.dim)
 
-    def seen(part: str) -> Moments:
+    def seen(part: Integer) -> Moments:
         start = Sums.zeros(stream.dim, stream.dtype)
-        add = lambda sums, block: sums.add(block.x.T, block.y, block.used)  # noqa: E731
+        add = lambda sums, block: sums.add(block.x[: stream.dim].T, block.y, block.used)  # noqa: E731
         return samples.fold(stream.seen_as(part), add, start).moments()
 
-    held, fit = seen("held"), seen("fit")
-    whole = fit if rival.holds_out else seen("all")
-    return {
-        "all": rival.directions(whole, held, spec.directions, kept),
-        "fit": rival.directions(fit, held, spec.directions, kept),
-    }
+    moments = jax.vmap(seen)(jnp.asarray([samples.ALL, samples.FIT, samples.HELD], jnp.int32))
+    whole, fit, held = (jax.tree.map(itemgetter(place), moments) for place in range(3))
+    trial = rival.directions(fit, held, spec.directions, kept)
+    best = trial if rival.holds_out else rival.directions(whole, held, spec.directions, kept)
+    return jnp.stack([best, trial])

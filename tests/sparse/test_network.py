@@ -128,7 +128,7 @@ def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> Non
 def test_given_directions_take_the_place_of_the_step(samples: Any, kept: Kept) -> None:
     direction = jnp.asarray([[0.0], [1.0], [0.0], [0.0]])
     found = learner.fitted(
-        samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), dict(all=direction, fit=direction)
+        samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), jnp.stack([direction, direction])
     )
     np.testing.assert_allclose(found.network.weights[jnp.asarray([0, 2, 3])], 0.0, atol=1e-12)
     assert float(learner.energy(found.network.weights, direction)) == pytest.approx(1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpsense.sparse.hermite import link
-from gpsense.sparse.samples import ROWS, GaussianSamples, Samples, fold, outputs, table
+from gpsense.sparse.samples import ALL, FIT, HELD, ROWS, GaussianSamples, Samples, fold, outputs, table
 
 DIM = 6
 
@@ -64,7 +64,7 @@ def test_more_samples_extend_fewer_and_coordinates_stand_alone() -> None:
 
 @pytest.mark.parametrize("count", [3, 640, 1003])
 def test_parts_split_the_samples(count: int) -> None:
-    whole, fit, held = (everything(stream(count).seen_as(part))[1] for part in ("all", "fit", "held"))
+    whole, fit, held = (everything(stream(count).seen_as(part))[1] for part in (ALL, FIT, HELD))
     assert len(held) == count // 5
     assert sorted(np.concatenate([fit, held])) == sorted(whole)
 
@@ -87,7 +87,7 @@ def test_a_table_is_read_as_given() -> None:
     order, expected = np.lexsort(found[0].T), np.lexsort(x[weights > 0].T)
     np.testing.assert_array_equal(found[0][order], x[weights > 0][expected])
     np.testing.assert_allclose(found[1][order], y[weights > 0][expected] - y[weights > 0].mean(), rtol=1e-12)
-    held = everything(samples.seen_as("held"))[0]
+    held = everything(samples.seen_as(HELD))[0]
     np.testing.assert_array_equal(np.sort(held[:, 0]), np.sort(x[4::5][weights[4::5] > 0][:, 0]))
 
 
@@ -100,7 +100,7 @@ def test_a_table_draws_its_noise_coordinate() -> None:
 def test_fold_is_a_sum_over_samples() -> None:
     samples = stream(1003)
     x, y = everything(samples)
-    total = jax.jit(lambda s: fold(s, lambda sums, block: sums + block.x @ (block.used * block.y), jnp.zeros(DIM)))(
-        samples
-    )
+    total = jax.jit(
+        lambda s: fold(s, lambda sums, block: sums + block.x[:DIM] @ (block.used * block.y), jnp.zeros(DIM))
+    )(samples)
     np.testing.assert_allclose(total, x.T @ y, rtol=1e-9)
