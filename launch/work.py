@@ -95,8 +95,9 @@ def collected(work: Work) -> "xr.Dataset":
 
     dataset = collect(work.plan, store.Store(work.out).chunks(work.plan))
     dataset.attrs |= {"config_digest": work.digest, "name": work.config.name, "system": work.config.system}
-    if work.config.problem.spectrum is not None:
-        dataset.attrs["spectrum"] = list(work.config.problem.spectrum)
+    for name in ("spectrum", "link"):
+        if getattr(work.config.problem, name) is not None:
+            dataset.attrs[name] = list(getattr(work.config.problem, name))
     store.write_dataset(work.out / "results.nc", dataset)
     return dataset
 

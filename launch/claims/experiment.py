@@ -25,7 +25,8 @@ class Outcome(NamedTuple):
     figure: Figure
 
 
-Check = Callable[[dict[str, xr.Dataset]], Outcome]
+Runs = dict[str, xr.Dataset]
+Check = Callable[[Runs], Outcome]
 
 
 class Experiment(NamedTuple):

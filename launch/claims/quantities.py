@@ -4,10 +4,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from launch.config import Expectation
 
 RESAMPLES = 1000
+
+
+def values(array: xr.DataArray, *dims: str) -> np.ndarray:
+    """The numbers with these axes in this order, the others being of length one."""
+    return array.transpose(*dims, ...).values.reshape([array.sizes[dim] for dim in dims])
 
 
 class Quantity(NamedTuple):
@@ -43,6 +49,15 @@ def over_seeds(statistic: Callable[..., Any], *samples: Any) -> Quantity:
     rng, count = np.random.default_rng(0), len(arrays[0])
     draws = [rng.integers(0, count, count) for _ in range(RESAMPLES)]
     spread = np.array([statistic(*(array[draw] for array in arrays)) for draw in draws])
+    low, high = np.quantile(spread, [0.025, 0.975], axis=0)
+    return Quantity(np.asarray(statistic(*arrays), float), low, high)
+
+
+def independently(statistic: Callable[..., Any], *samples: Any) -> Quantity:
+    """As :func:`over_seeds`, each array being resampled on its own: seeds of different grids."""
+    arrays, rng = [np.asarray(sample, float) for sample in samples], np.random.default_rng(0)
+    draw = lambda array: array[rng.integers(0, len(array), len(array))]  # noqa: E731
+    spread = np.array([statistic(*(draw(array) for array in arrays)) for _ in range(RESAMPLES)])
     low, high = np.quantile(spread, [0.025, 0.975], axis=0)
     return Quantity(np.asarray(statistic(*arrays), float), low, high)
 

@@ -5,9 +5,8 @@ import xarray as xr
 
 from gpsense import theory
 from launch.claims.drawing import curve, law, panels, points, shares
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share, values
 from launch.figures import share_above
 
 

@@ -8,16 +8,9 @@ import xarray as xr
 
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, log_log, panels, points, shares
-from launch.claims.experiment import Outcome
-from launch.claims.quantities import exactly, mean, over_seeds, share
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import exactly, mean, over_seeds, share, values
 from launch.figures import share_above
-
-Runs = dict[str, xr.Dataset]
-
-
-def values(array: xr.DataArray, *dims: str) -> np.ndarray:
-    """The numbers with these axes in this order, the others being of length one."""
-    return array.transpose(*dims, ...).values.reshape([array.sizes[dim] for dim in dims])
 
 
 def tau_of(cells: xr.Dataset) -> np.ndarray:

@@ -7,9 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from launch.claims.drawing import law, panels, shares
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import exactly, mean
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import exactly, mean, values
 from launch.view import value_text
 
 RECOVERED = 1e-3  # largest relative error of U U^T that counts as recovered

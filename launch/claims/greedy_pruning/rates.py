@@ -5,9 +5,8 @@ import numpy as np
 
 from gpsense import theory
 from launch.claims.drawing import curve, law, log_log, panels
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import exactly, over_seeds
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import exactly, over_seeds, values
 
 
 def convergence(runs: Runs) -> Outcome:

@@ -6,9 +6,8 @@ from matplotlib import colormaps
 
 from gpsense import theory
 from launch.claims.drawing import PALETTE, curve, law, log_log, panels
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import exactly, mean, share
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import exactly, mean, share, values
 
 
 def saddle(runs: Runs) -> Outcome:

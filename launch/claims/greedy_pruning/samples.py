@@ -5,21 +5,15 @@ import numpy as np
 
 from gpsense import theory
 from launch.claims.drawing import law, log_log, panels, points
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import log_slope, mean, over_seeds
-
-
-def _norm(cells: "Runs | object", rank: int) -> float:
-    """``||M||_F`` of a truth whose eigenvalues are all one."""
-    return float(np.sqrt(rank))
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import log_slope, mean, over_seeds, values
 
 
 def error_law(runs: Runs) -> Outcome:
     """Squared errors against n: never pruned, pruned, fine-tuned, and told the rank."""
     cells, oracle = runs[""], runs["oracle"]
     n, dim, rank = cells["n"].values, int(cells["dim"]), int(cells["true_rank"])
-    noise, scale = float(cells["noise"]), _norm(cells, rank)
+    noise, scale = float(cells["noise"]), rank**0.5  # norm of a truth whose eigenvalues are all one
     kinds = {
         "never pruned": cells["error_trained"].isel(penalty=0),
         "pruned": cells["error_pruned"].isel(penalty=-1),
@@ -55,7 +49,7 @@ def width(runs: Runs) -> Outcome:
     """Columns kept and error after fine-tuning against the width of the factor."""
     cells = runs[""]
     widths, rank = cells["width"].values, int(cells["true_rank"])
-    squares = (values(cells["error"], "seed", "width") * _norm(cells, rank)) ** 2
+    squares = values(cells["error"], "seed", "width") ** 2 * rank  # the truth has eigenvalues one
     ranks = values(cells["rank"], "seed", "width")
     expected = float(theory.exact_rank_error(float(cells["noise"]), int(cells["dim"]), rank, float(cells["n"]))) ** 2
     figure, (left, right) = panels(2)

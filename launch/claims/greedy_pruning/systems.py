@@ -5,9 +5,8 @@ import numpy as np
 
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, log_log, panels, points
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import exactly, mean, over_seeds, share
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import exactly, mean, over_seeds, share, values
 
 
 def root_mean_square(sample: np.ndarray) -> np.ndarray:

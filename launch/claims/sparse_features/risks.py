@@ -1,0 +1,66 @@
+"""The risk of what was learnt: against the number of samples, for several directions, after several steps."""
+
+import numpy as np
+
+from launch.claims.drawing import curve, law, log_log, panels, points
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import Quantity, mean, over_seeds, values
+from launch.claims.sparse_features.samples import each
+
+RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "told the support", "magnitude": "by magnitude"}
+
+
+def excess_risk(runs: Runs) -> Outcome:
+    """Excess risk against n: pruned, unpruned and told the support, beside the slope -1/2 of the paper's rate."""
+    cells = runs[""]
+    figure, (axes,) = panels(1)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "rule")):
+        name, n = RULES[str(one["rule"].values)], one["n"].values
+        error = values(one["error"], "seed", "n")
+        curve(axes, n, error, index, name)
+        quantities[f"excess risk, {name}"] = over_seeds(lambda v: np.median(v, axis=0), error)
+        if name == "pruned":
+            law(axes, n, np.median(error[:, 0]) * (n / n[0]) ** -0.5, "slope -1/2", ":")
+    log_log(axes, "samples n", "excess risk / variance of the target")
+    return Outcome(quantities, figure)
+
+
+def multi_index(runs: Runs) -> Outcome:
+    """Energy in the span of several directions, and excess risk, against n."""
+    figure, (left, right) = panels(2)
+    quantities: dict[str, Quantity] = {}
+    colour = 0
+    for cells in runs.values():
+        for one in each(cells, "rule", "residual"):
+            name = RULES[str(one["rule"].values)]
+            if name == "pruned":
+                name += {"none": "", "mean": ", y - <mu, x>", "ols": ", y - least squares"}[str(one["residual"].values)]
+            energy, error = values(one["energy"], "seed", "n"), values(one["error"], "seed", "n")
+            curve(left, one["n"].values, energy, colour, name)
+            curve(right, one["n"].values, error, colour, name)
+            quantities[f"energy at the most samples, {name}"] = mean(energy[:, -1])
+            quantities[f"excess risk at the most samples, {name}"] = over_seeds(np.median, error[:, -1])
+            colour += 1
+    left.set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖²", ylim=(0, 1))
+    left.legend(fontsize=8)
+    log_log(right, "samples n", "excess risk / variance of the target")
+    return Outcome(quantities, figure)
+
+
+def general_scheme(runs: Runs) -> Outcome:
+    """One step and ridge, then descent on all numbers; against training densely, pruning by magnitude, fine-tuning."""
+    figure, (axes,) = panels(1)
+    quantities: dict[str, Quantity] = {}
+    names = {"": "pruned at the start", "dense": "trained, then pruned by magnitude"}
+    stages = ("error_trained", "error_pruned", "error")
+    for index, (key, name) in enumerate(names.items()):
+        cells = runs[key]
+        errors = np.stack([values(cells[stage], "seed") for stage in stages], axis=1)
+        points(axes, np.arange(3) + 0.06 * index, errors, index, name, "os"[index])
+        for stage, label in zip(stages, ("before pruning", "after pruning", "fine-tuned"), strict=True):
+            quantities[f"{label}, {name}"] = over_seeds(np.median, values(cells[stage], "seed"))
+    axes.set(xticks=range(3), yscale="log", ylabel="excess risk / variance of the target")
+    axes.set_xticklabels(["before pruning", "after pruning", "fine-tuned"])
+    axes.legend(fontsize=8)
+    return Outcome(quantities, figure)

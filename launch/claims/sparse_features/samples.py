@@ -1,0 +1,180 @@
+"""From how many samples the first layer finds the directions, against the dimension."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from gpsense import theory
+from gpsense.sparse.hermite import ACTIVATIONS, link
+from gpsense.systems import SparseFeaturesSpec
+from launch.claims.drawing import PALETTE, law, log_log, panels
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import Quantity, independently, values
+
+HALF = 0.5  # energy that counts as found
+NAMES = {
+    "gradient": "pruned",
+    "none": "unpruned",
+    "even": "pruned, even parts",
+    "spectral": "spectral",
+    "diagonal_spectral": "diagonal threshold, spectral",
+    "lasso": "Lasso",
+}
+
+
+class Curve(NamedTuple):
+    """Energies (seed, n) of a method at a dimension."""
+
+    dim: int
+    n: np.ndarray
+    energy: np.ndarray
+
+
+def crossing(n: np.ndarray, energy: np.ndarray) -> float:
+    """n50: where the median energy over the seeds (first axis) crosses 1/2, log-odds being linear in log n; else NaN."""
+    middle = np.clip(np.median(energy, axis=0), 1e-9, 1 - 1e-9)
+    odds = np.log(middle / (1 - middle))
+    above = np.flatnonzero(middle >= HALF)
+    if not above.size or above[0] == 0:
+        return np.nan
+    right = int(above[0])
+    share = -odds[right - 1] / (odds[right] - odds[right - 1])
+    return float(np.exp(np.log(n[right - 1]) * (1 - share) + np.log(n[right]) * share))
+
+
+def slope(curves: list[Curve]) -> Quantity:
+    """Slope of log n50 against log d, with the bootstrap's interval over the seeds of every dimension."""
+    return _over(curves, lambda dims, found: np.polyfit(np.log(dims), np.log(found), 1)[0])
+
+
+def needed(curves: list[Curve]) -> Quantity:
+    """n50 at every dimension."""
+    return _over(curves, lambda dims, found: found)
+
+
+def over_law(curves: list[Curve], laws: np.ndarray) -> Quantity:
+    """n50 over a law, at every dimension."""
+    return _over(curves, lambda dims, found: found / laws)
+
+
+def _over(curves: list[Curve], statistic: Any) -> Quantity:
+    dims = np.asarray([one.dim for one in curves], float)
+
+    def from_energies(*energies: np.ndarray) -> Any:
+        found = [crossing(one.n, energy) for one, energy in zip(curves, energies, strict=True)]
+        return statistic(dims, np.asarray(found))
+
+    return independently(from_energies, *(one.energy for one in curves))
+
+
+def methods(runs: Runs) -> dict[str, list[Curve]]:
+    """The curves of every method over all grids, by rising dimension; of rules and parities too."""
+    found: dict[str, list[Curve]] = {}
+    for cells in runs.values():
+        for one in each(cells, "method", "rule", "parity", "dim"):
+            method, rule, parity = (str(one[name].values) for name in ("method", "rule", "parity"))
+            key = method if method != "greedy_pruning" else rule if parity == "both" or rule == "none" else parity
+            curve = Curve(int(one["dim"]), one["n"].values, values(one["energy"], "seed", "n"))
+            found.setdefault(NAMES.get(key, key.replace("_", " ")), []).append(curve)
+    return {name: sorted(curves, key=lambda one: one.dim) for name, curves in found.items()}
+
+
+def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
+    """The parts of a dataset with one value of each of these axes."""
+    name, *rest = axes
+    parts = [cells.isel({name: place}) for place in range(cells.sizes[name])] if name in cells.dims else [cells]
+    for part in parts:
+        yield from each(part, *rest) if rest else [part]
+
+
+def model(runs: Runs) -> tuple[Any, float, str]:
+    """The link, the noise and the activation of the grids."""
+    cells = runs[""]
+    return (
+        link(cells.attrs.get("link", SparseFeaturesSpec().link)),
+        float(cells["noise"]),
+        str(cells["activation"].values),
+    )
+
+
+def samples(runs: Runs) -> Outcome:
+    """n50 of every method against the dimension, the slopes, and for the unpruned network the law."""
+    function, noise, activation = model(runs)
+    found = methods(runs)
+    figure, axes = panels(2)
+    quantities: dict[str, Quantity] = {}
+    for index, (name, curves) in enumerate(found.items()):
+        _energies(axes[0], curves, index, name)
+        counts = needed(curves)
+        dims = [one.dim for one in curves]
+        _crossings(axes[1], dims, counts, index, name)
+        quantities[f"n50, {name}"] = counts
+        if len(curves) > 1:
+            quantities[f"slope, {name}"] = slope(curves)
+    if "unpruned" in found:
+        dims = np.asarray([one.dim for one in found["unpruned"]])
+        laws = np.asarray([theory.unpruned_samples(function, int(d), noise, ACTIVATIONS[activation]) for d in dims])
+        law(axes[1], dims, laws, "law of the unpruned step")
+        quantities["unpruned over its law"] = over_law(found["unpruned"], laws)
+    _csq(axes[1], found, function.information_exponent)
+    axes[0].axhline(HALF, color="black", ls=":", lw=1.2)
+    axes[0].set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median over seeds)", ylim=(0, 1))
+    axes[0].legend(fontsize=8)
+    log_log(axes[1], "dimension d", "samples at which the energy is 1/2")
+    return Outcome(quantities, figure)
+
+
+def _csq(axes: Axes, found: dict[str, list[Curve]], exponent: int) -> None:
+    """The slope below which no method without knowledge of the basis can go by correlational queries."""
+    every = [one.dim for curves in found.values() for one in curves]
+    dims = np.asarray([min(every), max(every)], float)
+    pruned = found.get("pruned", next(iter(found.values())))
+    start = crossing(pruned[0].n, pruned[0].energy)
+    height = dims ** theory.csq_exponent(exponent)
+    law(axes, dims, start * height / height[0], f"CSQ slope {theory.csq_exponent(exponent):g} without sparsity", ":")
+
+
+def _energies(axes: Axes, curves: list[Curve], colour: int, label: str) -> None:
+    """Median energies against n, a line for every dimension, darker for larger ones."""
+    for place, one in enumerate(curves):
+        strength = (place + 1) / len(curves)
+        style = {"color": PALETTE[colour % len(PALETTE)], "alpha": 0.3 + 0.7 * strength, "lw": 1.6, "marker": "."}
+        axes.plot(
+            one.n, np.median(one.energy, axis=0), label=f"{label}, d = {one.dim}" if strength == 1 else None, **style
+        )
+
+
+def _crossings(axes: Axes, dims: list[int], counts: Quantity, colour: int, label: str) -> None:
+    """n50 with its 95 % intervals."""
+    assert counts.low is not None
+    assert counts.high is not None
+    spread = np.nan_to_num(np.maximum([counts.value - counts.low, counts.high - counts.value], 0.0))
+    style = {"fmt": "o-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    axes.errorbar(dims, counts.value, spread, label=label, **style)
+
+
+def dense_step(runs: Runs) -> Outcome:
+    """Energy of one step of the unpruned network against n, for every activation, over its law."""
+    cells = runs[""]
+    function, noise, _ = model(runs)
+    dim = int(cells["dim"])
+    figure, (axes,) = panels(1)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "activation")):
+        name = str(one["activation"].values)
+        n, energy = one["n"].values, values(one["energy"], "seed", "n")
+        expected = np.asarray([theory.unpruned_energy(function, dim, int(k), noise, ACTIVATIONS[name]) for k in n])
+        _energies(axes, [Curve(dim, n, energy)], index, name)
+        law(axes, n, expected, "law n / (n + n50)" if index == 0 else "")
+        quantities[f"odds over the law, {name}"] = independently(
+            lambda e, expected=expected: (
+                np.median(e, axis=0) / (1 - np.median(e, axis=0)) / (expected / (1 - expected))
+            ).mean(),
+            energy,
+        )
+    axes.set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median over seeds)", ylim=(0, 1))
+    axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
