@@ -33,7 +33,9 @@ def draw_directions(
         return support, jnp.concatenate([jnp.sqrt(1 - (count - 1) * tilt**2)[None, None], rest])
     if spread == "axes":
         return support, jnp.eye(count, r, dtype=dtype)
-    if spread == "equal" and (r < count or r == 1):
+    if spread == "equal" and r == 1:
+        draw = jnp.sign(draw)
+    elif spread == "equal" and r < count:
         turn = _orthonormal(jax.random.normal(turn_key, (r, r), dtype))
         draw = jnp.sign(draw[:, :1]) * (_harmonic(count, r, dtype) @ turn)
     if softness > 0:
@@ -52,5 +54,7 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
 
 def _orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
     """``A (A^T A)^{-1/2}``: the nearest matrix with orthonormal columns."""
+    if matrix.shape[1] == 1:
+        return matrix / jnp.sqrt(jnp.sum(matrix**2))
     values, vectors = _linalg.eigh(matrix.T @ matrix)
     return matrix @ (vectors / jnp.sqrt(values)[None, :]) @ vectors.T

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import textwrap
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
 
     from launch import store
-    from launch.claims.experiment import judged, read_claims
+    from launch.claims.experiment import caveat, judged, read_claims
     from launch.claims.table import heading, lines, summary
 
     store.writable(arguments.out)
@@ -56,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         store.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
         print(lines(record), flush=True)
     print(summary(records))
+    for paper in dict.fromkeys(claim.paper for claim in claims):
+        if words := caveat(paper):
+            print(textwrap.fill(f"{paper}: {words}", 120))
     print(f"written to {arguments.out / 'claims.json'}   figures {arguments.out / 'figures'}")
     return 1 if any(record["verdict"] == "fails" for record in records) else 0
 

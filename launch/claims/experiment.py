@@ -66,6 +66,11 @@ def read_claims(folder: Path, full: bool) -> list[Experiment]:
     return found
 
 
+def caveat(paper: str) -> str:
+    """What has to be said beside all verdicts of a paper; empty where there is nothing."""
+    return getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
+
+
 def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
     """Run, measure, draw and judge; the claim as ``claims.json`` holds it."""
     begun = time.perf_counter()

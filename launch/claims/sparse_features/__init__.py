@@ -15,7 +15,7 @@ CHECKS: dict[str, Check] = {
     "general_scheme": risks.general_scheme,
 }
 CAVEAT = (
-    "Caveat: the paper's optimality is among correlational statistical query (CSQ) methods and of the exponent alone. "
+    "the paper's optimality is among correlational statistical query (CSQ) methods and of the exponent alone. "
     "Methods outside that class need fewer samples here: spectral ones up to a few hundred dimensions, diagonal "
     "thresholding before them at every one that was tried. Slopes are claimed, not constants."
 )

@@ -12,10 +12,9 @@ RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "told the support",
 
 def excess_risk(runs: Runs) -> Outcome:
     """Excess risk against n: pruned, unpruned and told the support, beside the slope -1/2 of the paper's rate."""
-    cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
-    for index, one in enumerate(each(cells, "rule")):
+    for index, one in enumerate(part for cells in runs.values() for part in each(cells, "rule")):
         name, n = RULES[str(one["rule"].values)], one["n"].values
         error = values(one["error"], "seed", "n")
         curve(axes, n, error, index, name)

@@ -34,7 +34,7 @@ class Curve(NamedTuple):
 
 
 def crossing(n: np.ndarray, energy: np.ndarray) -> float:
-    """n50: where the median energy over the seeds (first axis) crosses 1/2, log-odds being linear in log n; else NaN."""
+    """n50: where the median energy over the seeds (first axis) crosses 1/2, its log-odds linear in log n, or NaN."""
     middle = np.clip(np.median(energy, axis=0), 1e-9, 1 - 1e-9)
     odds = np.log(middle / (1 - middle))
     above = np.flatnonzero(middle >= HALF)
