@@ -142,7 +142,9 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
             value = getattr(part, name)
             if prefix + name in known and isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
-            elif prefix + name not in known | SCHEDULED and isinstance(info.default, Values | None) and value != info.default:
+            elif prefix + name in known | SCHEDULED:
+                continue
+            elif isinstance(info.default, Values | None) and value != info.default:
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     constants = {"dtype": config.run.precision} | _constants(config, known)
     for name, value in (("measurements", config.problem.measurements), ("rule", config.prune.rule)):
