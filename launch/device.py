@@ -28,7 +28,25 @@ def configure(precision: str) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     with suppress(RuntimeError, AttributeError, ValueError):  # devices in use already, or a platform without affinity
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores := len(os.sched_getaffinity(0)))
+        if cores > 1:
+            one_thread_a_call()
+
+
+def one_thread_a_call() -> None:
+    """Limit SciPy's own BLAS, which jaxlib takes its LAPACK from, to the thread that calls.
+
+    Every device has its core and calls for itself; with a thread a core and call, threads wait for one another, and
+    on a busy machine an eigendecomposition takes many times as long. NumPy's own BLAS keeps its threads; where
+    both share one library nothing is changed.
+    """
+    import scipy.linalg  # noqa: F401  (loads the library)
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    paths = [each.filepath for each in blas.lib_controllers]
+    scipys = [path for path in paths if {"scipy", "scipy.libs"} & set(Path(path).parts)]
+    blas.select(filepath=scipys).limit(limits=1)
 
 
 def _cpu() -> str:

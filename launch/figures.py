@@ -18,13 +18,16 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from launch.view import (
-    AXIS_LABELS,
     FAILED,
+    axis_label,
+    curves,
+    fine_tuned,
     listed_axes,
     measure_label,
     numeric,
     over_seeds,
     plane,
+    short_name,
     threshold_of,
     value_text,
     without_failures,
@@ -34,13 +37,14 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
 TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
+TITLED += ("directions", "sparsity", "pool")
 
 
 def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
     """Write columns.png, curves.png, rank.png and error.png into ``directory`` and return their paths.
 
     The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
-    not hold. Files are replaced whole, never half.
+    not hold and of curves without a step. Files are replaced whole, never half.
     """
     directory.mkdir(parents=True, exist_ok=True)
     survivors = without_failures(dataset)
@@ -66,6 +70,8 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     cells = dataset.isel(dict.fromkeys(held, 0))
     population = "measurements" in cells.coords and np.all(cells["measurements"] == "population")
     unread = ("n", "noise") if population else ()
+    if "pool" in cells.coords and not np.any(cells["method"] == "descent"):
+        unread = ("start_scale",)
     known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
     others = [name for name in known if name not in (*held, *unread)]
     words = {name: f"{name} {value_text(cells[name])}" for name in held + others}
@@ -99,7 +105,7 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
     size = cells.sizes[hue]
     chosen = np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
     lines = [(value_text(cells[hue][i]), cells.isel({hue: i})) for i in chosen]
-    return cells, fixed, AXIS_LABELS.get(hue, hue), lines
+    return cells, fixed, axis_label(dataset, hue), lines
 
 
 def _columns(dataset: xr.Dataset) -> Figure:
@@ -150,7 +156,7 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
 
 def _curves(dataset: xr.Dataset) -> Figure | None:
     """Loss and error, those that are there, through both phases: median and 16-84 % band over seeds."""
-    names = [name for name in ("loss_curve", "error_curve") if name in dataset]
+    names = curves(dataset)
     if not names:
         return None
     cells, fixed, hue, lines = _lines(dataset, 6)
@@ -162,7 +168,7 @@ def _curves(dataset: xr.Dataset) -> Figure | None:
         axes.set_xlim(0, max(1, int(cells["step"][-1])))
         _log_y(axes)
         end, above = int(cells.attrs["train_steps"]), axes.get_xaxis_transform()
-        if (cells["phase"] == "fine_tune").any():
+        if fine_tuned(cells):
             axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
             axes.axvline(end, color="0.6", lw=1, zorder=0)
             axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
@@ -174,7 +180,8 @@ def _curves(dataset: xr.Dataset) -> Figure | None:
         figure.legend(*figure.axes[0].get_legend_handles_labels(), title=hue, loc="outside right upper", fontsize=9)
     note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
     headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
-    return _finish(figure, f"{headline} along training and fine-tuning", fixed, cells, note)
+    phases = [*["training"] * bool(cells.attrs["train_steps"]), *["fine-tuning"] * fine_tuned(cells)]
+    return _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, note)
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
@@ -224,13 +231,13 @@ def _profile(cells: xr.Dataset, x: str, name: str, log: bool) -> Figure:
         axes.plot(at, middle, "o-", color=PALETTE[0], lw=2, ms=5)
     else:
         axes.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=PALETTE[0], capsize=4)
-    axes.set(ylabel=f"median {name}", xlim=(-0.5, len(at) - 0.5))
+    axes.set(ylabel=f"median {short_name(cells[name])}", xlim=(-0.5, len(at) - 0.5))
     if log:
         _log_y(axes)
     else:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    _ordinal(axes, "x", cells[x])
+    _ordinal(axes, "x", cells[x], axis_label(cells, x))
     return figure
 
 
@@ -245,7 +252,7 @@ def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
     shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
     shown = np.where(np.isnan(table), np.nan, shown)
     image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
-    bar = figure.colorbar(image, ax=axes, label=f"median {name}")
+    bar = figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
     if log:
         _log_ticks(bar.ax.yaxis, *image.get_clim())
     for row, column in np.argwhere(np.isnan(table)):
@@ -256,8 +263,8 @@ def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
         axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     if max(rows, columns) <= MOST_ANNOTATED:
         _annotate(axes, table, image)
-    _ordinal(axes, "x", cells[x])
-    _ordinal(axes, "y", cells[y])
+    _ordinal(axes, "x", cells[x], axis_label(cells, x))
+    _ordinal(axes, "y", cells[y], axis_label(cells, y))
     return figure
 
 
@@ -280,12 +287,11 @@ def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
-def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray) -> None:
+def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> None:
     """Evenly spaced ticks labelled by their values, thinned where there are many."""
     every = -(-coordinate.size // MOST_TICKS)
     at = np.arange(0, coordinate.size, every)
     texts = [value_text(coordinate[i]) for i in at]
-    label = AXIS_LABELS.get(str(coordinate.name), str(coordinate.name))
     if which == "x":
         crowded = sum(map(len, texts)) > 50
         axes.set_xticks(at, texts, rotation=40 if crowded else 0, ha="right" if crowded else "center")

@@ -115,7 +115,7 @@ def report(work: Work) -> int:
     page = write_report(place.directory)
     count = len(config.run.seeds.values)
     print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")
-    print(table.text(rows))
+    print(table.text(rows, table.headings(dataset)))
     if certificate is not None:
         print(
             f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "

@@ -22,10 +22,14 @@ from launch.figures import draw
 from launch.view import (
     AXIS_LABELS,
     FAILED,
+    axis_label,
+    curves,
+    fine_tuned,
     listed_axes,
     measure_label,
     over_seeds,
     plane,
+    short_name,
     threshold_of,
     value_text,
     without_failures,
@@ -33,7 +37,6 @@ from launch.view import (
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
-CURVES = {"loss": "loss_curve", "error": "error_curve"}
 NEEDED = ("status", "rank", "error")
 EXPLAINED = {"law": "error at known rank, by theory", "diverged": "seeds that diverged"}
 TEMPLATE = Path(__file__).with_name("report_page.html")
@@ -140,20 +143,22 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
     places = {"seed": slice(kept.seeds), "step": kept.records, "column": slice(kept.columns)}
     some = dataset.isel(places, missing_dims="ignore")
     medians = [name for name in MEDIANS if name in dataset]
-    curves = {name: variable for name, variable in CURVES.items() if variable in dataset}
+    drawn = {name.removesuffix("_curve"): name for name in curves(dataset)}
     level = threshold_of(dataset)
     status = dataset["status"]
     level = xr.DataArray(np.nan) if level is None else level
-    labelled = [name for name in ("rank", "error", "column_norms", *CURVES.values()) if name in dataset]
+    labelled = [name for name in ("rank", "error", "column_norms", *drawn.values()) if name in dataset]
     words = {name: measure_label(dataset[name]) for name in labelled}
     fields = {
-        "axes": _json([_axis(dataset[name]) for name in axes]),
+        "axes": _json([_axis(dataset, name) for name in axes]),
         "plane": _json(plane(dataset)),
         "seeds": _json(some["seed"].values.tolist()),
         "n_seeds": _json(dataset.sizes["seed"]),
         "labels": _json(words),
-        "steps": _json(some["step"].values.tolist() if curves else []),
-        "train": _json(int((some["phase"] == "train").sum()) if curves else 0),
+        "kept": _json(short_name(dataset["rank"])),
+        "tuned": _json(fine_tuned(dataset)),
+        "steps": _json(some["step"].values.tolist() if drawn else []),
+        "train": _json(int((some["phase"] == "train").sum()) if drawn else 0),
         "train_steps": _json(int(dataset.attrs["train_steps"])),
         "columns": _json(kept.columns),
         "diverged": _numbers((status == FAILED[1]).sum("seed").values),
@@ -161,18 +166,18 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
         "failed": _numbers(some["status"].isin(FAILED).values),
         "threshold": _numbers(level.broadcast_like(status.isel(seed=0)).transpose(*axes).values),
         "medians": _object({name: _numbers(over_seeds(good[name])[0], 5) for name in medians}),
-        "curves": _object({name: _numbers(some[variable].values) for name, variable in curves.items()}),
+        "curves": _object({name: _numbers(some[variable].values) for name, variable in drawn.items()}),
         "median_curves": _object(
-            {name: _numbers(over_seeds(good[v])[0][..., kept.records]) for name, v in curves.items()}
+            {name: _numbers(over_seeds(good[v])[0][..., kept.records]) for name, v in drawn.items()}
         ),
         "norms": _numbers(some["column_norms"].values) if "column_norms" in some else "[]",
     }
     return _object(fields)
 
 
-def _axis(coordinate: xr.DataArray) -> dict[str, Any]:
-    name = str(coordinate.name)
-    return {"name": name, "label": AXIS_LABELS.get(name, name), "values": [value_text(v) for v in coordinate.values]}
+def _axis(dataset: xr.Dataset, name: str) -> dict[str, Any]:
+    values = [value_text(v) for v in dataset[name].values]
+    return {"name": name, "label": axis_label(dataset, name), "values": values}
 
 
 def _json(value: Any) -> str:
@@ -240,9 +245,12 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
     """The summary's rows; each heading is the key and what it means."""
     if not rows:
         return "<p>No rows.</p>"
-    words = EXPLAINED | AXIS_LABELS | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
+    named = {name: axis_label(dataset, name) for name in AXIS_LABELS}
+    words = EXPLAINED | named | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    head = "".join(f'<th scope="col">{html.escape(k)}<small>{html.escape(words.get(k, ""))}</small></th>' for k in keys)
+    above = {key: short_name(dataset[key]) if key in dataset.data_vars else key for key in keys}
+    heads = [f"{html.escape(name)}<small>{html.escape(words.get(key, ''))}</small>" for key, name in above.items()]
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_number(row.get(key)))}</td>" for key in keys) + "</tr>\n" for row in rows
     )

@@ -8,6 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
+from launch.view import fine_tuned, short_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
@@ -17,12 +18,15 @@ LAWS = ("sensing", "rectangular", "quadratic_network")  # systems with a law
 def rows(dataset: xr.Dataset, config: dict[str, Any], measures: Sequence[str]) -> list[dict[str, Any]]:
     """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
 
-    ``measures`` are the medians shown, of those that the dataset has.
+    ``measures`` are the medians shown, of those that the dataset has; without a phase of fine-tuning the error after
+    pruning is the error.
     ``law`` is ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F``, the error at known rank, for Gaussian measurements
     and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
     measures = [name for name in measures if name in dataset]
+    if not fine_tuned(dataset) and "error" in measures:
+        measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]
     stacked = shown.stack(row=axes) if axes else shown.expand_dims("row")
     table = []
@@ -61,12 +65,18 @@ def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
     return float(law) / float(np.linalg.norm(np.asarray(spectrum))) if n >= unknowns else None
 
 
-def text(table: list[dict[str, Any]]) -> str:
+def headings(dataset: xr.Dataset) -> dict[str, str]:
+    """What stands above a column of numbers: the stage of an error, the parts that were kept."""
+    stages = HEADINGS if fine_tuned(dataset) else HEADINGS | {"error": "error"}
+    return stages | {"rank": short_name(dataset["rank"])}
+
+
+def text(table: list[dict[str, Any]], headings: dict[str, str]) -> str:
     """The table for a terminal, numbers to three digits, at most 40 rows."""
     keys = list(table[0])
     if not any(row["diverged"] for row in table):
         keys.remove("diverged")
-    cells = [[HEADINGS.get(key, key) for key in keys]] + [[_number(row[key]) for key in keys] for row in table[:SHOWN]]
+    cells = [[headings.get(key, key) for key in keys]] + [[_number(row[key]) for key in keys] for row in table[:SHOWN]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
     lines = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in cells]
     if len(table) > SHOWN:

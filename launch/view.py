@@ -36,6 +36,7 @@ AXIS_LABELS = {
     "neurons": "pairs of neurons",
     "second_layer": "second layer",
 }
+SAMPLED = {"n": "samples n"}  # where nothing is measured by a map
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
 
@@ -91,6 +92,27 @@ def value_text(value: Any) -> str:
     """An axis value as people write it."""
     value = getattr(value, "item", lambda: value)()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def axis_label(dataset: xr.Dataset, name: str) -> str:
+    """What an axis is, in the words of its system."""
+    measured = "measurements" in dataset.coords
+    return (AXIS_LABELS if measured else AXIS_LABELS | SAMPLED).get(name, name)
+
+
+def short_name(array: xr.DataArray) -> str:
+    """A variable's name as people say it: coordinates that stay are kept, columns that stay are a rank."""
+    return "kept" if array.name == "rank" and array.attrs.get("units") == "coordinates" else str(array.name)
+
+
+def curves(dataset: xr.Dataset) -> list[str]:
+    """The curves there are to draw; none where no step was taken."""
+    return [name for name in ("loss_curve", "error_curve") if name in dataset and dataset.sizes["step"] > 1]
+
+
+def fine_tuned(dataset: xr.Dataset) -> bool:
+    """Whether there was a phase of fine-tuning, as far as the dataset tells."""
+    return "phase" not in dataset.coords or bool((dataset["phase"] == "fine_tune").any())
 
 
 def numeric(array: xr.DataArray) -> bool:

@@ -14,6 +14,7 @@ from launch.shell import interruptible
 from launch.values import Values
 
 PREFIXES = {"problem": "", "train": "", "prune": "", "fine_tune": "fine_tune_", "baseline": "baseline_"}
+SCHEDULED = {"steps", "fine_tune_steps"}  # of every system
 CONSTANTS = (
     ("problem", "link"),
     ("prune", "bias_values"),
@@ -142,7 +143,9 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
             value = getattr(part, name)
             if prefix + name in known and isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
-            elif prefix + name not in known and isinstance(info.default, Values | None) and value != info.default:
+            elif prefix + name in known | SCHEDULED:
+                continue
+            elif isinstance(info.default, Values | None) and value != info.default:
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     constants = {"dtype": config.run.precision} | _constants(config, known)
     for name, value in (("measurements", config.problem.measurements), ("rule", config.prune.rule)):

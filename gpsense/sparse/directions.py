@@ -53,8 +53,8 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
 
 
 def _orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
-    """``A (A^T A)^{-1/2}``: the nearest matrix with orthonormal columns."""
+    """``Q`` of ``A = Q R``, R's diagonal positive: row norms those of ``A (A^T A)^{-1/2}``; uniform for Gaussian A."""
     if matrix.shape[1] == 1:
         return matrix / jnp.sqrt(jnp.sum(matrix**2))
-    values, vectors = _linalg.eigh(matrix.T @ matrix)
-    return matrix @ (vectors / jnp.sqrt(values)[None, :]) @ vectors.T
+    columns = _linalg.orthonormal(matrix)
+    return columns * jnp.sign(jnp.sum(columns * matrix, axis=0))[None, :]

@@ -119,5 +119,6 @@ def _errors(samples: Samples, kept: Kept, activation: Activation, network: Netwo
 
 
 def energy(columns: Float[Array, "kept columns"], truth: Float[Array, "kept r"]) -> Scalar:
-    """Share of the columns that lies in the span of the truth: ``||G^T V||_F^2 / ||G||_F^2``, V^T V = I."""
-    return jnp.sum((columns.T @ truth) ** 2) / jnp.sum(columns**2)
+    """Share of the columns that lies in the span of the truth: ``||G^T V||_F^2 / ||G||_F^2``, V^T V = I; 0 of G = 0."""
+    size = jnp.sum(columns**2)
+    return jnp.sum((columns.T @ truth) ** 2) / jnp.where(size == 0, 1.0, size)

@@ -110,9 +110,12 @@ def step_gradient(
 def stepped(
     gradient: Float[Array, "kept neurons"], linear: Float[Array, " kept"], biases: Float[Array, " twice"]
 ) -> Network:
-    """The mirrored network after the step, its output still 0: W = +-G, scaled to a median column norm of 1."""
-    norms = jnp.sqrt(jnp.sum(gradient**2, axis=0))
-    unit = gradient / jnp.median(norms)
+    """The mirrored network after the step, its output still 0: W = +-G, scaled to a median column norm of 1.
+
+    A gradient of 0 stays 0: what is fitted to it is a constant.
+    """
+    median = jnp.median(jnp.sqrt(jnp.sum(gradient**2, axis=0)))
+    unit = gradient / jnp.where(median > 0, median, 1.0)
     weights = jnp.concatenate([unit, -unit], axis=1)
     zero = jnp.zeros((), gradient.dtype)
     return Network(weights, biases, jnp.zeros_like(biases), linear, zero)
@@ -143,14 +146,16 @@ def statistics(samples: Samples, kept: Kept, network: Network, activation: Activ
 def ridge(found: Statistics, network: Network, penalties: Float[Array, " penalties"]) -> Network:
     """The second layer for each penalty (its numbers lead): ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
 
-    ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free.
+    ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free. Units that are
+    constant but for rounding get no weight.
     """
     covariance = found.second - found.first[:, None] * found.first[None, :]
     inner, cross = covariance[:-1, :-1], covariance[:-1, -1]
     values, vectors = eigh(inner)
-    scale = jnp.mean(jnp.diag(inner))
-    damped = jnp.maximum(values, 0.0)[None, :] + penalties[:, None] * scale
-    output = ((vectors.T @ cross)[None, :] / damped) @ vectors.T
+    scale, size = jnp.mean(jnp.diag(inner)), jnp.mean(jnp.diag(found.second)[:-1])
+    varies = scale > 100 * jnp.finfo(scale.dtype).eps * size
+    damped = jnp.maximum(values, 0.0)[None, :] + penalties[:, None] * jnp.where(varies, scale, 1.0)
+    output = jnp.where(varies, ((vectors.T @ cross)[None, :] / damped) @ vectors.T, 0.0)
     intercepts = found.first[-1] - output @ found.first[:-1]
     same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (penalties.shape[0], *leaf.shape)), network)
     return eqx.tree_at(lambda net: (net.output, net.intercept), same, (output, intercepts))

@@ -181,13 +181,13 @@ class SparseFeatures:
         "captured": ("share of V in the kept rows: ||V_J||_F^2 / r", "1"),
         "missed": ("coordinates of V that were not kept", "coordinates"),
         "ahead": ("coordinates outside V that score above the lowest inside", "coordinates"),
-        "energy": ("share of the first layer in the span of V: ||W^T V||_F^2 / ||W||_F^2", "1"),
-        "error": ("excess risk over the variance of the noise-free output", "1"),
+        "energy": ("before fine-tuning, share of the first layer in the span of V: ||W^T V||_F^2 / ||W||_F^2", "1"),
+        "error": ("excess risk over the variance of the noise-free y", "1"),
         "error_trained": ("excess risk before pruning, relative", "1"),
         "error_pruned": ("excess risk after the step and the ridge, relative", "1"),
         "error_curve": ("excess risk along the run, relative", "1"),
-        "loss": ("mean squared error on the samples", "variance of y"),
-        "loss_curve": ("mean squared error on the samples along the run", "variance of y"),
+        "loss": ("mean squared error on the samples", "variance of the noise-free y"),
+        "loss_curve": ("squared error on the samples along the run", "variance of noise-free y"),
         "selected": ("1 for a coordinate that was kept", "1"),
     }
 
@@ -212,6 +212,8 @@ class SparseFeatures:
         if spec.spread == "spike" and (spec.directions > 1 or spec.softness > 0 or spec.sparsity < 2):
             raise BadInput("problem.spread", "a spike is one direction of several rows", "use another spread")
         most = spec.dim if spec.rule in ("gradient", "none", "oracle") else spec.dim // 3
+        if spec.bias_values is not None and not spec.bias_values:
+            raise BadInput("prune.bias_values", "the scores need a bias", "give one or more, or leave it out")
         if not 1 <= spec.pool <= most:
             raise BadInput("prune.pool", f"{spec.pool} of {spec.dim} coordinates", f"use 1 to {most}")
 
@@ -261,7 +263,7 @@ class SparseFeatures:
         if spec.method != DENSE:
             return Unpruned(keys.start, jnp.int32(CONVERGED), jnp.int32(0), None)
         dtype = jnp.dtype(spec.dtype)
-        weight_key, bias_key = jax.random.split(keys.start)
+        weight_key, bias_key = jax.random.split(jax.random.fold_in(keys.start, 2))
         weights = network.draw_weights(weight_key, _everything(problem), spec.neurons, dtype)
         bias = jax.random.normal(bias_key, (spec.neurons,), dtype)
         scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(2 * spec.neurons, dtype))

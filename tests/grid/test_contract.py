@@ -206,7 +206,7 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
         page = numbers_of(report.write_report(run).read_text(encoding="utf-8"))
         assert (page["norms"], page["columns"], list(page["medians"])) == ([], 0, ["rank", "error"])
         assert list(page["curves"]) == (["loss", "error"] if name == "all" else [])
-    assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 3
+    assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 2
 
 
 def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):
