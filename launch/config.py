@@ -39,6 +39,7 @@ _Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
 _CountFromZero = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 
 Counts = Annotated[Values, AxisOf(_Count)]
+CountsFromZero = Annotated[Values, AxisOf(_CountFromZero)]
 OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]
 Positives = Annotated[Values, AxisOf(_Positive)]
 OptionalPositives = Annotated[Values | None, AxisOf(_Positive, optional=True)]
@@ -151,6 +152,9 @@ class Problem(Section):
     )
     test: Counts = Field(
         default=Values((6400,), False), description="sparse_features: fresh samples that measure the risk"
+    )
+    noise_columns: CountsFromZero = Field(
+        default=Values((200,), False), description="diabetes: columns of noise beside the ten real ones"
     )
     truth: str | None = Field(
         default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
@@ -308,7 +312,7 @@ class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
     name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features"] = Field(
+    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features", "diabetes"] = Field(
         default="sensing", description="which experiment"
     )
     problem: Problem = Problem()
