@@ -58,7 +58,7 @@ Rules = Annotated[
         Literal["threshold", "top_r", "largest_gap", "random", "gradient", "magnitude", "oracle", "none"], optional=True
     ),
 ]
-Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none"])]
+Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none", "linear"])]
 Spreads = Annotated[Values, AxisOf(Literal["equal", "random", "axes", "spike"])]
 Activations = Annotated[Values, AxisOf(Literal["relu", "tanh", "softplus", "gelu"])]
 Residuals = Annotated[Values, AxisOf(Literal["none", "mean", "ols"])]
@@ -226,7 +226,8 @@ class Prune(Section):
         default=Values((10,), False), description="sparse_features: coordinates M kept from each part of the scores"
     )
     parity: Parities = Field(
-        default=Values(("both",), False), description="sparse_features: parts of the scores: both, even, odd, none"
+        default=Values(("both",), False),
+        description="sparse_features: parts of the scores: both, even, odd, none, linear",
     )
     contraction: Shares = Field(
         default=Values((0.5,), False), description="sparse_features: c of the shifted basis c e_i + sqrt(1-c^2) e_z"

@@ -88,7 +88,9 @@ class Diabetes(SparseFeatures):
     Setting: ClassVar[type] = SparseFeaturesSetting
     table: ClassVar[tuple[str, ...]] = ("rank", "real", "noise_kept", "error_pruned", "error")
     metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        name: words for name, words in SparseFeatures.metrics.items() if name in ("rank", "loss", "loss_curve", "selected")
+        name: words
+        for name, words in SparseFeatures.metrics.items()
+        if name in ("rank", "loss", "loss_curve", "selected")
     } | {
         "real": ("real columns kept, of ten", "columns"),
         "noise_kept": ("columns of noise kept", "columns"),
