@@ -37,11 +37,15 @@ from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
 from gpsense.pipeline import Schedule, run_cell, run_sensing
 from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
 from gpsense.recovery import Recovery, recover
+from gpsense.sparse.estimator import SparseFit, fit_sparse
 from gpsense.stacked_objectives import StackedGram, StackedPopulation, stacked_gram
 from gpsense.stationarity import Certificate, certificate, second_order_stationary
 from gpsense.symmetric import smat, svec
 from gpsense.systems import (
     SYSTEMS,
+    Diabetes,
+    DiabetesInstance,
+    DiabetesSpec,
     Digits,
     DigitsInstance,
     DigitsProblem,
@@ -58,6 +62,7 @@ from gpsense.systems import (
     SensingSetting,
     SensingSpec,
     System,
+    sample_diabetes,
     sample_digits,
     sample_quadratic_network,
     sample_rectangular,
@@ -72,6 +77,9 @@ __all__ = [
     "Certificate",
     "Dense",
     "DenseBlocks",
+    "Diabetes",
+    "DiabetesInstance",
+    "DiabetesSpec",
     "Digits",
     "DigitsInstance",
     "DigitsProblem",
@@ -100,6 +108,7 @@ __all__ = [
     "SensingProblem",
     "SensingSetting",
     "SensingSpec",
+    "SparseFit",
     "StackedGram",
     "StackedPopulation",
     "System",
@@ -113,6 +122,7 @@ __all__ = [
     "compact",
     "default_threshold",
     "dense_measurements",
+    "fit_sparse",
     "gaussian_measurements",
     "geometric_spectrum",
     "gram_objective",
@@ -126,6 +136,7 @@ __all__ = [
     "rectangular_measurements",
     "run_cell",
     "run_sensing",
+    "sample_diabetes",
     "sample_digits",
     "sample_quadratic_network",
     "sample_rectangular",

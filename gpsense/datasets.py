@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+DIABETES_COLUMNS = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
+
 
 @lru_cache(maxsize=1)
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -19,3 +21,17 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
     pixels, labels = load_digits(return_X_y=True)
     return np.asarray(pixels, np.float64) / 16.0, np.asarray(labels, np.int64)
+
+
+@lru_cache(maxsize=1)
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Patients with diabetes: ten columns (442, 10) and how far the disease got in a year (442,), both float64.
+
+    Columns are named in :data:`DIABETES_COLUMNS`, centred and of Euclidean norm 1; y is a score from 25 to 346. Source:
+    scikit-learn's ``load_diabetes``, the data of Efron, Hastie, Johnstone and Tibshirani, Least Angle Regression
+    (Annals of Statistics, 2004).
+    """
+    from sklearn.datasets import load_diabetes
+
+    columns, scores = load_diabetes(return_X_y=True)
+    return np.asarray(columns, np.float64), np.asarray(scores, np.float64)

@@ -39,6 +39,7 @@ _Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
 _CountFromZero = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 
 Counts = Annotated[Values, AxisOf(_Count)]
+CountsFromZero = Annotated[Values, AxisOf(_CountFromZero)]
 OptionalCounts = Annotated[Values | None, AxisOf(_Count, optional=True)]
 Positives = Annotated[Values, AxisOf(_Positive)]
 OptionalPositives = Annotated[Values | None, AxisOf(_Positive, optional=True)]
@@ -57,7 +58,7 @@ Rules = Annotated[
         Literal["threshold", "top_r", "largest_gap", "random", "gradient", "magnitude", "oracle", "none"], optional=True
     ),
 ]
-Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none"])]
+Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none", "linear"])]
 Spreads = Annotated[Values, AxisOf(Literal["equal", "random", "axes", "spike"])]
 Activations = Annotated[Values, AxisOf(Literal["relu", "tanh", "softplus", "gelu"])]
 Residuals = Annotated[Values, AxisOf(Literal["none", "mean", "ols"])]
@@ -152,6 +153,9 @@ class Problem(Section):
     test: Counts = Field(
         default=Values((6400,), False), description="sparse_features: fresh samples that measure the risk"
     )
+    noise_columns: CountsFromZero = Field(
+        default=Values((200,), False), description="diabetes: columns of noise beside the ten real ones"
+    )
     truth: str | None = Field(
         default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
     )
@@ -222,7 +226,8 @@ class Prune(Section):
         default=Values((10,), False), description="sparse_features: coordinates M kept from each part of the scores"
     )
     parity: Parities = Field(
-        default=Values(("both",), False), description="sparse_features: parts of the scores: both, even, odd, none"
+        default=Values(("both",), False),
+        description="sparse_features: parts of the scores: both, even, odd, none, linear",
     )
     contraction: Shares = Field(
         default=Values((0.5,), False), description="sparse_features: c of the shifted basis c e_i + sqrt(1-c^2) e_z"
@@ -308,7 +313,7 @@ class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
     name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features"] = Field(
+    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features", "diabetes"] = Field(
         default="sensing", description="which experiment"
     )
     problem: Problem = Problem()

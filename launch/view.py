@@ -30,6 +30,7 @@ AXIS_LABELS = {
     "sparsity": "coordinates in the directions",
     "softness": "softness q",
     "spread": "rows of the directions",
+    "noise_columns": "columns of noise",
     "pool": "coordinates M from each part",
     "parity": "parts of the scores",
     "contraction": "contraction c of the basis",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gpsense._types import Integer, RandomKey, Scalar
+from gpsense._types import RandomKey, Scalar
 from gpsense.sparse import network as nets
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.network import Kept, Network
@@ -49,24 +49,9 @@ def fitted(
     network that saw the rest alone, step and all; the network returned then uses every sample. ``given`` directions,
     from all samples and from those not held out, stand in for the step: a neuron looks along a random mix of them.
     """
-    start_key, bias_key, fresh_key = jax.random.split(key, 3)
-    biases = jax.random.normal(bias_key, (recipe.neurons,), samples.dtype)
-    fresh = jax.random.normal(fresh_key, (2 * recipe.neurons,), samples.dtype)
-
-    def first_layer(
-        part: Integer, directions: Float[Array, "kept r"] | None
-    ) -> tuple[Network, Float[Array, "kept columns"]]:
-        seen = samples.seen_as(part)
-        linear = nets.linear_part(seen, kept, recipe.residual)
-        if directions is not None:
-            mixed = directions @ _mixture(start_key, directions.shape[1], recipe.neurons, samples)
-            return nets.stepped(mixed, linear, fresh), directions
-        weights = nets.draw_weights(start_key, kept, recipe.neurons, samples.dtype)
-        gradient = nets.step_gradient(seen, kept, weights, biases, linear, recipe.activation)
-        return nets.stepped(gradient, linear, fresh), gradient
-
     parts = jnp.asarray([ALL, FIT], jnp.int32)[: 1 if recipe.second_layer == "none" else 2]
-    layers, gradients = jax.vmap(first_layer)(parts, None if given is None else given[: len(parts)])
+    layer = lambda part, columns: first_layer(samples.seen_as(part), kept, recipe, key, columns)  # noqa: E731
+    layers, gradients = jax.vmap(layer)(parts, None if given is None else given[: len(parts)])
     network, trial = (jax.tree.map(itemgetter(place), layers) for place in (0, -1))
     if recipe.second_layer == "none":
         return Fitted(network, gradients[0])
@@ -78,6 +63,22 @@ def fitted(
     errors, _ = nets.squared_errors(samples.seen_as(HELD), kept, path, recipe.activation)
     best = nets.ridge(whole, network, penalties[jnp.argmin(errors)][None])
     return Fitted(jax.tree.map(lambda leaf: leaf[0], best), gradients[0])
+
+
+def first_layer(
+    samples: Samples, kept: Kept, recipe: Recipe, key: RandomKey, given: Float[Array, "kept r"] | None = None
+) -> tuple[Network, Float[Array, "kept columns"]]:
+    """The network after its step on the samples seen, its output still 0, and the columns that its weights span."""
+    start_key, bias_key, fresh_key = jax.random.split(key, 3)
+    biases = jax.random.normal(bias_key, (recipe.neurons,), samples.dtype)
+    fresh = jax.random.normal(fresh_key, (2 * recipe.neurons,), samples.dtype)
+    linear = nets.linear_part(samples, kept, recipe.residual)
+    if given is not None:
+        mixed = given @ _mixture(start_key, given.shape[1], recipe.neurons, samples)
+        return nets.stepped(mixed, linear, fresh), given
+    weights = nets.draw_weights(start_key, kept, recipe.neurons, samples.dtype)
+    gradient = nets.step_gradient(samples, kept, weights, biases, linear, recipe.activation)
+    return nets.stepped(gradient, linear, fresh), gradient
 
 
 def _mixture(key: RandomKey, r: int, neurons: int, samples: Samples) -> Float[Array, "r neurons"]:

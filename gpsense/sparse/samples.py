@@ -96,10 +96,12 @@ class GaussianSamples(eqx.Module):
 
 
 class TableSamples(eqx.Module):
-    """Given samples: ``x (dim, blocks * ROWS)``, ``y`` and 0/1 weights, filled up with zeros; see :func:`table`."""
+    """Given samples: ``x (dim + 1, blocks * ROWS)``, ``y`` and 0/1 weights, filled up with zeros; see :func:`table`.
 
-    key: RandomKey
-    x: Float[Array, "dim padded"]
+    The last row of x is the noise coordinate.
+    """
+
+    x: Float[Array, "coordinates padded"]
     y: Float[Array, " padded"]
     given: Float[Array, " padded"]
     offset: Scalar
@@ -107,7 +109,7 @@ class TableSamples(eqx.Module):
 
     @property
     def dim(self) -> int:
-        return self.x.shape[0]
+        return self.x.shape[0] - 1
 
     @property
     def blocks(self) -> Integer:
@@ -118,12 +120,8 @@ class TableSamples(eqx.Module):
         return self.x.dtype
 
     def block(self, index: Integer, coordinates: Int[Array, " k"] | None) -> Block:
-        coordinates = jnp.arange(self.dim + 1) if coordinates is None else coordinates
         cut = lambda values: jax.lax.dynamic_slice_in_dim(values, index * ROWS, ROWS, -1)  # noqa: E731
-        key = jax.random.fold_in(self.key, index)
-        noise = draw_coordinates(key, jnp.asarray([self.dim]), self.dtype)[0]
-        inside = cut(self.x)[jnp.minimum(coordinates, self.dim - 1)]
-        x = jnp.where((coordinates < self.dim)[:, None], inside, noise[None, :])
+        x = cut(self.x) if coordinates is None else cut(self.x)[coordinates]
         used = cut(self.given) * _used(index, self.x.shape[1], self.part, self.dtype)
         return Block(x, cut(self.y) - self.offset, used)
 
@@ -137,13 +135,19 @@ def table(
     key: RandomKey,
     used: Float[Array, " n"] | None = None,
 ) -> TableSamples:
-    """A table as a stream; rows of weight 0 are not seen; the offset is the mean of the others' ``y``."""
+    """A table as a stream; rows of weight 0 are not seen; the offset is the mean of the others' ``y``.
+
+    The key draws the noise coordinate.
+    """
     weights = jnp.ones_like(y) if used is None else used
     padding = -(-y.shape[0] // ROWS) * ROWS - y.shape[0]
     order = np.concatenate([start + _numbers(ROWS) for start in range(0, y.shape[0] + padding, ROWS)])
     fill = lambda values: jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])[..., order]  # noqa: E731
     x, y, weights = fill(x.T), fill(y), fill(weights)
-    return TableSamples(key, x, y, weights, jnp.sum(weights * y) / jnp.sum(weights))
+    blocks = jnp.arange(x.shape[1] // ROWS)
+    draw = lambda index: draw_coordinates(jax.random.fold_in(key, index), jnp.asarray([x.shape[0]]), x.dtype)  # noqa: E731
+    noise = jax.vmap(draw)(blocks).reshape(1, -1)
+    return TableSamples(jnp.concatenate([x, noise]), y, weights, jnp.sum(weights * y) / jnp.sum(weights))
 
 
 def fold(samples: Samples, body: Callable[[T, Block], T], start: T, coordinates: Int[Array, " k"] | None = None) -> T:

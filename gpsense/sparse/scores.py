@@ -16,13 +16,13 @@ from gpsense._types import RandomKey, ScalarLike
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
-PARITIES = {"both": ("even", "odd"), "even": ("even",), "odd": ("odd",), "none": ("none",)}
+PARITIES = {"both": ("even", "odd"), "even": ("even",), "odd": ("odd",), "none": ("none",), "linear": ()}
 
 
 class Scores(NamedTuple):
     """Squared scores of the coordinates (parts, dim), one row a part of the activation; ``linear`` (dim,) = |G_z|.
 
-    ``linear`` is the odd part's gradient along e_z, ``|(1/n) sum y x_i phi'_-(z; b)|``: None where no odd part is used.
+    ``linear`` is the odd part's gradient along e_z, ``|(1/n) sum y x_i phi'_-(z; b)|``: None where it is not used.
     """
 
     squares: Float[Array, "parts dim"]
@@ -55,7 +55,8 @@ def gradients(
         seen, along = x * weights[None, :], c * x + aside * z[None, :]
         products = [[slope_part(activation, part, along, bias) @ seen.T for part in parts] for bias in biases]
         linear = seen @ slope_part(activation, "odd", z, jnp.abs(biases[0]))
-        return sums[0] + jnp.stack([jnp.stack(row) for row in products]), sums[1] + linear, sums[2] + block.used.sum()
+        squares = sums[0] + jnp.stack([jnp.stack(row) for row in products]) if parts else sums[0]
+        return squares, sums[1] + linear, sums[2] + block.used.sum()
 
     empty = jnp.zeros((biases.shape[0], len(parts), dim, dim), dtype)
     start = (empty, jnp.zeros((dim,), dtype), jnp.zeros((), dtype))
@@ -73,12 +74,19 @@ def gradient_scores(
 ) -> Scores:
     """``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2`` (Algorithm 1 of arXiv 2406.08658).
 
-    ``parity``: both, even or odd parts of the activation; none: the activation as it is, which is not the paper's.
+    ``parity``: both, even or odd parts of the activation. Two that are not the paper's: none, the activation as it is;
+    linear, the gradient along e_z alone. Where y is linear, ``y = <beta, x>``, every G_i has the large entries of beta,
+    so that even and odd scores tell nothing and only e_z does (derived).
     """
     found, linear = gradients(samples, biases, contraction, activation, parity)
     largest, _ = jax.lax.top_k(jnp.abs(found), pool)
     squares = jnp.sum(largest**2, axis=(0, 3))
-    return Scores(squares, jnp.abs(linear) if "odd" in PARITIES[parity] else None)
+    return Scores(squares, jnp.abs(linear) if sees_linear(parity) else None)
+
+
+def sees_linear(parity: str) -> bool:
+    """Whether the gradient along e_z takes part: with the odd part, or alone."""
+    return parity in ("both", "odd", "linear")
 
 
 def chosen(scores: Scores, pool: int) -> Bool[Array, " dim"]:
@@ -86,6 +94,13 @@ def chosen(scores: Scores, pool: int) -> Bool[Array, " dim"]:
     rows: Sequence[Array] = [*scores.squares, *([] if scores.linear is None else [scores.linear])]
     masks = [largest(row, pool) for row in rows]
     return jnp.any(jnp.stack(masks), axis=0)
+
+
+def strengths(scores: Scores) -> Float[Array, " dim"]:
+    """One number a coordinate: the larger of its scores, ``linear`` where there is no other."""
+    if scores.squares.shape[0] == 0 and scores.linear is not None:
+        return scores.linear
+    return jnp.sqrt(jnp.max(scores.squares, axis=0))
 
 
 def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
@@ -100,5 +115,5 @@ def at_random(key: RandomKey, dim: int, count: int) -> Bool[Array, " dim"]:
 
 
 def most_pool(parity: str) -> int:
-    """Pools that a union can have: 3 for both parts, 2 for the odd, 1 for the even or the whole."""
-    return len(PARITIES[parity]) + ("odd" in PARITIES[parity])
+    """Pools that a union can have: 3 for both parts, 2 for the odd, 1 for the others."""
+    return len(PARITIES[parity]) + sees_linear(parity)

@@ -2,6 +2,7 @@
 
 from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, System
+from gpsense.systems.diabetes import Diabetes, DiabetesInstance, DiabetesSpec, sample_diabetes
 from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
 from gpsense.systems.quadratic_network import (
     QuadraticNetwork,
@@ -19,6 +20,7 @@ from gpsense.systems.sensing import (
     sample_sensing,
 )
 from gpsense.systems.sparse_features import (
+    CoordinatesSpec,
     SparseFeatures,
     SparseFeaturesInstance,
     SparseFeaturesProblem,
@@ -27,13 +29,24 @@ from gpsense.systems.sparse_features import (
     sample_sparse_features,
 )
 
-_SYSTEMS: tuple[System, ...] = (Sensing(), QuadraticNetwork(), Digits(), Rectangular(), SparseFeatures())
+_SYSTEMS: tuple[System, ...] = (
+    Sensing(),
+    QuadraticNetwork(),
+    Digits(),
+    Rectangular(),
+    SparseFeatures(),
+    Diabetes(),
+)
 SYSTEMS = {system.name: system for system in _SYSTEMS}
 
 __all__ = [
     "SYSTEMS",
     "ColumnSystem",
+    "CoordinatesSpec",
     "Cost",
+    "Diabetes",
+    "DiabetesInstance",
+    "DiabetesSpec",
     "Digits",
     "DigitsInstance",
     "DigitsProblem",
@@ -55,6 +68,7 @@ __all__ = [
     "SparseFeaturesSetting",
     "SparseFeaturesSpec",
     "System",
+    "sample_diabetes",
     "sample_digits",
     "sample_quadratic_network",
     "sample_rectangular",

@@ -37,29 +37,19 @@ DRAWING = 300.0  # operations that drawing a number costs, about
 
 
 @dataclass(frozen=True)
-class SparseFeaturesSpec:
-    """Static: shapes, counts and names.
+class CoordinatesSpec:
+    """Static: how coordinates are chosen and a network is fitted to ``n`` samples, whatever they are.
 
-    ``directions`` r, ``sparsity`` rows of V, ``spread`` and ``softness`` q of them:
-    :func:`gpsense.sparse.directions.draw_directions`. ``link``: coefficients of he_1, he_2, ..., scaled to variance 1.
-    ``n``: samples, the bound where the instance gives their number; ``test``: fresh ones that measure the risk.
     ``method``: greedy_pruning (prune at the start, then one step), descent (train densely, prune, fine-tune) or a name
     of :data:`gpsense.sparse.rivals.RIVALS`. ``rule`` that keeps coordinates: gradient (Algorithm 1), magnitude (rows of
     a dense step or of the trained weights), random, oracle (the rows of V) or none. ``pool`` M: coordinates from each
-    part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none. ``biases`` of
+    part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none, linear. ``biases`` of
     the scores are so many draws, or those given as ``bias_values``. ``neurons`` come in mirrored pairs, so many pairs.
     ``residual``: what is taken from y before the step; ``second_layer``: ridge, or none, which leaves the network at 0
     and its error at 1: for measuring the first layer alone.
     """
 
-    dim: int = 64
-    directions: int = 1
-    sparsity: int = 8
-    softness: float = 0.0
-    spread: str = "equal"
-    link: tuple[float, ...] = (0.0, 1.0)
     n: int = 4000
-    test: int = 6400
     method: str = GREEDY
     rule: str = "gradient"
     pool: int = 10
@@ -72,6 +62,24 @@ class SparseFeaturesSpec:
     second_layer: str = "ridge"
     optimizer: str = "gd"
     dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class SparseFeaturesSpec(CoordinatesSpec):
+    """Static: shapes, counts and names, with those of :class:`CoordinatesSpec`.
+
+    ``directions`` r, ``sparsity`` rows of V, ``spread`` and ``softness`` q of them:
+    :func:`gpsense.sparse.directions.draw_directions`. ``link``: coefficients of he_1, he_2, ..., scaled to variance 1.
+    ``n``: samples, the bound where the instance gives their number; ``test``: fresh ones that measure the risk.
+    """
+
+    dim: int = 64
+    directions: int = 1
+    sparsity: int = 8
+    softness: float = 0.0
+    spread: str = "equal"
+    link: tuple[float, ...] = (0.0, 1.0)
+    test: int = 6400
 
 
 class SparseFeaturesInstance(eqx.Module):
@@ -116,11 +124,14 @@ class Unpruned(eqx.Module):
 
 
 class Tuned(eqx.Module):
-    """After pruning: the network on the kept coordinates and what was measured when it began."""
+    """After pruning: the network on the kept coordinates and what was measured when it began.
+
+    ``aligned``: measures of its first layer against the truth.
+    """
 
     run: Descent
     kept: Kept
-    energy: Scalar
+    aligned: dict[str, Scalar]
     error_pruned: Scalar
 
     @property
@@ -196,7 +207,6 @@ class SparseFeatures:
             "train.method": (spec.method, (GREEDY, DENSE, *RIVALS)),
             "prune.rule": (spec.rule, RULES),
             "prune.parity": (spec.parity, tuple(scores.PARITIES)),
-            "problem.spread": (spec.spread, SPREADS),
             "train.activation": (spec.activation, tuple(ACTIVATIONS)),
             "train.residual": (spec.residual, RESIDUALS),
             "train.second_layer": (spec.second_layer, SECOND_LAYERS),
@@ -205,17 +215,23 @@ class SparseFeatures:
         for field, (name, known) in names.items():
             if name not in known:
                 raise BadInput(field, f"{self.name} has no {name!r}", f"use one of {', '.join(known)}")
+        self.check_data(spec)
+        if spec.bias_values is not None and not spec.bias_values:
+            raise BadInput("prune.bias_values", "the scores need a bias", "give one or more, or leave it out")
+        most = spec.dim if spec.rule in ("gradient", "none", "oracle") else spec.dim // 3
+        if not 1 <= spec.pool <= most:
+            raise BadInput("prune.pool", f"{spec.pool} of {spec.dim} coordinates", f"use 1 to {most}")
+
+    def check_data(self, spec: Any) -> None:
+        """The part of :meth:`check` about the samples."""
+        if spec.spread not in SPREADS:
+            raise BadInput("problem.spread", f"{self.name} has no {spec.spread!r}", f"use one of {', '.join(SPREADS)}")
         link(spec.link)
         if not spec.directions <= spec.sparsity <= spec.dim:
             got = f"{spec.sparsity} rows for {spec.directions} directions in dim {spec.dim}"
             raise BadInput("problem.sparsity", got, "use at least directions and at most dim")
         if spec.spread == "spike" and (spec.directions > 1 or spec.softness > 0 or spec.sparsity < 2):
             raise BadInput("problem.spread", "a spike is one direction of several rows", "use another spread")
-        most = spec.dim if spec.rule in ("gradient", "none", "oracle") else spec.dim // 3
-        if spec.bias_values is not None and not spec.bias_values:
-            raise BadInput("prune.bias_values", "the scores need a bias", "give one or more, or leave it out")
-        if not 1 <= spec.pool <= most:
-            raise BadInput("prune.pool", f"{spec.pool} of {spec.dim} coordinates", f"use 1 to {most}")
 
     def resolve(self, spec: Any, evaluations: int) -> Any:
         return spec
@@ -240,14 +256,19 @@ class SparseFeatures:
         once = DRAWING * spec.n * spec.dim + 2.0 * spec.n * spec.dim**2 * squares + step
         once += 4 * 8.0 * spec.n * spec.neurons**2 * (spec.second_layer == "ridge")
         features = (2 * spec.neurons + 1) ** 2 * 4
+        problem, drawing = self.data_numbers(spec)
         return Cost(
             flops=step,
-            problem_bytes=number * spec.dim * spec.directions,
-            sample_bytes=number * samples.ROWS * (spec.sparsity + 4),
+            problem_bytes=number * problem,
+            sample_bytes=number * drawing,
             cell_bytes=number * (2 * squares * spec.dim**2 + samples.ROWS * 6 * spec.dim + features),
             kept_bytes=number * 6 * spec.dim * spec.neurons * 2,
             once=once,
         )
+
+    def data_numbers(self, spec: Any) -> tuple[int, int]:
+        """Numbers that a problem holds, and those needed beside while it is drawn."""
+        return spec.dim * spec.directions, samples.ROWS * (spec.sparsity + 4)
 
     def stride(self, spec: Any) -> int:
         return self._method(spec).check_every
@@ -289,7 +310,7 @@ class SparseFeatures:
         """The coordinates that stay, by the rule or as a method without network finds them."""
         directions = None
         if spec.method in RIVALS:
-            directions = _rival_directions(spec, problem.train)
+            directions = _rival_directions(spec.method, problem.train, *self.told(spec))
             score = jnp.sum(directions[0] ** 2, axis=1)
             mask = score > 0
         else:
@@ -319,17 +340,15 @@ class SparseFeatures:
         run = descent.begin(self._method(spec), start, _rates(setting)[1])
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
-        energy = jnp.full((), jnp.nan, columns.dtype)
-        if problem.truth is not None:
-            energy = learner.energy(columns, rows(problem.truth))
-        return Tuned(run, kept, energy, self._risk(spec, problem, kept, start))
+        aligned = self.aligned(columns, None if problem.truth is None else rows(problem.truth))
+        return Tuned(run, kept, aligned, self._risk(spec, problem, kept, start))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Tuned, n_steps: int) -> Tuned:
         if self._silent(spec):
             return state
         target = self._target(spec, problem.train, state.kept)
         run = descent.advance(self._method(spec), target, state.run, _rates(setting)[1], n_steps)
-        return Tuned(run, state.kept, state.energy, state.error_pruned)
+        return Tuned(run, state.kept, state.aligned, state.error_pruned)
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
         if state.run is None:
@@ -341,15 +360,16 @@ class SparseFeatures:
         }
 
     def finish(self, spec: Any, problem: Any, setting: Any, state: Tuned, pruned: PrunedCoordinates) -> dict[str, Any]:
+        dtype = pruned.score.dtype
         measures = {
-            "rank": pruned.mask.sum().astype(state.energy.dtype),
-            "energy": state.energy,
+            "rank": pruned.mask.sum().astype(dtype),
             "error_trained": pruned.error_trained,
             "error_pruned": state.error_pruned,
             "error": self._risk(spec, problem, state.kept, state.run.factor),
             "loss": self._loss(spec, problem, state.kept, state.run.factor),
-            "selected": pruned.mask.astype(state.energy.dtype),
-        } | self.found(problem, pruned)
+            "selected": pruned.mask.astype(dtype),
+        }
+        measures |= state.aligned | self.found(problem, pruned)
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
         finite = jnp.isfinite(measures["error"]) & jnp.isfinite(measures["loss"])
         status = jnp.where(finite, status, jnp.int32(DIVERGED))
@@ -370,6 +390,20 @@ class SparseFeatures:
             "ahead": jnp.sum(ahead).astype(dtype),
         }
 
+    def aligned(self, columns: Float[Array, "kept columns"], truth: Any) -> dict[str, Scalar]:
+        """How far the first layer's columns lie along V, given by its rows (kept, r) on the kept coordinates."""
+        return {"energy": learner.energy(columns, truth)}
+
+    def oracle(self, spec: Any, problem: Any) -> tuple[Bool[Array, " dim"], Float[Array, " dim"]]:
+        """The coordinates to keep where the truth is told: mask and score."""
+        score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
+        few = spec.sparsity if spec.softness == 0 else 3 * spec.pool
+        return scores.largest(score, min(few, spec.dim)) & (score > 0), score
+
+    def told(self, spec: Any) -> tuple[int, int]:
+        """Directions and coordinates that methods without network are told: r and the rows of V."""
+        return spec.directions, min(max(spec.sparsity, spec.directions), spec.dim)
+
     def _rule(
         self, spec: Any, problem: Any, setting: Any, state: Unpruned
     ) -> tuple[Bool[Array, " dim"], Float[Array, " dim"]]:
@@ -382,7 +416,7 @@ class SparseFeatures:
             found = scores.gradient_scores(
                 problem.train, biases, setting.contraction, spec.pool, activation, spec.parity
             )
-            return scores.chosen(found, spec.pool), jnp.sqrt(jnp.max(found.squares, axis=0))
+            return scores.chosen(found, spec.pool), scores.strengths(found)
         if spec.rule == "magnitude":
             if state.run is not None:
                 columns = state.run.factor.weights
@@ -395,9 +429,7 @@ class SparseFeatures:
             score = jax.random.uniform(key, (dim,), dtype)
             return scores.largest(score, 3 * spec.pool), score
         if spec.rule == "oracle":
-            score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
-            few = spec.sparsity if spec.softness == 0 else 3 * spec.pool
-            return scores.largest(score, min(few, dim)) & (score > 0), score
+            return self.oracle(spec, problem)
         return jnp.ones((dim,), bool), jnp.zeros((dim,), dtype)
 
     def _method(self, spec: Any) -> Method:
@@ -435,9 +467,9 @@ def _rates(setting: Any) -> tuple[Rates, Rates]:
     )
 
 
-def _rival_directions(spec: Any, stream: Samples) -> Float[Array, "2 dim r"]:
+def _rival_directions(method: str, stream: Samples, r: int, kept: int) -> Float[Array, "2 dim r"]:
     """A method's directions from all samples, and from those that are not held out."""
-    rival, kept = RIVALS[spec.method], min(max(spec.sparsity, spec.directions), spec.dim)
+    rival = RIVALS[method]
 
     def seen(part: Integer) -> Moments:
         start = Sums.zeros(stream.dim, stream.dtype)
@@ -446,6 +478,6 @@ def _rival_directions(spec: Any, stream: Samples) -> Float[Array, "2 dim r"]:
 
     moments = jax.vmap(seen)(jnp.asarray([samples.ALL, samples.FIT, samples.HELD], jnp.int32))
     whole, fit, held = (jax.tree.map(itemgetter(place), moments) for place in range(3))
-    trial = rival.directions(fit, held, spec.directions, kept)
-    best = trial if rival.holds_out else rival.directions(whole, held, spec.directions, kept)
+    trial = rival.directions(fit, held, r, kept)
+    best = trial if rival.holds_out else rival.directions(whole, held, r, kept)
     return jnp.stack([best, trial])

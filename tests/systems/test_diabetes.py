@@ -1,0 +1,108 @@
+"""A diabetes table among columns of noise: split, standards, what is kept, and the error on the rows not trained on."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import datasets
+from gpsense.errors import BadInput
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_cell
+from gpsense.sparse import scores
+from gpsense.sparse.hermite import RELU
+from gpsense.systems import SYSTEMS, DiabetesInstance, DiabetesSpec, System, sample_diabetes
+from gpsense.systems.sparse_features import PrunedCoordinates, SparseFeaturesSetting
+
+SYSTEM = SYSTEMS["diabetes"]
+SPEC = DiabetesSpec(noise_columns=20, neurons=16, bias_values=(0.5, -1.0), dtype="float64", residual="ols")
+
+
+def given(stream) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a stream that count: columns (n, dim) and outputs with their offset."""
+    seen = np.asarray(stream.given) > 0
+    return np.asarray(stream.x)[: stream.dim, seen].T, np.asarray(stream.y)[seen]
+
+
+def test_the_data_are_named_and_whole():
+    columns, score = datasets.diabetes()
+    assert columns.shape == (442, len(datasets.DIABETES_COLUMNS))
+    assert (score.min(), score.max()) == (25, 346)
+    np.testing.assert_allclose((columns**2).sum(axis=0), 1.0)
+
+
+def test_rows_are_split_and_standardised_on_those_to_train_on():
+    problem = sample_diabetes(SPEC, DiabetesInstance(), jax.random.key(3))
+    (x, y), (x_test, y_test) = given(problem.train), given(problem.test)
+    assert (len(y), len(y_test), x.shape[1]) == (342, 100, 30)
+    np.testing.assert_allclose(x[:, :10].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(x[:, :10].std(axis=0), 1)
+    np.testing.assert_allclose([y.mean(), y.var(), problem.variance], [0, 1, 1], atol=1e-12)
+    assert float(problem.test.offset) == float(problem.train.offset)
+    columns, score = datasets.diabetes()
+    both = np.concatenate([x, x_test])[:, 2], np.concatenate([y, y_test])
+    order = np.lexsort((both[1], both[0])), np.lexsort((score, columns[:, 2]))
+    for mine, theirs in zip(both, (columns[:, 2], score), strict=True):
+        assert np.corrcoef(mine[order[0]], theirs[order[1]])[0, 1] == pytest.approx(1, abs=1e-9)
+    assert abs(np.concatenate([x, x_test])[:, 10:].std() - 1) < 0.05
+
+
+def test_more_rows_and_more_noise_extend_fewer():
+    draw = lambda n, noise: given(  # noqa: E731
+        sample_diabetes(
+            DiabetesSpec(noise_columns=noise, dtype="float64"), DiabetesInstance(n=n), jax.random.key(3)
+        ).train
+    )[0]
+    few, many = draw(100, 3), draw(200, 5)
+    rows = {tuple(row) for row in many[:, 10:13]}
+    assert {tuple(row) for row in few[:, 10:]} <= rows
+    assert len(rows) == 200
+
+
+def test_a_cell_is_what_the_functions_say():
+    """Scores on the training rows, and the network returned on the test rows by NumPy."""
+    setting, keys = SparseFeaturesSetting(contraction=0.4), seed_keys(5)
+    cell = jax.jit(lambda: run_cell(SYSTEM, SPEC, Schedule(0, 0, 1), DiabetesInstance(), setting, keys))()
+    problem = sample_diabetes(SPEC, DiabetesInstance(), keys.problem)
+    biases = jnp.asarray(SPEC.bias_values)
+    mask = np.asarray(scores.chosen(scores.gradient_scores(problem.train, biases, 0.4, 5, RELU), 5))
+    np.testing.assert_array_equal(cell["selected"], mask)
+    assert (cell["rank"], cell["real"], cell["noise_kept"]) == (mask.sum(), mask[:10].sum(), mask[10:].sum())
+    assert not {"energy", "captured", "missed", "ahead"} & set(cell)
+    assert set(cell) - {"state", "status", "status_train", "steps_train", "steps_fine_tune"} == set(SYSTEM.metrics)
+    x, y = given(problem.test)
+    kept, net = cell["state"].kept, cell["state"].run.factor
+    columns = np.where(kept.real, x[:, kept.coordinates], 0)
+    predicted = np.maximum(columns @ net.weights + net.biases, 0) @ net.output + columns @ net.linear + net.intercept
+    y = y - float(problem.train.offset)
+    np.testing.assert_allclose(cell["error"], np.mean((predicted - y) ** 2) / y.var(), rtol=1e-9)
+    np.testing.assert_allclose(cell["error_pruned"], cell["error"])
+    assert 0.3 < cell["error"] < 0.9
+
+
+def test_the_contract_is_met_and_what_cannot_be_is_refused():
+    assert isinstance(SYSTEM, System)
+    SYSTEM.check(DiabetesSpec())
+    for fields in ({"n": 29}, {"n": 403}, {"noise_columns": -1}, {"noise_columns": 0, "pool": 11}, {"rule": "best"}):
+        with pytest.raises(BadInput, match="use"):
+            SYSTEM.check(DiabetesSpec(**fields))
+    names = {"dim", "link", "sparsity", "spread", "softness", "directions", "test"}
+    assert not names & set(DiabetesSpec.__dataclass_fields__)
+    mask, score = SYSTEM.oracle(SPEC, None)
+    found = SYSTEM.found(None, PrunedCoordinates(mask, score, None, jnp.ones(()), 0, 0))
+    assert {name: float(value) for name, value in found.items()} == {"real": 10.0, "noise_kept": 0.0}
+    wide, narrow = (SYSTEM.cost(DiabetesSpec(noise_columns=noise)) for noise in (400, 200))
+    assert wide.problem_bytes > 1.5 * narrow.problem_bytes > 1.5 * 8 * 442 * 210
+    assert wide.once > narrow.once
+
+
+def test_methods_without_network_are_told_ten_columns():
+    drawn = jax.eval_shape(
+        partial(SYSTEM.prune, DiabetesSpec(method="lasso", noise_columns=20)),
+        jax.eval_shape(partial(sample_diabetes, SPEC), DiabetesInstance(), jax.random.key(0)),
+        SparseFeaturesSetting(),
+        SYSTEM.begin(DiabetesSpec(), None, None, seed_keys(0)),
+    )
+    assert drawn.directions.shape == (2, 30, 1)
