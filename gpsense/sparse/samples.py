@@ -9,7 +9,7 @@ traced number, so that one pass can serve several parts side by side.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class Block(NamedTuple):
     used: Float[Array, " rows"]
 
 
+@runtime_checkable
 class Samples(Protocol):
     """A stream: ``blocks`` of samples of ``dim`` inputs; ``offset`` was taken from the outputs."""
 
