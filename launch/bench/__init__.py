@@ -2,10 +2,12 @@
 
 The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
 them; ``rivals`` what one would run instead of it (``jax_rivals``, ``numpy_rivals``, ``torch_rivals``; one ``workload``
-for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``recovery`` one matrix, against the baselines
-(``peers``) and other packages (``solvers``).
+for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features (their rivals in
+``sparse_rivals``, their grid in ``sparse_grid``); ``recovery`` one matrix, against the baselines (``peers``) and other
+packages (``solvers``).
 """
 
+from launch.bench.sparse_rivals import Size
 from launch.bench.workload import Workload
 
 SEEDS, PENALTIES, DIM, MEASUREMENTS = 8, 64, 30, 900
@@ -37,6 +39,13 @@ START_SECONDS, START_JOB = 8.0, ()
 
 SOLVE_DIM, SOLVE_RANK, SOLVE_MEASUREMENTS, SOLVE_NOISE = 50, 3, 600, 0.1
 SOLVE_WIDTH, SOLVE_SEEDS, SOLVE_STEPS = 10, 3, 1500
+
+# sparse features: Algorithm 1, its stream (timed at Size.n; bytes at both counts), a step, a grid of cells
+PRUNE, PRUNE_POOL, PRUNE_SECONDS = Size(4_000, 1024, 4), 10, 3.0
+STREAM, STREAM_COUNTS = Size(9_600, 512, 4), (10_000, 1_000_000)
+STEP = Size(32_000, 512, 64)
+SPARSE_SEEDS, SPARSE_CONTRACTIONS = tuple(range(8)), tuple(0.3 + 0.1 * i for i in range(6))
+SPARSE_SIZE = {"dim": 64, "n": 3_200, "pool": 10, "neurons": 32, "test": 1_280}
 
 
 def main(argv: list[str] | None = None) -> int:

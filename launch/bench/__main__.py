@@ -24,6 +24,7 @@ GROUPS = {
     "stopping": "stopping",
     "scale": "scale",
     "start": "start",
+    "sparse": "sparse",
     "recovery": "recovery",
 }
 DOUBLE = "recovery"

@@ -1,6 +1,7 @@
 """The benchmark runs the same work on both sides and writes what its readers rely on; every group at a tiny size."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import gpsense
 from launch import bench, device
 from launch.bench import __main__ as command
-from launch.bench import child, engine, machine, peers, recovery, rivals, scale, start, stopping
+from launch.bench import child, engine, machine, peers, recovery, rivals, scale, sparse, sparse_rivals, start, stopping
 from launch.bench.workload import Workload, compiled, needed_flops
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
@@ -30,6 +31,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sizes |= {"STOP": replace(TINY, train=200), "STOP_CELLS": 4, "STOP_RATES": (0.01, 0.1), "STOP_TIMED": 40}
     sizes |= {"SCALE_CELLS": (4,), "SCALE_SETTINGS": 2, "SCALE_SIZE": TINY}
     sizes |= {"SOLVE_DIM": 6, "SOLVE_RANK": 1, "SOLVE_MEASUREMENTS": 40, "SOLVE_WIDTH": 3, "SOLVE_STEPS": 800}
+    few = sparse_rivals.Size(700, 8, 2)
+    sizes |= {"PRUNE": few, "PRUNE_POOL": 3, "STREAM": few, "STREAM_COUNTS": (700, 70_000), "STEP": few}
+    sizes |= {"SPARSE_SEEDS": (0, 1), "SPARSE_CONTRACTIONS": (0.4, 0.6)}
+    sizes |= {"SPARSE_SIZE": {"dim": 12, "sparsity": 2, "n": 700, "pool": 3, "neurons": 3, "test": 640}}
     for name, value in (sizes | {"SOLVE_SEEDS": 1}).items():
         monkeypatch.setattr(bench, name, value)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -151,6 +156,46 @@ def test_the_first_chunk_is_timed(monkeypatch):
     monkeypatch.setattr(start, "child", run)
     rows = start.start()
     assert [row["name"] for row in rows] == ["first chunk, empty cache", "first chunk, filled cache"]
+
+
+def test_sparse_pruning_is_the_rivals_and_absent_packages_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    rows = sparse.pruning(bench.PRUNE)
+    assert [row["name"].split(",")[:2] for row in rows[1:]] == [
+        ["pruning", " share of products"],
+        ["pruning", " NumPy"],
+        ["pruning", " PyTorch"],
+    ]
+    assert rows[0]["ratio"] == pytest.approx(bench.PRUNE_SECONDS / rows[0]["seconds"])
+    assert rows[2]["note"].startswith("agrees")
+    assert (rows[3]["seconds"], rows[3]["note"]) == (None, "absent: pip install torch")
+    assert len(ratios(rows)) == 3
+
+
+def test_rivals_of_sparse_pruning_agree_and_a_wrong_one_is_told():
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((300, 9), (300,)))
+    task = sparse_rivals.Pruning(x, y, np.asarray([0.3, -0.7], np.float32), 2)
+    ours = sparse_rivals.numpy_prune(task)
+    assert sparse.agreement((ours[0] * 1.01, ours[1]), ours).startswith("DISAGREES")
+    assert sparse.agreement((ours[0], ~ours[1]), ours).startswith("DISAGREES")
+    pytest.importorskip("torch")
+    assert sparse.agreement(sparse_rivals.torch_prune(task), ours).startswith("agrees")
+
+
+def test_a_stream_takes_the_same_bytes_whatever_its_length():
+    row = sparse.streaming(bench.STREAM)
+    assert (row["ratio"], row["target"]) == (1.0, 1.0)
+    assert "n = 70,000, d = 8" in row["name"]
+
+
+@pytest.mark.slow
+def test_a_step_and_a_grid_of_sparse_features():
+    rows = [*sparse.one_step(bench.STEP), *sparse.cells()]
+    assert len(rows) == 6
+    assert "samples a second" in rows[0]["note"]
+    assert rows[-1]["note"].startswith("agrees")
+    assert len(ratios(rows)) == 4
 
 
 def test_a_child_that_fails_is_told():
