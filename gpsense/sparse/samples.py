@@ -18,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
-from gpsense.sparse.gaussians import normals
 from gpsense.sparse.hermite import Link, additive
 
 ROWS = 640
@@ -170,7 +169,8 @@ def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
 
 def draw_coordinates(key: RandomKey, coordinates: Int[Array, " k"], dtype: Any) -> Float[Array, "k rows"]:
     """A block's Gaussian inputs at these coordinates."""
-    return jax.vmap(lambda index: normals(jax.random.fold_in(key, index), ROWS, dtype))(coordinates)
+    draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (ROWS,), dtype)  # noqa: E731
+    return jax.vmap(draw)(coordinates)
 
 
 def _numbers(rows: int) -> np.ndarray:
