@@ -1,7 +1,7 @@
 """The claims of "Pruning is optimal for learning sparse features" (arXiv 2406.08658): what measures each, by name."""
 
 from launch.claims.experiment import Check
-from launch.claims.sparse_features import choices, risks, samples
+from launch.claims.sparse_features import choices, risks, samples, tables
 
 CHECKS: dict[str, Check] = {
     "samples": samples.samples,
@@ -13,6 +13,7 @@ CHECKS: dict[str, Check] = {
     "excess_risk": risks.excess_risk,
     "multi_index": risks.multi_index,
     "general_scheme": risks.general_scheme,
+    "diabetes": tables.diabetes,
 }
 CAVEAT = (
     "the paper's optimality is among correlational statistical query (CSQ) methods and of the exponent alone. "

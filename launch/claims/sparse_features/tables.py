@@ -5,9 +5,8 @@ import xarray as xr
 
 from gpsense.datasets import DIABETES_COLUMNS
 from launch.claims.drawing import panels, points, shares
-from launch.claims.experiment import Outcome
-from launch.claims.greedy_pruning.columns import Runs, values
-from launch.claims.quantities import mean
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import mean, values
 
 RULES = {
     "gradient": "pruned",
