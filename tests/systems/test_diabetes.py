@@ -74,7 +74,7 @@ def test_a_cell_is_what_the_functions_say():
     assert not {"energy", "captured", "missed", "ahead"} & set(cell)
     assert set(cell) - {"state", "status", "status_train", "steps_train", "steps_fine_tune"} == set(SYSTEM.metrics)
     x, y = given(problem.test)
-    kept, net = cell["state"].kept, cell["state"].run.factor
+    kept, net = jax.tree.map(np.asarray, (cell["state"].kept, cell["state"].run.factor))
     columns = np.where(kept.real, x[:, kept.coordinates], 0)
     predicted = np.maximum(columns @ net.weights + net.biases, 0) @ net.output + columns @ net.linear + net.intercept
     y = y - float(problem.train.offset)
