@@ -129,7 +129,8 @@ def fit_sparse(
     of y. ``pool`` None: the one of :data:`POOLS` that with a ridge of :data:`gpsense.sparse.network.RIDGES` predicts
     every fifth row best, scores and all seen from the others alone; the columns kept then number at most half of
     those. That choice, the residual by default (ols: real tables have linear parts) and the comparison are derived,
-    not the paper's. ``rank`` directions are returned, None: as many as hold 0.9 of the strength.
+    not the paper's. ``rank`` directions are returned, at most those kept; None: as many as
+    hold 0.9 of the strength.
     ``fine_tune_steps`` (a multiple of 10 is taken) of Adam on all the network's numbers may follow.
 
     ``compare``: the same network on all columns, with residual none where they are more than half of those rows; and
@@ -150,13 +151,12 @@ def fit_sparse(
     arguments = jax.random.key(seed), jnp.asarray(contraction, rows.dtype)
     found = jax.tree.map(np.asarray, _fitted(plan, columns[rest], values[rest], *arguments))
     network, coordinates = _ordered(found)
-    first = _spread(network.weights, coordinates, rows.shape[1])
-    directions, strengths = _leading(first, rank)
+    directions, strengths = _leading(network.weights, rank)
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
     return SparseFit(
         coordinates=coordinates,
         scores=found.scores,
-        directions=directions,
+        directions=_spread(directions, coordinates, rows.shape[1]),
         strengths=strengths,
         linear=_spread(network.linear, coordinates, rows.shape[1]),
         pool=plan.pools[int(found.pool)],
@@ -260,7 +260,7 @@ def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:
     return hidden @ network.output + columns @ network.linear + network.intercept
 
 
-def _ordered(found: _Found) -> tuple[Network, np.ndarray]:
+def _ordered(found: Any) -> tuple[Any, np.ndarray]:
     """The network without filled-up rows, its columns by falling score, and their numbers."""
     rows = np.flatnonzero(found.kept.real)
     rows = rows[np.argsort(-found.scores[found.kept.coordinates[rows]], kind="stable")]
@@ -277,7 +277,7 @@ def _spread(rows: np.ndarray, coordinates: np.ndarray, dim: int) -> np.ndarray:
 
 
 def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors of the first layer (dim, neurons) and their shares: ``rank`` of them, or 0.9 of all."""
+    """Left singular vectors of the first layer and their shares: ``rank`` of them at most, or 0.9 of all."""
     left, sizes, _ = np.linalg.svd(first, full_matrices=False)
     shares = sizes**2 / np.sum(sizes**2)
     count = int(np.searchsorted(np.cumsum(shares), STRENGTH)) + 1 if rank is None else rank

@@ -64,7 +64,7 @@ def sample_diabetes(spec: DiabetesSpec, instance: DiabetesInstance, key: RandomK
     columns, score = (jnp.asarray(values, dtype)[order] for values in datasets.diabetes())
     drawn = jax.random.normal(noise_key, (spec.noise_columns, PATIENTS), dtype).T
     count = jnp.asarray(spec.n if instance.n is None else instance.n, dtype)
-    used = (jnp.arange(PATIENTS) < count).astype(dtype)
+    used = (jnp.arange(PATIENTS, dtype=dtype) < count).astype(dtype)
     x = jnp.concatenate([_standardised(columns, used), drawn], axis=1)
     y = _standardised(score[:, None], used)[:, 0]
     train = samples.table(x, y, stream_key, used)

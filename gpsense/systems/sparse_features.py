@@ -43,8 +43,8 @@ class CoordinatesSpec:
     ``method``: greedy_pruning (prune at the start, then one step), descent (train densely, prune, fine-tune) or a name
     of :data:`gpsense.sparse.rivals.RIVALS`. ``rule`` that keeps coordinates: gradient (Algorithm 1), magnitude (rows of
     a dense step or of the trained weights), random, oracle (the rows of V) or none. ``pool`` M: coordinates from each
-    part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none, linear. ``biases`` of
-    the scores are so many draws, or those given as ``bias_values``. ``neurons`` come in mirrored pairs, so many pairs.
+    part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none, linear.
+    ``biases`` of the scores are so many draws, or those given as ``bias_values``. ``neurons``: mirrored pairs.
     ``residual``: what is taken from y before the step; ``second_layer``: ridge, or none, which leaves the network at 0
     and its error at 1: for measuring the first layer alone.
     """

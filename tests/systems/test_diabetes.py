@@ -69,11 +69,12 @@ def test_a_cell_is_what_the_functions_say():
     biases = jnp.asarray(SPEC.bias_values)
     mask = np.asarray(scores.chosen(scores.gradient_scores(problem.train, biases, 0.4, 5, RELU), 5))
     np.testing.assert_array_equal(cell["selected"], mask)
-    assert (cell["rank"], cell["real"], cell["noise_kept"]) == (mask.sum(), mask[:10].sum(), mask[10:].sum())
+    counts = [float(cell[name]) for name in ("rank", "real", "noise_kept")]
+    assert counts == [mask.sum(), mask[:10].sum(), mask[10:].sum()]
     assert not {"energy", "captured", "missed", "ahead"} & set(cell)
     assert set(cell) - {"state", "status", "status_train", "steps_train", "steps_fine_tune"} == set(SYSTEM.metrics)
     x, y = given(problem.test)
-    kept, net = cell["state"].kept, cell["state"].run.factor
+    kept, net = jax.tree.map(np.asarray, (cell["state"].kept, cell["state"].run.factor))
     columns = np.where(kept.real, x[:, kept.coordinates], 0)
     predicted = np.maximum(columns @ net.weights + net.biases, 0) @ net.output + columns @ net.linear + net.intercept
     y = y - float(problem.train.offset)

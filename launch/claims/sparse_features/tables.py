@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from gpsense.datasets import DIABETES_COLUMNS
-from launch.claims.drawing import panels, points, shares
+from launch.claims.drawing import panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import mean, values
 
@@ -24,7 +24,7 @@ def diabetes(runs: Runs) -> Outcome:
     figure, (left, right) = panels(2)
     for index, label in enumerate(("pruned", "by magnitude", "Lasso")):
         kept = _kept(ways[label])
-        shares(left, np.arange(kept.shape[1]) + 0.08 * index, kept, index, label, "osd"[index])
+        points(left, np.arange(kept.shape[1]) + 0.12 * index, kept, index, label, "osd"[index])
     left.set(xticks=range(len(DIABETES_COLUMNS) + 1), xticklabels=[*DIABETES_COLUMNS, "noise"])
     left.set(
         xlabel="column; noise: mean of those drawn", ylabel="share of seeds in which it is kept", ylim=(-0.05, 1.05)
