@@ -34,11 +34,11 @@ def draw_directions(
     if spread == "axes":
         return support, jnp.eye(count, r, dtype=dtype)
     if spread == "equal" and (r < count or r == 1):
-        turn = _orthonormal(jax.random.normal(turn_key, (r, r), dtype))
+        turn = orthonormal(jax.random.normal(turn_key, (r, r), dtype))
         draw = jnp.sign(draw[:, :1]) * (_harmonic(count, r, dtype) @ turn)
     if softness > 0:
         draw = draw * ((1 + jnp.arange(count, dtype=dtype) / sparsity) ** (-1 / softness))[:, None]
-    return support, _orthonormal(draw)
+    return support, orthonormal(draw)
 
 
 def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
@@ -50,7 +50,7 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
     return jnp.concatenate([*constant, jnp.cos(angles), jnp.sin(angles)], axis=1) * jnp.asarray(2 / count, dtype) ** 0.5
 
 
-def _orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
+def orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
     """``Q`` of ``A = Q R``, R's diagonal positive: row norms those of ``A (A^T A)^{-1/2}``; uniform for Gaussian A."""
     columns = _linalg.orthonormal(matrix)
     return columns * jnp.sign(jnp.sum(columns * matrix, axis=0))[None, :]
