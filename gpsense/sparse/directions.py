@@ -36,11 +36,11 @@ def draw_directions(
     if spread == "equal" and r == 1:
         draw = jnp.sign(draw)
     elif spread == "equal" and r < count:
-        turn = _orthonormal(jax.random.normal(turn_key, (r, r), dtype))
+        turn = orthonormal(jax.random.normal(turn_key, (r, r), dtype))
         draw = jnp.sign(draw[:, :1]) * (_harmonic(count, r, dtype) @ turn)
     if softness > 0:
         draw = draw * ((1 + jnp.arange(count, dtype=dtype) / sparsity) ** (-1 / softness))[:, None]
-    return support, _orthonormal(draw)
+    return support, orthonormal(draw)
 
 
 def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
@@ -52,7 +52,7 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
     return jnp.concatenate([*constant, jnp.cos(angles), jnp.sin(angles)], axis=1) * jnp.asarray(2 / count, dtype) ** 0.5
 
 
-def _orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
+def orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
     """``Q`` of ``A = Q R``, R's diagonal positive: row norms those of ``A (A^T A)^{-1/2}``; uniform for Gaussian A."""
     if matrix.shape[1] == 1:
         return matrix / jnp.sqrt(jnp.sum(matrix**2))

@@ -18,7 +18,7 @@ from gpsense._types import RandomKey, Scalar
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
-RIDGES = tuple(10.0 ** (-exponent / 2) for exponent in range(10, -1, -1))
+RIDGES = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
 RESIDUALS = ("none", "mean", "ols")
 
 

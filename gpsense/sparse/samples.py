@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.sparse.hermite import Link, additive
 
-ROWS = 640
+ROWS, BLOCKS = 640, 65536
 ALL, FIT, HELD = 0, 1, 2
 T = TypeVar("T")
 
@@ -75,12 +75,13 @@ class GaussianSamples(eqx.Module):
         return self.rows.dtype
 
     def block(self, index: Integer, coordinates: Int[Array, " k"] | None) -> Block:
-        key, noise = jax.random.fold_in(self.key, index), jnp.asarray([self.dim + 1])
+        noise = jnp.asarray([self.dim + 1])
         if coordinates is None:
-            drawn = draw_coordinates(key, jnp.arange(self.dim + 2), self.dtype)
+            drawn = draw_coordinates(self.key, index, jnp.arange(self.dim + 2), self.dtype)
             x, active, noise = drawn[:-1], drawn[self.support], drawn[-1]
         else:
-            drawn = draw_coordinates(key, jnp.concatenate([self.support, noise, coordinates]), self.dtype)
+            which = jnp.concatenate([self.support, noise, coordinates])
+            drawn = draw_coordinates(self.key, index, which, self.dtype)
             active, noise, x = jnp.split(drawn, [len(self.support), len(self.support) + 1])
             noise = noise[0]
         y = additive(self.link, (self.rows.T @ active).T) + jnp.asarray(self.noise, self.dtype) * noise - self.offset
@@ -145,7 +146,7 @@ def table(
     fill = lambda values: jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])[..., order]  # noqa: E731
     x, y, weights = fill(x.T), fill(y), fill(weights)
     blocks = jnp.arange(x.shape[1] // ROWS)
-    draw = lambda index: draw_coordinates(jax.random.fold_in(key, index), jnp.asarray([x.shape[0]]), x.dtype)  # noqa: E731
+    draw = lambda index: draw_coordinates(key, index, jnp.asarray([x.shape[0]]), x.dtype)  # noqa: E731
     noise = jax.vmap(draw)(blocks).reshape(1, -1)
     return TableSamples(jnp.concatenate([x, noise]), y, weights, jnp.sum(weights * y) / jnp.sum(weights))
 
@@ -167,10 +168,12 @@ def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
     return samples.offset + first / count, second / count - (first / count) ** 2
 
 
-def draw_coordinates(key: RandomKey, coordinates: Int[Array, " k"], dtype: Any) -> Float[Array, "k rows"]:
-    """A block's Gaussian inputs at these coordinates."""
-    draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (ROWS,), dtype)  # noqa: E731
-    return jax.vmap(draw)(coordinates)
+def draw_coordinates(
+    key: RandomKey, index: Integer, coordinates: Int[Array, " k"], dtype: Any
+) -> Float[Array, "k rows"]:
+    """A block's Gaussian inputs at these coordinates: one key for each, of at most BLOCKS blocks."""
+    keys = jax.vmap(lambda coordinate: jax.random.fold_in(key, coordinate * BLOCKS + index))(coordinates)
+    return jax.vmap(lambda each: jax.random.normal(each, (ROWS,), dtype))(keys)
 
 
 def _numbers(rows: int) -> np.ndarray:

@@ -224,6 +224,9 @@ class SparseFeatures:
 
     def check_data(self, spec: Any) -> None:
         """The part of :meth:`check` about the samples."""
+        most = samples.BLOCKS * samples.ROWS
+        if spec.n > most:
+            raise BadInput("problem.n", f"{spec.n} samples", f"use at most {most}, as many as keys are told apart for")
         if spec.spread not in SPREADS:
             raise BadInput("problem.spread", f"{self.name} has no {spec.spread!r}", f"use one of {', '.join(SPREADS)}")
         link(spec.link)

@@ -56,6 +56,7 @@ class Regression:
     Setting: ClassVar[type] = RegressionSetting
     metrics: ClassVar[dict[str, tuple[str, str]]] = {"error": ("squared error", "1"), "rank": ("inputs kept", "inputs")}
     table: ClassVar[tuple[str, ...]] = ("rank", "error", "not measured")
+    steps: ClassVar[tuple[int, int]] = (40, 20)
 
     def check(self, spec: Any) -> None:
         if spec.dim < 2:
@@ -122,7 +123,7 @@ class Regression:
     def finish(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any) -> Any:
         error = self.record(spec, problem, setting, state)["error_curve"]
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        measures = {"rank": pruned.mask.sum().astype(error.dtype), "error": error, "scores": pruned.scores}
+        measures = {"rank": pruned.mask.sum().astype(error.dtype), "error": error, "selected": pruned.scores}
         return measures | {"status": status, "steps_fine_tune": state.steps}
 
 
@@ -164,7 +165,7 @@ def dataset(regression):
 
 
 def test_a_system_of_its_own_runs_in_a_grid_as_alone(dataset):
-    assert dataset["scores"].dims == ("seed", "noise", "kept", "coordinate")
+    assert dataset["selected"].dims == ("seed", "noise", "kept", "coordinate")
     np.testing.assert_array_equal(dataset["step"], [0, 20, 40, 45])
     np.testing.assert_array_equal(dataset["phase"], ["train"] + ["fine_tune"] * 3)
     alone = jax.jit(

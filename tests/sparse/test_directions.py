@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense.sparse.directions import draw_directions
+from gpsense.sparse.directions import draw_directions, orthonormal
 
 DIM, SPARSITY = 14, 6
 
@@ -64,9 +64,11 @@ def test_soft_rows_fall_as_a_power() -> None:
     assert float(norms[0] / norms[-1]) > 3
 
 
-def test_an_ill_conditioned_draw_is_orthonormal_in_float32() -> None:
-    """Squares of Gaussians are: among 3000 of them some are nearly singular."""
-    draw = lambda key: draw_directions(key, 4, 3, 3, "random", 0.0, 0.0, jnp.float32)[1]  # noqa: E731
-    rows = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 3000))
-    assert rows.dtype == jnp.float32
-    np.testing.assert_allclose(jnp.swapaxes(rows, 1, 2) @ rows, np.tile(np.eye(3), (3000, 1, 1)), atol=1e-5)
+def test_nearly_dependent_columns_are_made_orthonormal_in_float32() -> None:
+    """And, whatever their directions, to the span and the orientation that they have."""
+    given = jnp.asarray([[1.0, 1.0], [1.0, 1.001], [1.0, 1.0]], jnp.float32)
+    columns = orthonormal(given)
+    assert columns.dtype == jnp.float32
+    np.testing.assert_allclose(columns.T @ columns, np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(columns @ (columns.T @ given), given, atol=1e-6)
+    assert (jnp.sum(columns * given, axis=0) > 0).all()

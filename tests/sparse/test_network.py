@@ -17,6 +17,10 @@ from gpsense.sparse.samples import table
 from tests.sparse.test_samples import everything
 
 DIM, NEURONS = 5, 7
+_loss = jax.jit(learner.loss, static_argnums=2)
+_risk = jax.jit(learner.risk, static_argnums=2)
+_step = jax.jit(nets.step_gradient, static_argnums=5)
+_fitted = jax.jit(learner.fitted, static_argnums=2)
 MASK = np.asarray([True, False, True, True, False])
 
 
@@ -56,7 +60,7 @@ def test_the_step_is_minus_the_gradient_of_the_loss(samples: Any, kept: Kept, re
     np.testing.assert_allclose(linear, [*expected, 0.0], atol=1e-9)
     weights = nets.draw_weights(jax.random.key(1), kept, NEURONS, jnp.float64)
     biases = jnp.linspace(-1.0, 1.0, NEURONS)
-    found = nets.step_gradient(samples, kept, weights, biases, linear, RELU)
+    found = _step(samples, kept, weights, biases, linear, RELU)
     slopes = (x @ np.asarray(weights)[:3] + np.asarray(biases) > 0).astype(float)
     by_hand = ((y - x @ expected)[:, None] * x).T @ slopes / len(y)
     np.testing.assert_allclose(found[:3], by_hand, atol=1e-9)
@@ -69,8 +73,8 @@ def test_the_step_agrees_with_automatic_differentiation(samples: Any, kept: Kept
     biases, zero = jnp.linspace(-1.0, 1.0, NEURONS), jnp.zeros(())
     signs = jnp.repeat(jnp.asarray([1.0, -1.0]), NEURONS)
     start = nets.Network(jnp.tile(weights, (1, 2)), jnp.tile(biases, 2), signs, jnp.zeros(4), zero)
-    _, slope = learner.loss(samples, kept, RELU, start)
-    gradient = nets.step_gradient(samples, kept, weights, biases, jnp.zeros(4), RELU)
+    _, slope = _loss(samples, kept, RELU, start)
+    gradient = _step(samples, kept, weights, biases, jnp.zeros(4), RELU)
     np.testing.assert_allclose(-slope.weights / 2, jnp.concatenate([gradient, -gradient], 1), atol=1e-12)
     stepped = nets.stepped(gradient, jnp.zeros(4), jnp.zeros(2 * NEURONS))
     np.testing.assert_allclose(jnp.median(jnp.sqrt(jnp.sum(stepped.weights**2, 0))), 1.0, rtol=1e-12)
@@ -101,7 +105,7 @@ def test_loss_and_gradient_by_differences(samples: Any, kept: Kept) -> None:
     weights = nets.draw_weights(jax.random.key(1), kept, NEURONS, jnp.float64)
     net = nets.stepped(weights, jnp.asarray([0.3, 0, 0, 0]), jnp.linspace(-1, 1, 2 * NEURONS))
     net = eqx.tree_at(lambda n: n.output, net, jnp.linspace(-0.3, 0.2, 2 * NEURONS))
-    value, slope = jax.jit(learner.loss, static_argnums=2)(samples, kept, RELU, net)
+    value, slope = _loss(samples, kept, RELU, net)
     x, y = everything(samples)
     predicted = net(RELU, jnp.asarray(x[:, [0, 2, 3, 3]].T * np.asarray([1, 1, 1, 0])[:, None]))
     np.testing.assert_allclose(value, np.mean((np.asarray(predicted) - y) ** 2), rtol=1e-10)
@@ -110,16 +114,16 @@ def test_loss_and_gradient_by_differences(samples: Any, kept: Kept) -> None:
         at = lambda sign, name=name, place=place: eqx.tree_at(  # noqa: E731
             lambda n: getattr(n, name), net, getattr(net, name).at[place].add(sign * step)
         )
-        difference = learner.loss(samples, kept, RELU, at(1))[0] - learner.loss(samples, kept, RELU, at(-1))[0]
+        difference = _loss(samples, kept, RELU, at(1))[0] - _loss(samples, kept, RELU, at(-1))[0]
         np.testing.assert_allclose(getattr(slope, name)[place], difference / (2 * step), atol=1e-6)
 
 
 def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> None:
     recipe = Recipe(NEURONS, RELU, "ols")
-    narrow = learner.fitted(samples, kept, recipe, jax.random.key(2))
+    narrow = _fitted(samples, kept, recipe, jax.random.key(2))
     wide_kept = nets.kept_coordinates(jnp.asarray(MASK), DIM)
-    wide = learner.fitted(samples, wide_kept, recipe, jax.random.key(2))
-    errors = [learner.risk(samples, k, RELU, f.network) for k, f in ((kept, narrow), (wide_kept, wide))]
+    wide = _fitted(samples, wide_kept, recipe, jax.random.key(2))
+    errors = [_risk(samples, k, RELU, f.network) for k, f in ((kept, narrow), (wide_kept, wide))]
     np.testing.assert_allclose(errors[0], errors[1], rtol=1e-9)
     assert 0 < float(errors[0]) < 0.3
     np.testing.assert_allclose(narrow.gradient[:3], wide.gradient[:3], atol=1e-12)
@@ -127,13 +131,11 @@ def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> Non
 
 def test_given_directions_take_the_place_of_the_step(samples: Any, kept: Kept) -> None:
     direction = jnp.asarray([[0.0], [1.0], [0.0], [0.0]])
-    found = learner.fitted(
-        samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), jnp.stack([direction, direction])
-    )
+    found = _fitted(samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), jnp.stack([direction, direction]))
     np.testing.assert_allclose(found.network.weights[jnp.asarray([0, 2, 3])], 0.0, atol=1e-12)
     assert float(learner.energy(found.network.weights, direction)) == pytest.approx(1.0)
-    silent = learner.fitted(samples, kept, Recipe(NEURONS, RELU, second_layer="none"), jax.random.key(2))
-    np.testing.assert_allclose(learner.risk(samples, kept, RELU, silent.network), 1.0, rtol=1e-9)
+    silent = _fitted(samples, kept, Recipe(NEURONS, RELU, second_layer="none"), jax.random.key(2))
+    np.testing.assert_allclose(_risk(samples, kept, RELU, silent.network), 1.0, rtol=1e-9)
 
 
 def test_energy() -> None:

@@ -75,7 +75,7 @@ def test_mean_and_variance() -> None:
     mean, variance = jax.jit(outputs)(samples)
     np.testing.assert_allclose([mean, variance], [y.mean(), y.var()], rtol=1e-12)
     shifted = dataclasses.replace(samples, offset=mean)
-    np.testing.assert_allclose(outputs(shifted), [y.mean(), y.var()], rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(outputs)(shifted), [y.mean(), y.var()], rtol=1e-12)
 
 
 def test_a_table_is_read_as_given() -> None:

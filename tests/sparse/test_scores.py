@@ -14,6 +14,8 @@ from gpsense.sparse.samples import GaussianSamples, table
 from tests.sparse.test_samples import everything
 
 C, BIASES = 0.6, np.asarray([0.4, -1.1])
+_gradients = jax.jit(scores.gradients, static_argnums=(3, 4))
+_scores = jax.jit(scores.gradient_scores, static_argnums=(3, 4, 5))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def by_loops(samples: Any, part: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("parity", "parts"), [("both", ["even", "odd"]), ("none", ["none"])])
 def test_gradients_match_loops(samples: Any, parity: str, parts: list[str]) -> None:
-    found, linear = scores.gradients(samples, jnp.asarray(BIASES), C, RELU, parity)
+    found, linear = _gradients(samples, jnp.asarray(BIASES), C, RELU, parity)
     expected = np.stack([by_loops(samples, part) for part in parts], 1)
     np.testing.assert_allclose(found, expected, atol=1e-12)
     x, y = everything(samples, np.arange(6))
@@ -49,7 +51,7 @@ def test_gradients_match_loops(samples: Any, parity: str, parts: list[str]) -> N
 
 
 def test_scores_keep_the_largest_entries(samples: Any) -> None:
-    found = scores.gradient_scores(samples, jnp.asarray(BIASES), C, 2, RELU, "even")
+    found = _scores(samples, jnp.asarray(BIASES), C, 2, RELU, "even")
     expected = np.zeros(5)
     for gradients in by_loops(samples, "even"):
         expected += [np.sum(np.sort(np.abs(row))[-2:] ** 2) for row in gradients]
@@ -61,9 +63,7 @@ def test_scores_do_not_depend_on_the_order_of_coordinates() -> None:
     rng = np.random.default_rng(2)
     x, y, order = rng.normal(size=(200, 4)), rng.normal(size=200), np.asarray([2, 0, 3, 1])
     one, other = (
-        scores.gradient_scores(
-            table(jnp.asarray(v), jnp.asarray(y), jax.random.key(1)), jnp.asarray(BIASES), C, 2, RELU
-        )
+        _scores(table(jnp.asarray(v), jnp.asarray(y), jax.random.key(1)), jnp.asarray(BIASES), C, 2, RELU)
         for v in (x, x[:, order])
     )
     np.testing.assert_allclose(one.squares[:, order], other.squares, rtol=1e-12)
@@ -113,7 +113,7 @@ def gaussian(rows: np.ndarray, dim: int, coefficients: list[float], n: float) ->
 def test_gradients_tend_to_the_population() -> None:
     rows = np.asarray([[0.8], [0.6]])
     stream = gaussian(rows, 4, [0.0, 1.0, 0.5], 60_000.0)
-    found, _ = scores.gradients(stream, jnp.asarray(BIASES), C, RELU, "both")
+    found, _ = _gradients(stream, jnp.asarray(BIASES), C, RELU, "both")
     truth = np.zeros((5, 1))
     truth[:2] = rows
     for b, bias in enumerate(BIASES):
@@ -131,7 +131,7 @@ def test_whole_activations_rank_a_support_last() -> None:
     """Counter-example (6.1): a linear part hides the support from whole activations, and not from even parts."""
     stream = gaussian(np.eye(2), 64, [-1 / np.sqrt(np.pi), 1.0], 4000.0)
     bias = jnp.zeros(1)
-    whole, even = (scores.gradient_scores(stream, bias, 1.0, 8, RELU, parity).squares[0] for parity in ("none", "even"))
+    whole, even = (_scores(stream, bias, 1.0, 8, RELU, parity).squares[0] for parity in ("none", "even"))
     place = lambda row: np.sort(np.argsort(np.argsort(-row))[:2])  # noqa: E731
     np.testing.assert_array_equal(place(whole), [62, 63])
     np.testing.assert_array_equal(place(even), [0, 1])

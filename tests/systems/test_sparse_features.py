@@ -15,9 +15,8 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.sparse import learner, scores
+from gpsense.sparse import learner, network, scores
 from gpsense.sparse.hermite import RELU
-from gpsense.sparse.learner import Recipe
 from gpsense.sparse.network import kept_coordinates
 from gpsense.sparse.samples import table
 from gpsense.systems import SYSTEMS, SparseFeaturesInstance, SparseFeaturesSetting, SparseFeaturesSpec, System
@@ -27,7 +26,8 @@ from tests.sparse.test_samples import everything
 SYSTEM = SYSTEMS["sparse_features"]
 SPEC = SparseFeaturesSpec(dim=12, sparsity=3, n=700, test=640, pool=2, neurons=8, biases=2, dtype="float64")
 SCHEDULE = Schedule(0, 20, 10)
-HUGE = 1e30
+HUGE, IMPOSSIBLE = 1e30, 2.0
+MEASURES = ("error", "error_pruned", "energy", "captured", "rank", "loss", "selected")
 
 _sample = jax.jit(sample_sparse_features, static_argnums=0)
 
@@ -106,32 +106,26 @@ def test_noise_levels_and_numbers_of_samples_share_their_draws() -> None:
         np.testing.assert_array_equal(*(everything(p.test)[0] for p in (problem, quiet)))
 
 
-def _pruned(rule: str, seed: int = 0, **changes: Any) -> tuple[np.ndarray, dict[str, Any], Any]:
-    spec = replace(SPEC, rule=rule, **changes)
+def _pruned(rule: str, problem: Any) -> tuple[np.ndarray, dict[str, float]]:
+    spec, setting = replace(SPEC, rule=rule), SparseFeaturesSetting()
     SYSTEM.check(spec)
-
-    def both(seed: Any) -> Any:
-        keys, setting = seed_keys(seed), SparseFeaturesSetting()
-        problem = SYSTEM.sample(spec, instance(), keys.problem)
-        pruned = SYSTEM.prune(spec, problem, setting, SYSTEM.begin(spec, problem, setting, keys))
-        return pruned.mask, SYSTEM.found(problem, pruned), problem.truth
-
-    return jax.jit(both)(seed)
+    pruned = SYSTEM.prune(spec, problem, setting, SYSTEM.begin(spec, problem, setting, seed_keys(0)))
+    return np.asarray(pruned.mask), {name: float(value) for name, value in SYSTEM.found(problem, pruned).items()}
 
 
 def test_rules_keep_what_they_say() -> None:
-    mask, found, truth = _pruned("oracle")
-    np.testing.assert_array_equal(mask, np.sum(np.asarray(truth) ** 2, axis=1) > 0)
-    assert (float(found["captured"]), float(found["missed"]), float(found["ahead"])) == (pytest.approx(1.0), 0, 0)
-    mask, found, truth = _pruned("random")
-    kept = np.asarray(mask)
-    assert kept.sum() == 6
-    np.testing.assert_allclose(found["captured"], np.sum(np.asarray(truth)[kept] ** 2), rtol=1e-12)
-    assert int(found["missed"]) == 3 - kept[np.asarray(truth)[:, 0] != 0].sum()
-    mask, found, _ = _pruned("magnitude", link=(1.0,))
-    assert (int(mask.sum()), float(found["captured"])) == (6, pytest.approx(1.0))
-    mask, _, _ = _pruned("none")
-    assert mask.all()
+    problem = _sample(replace(SPEC, link=(1.0,)), instance(), seed_keys(0).problem)
+    rows = np.asarray(problem.truth)[:, 0] ** 2
+    mask, found = _pruned("oracle", problem)
+    np.testing.assert_array_equal(mask, rows > 0)
+    assert found == {"captured": pytest.approx(1.0), "missed": 0, "ahead": 0}
+    mask, found = _pruned("random", problem)
+    assert mask.sum() == 6
+    assert found["captured"] == pytest.approx(rows[mask].sum())
+    assert found["missed"] == (rows[~mask] > 0).sum()
+    mask, found = _pruned("magnitude", problem)
+    assert (mask.sum(), found["captured"]) == (6, pytest.approx(1.0))
+    assert _pruned("none", problem)[0].all()
 
 
 def test_scores_agree_in_float32_and_float64() -> None:
@@ -150,9 +144,11 @@ def test_a_fit_to_nothing_is_a_constant() -> None:
     rng = np.random.default_rng(1)
     stream = table(jnp.asarray(rng.normal(size=(640, 3))), jnp.asarray(rng.normal(size=640)), jax.random.key(0))
     kept = kept_coordinates(jnp.zeros(3, bool), 2)
-    fit = jax.jit(lambda: learner.fitted(stream, kept, Recipe(4, RELU), jax.random.key(1), jnp.zeros((2, 2, 1))))()
-    np.testing.assert_allclose(learner.risk(stream, kept, RELU, fit.network), 1.0, rtol=1e-9)
-    assert float(learner.energy(fit.gradient, jnp.zeros((2, 1)))) == 0
+    still = network.stepped(jnp.zeros((2, 4)), jnp.zeros(2), jnp.linspace(-1.0, 1.0, 8))
+    path = network.ridge(network.statistics(stream, kept, still, RELU), still, jnp.asarray([1e-5]))
+    error, variance = network.squared_errors(stream, kept, path, RELU)
+    np.testing.assert_allclose(error[0], variance, rtol=1e-9)
+    assert float(learner.energy(jnp.zeros((2, 4)), jnp.zeros((2, 1)))) == 0
 
 
 def _grid(schedule: Schedule, axes: dict[str, tuple[Any, ...]], **changes: Any) -> Grid:
@@ -164,13 +160,18 @@ def _grid(schedule: Schedule, axes: dict[str, tuple[Any, ...]], **changes: Any) 
 
 def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> None:
     """Cells alone are those of the grid."""
-    spec = make_plan(grid, 2**30).programs[0].spec
-    alone = jax.jit(
-        lambda n, setting, seed: run_cell(SYSTEM, spec, grid.schedule, instance(n), setting, seed_keys(seed))
-    )
+    spec, numbers_of = make_plan(grid, 2**30).programs[0].spec, {"n", "tilt"}
+
+    def alone(fields: Any, setting: Any, seed: Any) -> Any:
+        given = SparseFeaturesInstance(noise=0.1, **fields)
+        return run_cell(SYSTEM, spec, grid.schedule, given, SparseFeaturesSetting(**setting), seed_keys(seed))
+
+    alone = jax.jit(alone)
     for place in places:
-        numbers = {name: jnp.asarray(value) for name, value in place.items() if name not in ("seed", "n")}
-        expected = alone(float(place["n"]), SparseFeaturesSetting(**numbers), place["seed"])
+        values = {name: jnp.asarray(float(value)) for name, value in place.items() if name != "seed"}
+        fields = {name: value for name, value in values.items() if name in numbers_of}
+        setting = {name: value for name, value in values.items() if name not in numbers_of}
+        expected = alone(fields, setting, place["seed"])
         cell = dataset.sel({name: value for name, value in place.items() if name in dataset.dims})
         for name in cell.data_vars:
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-6, atol=1e-9, err_msg=f"{name} {place}")
@@ -178,43 +179,58 @@ def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> N
 
 @pytest.fixture(scope="module")
 def greedy() -> tuple[Grid, xr.Dataset]:
-    """Contractions and rates: the scores, a step, the ridge, and fine-tuning that converges or diverges."""
-    grid = _grid(SCHEDULE, {"contraction": (0.4, 0.8), "rate": (0.02, HUGE)})
+    """Two contractions; spikes, one of them with entries that no unit vector has."""
+    axes = {"contraction": (0.4, 0.8), "tilt": (0.5, IMPOSSIBLE)}
+    grid = _grid(Schedule(0, 0, 10), axes, spread="spike")
     return grid, run_grid(grid)
 
 
 def test_a_cell_alone_equals_the_cell_in_the_grid(greedy: tuple[Grid, xr.Dataset]) -> None:
     grid, dataset = greedy
     assert make_plan(grid, 2**30).programs[0].spec.n == 700
-    assert dataset["error"].dims == ("seed", "n", "contraction", "rate")
+    assert dataset["error"].dims == ("seed", "n", "tilt", "contraction")
     assert dataset["selected"].dims[-1] == "coordinate"
     places = [{"seed": 0, "n": 300, "contraction": 0.8}, {"seed": 7, "n": 700, "contraction": 0.4}]
-    _compare(grid, dataset, [place | {"rate": 0.02} for place in places] + [places[1] | {"rate": HUGE}])
+    _compare(grid, dataset, [place | {"tilt": 0.5} for place in places] + [places[1] | {"tilt": IMPOSSIBLE}])
 
 
-def test_a_cell_that_diverges_says_so_and_the_others_stand(greedy: tuple[Grid, xr.Dataset]) -> None:
+def test_a_cell_that_fails_says_so_and_the_others_stand(greedy: tuple[Grid, xr.Dataset]) -> None:
     _, dataset = greedy
-    lost, left = dataset.sel(rate=HUGE), dataset.sel(rate=0.02)
+    lost, left = dataset.sel(tilt=IMPOSSIBLE), dataset.sel(tilt=0.5)
     assert (lost["status"] == DIVERGED).all()
     assert (left["status"] == BUDGET).all()
     assert (dataset["status_train"] == CONVERGED).all()
-    for name in ("error", "error_pruned", "energy", "captured", "rank", "loss", "selected"):
+    for name in MEASURES:
         assert np.isnan(lost[name]).all(), name
         assert np.isfinite(left[name]).all(), name
-    assert (left["steps_fine_tune"] == 20).all()
 
 
 def test_measures_describe_the_coordinates_kept(greedy: tuple[Grid, xr.Dataset]) -> None:
-    dataset = greedy[1].sel(rate=0.02)
+    dataset = greedy[1].sel(tilt=0.5)
     np.testing.assert_array_equal(dataset["rank"], dataset["selected"].sum("coordinate"))
     assert ((dataset["rank"] >= 2) & (dataset["rank"] <= 6)).all()
-    np.testing.assert_allclose(dataset["error_curve"].isel(step=1), dataset["error_pruned"], atol=0.2)
-    np.testing.assert_allclose(dataset["error_curve"].isel(step=-1), dataset["error"], rtol=1e-12)
-    np.testing.assert_allclose(dataset["loss_curve"].isel(step=-1), dataset["loss"], rtol=1e-12)
-    assert (dataset["error_curve"].isel(step=0) == 1).all()
+    np.testing.assert_allclose(dataset["error"], dataset["error_pruned"], rtol=1e-12)
+    assert (dataset["error_curve"] == 1).all()
     many = dataset.sel(n=700)
     assert float(many["captured"].mean()) > 0.5
     assert float(many["error"].median()) < 0.8
+
+
+@pytest.mark.slow
+def test_a_rate_too_large_leaves_the_others_standing() -> None:
+    """Fine-tuning as well is the same alone and in the grid, and its records are those of what it ends with."""
+    grid = _grid(SCHEDULE, {"contraction": (0.4, 0.8), "rate": (0.02, HUGE)})
+    dataset = run_grid(grid)
+    lost, left = dataset.sel(rate=HUGE), dataset.sel(rate=0.02)
+    assert (lost["status"] == DIVERGED).all()
+    for name in MEASURES:
+        assert np.isnan(lost[name]).all(), name
+        assert np.isfinite(left[name]).all(), name
+    assert (left["steps_fine_tune"] == 20).all()
+    np.testing.assert_allclose(left["error_curve"].isel(step=-1), left["error"], rtol=1e-12)
+    np.testing.assert_allclose(left["loss_curve"].isel(step=-1), left["loss"], rtol=1e-12)
+    places = [{"seed": 0, "n": 300, "contraction": 0.8, "rate": 0.02}]
+    _compare(grid, dataset, [*places, {"seed": 7, "n": 700, "contraction": 0.4, "rate": HUGE}])
 
 
 OTHERS = {
