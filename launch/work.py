@@ -158,8 +158,8 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
     if truth is not None:
         constants["truth"] = truth
     given = (config.train.steps, config.fine_tune.steps)
-    steps = [own if value is None else value for value, own in zip(given, system.steps, strict=True)]
-    schedule = Schedule(*steps, config.run.record_every)
+    train, fine_tune = (own if value is None else value for value, own in zip(given, system.steps, strict=True))
+    schedule = Schedule(train, fine_tune, config.run.record_every)
     seeds = Axis("seed", config.run.seeds.values)
     return Grid(system, schedule, seeds, tuple(axes), constants)
 

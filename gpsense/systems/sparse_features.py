@@ -198,7 +198,7 @@ class SparseFeatures:
         "error_pruned": ("excess risk after the step and the ridge, relative", "1"),
         "error_curve": ("excess risk along the run, relative", "1"),
         "loss": ("mean squared error on the samples", "variance of the noise-free y"),
-        "loss_curve": ("squared error on the samples along the run", "variance of noise-free y"),
+        "loss_curve": ("mean squared error along the run", "variance of noise-free y"),
         "selected": ("1 for a coordinate that was kept", "1"),
     }
 
