@@ -18,7 +18,8 @@ def excess_risk(runs: Runs) -> Outcome:
         name, n = RULES[str(one["rule"].values)], one["n"].values
         error = values(one["error"], "seed", "n")
         curve(axes, n, error, index, name)
-        quantities[f"excess risk, {name}"] = over_seeds(lambda v: np.median(v, axis=0), error)
+        for place, count in enumerate(n):
+            quantities[f"{name}, n = {int(count)}"] = over_seeds(np.median, error[:, place])
         if name == "pruned":
             law(axes, n, np.median(error[:, 0]) * (n / n[0]) ** -0.5, "slope -1/2", ":")
     log_log(axes, "samples n", "excess risk / variance of the target")
