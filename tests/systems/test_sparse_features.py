@@ -151,11 +151,14 @@ def test_a_fit_to_nothing_is_a_constant() -> None:
     assert float(learner.energy(jnp.zeros((2, 4)), jnp.zeros((2, 1)))) == 0
 
 
-def _grid(schedule: Schedule, axes: dict[str, tuple[Any, ...]], **changes: Any) -> Grid:
+def _grid(
+    schedule: Schedule, axes: dict[str, tuple[Any, ...]], link: tuple[float, ...] | None = None, **changes: Any
+) -> Grid:
     fields = {"dim": 12, "sparsity": 3, "test": 640, "pool": 2, "neurons": 8, "biases": 2} | changes
     lists = {name: (value,) for name, value in fields.items()} | {"n": (300, 700)} | axes
     spans = [Axis(name, values, len(values) > 1) for name, values in lists.items()]
-    return Grid(SYSTEM, schedule, Axis("seed", (0, 1, 7)), (Axis("noise", (0.1,), False), *spans), {"dtype": "float64"})
+    constants = {"dtype": "float64"} | ({"link": link} if link else {})
+    return Grid(SYSTEM, schedule, Axis("seed", (0, 1, 7)), (Axis("noise", (0.1,), False), *spans), constants)
 
 
 def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> None:
