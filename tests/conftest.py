@@ -5,8 +5,10 @@ import os
 import shutil
 import tempfile
 
-# programs are compiled once for all tests and for the commands they start
-os.environ["GPSENSE_CACHE"] = tempfile.mkdtemp(prefix="gpsense-tests-")
+# programs are compiled once for all tests, the processes that share them, and the commands they start
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["GPSENSE_CACHE"] = tempfile.mkdtemp(prefix="gpsense-tests-")
+    atexit.register(shutil.rmtree, os.environ["GPSENSE_CACHE"], ignore_errors=True)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its size
@@ -20,7 +22,6 @@ with install_import_hook("gpsense", "beartype.beartype"):
 import jax
 import pytest
 
-atexit.register(shutil.rmtree, os.environ["GPSENSE_CACHE"], ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", os.environ["GPSENSE_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
