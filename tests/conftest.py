@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 # programs are compiled once for all tests, the processes that share them, and the commands they start
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -35,3 +36,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def key() -> jax.Array:
     """A random key, the same in every test."""
     return jax.random.key(20)
+
+
+@pytest.fixture(scope="module")
+def quick_compiling() -> Iterator[None]:
+    """Programs that compile sooner and run slower: for many programs at tiny sizes."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

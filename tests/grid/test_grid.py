@@ -23,6 +23,11 @@ GIB = 2.0**30
 SCHEDULE = Schedule(120, 40, 40)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick(quick_compiling):
+    """Many programs at tiny sizes."""
+
+
 def _grid(*axes, seeds=(0, 1, 7), schedule=SCHEDULE, **constants):
     fixed = (Axis("dim", (8,), False), Axis("n", (60,), False), Axis("rate", (0.03,), False))
     names = {axis.name for axis in axes}

@@ -24,15 +24,6 @@ def strict() -> Iterator[None]:
     jax.config.update("jax_default_matmul_precision", products)
 
 
-@pytest.fixture(scope="module")
-def quick_compiling() -> Iterator[None]:
-    """Programs that compile sooner and run slower: for many programs at tiny sizes."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture
 def refuse(strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refuse:
     """Run ``launch.grid`` in ``tmp_path``: it must refuse with one line, exit code 2, and write nothing."""

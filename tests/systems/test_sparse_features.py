@@ -1,6 +1,5 @@
 """The system of sparse features: what is drawn, what its rules keep, and cells alone and in the grid."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,12 +32,8 @@ _sample = jax.jit(sample_sparse_features, static_argnums=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick_compiling() -> Iterator[None]:
+def _quick(quick_compiling: None) -> None:
     """Programs here are large and run for milliseconds."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def instance(n: float = 700.0, noise: float = 0.1) -> SparseFeaturesInstance:
