@@ -2,6 +2,7 @@
 
 from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, System
+from gpsense.systems._coordinates import CoordinatesProblem, CoordinatesSetting, CoordinatesSpec, CoordinateSystem
 from gpsense.systems.diabetes import Diabetes, DiabetesInstance, DiabetesSpec, sample_diabetes
 from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
 from gpsense.systems.quadratic_network import (
@@ -20,11 +21,8 @@ from gpsense.systems.sensing import (
     sample_sensing,
 )
 from gpsense.systems.sparse_features import (
-    CoordinatesSpec,
     SparseFeatures,
     SparseFeaturesInstance,
-    SparseFeaturesProblem,
-    SparseFeaturesSetting,
     SparseFeaturesSpec,
     sample_sparse_features,
 )
@@ -42,6 +40,9 @@ SYSTEMS = {system.name: system for system in _SYSTEMS}
 __all__ = [
     "SYSTEMS",
     "ColumnSystem",
+    "CoordinateSystem",
+    "CoordinatesProblem",
+    "CoordinatesSetting",
     "CoordinatesSpec",
     "Cost",
     "Diabetes",
@@ -64,8 +65,6 @@ __all__ = [
     "SensingSpec",
     "SparseFeatures",
     "SparseFeaturesInstance",
-    "SparseFeaturesProblem",
-    "SparseFeaturesSetting",
     "SparseFeaturesSpec",
     "System",
     "sample_diabetes",

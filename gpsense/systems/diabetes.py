@@ -17,13 +17,14 @@ from gpsense import datasets
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.sparse import samples
-from gpsense.systems.sparse_features import (
+from gpsense.systems._coordinates import (
+    CoordinatesProblem,
+    CoordinatesSetting,
     CoordinatesSpec,
+    CoordinateSystem,
     PrunedCoordinates,
-    SparseFeatures,
-    SparseFeaturesProblem,
-    SparseFeaturesSetting,
 )
+from gpsense.systems.sparse_features import SparseFeatures
 
 REAL = len(datasets.DIABETES_COLUMNS)
 PATIENTS = 442
@@ -53,7 +54,7 @@ class DiabetesInstance(eqx.Module):
     n: ScalarLike | None = None
 
 
-def sample_diabetes(spec: DiabetesSpec, instance: DiabetesInstance, key: RandomKey) -> SparseFeaturesProblem:
+def sample_diabetes(spec: DiabetesSpec, instance: DiabetesInstance, key: RandomKey) -> CoordinatesProblem:
     """Rows split at random and columns of noise drawn; more rows, or more such columns, extend fewer.
 
     Real columns and outputs have mean 0 and variance 1 over the training rows.
@@ -69,7 +70,7 @@ def sample_diabetes(spec: DiabetesSpec, instance: DiabetesInstance, key: RandomK
     y = _standardised(score[:, None], used)[:, 0]
     train = samples.table(x, y, stream_key, used)
     test = replace(samples.table(x, y, stream_key, 1 - used), offset=train.offset)
-    return SparseFeaturesProblem(train, samples.outputs(train)[1], test, None)
+    return CoordinatesProblem(train, samples.outputs(train)[1], test, None)
 
 
 def _standardised(values: Float[Array, "n columns"], used: Float[Array, " n"]) -> Float[Array, "n columns"]:
@@ -79,13 +80,13 @@ def _standardised(values: Float[Array, "n columns"], used: Float[Array, " n"]) -
     return centred / jnp.sqrt(weights @ centred**2)[None, :]
 
 
-class Diabetes(SparseFeatures):
+class Diabetes(CoordinateSystem):
     """The diabetes table among noise, behind the contract of :class:`gpsense.systems.System`."""
 
     name: ClassVar[str] = "diabetes"
     Spec: ClassVar[type] = DiabetesSpec
     Instance: ClassVar[type] = DiabetesInstance
-    Setting: ClassVar[type] = SparseFeaturesSetting
+    Setting: ClassVar[type] = CoordinatesSetting
     table: ClassVar[tuple[str, ...]] = ("rank", "real", "noise_kept", "error_pruned", "error")
     metrics: ClassVar[dict[str, tuple[str, str]]] = {
         name: words

@@ -93,6 +93,7 @@ def streaming(size: Size) -> Row:
     for n in (few, many):
         compiled = _prune.lower(stream(Size(n, size.dim, size.neurons)), biases, bench.PRUNE_POOL).compile()
         used = compiled.memory_analysis()
+        assert used is not None
         held[n] = used.temp_size_in_bytes + used.output_size_in_bytes + used.argument_size_in_bytes
     samples = stream(size)
     seconds = median(once(lambda: _prune(samples, biases, bench.PRUNE_POOL))[1] for _ in range(TURNS))
@@ -109,7 +110,8 @@ def one_step(size: Size) -> list[Row]:
     """A step on all coordinates against bare products, and the drawing in it against other generators."""
     samples = stream(size)
     step, draw, products = [], [], []
-    _step(samples, size.neurons), _draw(samples)
+    _step(samples, size.neurons)
+    _draw(samples)
     for _ in range(TURNS):
         products.append(product_rates(size.neurons, size.dim))
         step.append(once(lambda: _step(samples, size.neurons))[1])

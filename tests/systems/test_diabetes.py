@@ -14,7 +14,7 @@ from gpsense.pipeline import Schedule, run_cell
 from gpsense.sparse import scores
 from gpsense.sparse.hermite import RELU
 from gpsense.systems import SYSTEMS, DiabetesInstance, DiabetesSpec, System, sample_diabetes
-from gpsense.systems.sparse_features import PrunedCoordinates, SparseFeaturesSetting
+from gpsense.systems._coordinates import CoordinatesSetting, PrunedCoordinates
 
 SYSTEM = SYSTEMS["diabetes"]
 SPEC = DiabetesSpec(noise_columns=20, neurons=16, bias_values=(0.5, -1.0), dtype="float64", residual="ols")
@@ -63,7 +63,7 @@ def test_more_rows_and_more_noise_extend_fewer():
 
 def test_a_cell_is_what_the_functions_say():
     """Scores on the training rows, and the network returned on the test rows by NumPy."""
-    setting, keys = SparseFeaturesSetting(contraction=0.4), seed_keys(5)
+    setting, keys = CoordinatesSetting(contraction=0.4), seed_keys(5)
     cell = jax.jit(lambda: run_cell(SYSTEM, SPEC, Schedule(0, 0, 1), DiabetesInstance(), setting, keys))()
     problem = sample_diabetes(SPEC, DiabetesInstance(), keys.problem)
     biases = jnp.asarray(SPEC.bias_values)
@@ -103,7 +103,7 @@ def test_methods_without_network_are_told_ten_columns():
     drawn = jax.eval_shape(
         partial(SYSTEM.prune, DiabetesSpec(method="lasso", noise_columns=20)),
         jax.eval_shape(partial(sample_diabetes, SPEC), DiabetesInstance(), jax.random.key(0)),
-        SparseFeaturesSetting(),
+        CoordinatesSetting(),
         SYSTEM.begin(DiabetesSpec(), None, None, seed_keys(0)),
     )
     assert drawn.directions.shape == (2, 30, 1)

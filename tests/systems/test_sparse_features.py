@@ -18,7 +18,7 @@ from gpsense.sparse import learner, network, scores
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.network import kept_coordinates
 from gpsense.sparse.samples import table
-from gpsense.systems import SYSTEMS, SparseFeaturesInstance, SparseFeaturesSetting, SparseFeaturesSpec, System
+from gpsense.systems import SYSTEMS, CoordinatesSetting, SparseFeaturesInstance, SparseFeaturesSpec, System
 from gpsense.systems.sparse_features import sample_sparse_features
 from tests.sparse.test_samples import everything
 
@@ -102,7 +102,7 @@ def test_noise_levels_and_numbers_of_samples_share_their_draws() -> None:
 
 
 def _pruned(rule: str, problem: Any) -> tuple[np.ndarray, dict[str, float]]:
-    spec, setting = replace(SPEC, rule=rule), SparseFeaturesSetting()
+    spec, setting = replace(SPEC, rule=rule), CoordinatesSetting()
     SYSTEM.check(spec)
     pruned = SYSTEM.prune(spec, problem, setting, SYSTEM.begin(spec, problem, setting, seed_keys(0)))
     return np.asarray(pruned.mask), {name: float(value) for name, value in SYSTEM.found(problem, pruned).items()}
@@ -162,7 +162,7 @@ def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> N
 
     def alone(fields: Any, setting: Any, seed: Any) -> Any:
         given = SparseFeaturesInstance(noise=0.1, **fields)
-        return run_cell(SYSTEM, spec, grid.schedule, given, SparseFeaturesSetting(**setting), seed_keys(seed))
+        return run_cell(SYSTEM, spec, grid.schedule, given, CoordinatesSetting(**setting), seed_keys(seed))
 
     alone = jax.jit(alone)
     for place in places:
