@@ -98,15 +98,17 @@ class Unpruned(eqx.Module):
 
 
 class Tuned(eqx.Module):
-    """After pruning: the network on the kept coordinates and what was measured when it began.
+    """After pruning: the network on the kept coordinates, its loss and error as it stands, and what they were at first.
 
-    ``aligned``: measures of its first layer against the truth.
+    ``aligned``: measures of its first layer against the truth, when it began.
     """
 
     run: Descent
     kept: Kept
     aligned: dict[str, Scalar]
     error_pruned: Scalar
+    loss: Scalar
+    error: Scalar
 
     @property
     def status(self) -> Any:
@@ -281,19 +283,23 @@ class CoordinateSystem(ABC):
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
         aligned = self.aligned(columns, None if problem.truth is None else rows(problem.truth))
-        return Tuned(run, kept, aligned, self._risk(spec, problem, kept, start))
+        error = self._risk(spec, problem, kept, start)
+        return Tuned(run, kept, aligned, error, self._loss(spec, problem, kept, start), error)
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Tuned, n_steps: int) -> Tuned:
         if self._silent(spec):
             return state
         target = self._target(spec, problem.train, state.kept)
         run = descent.advance(self._method(spec), target, state.run, _rates(setting)[1], n_steps)
-        return Tuned(run, state.kept, state.aligned, state.error_pruned)
+        loss, error = (measure(spec, problem, state.kept, run.factor) for measure in (self._loss, self._risk))
+        return Tuned(run, state.kept, state.aligned, state.error_pruned, loss, error)
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
         if state.run is None:
             return {"loss_curve": problem.variance, "error_curve": jnp.ones((), jnp.dtype(spec.dtype))}
-        kept = state.kept if isinstance(state, Tuned) else _everything(problem)
+        if isinstance(state, Tuned):
+            return {"loss_curve": state.loss, "error_curve": state.error}
+        kept = _everything(problem)
         return {
             "loss_curve": self._loss(spec, problem, kept, state.run.factor),
             "error_curve": self._risk(spec, problem, kept, state.run.factor),
@@ -305,8 +311,8 @@ class CoordinateSystem(ABC):
             "rank": pruned.mask.sum().astype(dtype),
             "error_trained": pruned.error_trained,
             "error_pruned": state.error_pruned,
-            "error": self._risk(spec, problem, state.kept, state.run.factor),
-            "loss": self._loss(spec, problem, state.kept, state.run.factor),
+            "error": state.error,
+            "loss": state.loss,
             "selected": pruned.mask.astype(dtype),
         }
         measures |= state.aligned | self.found(problem, pruned)
