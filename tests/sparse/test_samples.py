@@ -18,7 +18,7 @@ def stream(count: float, noise: float = 0.3) -> GaussianSamples:
     nothing = jnp.zeros((), jnp.float64)
     return GaussianSamples(
         jax.random.key(3),
-        jnp.asarray(float(count)),
+        jnp.asarray(count, jnp.float64),
         jnp.asarray(noise),
         jnp.asarray([4, 1]),
         rows,
