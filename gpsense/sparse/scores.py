@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gpsense._types import RandomKey, ScalarLike
+from gpsense._types import ScalarLike
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
@@ -107,13 +107,3 @@ def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
     """Mask of the ``count`` largest values; of equal ones the first."""
     _, places = jax.lax.top_k(values, count)
     return jnp.zeros(values.shape, bool).at[places].set(True)
-
-
-def at_random(key: RandomKey, dim: int, count: int) -> Bool[Array, " dim"]:
-    """Mask of ``count`` coordinates drawn without replacement."""
-    return largest(jax.random.uniform(key, (dim,), jnp.float32), count)
-
-
-def most_pool(parity: str) -> int:
-    """Pools that a union can have: 3 for both parts, 2 for the odd, 1 for the others."""
-    return len(PARITIES[parity]) + sees_linear(parity)
