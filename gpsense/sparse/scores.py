@@ -107,3 +107,8 @@ def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
     """Mask of the ``count`` largest values; of equal ones the first."""
     _, places = jax.lax.top_k(values, count)
     return jnp.zeros(values.shape, bool).at[places].set(True)
+
+
+def most_pool(parity: str) -> int:
+    """Pools that a union can have: 3 for both parts, 2 for the odd, 1 for the others."""
+    return len(PARITIES[parity]) + sees_linear(parity)
