@@ -172,7 +172,8 @@ def draw_coordinates(
     key: RandomKey, index: Integer, coordinates: Int[Array, " k"], dtype: Any
 ) -> Float[Array, "k rows"]:
     """A block's Gaussian inputs at these coordinates: one key for each, of at most BLOCKS blocks."""
-    keys = jax.vmap(lambda coordinate: jax.random.fold_in(key, coordinate * BLOCKS + index))(coordinates)
+    numbers = coordinates.astype(jnp.uint32) * BLOCKS + index.astype(jnp.uint32)
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     return jax.vmap(lambda each: jax.random.normal(each, (ROWS,), dtype))(keys)
 
 
