@@ -337,6 +337,9 @@ class Config(Section):
             raise ValueError(f"problem.rank: {given[0]} fixes the rank; give one value")
         if self.system == "digits" and any(digit in p.negative.values for digit in p.positive.values):
             raise ValueError("problem.negative: a digit cannot be told from itself; give others than problem.positive")
+        most = min(max(s - 1, 1) ** -0.5 for s in p.sparsity.values)
+        if "spike" in p.spread.values and max(p.tilt.values) > most:
+            raise ValueError(f"problem.tilt: a spike's entries beyond norm 1; give at most {most:.4g}")
         if p.spectrum is not None and len(p.spectrum) != rank:
             raise ValueError(f"problem.spectrum: {len(p.spectrum)} eigenvalues for rank {rank}; give rank many")
         return self

@@ -66,10 +66,10 @@ class SparseFit(NamedTuple):
 
     def predict(self, x: ArrayLike) -> np.ndarray:
         """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes."""
-        rows = np.asarray(x, self.centre.dtype)
+        rows = np.asarray(x, np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.centre):
             raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
-        columns = ((rows - self.centre) / self.scale)[:, self.coordinates]
+        columns = ((rows - self.centre) / self.scale)[:, self.coordinates].astype(self.linear.dtype)
         return self.offset + self.unit * _evaluated(self.network, columns)
 
 
@@ -127,10 +127,10 @@ def fit_sparse(
     standardised; ``pool`` columns are kept from each part of the scores (``parity``, ``contraction`` c, so many
     ``biases``; :mod:`gpsense.sparse.scores`), and ``neurons`` mirrored pairs take one step on what ``residual`` leaves
     of y. ``pool`` None: the one of :data:`POOLS` that with a ridge of :data:`gpsense.sparse.network.RIDGES` predicts
-    every fifth row best, scores and all seen from the others alone; the columns kept then number at most half of
-    those. That choice, the residual by default (ols: real tables have linear parts) and the comparison are derived,
-    not the paper's. ``rank`` directions are returned, at most those kept; None: as many as
-    hold 0.9 of the strength.
+    every fifth row best, columns and network seen from the others alone; the columns kept then number at most half of
+    those rows. The network then sees all rows, on those very columns. That choice, the residual by default (ols: real
+    tables have linear parts) and the comparison are derived, not the paper's. ``rank`` directions are returned, at most
+    those kept; None: as many as hold 0.9 of the strength.
     ``fine_tune_steps`` (a multiple of 10 is taken) of Adam on all the network's numbers may follow.
 
     ``compare``: the same network on all columns, with residual none where they are more than half of those rows; and
@@ -138,7 +138,9 @@ def fit_sparse(
     Deterministic for a seed. Raises BadInput for values that are not finite, shapes that do not match, fewer than 30
     rows, columns that are constant on the rows trained on, and options that cannot be.
     """
-    rows, outputs = _checked(x, y)
+    rows, outputs, dtype = _checked(x, y)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise BadInput("seed", f"{seed!r}", "give a whole number, 0 or more")
     order = np.random.default_rng(seed).permutation(len(rows))
     aside = _aside(held_out, outputs, order)
     out, rest = np.sort(order[:aside]), order[aside:]
@@ -147,8 +149,8 @@ def fit_sparse(
     plan = _planned(len(rest) - len(rest) // 5, rows.shape[1], pool, rank, **options)
     centre, scale = _standards(rows[rest])
     (offset,), (unit,) = _standards(outputs[rest, None])
-    columns, values = (rows - centre) / scale, (outputs - offset) / unit
-    arguments = jax.random.key(seed), jnp.asarray(contraction, rows.dtype)
+    columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
+    arguments = jax.random.key(seed), jnp.asarray(contraction, dtype)
     found = jax.tree.map(np.asarray, _fitted(plan, columns[rest], values[rest], *arguments))
     network, coordinates = _ordered(found)
     directions, strengths = _leading(network.weights, rank)
@@ -183,21 +185,20 @@ def _fitted(
     biases = jax.random.normal(bias_key, (plan.biases,), x.dtype)
     width = min(dim, scores.most_pool(plan.parity) * max(plan.pools))
     parts = jnp.asarray([FIT, ALL], jnp.int32)
-    chosen = lambda part: _chosen(plan, stream.seen_as(part), biases, contraction)  # noqa: E731
-    ratios, masks = jax.lax.map(chosen, parts)
-    kept = jax.vmap(jax.vmap(lambda mask: nets.kept_coordinates(mask, width)))(masks)
+    ratios, masks = _chosen(plan, stream.seen_as(FIT), biases, contraction)
+    kept = jax.vmap(lambda mask: nets.kept_coordinates(mask, width))(masks)
     tried = lambda part, kept: _tried(plan.recipe, stream, part, kept, fit_key)  # noqa: E731
-    networks, errors = jax.lax.map(lambda of: jax.lax.map(partial(tried, of[0]), of[1]), (parts, kept))
+    networks, errors = jax.lax.map(lambda part: jax.lax.map(partial(tried, part), kept), parts)
     pool, ridge = jnp.divmod(_least(errors[0]), len(nets.RIDGES))
-    final, network = jax.tree.map(lambda leaf: leaf[1, pool], (kept, networks))
-    network = jax.tree.map(lambda leaf: leaf[ridge], network)
+    final = jax.tree.map(lambda leaf: leaf[pool], kept)
+    network = jax.tree.map(lambda leaf: leaf[1, pool, ridge], networks)
     if plan.fine_tune_steps:
         network = _fine_tuned(stream, final, network, plan.fine_tune_steps)
     rivals = (None, None)
     if plan.compare:
         part = jnp.arange(y.shape[0]) % 5 == 4
         rivals = _unpruned(plan, stream, fit_key), lasso_path(moments(x, y, ~part), moments(x, y, part))
-    return _Found(pool, ridge, ratios[1, pool], final, network, *rivals)
+    return _Found(pool, ridge, ratios[pool], final, network, *rivals)
 
 
 def _chosen(
@@ -284,8 +285,8 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
     return left[:, :count], shares[:count]
 
 
-def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one type; refused where they are no table."""
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
     rows, values = np.asarray(x), np.asarray(y)
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
@@ -299,13 +300,14 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(array).all():
             raise BadInput(name, "holds NaN or infinity", "remove or fill in those rows")
     dtype = np.promote_types(rows.dtype, np.float32) if rows.dtype.kind == "f" else np.dtype(np.float64)
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return rows.astype(dtype), values.astype(dtype)
+    return rows.astype(np.float64), values.astype(np.float64), jax.dtypes.canonicalize_dtype(dtype)
 
 
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
     """How many rows are put aside; refused unless enough are left on both sides."""
     n = len(values)
+    if not (isinstance(held_out, int | float) and 0 < held_out < 1):
+        raise BadInput("held_out", f"{held_out!r}", "give a share between 0 and 1")
     count = round(held_out * n)
     if not 2 <= count <= n - TRAINED:
         remedy = f"give a share that leaves {TRAINED} rows to train on and two aside"
@@ -322,8 +324,11 @@ def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if constant.size:
         listed = ", ".join(map(str, constant[:5])) + (" and more" if constant.size > 5 else "")
         raise BadInput("x", f"constant on the rows trained on: column {listed} (from 0)", "leave it out")
-    exact = x.astype(np.float64)
-    return exact.mean(axis=0).astype(x.dtype), exact.std(axis=0).astype(x.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, scale = x.mean(axis=0), x.std(axis=0)
+    if not (np.isfinite(centre) & np.isfinite(scale) & (scale > 0)).all():
+        raise BadInput("x", "holds numbers too large or too close to square", "change the units")
+    return centre, scale
 
 
 def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
@@ -332,10 +337,12 @@ def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options:
     for name, names in known.items():
         if options[name] not in names:
             raise BadInput(name, f"{options[name]!r} is unknown", f"use one of {', '.join(names)}")
-    for name, least in {"biases": 1, "neurons": 1, "fine_tune_steps": 0}.items():
-        if options[name] < least:
-            raise BadInput(name, f"{options[name]}", f"give {least} or more")
-    if not 0 < options["contraction"] <= 1:
+    counts = {name: (options[name], least) for name, least in {"biases": 1, "neurons": 1, "fine_tune_steps": 0}.items()}
+    counts |= {name: (value, 1) for name, value in {"pool": pool, "rank": rank}.items() if value is not None}
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
+    if not (isinstance(options["contraction"], int | float) and 0 < options["contraction"] <= 1):
         raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
     if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
         raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")

@@ -25,6 +25,8 @@ from gpsense.systems._coordinates import (
     PrunedCoordinates,
 )
 
+FEWEST = 100  # samples to test on
+
 
 @dataclass(frozen=True)
 class SparseFeaturesSpec(CoordinatesSpec):
@@ -105,11 +107,16 @@ class SparseFeatures(CoordinateSystem):
         if spec.spread not in SPREADS:
             raise BadInput("problem.spread", f"{self.name} has no {spec.spread!r}", f"use one of {', '.join(SPREADS)}")
         link(spec.link)
-        if not spec.directions <= spec.sparsity <= spec.dim:
-            got = f"{spec.sparsity} rows for {spec.directions} directions in dim {spec.dim}"
-            raise BadInput("problem.sparsity", got, "use at least directions and at most dim")
+        if not spec.sparsity <= spec.dim:
+            raise BadInput("problem.sparsity", f"{spec.sparsity} rows in dim {spec.dim}", "use at most dim")
+        if spec.directions > spec.sparsity:
+            got = f"{spec.directions} directions in {spec.sparsity} rows"
+            raise BadInput("problem.directions", got, "use at most problem.sparsity")
         if spec.spread == "spike" and (spec.directions > 1 or spec.softness > 0 or spec.sparsity < 2):
-            raise BadInput("problem.spread", "a spike is one direction of several rows", "use another spread")
+            problem = "a spike is one direction of several rows, the others 0"
+            raise BadInput("problem.spread", problem, "use another spread, or directions 1, softness 0")
+        if spec.test < FEWEST:
+            raise BadInput("problem.test", f"{spec.test} samples measure no risk", f"use {FEWEST} or more")
 
     def data_numbers(self, spec: Any) -> tuple[int, int]:
         """Numbers that a problem holds, and those needed beside while it is drawn."""

@@ -57,7 +57,7 @@ def test_the_contract_is_met() -> None:
         ({"optimizer": "lbfgs"}, "train.optimizer"),
         ({"link": (0.0, 0.0)}, "problem.link"),
         ({"sparsity": 13}, "problem.sparsity"),
-        ({"directions": 4}, "problem.sparsity"),
+        ({"directions": 4}, "problem.directions"),
         ({"spread": "spike", "directions": 2}, "problem.spread"),
         ({"spread": "spike", "softness": 0.5}, "problem.spread"),
         ({"pool": 0}, "prune.pool"),
