@@ -116,10 +116,10 @@ class Section(BaseModel):
 class Problem(Section):
     """The truth and the data."""
 
-    dim: Counts = Field(default=Values((20,), False), description="side d of the matrices")
+    dim: Counts = Field(default=Values((20,), False), description="side d of the matrices; sparse_features: inputs")
     width: OptionalCounts = Field(default=None, description="columns k of the factor; null: dim")
     rank: Counts = Field(default=Values((2,), False), description="rank r of the truth")
-    n: Counts = Field(default=Values((400,), False), description="number of measurements")
+    n: Counts = Field(default=Values((400,), False), description="number of measurements, or of samples")
     measurements: Ensembles = Field(
         default=None, description="gaussian, rank_one or population; null: what the system measures by"
     )
@@ -141,12 +141,16 @@ class Problem(Section):
     )
     sparsity: Counts = Field(default=Values((8,), False), description="sparse_features: coordinates in the directions")
     softness: NonNegatives = Field(
-        default=Values((0.0,), False), description="sparse_features: q of soft sparsity; 0: the other rows are 0"
+        default=Values((0.0,), False),
+        description="sparse_features: q of soft sparsity, below 2; 0: the other rows are 0",
     )
     spread: Spreads = Field(
         default=Values(("equal",), False), description="sparse_features: rows of V: equal, random, axes or spike"
     )
-    tilt: NonNegatives = Field(default=Values((0.0,), False), description="sparse_features: small entries of a spike")
+    tilt: NonNegatives = Field(
+        default=Values((0.0,), False),
+        description="sparse_features: small entries of a spike, at most 1 / sqrt(sparsity - 1)",
+    )
     link: Numbers = Field(
         default=None, description="sparse_features: coefficients of he_1, he_2, ...; null: he_2; scaled to variance 1"
     )
@@ -208,7 +212,7 @@ class Train(Section):
 
 
 class Prune(Section):
-    """Deleting columns."""
+    """Deleting columns, or input coordinates."""
 
     threshold: OptionalNonNegatives = Field(
         default=None, description="columns of at most this norm go; null: 2 sqrt(smoothing)"

@@ -115,6 +115,8 @@ class SparseFeatures(CoordinateSystem):
         if spec.spread == "spike" and (spec.directions > 1 or spec.softness > 0 or spec.sparsity < 2):
             problem = "a spike is one direction of several rows, the others 0"
             raise BadInput("problem.spread", problem, "use another spread, or directions 1, softness 0")
+        if spec.softness >= 2:
+            raise BadInput("problem.softness", f"q = {spec.softness} is not sparse", "use less than 2")
         if spec.test < FEWEST:
             raise BadInput("problem.test", f"{spec.test} samples measure no risk", f"use {FEWEST} or more")
 
