@@ -150,7 +150,7 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     columns = _even(inner, max(1, min(inner, fits)))
     patience = CHUNK_FLOPS / max(cell_flops(cost, steps) * columns, 1.0)
-    rows = _even(outer, int(max(1, min(outer, patience))))
+    rows = _even(outer, int(min(outer, max(jax.device_count(), patience))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)
     return Layout(rows, columns)
