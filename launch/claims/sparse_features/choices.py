@@ -1,7 +1,10 @@
 """What depends on which choice: parts of the activation, shifted basis, pool, and what one would use instead."""
 
+from typing import Any
+
 import numpy as np
 
+from gpsense.sparse.hermite import link
 from launch.claims.drawing import PALETTE, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, mean, over_seeds, values
@@ -70,7 +73,6 @@ def sensitivity(runs: Runs) -> Outcome:
 
 def comparators(runs: Runs) -> Outcome:
     """Energies of every method on the same data, for a link of exponent 1 and of exponent 2."""
-    figure, panes = panels(len(runs))
     quantities: dict[str, Quantity] = {}
     groups: dict[str, dict[str, np.ndarray]] = {}
     for cells in runs.values():
@@ -79,17 +81,16 @@ def comparators(runs: Runs) -> Outcome:
             method, rule = str(one["method"].values), str(one["rule"].values)
             label = {"gradient": "pruned", "magnitude": "by magnitude", "random": "at random"}.get(rule, rule)
             group[label if method == "greedy_pruning" else method.replace("_", " ")] = values(one["energy"], "seed")
-    for axes, (title, group) in zip(panes, groups.items(), strict=False):
+    figure, panes = panels(len(groups))
+    for axes, (title, group) in zip(panes, groups.items(), strict=True):
         for place, (label, energy) in enumerate(group.items()):
             points(axes, [place], energy[:, None], place, label)
             quantities[f"{title.split(',')[0]}, {label}"] = mean(energy)
         axes.set(title=title, xticks=range(len(group)), ylabel="energy ‖WᵀV‖² / ‖W‖²", ylim=(0, 1.05))
         axes.set_xticklabels(list(group), rotation=30, ha="right", fontsize=8)
-    for axes in panes[len(groups) :]:
-        axes.remove()
     return Outcome(quantities, figure)
 
 
-def _exponent(coefficients: list[float]) -> int:
+def _exponent(coefficients: Any) -> int:
     """The information exponent of a link's coefficients."""
-    return next(k for k, c in enumerate(coefficients, start=1) if c)
+    return link(np.atleast_1d(coefficients).tolist()).information_exponent

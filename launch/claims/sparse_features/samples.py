@@ -94,7 +94,7 @@ def model(runs: Runs) -> tuple[Any, float, str]:
     """The link, the noise and the activation of the grids."""
     cells = runs[""]
     return (
-        link(cells.attrs.get("link", SparseFeaturesSpec().link)),
+        link(np.atleast_1d(cells.attrs.get("link", SparseFeaturesSpec().link)).tolist()),
         float(cells["noise"]),
         str(cells["activation"].values),
     )
