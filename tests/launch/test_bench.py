@@ -105,6 +105,7 @@ def test_the_fastest_way_is_the_fastest_in_the_middle_round():
     assert machine.fastest(rates(1, 2), rates(9, 3), rates(1, 4)).way == "1"
 
 
+@pytest.mark.slow
 def test_the_engine_is_measured_against_products():
     rows = engine.engine()
     assert [(row["name"], row["target"]) for row in rows] == [("engine, d = 5, k = 4, 3 settings", 0.7)]

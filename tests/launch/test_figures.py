@@ -66,11 +66,13 @@ def test_every_shape_of_grid_is_drawn(dataset: xr.Dataset, count: int, tmp_path:
         assert 500 < height < 1500
 
 
+@pytest.mark.slow
 def test_ten_thousand_cells_are_drawn(tmp_path: Path) -> None:
     grid = make({"penalty": np.linspace(0, 1, 100), "n": np.arange(100)}, seeds=1, columns=2, smoothing=0.04)
     assert len(figures.draw(grid, tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_500_columns_and_zeros_are_drawn_and_drawn_again(tmp_path: Path) -> None:
     wide = make({}, seeds=2, columns=500, smoothing=0.04)
     for name in ("error", "error_pruned", "rank", "column_norms", "loss_curve", "error_curve"):

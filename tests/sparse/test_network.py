@@ -118,6 +118,7 @@ def test_loss_and_gradient_by_differences(samples: Any, kept: Kept) -> None:
         np.testing.assert_allclose(getattr(slope, name)[place], difference / (2 * step), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> None:
     recipe = Recipe(NEURONS, RELU, "ols")
     narrow = _fitted(samples, kept, recipe, jax.random.key(2))
