@@ -26,10 +26,27 @@ import pytest
 jax.config.update("jax_compilation_cache_dir", os.environ["GPSENSE_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def in_float64() -> None:
+    """The precision of the tests, which a command run inside one sets anew for the whole process."""
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+
+in_float64()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _modules_in_float64() -> None:
+    in_float64()
+
+
+@pytest.fixture(autouse=True)
+def _tests_in_float64() -> None:
+    in_float64()
 
 
 @pytest.fixture

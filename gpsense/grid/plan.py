@@ -138,7 +138,10 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
 
 
 def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) -> Layout:
-    """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut."""
+    """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut.
+
+    Beyond those seconds too, if only so every device has a row.
+    """
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:
         raise BadInput(

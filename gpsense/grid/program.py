@@ -213,8 +213,8 @@ class Program:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
 
         ``on_segment`` is told after each stretch which share of the chunk's steps it was (all, at the end, where there
-        are none). Cells that have stopped
-        are left out of the stretches that follow, where that saves more than the smaller program costs to compile.
+        are none). Cells that have stopped are left out of the stretches that follow, where that saves more than the
+        smaller program costs to compile.
         """
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)

@@ -7,6 +7,7 @@ share of the rows is put aside before anything is computed, and measures the ris
 
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -130,8 +131,8 @@ def fit_sparse(
     every fifth row best, columns and network seen from the others alone; the columns kept then number at most half of
     those rows. The network then sees all rows, on those very columns. That choice, the residual by default (ols: real
     tables have linear parts) and the comparison are derived, not the paper's. ``rank`` directions are returned, at most
-    those kept; None: as many as hold 0.9 of the strength.
-    ``fine_tune_steps`` (a multiple of 10 is taken) of Adam on all the network's numbers may follow.
+    those kept; None: as many as hold 0.9 of the strength. ``fine_tune_steps`` of Adam on all the network's numbers may
+    follow.
 
     ``compare``: the same network on all columns, with residual none where they are more than half of those rows; and
     the Lasso; penalties chosen alike. Works in float64 where x is and JAX is set to it, else in float32.
@@ -196,7 +197,7 @@ def _fitted(
         network = _fine_tuned(stream, final, network, plan.fine_tune_steps)
     rivals = (None, None)
     if plan.compare:
-        part = jnp.arange(y.shape[0]) % 5 == 4
+        part = jnp.asarray(samples.held_out(np.arange(y.shape[0])))
         rivals = _unpruned(plan, stream, fit_key), lasso_path(moments(x, y, ~part), moments(x, y, part))
     return _Found(pool, ridge, ratios[pool], final, network, *rivals)
 
@@ -306,7 +307,7 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
     """How many rows are put aside; refused unless enough are left on both sides."""
     n = len(values)
-    if not (isinstance(held_out, int | float) and 0 < held_out < 1):
+    if not (isinstance(held_out, Real) and 0 < held_out < 1):
         raise BadInput("held_out", f"{held_out!r}", "give a share between 0 and 1")
     count = round(held_out * n)
     if not 2 <= count <= n - TRAINED:
@@ -342,7 +343,7 @@ def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options:
     for name, (value, least) in counts.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
             raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
-    if not (isinstance(options["contraction"], int | float) and 0 < options["contraction"] <= 1):
+    if not (isinstance(options["contraction"], Real) and 0 < options["contraction"] <= 1):
         raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
     if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
         raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")

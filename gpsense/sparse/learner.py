@@ -41,7 +41,7 @@ def fitted(
     kept: Kept,
     recipe: Recipe,
     key: RandomKey,
-    given: Float[Array, "2 kept r"] | None = None,
+    given: Float[Array, "parts kept r"] | None = None,
 ) -> Fitted:
     """One gradient step on the kept coordinates, fresh biases, and ridge on the second layer.
 

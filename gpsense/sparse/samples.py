@@ -177,16 +177,21 @@ def draw_coordinates(
     return jax.vmap(lambda each: jax.random.normal(each, (ROWS,), dtype))(keys)
 
 
+def held_out(numbers: np.ndarray) -> np.ndarray:
+    """Whether samples of these numbers are held out: every fifth."""
+    return numbers % 5 == 4
+
+
 def _numbers(rows: int) -> np.ndarray:
-    """Number of the sample in each row of a block: numbers 4, 9, 14, ... last, so that parts lie together."""
+    """Number of the sample in each row of a block: those held out last, so that parts lie together."""
     numbers = np.arange(rows)
-    return np.concatenate([numbers[numbers % 5 != 4], numbers[numbers % 5 == 4]])
+    return np.concatenate([numbers[~held_out(numbers)], numbers[held_out(numbers)]])
 
 
 def _used(index: Integer, count: ScalarLike, part: Integer | int, dtype: Any) -> Float[Array, " rows"]:
     """Weights of a block's rows: 1 for samples below the count and in the part."""
     numbers = _numbers(ROWS)
-    held = jnp.asarray(numbers % 5 == 4)
+    held = jnp.asarray(held_out(numbers))
     member = jnp.where(jnp.asarray(part) == ALL, True, held == (jnp.asarray(part) == HELD))
     inside = jnp.asarray(numbers, jnp.int32) + index.astype(jnp.int32) * ROWS < jnp.asarray(count).astype(jnp.int32)
     return (member & inside).astype(dtype)

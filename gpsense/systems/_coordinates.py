@@ -120,13 +120,13 @@ class Tuned(eqx.Module):
 
 
 class PrunedCoordinates(eqx.Module):
-    """The coordinates that stay; of a method that is no network its directions from all samples, and without the
-    held-out ones.
+    """The coordinates that stay; of a method that is no network its directions, from all samples and without the
+    held-out ones; the second only where a ridge is chosen by them.
     """
 
     mask: Bool[Array, " dim"]
     score: Float[Array, " dim"]
-    directions: Float[Array, "2 dim r"] | None
+    directions: Float[Array, "parts dim r"] | None
     error_trained: Scalar
     steps_train: Any
     status_train: Any
@@ -252,7 +252,7 @@ class CoordinateSystem(ABC):
         """The coordinates that stay, by the rule or as a method without network finds them."""
         directions = None
         if spec.method in RIVALS:
-            directions = _rival_directions(spec.method, problem.train, *self.told(spec))
+            directions = _rival_directions(spec.method, problem.train, *self.told(spec), spec.second_layer != "none")
             score = jnp.sum(directions[0] ** 2, axis=1)
             mask = score > 0
         else:
@@ -386,8 +386,11 @@ def _rates(setting: Any) -> tuple[Rates, Rates]:
     )
 
 
-def _rival_directions(method: str, stream: Samples, r: int, kept: int) -> Float[Array, "2 dim r"]:
-    """A method's directions from all samples, and from those that are not held out."""
+def _rival_directions(method: str, stream: Samples, r: int, kept: int, trial: bool) -> Float[Array, "parts dim r"]:
+    """A method's directions from all samples and, where there is to be a ``trial``, from those not held out.
+
+    A method that chooses by held-out samples never learns from them: its directions are the same twice.
+    """
     rival = RIVALS[method]
 
     def seen(part: Integer) -> Moments:
@@ -395,8 +398,9 @@ def _rival_directions(method: str, stream: Samples, r: int, kept: int) -> Float[
         add = lambda sums, block: sums.add(block.x[: stream.dim].T, block.y, block.used)  # noqa: E731
         return samples.fold(stream.seen_as(part), add, start).moments()
 
-    moments = jax.vmap(seen)(jnp.asarray([samples.ALL, samples.FIT, samples.HELD], jnp.int32))
-    whole, fit, held = (jax.tree.map(itemgetter(place), moments) for place in range(3))
-    trial = rival.directions(fit, held, r, kept)
-    best = trial if rival.holds_out else rival.directions(whole, held, r, kept)
-    return jnp.stack([best, trial])
+    parts = [samples.FIT, samples.HELD] if rival.holds_out else [samples.ALL, samples.FIT][: 1 + trial]
+    found = jax.vmap(seen)(jnp.asarray(parts, jnp.int32))
+    moments = [jax.tree.map(itemgetter(place), found) for place in range(len(parts))]
+    if rival.holds_out:
+        return jnp.stack([rival.directions(*moments, r, kept)] * (1 + trial))
+    return jnp.stack([rival.directions(each, each, r, kept) for each in moments])

@@ -3,10 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import pytest
 
 from launch import grid
@@ -16,16 +15,7 @@ Refuse = Callable[..., str]
 
 
 @pytest.fixture
-def strict() -> Iterator[None]:
-    """The precision of the tests again after a command has set its own."""
-    x64, products = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision  # pyright: ignore
-    yield
-    jax.config.update("jax_enable_x64", x64)
-    jax.config.update("jax_default_matmul_precision", products)
-
-
-@pytest.fixture
-def refuse(strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refuse:
+def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refuse:
     """Run ``launch.grid`` in ``tmp_path``: it must refuse with one line, exit code 2, and write nothing."""
 
     def run(*argv: str) -> str:

@@ -201,7 +201,7 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
 
 
 def test_claims_are_judged_written_and_drawn(
-    strict: None, quick_compiling: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    quick_compiling: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """One small claim: exit 0 where it holds, 1 where it does not, 2 where it expects what is not measured."""
     folder = write(tmp_path)

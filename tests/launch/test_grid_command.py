@@ -199,7 +199,7 @@ def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_dry_run_prints_the_plan_and_writes_nothing(
-    strict: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert grid.main([*TINY, "--dry-run", "--run.precision", "float32"]) == 0

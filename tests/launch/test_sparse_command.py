@@ -3,10 +3,8 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
 import xarray as xr
 
@@ -24,12 +22,8 @@ FIRST_LAYER = ["contraction", "n", "kept", "captured", "energy", "error"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _quick(quick_compiling: None) -> Iterator[None]:
-    """Programs that run for milliseconds, and the settings of the tests again after them."""
-    x64, products = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision  # pyright: ignore
-    yield
-    jax.config.update("jax_enable_x64", x64)
-    jax.config.update("jax_default_matmul_precision", products)
+def _quick(quick_compiling: None) -> None:
+    """Programs that run for milliseconds."""
 
 
 def run(folder: Path, *argv: str) -> str:

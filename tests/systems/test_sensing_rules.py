@@ -16,15 +16,7 @@ SYSTEM = Sensing()
 SCHEDULE = Schedule(100, 20, 100)
 SIZES = {"dim": 5, "width": 4, "rank": 2, "n": 30}
 FIXED = {"dtype": "float64", "form": "direct", "curvature_steps": 60}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiling():
-    """Programs that compile sooner and run slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 
 def _grid(*axes, seeds=(0, 3), **constants):
