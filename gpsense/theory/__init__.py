@@ -4,8 +4,9 @@
 means believed to be a paper's, not confirmed word for word. Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2``
 without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sqrt(s_i + beta)`` with
 ``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
-in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own. Everything works under
-``jit`` and ``vmap``, in float32 and float64.
+in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own; so does ``tickets``: masked
+teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in float32 and
+float64.
 """
 
 from gpsense.theory.columns import (
@@ -48,6 +49,22 @@ from gpsense.theory.sparse import (
     unpruned_samples,
 )
 from gpsense.theory.starts import column_fraction, dropped_error, kept_columns_error, sample_columns
+from gpsense.theory.tickets import (
+    effective_size,
+    hessian_range,
+    inaccurate_floor,
+    least_curvature,
+    linearised_noise,
+    momentum_rate,
+    noise_error,
+    paper_noise_floor,
+    paper_rate_exponent,
+    population_risk,
+    samples_needed,
+    teacher_hessian,
+    tuned_descent,
+    tuned_momentum,
+)
 from gpsense.theory.variants import (
     network_rank_error,
     network_root,
@@ -71,23 +88,33 @@ __all__ = [
     "csq_exponent",
     "curvature_bound",
     "dropped_error",
+    "effective_size",
     "exact_rank_error",
     "exceeds_threshold",
     "fine_tune_contraction",
     "fold_eigenvalue",
     "fold_square",
+    "hessian_range",
+    "inaccurate_floor",
     "kept_columns_error",
     "lasso_gap_bound",
+    "least_curvature",
     "least_penalty",
+    "linearised_noise",
+    "momentum_rate",
     "most_concave_norm",
     "network_rank_error",
     "network_root",
     "network_shrinkage",
+    "noise_error",
     "noise_floor",
+    "paper_noise_floor",
+    "paper_rate_exponent",
     "penalty_curvatures",
     "penalty_slope",
     "penalty_slope_derivative",
     "population_gradient",
+    "population_risk",
     "prescribe",
     "pruned_exponent",
     "quadratic_moment",
@@ -101,11 +128,15 @@ __all__ = [
     "row_norm",
     "saddle_curvature",
     "sample_columns",
+    "samples_needed",
     "shrinkage",
     "smoothing_bound",
     "stable_rate",
     "surplus_eigenvalue",
     "surplus_error",
+    "teacher_hessian",
+    "tuned_descent",
+    "tuned_momentum",
     "unpruned_energy",
     "unpruned_error",
     "unpruned_exponent",

@@ -21,10 +21,13 @@ SCALARS = {
     "fold_square": (0.1, 0.04),
     "kept_columns_error": (3.0, 50.0, 2.0),
     "lasso_gap_bound": (0.04,),
+    "least_curvature": (5.0, 20.0, 1000.0),
+    "momentum_rate": (0.01, 1.0, 0.5, 0.2),
     "most_concave_norm": (0.04,),
     "network_rank_error": (1.0, 20.0, 2.0, 400.0),
     "network_root": (1.0, 0.1, 0.04),
     "network_shrinkage": (0.1, 0.04),
+    "noise_error": (0.1, 0.6, 5.0, 20.0, 400.0),
     "noise_floor": (1.0, 20.0, 400.0),
     "penalty_curvatures": (0.5, 0.04),
     "penalty_slope": (0.5, 0.04),
@@ -38,21 +41,39 @@ SCALARS = {
     "rectangular_shrinkage": (0.1, 0.04),
     "risk_rate": (10.0, 50.0, 400.0),
     "saddle_curvature": (1.0, 8.0, 0.1, 0.04),
+    "samples_needed": (5.0, 20.0),
     "shrinkage": (0.1, 0.04),
     "smoothing_bound": (1.0,),
     "stable_rate": (1.0, 0.5, 0.1, 0.04),
     "surplus_eigenvalue": (0.1, 0.02, 100.0),
     "surplus_error": (0.02, 100.0, 12.0, 20.0, 3.0),
+    "tuned_descent": (0.01, 1.0),
+    "tuned_momentum": (0.01, 1.0),
     "unpruned_error": (1.0, 20.0, 2.0, 400.0),
     "unpruned_exponent": (2.0,),
 }
-SPECTRA = {"bias": (0.1, 0.04), "relative_bias": (0.1, 0.04), "column_bounds": (0.1, 0.04), "least_penalty": (0.04,)}
+SPECTRA = {
+    "bias": (0.1, 0.04),
+    "column_bounds": (0.1, 0.04),
+    "least_penalty": (0.04,),
+    "paper_noise_floor": (100.0, 400.0, 0.1),
+    "relative_bias": (0.1, 0.04),
+}
 MATRICES = {"quadratic_moment", "dropped_error", "sample_columns", "Prescription", "RecalledScalings", "row_norm"}
 LINKS = {"population_gradient", "unpruned_energy", "unpruned_samples"}  # test_sparse.py
+TICKETS = {  # test_tickets.py
+    "effective_size",
+    "hessian_range",
+    "inaccurate_floor",
+    "linearised_noise",
+    "paper_rate_exponent",
+    "population_risk",
+    "teacher_hessian",
+}
 
 
 def test_every_closed_form_is_listed():
-    assert {*SCALARS, *SPECTRA, *MATRICES, *LINKS} == set(theory.__all__)
+    assert {*SCALARS, *SPECTRA, *MATRICES, *LINKS, *TICKETS} == set(theory.__all__)
 
 
 @pytest.mark.parametrize("name", [*SCALARS, *SPECTRA])
