@@ -1,0 +1,1 @@
+"""Masked networks: weights, scores, masks, tickets."""
