@@ -19,9 +19,7 @@ def _tree(make):
 
 def _best(scores, mask, count):
     """Flat positions of the ``count`` best: sorted by kept or not, NaN or not, score, position."""
-    order = sorted(
-        range(len(scores)), key=lambda i: (not mask[i], np.isnan(scores[i]), -np.nan_to_num(scores[i], neginf=-1e9), i)
-    )
+    order = sorted(range(len(scores)), key=lambda i: (not mask[i], np.isnan(scores[i]), -np.nan_to_num(scores[i]), i))
     return {i for i in order[: int(count)] if mask[i]}
 
 
@@ -46,6 +44,7 @@ def test_largest_are_kept_as_in_a_sorted_list():
     for dtype in (jnp.float64, jnp.float32):
         values = rng.integers(-2, 3, 20).astype(float)
         values[[1, 7, 15]], values[[2, 16]] = np.nan, -np.inf
+        values[[0, 4, 9]] = -0.0, 0.0, np.inf
         kept = rng.random(20) < 0.7
         kept[[1, 2, 5]] = True
         empty = _tree(lambda shape, t=dtype: jnp.zeros(shape, t))

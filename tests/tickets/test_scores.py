@@ -245,8 +245,8 @@ def test_rounds_are_those_of_a_loop(pruned):
 
 
 def test_unusable_calls_are_refused():
-    params = jax.tree.map(jnp.asarray, PARAMS)
+    params, mask = jax.tree.map(jnp.asarray, PARAMS), jax.tree.map(jnp.asarray, MASK)
     with pytest.raises(BadInput, match="flow"):
-        SCORES["synflow"](params, MASK, _loss, KEY)
+        SCORES["synflow"](params, mask, _loss, KEY)
     with pytest.raises(BadInput, match="rounds"):
-        prune_by(SCORES["magnitude"], params, MASK, CAN, _loss, KEY, 0.5, rounds=0)
+        prune_by(SCORES["magnitude"], params, mask, CAN, _loss, KEY, 0.5, rounds=0)
