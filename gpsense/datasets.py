@@ -1,4 +1,4 @@
-"""Real data sets. The one place of the numerics that reads files: data that come with an installed package.
+"""Real data sets that come with an installed package; those in folders are read by :mod:`gpsense.tickets.images`.
 
 Read once, when first asked for, never at import; a system that draws its problems from them holds them as constants.
 """

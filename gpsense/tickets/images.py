@@ -1,0 +1,181 @@
+"""Labelled images from disk for networks of several layers: scikit-learn's digits, MNIST and CIFAR-10.
+
+Nothing is downloaded. Files are refused when they are absent or damaged; nothing in them is run.
+"""
+
+import gzip
+import io
+import pickle
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpsense import datasets
+from gpsense.errors import BadInput
+
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+MNIST_SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+CIFAR_PIXELS = 3 * 32 * 32
+UNSIGNED_BYTES = 0x08  # of the types of IDX entries, the one that MNIST has
+
+
+class Images(NamedTuple):
+    """Inputs (n, ...) from 0 to 1, float32, and labels (n,) from 0 to 9, int32, to train on and to test on."""
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+def digits(n_train: int = 1000, seed: int = 0) -> Images:
+    """Handwritten digits of 8 x 8 pixels, as vectors (n, 64): ``n_train`` of the 1797 to train on, the others to test.
+
+    ``seed`` shuffles them first: in the data set's order the writers of the two parts would differ. More training
+    images extend fewer. Source: :func:`gpsense.datasets.digits`. BadInput where a part would be empty.
+    """
+    pixels, labels = datasets.digits()
+    if not 1 <= n_train < len(labels):
+        raise BadInput("n_train", f"{n_train} training images", f"use 1 to {len(labels) - 1}")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    x, y = pixels[order].astype(np.float32), labels[order].astype(np.int32)
+    return Images(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
+
+
+def mnist(folder: str | Path) -> Images:
+    """MNIST from its four IDX files, each plain or ``.gz``: images (n, 1, 28, 28), 60,000 and 10,000 in the full set.
+
+    Any image size and number of images is read. BadInput names the file that is absent or damaged.
+    """
+    parts = []
+    for images, labels in (MNIST_FILES[:2], MNIST_FILES[2:]):
+        x, y = _idx(Path(folder), images, 3), _idx(Path(folder), labels, 1)
+        if len(x) != len(y):
+            raise _damaged(Path(folder) / labels, f"has {len(y)} labels for {len(x)} images", MNIST_SOURCE)
+        parts += _numbers(Path(folder) / labels, x[:, None], y, MNIST_SOURCE)
+    return Images(*parts)
+
+
+def cifar10(folder: str | Path) -> Images:
+    """CIFAR-10 from its six batches: images (n, 3, 32, 32), 50,000 and 10,000 in the full set.
+
+    The binary version, ``data_batch_1.bin`` to ``test_batch.bin``, or else the one for Python, without endings, of
+    which only dictionaries, lists, numbers, bytes and arrays of bytes are read. BadInput names the file that is absent
+    or damaged.
+    """
+    folder = Path(folder)
+    binary = any((folder / f"{name}.bin").exists() for name in CIFAR_BATCHES)
+    batches = [_binary(folder / f"{name}.bin") if binary else _pickled(folder / name) for name in CIFAR_BATCHES]
+    train, test = batches[:-1], batches[-1]
+    x, y = (np.concatenate([batch[part] for batch in train]) for part in (0, 1))
+    return Images(x, y, *test)
+
+
+def _numbers(path: Path, pixels: np.ndarray, labels: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+    if labels.size and not 0 <= labels.min() <= labels.max() <= 9:
+        raise _damaged(path, "has labels that are not 0 to 9", source)
+    return pixels.astype(np.float32) / np.float32(255), labels.astype(np.int32)
+
+
+def _damaged(path: Path, problem: str, source: str) -> BadInput:
+    return BadInput("folder", f"{path} {problem}", f"get it again from {source}")
+
+
+def _read(path: Path, source: str) -> bytes:
+    """The bytes of a file, or of the same with ``.gz``, unpacked."""
+    for found in (path, path.with_name(f"{path.name}.gz")):
+        if found.is_file():
+            raw = found.read_bytes()
+            try:
+                return gzip.decompress(raw) if found != path else raw
+            except (EOFError, OSError, zlib.error) as error:
+                raise _damaged(found, f"cannot be unpacked ({error})", source) from error
+    raise BadInput("folder", f"{path} is missing", f"get it from {source} and put it there")
+
+
+def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
+    """An IDX file: bytes 0, 0, type, number of axes; their lengths as big-endian 32-bit numbers; the entries."""
+    raw = _read(folder / name, MNIST_SOURCE)
+    start = 4 + 4 * axes
+    if raw[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]) or len(raw) < start:
+        raise _damaged(folder / name, f"is no IDX file of bytes with {axes} axes", MNIST_SOURCE)
+    shape = tuple(int(length) for length in np.frombuffer(raw[4:start], ">u4"))
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(raw) != expected:
+        raise _damaged(folder / name, f"has {len(raw)} bytes where {expected} belong", MNIST_SOURCE)
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Records of a label and the pixels, one byte each."""
+    raw = _read(path, CIFAR_SOURCE)
+    if not raw or len(raw) % (1 + CIFAR_PIXELS):
+        raise _damaged(path, f"has {len(raw)} bytes, no multiple of {1 + CIFAR_PIXELS}", CIFAR_SOURCE)
+    records = np.frombuffer(raw, np.uint8).reshape(-1, 1 + CIFAR_PIXELS)
+    return _numbers(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0], CIFAR_SOURCE)
+
+
+def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A dictionary of ``data``, an array of bytes (n, 3072), and ``labels``, a list."""
+    try:
+        found = _Unpickler(io.BytesIO(_read(path, CIFAR_SOURCE)), encoding="bytes").load()
+        named = {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
+        pixels = named["data"].bytes().reshape(-1, 3, 32, 32)
+        labels = np.asarray(named["labels"], np.int64)
+        if labels.shape != (len(pixels),):
+            raise ValueError(f"{labels.size} labels for {len(pixels)} images")
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise _damaged(path, f"is no batch of CIFAR-10 ({error})", CIFAR_SOURCE) from error
+    return _numbers(path, pixels, labels, CIFAR_SOURCE)
+
+
+class _Array:
+    """What a pickled array holds, kept as it comes: nothing of NumPy runs on it before it is known to be bytes."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def bytes(self) -> np.ndarray:
+        _, shape, kind, by_columns, raw = self.state
+        if kind.name not in ("u1", b"u1"):
+            raise ValueError("data are no bytes")
+        return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
+
+
+class _Kind:
+    """The name of a pickled type of array entries."""
+
+    def __init__(self, name: str | bytes, *_: Any):
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows four names, with stand-ins for all: no function or class that a file names is ever called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            ("multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy", "ndarray"): _Array,
+            ("numpy", "dtype"): _Kind,
+            ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+        }
+        place = "multiarray" if module in ("numpy.core.multiarray", "numpy._core.multiarray") else module
+        if (place, name) not in known:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return known[place, name]
