@@ -31,13 +31,13 @@ class Target(NamedTuple):
     """What a descent minimises: a smooth part with its gradient, and what else a step needs.
 
     ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
-    then counts that part in the value only. ``sampled(factor, key)`` estimates the gradient on a random minibatch:
-    steps are taken along it, while runs are judged by the full gradient.
+    then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
+    step, a random minibatch say: steps are taken along it, while runs are judged by the full gradient.
     """
 
     value_and_gradient: ValueAndGradient
     proximal: Callable[[Parameters, ScalarLike], Parameters] | None = None
-    sampled: Callable[[Parameters, RandomKey], Parameters] | None = None
+    sampled: Callable[[Parameters, RandomKey, Integer], Parameters] | None = None
 
     def __call__(self, factor: Parameters) -> tuple[Scalar, Parameters]:
         """Value and gradient."""
@@ -154,13 +154,19 @@ def advance(method: Method, target: Target | ValueAndGradient, state: Descent, r
 
 
 def _block(method: Method, target: Target, state: Descent, rates: Rates, length: int) -> Descent:
-    """Evaluate, judge, and take ``length`` steps if the run goes on; only the first needs the loss's value."""
+    """Evaluate, judge, and take ``length`` steps if the run goes on.
+
+    The gradient that judges is the first step's, too; only a stochastic method, whose steps draw their own, takes all
+    of them in the scan, which compiles sooner.
+    """
     move = _mover(method, target, state, rates)
     value, gradient = target(state.factor)
     slope = target.gradient_norm(state.factor, gradient, rates.rate)
     finite = jnp.isfinite(value) & jnp.isfinite(slope)
     stationary, rest, escape = slope <= rates.tolerance, state.factor, state.escape
-    moved, memory = move(state.factor, state.optimizer, 0, gradient)
+    drawn = method.stochastic and state.escape is None
+    start = (state.factor, state.optimizer)
+    moved, memory = start if drawn else move(*start, 0, gradient)
     if escape is not None:
         kick, stationary, escape = _judge(escape, state, value, slope, stationary, rates, method.patience, length)
         noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
@@ -172,7 +178,7 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     def step(carry: tuple[Parameters, Any], index: Integer) -> tuple[tuple[Parameters, Any], None]:
         return move(*carry, index), None
 
-    later = jnp.arange(1, length, dtype=jnp.int32)
+    later = jnp.arange(0 if drawn else 1, length, dtype=jnp.int32)
     (moved, memory), _ = jax.lax.scan(step, (moved, memory), later)
     running = state.status == RUNNING
     finite = finite & jnp.isfinite(_total(jnp.abs, moved))
@@ -199,7 +205,7 @@ def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Call
     ) -> tuple[Parameters, Any]:
         if method.stochastic:
             draw = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.steps + index)  # pyright: ignore
-            gradient = target.sampled(factor, draw)  # pyright: ignore[reportOptionalCall]
+            gradient = target.sampled(factor, draw, state.steps + index)  # pyright: ignore[reportOptionalCall]
         elif gradient is None:
             gradient = target(factor)[1]
         updates, memory = optimizer.update(gradient, memory, factor)  # pyright: ignore[reportArgumentType]

@@ -51,11 +51,30 @@ Ensembles = Annotated[Values | None, AxisOf(Literal["gaussian", "rank_one", "pop
 Penalties = Annotated[Values, AxisOf(Literal["smoothed_group_lasso", "group_lasso", "weight_decay", "none"])]
 Biases = Annotated[Values, AxisOf(Literal["free", "none"])]
 Digits = Annotated[Values, AxisOf(Annotated[int, BeforeValidator(whole), Field(ge=0, le=9)])]
-Starts = Annotated[Values, AxisOf(Literal["gaussian", "identical"])]
+Starts = Annotated[Values | None, AxisOf(Literal["gaussian", "identical", "near", "tensor"], optional=True)]
+Supports = Annotated[Values, AxisOf(Literal["independent", "overlap"])]
+Draws = Annotated[Values, AxisOf(Literal["uniform", "gaussian"])]
+Data = Annotated[Values, AxisOf(Literal["digits", "mnist", "cifar10"])]
+Rewinds = Annotated[Values, AxisOf(Literal["start", "none", "redraw"])]
 Rules = Annotated[
     Values | None,
     AxisOf(
-        Literal["threshold", "top_r", "largest_gap", "random", "gradient", "magnitude", "oracle", "none"], optional=True
+        Literal[
+            "threshold",
+            "top_r",
+            "largest_gap",
+            "random",
+            "gradient",
+            "magnitude",
+            "oracle",
+            "none",
+            "teacher",
+            "iterative_magnitude",
+            "snip",
+            "grasp",
+            "synflow",
+        ],
+        optional=True,
     ),
 ]
 Parities = Annotated[Values, AxisOf(Literal["both", "even", "odd", "none", "linear"])]
@@ -63,7 +82,14 @@ Spreads = Annotated[Values, AxisOf(Literal["equal", "random", "axes", "spike"])]
 Activations = Annotated[Values, AxisOf(Literal["relu", "tanh", "softplus", "gelu"])]
 Residuals = Annotated[Values, AxisOf(Literal["none", "mean", "ols"])]
 SecondLayers = Annotated[Values, AxisOf(Literal["ridge", "none"])]
-Shares = Annotated[Values, AxisOf(Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)])]
+_Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+_ShareFromZero = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_ShareBelowOne = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Shares = Annotated[Values, AxisOf(_Share)]
+OptionalShares = Annotated[Values | None, AxisOf(_Share, optional=True)]
+SharesFromZero = Annotated[Values, AxisOf(_ShareFromZero)]
+SharesBelowOne = Annotated[Values, AxisOf(_ShareBelowOne)]
+UnevenShares = Annotated[Values, AxisOf(Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)])]
 Rotations = Annotated[Values, AxisOf(Literal["none", "svd"])]
 Methods = Annotated[
     Values,
@@ -86,7 +112,7 @@ Methods = Annotated[
         ]
     ),
 ]
-Optimizers = Annotated[Values, AxisOf(Literal["gd", "momentum", "nesterov", "adam"])]
+Optimizers = Annotated[Values | None, AxisOf(Literal["gd", "momentum", "nesterov", "adam"], optional=True)]
 Seeds = Annotated[Values, AxisOf(Annotated[int, Field(ge=0, lt=2**32)])]
 
 
@@ -105,6 +131,7 @@ def _eigenvalues(raw: Any) -> Any:
 
 Spectrum = Annotated[tuple[_Positive, ...] | None, BeforeValidator(_eigenvalues)]
 Numbers = Annotated[tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None, BeforeValidator(_eigenvalues)]
+Layers = Annotated[tuple[_Count, ...] | None, BeforeValidator(_eigenvalues)]
 
 
 class Section(BaseModel):
@@ -116,15 +143,21 @@ class Section(BaseModel):
 class Problem(Section):
     """The truth and the data."""
 
-    dim: Counts = Field(default=Values((20,), False), description="side d of the matrices; sparse_features: inputs")
+    dim: Counts = Field(default=Values((20,), False), description="side d of the matrices, or inputs")
     width: OptionalCounts = Field(default=None, description="columns k of the factor; null: dim")
     rank: Counts = Field(default=Values((2,), False), description="rank r of the truth")
     n: Counts = Field(default=Values((400,), False), description="number of measurements, or of samples")
     measurements: Ensembles = Field(
         default=None, description="gaussian, rank_one or population; null: what the system measures by"
     )
-    noise: NonNegatives = Field(default=Values((0.0,), False), description="standard deviation sigma of the noise")
-    condition: Conditions = Field(default=Values((1.0,), False), description="mu_1 / mu_r of the truth; mu_1 = 1")
+    noise: NonNegatives = Field(
+        default=Values((0.0,), False),
+        description="standard deviation sigma of the noise; teacher_student: over the root mean square of y",
+    )
+    condition: Conditions = Field(
+        default=Values((1.0,), False),
+        description="mu_1 / mu_r of the truth, mu_1 = 1; teacher_student: norm of the first neuron over the last's",
+    )
     spectrum: Spectrum = Field(default=None, description="eigenvalues of the truth, instead of condition")
     columns: OptionalCounts = Field(default=None, description="rectangular: columns of the matrices; null: dim")
     bias: Biases = Field(
@@ -160,6 +193,22 @@ class Problem(Section):
     noise_columns: CountsFromZero = Field(
         default=Values((200,), False), description="diabetes: columns of noise beside the ten real ones"
     )
+    support: Counts = Field(default=Values((20,), False), description="teacher_student: inputs r that a neuron sees")
+    supports: Supports = Field(
+        default=Values(("independent",), False), description="teacher_student: supports independent, or with an overlap"
+    )
+    overlap: SharesFromZero = Field(
+        default=Values((0.0,), False), description="teacher_student: share of a support that all neurons have"
+    )
+    uneven: UnevenShares = Field(
+        default=Values((0.0,), False),
+        description="teacher_student: supports of (1 - uneven) r to (1 + uneven) r inputs",
+    )
+    draw: Draws = Field(
+        default=Values(("uniform",), False), description="teacher_student: entries of the teacher, uniform or gaussian"
+    )
+    data: Data = Field(default=Values(("digits",), False), description="images: digits, or files of mnist or cifar10")
+    folder: str | None = Field(default=None, description="images: where the files of mnist or cifar10 lie")
     truth: str | None = Field(
         default=None, description=".npy file with the factor U* (dim, rank), instead of a drawn one"
     )
@@ -180,18 +229,43 @@ class Train(Section):
     )
     penalty: NonNegatives = Field(default=Values((0.1,), False), description="weight lambda of the penalty")
     smoothing: Positives = Field(default=Values((0.04,), False), description="smoothing beta of the group lasso")
-    optimizer: Optimizers = Field(default=Values(("gd",), False), description="gd, momentum, nesterov or adam")
-    rate: Positives = Field(default=Values((0.02,), False), description="step size")
+    optimizer: Optimizers = Field(
+        default=None,
+        description="gd, momentum (heavy ball), nesterov or adam; null: gd, teacher_student: momentum, images: adam",
+    )
+    rate: OptionalPositives = Field(
+        default=None, description="step size; null: 0.02, teacher_student: 10, images: 0.005"
+    )
     momentum: Momenta = Field(default=Values((0.9,), False), description="read by momentum and nesterov")
-    start_scale: Positives = Field(default=Values((0.3,), False), description="expected column norm at the start")
+    start_scale: OptionalPositives = Field(
+        default=None,
+        description="expected column norm at the start; null: 0.3; teacher_student: norm over the teacher's, null: 1",
+    )
     start: Starts = Field(
-        default=Values(("gaussian",), False), description="gaussian columns, or identical: one column in all places"
+        default=None,
+        description="gaussian columns, or identical: one column in all places; teacher_student: near (the teacher), "
+        "gaussian, tensor; null: the first",
+    )
+    distance: NonNegatives = Field(
+        default=Values((0.1,), False), description="teacher_student: of a near start, over the norm of the teacher"
     )
     batch: OptionalCounts = Field(
-        default=None, description="measurements drawn, with replacement, for each step; null: all in each"
+        default=None, description="measurements or samples drawn, with replacement, for each step; null: all in each"
+    )
+    subsets: Counts = Field(
+        default=Values((1,), False), description="teacher_student: disjoint parts of the samples, one for each step"
+    )
+    layers: Layers = Field(default=None, description="images: neurons of the hidden layers; null: 128, 64")
+    round_steps: Counts = Field(
+        default=Values((200,), False), description="teacher_student, images: steps in a round of iterative pruning"
+    )
+    success: NonNegatives = Field(
+        default=Values((1e-4,), False), description="teacher_student: training ends at this relative error"
     )
     steps: _CountFromZero | None = Field(
-        default=None, description="steps at most; 0: pruned at the start; null: 1000, sparse_features: 0"
+        default=None,
+        description="steps at most; 0: pruned at the start; null: 1000, sparse_features and teacher_student: 0, "
+        "images: 3200",
     )
     tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
     perturbation: NonNegatives = Field(
@@ -201,7 +275,10 @@ class Train(Section):
     activation: Activations = Field(
         default=Values(("relu",), False), description="sparse_features: relu, tanh, softplus or gelu"
     )
-    neurons: Counts = Field(default=Values((128,), False), description="sparse_features: mirrored pairs of neurons")
+    neurons: OptionalCounts = Field(
+        default=None,
+        description="sparse_features: mirrored pairs of neurons, null: 128; teacher_student: neurons K, null: 5",
+    )
     residual: Residuals = Field(
         default=Values(("none",), False),
         description="sparse_features: taken from y before the step: none, mean (of y x) or ols (least squares)",
@@ -212,7 +289,7 @@ class Train(Section):
 
 
 class Prune(Section):
-    """Deleting columns, or input coordinates."""
+    """Deleting columns, input coordinates or weights."""
 
     threshold: OptionalNonNegatives = Field(
         default=None, description="columns of at most this norm go; null: 2 sqrt(smoothing)"
@@ -220,7 +297,8 @@ class Prune(Section):
     rule: Rules = Field(
         default=None,
         description="threshold; or top_r (keeps the r largest, r known), largest_gap, random (keeps r at random); "
-        "sparse_features: gradient, magnitude, random, oracle, none; null: the first",
+        "sparse_features: gradient, magnitude, random, oracle, none; teacher_student: teacher, iterative_magnitude, "
+        "magnitude, random, snip, grasp, synflow, none; images: the same but teacher; null: the first",
     )
     rotation: Rotations = Field(
         default=Values(("none",), False), description="none, or svd: columns turned onto the singular vectors first"
@@ -238,13 +316,38 @@ class Prune(Section):
     )
     biases: Counts = Field(default=Values((4,), False), description="sparse_features: biases drawn for the scores")
     bias_values: Numbers = Field(default=None, description="sparse_features: the biases of the scores themselves")
+    kept: OptionalShares = Field(
+        default=None, description="teacher_student, images: share of the weights that stay; null: all, or the teacher's"
+    )
+    share: SharesBelowOne = Field(
+        default=Values((0.2,), False),
+        description="teacher_student, images: of the weights that are left, those a round of iterative pruning deletes",
+    )
+    accuracy: SharesFromZero = Field(
+        default=Values((1.0,), False),
+        description="teacher_student: share of the teacher's supports that a mask of rule teacher covers",
+    )
+    rewind: Rewinds = Field(
+        default=Values(("start",), False),
+        description="teacher_student, images: weights kept by magnitude go back to the start, none, or are drawn anew",
+    )
+    rewind_step: CountsFromZero = Field(
+        default=Values((0,), False),
+        description="teacher_student, images: step that they go back to, in the first round",
+    )
+    score_rounds: OptionalCounts = Field(
+        default=None,
+        description="teacher_student, images: scorings of random, snip, grasp, synflow; null: synflow 100, the others 1",
+    )
 
 
 class FineTune(Section):
-    """Descent on the loss alone, at the kept columns."""
+    """Descent on the loss alone, of what is left."""
 
     steps: _CountFromZero | None = Field(
-        default=None, description="steps at most; 0: measured as pruned; null: 300, sparse_features: 0"
+        default=None,
+        description="steps at most; 0: measured as pruned; null: 300, sparse_features: 0, teacher_student: 2000, "
+        "images: 200",
     )
     rate: OptionalPositives = Field(default=None, description="step size; null: the training rate")
     tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
@@ -278,6 +381,9 @@ class Run(Section):
         default=30, description="Lanczos steps for the smallest Hessian eigenvalue after training; 0: not measured"
     )
     form: Literal["auto", "gram", "direct"] = Field(default="auto", description="form of the data; auto: the cheapest")
+    hessian: bool = Field(
+        default=False, description="teacher_student: eigenvalues of the loss at the teacher are measured"
+    )
     memory_gib: _Positive | None = Field(default=None, description="memory for a chunk; null: half of what is free")
 
 
@@ -317,9 +423,16 @@ class Config(Section):
     """One grid: one claim. Axis fields may hold many values; all combinations are run."""
 
     name: str = Field(default="grid", pattern=r"^[A-Za-z0-9._-]+$", description="names the run")
-    system: Literal["sensing", "rectangular", "quadratic_network", "digits", "sparse_features", "diabetes"] = Field(
-        default="sensing", description="which experiment"
-    )
+    system: Literal[
+        "sensing",
+        "rectangular",
+        "quadratic_network",
+        "digits",
+        "sparse_features",
+        "diabetes",
+        "teacher_student",
+        "images",
+    ] = Field(default="sensing", description="which experiment")
     problem: Problem = Problem()
     train: Train = Train()
     prune: Prune = Prune()

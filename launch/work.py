@@ -21,6 +21,9 @@ CONSTANTS = (
     ("run", "form"),
     ("run", "train_products"),
     ("run", "curvature_steps"),
+    ("run", "hessian"),
+    ("problem", "folder"),
+    ("train", "layers"),
     ("train", "patience"),
 )
 
@@ -135,7 +138,10 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
     from gpsense.systems import SYSTEMS
 
     system = SYSTEMS[config.system]
-    known = {name for role in (system.Spec, system.Instance, system.Setting) for name in Grid.fields(role)}
+    roles = (system.Setting, system.Instance, system.Spec)
+    known = {name for role in roles for name in Grid.fields(role)}
+    defaults = {name: value for role in roles for name, value in vars(role()).items()}
+    own = {name: value for name, value in defaults.items() if isinstance(value, str | float | int) and name != "width"}
     axes = []
     for section, prefix in PREFIXES.items():
         part = getattr(config, section)
@@ -143,14 +149,13 @@ def to_grid(config: Config, truth: "np.ndarray | None" = None) -> "Grid":
             value = getattr(part, name)
             if prefix + name in known and isinstance(value, Values):
                 axes.append(Axis(prefix + name, value.values, value.listed))
+            elif prefix + name in own and value is None:
+                axes.append(Axis(prefix + name, (own[prefix + name],), False))
             elif prefix + name in known | SCHEDULED:
                 continue
             elif isinstance(info.default, Values | None) and value != info.default:
                 raise Refusal(f"{section}.{name}: system {config.system} has no such field; leave it out of the config")
     constants = {"dtype": config.run.precision} | _constants(config, known)
-    for name, value in (("measurements", config.problem.measurements), ("rule", config.prune.rule)):
-        if value is None and name in known:
-            axes.append(Axis(name, (getattr(system.Spec(), name),), False))
     if config.problem.width is None and "width" in known:
         constants["width"] = None
     if config.problem.spectrum is not None:

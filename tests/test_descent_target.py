@@ -75,7 +75,7 @@ def test_stationarity_at_a_small_rate_is_the_least_subgradient(lasso):
 
 
 def test_steps_follow_the_sampled_gradient_and_judgement_the_full_one(key):
-    target = Target(lambda u: (0.5 * jnp.sum(u**2), u), sampled=lambda u, _: jnp.ones_like(u))
+    target = Target(lambda u: (0.5 * jnp.sum(u**2), u), sampled=lambda u, *_: jnp.ones_like(u))
     start = jnp.full((2, 2), 3.0)
     state = advance(SAMPLED, target, begin(SAMPLED, start, _rates(), key), _rates(), 20)
     np.testing.assert_allclose(state.factor, start - 20 * RATE, rtol=1e-12)

@@ -32,7 +32,13 @@ MEASURES = {
     "status_train": ("how training ended", "code"),
     "status": ("how the cell ended", "code"),
 }
-TAILS = {"column_norms": "column", "selected": "coordinate", "loss_curve": "step", "error_curve": "step"}
+TAILS = {
+    "column_norms": "column",
+    "selected": "coordinate",
+    "weights": "weight",
+    "loss_curve": "step",
+    "error_curve": "step",
+}
 MISSING = -1
 
 

@@ -3,8 +3,18 @@
 from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, System
 from gpsense.systems._coordinates import CoordinatesProblem, CoordinatesSetting, CoordinatesSpec, CoordinateSystem
+from gpsense.systems._weights import WeightSystem
 from gpsense.systems.diabetes import Diabetes, DiabetesInstance, DiabetesSpec, sample_diabetes
 from gpsense.systems.digits import Digits, DigitsInstance, DigitsProblem, DigitsSpec, sample_digits
+from gpsense.systems.images import (
+    Images,
+    ImagesInstance,
+    ImagesSetting,
+    ImagesSpec,
+    NetworkProblem,
+    NetworkSystem,
+    sample_images,
+)
 from gpsense.systems.quadratic_network import (
     QuadraticNetwork,
     QuadraticNetworkInstance,
@@ -26,6 +36,14 @@ from gpsense.systems.sparse_features import (
     SparseFeaturesSpec,
     sample_sparse_features,
 )
+from gpsense.systems.teacher_student import (
+    TeacherStudent,
+    TeacherStudentInstance,
+    TeacherStudentProblem,
+    TeacherStudentSetting,
+    TeacherStudentSpec,
+    sample_teacher_student,
+)
 
 _SYSTEMS: tuple[System, ...] = (
     Sensing(),
@@ -34,6 +52,8 @@ _SYSTEMS: tuple[System, ...] = (
     Rectangular(),
     SparseFeatures(),
     Diabetes(),
+    TeacherStudent(),
+    Images(),
 )
 SYSTEMS = {system.name: system for system in _SYSTEMS}
 
@@ -52,6 +72,12 @@ __all__ = [
     "DigitsInstance",
     "DigitsProblem",
     "DigitsSpec",
+    "Images",
+    "ImagesInstance",
+    "ImagesSetting",
+    "ImagesSpec",
+    "NetworkProblem",
+    "NetworkSystem",
     "QuadraticNetwork",
     "QuadraticNetworkInstance",
     "QuadraticNetworkSpec",
@@ -67,10 +93,18 @@ __all__ = [
     "SparseFeaturesInstance",
     "SparseFeaturesSpec",
     "System",
+    "TeacherStudent",
+    "TeacherStudentInstance",
+    "TeacherStudentProblem",
+    "TeacherStudentSetting",
+    "TeacherStudentSpec",
+    "WeightSystem",
     "sample_diabetes",
     "sample_digits",
+    "sample_images",
     "sample_quadratic_network",
     "sample_rectangular",
     "sample_sensing",
     "sample_sparse_features",
+    "sample_teacher_student",
 ]

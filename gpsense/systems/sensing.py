@@ -269,7 +269,7 @@ class Sensing(ColumnSystem):
             extra, slope = jax.value_and_grad(penalty)(factor, setting.smoothing)
             return value + weight * extra, gradient + weight * slope
 
-        def sampled(factor: Factor, key: RandomKey) -> Factor:
+        def sampled(factor: Factor, key: RandomKey, step: Integer) -> Factor:
             assert isinstance(problem.objective, Empirical)
             part = problem.objective.minibatch(key, spec.batch or 1)
             return add(part.value_and_gradient(factor), factor)[1]

@@ -1,0 +1,207 @@
+"""Winning tickets of a network of one's own: any Equinox module and data, as a grid of rules, shares and seeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from jaxtyping import ArrayLike
+
+from gpsense._types import RandomKey
+from gpsense.errors import BadInput
+from gpsense.grid.axes import Axis, Grid
+from gpsense.grid.run import run_grid
+from gpsense.pipeline import Schedule
+from gpsense.systems import NetworkProblem, NetworkSystem
+from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec
+from gpsense.tickets.network import LOSSES, Samples, Task
+
+MEMORY = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class OwnSpec(WeightsSpec):
+    """Static: the task beside those of :class:`gpsense.systems._weights.WeightsSpec`."""
+
+    task: Task | None = None
+    n: int = 1
+
+
+class OwnInstance(eqx.Module):
+    """Nothing changes the data."""
+
+
+class Own(NetworkSystem):
+    """A network and data that somebody brings, behind the contract of :class:`gpsense.systems.System`."""
+
+    name: ClassVar[str] = "own"
+    Spec: ClassVar[type] = OwnSpec
+    Instance: ClassVar[type] = OwnInstance
+    Setting: ClassVar[type] = WeightsSetting
+
+    def __init__(self, train: Samples, test: Samples):
+        self.data = NetworkProblem(train, test)
+
+    def check_data(self, spec: Any) -> None:
+        if spec.batch is not None and spec.batch > spec.n:
+            raise BadInput("batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most the training samples")
+
+    def describe(self, spec: Any) -> str:
+        return f"a network of one's own, rule {spec.rule}"
+
+    def task(self, spec: Any) -> Task:
+        return spec.task
+
+    def numbers(self, spec: Any) -> tuple[int, int, int]:
+        train, test = (samples.inputs for samples in self.data)
+        return max(train[0].size, 1), train.size, test.size
+
+    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
+        return self.data
+
+    def measures(self, spec: Any, problem: Any, setting: Any, state: Ticket) -> dict[str, Any]:
+        return {"weights": ravel_pytree(state.run.factor)[0]}
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """What was found: ``results``, a Dataset over rule, seed and kept, and the networks themselves.
+
+    Of the Dataset ``error`` is the mean error on the test samples, ``error_trained`` before the last pruning,
+    ``error_pruned`` where training of the ticket began, ``error_curve`` along the run; ``weights`` are all numbers of
+    the trained ticket, 0 where pruned.
+    """
+
+    results: xr.Dataset
+    task: Task
+
+    def network(self, rule: str, kept: float, seed: int) -> Any:
+        """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there."""
+        cell = self.results["weights"].sel({"rule": rule, "kept": kept, "seed": seed})
+        dtype = cell.dtype
+        shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), dtype)
+        _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+        return self.task.model(unravel(jnp.asarray(cell.values)))
+
+
+def find_tickets(
+    make: Callable[[RandomKey], Any],
+    train: tuple[ArrayLike, ArrayLike],
+    test: tuple[ArrayLike, ArrayLike],
+    *,
+    loss: str | Callable[[Any, Any], Any] = "cross_entropy",
+    error: str | Callable[[Any, Any], Any] = "misclassified",
+    rules: Sequence[str] = ("iterative_magnitude", "magnitude", "random"),
+    kept: Sequence[float] = (1.0, 0.107, 0.028),
+    seeds: int | Sequence[int] = 8,
+    steps: int = 400,
+    share: float = 0.2,
+    rate: float = 0.005,
+    optimizer: str = "adam",
+    momentum: float = 0.9,
+    batch: int | None = None,
+    rewind: str = "start",
+    rewind_step: int = 0,
+    score_rounds: int | None = None,
+    memory: float = MEMORY,
+) -> Tickets:
+    """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
+
+    ``make(key)`` returns an Equinox module that maps one input to its outputs; arrays of two axes or more that are not
+    called ``bias`` are pruned. ``train`` and ``test``: inputs (n, ...) and targets (n, ...). ``loss`` and ``error``:
+    cross_entropy, misclassified, squared, or a function of outputs (n, ...) and targets (n, ...) to a number a row.
+
+    ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
+    to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
+    ``kept`` has been trained for as many rounds as iterative pruning takes to it, and then ``steps`` more, alone: all
+    rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step; None: all). Random,
+    snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, 1 for the others.
+
+    BadInput for what cannot be; cells that diverge are NaN and say so in ``status``.
+    """
+    samples = _samples("train", train), _samples("test", test)
+    shape = samples[0].inputs.shape[1:]
+    if samples[1].inputs.shape[1:] != shape:
+        raise BadInput("test", f"inputs of shape {samples[1].inputs.shape[1:]}", f"give inputs of shape {shape}")
+    for name, value in (("steps", steps), ("score_rounds", 1 if score_rounds is None else score_rounds)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise BadInput(name, f"{value!r}", "give a whole number, 1 or more")
+    if not all(0 < each <= 1 for each in kept):
+        raise BadInput("kept", f"{tuple(kept)}", "give shares above 0 and at most 1")
+    if not 0 < share < 1:
+        raise BadInput("share", f"{share}", "give a share between 0 and 1")
+    task = Task(make, shape, _judge("loss", loss), _judge("error", error))
+    _try(task, samples[0])
+    system = Own(*samples)
+    rounds = max(max(round(float(np.log(each) / np.log1p(-share))), int(each < 1)) for each in kept)
+    axes = (
+        Axis("rule", tuple(rules)),
+        Axis("kept", tuple(float(each) for each in kept)),
+        Axis("share", (share,), False),
+        Axis("rate", (rate,), False),
+        Axis("momentum", (momentum,), False),
+    )
+    constants = {
+        "task": task,
+        "n": len(samples[0].targets),
+        "optimizer": optimizer,
+        "round_steps": steps,
+        "batch": batch,
+        "rewind": rewind,
+        "rewind_step": rewind_step,
+        "score_rounds": score_rounds,
+        "dtype": str(samples[0].used.dtype),
+    }
+    several = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    grid = Grid(system, Schedule(rounds * steps, steps, steps), Axis("seed", several), axes, constants)
+    return Tickets(run_grid(grid, memory), task)
+
+
+def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
+    """Inputs in the default precision and targets, all rows in use."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise BadInput(name, f"{type(pair).__name__}", "give a pair of inputs and targets")
+    inputs, targets = (np.asarray(each) for each in pair)
+    if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
+        problem = f"inputs of shape {inputs.shape} and targets of shape {targets.shape}"
+        raise BadInput(name, problem, "give (n, ...) and (n, ...), n the same and not 0")
+    if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
+        raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
+    if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
+        raise BadInput(name, "numbers that are not finite", "leave those rows out")
+    dtype = jnp.result_type(float)
+    kind = dtype if targets.dtype.kind == "f" else jnp.int32
+    return Samples(jnp.asarray(inputs, dtype), jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
+
+
+def _judge(field: str, judge: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A loss or an error by name, or as given."""
+    if callable(judge):
+        return judge
+    if judge not in LOSSES:
+        raise BadInput(field, f"no {judge!r}", f"give a function or one of {', '.join(LOSSES)}")
+    return LOSSES[judge]
+
+
+def _try(task: Task, samples: Samples) -> None:
+    """Shapes of one pass; BadInput where network, data and judges do not fit one another."""
+    few = Samples(samples.inputs[:2], samples.targets[:2], samples.used[:2])
+    try:
+        params = eqx.filter_eval_shape(task.draw, jax.random.key(0), few.used.dtype)
+        for judge in (task.risk, task.mistakes):
+            shape = eqx.filter_eval_shape(judge, params, few).shape
+            if shape:
+                raise BadInput("loss", f"gives shape {shape} in the mean", "return one number a row")
+    except BadInput:
+        raise
+    except Exception as error:  # a network that is not ours can fail in any way
+        raise BadInput("make", f"the network cannot be run on the inputs ({_first(error)})", "mend it") from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,112 @@
+"""Multi-layer networks as Equinox modules: how one is made, what it is fitted to, and how both are judged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Shaped
+
+from gpsense._types import Parameters, RandomKey, Scalar, Values
+from gpsense.errors import BadInput
+from gpsense.tickets.scores import absolute_flow
+
+Outputs = Float[Array, "n ..."]
+Targets = Shaped[Array, "n ..."]
+
+
+def cross_entropy(outputs: Outputs, labels: Targets) -> Values:
+    """``log sum_c exp o_c - o_y`` of every row; labels are class numbers."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+
+
+def misclassified(outputs: Outputs, labels: Targets) -> Values:
+    """1 where the largest output is another class's."""
+    return (jnp.argmax(outputs, axis=-1) != labels).astype(outputs.dtype)
+
+
+def squared(outputs: Outputs, targets: Targets) -> Values:
+    """``||o - y||^2`` of every row."""
+    difference = outputs.reshape(outputs.shape[0], -1) - targets.reshape(outputs.shape[0], -1)
+    return jnp.sum(difference**2, axis=1)
+
+
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "cross_entropy": cross_entropy,
+    "misclassified": misclassified,
+    "squared": squared,
+}
+
+
+class Samples(NamedTuple):
+    """Inputs (n, ...), targets (n, ...), and which rows count (n,): 1 or 0."""
+
+    inputs: Array
+    targets: Array
+    used: Values
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network and its judges. ``make(key)`` gives an Equinox module that maps one input (``shape``) to its outputs.
+
+    ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. Modules whose arrays are not all
+    of floating point are refused, and so is one that needs a state or a key when it is called.
+    """
+
+    make: Callable[[RandomKey], Any]
+    shape: tuple[int, ...]
+    loss: Callable[[Outputs, Targets], Values] = cross_entropy
+    error: Callable[[Outputs, Targets], Values] = misclassified
+
+    @cached_property
+    def still(self) -> Any:
+        """The module without its arrays: functions, sizes, names."""
+        shapes = eqx.filter_eval_shape(self.make, jax.random.key(0))
+        is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+        if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
+            raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
+        if any(is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+            raise BadInput("make", "the network has arrays of whole numbers", "use floating-point weights and no state")
+        return eqx.partition(shapes, is_array)[1]
+
+    def draw(self, key: RandomKey, dtype: Any) -> Parameters:
+        """The arrays of a fresh network, the rest being None."""
+        params = eqx.filter(self.make(key), eqx.is_array)
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+    def model(self, params: Parameters) -> Any:
+        """The module with these arrays."""
+        return eqx.combine(params, self.still)
+
+    def outputs(self, params: Parameters, inputs: Array) -> Outputs:
+        """Outputs of every row of inputs."""
+        return jax.vmap(self.model(params))(inputs)
+
+    def risk(self, params: Parameters, samples: Samples) -> Scalar:
+        """Mean loss over the rows in use."""
+        return _mean(self.loss(self.outputs(params, samples.inputs), samples.targets), samples.used)
+
+    def mistakes(self, params: Parameters, samples: Samples) -> Scalar:
+        """Mean error over the rows in use."""
+        return _mean(self.error(self.outputs(params, samples.inputs), samples.targets), samples.used)
+
+    def flow(self, params: Parameters) -> Scalar:
+        """Sum of the outputs for an input of ones, weights made absolute and biases 0: what SynFlow derives."""
+        return absolute_flow(lambda tree, x: self.model(tree)(x), self.shape)(params)
+
+
+def _mean(numbers: Values, used: Values) -> Scalar:
+    return jnp.sum(jnp.where(used > 0, numbers, 0.0)) / jnp.maximum(jnp.sum(used), 1)
+
+
+def perceptron(key: RandomKey, sizes: tuple[int, ...]) -> eqx.nn.Sequential:
+    """Linear layers of these sizes, inputs first and outputs last, with ReLU between them; an input is flattened."""
+    layers: list[Any] = [eqx.nn.Lambda(jnp.ravel)]
+    for place, layer_key in enumerate(jax.random.split(key, len(sizes) - 1)):
+        layers += [eqx.nn.Linear(sizes[place], sizes[place + 1], key=layer_key), eqx.nn.Lambda(jax.nn.relu)]
+    return eqx.nn.Sequential(layers[:-1])

@@ -1,0 +1,136 @@
+"""Masked teachers: which inputs each neuron sees, its weights, samples of it, and masks that a student is given.
+
+``y = (1/K) sum_j relu(w_j^T x) + noise``, x ~ N(0, I_d); rows w_j (K, d), neuron j sees ``r_j`` inputs (arXiv
+2110.05667, whose second layer is fixed, too).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gpsense._types import RandomKey, Scalar, ScalarLike, Values, Vectors
+from gpsense.theory.tickets import population_risk
+
+SUPPORTS = ("independent", "overlap")
+DRAWS = ("uniform", "gaussian")
+Weights = Float[Array, "neurons dim"]
+NeuronMask = Bool[Array, "neurons dim"]
+
+
+class TeacherSamples(eqx.Module):
+    """Inputs (n, dim), values (n,), and which rows count (n,): 1 or 0; ``power`` is E y^2 without noise."""
+
+    inputs: Vectors
+    values: Values
+    used: Values
+    power: Scalar
+
+
+def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, dtype: Any) -> Float[Array, " neurons"]:
+    """``r_j``, whole numbers from 1 to dim, evenly spaced from (1 - uneven) r to (1 + uneven) r."""
+    place = jnp.linspace(-1.0, 1.0, neurons, dtype=dtype) if neurons > 1 else jnp.zeros((1,), dtype)
+    return jnp.clip(jnp.round(jnp.asarray(size, dtype) * (1 + jnp.asarray(uneven, dtype) * place)), 1, dim)
+
+
+def draw_supports(
+    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], supports: str, overlap: ScalarLike
+) -> NeuronMask:
+    """The inputs of every neuron: at random, or sharing some.
+
+    independent: each neuron's ``r_j`` inputs are drawn on their own. overlap: ``round(overlap * min_j r_j)`` inputs are
+    everybody's, the others of a neuron its own, as long as there are inputs enough: then they begin anew.
+    """
+    neurons, dtype = sizes.shape[0], sizes.dtype
+    if supports == "independent":
+        draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
+        return _ranks(draw) < sizes[:, None]
+    rank = _ranks(jax.random.uniform(key, (dim,), dtype))
+    common = jnp.round(jnp.asarray(overlap, dtype) * jnp.min(sizes))
+    own = sizes - common
+    first = jnp.cumsum(own) - own
+    room = jnp.maximum(dim - common, 1)
+    place = jnp.mod(rank[None, :] - common - first[:, None], room)
+    return (rank < common)[None, :] | ((rank >= common)[None, :] & (place < own[:, None]))
+
+
+def draw_weights(key: RandomKey, mask: NeuronMask, draw: str, condition: ScalarLike, dtype: Any) -> Weights:
+    """Rows of independent entries, uniform on [-1/2, 1/2] or N(0, 1/12), on the mask.
+
+    Row j is multiplied by ``condition^(-j / (K - 1))``: the last is ``condition`` times as small as the first.
+    """
+    neurons, dim = mask.shape
+    half = jnp.asarray(0.5, dtype)
+    if draw == "uniform":
+        entries = jax.random.uniform(key, (neurons * dim,), dtype, -half, half)
+    else:
+        entries = jax.random.normal(key, (neurons * dim,), dtype) / jnp.sqrt(jnp.asarray(12.0, dtype))
+    fall = jnp.asarray(condition, dtype) ** (-jnp.arange(neurons, dtype=dtype) / max(neurons - 1, 1))
+    return jnp.where(mask, entries.reshape(neurons, dim) * fall[:, None], 0.0)
+
+
+def draw_samples(key: RandomKey, weights: Weights, n: int, count: ScalarLike, noise: ScalarLike) -> TeacherSamples:
+    """``n`` samples, the first ``count`` of which are used; ``noise`` is a multiple of the root mean square of y."""
+    dtype, dim = weights.dtype, weights.shape[1]
+    input_key, noise_key = jax.random.split(key)
+    inputs = jax.random.normal(input_key, (n * dim,), dtype).reshape(n, dim)
+    power = population_risk(weights, jnp.zeros_like(weights))
+    noises = jnp.asarray(noise, dtype) * jnp.sqrt(power) * jax.random.normal(noise_key, (n,), dtype)
+    used = (jnp.arange(n, dtype=dtype) < jnp.asarray(count, dtype)).astype(dtype)
+    return TeacherSamples(inputs, outputs(weights, inputs) + noises, used, power)
+
+
+def outputs(weights: Weights, inputs: Vectors) -> Values:
+    """``(1/K) sum_j relu(w_j^T x)`` of every row of inputs."""
+    return jnp.mean(jax.nn.relu(inputs @ weights.T), axis=1)
+
+
+def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Scalar:
+    """``(1 / 2N) sum_n (yhat_n - y_n)^2`` over the N rows in use: the paper's f, with its factor 1/2."""
+    residual = outputs(weights, inputs) - values
+    return jnp.sum(used * residual**2) / (2 * jnp.maximum(jnp.sum(used), 1))
+
+
+def student_mask(
+    key: RandomKey, support: NeuronMask, sizes: Float[Array, " neurons"], accuracy: ScalarLike
+) -> NeuronMask:
+    """A mask of so many inputs a neuron that covers a share ``accuracy`` of each support, the others drawn outside.
+
+    Of neuron j ``round(accuracy r_j)`` inputs lie in its support, as far as sizes_j and dim leave them room, and
+    ``sizes_j`` less those outside: a size too large for what is outside takes more of the support. Nested: a larger
+    accuracy keeps what a smaller one did, and so does a larger size.
+    """
+    neurons, dim = support.shape
+    dtype = sizes.dtype
+    draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
+    inside = jnp.sum(support, axis=1).astype(dtype)
+    right = jnp.minimum(jnp.round(jnp.asarray(accuracy, dtype) * inside), sizes)
+    right = jnp.maximum(right, sizes - (dim - inside))
+    among = _ranks(jnp.where(support, draw, 2.0))
+    beyond = _ranks(jnp.where(support, 2.0, draw))
+    return jnp.where(support, among < right[:, None], beyond < (sizes - right)[:, None])
+
+
+def near_start(key: RandomKey, teacher: Weights, mask: NeuronMask, distance: ScalarLike) -> Weights:
+    """A point at ``||W - W*||_F = distance ||W*||_F`` in a random direction of the mask, from W* on the mask."""
+    neurons, dim = teacher.shape
+    draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
+    draw = jnp.where(mask, draw, 0.0)
+    length = jnp.asarray(distance, teacher.dtype) * jnp.linalg.norm(teacher) / jnp.linalg.norm(draw)
+    return jnp.where(mask, teacher, 0.0) + length * draw
+
+
+def random_start(key: RandomKey, teacher: Weights, mask: NeuronMask, scale: ScalarLike) -> Weights:
+    """Gaussian rows on the mask of expected squared norm ``scale^2 ||W*||_F^2 / K``."""
+    neurons, dim = teacher.shape
+    draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
+    count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True).astype(teacher.dtype), 1)
+    row = jnp.asarray(scale, teacher.dtype) * jnp.linalg.norm(teacher) / jnp.sqrt(neurons * count)
+    return jnp.where(mask, row * draw, 0.0)
+
+
+def _ranks(draw: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
+    """Place of every entry along the last axis when sorted."""
+    return jnp.argsort(jnp.argsort(draw, axis=-1), axis=-1).astype(draw.dtype)
