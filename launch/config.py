@@ -337,7 +337,7 @@ class Prune(Section):
     )
     score_rounds: OptionalCounts = Field(
         default=None,
-        description="teacher_student, images: scorings of random, snip, grasp, synflow; null: synflow 100, the others 1",
+        description="teacher_student, images: scorings by random, snip, grasp, synflow; null: 100 by synflow, else 1",
     )
 
 

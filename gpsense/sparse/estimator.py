@@ -343,7 +343,7 @@ def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options:
     for name, (value, least) in counts.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
             raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
-    if not (isinstance(options["contraction"], Real) and 0 < options["contraction"] <= 1):
+    if not (isinstance(options["contraction"], Real) and 0 < float(options["contraction"]) <= 1):
         raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
     if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
         raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")

@@ -402,5 +402,6 @@ def _rival_directions(method: str, stream: Samples, r: int, kept: int, trial: bo
     found = jax.vmap(seen)(jnp.asarray(parts, jnp.int32))
     moments = [jax.tree.map(itemgetter(place), found) for place in range(len(parts))]
     if rival.holds_out:
-        return jnp.stack([rival.directions(*moments, r, kept)] * (1 + trial))
+        fit, held = moments
+        return jnp.stack([rival.directions(fit, held, r, kept)] * (1 + trial))
     return jnp.stack([rival.directions(each, each, r, kept) for each in moments])
