@@ -26,6 +26,7 @@ from gpsense.tickets.scores import SCORES, prune_by
 
 TEACHER, MAGNITUDE, ITERATIVE, NONE = "teacher", "magnitude", "iterative_magnitude", "none"
 AT_START = ("random", "snip", "grasp", "synflow")
+NEVER = -1.0  # a tolerance that no gradient norm meets
 SCORINGS = {"synflow": 100}  # as its authors do: at once it would delete whole layers
 REWINDS = ("start", "none", "redraw")
 
@@ -214,9 +215,13 @@ class WeightSystem(ABC):
         return self._ended(spec, problem, setting, state)
 
     def train(self, spec: Any, problem: Any, setting: Any, state: Unpruned, n_steps: int) -> Unpruned:
-        """Rounds of training; after each but the last, iterative pruning and rewinding."""
-        unit = n_steps
+        """Rounds of training; after each but the last, iterative pruning and rewinding.
+
+        A round takes all its steps: one that stopped early would keep the cell from the next.
+        """
+        unit, rates = n_steps, self._rates(setting)[0]
         if spec.rule == ITERATIVE:
+            rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
             unit = gcd(gcd(n_steps, spec.round_steps), spec.rewind_step)
 
         def stretch(state: Unpruned, _: None) -> tuple[Unpruned, None]:
@@ -225,7 +230,7 @@ class WeightSystem(ABC):
             if spec.rewind_step and spec.rule in (ITERATIVE, MAGNITUDE):
                 here = state.run.steps == spec.rewind_step
                 state = eqx.tree_at(lambda s: s.original, state, _where(here, state.run.factor, state.original))
-            run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[0], unit)
+            run = self._advance(spec, problem, setting, state.run, state.mask, rates, unit, spec.rule != ITERATIVE)
             state = eqx.tree_at(lambda s: s.run, state, run)
             return self._ended(spec, problem, setting, state), None
 
@@ -259,7 +264,7 @@ class WeightSystem(ABC):
         return Ticket(run, pruned.tree, self.error(spec, problem, params))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Ticket, n_steps: int) -> Ticket:
-        run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[1], n_steps)
+        run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[1], n_steps, True)
         return Ticket(run, state.mask, state.error_pruned)
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
@@ -286,14 +291,14 @@ class WeightSystem(ABC):
         return measures | steps | {"status_train": pruned.status_train, "status": status}
 
     def _advance(
-        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int
+        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int, ends: bool
     ) -> Descent:
-        """Steps on the mask; a run ends where its error is that of success."""
+        """Steps on the mask; a run that ``ends`` does so where its error is that of success."""
         method, target = self.method(spec), self._target(spec, problem, mask)
 
         def block(run: Descent, length: int) -> Descent:
             run = descent.advance(method, target, run, rates, length)
-            there = (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
+            there = ends & (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
         whole, rest = divmod(n_steps, method.check_every)
