@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gpsense._types import RandomKey, Scalar, ScalarLike, Values, Vectors
+from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.theory.tickets import population_risk
 
 SUPPORTS = ("independent", "overlap")
 DRAWS = ("uniform", "gaussian")
+BLOCK = 128  # rows
 Weights = Float[Array, "neurons dim"]
 NeuronMask = Bool[Array, "neurons dim"]
 
@@ -91,6 +92,33 @@ def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Sca
     """``(1 / 2N) sum_n (yhat_n - y_n)^2`` over the N rows in use: the paper's f, with its factor 1/2."""
     residual = outputs(weights, inputs) - values
     return jnp.sum(used * residual**2) / (2 * jnp.maximum(jnp.sum(used), 1))
+
+
+def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar, Weights]:
+    """:func:`risk` of the samples and its gradient ``(1 / KN) sum_n used_n (yhat_n - y_n) 1[w_j^T x_n > 0] x_n``.
+
+    On a CPU rows are read in blocks, and blocks behind the last row in use not at all: cells of few samples in a
+    program made for many cost no more than they must.
+    """
+    inputs, values, used = samples.inputs, samples.values, samples.used
+    n, neurons = inputs.shape[0], weights.shape[0]
+    rows = min(n, BLOCK) if jax.default_backend() == "cpu" else n
+    last = jnp.max(jnp.where(used > 0, jnp.arange(1, n + 1, dtype=jnp.int32), 0))
+
+    def add(index: Integer, sums: tuple[Scalar, Weights]) -> tuple[Scalar, Weights]:
+        first = jnp.minimum(index * rows, n - rows)
+        x, y, weight = (jax.lax.dynamic_slice_in_dim(each, first, rows) for each in (inputs, values, used))
+        fresh = first + jnp.arange(rows, dtype=jnp.int32) >= index * rows  # the last block begins inside the one before
+        active = weights @ x.T
+        residual = jnp.mean(jax.nn.relu(active), axis=0) - y
+        pull = jnp.where(fresh, weight * residual, 0.0)
+        slope = jnp.where(active > 0, pull[None, :], 0.0) @ x
+        return sums[0] + jnp.sum(pull * residual), sums[1] + slope
+
+    start = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
+    square, slope = jax.lax.fori_loop(0, (last + rows - 1) // rows, add, start)
+    count = jnp.maximum(jnp.sum(used), 1)
+    return square / (2 * count), slope / (neurons * count)
 
 
 def student_mask(

@@ -91,18 +91,16 @@ def rate_size(runs: Runs) -> Outcome:
 
 
 def rate_neurons(runs: Runs) -> Outcome:
-    """``1 - factor`` at the best step size, with and without momentum, against the number of neurons K."""
+    """``1 - factor`` at the best step size of each seed, with and without momentum, against the number of neurons K."""
     grids = sorted(runs.values(), key=lambda cells: int(cells["neurons"]))
     neurons = np.asarray([int(cells["neurons"]) for cells in grids])
     best: dict[str, list[np.ndarray]] = {"gradient descent": [], "heavy ball": []}
     tuned: dict[str, list[float]] = {"gradient descent": [], "heavy ball": []}
     for cells in grids:
         measured = np.nan_to_num(factors(cells, "rate", "momentum"), nan=1.0)
-        mean_ = measured.mean(axis=0)
-        first = int(np.flatnonzero(cells["momentum"].values == 0)[0])
-        best["gradient descent"].append(1 - measured[:, int(np.argmin(mean_[:, first])), first])
-        place = np.unravel_index(np.argmin(mean_), mean_.shape)
-        best["heavy ball"].append(1 - measured[:, place[0], place[1]])
+        still = int(np.flatnonzero(cells["momentum"].values == 0)[0])
+        best["gradient descent"].append(1 - measured[:, :, still].min(axis=1))
+        best["heavy ball"].append(1 - measured.min(axis=(1, 2)))
         least, largest = (float(cells[name].mean()) for name in ("least_eigenvalue", "largest_eigenvalue"))
         tuned["gradient descent"].append(1 - float(theory.tuned_descent(least, largest)[1]))
         tuned["heavy ball"].append(1 - float(theory.tuned_momentum(least, largest)[2]))
