@@ -123,6 +123,8 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
             system.check(system.Spec(**grid.spec_fields(labels | dict(zip(sizes, values, strict=True)))))
         bounds = {name: max(values) for name, values in sizes.items()}
         spec = system.resolve(system.Spec(**grid.spec_fields(labels | bounds)), evaluations)
+        if check := getattr(system, "check_schedule", None):
+            check(spec, grid.schedule.record_every)
         cost = system.cost(spec)
         layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
         programs.append(ProgramPlan(labels, spec, cost, layout))

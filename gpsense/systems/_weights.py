@@ -167,10 +167,16 @@ class WeightSystem(ABC):
         for field, (name, known) in names.items():
             if name not in known:
                 raise BadInput(field, f"{self.name} has no {name!r}", f"use one of {', '.join(known)}")
-        if spec.rewind_step >= spec.round_steps:
+        if not 0 <= spec.rewind_step < spec.round_steps:
             problem = f"step {spec.rewind_step} is not in the first round of {spec.round_steps}"
-            raise BadInput("prune.rewind_step", problem, "use less than train.round_steps")
+            raise BadInput("prune.rewind_step", problem, "use 0 or more, and less than train.round_steps")
         self.check_data(spec)
+
+    def check_schedule(self, spec: Any, record_every: int) -> None:
+        """Raise BadInput where a record falls inside a round of iterative pruning and rounds end between records."""
+        if spec.rule == ITERATIVE and spec.round_steps % record_every and record_every % spec.round_steps:
+            problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
+            raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
 
     def resolve(self, spec: Any, evaluations: int) -> Any:
         return spec
@@ -214,10 +220,19 @@ class WeightSystem(ABC):
         return self._ended(spec, problem, setting, state)
 
     def train(self, spec: Any, problem: Any, setting: Any, state: Unpruned, n_steps: int) -> Unpruned:
-        """Rounds of training; after each but the last, iterative pruning and rewinding."""
+        """Rounds of training; after each but the last, iterative pruning and rewinding.
+
+        Rounds of iterative pruning have all their steps: a run that ended within one would be pruned at once.
+        """
         unit = n_steps
         if spec.rule == ITERATIVE:
-            unit = gcd(gcd(n_steps, spec.round_steps), spec.rewind_step)
+            unit = gcd(n_steps, spec.round_steps)
+        if spec.rule in (ITERATIVE, MAGNITUDE):
+            unit = gcd(unit, spec.rewind_step)
+
+        early = spec.rule != ITERATIVE
+        rates = self._rates(setting)[0]
+        rates = rates if early else eqx.tree_at(lambda r: r.tolerance, rates, -1.0)
 
         def stretch(state: Unpruned, _: None) -> tuple[Unpruned, None]:
             if spec.rule == ITERATIVE:
@@ -225,7 +240,7 @@ class WeightSystem(ABC):
             if spec.rewind_step and spec.rule in (ITERATIVE, MAGNITUDE):
                 here = state.run.steps == spec.rewind_step
                 state = eqx.tree_at(lambda s: s.original, state, _where(here, state.run.factor, state.original))
-            run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[0], unit)
+            run = self._advance(spec, problem, setting, state.run, state.mask, rates, unit, early)
             state = eqx.tree_at(lambda s: s.run, state, run)
             return self._ended(spec, problem, setting, state), None
 
@@ -251,7 +266,7 @@ class WeightSystem(ABC):
         if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "start":
             params = state.original
         if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "redraw":
-            params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 1))
+            params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 2))
         params = masks.apply(pruned.tree, params)
         run = descent.begin(self.method(spec), params, self._rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
@@ -259,7 +274,7 @@ class WeightSystem(ABC):
         return Ticket(run, pruned.tree, self.error(spec, problem, params))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Ticket, n_steps: int) -> Ticket:
-        run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[1], n_steps)
+        run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[1], n_steps, True)
         return Ticket(run, state.mask, state.error_pruned)
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
@@ -286,14 +301,14 @@ class WeightSystem(ABC):
         return measures | steps | {"status_train": pruned.status_train, "status": status}
 
     def _advance(
-        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int
+        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int, early: bool
     ) -> Descent:
-        """Steps on the mask; a run ends where its error is that of success."""
+        """Steps on the mask; ``early``: a run ends where its error is that of success."""
         method, target = self.method(spec), self._target(spec, problem, mask)
 
         def block(run: Descent, length: int) -> Descent:
             run = descent.advance(method, target, run, rates, length)
-            there = (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
+            there = early & (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
         whole, rest = divmod(n_steps, method.check_every)

@@ -68,7 +68,7 @@ class TeacherStudentInstance(eqx.Module):
 class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that leave the data alone, with those of :class:`WeightsSetting`.
 
-    ``kept`` None: as many inputs as the teacher's neuron has. ``accuracy``: share of each support that a mask of rule
+    ``kept`` None: all, with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of each support that a mask of rule
     teacher covers. ``distance`` of a near start, over ||W*||_F; ``start_scale``: norm of a gaussian one, over ||W*||_F.
     Training ends with ``success`` where the relative error is at most that.
     """
@@ -150,7 +150,7 @@ class TeacherStudent(WeightSystem):
             raise BadInput("train.start", f"{spec.neurons} directions in {spec.dim} inputs", "use fewer train.neurons")
 
     def traceable(self, spec: Any, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Both, but n only where rows beyond the fewest cost less than programs of their own would."""
+        """Both: rows that are not in use cost what those in use do."""
         return frozenset(sizes) & {"n", "support"}
 
     def describe(self, spec: Any) -> str:
