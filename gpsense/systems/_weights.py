@@ -173,8 +173,8 @@ class WeightSystem(ABC):
         self.check_data(spec)
 
     def check_schedule(self, spec: Any, record_every: int) -> None:
-        """Raise BadInput where a record falls inside a round of iterative pruning and rounds end between records."""
-        if spec.rule == ITERATIVE and spec.round_steps % record_every and record_every % spec.round_steps:
+        """Raise BadInput where some records fall inside a round and some rounds end between records."""
+        if spec.rule != TEACHER and spec.round_steps % record_every and record_every % spec.round_steps:
             problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
             raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
 
@@ -225,7 +225,7 @@ class WeightSystem(ABC):
         Rounds of iterative pruning have all their steps: a run that ended within one would be pruned at once.
         """
         unit = n_steps
-        if spec.rule == ITERATIVE:
+        if spec.rule == ITERATIVE or setting.kept is not None:
             unit = gcd(n_steps, spec.round_steps)
         if spec.rule in (ITERATIVE, MAGNITUDE):
             unit = gcd(unit, spec.rewind_step)

@@ -26,7 +26,7 @@ def cross_entropy(outputs: Outputs, labels: Targets) -> Values:
 
 def misclassified(outputs: Outputs, labels: Targets) -> Values:
     """1 where the largest output is another class's."""
-    return (jnp.argmax(outputs, axis=-1) != labels).astype(outputs.dtype)
+    return (jnp.argmax(outputs, axis=-1) != labels.astype(int)).astype(outputs.dtype)
 
 
 def squared(outputs: Outputs, targets: Targets) -> Values:

@@ -1,5 +1,7 @@
 """Masked teachers: supports and masks counted, weights and noise measured, risk and starts against loops."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +42,7 @@ def test_neurons_share_what_they_are_told_to(supports):
         mask = supports(size, 0.0, share)[2]
         assert mask.all(0).sum() == common
         np.testing.assert_array_equal(np.sort(mask.sum(0))[::-1][common:].max(), int(size > common))
-        for one, other in zip(mask[:-1], mask[1:], strict=True):
+        for one, other in pairwise(mask):
             assert (one & other).sum() == common
     mask = supports(5, 0.0, 0.4)[2]
     assert mask.all(0).sum() == 2
@@ -56,15 +58,16 @@ def test_independent_supports_grow_and_differ(supports):
 
 def test_weights_lie_on_the_mask_and_fall_by_the_condition():
     mask = np.random.default_rng(0).random((3, 4000)) < 0.7
+    drawn = jax.jit(teacher.draw_weights, static_argnums=(2, 4))
     for draw, bound in (("uniform", 0.5), ("gaussian", np.inf)):
-        weights = teacher.draw_weights(jax.random.key(0), jnp.asarray(mask), draw, 9.0, jnp.float64)
+        weights = drawn(jax.random.key(0), jnp.asarray(mask), draw, 9.0, jnp.float64)
         assert weights.dtype == jnp.float64
         assert (np.asarray(weights)[~mask] == 0).all()
         falls = np.array([1.0, 1 / 3, 1 / 9])
         rms = [np.sqrt(np.mean(np.asarray(row)[keep] ** 2)) for row, keep in zip(weights, mask, strict=True)]
         np.testing.assert_allclose(rms / falls, np.sqrt(1 / 12), rtol=0.05)
         assert 0.9 * min(bound, 0.6) < np.abs(weights[0]).max() <= bound
-    alone = teacher.draw_weights(jax.random.key(0), jnp.ones((1, 5), bool), "uniform", 9.0, jnp.float32)
+    alone = drawn(jax.random.key(0), jnp.ones((1, 5), bool), "uniform", 9.0, jnp.float32)
     assert alone.dtype == jnp.float32
 
 
@@ -103,8 +106,9 @@ def test_risk_is_half_the_mean_square_over_the_rows_in_use(rows):
     used = np.array([1.0, 1, 0, 1, 0, 1])
     expected = sum((_output(student, x[i]) - y[i]) ** 2 for i in range(6) if used[i]) / (2 * 4)
     given = [jnp.asarray(array) for array in (student, x, y, used)]
-    np.testing.assert_allclose(teacher.risk(*given), expected, rtol=1e-12)
-    assert float(teacher.risk(*given[:3], jnp.zeros(6))) == 0
+    risk = jax.jit(teacher.risk)
+    np.testing.assert_allclose(risk(*given), expected, rtol=1e-12)
+    assert float(risk(*given[:3], jnp.zeros(6))) == 0
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +148,7 @@ def test_masks_are_nested(cover):
         assert (high | ~low).all()
         assert high.sum() > low.sum()
     masks = [draw((size,) * 3, 0.5) for size in range(1, 11)]
-    assert all((large | ~small).all() for small, large in zip(masks[:-1], masks[1:], strict=True))
+    assert all((large | ~small).all() for small, large in pairwise(masks))
     assert len({row.tobytes() for row in draw((2, 2, 2), 0.0)}) == 3
 
 
@@ -161,6 +165,6 @@ def test_starts_are_where_they_should_be(rows):
 
     wide = np.tile(mask, (1, 300))
     weights = jnp.asarray(np.tile(rows, (1, 300)))
-    start = np.asarray(teacher.random_start(jax.random.key(5), weights, jnp.asarray(wide), 0.5))
+    start = np.asarray(jax.jit(teacher.random_start)(jax.random.key(5), weights, jnp.asarray(wide), 0.5))
     assert (start[~wide] == 0).all()
     np.testing.assert_allclose(np.sum(start**2, axis=1), 0.25 * np.sum(weights**2) / 3, rtol=0.15)
