@@ -18,7 +18,7 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
 from gpsense.pipeline import Schedule
 from gpsense.systems import NetworkProblem, NetworkSystem
-from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec
+from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec, rounds_to
 from gpsense.tickets.network import LOSSES, Samples, Task, cross_entropy, misclassified
 
 MEMORY = 4 * 2**30
@@ -142,7 +142,7 @@ def find_tickets(
     for name, part in zip(("train", "test"), samples, strict=True):
         _try(name, task, part)
     system = Own(*samples)
-    rounds = max(max(round(float(np.log(each) / np.log1p(-share))), int(each < 1)) for each in kept)
+    rounds = max(rounds_to(each, share) for each in kept)
     axes = (
         Axis("rule", tuple(rules)),
         Axis("kept", tuple(float(each) for each in kept)),

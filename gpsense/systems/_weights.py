@@ -8,7 +8,7 @@ share of weights, whatever its rule, so that all rules are given the same steps.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, log, log1p
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -172,11 +172,15 @@ class WeightSystem(ABC):
             raise BadInput("prune.rewind_step", problem, "use 0 or more, and less than train.round_steps")
         self.check_data(spec)
 
-    def check_schedule(self, spec: Any, record_every: int) -> None:
-        """Raise BadInput where some records fall inside a round and some rounds end between records."""
+    def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
+        """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
         if spec.rule != TEACHER and spec.round_steps % record_every and record_every % spec.round_steps:
             problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
             raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
+        rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
+        if spec.rule == ITERATIVE and rounds * spec.round_steps > train_steps:
+            problem = f"{train_steps} steps, and {rounds} rounds of {spec.round_steps} to prune.kept"
+            raise BadInput("train.steps", problem, f"use {rounds * spec.round_steps} or more")
 
     def resolve(self, spec: Any, evaluations: int) -> Any:
         return spec
@@ -360,6 +364,11 @@ class WeightSystem(ABC):
             Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
             Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
         )
+
+
+def rounds_to(kept: float, share: float) -> int:
+    """Rounds of training to this share of the weights: ``log kept / log(1 - share)`` to the nearest, 1 if any go."""
+    return max(round(log(kept) / log1p(-share)), int(kept < 1))
 
 
 def _largest(params: Parameters, mask: Any, kept: Scalar) -> Any:

@@ -86,7 +86,7 @@ def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> N
     assert refusal.value.field == field
 
 
-def test_records_that_cut_rounds_are_refused() -> None:
+def test_records_that_cut_rounds_and_steps_that_are_too_few_are_refused() -> None:
     grid = Grid(
         SYSTEM, Schedule(60, 10, 30), Axis("seed", (0,)), (), {"round_steps": 20, "rule": "iterative_magnitude"}
     )
@@ -94,6 +94,10 @@ def test_records_that_cut_rounds_are_refused() -> None:
         make_plan(grid, 2**30)
     for record_every in (5, 40):
         make_plan(replace(grid, schedule=Schedule(80, 10, record_every)), 2**30)
+    harder = replace(grid, axes=(Axis("kept", (0.5, 0.06)), Axis("share", (0.5,))), schedule=Schedule(60, 10, 20))
+    with pytest.raises(BadInput, match="train.steps: 60 steps, and 4 rounds of 20"):
+        make_plan(harder, 2**30)
+    make_plan(replace(harder, schedule=Schedule(80, 10, 20)), 2**30)
 
 
 def _problem(spec: TeacherStudentSpec, seed: int = 0, **instance: Any) -> TeacherStudentProblem:
