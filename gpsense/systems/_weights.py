@@ -26,6 +26,7 @@ from gpsense.tickets.scores import SCORES, prune_by
 
 TEACHER, MAGNITUDE, ITERATIVE, NONE = "teacher", "magnitude", "iterative_magnitude", "none"
 AT_START = ("random", "snip", "grasp", "synflow")
+NEVER = -1.0  # a tolerance that no gradient norm meets
 SCORINGS = {"synflow": 100}  # as its authors do: at once it would delete whole layers
 REWINDS = ("start", "none", "redraw")
 
@@ -226,17 +227,15 @@ class WeightSystem(ABC):
     def train(self, spec: Any, problem: Any, setting: Any, state: Unpruned, n_steps: int) -> Unpruned:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
 
-        Rounds of iterative pruning have all their steps: a run that ended within one would be pruned at once.
+        A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
         """
-        unit = n_steps
+        unit, rates = n_steps, self._rates(setting)[0]
         if spec.rule == ITERATIVE or setting.kept is not None:
             unit = gcd(n_steps, spec.round_steps)
         if spec.rule in (ITERATIVE, MAGNITUDE):
             unit = gcd(unit, spec.rewind_step)
-
-        early = spec.rule != ITERATIVE
-        rates = self._rates(setting)[0]
-        rates = rates if early else eqx.tree_at(lambda r: r.tolerance, rates, -1.0)
+        if spec.rule == ITERATIVE:
+            rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
 
         def stretch(state: Unpruned, _: None) -> tuple[Unpruned, None]:
             if spec.rule == ITERATIVE:
@@ -244,7 +243,7 @@ class WeightSystem(ABC):
             if spec.rewind_step and spec.rule in (ITERATIVE, MAGNITUDE):
                 here = state.run.steps == spec.rewind_step
                 state = eqx.tree_at(lambda s: s.original, state, _where(here, state.run.factor, state.original))
-            run = self._advance(spec, problem, setting, state.run, state.mask, rates, unit, early)
+            run = self._advance(spec, problem, setting, state.run, state.mask, rates, unit, spec.rule != ITERATIVE)
             state = eqx.tree_at(lambda s: s.run, state, run)
             return self._ended(spec, problem, setting, state), None
 
@@ -305,14 +304,14 @@ class WeightSystem(ABC):
         return measures | steps | {"status_train": pruned.status_train, "status": status}
 
     def _advance(
-        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int, early: bool
+        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int, ends: bool
     ) -> Descent:
-        """Steps on the mask; ``early``: a run ends where its error is that of success."""
+        """Steps on the mask; a run that ``ends`` does so where its error is that of success."""
         method, target = self.method(spec), self._target(spec, problem, mask)
 
         def block(run: Descent, length: int) -> Descent:
             run = descent.advance(method, target, run, rates, length)
-            there = early & (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
+            there = ends & (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
         whole, rest = divmod(n_steps, method.check_every)

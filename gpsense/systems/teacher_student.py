@@ -82,9 +82,10 @@ class TeacherStudentSetting(WeightsSetting):
 
 
 class TeacherStudentProblem(eqx.Module):
-    """Samples, the teacher's weights (K, d) and its supports."""
+    """Samples, the standard deviation of their noise, the teacher's weights (K, d) and its supports."""
 
     samples: TeacherSamples
+    noise: Scalar
     teacher: Float[Array, "neurons dim"]
     support: Bool[Array, "neurons dim"]
 
@@ -101,7 +102,8 @@ def sample_teacher_student(
     weights = teacher.draw_weights(weight_key, support, spec.draw, instance.condition, dtype)
     count = spec.n if instance.n is None else instance.n
     samples = teacher.draw_samples(sample_key, weights, spec.n, count, instance.noise)
-    return TeacherStudentProblem(samples, weights, support)
+    noise = jnp.asarray(instance.noise, dtype) * jnp.sqrt(samples.power)
+    return TeacherStudentProblem(samples, noise, weights, support)
 
 
 class TeacherStudent(WeightSystem):
@@ -131,6 +133,7 @@ class TeacherStudent(WeightSystem):
         "gradient_norm": ("gradient norm on the mask where training ended", "loss / weight"),
         "least_eigenvalue": ("smallest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
         "largest_eigenvalue": ("largest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
+        "noise_floor": ("relative error of least squares with the teacher's activation pattern, from the Hessian", "1"),
     }
 
     def check_data(self, spec: Any) -> None:
@@ -250,5 +253,7 @@ class TeacherStudent(WeightSystem):
             samples = problem.samples
             hessian = theory.teacher_hessian(problem.teacher, samples.inputs, mask, samples.used)
             least, largest = theory.hessian_range(hessian, mask)
-            found |= {"least_eigenvalue": least, "largest_eigenvalue": largest}
+            floor = theory.linearised_noise(hessian, mask, problem.noise, jnp.sum(samples.used))
+            floor = floor / jnp.linalg.norm(problem.teacher)
+            found |= {"least_eigenvalue": least, "largest_eigenvalue": largest, "noise_floor": floor}
         return found

@@ -3,8 +3,8 @@
 The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
 them; ``rivals`` what one would run instead of it (``jax_rivals``, ``numpy_rivals``, ``torch_rivals``; one ``workload``
 for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features (their rivals in
-``sparse_rivals``, their grid in ``sparse_grid``); ``recovery`` one matrix, against the baselines (``peers``) and other
-packages (``solvers``).
+``sparse_rivals``, their grid in ``sparse_grid``); ``tickets`` networks pruned by weights (``ticket_rivals``);
+``recovery`` one matrix, against the baselines (``peers``) and other packages (``solvers``).
 """
 
 from launch.bench.sparse_rivals import Size
@@ -46,6 +46,14 @@ STREAM, STREAM_COUNTS = Size(9_600, 512, 4), (10_000, 1_000_000)
 STEP = Size(32_000, 512, 64)
 SPARSE_SEEDS, SPARSE_CONTRACTIONS = tuple(range(8)), tuple(0.3 + 0.1 * i for i in range(6))
 SPARSE_SIZE = {"dim": 64, "n": 3_200, "pool": 10, "neurons": 32, "test": 1_280}
+
+# tickets: a phase map of masked teachers and students, and iterative magnitude pruning of a network on digits
+MAP_SEEDS, MAP_SUPPORTS, MAP_SAMPLES = tuple(range(8)), (10, 20, 30, 40, 50, 60), (60, 140, 220, 300, 380, 460)
+MAP_STEPS = 2000
+MAP_SIZE = {"dim": 100, "neurons": 5, "distance": 0.1, "rate": 10.0, "momentum": 0.9, "fine_tune_tolerance": 1e-8}
+MAP_SIZE |= {"success": 1e-4}
+TICKET_SEEDS, TICKET_KEPT, TICKET_STEPS = tuple(range(4)), (0.64, 0.41, 0.21), 100
+TICKET_SIZE = {"round_steps": 50, "batch": 100, "rate": 0.005, "share": 0.2}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,6 +25,7 @@ GROUPS = {
     "scale": "scale",
     "start": "start",
     "sparse": "sparse",
+    "tickets": "tickets",
     "recovery": "recovery",
 }
 DOUBLE = "recovery"

@@ -1,6 +1,6 @@
 """Measured quantities with their uncertainty, and what a claim makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,14 @@ RESAMPLES = 1000
 def values(array: xr.DataArray, *dims: str) -> np.ndarray:
     """The numbers with these axes in this order, the others being of length one."""
     return array.transpose(*dims, ...).values.reshape([array.sizes[dim] for dim in dims])
+
+
+def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
+    """The parts of a dataset with one value of each of these axes."""
+    name, *rest = axes
+    parts = [cells.isel({name: place}) for place in range(cells.sizes[name])] if name in cells.dims else [cells]
+    for part in parts:
+        yield from each(part, *rest) if rest else [part]
 
 
 class Quantity(NamedTuple):

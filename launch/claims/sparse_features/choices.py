@@ -7,8 +7,7 @@ import numpy as np
 from gpsense.sparse.hermite import link
 from launch.claims.drawing import PALETTE, panels, points
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, mean, over_seeds, values
-from launch.claims.sparse_features.samples import each
+from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
 
 def parity_split(runs: Runs) -> Outcome:

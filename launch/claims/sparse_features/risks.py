@@ -4,8 +4,7 @@ import numpy as np
 
 from launch.claims.drawing import curve, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, mean, over_seeds, values
-from launch.claims.sparse_features.samples import each
+from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
 RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "told the support", "magnitude": "by magnitude"}
 

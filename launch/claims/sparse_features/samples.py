@@ -1,10 +1,8 @@
 """From how many samples the first layer finds the directions, against the dimension."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import xarray as xr
 from matplotlib.axes import Axes
 
 from gpsense import theory
@@ -12,7 +10,7 @@ from gpsense.sparse.hermite import ACTIVATIONS, link
 from gpsense.systems import SparseFeaturesSpec
 from launch.claims.drawing import PALETTE, law, log_log, panels
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, independently, values
+from launch.claims.quantities import Quantity, each, independently, values
 
 HALF = 0.5  # energy that counts as found
 NAMES = {
@@ -80,14 +78,6 @@ def methods(runs: Runs) -> dict[str, list[Curve]]:
             curve = Curve(int(one["dim"]), one["n"].values, values(one["energy"], "seed", "n"))
             found.setdefault(NAMES.get(key, key.replace("_", " ")), []).append(curve)
     return {name: sorted(curves, key=lambda one: one.dim) for name, curves in found.items()}
-
-
-def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
-    """The parts of a dataset with one value of each of these axes."""
-    name, *rest = axes
-    parts = [cells.isel({name: place}) for place in range(cells.sizes[name])] if name in cells.dims else [cells]
-    for part in parts:
-        yield from each(part, *rest) if rest else [part]
 
 
 def model(runs: Runs) -> tuple[Any, float, str]:

@@ -1,0 +1,133 @@
+"""Cells of a grid of networks pruned by weights: all as one program, alone in JAX, and as arrays for other packages."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpsense.descent import RUNNING
+from gpsense.grid import Axis, Grid, Layout, Program, make_plan
+from gpsense.keys import Keys, seed_keys
+from gpsense.pipeline import Schedule
+from gpsense.systems import SYSTEMS
+from launch.bench.ticket_rivals import Pruned, Student
+
+Loop = Callable[[], np.ndarray]
+
+
+class Work(NamedTuple):
+    """A grid of one program, its chunk, and the labels (seed, other fields) of the cells that rivals run."""
+
+    grid: Grid
+    program: Program
+    chunk: Any
+    part: list[dict[str, Any]]
+
+
+def make_work(
+    name: str, schedule: Schedule, seeds: tuple[int, ...], axes: tuple[Axis, ...], size: dict[str, Any]
+) -> Work:
+    """The grid as one program and one chunk; rivals run all cells of its first seed."""
+    grid = Grid(SYSTEMS[name], schedule, Axis("seed", seeds), axes, size)
+    plan = make_plan(grid, 8 * 2**30, (Layout(len(grid.outer), len(grid.inner)),))
+    first = [{"seed": seed, **fields} for seed, fields in grid.outer if seed == seeds[0]]
+    part = [cell | setting for cell in first for setting in grid.inner]
+    return Work(grid, Program(grid, plan.programs[0]), plan.chunks[0], part)
+
+
+def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error", "steps_fine_tune")) -> Loop:
+    """The rivals' cells one at a time, by one function compiled for all."""
+    system, spec, schedule = work.grid.system, work.program.plan.spec, work.grid.schedule
+
+    @jax.jit
+    def one(seed: jax.Array, fields: dict[str, jax.Array]) -> list[jax.Array]:
+        found = cell(system, spec, schedule, *_roles(work, fields), seed_keys(seed))
+        return [found[name] for name in names]
+
+    def run() -> np.ndarray:
+        calls = [one(*_traced(work, fields)) for fields in work.part]
+        return np.asarray([[float(number) for number in numbers] for numbers in calls])
+
+    return run
+
+
+def _traced(work: Work, cell: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """A cell's seed and other numbers."""
+    dtype = jnp.dtype(work.program.plan.spec.dtype)
+    return jnp.uint32(cell["seed"]), {name: jnp.asarray(cell[name], dtype) for name in cell if name != "seed"}
+
+
+def _roles(work: Work, fields: dict[str, jax.Array]) -> tuple[Any, Any]:
+    """Instance and setting of a cell."""
+    roles = (work.grid.system.Instance, work.grid.system.Setting)
+    values = [
+        work.grid.constants_of(role) | {name: fields[name] for name in Grid.fields(role) if name in fields}
+        for role in roles
+    ]
+    dtype = jnp.dtype(work.program.plan.spec.dtype)
+    strong = [{name: jnp.asarray(value, dtype) for name, value in given.items()} for given in values]
+    return roles[0](**strong[0]), roles[1](**strong[1])
+
+
+def stopping(system: Any, spec: Any, schedule: Schedule, instance: Any, setting: Any, keys: Keys) -> dict[str, Any]:
+    """One cell as :func:`gpsense.pipeline.run_cell` has it, nothing recorded, no step taken after it has stopped."""
+    problem, stride = system.sample(spec, instance, keys.problem), system.stride(spec)
+
+    def phase(move: Callable[..., Any], state: Any, steps: int) -> Any:
+        going = lambda carry: (carry[0] < steps // stride) & (carry[1].status == RUNNING)  # noqa: E731
+        further = lambda carry: (carry[0] + 1, move(spec, problem, setting, carry[1], stride))  # noqa: E731
+        _, state = jax.lax.while_loop(going, further, (0, state))
+        return move(spec, problem, setting, state, steps % stride) if steps % stride else state
+
+    state = phase(system.train, system.begin(spec, problem, setting, keys), schedule.train_steps)
+    pruned = system.prune(spec, problem, setting, state)
+    state = system.begin_fine_tuning(spec, problem, setting, state, pruned, pruned.mask.shape[0])
+    state = phase(system.fine_tune, state, schedule.fine_tune_steps)
+    return system.finish(spec, problem, setting, state, pruned)
+
+
+def _begun(work: Work) -> Iterator[tuple[Any, Any, Any]]:
+    """Problem, setting and first state of every cell that rivals run."""
+    system, spec = work.grid.system, work.program.plan.spec
+
+    @jax.jit
+    def begin(seed: jax.Array, fields: dict[str, jax.Array]) -> tuple[Any, Any, Any]:
+        instance, setting = _roles(work, fields)
+        problem = system.sample(spec, instance, seed_keys(seed).problem)
+        return problem, setting, system.begin(spec, problem, setting, seed_keys(seed))
+
+    for cell in work.part:
+        yield begin(*_traced(work, cell))
+
+
+def students(work: Work) -> list[Student]:
+    """The cells of a phase map as arrays."""
+    tasks, steps = [], work.grid.schedule.fine_tune_steps
+    for problem, setting, state in _begun(work):
+        samples, used = problem.samples, np.asarray(problem.samples.used) > 0
+        arrays = samples.inputs[used], samples.values[used], state.mask, state.original, problem.teacher
+        x, y, mask, start, truth = (np.array(each) for each in arrays)
+        numbers = setting.rate, setting.momentum, setting.fine_tune_tolerance, setting.success
+        rate, momentum, tolerance, success = (float(each) for each in numbers)
+        tasks.append(Student(x, y, mask, start, truth, rate, momentum, tolerance, success, steps))
+    return tasks
+
+
+def pruned_cells(work: Work) -> list[Pruned]:
+    """The cells of iterative pruning as arrays, with the images that their steps draw."""
+    spec, schedule, tasks = work.program.plan.spec, work.grid.schedule, []
+
+    @jax.jit
+    def drawn(key: jax.Array, steps: jax.Array) -> jax.Array:
+        keys = jax.vmap(lambda step: jax.random.fold_in(jax.random.fold_in(key, 1), step))(steps)
+        return jax.vmap(lambda each: jax.random.randint(each, (spec.batch,), 0, jnp.int32(spec.n)))(keys)
+
+    steps = jnp.arange(max(schedule.train_steps, schedule.fine_tune_steps), dtype=jnp.int32)
+    for cell, (problem, setting, state) in zip(work.part, _begun(work), strict=True):
+        train, test = ((np.array(x).reshape(len(x), -1), np.array(y)) for x, y, _ in problem)
+        start = [np.array(leaf) for leaf in jax.tree.leaves(state.original)]
+        numbers = cell["kept"], float(setting.share), float(setting.rate), spec.round_steps, schedule.fine_tune_steps
+        tasks.append(Pruned(train, test, start, np.array(drawn(state.run.key, steps)), *numbers))
+    return tasks

@@ -1,0 +1,174 @@
+"""Networks pruned by weights: a phase map of masked students, and iterative pruning on digits, against plain loops."""
+
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from gpsense.grid import Axis
+from gpsense.pipeline import Schedule, run_cell
+from launch import bench
+from launch.bench.machine import fastest, product_rates
+from launch.bench.rows import Absent, Row, make_row, once
+from launch.bench.ticket_cells import Loop, Work, loop, make_work, pruned_cells, stopping, students
+from launch.bench.ticket_rivals import numpy_student, on_best_threads, rounds_to, torch_student, torch_ticket
+
+TURNS = 3
+AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.01
+FEW = 5  # one of so many cells is PyTorch's, which takes ten times as long
+WHOLE = "JAX, loop of jitted cells, all steps"
+
+
+class Rival(NamedTuple):
+    """Two numbers a cell (cells, 2) of one of every ``every`` cells of the part, computed anew in each call."""
+
+    run: Loop
+    every: int = 1
+
+
+class Turns(NamedTuple):
+    """Results of the engine, its seconds in every turn, and of every rival its results and seconds, or its absence."""
+
+    results: dict[str, np.ndarray]
+    ours: list[float]
+    found: dict[str, tuple[np.ndarray, list[float]] | Absent]
+
+
+def tickets() -> list[Row]:
+    """The rows of the phase map and of iterative pruning."""
+    return [*phase_map(), *iterative()]
+
+
+def phase_map() -> list[Row]:
+    """Cells over support, samples and seed that stop at success, at a gradient norm or at the last step.
+
+    The machine's products are measured in the same turns: of as many vectors as there are neurons by a square matrix
+    of as many numbers as the largest inputs have.
+    """
+    axes = (Axis("support", bench.MAP_SUPPORTS), Axis("n", bench.MAP_SAMPLES))
+    schedule = Schedule(0, bench.MAP_STEPS, bench.MAP_STEPS)
+    work = make_work("teacher_student", schedule, bench.MAP_SEEDS, axes, bench.MAP_SIZE)
+    tasks = students(work)
+    short = tasks[-1]._replace(steps=min(100, bench.MAP_STEPS))
+    eager = on_best_threads(
+        lambda: np.asarray([torch_student(task) for task in tasks[::FEW]]), lambda: torch_student(short)
+    )
+    rivals = {
+        WHOLE: Rival(loop(work, run_cell)),
+        "JAX, loop of jitted cells that stop": Rival(loop(work, stopping)),
+        "NumPy, loop of cells, gradient by hand": Rival(lambda: np.asarray([numpy_student(task) for task in tasks])),
+        "PyTorch, loop of cells, autograd": Rival(eager, FEW),
+    }
+    spec, products = work.program.plan.spec, []
+    size = round((spec.n * spec.dim) ** 0.5)
+    turns = _in_turn(work, rivals, lambda: products.append(product_rates(spec.neurons, size)))
+    steps, ours, machine = turns.results["steps_fine_tune"], median(turns.ours), fastest(*products)
+    each = 4.0 * spec.dim * spec.neurons
+    used = np.asarray([fields["n"] for _, fields in work.grid.outer], float)[:, None]
+    needed, done = float((steps * used).sum()) * each, float(steps.sum()) * spec.n * each
+    name = f", {steps.size} cells, d = {spec.dim}, K = {spec.neurons}"
+    note = (
+        f"{steps.size / ours:.3g} cells a second, n up to {spec.n}, at most {bench.MAP_STEPS} steps, "
+        f"{steps.mean():.0f} on average, {1e6 * ours / steps.sum():.3g} us each, sampling to measures, median of "
+        f"{TURNS}; ratio: products of rows in use over {machine.gflops:.3g} GFLOP/s ({machine.way}, the floor), "
+        f"{done / ours / 1e9 / machine.gflops:.2g} with rows that are not"
+    )
+    rate = needed / ours / 1e9
+    rows = [make_row("tickets", "phase map" + name, ours, note, rate, rate / machine.gflops)]
+    expected = np.stack([_part(turns, len(work.part), key) for key in ("error", "steps_fine_tune")], 1)
+
+    def share(key: str, found: np.ndarray) -> float:
+        return len(work.part) / steps.size if key == WHOLE else float(found[:, 1].sum() / steps.sum())
+
+    return rows + _rows(turns, rivals, name, share, lambda found, every: _same_students(found, expected[::every]))
+
+
+def iterative() -> list[Row]:
+    """Shares kept x seeds of a network on digits, all shares of a seed as one batch; no rival judges its steps."""
+    size = bench.TICKET_SIZE
+    rounds = max(rounds_to(kept, size["share"]) for kept in bench.TICKET_KEPT)
+    train = rounds * size["round_steps"]
+    schedule = Schedule(train, bench.TICKET_STEPS, train + bench.TICKET_STEPS)
+    work = make_work("images", schedule, bench.TICKET_SEEDS, (Axis("kept", bench.TICKET_KEPT),), size)
+    tasks = pruned_cells(work)
+    short = tasks[0]._replace(round_steps=min(20, tasks[0].round_steps), fine_tune=1)
+    eager = on_best_threads(lambda: np.asarray([torch_ticket(task) for task in tasks]), lambda: torch_ticket(short))
+    rivals = {
+        "JAX, loop of jitted cells that stop": Rival(loop(work, stopping, ("error", "loss"))),
+        "PyTorch, loop of cells, Adam": Rival(eager),
+    }
+    turns, spec = _in_turn(work, rivals), work.program.plan.spec
+    steps = turns.results["steps_train"] + turns.results["steps_fine_tune"]
+    ours, flops = median(turns.ours), float(steps.sum()) * work.program.plan.cost.flops
+    name = f", {len(work.grid.outer)} seeds x {len(work.grid.inner)} shares"
+    note = (
+        f"{'-'.join(map(str, (64, *spec.layers, 10)))} on {spec.n} digits, batch {spec.batch}, {steps.min():.0f} to "
+        f"{steps.max():.0f} steps, {1e6 * ours / steps.sum():.3g} us each, sampling to measures, median of {TURNS}"
+    )
+    expected = np.stack([_part(turns, len(work.part), key) for key in ("error", "loss")], 1)
+    rows = [make_row("tickets", "iterative pruning, digits" + name, ours, note, flops / ours / 1e9)]
+    share = len(work.part) / steps.size
+    return rows + _rows(turns, rivals, name, lambda *_: share, lambda found, _: _same_tickets(found, expected))
+
+
+def _in_turn(work: Work, rivals: dict[str, Rival], also: Callable[[], None] = lambda: None) -> Turns:
+    """Engine and rivals in turn, after a run of each that compiles; an absent package takes no part."""
+    results, ours, found = work.program.run(work.chunk), [], {}
+    for name, rival in rivals.items():
+        try:
+            found[name] = rival.run(), []
+        except Absent as absent:
+            found[name] = absent
+    for _ in range(TURNS):
+        also()
+        ours.append(once(lambda: work.program.run(work.chunk))[1])
+        for name, rival in rivals.items():
+            if not isinstance(found[name], Absent):
+                found[name][1].append(once(rival.run)[1])
+    return Turns(results, ours, found)
+
+
+def _rows(
+    turns: Turns,
+    rivals: dict[str, Rival],
+    size: str,
+    share: Callable[[str, np.ndarray], float],
+    tell: Callable[[np.ndarray, int], str],
+) -> list[Row]:
+    """A row for every rival: its seconds over the ``share`` of all steps that it took, and what ``tell`` says."""
+    rows = []
+    for name, found in turns.found.items():
+        if isinstance(found, Absent):
+            rows.append(make_row("tickets", name + size, None, str(found)))
+            continue
+        seconds = median(found[1]) / share(name, found[0])
+        sampling = "" if name.startswith("JAX") else "; sampling not counted"
+        told = tell(found[0], rivals[name].every)
+        note = f"{told}; timed on {len(found[0])} cells and scaled by their steps{sampling}"
+        rows.append(make_row("tickets", name + size, seconds, note, ratio=seconds / median(turns.ours)))
+    return rows
+
+
+def _part(turns: Turns, cells: int, name: str) -> np.ndarray:
+    """A measure of the engine for the rivals' cells."""
+    return turns.results[name].reshape(-1)[:cells].astype(float)
+
+
+def _same_students(found: np.ndarray, ours: np.ndarray) -> str:
+    """Whether errors and steps (cells, 2) are the engine's, of cells that succeed the steps, too.
+
+    A gradient norm as small as the tolerance is rounding in float32: other cells may end at it sooner or later.
+    """
+    apart, there = np.abs(found - ours), ours[:, 0] <= bench.MAP_SIZE["success"]
+    gap, late = float(np.max(apart[:, 0])), float(np.max(apart[there, 1], initial=0.0))
+    word = "agrees" if gap <= AGREE_ERROR and late <= AGREE_STEPS else "DISAGREES"
+    cells = f"{len(ours)} cells, of which {there.sum()} succeed"
+    return f"{word} with the engine in {cells}: errors to {gap:.1g}, steps to success to {late:g}"
+
+
+def _same_tickets(found: np.ndarray, ours: np.ndarray) -> str:
+    """Whether test errors and training losses (cells, 2) are the engine's."""
+    gaps = np.max(np.abs(found - ours), axis=0)
+    word = "agrees" if gaps[0] <= AGREE_TESTS else "DISAGREES"
+    return f"{word} with the engine in {len(ours)} cells: test errors to {gaps[0]:.1g}, losses to {gaps[1]:.1g}"

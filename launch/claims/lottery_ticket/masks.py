@@ -1,0 +1,51 @@
+"""Masks that miss a part of the teacher: what more pruning does at the same accuracy, at few and at many samples."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from launch.claims.drawing import law, panels, points
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import Quantity, each, over_seeds, values
+
+MEASURES = {"error": "relative error of the weights", "risk": "risk E (yhat - y)² / E y²"}
+
+
+def wrong_masks(runs: Runs) -> Outcome:
+    """Error and risk against the share kept, for masks of fixed accuracy and for GraSP's, at few and many samples."""
+    cells, grasp = runs[""], runs["grasp"]
+    kept, counts = cells["kept"].values, cells["n"].values
+    figure, panes = panels(2 * len(counts))
+    quantities: dict[str, Quantity] = {}
+    for row, (name, words) in enumerate(MEASURES.items()):
+        for column, n in enumerate(counts):
+            axes = panes[row * len(counts) + column]
+            for index, one in enumerate(each(cells.sel(n=n), "accuracy")):
+                found = values(one[name], "seed", "kept")
+                accuracy = float(one["accuracy"])
+                points(axes, kept + 0.004 * index, found, index, f"accuracy {accuracy:g}", "os^d"[index % 4])
+                if accuracy < 1:
+                    key = f"{name}, most over fewest kept, N = {int(n)}, accuracy {accuracy:g}"
+                    quantities[key] = over_seeds(lambda v: np.median(v[:, -1]) / np.median(v[:, 0]), found)
+            found = values(grasp.sel(n=n)[name], "seed", "kept")
+            points(axes, grasp["kept"].values, found, 5, "GraSP", "x")
+            key = f"{name}, most over fewest kept, N = {int(n)}, GraSP"
+            quantities[key] = over_seeds(lambda v: np.median(v[:, -1]) / np.median(v[:, 0]), found)
+            axes.set(xlabel="share of the weights kept", ylabel=words, title=f"N = {int(n)}", ylim=(0, None))
+            axes.legend(fontsize=7)
+    quantities["accuracy of GraSP's masks"] = over_seeds(
+        lambda v: np.median(v, axis=0), values(grasp.isel(n=0)["mask_accuracy"], "seed", "kept")
+    )
+    _floors(cells, panes[2 * len(counts) - 1])
+    return Outcome(quantities, figure)
+
+
+def _floors(cells: xr.Dataset, axes: Axes) -> None:
+    """The risk of the teacher itself cut to the mask over E y^2, for orthogonal neurons: the leading order of both."""
+    neurons = int(cells["neurons"])
+    wrong = [accuracy for accuracy in cells["accuracy"].values if accuracy < 1]
+    for place, accuracy in enumerate(wrong):
+        label = "the teacher cut to the mask, to leading order" if place == 0 else ""
+        floor = (1 - accuracy) / (1 + (neurons - 1) / np.pi)
+        law(axes, cells["kept"].values[[0, -1]], [floor, floor], label, ":")
+    axes.legend(fontsize=7)

@@ -1,0 +1,160 @@
+"""How fast the error of a masked student falls, and where noise stops it."""
+
+import numpy as np
+import xarray as xr
+
+from gpsense import theory
+from launch.claims.drawing import law, log_log, panels, points
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.quantities import Quantity, each, log_slope, mean, over_seeds, values
+
+START, END = 1e-2, 1e-9  # of the error: from this share of the first to this
+
+
+def factor(errors: np.ndarray, steps: np.ndarray) -> float:
+    """Factor a step of a curve of errors: the slope of its logarithm past the start and before rounding; NaN if none.
+
+    The first of equal records at the end, where a run has stopped, counts.
+    """
+    moving = np.concatenate([[True], errors[1:] != errors[:-1]])
+    inside = moving & np.isfinite(errors) & (errors < START * errors[0]) & (errors > END)
+    if inside.sum() < 3:
+        return np.nan
+    return float(np.exp(np.polyfit(steps[inside], np.log(errors[inside]), 1)[0]))
+
+
+def factors(cells: xr.Dataset, *axes: str) -> np.ndarray:
+    """Measured factors (seeds, axes)."""
+    curves = values(cells["error_curve"], "seed", *axes, "step")
+    return np.apply_along_axis(factor, -1, curves, cells["step"].values)
+
+
+def predicted(cells: xr.Dataset, *axes: str) -> np.ndarray:
+    """Factors (seeds, axes) of the Hessian at the teacher on the same samples."""
+    names = ("least_eigenvalue", "largest_eigenvalue", "rate", "momentum")
+    shaped = xr.broadcast(*(cells[name] for name in names), cells["error"])[:4]
+    found = np.vectorize(lambda *numbers: float(theory.momentum_rate(*numbers)))
+    return found(*(values(each_, "seed", *axes) for each_ in shaped))
+
+
+def momentum(runs: Runs) -> Outcome:
+    """The factor a step against the momentum, with the curve that the Hessian at the teacher predicts."""
+    cells = runs[""]
+    beta = cells["momentum"].values
+    measured, expected = factors(cells, "momentum"), predicted(cells, "momentum")
+    figure, (left, right) = panels(2)
+    for index, one in enumerate(each(cells, "momentum")):
+        errors = np.median(values(one["error_curve"], "seed", "step"), axis=0)
+        left.plot(one["step"].values, errors, color=f"C{index}", lw=1.4, label=f"momentum {float(one['momentum']):g}")
+    points(right, beta, measured, 0, "measured")
+    fine = np.linspace(0, 0.98, 99)
+    least, largest = (cells[name].mean("seed").values.ravel()[0] for name in ("least_eigenvalue", "largest_eigenvalue"))
+    curve = [float(theory.momentum_rate(least, largest, float(cells["rate"]), b)) for b in fine]
+    law(right, fine, curve, "from the Hessian at the teacher (mean of the seeds)")
+    right.plot(fine, np.sqrt(fine), ":", color="gray", label="plateau sqrt(momentum)")
+    log_log(left, "step", "relative error of the weights (median)", both=False)
+    right.set(xlabel="momentum", ylabel="factor a step of the error", ylim=(0.6, 1.0))
+    right.legend(fontsize=8)
+    gap = np.abs(measured - expected).mean(axis=0)
+    high = beta >= 0.5
+    quantities = {
+        "factor a step": mean(measured),
+        "predicted": mean(expected),
+        "off the prediction, momentum 0.5 and more": Quantity(np.asarray(gap[high].max())),
+        "off the prediction, less momentum": Quantity(np.asarray(gap[~high].max())),
+    }
+    return Outcome(quantities, figure)
+
+
+def rate_size(runs: Runs) -> Outcome:
+    """The factor a step of heavy ball and of gradient descent against the support size r."""
+    cells = runs[""]
+    r = cells["support"].values
+    figure, (left, right) = panels(2)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "momentum")):
+        label = f"momentum {float(one['momentum']):g}" if float(one["momentum"]) else "gradient descent"
+        measured, expected = factors(one, "support"), predicted(one, "support")
+        quantities[f"factor a step, {label}"] = mean(measured)
+        quantities[f"off the prediction, {label}"] = mean(np.abs(measured - expected).max(axis=1))
+        quantities[f"R^2 in sqrt(r), {label}"] = over_seeds(
+            lambda v: np.corrcoef(np.sqrt(r), v.mean(axis=0))[0, 1] ** 2, measured
+        )
+        for axes, x in ((left, r), (right, np.sqrt(r))):
+            points(axes, x, measured, index, label, "os"[index % 2])
+            law(axes, x, expected.mean(axis=0), "from the Hessian at the teacher" if index == 0 else "")
+    left.set(xlabel="inputs r that a neuron sees", ylabel="factor a step of the error")
+    right.set(xlabel="sqrt(r)", ylabel="factor a step of the error")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def rate_neurons(runs: Runs) -> Outcome:
+    """``1 - factor`` at the best step size, with and without momentum, against the number of neurons K."""
+    grids = sorted(runs.values(), key=lambda cells: int(cells["neurons"]))
+    neurons = np.asarray([int(cells["neurons"]) for cells in grids])
+    best: dict[str, list[np.ndarray]] = {"gradient descent": [], "heavy ball": []}
+    tuned: dict[str, list[float]] = {"gradient descent": [], "heavy ball": []}
+    for cells in grids:
+        measured = np.nan_to_num(factors(cells, "rate", "momentum"), nan=1.0)
+        mean_ = measured.mean(axis=0)
+        first = int(np.flatnonzero(cells["momentum"].values == 0)[0])
+        best["gradient descent"].append(1 - measured[:, int(np.argmin(mean_[:, first])), first])
+        place = np.unravel_index(np.argmin(mean_), mean_.shape)
+        best["heavy ball"].append(1 - measured[:, place[0], place[1]])
+        least, largest = (float(cells[name].mean()) for name in ("least_eigenvalue", "largest_eigenvalue"))
+        tuned["gradient descent"].append(1 - float(theory.tuned_descent(least, largest)[1]))
+        tuned["heavy ball"].append(1 - float(theory.tuned_momentum(least, largest)[2]))
+    figure, (axes,) = panels(1)
+    quantities: dict[str, Quantity] = {}
+    for index, (label, samples) in enumerate(best.items()):
+        found = np.stack(samples, axis=1)
+        points(axes, neurons, found, index, label, "os"[index])
+        law(axes, neurons, tuned[label], "tuned on the Hessian at the teacher" if index == 0 else "")
+        exponent = theory.paper_rate_exponent(momentum=label == "heavy ball")
+        reference = found[:, 0].mean() * (neurons / neurons[0]) ** exponent
+        law(axes, neurons, reference, f"slope {exponent:g}, recalled", ":")
+        quantities[f"1 - factor, {label}"] = mean(found)
+        quantities[f"slope in K, {label}"] = log_slope(neurons, found)
+    log_log(axes, "neurons K", "1 - factor a step of the error, at its best")
+    return Outcome(quantities, figure)
+
+
+def ends(ratios: np.ndarray) -> list[float]:
+    """Smallest and largest mean over the seeds."""
+    means = ratios.reshape(len(ratios), -1).mean(axis=0)
+    return [means.min(), means.max()]
+
+
+def noise(runs: Runs) -> Outcome:
+    """The error that is left over noise: against least squares at the teacher, and over the law in K r / N."""
+    cells = runs[""]
+    figure, (left, right) = panels(2)
+    ratios, laws, forms = [], [], []
+    neurons = int(cells["neurons"])
+    for index, one in enumerate(each(cells, "support")):
+        r, n = float(one["support"]), one["n"].values
+        for place, part in enumerate(each(one, "noise")):
+            sigma = float(part["noise"])
+            error, floor = (values(part[name], "seed", "n") for name in ("error", "noise_floor"))
+            form = np.asarray([float(theory.noise_error(sigma, 1.0, neurons, r, float(k), 1.0)) for k in n])
+            ratios.append(error / floor)
+            laws.append(error / form)
+            forms.append(form)
+            label = f"r = {int(r)}" if place == 0 else ""
+            points(left, n, error, index, label, "os^"[place % 3])
+            law(left, n, floor.mean(axis=0), "least squares at the teacher" if index + place == 0 else "")
+            points(right, form, error, index, label, "os^"[place % 3])
+    span = np.asarray([np.min(forms), np.max(forms)])
+    for constant, style in ((1.6, "--"), (2.1, ":")):
+        law(right, span, constant * span, f"{constant:g} times that", style)
+    log_log(left, "samples N", "relative error of the weights")
+    log_log(right, "(σ / rms y) sqrt(K r / (N - K r))", "relative error of the weights")
+    over_floor, over_law = np.stack(ratios, axis=1), np.stack(laws, axis=1)
+    quantities = {
+        "over least squares at the teacher": over_seeds(lambda v: v.mean(), over_floor),
+        "over least squares, smallest and largest": over_seeds(ends, over_floor),
+        "over the law, smallest and largest": over_seeds(ends, over_law),
+    }
+    return Outcome(quantities, figure)

@@ -1,0 +1,128 @@
+"""From how many samples, and from how far, the student of a masked teacher finds it."""
+
+from typing import Any
+
+import numpy as np
+
+from gpsense import theory
+from launch.claims.drawing import PALETTE, law, panels, points, shares
+from launch.claims.experiment import Outcome, Runs
+from launch.claims.lottery_ticket.rates import factors, predicted
+from launch.claims.quantities import Quantity, each, over_seeds, values
+
+
+def half(x: np.ndarray, successes: np.ndarray) -> float:
+    """Where the share of successes (seeds, x) first crosses 1/2, linear between points; NaN where it does not."""
+    middle = successes.mean(axis=0) - 0.5
+    crossed = np.flatnonzero(np.signbit(middle[1:]) != np.signbit(middle[:-1]))
+    if not crossed.size:
+        return np.nan
+    left = int(crossed[0])
+    return float(x[left] + (x[left + 1] - x[left]) * middle[left] / (middle[left] - middle[left + 1]))
+
+
+def halves(x: np.ndarray, successes: np.ndarray) -> Quantity:
+    """Where each of several curves (seeds, curves, x) crosses 1/2."""
+    return over_seeds(lambda s: _halves(x, s), successes)
+
+
+def _halves(x: np.ndarray, successes: np.ndarray) -> np.ndarray:
+    return np.asarray([half(x, successes[:, place]) for place in range(successes.shape[1])])
+
+
+def phase_map(runs: Runs) -> Outcome:
+    """N50 against the support size r, its slope and R^2 of a straight line, for every distance of the start."""
+    cells = runs[""]
+    r, n, neurons = cells["support"].values, cells["n"].values, int(cells["neurons"])
+    figure, (left, right) = panels(2)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "distance")):
+        label = f"start at {float(one['distance']):g}"
+        success = values(one["success"], "seed", "support", "n")
+        found = halves(n, success)
+        _crossings(right, r, found, index, label)
+        quantities[f"N50, {label}"] = found
+        quantities[f"slope in r, {label}"] = over_seeds(lambda s: np.polyfit(r, _halves(n, s), 1)[0], success)
+        quantities[f"R^2, {label}"] = over_seeds(lambda s: np.corrcoef(r, _halves(n, s))[0, 1] ** 2, success)
+        quantities[f"N50 over K r, {label}"] = over_seeds(lambda s: _halves(n, s) / (neurons * r), success)
+        if index == 0:
+            image = left.pcolormesh(r, n, success.mean(axis=0).T, shading="nearest", cmap="gray", vmin=0, vmax=1)
+            figure.colorbar(image, ax=left, label=f"share that finds the teacher, {label}")
+            left.plot(r, found.value, "o-", color=PALETTE[index], label="N50")
+    for axes in (left, right):
+        for constant, style in ((1.0, ":"), (1.2, "--")):
+            needed = np.asarray([theory.samples_needed(neurons, float(k), constant) for k in r])
+            axes.plot(r, needed, style, color="black" if axes is right else PALETTE[3], label=f"{constant:g} K r")
+        axes.set(xlabel="inputs r that a neuron sees", ylabel="samples N")
+        axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def radius(runs: Runs) -> Outcome:
+    """The distance from which half of the runs still find the teacher, against the support size r."""
+    cells = runs[""]
+    r, distance = cells["support"].values, cells["distance"].values
+    success = values(cells["success"], "seed", "support", "distance")
+    found = halves(distance, success)
+    figure, (left, right) = panels(2)
+    for index, size in enumerate(r):
+        shares(left, distance, success[:, index], index, f"r = {int(size)}")
+    _crossings(right, np.sqrt(r), found, 0, "distance for 1/2")
+    slope = np.polyfit(np.sqrt(r), found.value, 1)
+    law(right, np.sqrt(r), np.polyval(slope, np.sqrt(r)), "straight line: the form a - b sqrt(r/N), recalled")
+    left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share that finds the teacher")
+    right.set(xlabel="sqrt(r)", ylabel="radius: distance for a share of 1/2")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    fall = over_seeds(lambda s: np.polyfit(np.sqrt(r), _halves(distance, s), 1)[0], success)
+    return Outcome({"radius": found, "slope in sqrt(r)": fall}, figure)
+
+
+def overlap(runs: Runs) -> Outcome:
+    """N50 and the factor a step of heavy ball against the overlap of the supports, beside the effective size."""
+    cells, rate = runs[""], runs["rate"]
+    figure, (left, right) = panels(2)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "distance")):
+        label = f"start at {float(one['distance']):g}"
+        found = halves(one["n"].values, values(one["success"], "seed", "overlap", "n"))
+        _crossings(left, one["overlap"].values, found, index, label)
+        quantities[f"N50, {label}"] = found
+    sizes = cells["effective_size"].mean([name for name in cells["effective_size"].dims if name != "overlap"]).values
+    law(left, cells["overlap"].values, sizes * int(cells["neurons"]), "K r~, recalled", ":")
+    measured, expected = factors(rate, "overlap"), predicted(rate, "overlap")
+    points(right, rate["overlap"].values, measured, 0, "measured")
+    law(right, rate["overlap"].values, expected.mean(axis=0), "from the Hessian at the teacher")
+    quantities["factor a step"] = over_seeds(lambda v: v.mean(axis=0), measured)
+    quantities["measured less predicted"] = over_seeds(lambda v: v.mean(axis=0), measured - expected)
+    quantities["r~"] = Quantity(sizes)
+    left.set(xlabel="share of a support that all neurons have", ylabel="samples N for a share of 1/2", ylim=(0, None))
+    right.set(xlabel="share of a support that all neurons have", ylabel="factor a step of the error")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def inputs(runs: Runs) -> Outcome:
+    """Shares that find a teacher whose neurons all see the same r inputs, for several numbers of inputs d."""
+    cells = runs[""]
+    figure, (axes,) = panels(1)
+    quantities: dict[str, Quantity] = {}
+    for index, one in enumerate(each(cells, "dim")):
+        success = values(one["success"], "seed", "n")
+        shares(axes, one["n"].values, success, index, f"d = {int(one['dim'])}", "os^"[index % 3])
+        quantities[f"N50, d = {int(one['dim'])}"] = over_seeds(lambda s, n=one["n"].values: half(n, s), success)
+    found = [float(quantity.value) for quantity in quantities.values()]
+    quantities["N50, largest over smallest"] = Quantity(np.asarray(max(found) / min(found)))
+    axes.set(xlabel="samples N", ylabel="share that finds the teacher")
+    axes.legend(fontsize=8)
+    return Outcome(quantities, figure)
+
+
+def _crossings(axes: Any, x: Any, found: Quantity, colour: int, label: str) -> None:
+    """Crossings with their 95 % intervals."""
+    assert found.low is not None
+    assert found.high is not None
+    spread = np.nan_to_num(np.maximum([found.value - found.low, found.high - found.value], 0.0))
+    style = {"fmt": "o-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    axes.errorbar(x, found.value, spread, label=label, **style)
