@@ -267,7 +267,9 @@ class Train(Section):
         description="steps at most; 0: pruned at the start; null: 1000, sparse_features and teacher_student: 0, "
         "images: 3200",
     )
-    tolerance: NonNegatives = Field(default=Values((1e-4,), False), description="stop at this gradient norm")
+    tolerance: OptionalNonNegatives = Field(
+        default=None, description="stop at this gradient norm; null: 1e-4, teacher_student and images: 0"
+    )
     perturbation: NonNegatives = Field(
         default=Values((0.0,), False), description="radius of the noise at a stationary point"
     )
@@ -350,7 +352,9 @@ class FineTune(Section):
         "images: 200",
     )
     rate: OptionalPositives = Field(default=None, description="step size; null: the training rate")
-    tolerance: NonNegatives = Field(default=Values((1e-5,), False), description="stop at this gradient norm")
+    tolerance: OptionalNonNegatives = Field(
+        default=None, description="stop at this gradient norm; null: 1e-5, teacher_student and images: 0"
+    )
 
 
 class Baseline(Section):

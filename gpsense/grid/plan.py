@@ -123,6 +123,9 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
             system.check(system.Spec(**grid.spec_fields(labels | dict(zip(sizes, values, strict=True)))))
         bounds = {name: max(values) for name, values in sizes.items()}
         spec = system.resolve(system.Spec(**grid.spec_fields(labels | bounds)), evaluations)
+        if check := getattr(system, "check_schedule", None):
+            settings = [system.Setting(**grid.constants_of(system.Setting), **each) for each in grid.inner]
+            check(spec, grid.schedule.train_steps, grid.schedule.record_every, settings)
         cost = system.cost(spec)
         layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
         programs.append(ProgramPlan(labels, spec, cost, layout))

@@ -18,8 +18,8 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
 from gpsense.pipeline import Schedule
 from gpsense.systems import NetworkProblem, NetworkSystem
-from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec
-from gpsense.tickets.network import LOSSES, Samples, Task
+from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec, rounds_to
+from gpsense.tickets.network import LOSSES, Samples, Task, cross_entropy, misclassified
 
 MEMORY = 4 * 2**30
 
@@ -114,7 +114,7 @@ def find_tickets(
 
     ``make(key)`` returns an Equinox module that maps one input to its outputs; arrays of two axes or more that are not
     called ``bias`` are pruned. ``train`` and ``test``: inputs (n, ...) and targets (n, ...). ``loss`` and ``error``:
-    cross_entropy, misclassified, squared, or a function of outputs (n, ...) and targets (n, ...) to a number a row.
+    cross_entropy, squared, for ``error`` misclassified, or a function of outputs and targets (n, ...) to (n,) numbers.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
@@ -128,7 +128,10 @@ def find_tickets(
     shape = samples[0].inputs.shape[1:]
     if samples[1].inputs.shape[1:] != shape:
         raise BadInput("test", f"inputs of shape {samples[1].inputs.shape[1:]}", f"give inputs of shape {shape}")
-    for name, value in (("steps", steps), ("score_rounds", 1 if score_rounds is None else score_rounds)):
+    counts = {"steps": steps, "batch": batch, "score_rounds": score_rounds}
+    for name, value in counts.items():
+        if value is None and name != "steps":
+            continue
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise BadInput(name, f"{value!r}", "give a whole number, 1 or more")
     if not all(0 < each <= 1 for each in kept):
@@ -136,9 +139,10 @@ def find_tickets(
     if not 0 < share < 1:
         raise BadInput("share", f"{share}", "give a share between 0 and 1")
     task = Task(make, shape, _judge("loss", loss), _judge("error", error))
-    _try(task, samples[0])
+    for name, part in zip(("train", "test"), samples, strict=True):
+        _try(name, task, part)
     system = Own(*samples)
-    rounds = max(max(round(float(np.log(each) / np.log1p(-share))), int(each < 1)) for each in kept)
+    rounds = max(rounds_to(each, share) for each in kept)
     axes = (
         Axis("rule", tuple(rules)),
         Axis("kept", tuple(float(each) for each in kept)),
@@ -183,24 +187,35 @@ def _judge(field: str, judge: str | Callable[[Any, Any], Any]) -> Callable[[Any,
     """A loss or an error by name, or as given."""
     if callable(judge):
         return judge
-    if judge not in LOSSES:
-        raise BadInput(field, f"no {judge!r}", f"give a function or one of {', '.join(LOSSES)}")
+    known = [name for name in LOSSES if field == "error" or name != "misclassified"]  # which has no slope
+    if judge not in known:
+        raise BadInput(field, f"no {judge!r}", f"give a function or one of {', '.join(known)}")
     return LOSSES[judge]
 
 
-def _try(task: Task, samples: Samples) -> None:
+def _try(name: str, task: Task, samples: Samples) -> None:
     """Shapes of one pass; BadInput where network, data and judges do not fit one another."""
-    few = Samples(samples.inputs[:2], samples.targets[:2], samples.used[:2])
+    params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
     try:
-        params = eqx.filter_eval_shape(task.draw, jax.random.key(0), few.used.dtype)
-        for judge in (task.risk, task.mistakes):
-            shape = eqx.filter_eval_shape(judge, params, few).shape
-            if shape:
-                raise BadInput("loss", f"gives shape {shape} in the mean", "return one number a row")
+        outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs)
+        outputs.shape[0]  # one array, not several
     except BadInput:
         raise
     except Exception as error:  # a network that is not ours can fail in any way
         raise BadInput("make", f"the network cannot be run on the inputs ({_first(error)})", "mend it") from error
+    for field, judge in (("loss", task.loss), ("error", task.error)):
+        try:
+            shape = eqx.filter_eval_shape(judge, outputs, samples.targets).shape
+        except Exception as error:  # nor is a function of somebody's
+            problem = f"it cannot judge outputs of shape {outputs.shape} ({_first(error)})"
+            raise BadInput(field, problem, f"make it fit {name}'s targets of shape {samples.targets.shape}") from error
+        if shape != samples.used.shape:
+            raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
+        if judge in (cross_entropy, misclassified):
+            least, most = int(samples.targets.min()), int(samples.targets.max())
+            if least < 0 or most >= outputs.shape[-1]:
+                problem = f"labels from {least} to {most} for {outputs.shape[-1]} outputs"
+                raise BadInput(name, problem, "number the classes from 0, an output each")
 
 
 def _first(error: Exception) -> str:

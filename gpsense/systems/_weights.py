@@ -8,7 +8,7 @@ share of weights, whatever its rule, so that all rules are given the same steps.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, log, log1p
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -168,10 +168,20 @@ class WeightSystem(ABC):
         for field, (name, known) in names.items():
             if name not in known:
                 raise BadInput(field, f"{self.name} has no {name!r}", f"use one of {', '.join(known)}")
-        if spec.rewind_step >= spec.round_steps:
+        if not 0 <= spec.rewind_step < spec.round_steps:
             problem = f"step {spec.rewind_step} is not in the first round of {spec.round_steps}"
-            raise BadInput("prune.rewind_step", problem, "use less than train.round_steps")
+            raise BadInput("prune.rewind_step", problem, "use 0 or more, and less than train.round_steps")
         self.check_data(spec)
+
+    def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
+        """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
+        if spec.rule != TEACHER and spec.round_steps % record_every and record_every % spec.round_steps:
+            problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
+            raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
+        rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
+        if spec.rule == ITERATIVE and rounds * spec.round_steps > train_steps:
+            problem = f"{train_steps} steps, and {rounds} rounds of {spec.round_steps} to prune.kept"
+            raise BadInput("train.steps", problem, f"use {rounds * spec.round_steps} or more")
 
     def resolve(self, spec: Any, evaluations: int) -> Any:
         return spec
@@ -217,12 +227,15 @@ class WeightSystem(ABC):
     def train(self, spec: Any, problem: Any, setting: Any, state: Unpruned, n_steps: int) -> Unpruned:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
 
-        A round takes all its steps: one that stopped early would keep the cell from the next.
+        A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
         """
         unit, rates = n_steps, self._rates(setting)[0]
+        if spec.rule == ITERATIVE or setting.kept is not None:
+            unit = gcd(n_steps, spec.round_steps)
+        if spec.rule in (ITERATIVE, MAGNITUDE):
+            unit = gcd(unit, spec.rewind_step)
         if spec.rule == ITERATIVE:
             rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
-            unit = gcd(gcd(n_steps, spec.round_steps), spec.rewind_step)
 
         def stretch(state: Unpruned, _: None) -> tuple[Unpruned, None]:
             if spec.rule == ITERATIVE:
@@ -256,7 +269,7 @@ class WeightSystem(ABC):
         if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "start":
             params = state.original
         if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "redraw":
-            params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 1))
+            params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 2))
         params = masks.apply(pruned.tree, params)
         run = descent.begin(self.method(spec), params, self._rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
@@ -350,6 +363,11 @@ class WeightSystem(ABC):
             Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
             Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
         )
+
+
+def rounds_to(kept: float, share: float) -> int:
+    """Rounds of training to this share of the weights: ``log kept / log(1 - share)`` to the nearest, 1 if any go."""
+    return max(round(log(kept) / log1p(-share)), int(kept < 1))
 
 
 def _largest(params: Parameters, mask: Any, kept: Scalar) -> Any:

@@ -68,9 +68,10 @@ class TeacherStudentInstance(eqx.Module):
 class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that leave the data alone, with those of :class:`WeightsSetting`.
 
-    ``kept`` None: as many inputs as the teacher's neuron has. ``accuracy``: share of each support that a mask of rule
-    teacher covers. ``distance`` of a near start, over ||W*||_F; ``start_scale``: norm of a gaussian one, over ||W*||_F.
-    Training ends with ``success`` where the relative error is at most that.
+    ``kept`` None: all; with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of a support
+    that a mask of rule teacher covers. ``distance`` of a near start, over ||W*||_F; ``start_scale``: norm of a gaussian
+    one, over ||W*||_F. A run ends with ``success`` where the relative error is at most that, but for the rounds of
+    iterative pruning.
     """
 
     rate: ScalarLike = 10.0
@@ -153,7 +154,7 @@ class TeacherStudent(WeightSystem):
             raise BadInput("train.start", f"{spec.neurons} directions in {spec.dim} inputs", "use fewer train.neurons")
 
     def traceable(self, spec: Any, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Both, but n only where rows beyond the fewest cost less than programs of their own would."""
+        """Both: rows that are not in use cost what those in use do."""
         return frozenset(sizes) & {"n", "support"}
 
     def describe(self, spec: Any) -> str:
@@ -210,7 +211,7 @@ class TeacherStudent(WeightSystem):
             return teacher.risk(
                 params, samples.inputs[rows], samples.values[rows], jnp.ones((spec.batch,), params.dtype)
             )
-        rows = jnp.arange(-(-spec.n // spec.subsets)) * spec.subsets + jnp.mod(step, spec.subsets)
+        rows = jnp.arange(-(-spec.n // spec.subsets), dtype=step.dtype) * spec.subsets + jnp.mod(step, spec.subsets)
         used = jnp.where(rows < spec.n, samples.used[jnp.minimum(rows, spec.n - 1)], 0.0)
         rows = jnp.minimum(rows, spec.n - 1)
         return teacher.risk(params, samples.inputs[rows], samples.values[rows], used)

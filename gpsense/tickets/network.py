@@ -26,12 +26,15 @@ def cross_entropy(outputs: Outputs, labels: Targets) -> Values:
 
 def misclassified(outputs: Outputs, labels: Targets) -> Values:
     """1 where the largest output is another class's."""
-    return (jnp.argmax(outputs, axis=-1) != labels).astype(outputs.dtype)
+    return (jnp.argmax(outputs, axis=-1) != labels.astype(int)).astype(outputs.dtype)
 
 
 def squared(outputs: Outputs, targets: Targets) -> Values:
-    """``||o - y||^2`` of every row."""
-    difference = outputs.reshape(outputs.shape[0], -1) - targets.reshape(outputs.shape[0], -1)
+    """``||o - y||^2`` of every row; BadInput where a row has more outputs than targets, or fewer."""
+    if outputs.size != targets.size:
+        problem = f"shape {targets.shape} for outputs of shape {outputs.shape}"
+        raise BadInput("targets", problem, "give as many numbers a row as the network")
+    difference = outputs.reshape(outputs.shape[0], -1) - targets.reshape(outputs.shape[0], -1).astype(outputs.dtype)
     return jnp.sum(difference**2, axis=1)
 
 

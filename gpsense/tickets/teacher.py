@@ -128,7 +128,7 @@ def student_mask(
 
     Of neuron j ``round(accuracy r_j)`` inputs lie in its support, as far as sizes_j and dim leave them room, and
     ``sizes_j`` less those outside: a size too large for what is outside takes more of the support. Nested: a larger
-    accuracy keeps what a smaller one did, and so does a larger size.
+    size keeps what a smaller one did, and a larger accuracy what a smaller one did of the support.
     """
     neurons, dim = support.shape
     dtype = sizes.dtype

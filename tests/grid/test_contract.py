@@ -214,7 +214,7 @@ def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):
     monkeypatch.setitem(SYSTEMS, "regression", Regression())
     of = lambda **fields: to_grid(build(fields).model_copy(update={"system": "regression"}))  # noqa: E731
     grid = of(problem={"dim": 9}, train={"steps": 0}, fine_tune={"steps": 30})
-    assert {axis.name for axis in grid.axes} == {"dim", "n", "noise", "rate"}
+    assert {axis.name for axis in grid.axes} == {"dim", "n", "noise", "rate", "kept"}
     assert grid.constants == {"dtype": "float32"}
     assert (make_plan(grid, GIB).programs[0].spec.dim, grid.schedule) == (9, Schedule(0, 30, 50))
     for section, name, value in (("run", "form", "gram"), ("train", "patience", 5), ("problem", "width", 3)):

@@ -252,3 +252,11 @@ def test_a_field_that_a_system_lacks_is_refused_where_it_is_set(fields: dict[str
     with pytest.raises(Refusal, match=line):
         to_grid(build(fields))
     to_grid(build({"system": fields["system"]}))
+
+
+@pytest.mark.parametrize(("system", "expected"), [("sensing", (1e-4, 1e-5)), ("teacher_student", (0.0, 0.0))])
+def test_tolerances_are_the_systems_own_unless_given(system, expected):
+    """A teacher is found to 1e-4 long after the gradient norm is below 1e-5."""
+    for given, tolerances in (({}, expected), ({"train": {"tolerance": 0.1}}, (0.1, expected[1]))):
+        axes = {axis.name: axis.values for axis in to_grid(build({"system": system} | given)).axes}
+        assert (axes["tolerance"], axes["fine_tune_tolerance"]) == tuple((each,) for each in tolerances)

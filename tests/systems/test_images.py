@@ -1,0 +1,133 @@
+"""The system of images: parts of the data, what is refused, files through the system, cells alone and in the grid."""
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import datasets
+from gpsense.descent import BUDGET, CONVERGED
+from gpsense.errors import BadInput
+from gpsense.grid import Axis, Grid, make_plan, run_grid
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_cell
+from gpsense.systems import SYSTEMS, ImagesInstance, ImagesSetting, ImagesSpec, System, sample_images
+from gpsense.tickets.images import MNIST_FILES
+
+SYSTEM = SYSTEMS["images"]
+SPEC = ImagesSpec(n=100, test=300, layers=(8,), round_steps=20, dtype="float64")
+WEIGHTS = 64 * 8 + 8 * 10
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+_sample = jax.jit(sample_images, static_argnums=0)
+
+
+def test_the_contract_is_met() -> None:
+    assert isinstance(SYSTEM, System)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"data": "letters"}, "problem.data"),
+        ({"data": "mnist"}, "problem.folder"),
+        ({"folder": "files"}, "problem.folder"),
+        ({"data": "mnist", "folder": "nowhere"}, "folder"),
+        ({"n": 1698}, "problem.n"),
+        ({"layers": ()}, "train.layers"),
+        ({"rule": "teacher"}, "prune.rule"),
+        ({"optimizer": "lbfgs"}, "train.optimizer"),
+    ],
+)
+def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
+    SYSTEM.check(replace(SPEC, n=1697))
+    with pytest.raises(BadInput) as refusal:
+        SYSTEM.check(replace(SPEC, **changes))
+    assert refusal.value.field == field
+
+
+def _places(inputs: Any, used: Any) -> list[int]:
+    """Where these images stand among all digits."""
+    known = {row.tobytes(): place for place, row in enumerate(datasets.digits()[0].astype(np.float64))}
+    return [known[np.asarray(row).tobytes()] for row, count in zip(inputs, used, strict=True) if count]
+
+
+def test_digits_to_train_on_grow_and_those_to_test_on_are_others() -> None:
+    spec = replace(SPEC, test=3000)
+    large, small, other = (
+        _sample(spec, ImagesInstance(n=jnp.asarray(n)), seed_keys(seed).problem)
+        for n, seed in ((100.0, 0), (40.0, 0), (100.0, 1))
+    )
+    labels = datasets.digits()[1]
+    train, test = _places(*large.train[::2]), _places(*large.test[::2])
+    assert sorted(train + test) == list(range(1797))
+    assert len(train) == 100
+    for part, places in ((large.train, train), (large.test, test)):
+        np.testing.assert_array_equal(part.targets, labels[places])
+    assert _places(*small.train[::2]) == train[:40]
+    assert _places(*small.test[::2]) == test
+    assert len(set(_places(*other.train[::2])) & set(train)) < 20
+    few = jax.eval_shape(_sample, SPEC, ImagesInstance(), seed_keys(0).problem)
+    assert few.test.inputs.shape == (300, 64)
+
+
+def test_files_are_read_through_the_system(tmp_path: Any) -> None:
+    """Of 9 images to train on 3 are drawn, from the first 6; 2 of the 4 to test on are used."""
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (9, 2, 3), dtype=np.uint8), np.arange(9, dtype=np.uint8)
+    for name, array in zip(MNIST_FILES, (pixels, labels, pixels[:4], labels[:4]), strict=True):
+        head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        (tmp_path / name).write_bytes(head + array.tobytes())
+    spec = replace(SPEC, data="mnist", folder=str(tmp_path), n=3, test=2)
+    SYSTEM.check(spec)
+    with pytest.raises(BadInput, match="use at most 9"):
+        SYSTEM.check(replace(spec, n=10))
+    problem = _sample(spec, ImagesInstance(), seed_keys(0).problem)
+    places = np.asarray(problem.train.targets)
+    assert len(set(places)) == 3
+    assert places.max() < 6
+    np.testing.assert_allclose(problem.train.inputs[:, 0], pixels[places] / 255, rtol=1e-6)
+    np.testing.assert_allclose(problem.test.inputs[:, 0], pixels[:2] / 255, rtol=1e-6)
+    params = SYSTEM.start(spec, problem, ImagesSetting(), None, jax.random.key(0))
+    first, shift, second, last = (np.asarray(leaf) for leaf in jax.tree.leaves(params))
+    outputs = [second @ np.maximum(first @ image.ravel() + shift, 0) + last for image in pixels[:2] / 255]
+    error = np.mean([np.argmax(row) != label for row, label in zip(outputs, labels, strict=False)])
+    assert float(SYSTEM.error(spec, problem, params)) == error
+    assert SYSTEM.cost(spec).flops == 6 * 3 * (6 * 8 + 8 + 8 * 10 + 10)
+
+
+@pytest.mark.slow
+def test_a_cell_alone_equals_the_cell_in_the_grid() -> None:
+    """Iterative pruning, half of the weights in each round; what is kept is exact, and alone it is the same twice."""
+    lists = {"rule": ("iterative_magnitude",), "n": (60, 100), "kept": (1.0, 0.25), "share": (0.5,), "rate": (0.1,)}
+    axes = tuple(Axis(name, values, len(values) > 1) for name, values in lists.items())
+    constants = {"test": 300, "layers": (8,), "round_steps": 20, "optimizer": "momentum", "dtype": "float64"}
+    grid = Grid(SYSTEM, Schedule(40, 20, 20), Axis("seed", (0, 7)), axes, constants)
+    dataset = run_grid(grid)
+    assert (dataset["rank"] == np.floor(dataset["kept"] * WEIGHTS + 0.5)).all()
+    assert (dataset["steps_train"] == 40 * (dataset["kept"] < 1)).all()
+    assert (dataset["steps_fine_tune"] == 20).all()
+    assert (dataset["status_train"] == CONVERGED).all()
+    assert (dataset["status"] == BUDGET).all()
+    assert (dataset["error"] < 0.7).all()
+    assert (dataset["error"] < dataset["error_pruned"]).all()
+    (program,) = make_plan(grid, 2**30).programs
+
+    @jax.jit
+    def alone(n: Any, kept: Any, seed: Any) -> Any:
+        setting = ImagesSetting(kept=kept, share=0.5, rate=0.1)
+        return run_cell(SYSTEM, program.spec, grid.schedule, ImagesInstance(n=n), setting, seed_keys(seed))
+
+    for n, kept, seed in ((60.0, 0.25, 0), (100.0, 0.25, 7), (100.0, 1.0, 7)):
+        cell, expected = dataset.sel(n=n, kept=kept, seed=seed), alone(n, kept, seed)
+        for name in cell.data_vars:
+            np.testing.assert_allclose(cell[name], expected[name], rtol=1e-7, atol=1e-10, err_msg=name)
+    again, masks = alone(n, kept, seed), jax.tree.leaves(expected["state"].mask)
+    for one, other in zip(*(jax.tree.leaves(each["state"].run.factor) for each in (expected, again)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert all(mask.all() for mask in masks)

@@ -1,0 +1,104 @@
+"""Tasks: outputs and losses of small networks against NumPy loops, and what is refused."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense.errors import BadInput
+from gpsense.tickets.network import LOSSES, Samples, Task, perceptron, squared
+
+RNG = np.random.default_rng(0)
+X, LABELS, USED = RNG.normal(size=(6, 3)), np.array([0, 1, 1, 0, 1, 0]), np.array([1.0, 1, 0, 1, 1, 0])
+TARGETS = RNG.normal(size=(6, 2))
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+
+def _forward(layers, x):
+    """ReLU between layers of weights and biases, entry by entry."""
+    for place, (weight, bias) in enumerate(layers):
+        x = [sum(w * t for w, t in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
+        x = [max(t, 0.0) for t in x] if place < len(layers) - 1 else x
+    return x
+
+
+TASKS = {
+    "mlp": Task(lambda key: eqx.nn.MLP(3, 2, 4, 2, key=key), (3,)),
+    "perceptron": Task(lambda key: perceptron(key, (3, 5, 4, 2)), (3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_networks_and_judges_are_their_formulas(name):
+    task = TASKS[name]
+    params = task.draw(jax.random.key(1), jnp.float64)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+    layers = list(zip(leaves[::2], leaves[1::2], strict=True))
+    outputs = np.array([_forward(layers, x) for x in X])
+    inputs = jnp.asarray(X).reshape(6, *task.shape)
+
+    samples = Samples(inputs, jnp.asarray(LABELS), jnp.asarray(USED))
+    judged = jax.jit(lambda params: (task.outputs(params, inputs), task.risk(params, samples), task.flow(params)))
+    found, risk, flow = judged(params)
+    np.testing.assert_allclose(found, outputs, rtol=1e-12)
+    losses = [np.log(sum(np.exp(t) for t in row)) - row[label] for row, label in zip(outputs, LABELS, strict=True)]
+    used = [i for i in range(6) if USED[i]]
+    np.testing.assert_allclose(risk, sum(losses[i] for i in used) / 4, rtol=1e-12)
+    wrong = [float(np.argmax(row) != label) for row, label in zip(outputs, LABELS, strict=True)]
+    assert float(task.mistakes(params, samples)) == sum(wrong[i] for i in used) / 4
+    assert 0 < sum(wrong) < 6
+    paths = sum(_forward([(abs(weight), 0 * bias) for weight, bias in layers], [1.0] * 3))
+    np.testing.assert_allclose(flow, paths, rtol=1e-12)
+
+
+def test_rows_that_are_not_in_use_may_hold_anything():
+    judge = lambda outputs, targets: outputs[:, 0] / targets[:, 0]  # noqa: E731
+    task = Task(lambda key: perceptron(key, (3, 2)), (3,), judge, judge)
+    params = task.draw(jax.random.key(0), jnp.float64)
+    samples = Samples(jnp.asarray(X), jnp.asarray(np.where(USED[:, None] > 0, TARGETS, 0.0)), jnp.asarray(USED))
+    expected = np.mean([np.asarray(task.outputs(params, jnp.asarray(X)))[i, 0] / TARGETS[i, 0] for i in (0, 1, 3, 4)])
+    np.testing.assert_allclose(task.risk(params, samples), expected, rtol=1e-12)
+
+
+def test_squares_are_sums_over_a_row():
+    outputs = RNG.normal(size=(6, 2))
+    expected = [sum((o - y) ** 2 for o, y in zip(*rows, strict=True)) for rows in zip(outputs, TARGETS, strict=True)]
+    np.testing.assert_allclose(LOSSES["squared"](jnp.asarray(outputs), jnp.asarray(TARGETS)), expected, rtol=1e-12)
+    one = squared(jnp.asarray(outputs[:, :1]), jnp.asarray(LABELS))  # whole numbers, one a row
+    np.testing.assert_allclose(one, (outputs[:, 0] - LABELS) ** 2, rtol=1e-12)
+    with pytest.raises(BadInput, match="as many numbers a row"):
+        squared(jnp.asarray(outputs), jnp.asarray(TARGETS[:, 0]))
+
+
+def test_a_draw_has_the_type_asked_for_and_fits_its_module():
+    task = TASKS["mlp"]
+    params = task.draw(jax.random.key(0), jnp.float32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert isinstance(task.model(params), eqx.nn.MLP)
+    assert task.outputs(params, jnp.asarray(X, jnp.float32)).dtype == jnp.float32
+    other = task.draw(jax.random.key(1), jnp.float32)
+    assert (params.layers[0].weight != other.layers[0].weight).all()
+
+
+class _Counting(eqx.Module):
+    weight: jax.Array
+    calls: jax.Array
+
+    def __call__(self, x):
+        return self.weight @ x
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda key: eqx.nn.Lambda(jax.nn.relu), "no arrays"),
+        (lambda key: _Counting(jnp.ones((2, 3)), jnp.int32(0)), "whole numbers"),
+    ],
+)
+def test_modules_without_weights_or_with_counters_are_refused(make, problem):
+    task = Task(make, (3,))
+    with pytest.raises(BadInput, match=problem) as refused:
+        task.model(task.draw(jax.random.key(0), jnp.float64))
+    assert refused.value.field == "make"
