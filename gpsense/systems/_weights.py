@@ -131,6 +131,10 @@ class WeightSystem(ABC):
     def loss(self, spec: Any, problem: Any, params: Parameters) -> Scalar:
         """The loss on all samples in use."""
 
+    def value_and_gradient(self, spec: Any, problem: Any, params: Parameters) -> tuple[Scalar, Parameters]:
+        """The loss on all samples in use, and its gradient."""
+        return jax.value_and_grad(lambda tree: self.loss(spec, problem, tree))(params)
+
     @abstractmethod
     def sampled_loss(self, spec: Any, problem: Any, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
         """The loss on the samples of one step, where it does not see all of them."""
@@ -321,10 +325,9 @@ class WeightSystem(ABC):
 
     def _target(self, spec: Any, problem: Any, mask: Any) -> Target:
         """The loss as a function of weights that are already masked; its gradient stays on the mask."""
-        whole = jax.value_and_grad(lambda params: self.loss(spec, problem, params))
 
         def value_and_gradient(params: Parameters) -> tuple[Scalar, Parameters]:
-            value, gradient = whole(params)
+            value, gradient = self.value_and_gradient(spec, problem, params)
             return value, masks.apply(mask, gradient)
 
         def sampled(params: Parameters, key: RandomKey, step: Integer) -> Parameters:

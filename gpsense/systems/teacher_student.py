@@ -199,6 +199,9 @@ class TeacherStudent(WeightSystem):
         samples = problem.samples
         return teacher.risk(params, samples.inputs, samples.values, samples.used)
 
+    def value_and_gradient(self, spec: Any, problem: Any, params: Any) -> tuple[Scalar, Any]:
+        return teacher.risk_and_gradient(params, problem.samples)
+
     def stochastic(self, spec: Any) -> bool:
         return spec.batch is not None or spec.subsets > 1
 
