@@ -179,7 +179,8 @@ class WeightSystem(ABC):
 
     def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
-        if spec.rule != TEACHER and spec.round_steps % record_every and record_every % spec.round_steps:
+        apart = spec.round_steps % record_every and record_every % spec.round_steps
+        if spec.rule != TEACHER and train_steps and apart:
             problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
             raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
