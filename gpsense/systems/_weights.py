@@ -21,6 +21,7 @@ from gpsense._types import Integer, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.keys import Keys
+from gpsense.systems._contract import Descending
 from gpsense.tickets import masks
 from gpsense.tickets.scores import SCORES, prune_by
 
@@ -68,38 +69,20 @@ class WeightsSetting(eqx.Module):
     fine_tune_tolerance: ScalarLike = 0.0
 
 
-class Unpruned(eqx.Module):
+class Unpruned(Descending):
     """Before the last pruning: the descent, the mask so far, the weights to rewind to, rounds done, a key."""
 
-    run: Descent
     mask: Any
     original: Parameters
     rounds: Integer
     key: RandomKey
 
-    @property
-    def status(self) -> Any:
-        return self.run.status
 
-    @property
-    def steps(self) -> Any:
-        return self.run.steps
-
-
-class Ticket(eqx.Module):
+class Ticket(Descending):
     """After it: the descent of what is left, its mask, and the error it began with."""
 
-    run: Descent
     mask: Any
     error_pruned: Scalar
-
-    @property
-    def status(self) -> Any:
-        return self.run.status
-
-    @property
-    def steps(self) -> Any:
-        return self.run.steps
 
 
 class PrunedWeights(eqx.Module):
