@@ -37,7 +37,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
 TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
-TITLED += ("directions", "sparsity", "pool")
+TITLED += ("directions", "sparsity", "pool", "support", "distance")
 
 
 def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
@@ -72,6 +72,9 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     unread = ("n", "noise") if population else ()
     if "pool" in cells.coords and not np.any(cells["method"] == "descent"):
         unread = ("start_scale",)
+    if "distance" in cells.coords:
+        near = np.all(cells["start"] == "near")
+        unread = ("start_scale",) if near else ("distance",)
     known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
     others = [name for name in known if name not in (*held, *unread)]
     words = {name: f"{name} {value_text(cells[name])}" for name in held + others}

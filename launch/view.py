@@ -34,8 +34,22 @@ AXIS_LABELS = {
     "pool": "coordinates M from each part",
     "parity": "parts of the scores",
     "contraction": "contraction c of the basis",
-    "neurons": "pairs of neurons",
+    "neurons": "neurons",
     "second_layer": "second layer",
+    "support": "inputs r that a neuron sees",
+    "supports": "supports of the teacher",
+    "overlap": "share of a support that all neurons have",
+    "uneven": "unevenness of the supports",
+    "distance": "distance of the start",
+    "momentum": "momentum β",
+    "start": "start",
+    "subsets": "disjoint subsets of the samples",
+    "kept": "share of the weights kept",
+    "share": "share of the weights pruned in a round",
+    "accuracy": "accuracy of the mask",
+    "rewind": "where kept weights go back to",
+    "round_steps": "steps in a round",
+    "data": "images",
 }
 SAMPLED = {"n": "samples n"}  # where nothing is measured by a map
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
