@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import equinox as eqx
 
 from gpsense._types import RandomKey, Scalar
+from gpsense.descent import Descent
 from gpsense.keys import Keys
 
 
@@ -20,6 +21,20 @@ class Cost(eqx.Module):
     cell_bytes: int = eqx.field(static=True)
     kept_bytes: int = eqx.field(static=True)
     once: float = eqx.field(static=True, default=0.0)
+
+
+class Descending(eqx.Module):
+    """A state whose status and steps are those of one descent; a system adds what else it carries."""
+
+    run: Descent
+
+    @property
+    def status(self) -> Any:
+        return self.run.status
+
+    @property
+    def steps(self) -> Any:
+        return self.run.steps
 
 
 @runtime_checkable

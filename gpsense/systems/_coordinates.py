@@ -28,7 +28,7 @@ from gpsense.sparse.moments import Moments, Sums
 from gpsense.sparse.network import RESIDUALS, Kept, Network
 from gpsense.sparse.rivals import RIVALS
 from gpsense.sparse.samples import Samples
-from gpsense.systems._contract import Cost
+from gpsense.systems._contract import Cost, Descending
 
 GREEDY, DENSE = "greedy_pruning", "descent"
 RULES = ("gradient", "magnitude", "random", "oracle", "none")
@@ -97,26 +97,17 @@ class Unpruned(eqx.Module):
     run: Descent | None
 
 
-class Tuned(eqx.Module):
+class Tuned(Descending):
     """After pruning: the network on the kept coordinates, its loss and error as it stands, and what they were at first.
 
     ``aligned``: measures of its first layer against the truth, when it began.
     """
 
-    run: Descent
     kept: Kept
     aligned: dict[str, Scalar]
     error_pruned: Scalar
     loss: Scalar
     error: Scalar
-
-    @property
-    def status(self) -> Any:
-        return self.run.status
-
-    @property
-    def steps(self) -> Any:
-        return self.run.steps
 
 
 class PrunedCoordinates(eqx.Module):

@@ -21,6 +21,7 @@ from gpsense._types import Integer, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.keys import Keys
+from gpsense.systems._contract import Descending
 from gpsense.tickets import masks
 from gpsense.tickets.scores import SCORES, prune_by
 
@@ -68,38 +69,20 @@ class WeightsSetting(eqx.Module):
     fine_tune_tolerance: ScalarLike = 0.0
 
 
-class Unpruned(eqx.Module):
+class Unpruned(Descending):
     """Before the last pruning: the descent, the mask so far, the weights to rewind to, rounds done, a key."""
 
-    run: Descent
     mask: Any
     original: Parameters
     rounds: Integer
     key: RandomKey
 
-    @property
-    def status(self) -> Any:
-        return self.run.status
 
-    @property
-    def steps(self) -> Any:
-        return self.run.steps
-
-
-class Ticket(eqx.Module):
+class Ticket(Descending):
     """After it: the descent of what is left, its mask, and the error it began with."""
 
-    run: Descent
     mask: Any
     error_pruned: Scalar
-
-    @property
-    def status(self) -> Any:
-        return self.run.status
-
-    @property
-    def steps(self) -> Any:
-        return self.run.steps
 
 
 class PrunedWeights(eqx.Module):
@@ -179,7 +162,8 @@ class WeightSystem(ABC):
 
     def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
-        if spec.rule != TEACHER and spec.round_steps % record_every and record_every % spec.round_steps:
+        apart = spec.round_steps % record_every and record_every % spec.round_steps
+        if spec.rule != TEACHER and train_steps and apart:
             problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
             raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)

@@ -72,6 +72,7 @@ def test_mnist_is_read_as_written(mnist):
         ("t10k-labels-idx1-ubyte.gz", b"not packed", "cannot be unpacked"),
         ("t10k-labels-idx1-ubyte.gz", None, "is missing; get it from https"),
     ],
+    ids=["cut", "long", "labels", "short", "fewer labels", "labels beyond 9", "cut gzip", "not packed", "absent"],
 )
 def test_damaged_mnist_is_refused(mnist, file, content, problem):
     (mnist / file).unlink()
