@@ -13,7 +13,7 @@ MEASURES = {"error": "relative error of the weights", "risk": "risk E (yhat - y)
 
 def wrong_masks(runs: Runs) -> Outcome:
     """Error and risk against the share kept, for masks of fixed accuracy and for GraSP's, at few and many samples."""
-    cells, grasp = runs[""], runs["grasp"]
+    cells, grasp = (runs[name].sortby("kept") for name in ("", "grasp"))
     kept, counts = cells["kept"].values, cells["n"].values
     figure, panes = panels(2 * len(counts))
     quantities: dict[str, Quantity] = {}
@@ -33,7 +33,7 @@ def wrong_masks(runs: Runs) -> Outcome:
             quantities[key] = over_seeds(lambda v: np.median(v[:, -1]) / np.median(v[:, 0]), found)
             axes.set(xlabel="share of the weights kept", ylabel=words, title=f"N = {int(n)}", ylim=(0, None))
             axes.legend(fontsize=7)
-    quantities["accuracy of GraSP's masks"] = over_seeds(
+    quantities[f"accuracy of GraSP's masks, N = {int(counts[0])}"] = over_seeds(
         lambda v: np.median(v, axis=0), values(grasp.isel(n=0)["mask_accuracy"], "seed", "kept")
     )
     _floors(cells, panes[2 * len(counts) - 1])

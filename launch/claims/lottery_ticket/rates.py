@@ -77,9 +77,10 @@ def rate_size(runs: Runs) -> Outcome:
         measured, expected = factors(one, "support"), predicted(one, "support")
         quantities[f"factor a step, {label}"] = mean(measured)
         quantities[f"off the prediction, {label}"] = mean(np.abs(measured - expected).max(axis=1))
-        quantities[f"R^2 in sqrt(r), {label}"] = over_seeds(
-            lambda v: np.corrcoef(np.sqrt(r), v.mean(axis=0))[0, 1] ** 2, measured
-        )
+        for words, x in (("sqrt(r)", np.sqrt(r)), ("r", r)):
+            quantities[f"R^2 in {words}, {label}"] = over_seeds(
+                lambda v, x=x: np.corrcoef(x, v.mean(axis=0))[0, 1] ** 2, measured
+            )
         for axes, x in ((left, r), (right, np.sqrt(r))):
             points(axes, x, measured, index, label, "os"[index % 2])
             law(axes, x, expected.mean(axis=0), "from the Hessian at the teacher" if index == 0 else "")

@@ -3,12 +3,18 @@
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.lottery_ticket.rates import factors, predicted
 from launch.claims.quantities import Quantity, each, over_seeds, values
+
+
+def succeeded(cells: xr.Dataset, *axes: str) -> np.ndarray:
+    """Which runs found the teacher (seeds, axes), 1 or 0; one that diverged has not."""
+    return (values(cells["success"], "seed", *axes) > 0).astype(float)
 
 
 def half(x: np.ndarray, successes: np.ndarray) -> float:
@@ -30,6 +36,11 @@ def _halves(x: np.ndarray, successes: np.ndarray) -> np.ndarray:
     return np.asarray([half(x, successes[:, place]) for place in range(successes.shape[1])])
 
 
+def _spread(numbers: np.ndarray) -> float:
+    """The largest over the smallest; NaN if one is."""
+    return numbers.max() / numbers.min()
+
+
 def phase_map(runs: Runs) -> Outcome:
     """N50 against the support size r, its slope and R^2 of a straight line, for every distance of the start."""
     cells = runs[""]
@@ -38,7 +49,7 @@ def phase_map(runs: Runs) -> Outcome:
     quantities: dict[str, Quantity] = {}
     for index, one in enumerate(each(cells, "distance")):
         label = f"start at {float(one['distance']):g}"
-        success = values(one["success"], "seed", "support", "n")
+        success = succeeded(one, "support", "n")
         found = halves(n, success)
         _crossings(right, r, found, index, label)
         quantities[f"N50, {label}"] = found
@@ -62,7 +73,7 @@ def radius(runs: Runs) -> Outcome:
     """The distance from which half of the runs still find the teacher, against the support size r."""
     cells = runs[""]
     r, distance = cells["support"].values, cells["distance"].values
-    success = values(cells["success"], "seed", "support", "distance")
+    success = succeeded(cells, "support", "distance")
     found = halves(distance, success)
     figure, (left, right) = panels(2)
     for index, size in enumerate(r):
@@ -80,14 +91,18 @@ def radius(runs: Runs) -> Outcome:
 
 def overlap(runs: Runs) -> Outcome:
     """N50 and the factor a step of heavy ball against the overlap of the supports, beside the effective size."""
-    cells, rate = runs[""], runs["rate"]
+    cells, rate = runs[""].sortby("overlap"), runs["rate"]
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}
     for index, one in enumerate(each(cells, "distance")):
         label = f"start at {float(one['distance']):g}"
-        found = halves(one["n"].values, values(one["success"], "seed", "overlap", "n"))
+        n, success = one["n"].values, succeeded(one, "overlap", "n")
+        found = halves(n, success)
         _crossings(left, one["overlap"].values, found, index, label)
         quantities[f"N50, {label}"] = found
+        quantities[f"N50, most over least overlap, {label}"] = over_seeds(
+            lambda s, n=n: half(n, s[:, -1]) / half(n, s[:, 0]), success
+        )
     sizes = cells["effective_size"].mean([name for name in cells["effective_size"].dims if name != "overlap"]).values
     law(left, cells["overlap"].values, sizes * int(cells["neurons"]), "K r~, recalled", ":")
     measured, expected = factors(rate, "overlap"), predicted(rate, "overlap")
@@ -108,12 +123,11 @@ def inputs(runs: Runs) -> Outcome:
     cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
-    for index, one in enumerate(each(cells, "dim")):
-        success = values(one["success"], "seed", "n")
-        shares(axes, one["n"].values, success, index, f"d = {int(one['dim'])}", "os^"[index % 3])
-        quantities[f"N50, d = {int(one['dim'])}"] = over_seeds(lambda s, n=one["n"].values: half(n, s), success)
-    found = [float(quantity.value) for quantity in quantities.values()]
-    quantities["N50, largest over smallest"] = Quantity(np.asarray(max(found) / min(found)))
+    n, success = cells["n"].values, succeeded(cells, "dim", "n")
+    for index, dim in enumerate(cells["dim"].values):
+        shares(axes, n, success[:, index], index, f"d = {int(dim)}", "os^"[index % 3])
+        quantities[f"N50, d = {int(dim)}"] = over_seeds(lambda s: half(n, s), success[:, index])
+    quantities["N50, largest over smallest"] = over_seeds(lambda s: _spread(_halves(n, s)), success)
     axes.set(xlabel="samples N", ylabel="share that finds the teacher")
     axes.legend(fontsize=8)
     return Outcome(quantities, figure)
