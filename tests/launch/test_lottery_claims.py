@@ -75,6 +75,7 @@ def test_tickets_on_images_against_the_others() -> None:
     ends, rules = np.arange(0, 6801, 400), ["iterative_magnitude", "magnitude"]
     path = np.where(ends <= 4400, 0.04, 0.06)
     parts = {"error_curve": (("rule", "step"), [path, path + 0.5]), "error": (("rule",), [0.06, 0.3])}
+    parts["error_trained"] = (("rule",), [0.06, 0.03])
     scalars = {"round_steps": 400, "share": 0.2, "kept": 0.0281}
     others = ["random", "snip", "grasp", "synflow"]
     runs = {
@@ -85,6 +86,7 @@ def test_tickets_on_images_against_the_others() -> None:
     found = outcome("images", runs)
     for name, percent in {
         "dense": 96,
+        "dense, trained as long as the others": 97,
         "iterative, 11 % kept": 96,
         "iterative less dense, 11 % kept": 0,
         "iterative, 2.8 % kept": 94,
