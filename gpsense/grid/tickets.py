@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -128,42 +129,73 @@ def find_tickets(
     shape = samples[0].inputs.shape[1:]
     if samples[1].inputs.shape[1:] != shape:
         raise BadInput("test", f"inputs of shape {samples[1].inputs.shape[1:]}", f"give inputs of shape {shape}")
-    counts = {"steps": steps, "batch": batch, "score_rounds": score_rounds}
-    for name, value in counts.items():
-        if value is None and name != "steps":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise BadInput(name, f"{value!r}", "give a whole number, 1 or more")
-    if not all(0 < each <= 1 for each in kept):
-        raise BadInput("kept", f"{tuple(kept)}", "give shares above 0 and at most 1")
-    if not 0 < share < 1:
-        raise BadInput("share", f"{share}", "give a share between 0 and 1")
+    _count("steps", steps)
+    for name, value in (("batch", batch), ("score_rounds", score_rounds)):
+        if value is not None:
+            _count(name, value)
+    names = {"rewind": rewind, "rewind_step": rewind_step, "score_rounds": score_rounds, "batch": batch}
+    own = {"optimizer": optimizer, "round_steps": steps} | names
+    numbers = {"share": share, "rate": rate, "momentum": momentum}
+    axes = (Axis("rule", _rules(rules)), Axis("kept", _shares(kept)), *_numbers(numbers))
     task = Task(make, shape, _judge("loss", loss), _judge("error", error))
     for name, part in zip(("train", "test"), samples, strict=True):
         _try(name, task, part)
-    system = Own(*samples)
-    rounds = max(rounds_to(each, share) for each in kept)
-    axes = (
-        Axis("rule", tuple(rules)),
-        Axis("kept", tuple(float(each) for each in kept)),
-        Axis("share", (share,), False),
-        Axis("rate", (rate,), False),
-        Axis("momentum", (momentum,), False),
-    )
-    constants = {
-        "task": task,
-        "n": len(samples[0].targets),
-        "optimizer": optimizer,
-        "round_steps": steps,
-        "batch": batch,
-        "rewind": rewind,
-        "rewind_step": rewind_step,
-        "score_rounds": score_rounds,
-        "dtype": str(samples[0].used.dtype),
-    }
-    several = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    grid = Grid(system, Schedule(rounds * steps, steps, steps), Axis("seed", several), axes, constants)
-    return Tickets(run_grid(grid, memory), task)
+    constants = {"task": task, "n": len(samples[0].targets), "dtype": str(samples[0].used.dtype)} | own
+    rounds = max(rounds_to(each, share) for each in axes[1].values)
+    grid = Grid(Own(*samples), Schedule(rounds * steps, steps, steps), _seeds(seeds), axes, constants)
+    try:
+        return Tickets(run_grid(grid, memory), task)
+    except BadInput as refusal:
+        field = refusal.field.split(".")[-1]
+        raise BadInput({"round_steps": "steps"}.get(field, field), refusal.problem, refusal.remedy) from None
+
+
+def _count(name: str, value: Any, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
+
+
+def _rules(rules: Sequence[str]) -> tuple[str, ...]:
+    """The rules, each known."""
+    listed = (rules,) if isinstance(rules, str) else tuple(rules)
+    for rule in listed:
+        if rule not in Own.rules:
+            raise BadInput("rules", f"no {rule!r}", f"use any of {', '.join(Own.rules)}")
+    if not listed:
+        raise BadInput("rules", "none is given", f"use any of {', '.join(Own.rules)}")
+    return listed
+
+
+def _shares(kept: Sequence[float] | float) -> tuple[float, ...]:
+    """Shares above 0 and at most 1."""
+    listed = (kept,) if isinstance(kept, Real) else tuple(kept)  # pyright: ignore[reportArgumentType]
+    if not listed or not all(isinstance(each, Real) and 0 < float(each) <= 1 for each in listed):
+        raise BadInput("kept", f"{listed}", "give one or more shares above 0 and at most 1")
+    return tuple(float(each) for each in listed)
+
+
+def _numbers(given: dict[str, Any]) -> list[Axis]:
+    """One value each of the step size, the momentum and the share that a round prunes."""
+    ends = {"share": (0, 1), "rate": (0, np.inf), "momentum": (-1e-300, 1)}
+    for name, value in given.items():
+        low, high = ends[name]
+        if isinstance(value, bool) or not isinstance(value, Real) or not low < float(value) < high:
+            bounds = {"share": "between 0 and 1", "rate": "above 0", "momentum": "from 0 to below 1"}[name]
+            raise BadInput(name, f"{value!r}", f"give a number {bounds}")
+    return [Axis(name, (float(value),), False) for name, value in given.items()]
+
+
+def _seeds(seeds: int | Sequence[int]) -> Axis:
+    """So many seeds from 0, or those listed."""
+    if isinstance(seeds, int | np.integer):
+        _count("seeds", seeds)
+        return Axis("seed", tuple(range(int(seeds))))
+    listed = tuple(seeds) if isinstance(seeds, Sequence) else ()
+    for seed in listed:
+        _count("seeds", seed, 0)
+    if not listed:
+        raise BadInput("seeds", f"{seeds!r}", "give their number, or a list of whole numbers")
+    return Axis("seed", listed)
 
 
 def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
