@@ -98,7 +98,7 @@ def find_tickets(
     loss: str | Callable[[Any, Any], Any] = "cross_entropy",
     error: str | Callable[[Any, Any], Any] = "misclassified",
     rules: Sequence[str] = ("iterative_magnitude", "magnitude", "random"),
-    kept: Sequence[float] = (1.0, 0.107, 0.028),
+    kept: Sequence[float] | float = (1.0, 0.107, 0.028),
     seeds: int | Sequence[int] = 8,
     steps: int = 400,
     share: float = 0.2,

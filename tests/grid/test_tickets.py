@@ -104,7 +104,6 @@ class Counter(eqx.Module):
         ({"rules": ("snip", "snip")}, "rule", "repeats"),
         ({"seeds": 0}, "seeds", "1 or more"),
         ({"seeds": (0, -1)}, "seeds", "0 or more"),
-        ({"seeds": 2.5}, "seeds", "a list"),
         ({"rules": ()}, "rules", "none is given"),
         ({"rate": -1.0}, "rate", "above 0"),
         ({"rewind": "end"}, "rewind", "'end'"),
