@@ -18,6 +18,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from launch.config import DEFAULT, Config, Refusal, Section, build, read_yaml, unknown
 from launch.values import AxisOf
 
+QUICKSTART_SYSTEMS = ("sensing", "rectangular", "quadratic_network")  # which read all that the quickstart says
 FLAGS = ("--help", "--dry-run", "--dry_run")
 
 
@@ -37,7 +38,7 @@ def parse(argv: list[str]) -> Arguments:
     ``--help`` prints the fields with the values of CONFIG as defaults and exits.
     """
     path, rest = _split(argv)
-    fields = read_yaml(path)
+    fields = _base(path, rest)
     config = build(fields)
     given = _read(_mirror(config), rest, path)
     for dotted, text in given["fields"].items():
@@ -59,6 +60,15 @@ def _split(argv: list[str]) -> tuple[Path, list[str]]:
     if argv and not argv[0].startswith("-"):
         return Path(argv[0]), argv[1:]
     return DEFAULT, argv
+
+
+def _base(path: Path, argv: list[str]) -> dict[str, Any]:
+    """The fields to start from: those of the config, or none where the quickstart's are not the system's asked for."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    asked = words[words.index("--system") + 1 :][:1] if "--system" in words else []
+    if path != DEFAULT or not asked or asked[0] in QUICKSTART_SYSTEMS:
+        return read_yaml(path)
+    return {"name": asked[0], "system": asked[0]}
 
 
 def _text(value: Any) -> str:

@@ -319,7 +319,8 @@ class Prune(Section):
     biases: Counts = Field(default=Values((4,), False), description="sparse_features: biases drawn for the scores")
     bias_values: Numbers = Field(default=None, description="sparse_features: the biases of the scores themselves")
     kept: OptionalShares = Field(
-        default=None, description="teacher_student, images: share of the weights that stay; null: all, or the teacher's"
+        default=None,
+        description="teacher_student, images: share of the weights that stay; null: the teacher's, with rule none all",
     )
     share: SharesBelowOne = Field(
         default=Values((0.2,), False),
@@ -458,6 +459,8 @@ class Config(Section):
             raise ValueError(f"problem.rank: {given[0]} fixes the rank; give one value")
         if self.system == "digits" and any(digit in p.negative.values for digit in p.positive.values):
             raise ValueError("problem.negative: a digit cannot be told from itself; give others than problem.positive")
+        if any(p.overlap.values) and "independent" in p.supports.values:
+            raise ValueError("problem.overlap: independent supports have none; set problem.supports to overlap")
         most = min(max(s - 1, 1) ** -0.5 for s in p.sparsity.values)
         if "spike" in p.spread.values and max(p.tilt.values) > most:
             raise ValueError(f"problem.tilt: a spike's entries beyond norm 1; give at most {most:.4g}")

@@ -10,6 +10,8 @@ from gpsense.measurements import gaussian_measurements, rank_one_measurements
 from gpsense.objectives import Empirical
 from gpsense.truths import low_rank_truth
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 
 def _error(factor, truth):
     x, m = (np.asarray(u, np.float64) @ np.asarray(u, np.float64).T for u in (factor, truth))
@@ -25,7 +27,9 @@ def _problem(dtype, draw=gaussian_measurements, noise=0.0):
 
 
 @pytest.mark.parametrize("draw", [gaussian_measurements, rank_one_measurements])
-@pytest.mark.parametrize(("dtype", "accuracy"), [(jnp.float32, 1e-6), (jnp.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "accuracy"), [pytest.param(jnp.float32, 1e-6, marks=pytest.mark.slow), (jnp.float64, 1e-12)]
+)
 def test_noiseless_fine_tuning_reaches_the_working_precision(draw, dtype, accuracy):
     measurements, values, truth, start = _problem(dtype, draw)
     assert _error(start, truth) > 0.02

@@ -10,6 +10,8 @@ from gpsense.objectives import Empirical, Population, gram_objective, population
 from gpsense.symmetric import svec
 from tests import reference
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 DIM, WIDTH, N = 4, 3, 9
 
 

@@ -20,6 +20,8 @@ from gpsense.pruning import (
     threshold_mask,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 FACTOR = jnp.asarray([[3.0, 0.0, 0.1, 1.0], [4.0, 0.0, 0.0, 1.0]])
 
 

@@ -15,6 +15,8 @@ from gpsense.penalties import smoothed_group_lasso
 from gpsense.stationarity import Certificate, certificate, second_order_stationary, smallest_eigenvalue
 from tests import reference
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 DIM, WIDTH, N = 4, 3, 9
 SIZE = DIM * WIDTH
 KEY = jax.random.key(8)

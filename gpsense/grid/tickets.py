@@ -23,6 +23,8 @@ from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec, rounds
 from gpsense.tickets.network import LOSSES, Samples, Task, cross_entropy, misclassified
 
 MEMORY = 4 * 2**30
+RENAMED = {"round_steps": "steps", "memory_gib": "memory"}
+MOST_SEEDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Tickets:
 
     def network(self, rule: str, kept: float, seed: int) -> Any:
         """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there."""
-        cell = self.results["weights"].sel({"rule": rule, "kept": kept, "seed": seed})
+        for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
+            if value not in (known := self.results[name].values.tolist()):
+                raise KeyError(f"{name}: no {value!r}; use one of {', '.join(map(str, known))}")
+        cell = self.results["weights"].sel(asked)
         dtype = cell.dtype
         shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), dtype)
         _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
@@ -96,7 +101,7 @@ def find_tickets(
     test: tuple[ArrayLike, ArrayLike],
     *,
     loss: str | Callable[[Any, Any], Any] = "cross_entropy",
-    error: str | Callable[[Any, Any], Any] = "misclassified",
+    error: str | Callable[[Any, Any], Any] | None = None,
     rules: Sequence[str] = ("iterative_magnitude", "magnitude", "random"),
     kept: Sequence[float] | float = (1.0, 0.107, 0.028),
     seeds: int | Sequence[int] = 8,
@@ -115,13 +120,14 @@ def find_tickets(
 
     ``make(key)`` returns an Equinox module that maps one input to its outputs; arrays of two axes or more that are not
     called ``bias`` are pruned. ``train`` and ``test``: inputs (n, ...) and targets (n, ...). ``loss`` and ``error``:
-    cross_entropy, squared, for ``error`` misclassified, or a function of outputs and targets (n, ...) to (n,) numbers.
+    cross_entropy, squared (summed over outputs), for ``error`` misclassified, or a function of outputs and targets
+    (n, ...) to (n,) numbers. ``error`` None: misclassified beside cross_entropy, else the loss.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
-    ``kept`` has been trained for as many rounds as iterative pruning takes to it, and then ``steps`` more, alone: all
-    rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step; None: all). Random,
-    snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, 1 for the others.
+    ``kept`` has been trained for as many rounds as iterative pruning takes to it, to the nearest, and then ``steps``
+    more, alone: all rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step;
+    None: all). Random, snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
 
     BadInput for what cannot be; cells that diverge are NaN and say so in ``status``.
     """
@@ -137,6 +143,7 @@ def find_tickets(
     own = {"optimizer": optimizer, "round_steps": steps} | names
     numbers = {"share": share, "rate": rate, "momentum": momentum}
     axes = (Axis("rule", _rules(rules)), Axis("kept", _shares(kept)), *_numbers(numbers))
+    error = ("misclassified" if loss == "cross_entropy" else loss) if error is None else error
     task = Task(make, shape, _judge("loss", loss), _judge("error", error))
     for name, part in zip(("train", "test"), samples, strict=True):
         _try(name, task, part)
@@ -147,7 +154,7 @@ def find_tickets(
         return Tickets(run_grid(grid, memory), task)
     except BadInput as refusal:
         field = refusal.field.split(".")[-1]
-        raise BadInput({"round_steps": "steps"}.get(field, field), refusal.problem, refusal.remedy) from None
+        raise BadInput(RENAMED.get(field, field), refusal.problem, refusal.remedy) from None
 
 
 def _count(name: str, value: Any, least: int = 1) -> None:
@@ -157,7 +164,7 @@ def _count(name: str, value: Any, least: int = 1) -> None:
 
 def _rules(rules: Sequence[str]) -> tuple[str, ...]:
     """The rules, each known."""
-    listed = (rules,) if isinstance(rules, str) else tuple(rules)
+    listed = (rules,) if isinstance(rules, str) else tuple(rules or ())
     for rule in listed:
         if rule not in Own.rules:
             raise BadInput("rules", f"no {rule!r}", f"use any of {', '.join(Own.rules)}")
@@ -189,6 +196,8 @@ def _seeds(seeds: int | Sequence[int]) -> Axis:
     """So many seeds from 0, or those listed."""
     if isinstance(seeds, int | np.integer):
         _count("seeds", seeds)
+        if seeds > MOST_SEEDS:
+            raise BadInput("seeds", f"{seeds}", f"use at most {MOST_SEEDS}")
         return Axis("seed", tuple(range(int(seeds))))
     listed = tuple(seeds) if isinstance(seeds, Sequence) else ()
     for seed in listed:
@@ -227,14 +236,18 @@ def _judge(field: str, judge: str | Callable[[Any, Any], Any]) -> Callable[[Any,
 
 def _try(name: str, task: Task, samples: Samples) -> None:
     """Shapes of one pass; BadInput where network, data and judges do not fit one another."""
-    params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
     try:
+        params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
         outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs)
         outputs.shape[0]  # one array, not several
     except BadInput:
         raise
     except Exception as error:  # a network that is not ours can fail in any way
-        raise BadInput("make", f"the network cannot be run on the inputs ({_first(error)})", "mend it") from error
+        raise BadInput(
+            "make",
+            f"its network cannot be run on the inputs ({_first(error)})",
+            "give a function of a key that returns one",
+        ) from error
     for field, judge in (("loss", task.loss), ("error", task.error)):
         try:
             shape = eqx.filter_eval_shape(judge, outputs, samples.targets).shape

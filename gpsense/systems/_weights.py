@@ -162,6 +162,9 @@ class WeightSystem(ABC):
 
     def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
+        if spec.rule not in (TEACHER, NONE) and any(each.kept is None for each in settings):
+            problem = f"rule {spec.rule} is not told how much to keep"
+            raise BadInput("prune.kept", problem, "give the share of the weights that stays, or use rule none")
         apart = spec.round_steps % record_every and record_every % spec.round_steps
         if spec.rule != TEACHER and train_steps and apart:
             problem = f"records after {record_every} steps, rounds of {spec.round_steps}"

@@ -22,6 +22,7 @@ from gpsense.tickets.matching import matched, relative_error
 from gpsense.tickets.teacher import DRAWS, SUPPORTS, TeacherSamples
 from gpsense.tickets.tensor import tensor_start
 
+FOUND = 1e-4  # a relative error that counts as success, unless a larger one is asked for
 STARTS = ("near", "gaussian", "tensor")
 
 
@@ -122,7 +123,7 @@ class TeacherStudent(WeightSystem):
         "mask_accuracy": ("share of the teacher's supports that the mask covers", "1"),
         "effective_size": ("r~ of the mask: the paper's measure of what is left", "inputs"),
         "conditioning": ("largest over smallest singular value of the teacher's weights", "1"),
-        "success": ("1 where the relative error met train.success", "1"),
+        "success": ("1 where the relative error is at most 1e-4, or train.success if that is more", "1"),
         "error": ("||W - W*||_F / ||W*||_F, rows in their best order unless started near the teacher", "1"),
         "error_trained": ("relative error of the weights before pruning", "1"),
         "error_pruned": ("relative error of the weights where training of the mask began", "1"),
@@ -148,6 +149,8 @@ class TeacherStudent(WeightSystem):
             raise BadInput("problem.support", f"{spec.support} of {spec.dim} inputs", "use at most problem.dim")
         if spec.subsets > spec.n:
             raise BadInput("train.subsets", f"{spec.subsets} parts of {spec.n} samples", "use at most problem.n")
+        if spec.batch is not None and spec.batch > spec.n:
+            raise BadInput("train.batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most problem.n")
         if spec.subsets > 1 and spec.batch is not None:
             raise BadInput("train.batch", "steps see disjoint subsets already", "leave out batch or subsets")
         if spec.start == "tensor" and spec.dim < spec.neurons:
@@ -249,7 +252,7 @@ class TeacherStudent(WeightSystem):
             "mask_accuracy": covered / jnp.sum(problem.support.astype(dtype)),
             "effective_size": theory.effective_size(mask),
             "conditioning": jnp.sqrt(squares[-1] / jnp.maximum(squares[0], jnp.finfo(dtype).tiny)),
-            "success": (error <= setting.success).astype(dtype),
+            "success": (error <= jnp.maximum(setting.success, FOUND)).astype(dtype),
             "risk": theory.population_risk(params, problem.teacher) / problem.samples.power,
         }
         if spec.hessian:

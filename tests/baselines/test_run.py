@@ -14,6 +14,8 @@ from gpsense.measurements import gaussian_measurements, rank_one_measurements
 from gpsense.objectives import sensing_loss
 from gpsense.truths import low_rank_truth
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 TRACED = []
 
 

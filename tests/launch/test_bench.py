@@ -140,6 +140,7 @@ def test_scale_rows(monkeypatch):
     assert rows[1]["target"] == 1
 
 
+@pytest.mark.slow
 def test_memory_of_a_chunk_is_measured():
     if not scale.STATM.exists():
         pytest.skip("no /proc")

@@ -135,6 +135,7 @@ def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
     assert set(floats) == {np.dtype(np.float32)}
 
 
+@pytest.mark.slow
 def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = (values[:100] for values in data)
     stream = table(jnp.asarray((x - 3) / np.geomspace(0.01, 100, DIM)), jnp.asarray(y), jax.random.key(0))

@@ -13,6 +13,8 @@ from gpsense.sparse.hermite import ACTIVATIONS, RELU, link
 from gpsense.sparse.samples import GaussianSamples, table
 from tests.sparse.test_samples import everything
 
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
 C, BIASES = 0.6, np.asarray([0.4, -1.1])
 _gradients = jax.jit(scores.gradients, static_argnums=(3, 4))
 _scores = jax.jit(scores.gradient_scores, static_argnums=(3, 4, 5))
@@ -121,6 +123,7 @@ def test_gradients_tend_to_the_population() -> None:
                 np.testing.assert_allclose(found[b, place, i], expected[:4], atol=0.015)
 
 
+@pytest.mark.slow
 def test_whole_activations_rank_a_support_last() -> None:
     """Counter-example (6.1): a linear part hides the support from whole activations, and not from even parts."""
     stream = gaussian(np.eye(2), 64, [-1 / np.sqrt(np.pi), 1.0], 4000.0)

@@ -61,6 +61,7 @@ def test_more_rows_and_more_noise_extend_fewer():
     assert len(rows) == 200
 
 
+@pytest.mark.slow
 def test_a_cell_is_what_the_functions_say():
     """Scores on the training rows, and the network returned on the test rows by NumPy."""
     setting, keys = CoordinatesSetting(contraction=0.4), seed_keys(5)

@@ -87,9 +87,10 @@ def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> N
 
 
 def test_records_that_cut_rounds_and_steps_that_are_too_few_are_refused() -> None:
-    grid = Grid(
-        SYSTEM, Schedule(60, 10, 30), Axis("seed", (0,)), (), {"round_steps": 20, "rule": "iterative_magnitude"}
-    )
+    constants = {"round_steps": 20, "rule": "iterative_magnitude"}
+    grid = Grid(SYSTEM, Schedule(60, 10, 30), Axis("seed", (0,)), (Axis("kept", (0.8,)),), constants)
+    with pytest.raises(BadInput, match="prune.kept: rule iterative_magnitude is not told"):
+        make_plan(replace(grid, axes=()), 2**30)
     with pytest.raises(BadInput, match="run.record_every"):
         make_plan(grid, 2**30)
     for record_every in (5, 40):

@@ -44,8 +44,8 @@ def _floors(cells: xr.Dataset, axes: Axes) -> None:
     """The risk of the teacher itself cut to the mask over E y^2, for orthogonal neurons: the leading order of both."""
     neurons = int(cells["neurons"])
     wrong = [accuracy for accuracy in cells["accuracy"].values if accuracy < 1]
-    for place, accuracy in enumerate(wrong):
-        label = "the teacher cut to the mask, to leading order" if place == 0 else ""
+    for accuracy in wrong:
+        label = f"the teacher cut to accuracy {accuracy:g}, to leading order"
         floor = (1 - accuracy) / (1 + (neurons - 1) / np.pi)
         law(axes, cells["kept"].values[[0, -1]], [floor, floor], label, ":")
     axes.legend(fontsize=7)
