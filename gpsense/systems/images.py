@@ -197,7 +197,10 @@ def _shapes(task: Task) -> Any:
 @lru_cache(maxsize=2)
 def _loaded(data: str, folder: str | None) -> images.Images:
     """All images of a data set that lies on disk."""
-    return (images.mnist if data == "mnist" else images.cifar10)(folder or "")
+    try:
+        return (images.mnist if data == "mnist" else images.cifar10)(folder or "")
+    except BadInput as refusal:
+        raise BadInput("problem.folder", refusal.problem, refusal.remedy) from None
 
 
 def _held(data: str, folder: str | None, n: int, test: int) -> tuple[np.ndarray, ...]:

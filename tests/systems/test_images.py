@@ -37,7 +37,7 @@ def test_the_contract_is_met() -> None:
         ({"data": "letters"}, "problem.data"),
         ({"data": "mnist"}, "problem.folder"),
         ({"folder": "files"}, "problem.folder"),
-        ({"data": "mnist", "folder": "nowhere"}, "folder"),
+        ({"data": "mnist", "folder": "nowhere"}, "problem.folder"),
         ({"n": 1698}, "problem.n"),
         ({"layers": ()}, "train.layers"),
         ({"rule": "teacher"}, "prune.rule"),
