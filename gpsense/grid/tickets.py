@@ -51,8 +51,7 @@ class Own(NetworkSystem):
         self.data = NetworkProblem(train, test)
 
     def check_data(self, spec: Any) -> None:
-        if spec.batch is not None and spec.batch > spec.n:
-            raise BadInput("batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most the training samples")
+        """Nothing: data and network are looked at before there is a spec."""
 
     def describe(self, spec: Any) -> str:
         return f"a network of one's own, rule {spec.rule}"
@@ -139,15 +138,23 @@ def find_tickets(
     for name, value in (("batch", batch), ("score_rounds", score_rounds)):
         if value is not None:
             _count(name, value)
-    names = {"rewind": rewind, "rewind_step": rewind_step, "score_rounds": score_rounds, "batch": batch}
-    own = {"optimizer": optimizer, "round_steps": steps} | names
-    numbers = {"share": share, "rate": rate, "momentum": momentum}
-    axes = (Axis("rule", _rules(rules)), Axis("kept", _shares(kept)), *_numbers(numbers))
+    numbers = _numbers({"share": share, "rate": rate, "momentum": momentum})
+    axes = (Axis("rule", _rules(rules)), Axis("kept", _shares(kept)), *numbers)
     error = ("misclassified" if loss == "cross_entropy" else loss) if error is None else error
     task = Task(make, shape, _judge("loss", loss), _judge("error", error))
     for name, part in zip(("train", "test"), samples, strict=True):
         _try(name, task, part)
-    constants = {"task": task, "n": len(samples[0].targets), "dtype": str(samples[0].used.dtype)} | own
+    constants = {
+        "task": task,
+        "n": len(samples[0].targets),
+        "dtype": str(samples[0].used.dtype),
+        "optimizer": optimizer,
+        "round_steps": steps,
+        "rewind": rewind,
+        "rewind_step": rewind_step,
+        "score_rounds": score_rounds,
+        "batch": batch,
+    }
     rounds = max(rounds_to(each, share) for each in axes[1].values)
     grid = Grid(Own(*samples), Schedule(rounds * steps, steps, steps), _seeds(seeds), axes, constants)
     try:

@@ -48,7 +48,8 @@ class System(Protocol):
 
     ``metrics`` describes and gives the units of measures that are the system's own; ``table`` names those shown in
     the table of a run; ``steps`` are those of training and of fine-tuning unless others are asked for. Systems pruned
-    by columns share :class:`gpsense.systems.ColumnSystem`.
+    by columns share :class:`gpsense.systems.ColumnSystem`. A system whose steps must fit its spec may also have
+    ``check_schedule(spec, train_steps, record_every, settings)``, which raises BadInput where they do not.
     """
 
     name: ClassVar[str]

@@ -96,7 +96,7 @@ class PrunedWeights(eqx.Module):
 
 
 class WeightSystem(ABC):
-    """What the systems pruned by weights share; a Spec is a :class:`WeightsSpec`."""
+    """What the systems pruned by weights share; a Spec is a :class:`WeightsSpec` with a number of samples ``n``."""
 
     name: ClassVar[str]
     rules: ClassVar[tuple[str, ...]] = (ITERATIVE, MAGNITUDE, *AT_START, NONE)
@@ -159,6 +159,8 @@ class WeightSystem(ABC):
             problem = f"step {spec.rewind_step} is not in the first round of {spec.round_steps}"
             raise BadInput("prune.rewind_step", problem, "use 0 or more, and less than train.round_steps")
         self.check_data(spec)
+        if spec.batch is not None and spec.batch > spec.n:
+            raise BadInput("train.batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most n")
 
     def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""

@@ -165,8 +165,6 @@ class Images(NetworkSystem):
             most = len(_loaded(spec.data, spec.folder).train_y)
         if not spec.n <= most:
             raise BadInput("problem.n", f"{spec.n} training images", f"use at most {most}")
-        if spec.batch is not None and spec.batch > spec.n:
-            raise BadInput("train.batch", f"{spec.batch} of {spec.n} images", "use a batch of at most problem.n")
         if not spec.layers:
             raise BadInput("train.layers", "no hidden layer", "give the neurons of one or more")
 

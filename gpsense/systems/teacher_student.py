@@ -149,8 +149,6 @@ class TeacherStudent(WeightSystem):
             raise BadInput("problem.support", f"{spec.support} of {spec.dim} inputs", "use at most problem.dim")
         if spec.subsets > spec.n:
             raise BadInput("train.subsets", f"{spec.subsets} parts of {spec.n} samples", "use at most problem.n")
-        if spec.batch is not None and spec.batch > spec.n:
-            raise BadInput("train.batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most problem.n")
         if spec.subsets > 1 and spec.batch is not None:
             raise BadInput("train.batch", "steps see disjoint subsets already", "leave out batch or subsets")
         if spec.start == "tensor" and spec.dim < spec.neurons:
