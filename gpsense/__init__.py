@@ -7,9 +7,24 @@ does so from a config, with files, progress and pictures.
 from gpsense import theory
 from gpsense.descent import Method, Rates, advance, begin
 from gpsense.errors import BadInput
-from gpsense.isometry import IsometryBound, isometry_constant_bound
+from gpsense.estimators.fit_sparse import SparseFit, fit_sparse
+from gpsense.estimators.recover import Recovery, recover
 from gpsense.keys import seed_keys
-from gpsense.measurements import (
+from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
+from gpsense.pipeline import Schedule, run_cell, run_sensing
+from gpsense.pruning.columns import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
+from gpsense.sensing.isometry import IsometryBound, isometry_constant_bound
+from gpsense.sensing.losses import (
+    Empirical,
+    Gram,
+    Objective,
+    Population,
+    cheapest_objective,
+    gram_objective,
+    population_loss,
+    sensing_loss,
+)
+from gpsense.sensing.measurements import (
     Centred,
     Dense,
     DenseBlocks,
@@ -23,24 +38,10 @@ from gpsense.measurements import (
     rank_one_measurements,
     rectangular_measurements,
 )
-from gpsense.objectives import (
-    Empirical,
-    Gram,
-    Objective,
-    Population,
-    cheapest_objective,
-    gram_objective,
-    population_loss,
-    sensing_loss,
-)
-from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
-from gpsense.pipeline import Schedule, run_cell, run_sensing
-from gpsense.pruning import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
-from gpsense.recovery import Recovery, recover
-from gpsense.sparse.estimator import SparseFit, fit_sparse
-from gpsense.stacked_objectives import StackedGram, StackedPopulation, stacked_gram
+from gpsense.sensing.stacked_losses import StackedGram, StackedPopulation, stacked_gram
+from gpsense.sensing.symmetric import smat, svec
+from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.stationarity import Certificate, certificate, second_order_stationary
-from gpsense.symmetric import smat, svec
 from gpsense.systems import (
     SYSTEMS,
     Diabetes,
@@ -84,7 +85,6 @@ from gpsense.systems import (
 )
 from gpsense.tickets.matching import relative_error
 from gpsense.tickets.tensor import tensor_start
-from gpsense.truths import geometric_spectrum, low_rank_truth
 
 __all__ = [
     "SYSTEMS",

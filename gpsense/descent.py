@@ -68,7 +68,7 @@ class Method:
     stochastic: bool = False
 
     def build(self, rate: ScalarLike, momentum: ScalarLike) -> optax.GradientTransformation:
-        """The optax optimiser at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
+        """The optax optimizer at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
         if self.optimizer == "gd":
             return optax.sgd(rate)
         if self.optimizer in ("momentum", "nesterov"):
@@ -100,7 +100,7 @@ class Escape(eqx.Module):
 
 
 class Descent(eqx.Module):
-    """State of one run: factor, optimiser state, objective and gradient norm of its last evaluation."""
+    """State of one run: factor, optimizer state, objective and gradient norm of its last evaluation."""
 
     factor: Parameters
     optimizer: Any

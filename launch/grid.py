@@ -93,7 +93,8 @@ def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
-    from launch import figures, store, table
+    from gpsense.plots import grids
+    from launch import store, table
     from launch.report import write_report
 
     config, plan, place = work.config, work.plan, store.Store(work.out)
@@ -111,7 +112,7 @@ def report(work: Work) -> int:
     }
     summary |= {"table": rows}
     store.write_json(place.directory / "summary.json", summary)
-    figures.draw(dataset, place.directory / "figures")
+    grids.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     count = len(config.run.seeds.values)
     print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")

@@ -147,10 +147,10 @@ def _matrices(matrices: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:
 
 
 def to_map(measured: Measured) -> Any:
-    """The measurements as a map of :mod:`gpsense.measurements` and the values, as JAX arrays."""
+    """The measurements as a map of :mod:`gpsense.sensing.measurements` and the values, as JAX arrays."""
     import jax.numpy as jnp
 
-    from gpsense import measurements as maps
+    from gpsense.sensing import measurements as maps
 
     arrays = {name: jnp.asarray(array) for name, array in measured.arrays.items()}
     built = {

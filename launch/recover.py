@@ -22,7 +22,7 @@ from launch.shell import guarded, leave
 if TYPE_CHECKING:
     import jax
 
-    from gpsense.recovery import Recovery
+    from gpsense.estimators.recover import Recovery
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"notice: {notice}", file=sys.stderr)
 
     from gpsense.errors import BadInput
-    from gpsense.recovery import recover
+    from gpsense.estimators.recover import recover
     from launch import device
 
     device.configure(arguments.precision)
@@ -158,7 +158,8 @@ def _write(
     out: Path, record: dict[str, Any], result: "Recovery", predicted: np.ndarray, values: np.ndarray, example: Any
 ) -> None:
     """factor.npy, path.npz-like numbers in summary.json, figures; the example's own measurements too."""
-    from launch import recover_figures, store
+    from gpsense.plots import recoveries
+    from launch import store
 
     path = {key: np.asarray(value).tolist() for key, value in result.path._asdict().items()}
     try:
@@ -168,11 +169,11 @@ def _write(
         if example:
             with store.atomic(out / "measurements.npz") as aside, open(aside, "wb") as file:
                 np.savez(file, **example.fields)
-        recover_figures.draw(result, predicted, values, out / "figures")
+        recoveries.draw(result, predicted, values, out / "figures")
         if example:
             headline = f"{len(example.names)} cities from {values.size} noisy distances: rank {result.rank}, "
             headline += f"error {100 * record['error']:.2f} %, median offset {record['median_offset_km']:.0f} km"
-            recover_figures.draw_map(example, result.factor, out / "figures" / "map.png", headline)
+            recoveries.draw_map(example, result.factor, out / "figures" / "map.png", headline)
         store.write_json(out / "summary.json", record | {"chosen": result.chosen, "path": path})
     except OSError as error:
         raise Refusal(f"--out: {out} cannot be written to ({error.strerror}); name a writable directory") from None

@@ -18,8 +18,8 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from launch.figures import draw
-from launch.view import (
+from gpsense.plots.grids import draw
+from gpsense.plots.view import (
     AXIS_LABELS,
     FAILED,
     axis_label,

@@ -8,7 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
-from launch.view import fine_tuned, short_name
+from gpsense.plots.view import fine_tuned, short_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40

@@ -60,9 +60,9 @@ from tempfile import mkdtemp
 
 from IPython.display import Image, display
 
-from launch import figures
+from gpsense.plots import grids
 
-for path in figures.draw(dataset, Path(mkdtemp())):
+for path in grids.draw(dataset, Path(mkdtemp())):
     if path.name in ("columns.png", "curves.png", "error.png"):
         display(Image(str(path), width=900))
 
@@ -88,10 +88,10 @@ result = recover(measurements, values, blocks=blocks)
 result.rank, example.score(result.factor)
 
 # %%
-from launch import recover_figures
+from gpsense.plots import recoveries
 
 folder = Path(mkdtemp())
 headline = f"rank {result.rank}, error {100 * example.score(result.factor)['error']:.2f} %"
-display(Image(str(recover_figures.draw_map(example, result.factor, folder / "map.png", headline)), width=900))
+display(Image(str(recoveries.draw_map(example, result.factor, folder / "map.png", headline)), width=900))
 predicted = measurements.forward(jnp.asarray(result.factor))
-display(Image(str(recover_figures.draw(result, predicted, values, folder)[0]), width=900))
+display(Image(str(recoveries.draw(result, predicted, values, folder)[0]), width=900))

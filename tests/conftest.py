@@ -17,8 +17,7 @@ os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its 
 from jaxtyping import install_import_hook
 
 with install_import_hook("gpsense", "beartype.beartype"):
-    import gpsense.baselines
-    import gpsense.grid  # noqa: F401
+    pass
 
 import jax
 import pytest

@@ -1,4 +1,4 @@
-"""The competing methods again, in NumPy float64 on explicit matrices A_i; shares no code with the package."""
+"""The baselines again, in NumPy float64 on explicit matrices A_i; shares no code with the package."""
 
 import numpy as np
 

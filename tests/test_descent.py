@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Method, Rates, advance, begin
-from gpsense.objectives import Empirical, Population
+from gpsense.sensing.losses import Empirical, Population
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
 from tests import reference
 
@@ -26,7 +26,7 @@ def _problem(dim=6, rank=2, width=4, seed=0):
 
 
 def test_gradient_descent_equals_the_loops():
-    from gpsense.measurements import gaussian_measurements
+    from gpsense.sensing.measurements import gaussian_measurements
 
     measurements = gaussian_measurements(jax.random.key(1), 12, 4, jnp.float64)
     rng = np.random.default_rng(0)

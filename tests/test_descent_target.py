@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gpsense.descent import CONVERGED, RUNNING, Method, Rates, Target, advance, begin
-from gpsense.measurements import centred_measurements, gaussian_measurements, rank_one_measurements
-from gpsense.objectives import Empirical, Population
+from gpsense.sensing.losses import Empirical, Population
+from gpsense.sensing.measurements import centred_measurements, gaussian_measurements, rank_one_measurements
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
 from tests import reference
 

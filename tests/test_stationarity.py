@@ -9,9 +9,9 @@ import pytest
 
 from gpsense import theory
 from gpsense.descent import CONVERGED, Method, Rates, advance, begin
-from gpsense.measurements import gaussian_measurements
-from gpsense.objectives import Empirical, Population, gram_objective
 from gpsense.penalties import smoothed_group_lasso
+from gpsense.sensing.losses import Empirical, Population, gram_objective
+from gpsense.sensing.measurements import gaussian_measurements
 from gpsense.stationarity import Certificate, certificate, second_order_stationary, smallest_eigenvalue
 from tests import reference
 

@@ -1,7 +1,6 @@
 """Grids of cells: axes -> plan -> compiled programs -> labelled results.
 
 :func:`run_grid` does all of it in memory; ``python -m launch.grid`` adds files, progress and resuming.
-:func:`find_tickets` makes a grid of a network of one's own.
 """
 
 from gpsense.grid.axes import Axis, Grid
@@ -9,7 +8,6 @@ from gpsense.grid.plan import Chunk, Layout, Plan, make_plan
 from gpsense.grid.program import Program, fitted
 from gpsense.grid.results import chunk_dataset, collect
 from gpsense.grid.run import run_grid
-from gpsense.grid.tickets import Tickets, find_tickets
 
 __all__ = [
     "Axis",
@@ -18,10 +16,8 @@ __all__ = [
     "Layout",
     "Plan",
     "Program",
-    "Tickets",
     "chunk_dataset",
     "collect",
-    "find_tickets",
     "fitted",
     "make_plan",
     "run_grid",

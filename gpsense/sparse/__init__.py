@@ -1,1 +1,1 @@
-"""Sparse features (arXiv 2406.08658): samples, links, scores of coordinates, networks trained by one step, rivals."""
+"""Sparse features (arXiv 2406.08658): samples, links, scores of coordinates, networks trained by one step, baselines."""

@@ -10,12 +10,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from gpsense import baselines, descent, pruning
+from gpsense import descent, pruning
 from gpsense._linalg import singular_values
 from gpsense._types import Integer, RandomKey, Scalar
-from gpsense.baselines import Baseline, Tuning
 from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, Rates, Target
 from gpsense.keys import Keys
+from gpsense.sensing import methods
+from gpsense.sensing.methods import Baseline, Tuning
 from gpsense.stationarity import certificate
 
 
@@ -40,7 +41,7 @@ class Pruned(eqx.Module):
 class ColumnSystem(ABC):
     """What the systems pruned by columns share; of a Spec it reads ``dim``, ``width`` and ``curvature_steps``.
 
-    ``curvature_steps`` are the Lanczos steps of a certificate, 0 for none. A Spec may name a competing method, which
+    ``curvature_steps`` are the Lanczos steps of a certificate, 0 for none. A Spec may name a baseline, which
     then takes the place of training; it is neither pruned nor fine-tuned.
     """
 
@@ -52,8 +53,8 @@ class ColumnSystem(ABC):
         """How both phases descend."""
 
     @abstractmethod
-    def rival(self, spec: Any) -> Baseline | None:
-        """The competing method to run in place of training, pruning and fine-tuning, if the spec names one."""
+    def baseline(self, spec: Any) -> Baseline | None:
+        """The baseline to run in place of training, pruning and fine-tuning, if the spec names one."""
 
     @abstractmethod
     def tuning(self, setting: Any) -> Tuning:
@@ -111,27 +112,27 @@ class ColumnSystem(ABC):
         return self.method(spec).check_every
 
     def donates(self, spec: Any, width: int) -> bool:
-        return self.rival(spec) is None and not self.method(spec).perturb and width == spec.width
+        return self.baseline(spec) is None and not self.method(spec).perturb and width == spec.width
 
     def parameters(self, spec: Any, state: Any) -> Any:
         """The parameters a state of either phase stands at."""
-        rival = self.rival(spec)
-        return state.factor if rival is None or isinstance(state, Descent) else rival.factor(state.state)
+        baseline = self.baseline(spec)
+        return state.factor if baseline is None or isinstance(state, Descent) else baseline.factor(state.state)
 
-    def begin(self, spec: Any, problem: Any, setting: Any, keys: Keys) -> Descent | baselines.Run:
-        """Parameters drawn, optimiser fresh; a baseline's own start where the spec names one."""
-        rival = self.rival(spec)
-        if rival is not None:
+    def begin(self, spec: Any, problem: Any, setting: Any, keys: Keys) -> Descent | methods.Run:
+        """Parameters drawn, optimizer fresh; a baseline's own start where the spec names one."""
+        baseline = self.baseline(spec)
+        if baseline is not None:
             tuning = self.tuning(setting)
-            return baselines.start(rival, problem.objective, spec.dim, spec.width, tuning, keys.start)
+            return methods.start(baseline, problem.objective, spec.dim, spec.width, tuning, keys.start)
         rates, _ = self.rates(setting)
         return descent.begin(self.method(spec), self.start(spec, setting, keys.start), rates, keys.noise)
 
     def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
         """Up to ``n_steps`` more steps on loss plus penalty, or of the baseline."""
-        rival = self.rival(spec)
-        if rival is not None:
-            return baselines.advance(rival, problem.objective, self.tuning(setting), state, n_steps)
+        baseline = self.baseline(spec)
+        if baseline is not None:
+            return methods.advance(baseline, problem.objective, self.tuning(setting), state, n_steps)
         objective, _ = self.objectives(spec, problem, setting)
         return descent.advance(self.method(spec), objective, state, self.rates(setting)[0], n_steps)
 
@@ -142,7 +143,7 @@ class ColumnSystem(ABC):
         """
         trained, params = self.parameters(spec, state), self._turned(spec, state)
         active = self.active(spec, setting)
-        if self.rival(spec) is None:
+        if self.baseline(spec) is None:
             scores = jnp.where(active, self.scores(params), jnp.nan)
             counted = mask = self.mask(spec, problem, setting, scores)
             margin = self.margin(spec, setting, scores, mask)
@@ -174,11 +175,11 @@ class ColumnSystem(ABC):
     def begin_fine_tuning(
         self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Pruned, width: int
     ) -> Descent:
-        """The pruned parameters at a static width, optimiser fresh; diverged cells stay stopped, baselines end."""
+        """The pruned parameters at a static width, optimizer fresh; diverged cells stay stopped, baselines end."""
         _, rates = self.rates(setting)
         params = self.compact(self._turned(spec, state), pruned.mask, width)
         fresh = descent.begin(self._plain(spec), params, rates)
-        ended = pruned.status_train == DIVERGED if self.rival(spec) is None else jnp.asarray(True)
+        ended = pruned.status_train == DIVERGED if self.baseline(spec) is None else jnp.asarray(True)
         return eqx.tree_at(lambda s: s.status, fresh, jnp.where(ended, pruned.status_train, fresh.status))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Descent, n_steps: int) -> Descent:
@@ -221,17 +222,17 @@ class ColumnSystem(ABC):
         }
 
     def _plain(self, spec: Any) -> Method:
-        """The optimiser without perturbation: fine-tuning is plain descent."""
+        """The optimizer without perturbation: fine-tuning is plain descent."""
         return Method(self.method(spec).optimizer)
 
     def _turned(self, spec: Any, state: Any) -> Any:
         """The trained parameters in the coordinates that pruning sees; a baseline's as they are."""
         params = self.parameters(spec, state)
-        return params if self.rival(spec) else self.rotate(spec, params)
+        return params if self.baseline(spec) else self.rotate(spec, params)
 
     def _curvature(self, spec: Any, penalised: Target, params: Any, active: Any) -> tuple[Scalar, Scalar]:
         """Smallest Hessian eigenvalue of what training minimised and its residual; NaN where the spec asks for none."""
-        if self.rival(spec) is not None or spec.curvature_steps == 0:
+        if self.baseline(spec) is not None or spec.curvature_steps == 0:
             nan = jnp.full((), jnp.nan, params.dtype)
             return nan, nan
         found = certificate(lambda at: penalised(at)[1], params, jax.random.key(0), spec.curvature_steps, active)

@@ -21,12 +21,13 @@ from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.keys import Keys
-from gpsense.sparse import learner, network, samples, scores
+from gpsense.pruning import inputs
+from gpsense.sparse import learner, network, samples
 from gpsense.sparse.hermite import ACTIVATIONS
 from gpsense.sparse.learner import Recipe
+from gpsense.sparse.methods import BASELINES
 from gpsense.sparse.moments import Moments, Sums
 from gpsense.sparse.network import RESIDUALS, Kept, Network
-from gpsense.sparse.rivals import RIVALS
 from gpsense.sparse.samples import Samples
 from gpsense.systems._contract import Cost, Descending
 
@@ -41,7 +42,7 @@ class CoordinatesSpec:
     """Static: how coordinates are chosen and a network is fitted to ``n`` samples, whatever they are.
 
     ``method``: greedy_pruning (prune at the start, then one step), descent (train densely, prune, fine-tune) or a name
-    of :data:`gpsense.sparse.rivals.RIVALS`. ``rule`` that keeps coordinates: gradient (Algorithm 1), magnitude (rows of
+    of :data:`~gpsense.sparse.methods.BASELINES`. ``rule`` that keeps coordinates: gradient (Algorithm 1), magnitude (rows of
     a dense step or of the trained weights), random, oracle (the rows of V) or none. ``pool`` M: coordinates from each
     part of the scores; magnitude and random keep 3 M. ``parity`` of the scores: both, even, odd, none, linear.
     ``biases`` of the scores are so many draws, or those given as ``bias_values``. ``neurons``: mirrored pairs.
@@ -155,9 +156,9 @@ class CoordinateSystem(ABC):
 
     def check(self, spec: Any) -> None:
         names = {
-            "train.method": (spec.method, (GREEDY, DENSE, *RIVALS)),
+            "train.method": (spec.method, (GREEDY, DENSE, *BASELINES)),
             "prune.rule": (spec.rule, RULES),
-            "prune.parity": (spec.parity, tuple(scores.PARITIES)),
+            "prune.parity": (spec.parity, tuple(inputs.PARITIES)),
             "train.activation": (spec.activation, tuple(ACTIVATIONS)),
             "train.residual": (spec.residual, RESIDUALS),
             "train.second_layer": (spec.second_layer, SECOND_LAYERS),
@@ -181,15 +182,17 @@ class CoordinateSystem(ABC):
 
     def describe(self, spec: Any) -> str:
         rule = (
-            f"rule {spec.rule}, parity {spec.parity}, pool {spec.pool}" if spec.method not in RIVALS else "no network"
+            f"rule {spec.rule}, parity {spec.parity}, pool {spec.pool}"
+            if spec.method not in BASELINES
+            else "no network"
         )
         return f"{spec.method}, {rule}, dim {spec.dim}, n up to {spec.n}, {2 * spec.neurons} neurons"
 
     def cost(self, spec: Any) -> Cost:
         """Drawing and the products: scores or moments once, a pass over the kept coordinates in every step."""
-        number, parts = jnp.dtype(spec.dtype).itemsize, len(scores.PARITIES[spec.parity])
+        number, parts = jnp.dtype(spec.dtype).itemsize, len(inputs.PARITIES[spec.parity])
         biases = len(spec.bias_values or ()) or spec.biases
-        dense = spec.rule == "none" or spec.method == DENSE or spec.method in RIVALS
+        dense = spec.rule == "none" or spec.method == DENSE or spec.method in BASELINES
         kept = spec.dim if dense else min(spec.dim, 3 * spec.pool)
         step = 12.0 * spec.n * kept * spec.neurons + DRAWING * spec.n * kept
         squares = {"gradient": biases * parts}.get(spec.rule, 0) if spec.method == GREEDY else 4
@@ -242,8 +245,8 @@ class CoordinateSystem(ABC):
     def prune(self, spec: Any, problem: Any, setting: Any, state: Unpruned) -> PrunedCoordinates:
         """The coordinates that stay, by the rule or as a method without network finds them."""
         directions = None
-        if spec.method in RIVALS:
-            directions = _rival_directions(spec.method, problem.train, *self.told(spec), spec.second_layer != "none")
+        if spec.method in BASELINES:
+            directions = _baseline_directions(spec.method, problem.train, *self.told(spec), spec.second_layer != "none")
             score = jnp.sum(directions[0] ** 2, axis=1)
             mask = score > 0
         else:
@@ -323,10 +326,10 @@ class CoordinateSystem(ABC):
         if spec.rule == "gradient":
             drawn = jax.random.normal(key, (spec.biases,), dtype)
             biases = drawn if spec.bias_values is None else jnp.asarray(spec.bias_values, dtype)
-            found = scores.gradient_scores(
+            found = inputs.gradient_scores(
                 problem.train, biases, setting.contraction, spec.pool, activation, spec.parity
             )
-            return scores.chosen(found, spec.pool), scores.strengths(found)
+            return inputs.chosen(found, spec.pool), inputs.strengths(found)
         if spec.rule == "magnitude":
             if state.run is not None:
                 columns = state.run.factor.weights
@@ -334,10 +337,10 @@ class CoordinateSystem(ABC):
                 recipe = Recipe(spec.neurons, activation, second_layer="none")
                 columns = learner.fitted(problem.train, _everything(problem), recipe, key).gradient
             score = jnp.sqrt(jnp.sum(columns**2, axis=1))
-            return scores.largest(score, 3 * spec.pool), score
+            return inputs.largest(score, 3 * spec.pool), score
         if spec.rule == "random":
             score = jax.random.uniform(key, (dim,), dtype)
-            return scores.largest(score, 3 * spec.pool), score
+            return inputs.largest(score, 3 * spec.pool), score
         if spec.rule == "oracle":
             return self.oracle(spec, problem)
         return jnp.ones((dim,), bool), jnp.zeros((dim,), dtype)
@@ -377,22 +380,22 @@ def _rates(setting: Any) -> tuple[Rates, Rates]:
     )
 
 
-def _rival_directions(method: str, stream: Samples, r: int, kept: int, trial: bool) -> Float[Array, "parts dim r"]:
+def _baseline_directions(method: str, stream: Samples, r: int, kept: int, trial: bool) -> Float[Array, "parts dim r"]:
     """A method's directions from all samples and, where there is to be a ``trial``, from those not held out.
 
     A method that chooses by held-out samples never learns from them: its directions are the same twice.
     """
-    rival = RIVALS[method]
+    baseline = BASELINES[method]
 
     def seen(part: Integer) -> Moments:
         start = Sums.zeros(stream.dim, stream.dtype)
         add = lambda sums, block: sums.add(block.x[: stream.dim].T, block.y, block.used)  # noqa: E731
         return samples.fold(stream.seen_as(part), add, start).moments()
 
-    parts = [samples.FIT, samples.HELD] if rival.holds_out else [samples.ALL, samples.FIT][: 1 + trial]
+    parts = [samples.FIT, samples.HELD] if baseline.holds_out else [samples.ALL, samples.FIT][: 1 + trial]
     found = jax.vmap(seen)(jnp.asarray(parts, jnp.int32))
     moments = [jax.tree.map(itemgetter(place), found) for place in range(len(parts))]
-    if rival.holds_out:
+    if baseline.holds_out:
         fit, held = moments
-        return jnp.stack([rival.directions(fit, held, r, kept)] * (1 + trial))
-    return jnp.stack([rival.directions(each, each, r, kept) for each in moments])
+        return jnp.stack([baseline.directions(fit, held, r, kept)] * (1 + trial))
+    return jnp.stack([baseline.directions(each, each, r, kept) for each in moments])

@@ -21,9 +21,9 @@ from gpsense._types import Integer, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.keys import Keys
+from gpsense.pruning import weights
+from gpsense.pruning.weight_scores import SCORES, prune_by
 from gpsense.systems._contract import Descending
-from gpsense.tickets import masks
-from gpsense.tickets.scores import SCORES, prune_by
 
 TEACHER, MAGNITUDE, ITERATIVE, NONE = "teacher", "magnitude", "iterative_magnitude", "none"
 AT_START = ("random", "snip", "grasp", "synflow")
@@ -199,20 +199,20 @@ class WeightSystem(ABC):
             params = self.start(spec, problem, setting, mask, start_key)
         else:
             params = self.start(spec, problem, setting, None, start_key)
-            mask = masks.everything(params)
+            mask = weights.everything(params)
         if spec.rule in AT_START:
             mask = prune_by(
                 SCORES[spec.rule],
                 params,
                 mask,
-                masks.prunable(params),
+                weights.prunable(params),
                 lambda tree: self.loss(spec, problem, tree),
                 mask_key,
                 _kept(spec, setting),
                 spec.score_rounds or SCORINGS.get(spec.rule, 1),
                 lambda tree: self.flow(spec, problem, tree),
             )
-        params = masks.apply(mask, params)
+        params = weights.apply(mask, params)
         run = descent.begin(self.method(spec), params, self._rates(setting)[0], keys.noise)
         state = Unpruned(run, mask, params, jnp.int32(0), keys.start)
         return self._ended(spec, problem, setting, state)
@@ -247,12 +247,12 @@ class WeightSystem(ABC):
     def prune(self, spec: Any, problem: Any, setting: Any, state: Unpruned) -> PrunedWeights:
         """The last round's pruning; of rules that pruned at the start, what they left."""
         mask, params = state.mask, state.run.factor
-        prunable = masks.prunable(params)
+        prunable = weights.prunable(params)
         if spec.rule in (MAGNITUDE, ITERATIVE):
             mask = _largest(params, mask, _kept(spec, setting))
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
         error = self.error(spec, problem, params)
-        return PrunedWeights(masks.flat(mask, prunable), mask, error, state.steps, status)
+        return PrunedWeights(weights.flat(mask, prunable), mask, error, state.steps, status)
 
     def begin_fine_tuning(
         self, spec: Any, problem: Any, setting: Any, state: Unpruned, pruned: PrunedWeights, width: int
@@ -263,7 +263,7 @@ class WeightSystem(ABC):
             params = state.original
         if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "redraw":
             params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 2))
-        params = masks.apply(pruned.tree, params)
+        params = weights.apply(pruned.tree, params)
         run = descent.begin(self.method(spec), params, self._rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
@@ -317,11 +317,11 @@ class WeightSystem(ABC):
 
         def value_and_gradient(params: Parameters) -> tuple[Scalar, Parameters]:
             value, gradient = self.value_and_gradient(spec, problem, params)
-            return value, masks.apply(mask, gradient)
+            return value, weights.apply(mask, gradient)
 
         def sampled(params: Parameters, key: RandomKey, step: Integer) -> Parameters:
             gradient = jax.grad(lambda tree: self.sampled_loss(spec, problem, tree, key, step))(params)
-            return masks.apply(mask, gradient)
+            return weights.apply(mask, gradient)
 
         return Target(value_and_gradient, sampled=sampled if self.stochastic(spec) else None)
 
@@ -344,7 +344,7 @@ class WeightSystem(ABC):
         share = jnp.asarray(setting.share, kept.dtype)
         mask = _largest(state.run.factor, state.mask, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
         origin = state.run.factor if spec.rewind == "none" else state.original
-        run = descent.begin(self.method(spec), masks.apply(mask, origin), self._rates(setting)[0], state.run.key)
+        run = descent.begin(self.method(spec), weights.apply(mask, origin), self._rates(setting)[0], state.run.key)
         run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
         fresh = Unpruned(run, mask, state.original, rounds, state.key)
         return _where(due, fresh, state)
@@ -364,9 +364,9 @@ def rounds_to(kept: float, share: float) -> int:
 
 def _largest(params: Parameters, mask: Any, kept: Scalar) -> Any:
     """The mask cut to this share of all prunable weights, the largest."""
-    prunable = masks.prunable(params)
-    total = masks.flat(mask, prunable).shape[0]
-    return masks.keep_largest(jax.tree.map(jnp.abs, params), mask, prunable, masks.kept_count(total, kept))
+    prunable = weights.prunable(params)
+    total = weights.flat(mask, prunable).shape[0]
+    return weights.keep_largest(jax.tree.map(jnp.abs, params), mask, prunable, weights.kept_count(total, kept))
 
 
 def _kept(spec: Any, setting: Any) -> Scalar:

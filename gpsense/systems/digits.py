@@ -17,8 +17,8 @@ from gpsense import datasets
 from gpsense._linalg import eigh
 from gpsense._types import Factor, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.errors import BadInput
-from gpsense.measurements import Centred, RankOne, centred_measurements
-from gpsense.objectives import Empirical, Objective, gram_objective
+from gpsense.sensing.losses import Empirical, Objective, gram_objective
+from gpsense.sensing.measurements import Centred, RankOne, centred_measurements
 from gpsense.systems._contract import Cost
 from gpsense.systems.quadratic_network import QuadraticNetwork, QuadraticNetworkSpec
 from gpsense.systems.sensing import prune_key

@@ -12,9 +12,9 @@ from jaxtyping import Array, Bool
 
 from gpsense._types import RandomKey, ScalarLike, Values
 from gpsense.errors import BadInput
-from gpsense.measurements import centred_measurements
-from gpsense.objectives import Empirical, gram_objective
-from gpsense.symmetric import svec
+from gpsense.sensing.losses import Empirical, gram_objective
+from gpsense.sensing.measurements import centred_measurements
+from gpsense.sensing.symmetric import svec
 from gpsense.systems._contract import Cost
 from gpsense.systems.sensing import Sensing, SensingInstance, SensingProblem, SensingSpec, sample_sensing
 

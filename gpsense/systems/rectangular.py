@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.errors import BadInput
-from gpsense.measurements import rectangular_measurements
-from gpsense.objectives import Empirical
-from gpsense.stacked import product
-from gpsense.stacked_objectives import StackedPopulation, stacked_gram
+from gpsense.sensing.losses import Empirical
+from gpsense.sensing.measurements import rectangular_measurements
+from gpsense.sensing.stacked import product
+from gpsense.sensing.stacked_losses import StackedPopulation, stacked_gram
+from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.systems._contract import Cost
 from gpsense.systems.sensing import (
     GREEDY,
@@ -28,7 +29,6 @@ from gpsense.systems.sensing import (
     SensingSpec,
     prune_key,
 )
-from gpsense.truths import geometric_spectrum, low_rank_truth
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from jaxtyping import Array, Float
 
 from gpsense import pruning
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
-from gpsense.baselines import BASELINES, Baseline, Tuning
 from gpsense.descent import Method, Rates, Target
 from gpsense.errors import BadInput
-from gpsense.measurements import Measurements, gaussian_measurements, rank_one_measurements
-from gpsense.objectives import Empirical, Objective, Population, gram_objective
 from gpsense.penalties import PENALTIES, shrink_columns
-from gpsense.symmetric import packed_size, svec
+from gpsense.sensing.losses import Empirical, Objective, Population, gram_objective
+from gpsense.sensing.measurements import Measurements, gaussian_measurements, rank_one_measurements
+from gpsense.sensing.methods import BASELINES, Baseline, Tuning
+from gpsense.sensing.symmetric import packed_size, svec
+from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost
-from gpsense.truths import geometric_spectrum, low_rank_truth
 
 GREEDY = "greedy_pruning"
 PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
@@ -36,10 +36,10 @@ class SensingSpec:
     """Static: shapes, counts and names. ``measurements``: gaussian, rank_one or population (n is then not read).
 
     ``n``, ``rank`` and ``width`` are bounds where the instance or setting gives the number itself. ``method``:
-    greedy_pruning or a name of :data:`gpsense.baselines.BASELINES`. ``penalty_kind``: a name of
+    greedy_pruning or a name of :data:`gpsense.sensing.methods.BASELINES`. ``penalty_kind``: a name of
     :data:`gpsense.penalties.PENALTIES`; group_lasso is met by proximal steps. ``start``: gaussian columns, or one drawn
     column in all places (identical). ``batch``: measurements drawn, with replacement, for each training step; None:
-    all of them. ``rule`` and ``rotation`` of pruning: :data:`gpsense.pruning.RULES`, :data:`gpsense.pruning.ROTATIONS`.
+    all of them. ``rule`` and ``rotation`` of pruning: :data:`gpsense.pruning.columns.RULES`, :data:`gpsense.pruning.columns.ROTATIONS`.
     ``form`` of the data: gram, direct or auto (the cheaper); ``train_products``: precision of products while training
     on accelerators.
     """
@@ -172,13 +172,13 @@ class Sensing(ColumnSystem):
             raise BadInput("problem.rank", f"{spec.rank} exceeds dim {spec.dim}", "use a rank of at most dim")
         if spec.width < spec.rank:
             raise BadInput("problem.width", f"{spec.width} is below rank {spec.rank}", "use a width of at least rank")
-        if self.rival(spec) and spec.width > spec.dim:
+        if self.baseline(spec) and spec.width > spec.dim:
             remedy = "use a width of at most dim, or greedy_pruning alone"
             raise BadInput("problem.width", f"{spec.width} exceeds dim {spec.dim} for {spec.method}", remedy)
 
     def resolve(self, spec: SensingSpec, evaluations: int) -> SensingSpec:
-        rival = self.rival(spec)
-        if rival and rival.knows_rank:
+        baseline = self.baseline(spec)
+        if baseline and baseline.knows_rank:
             spec = replace(spec, width=spec.rank)
         if spec.measurements == "population" or spec.batch is not None:
             return replace(spec, form="direct")
@@ -193,11 +193,11 @@ class Sensing(ColumnSystem):
     def traceable(self, spec: SensingSpec, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
         """Rank always; n where the form of the data does not depend on it; width where zero columns cost little."""
         spec = self.resolve(spec, evaluations)
-        rival = self.rival(spec)
-        names = set() if rival and rival.knows_rank else set(sizes) & {"rank"}
+        baseline = self.baseline(spec)
+        names = set() if baseline and baseline.knows_rank else set(sizes) & {"rank"}
         if "n" in sizes and (spec.form == "gram" or spec.measurements == "population"):
             names.add("n")
-        if "width" in sizes and not spec.perturb and not rival:
+        if "width" in sizes and not spec.perturb and not baseline:
             own = sum(self.flops(replace(spec, width=width)) for width in sizes["width"])
             if len(sizes["width"]) * self.flops(spec) <= PADDING * own:
                 names.add("width")
@@ -244,7 +244,7 @@ class Sensing(ColumnSystem):
     def method(self, spec: SensingSpec) -> Method:
         return Method(spec.optimizer, spec.perturb, spec.patience, stochastic=spec.batch is not None)
 
-    def rival(self, spec: SensingSpec) -> Baseline | None:
+    def baseline(self, spec: SensingSpec) -> Baseline | None:
         return None if spec.method == GREEDY else BASELINES[spec.method]
 
     def tuning(self, setting: SensingSetting) -> Tuning:

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float
 
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.sparse import learner, samples, scores
+from gpsense.pruning import inputs
+from gpsense.sparse import learner, samples
 from gpsense.sparse.directions import SPREADS, draw_directions
 from gpsense.sparse.hermite import link
 from gpsense.sparse.samples import GaussianSamples
@@ -148,7 +149,7 @@ class SparseFeatures(CoordinateSystem):
         """The coordinates to keep where the truth is told: mask and score."""
         score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
         few = spec.sparsity if spec.softness == 0 else 3 * spec.pool
-        return scores.largest(score, min(few, spec.dim)) & (score > 0), score
+        return inputs.largest(score, min(few, spec.dim)) & (score > 0), score
 
     def told(self, spec: Any) -> tuple[int, int]:
         """Directions and coordinates that methods without network are told: r and the rows of V."""

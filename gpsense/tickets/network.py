@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from gpsense._types import Parameters, RandomKey, Scalar, Values
 from gpsense.errors import BadInput
-from gpsense.tickets.scores import absolute_flow
+from gpsense.pruning.weight_scores import absolute_flow
 
 Outputs = Float[Array, "n ..."]
 Targets = Shaped[Array, "n ..."]

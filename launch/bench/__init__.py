@@ -1,13 +1,13 @@
 """Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
 The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
-them; ``rivals`` what one would run instead of it (``jax_rivals``, ``numpy_rivals``, ``torch_rivals``; one ``workload``
-for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features (their rivals in
-``sparse_rivals``, their grid in ``sparse_grid``); ``tickets`` networks pruned by weights (``ticket_rivals``);
-``recovery`` one matrix, against the baselines (``peers``) and other packages (``solvers``).
+them; ``baselines`` what one would run instead of it (``jax_baselines``, ``numpy_baselines``, ``torch_baselines``; one ``workload``
+for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features (their baselines in
+``sparse_baselines``, their grid in ``sparse_grid``); ``tickets`` networks pruned by weights (``ticket_baselines``);
+``recovery`` one matrix, against the baselines (``baselines``) and other packages (``solvers``).
 """
 
-from launch.bench.sparse_rivals import Size
+from launch.bench.sparse_baselines import Size
 from launch.bench.workload import Workload
 
 SEEDS, PENALTIES, DIM, MEASUREMENTS = 8, 64, 30, 900
@@ -22,7 +22,7 @@ ENGINE = (
     (Workload(50, 50, 1500, (0, 1, 2, 3), LISTED, train=180, fine_tune=120, record_every=60, form="gram"), 0.8),
     (Workload(50, 10, 1500, (0, 1, 2, 3), LISTED, train=180, fine_tune=120, record_every=60, form="gram"), 0.9),
 )
-# the other sizes of the rivals, and how many times slower PyTorch's loop and its batch should be
+# the other sizes of the baselines, and how many times slower PyTorch's loop and its batch should be
 OTHER_SIZES = (
     (Workload(20, 20, 400, (0, 1, 2, 3), LISTED, train=1000, fine_tune=400), (60.0, 1.5)),
     (Workload(50, 50, 1500, (0, 1), LISTED, train=300, fine_tune=120), (None, 1.3)),

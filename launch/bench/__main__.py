@@ -1,6 +1,6 @@
 """Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
-Prints one table and writes bench.json: ratios are written so that more is better, and every rival's results are
+Prints one table and writes bench.json: ratios are written so that more is better, and every baseline's results are
 compared with the engine's in the same run. What is scaled up from fewer cells or steps says so.
 """
 
@@ -19,8 +19,8 @@ from launch.config import Refusal
 GROUPS = {
     "machine": "machine",
     "engine": "engine",
-    "grid": "rivals",
-    "sizes": "rivals",
+    "grid": "baselines",
+    "sizes": "baselines",
     "stopping": "stopping",
     "scale": "scale",
     "start": "start",

@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from gpsense.symmetric import packed_size
+from gpsense.sensing.symmetric import packed_size
 from launch import bench
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Row, make_row

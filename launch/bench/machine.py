@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gpsense.symmetric import packed_size
+from gpsense.sensing.symmetric import packed_size
 from launch import bench
 from launch.bench.rows import Row, make_row, once
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import gpsense
-from gpsense.measurements import dense_measurements
+from gpsense.sensing.measurements import dense_measurements
 from launch import bench
-from launch.bench.peers import PEERS, Peer, Problem, Tuned, needed, seconds_to, tuned
+from launch.bench.recovery_baselines import BASELINES, Peer, Problem, Tuned, needed, seconds_to, tuned
 from launch.bench.rows import Absent, Row, make_row, once
 from launch.bench.solvers import Task, external, make_task
 
@@ -31,23 +31,27 @@ def recovery() -> list[Row]:
 
 
 def noiseless() -> list[Row]:
-    """Seconds to each accuracy; a peer's ratio is its time over recover's, recover's the best unknown-rank peer's."""
+    """Seconds to each accuracy; a baseline's ratio is its time over recover's, recover's the best unknown-rank baseline's."""
     tasks = _tasks(0.0)
     problems = [_problem(task) for task in tasks]
-    found = {peer.method: tuned(peer, problems, 0.0, ACCURACIES[-1]) for peer in PEERS}
+    found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in BASELINES}
     rows, ours = [], 0.0
     for accuracy in ACCURACIES:
         ours, note = _recover_to(problems, accuracy)
-        times = {peer.method: _peer_to(peer, problems, found[peer.method], accuracy) for peer in PEERS}
-        unknown = [times[peer.method][0] for peer in PEERS if not peer.knows_rank]
+        times = {
+            baseline.method: _baseline_to(baseline, problems, found[baseline.method], accuracy) for baseline in BASELINES
+        }
+        unknown = [times[baseline.method][0] for baseline in BASELINES if not baseline.knows_rank]
         best = min((seconds for seconds in unknown if seconds is not None), default=None)
         target = FASTER if accuracy == ACCURACIES[-1] else None
         ratio = None if best is None else best / ours
         rows.append(_row("gpsense.recover, rank unknown", f"to {accuracy:g}", ours, note, ratio, target))
-        for peer in PEERS:
-            seconds, note = times[peer.method]
+        for baseline in BASELINES:
+            seconds, note = times[baseline.method]
             ratio = None if seconds is None else seconds / ours
-            rows.append(_row(f"{peer.method}, {KNOWN[peer.knows_rank]}", f"to {accuracy:g}", seconds, note, ratio))
+            rows.append(
+                _row(f"{baseline.method}, {KNOWN[baseline.knows_rank]}", f"to {accuracy:g}", seconds, note, ratio)
+            )
     for name, answer, note in external(tasks[0]):
         if isinstance(answer, Absent):
             rows.append(_row(name, "to its end", None, str(answer)))
@@ -62,22 +66,22 @@ def noisy() -> list[Row]:
     noise = bench.SOLVE_NOISE
     tasks = _tasks(noise)
     problems = [_problem(task) for task in tasks]
-    found = {peer.method: tuned(peer, problems, noise, 0.0) for peer in PEERS}
+    found = {baseline.method: tuned(baseline, problems, noise, 0.0) for baseline in BASELINES}
     oracle = median(float(errors[-1]) for errors in found[ORACLE].errors)
     where = f"noise {noise:g}"
     seconds, errors, ranks = _recover(problems, None)
     note = f"error {median(errors):.3g} (known rank {oracle:.3g}), ranks found {', '.join(map(str, ranks))}"
     ratio = oracle / median(errors)
     rows = [_row("gpsense.recover, rank unknown", where, seconds, note, ratio, CLOSER)]
-    for peer in PEERS:
-        settings, curves = found[peer.method]
+    for baseline in BASELINES:
+        settings, curves = found[baseline.method]
         steps = [int(np.argmin(curve)) for curve in curves]
         last, best = median(float(curve[-1]) for curve in curves), median(float(curve.min()) for curve in curves)
-        if peer.method == ORACLE:
-            best, steps = last, [peer.steps] * len(curves)
-        note = f"error {best:.3g} best on its path, {last:.3g} at the end of {peer.steps} steps; {_told(settings)}"
-        name = f"{peer.method}, {KNOWN[peer.knows_rank]}"
-        rows.append(_row(name, where, seconds_to(peer, problems, settings, steps), note, oracle / best))
+        if baseline.method == ORACLE:
+            best, steps = last, [baseline.steps] * len(curves)
+        note = f"error {best:.3g} best on its path, {last:.3g} at the end of {baseline.steps} steps; {_told(settings)}"
+        name = f"{baseline.method}, {KNOWN[baseline.knows_rank]}"
+        rows.append(_row(name, where, seconds_to(baseline, problems, settings, steps), note, oracle / best))
     first = float(found[ORACLE].errors[0][-1])
     for name, answer, note in external(tasks[0]):
         if isinstance(answer, Absent):
@@ -132,14 +136,14 @@ def _takes_tolerance() -> bool:
     return "tolerance" in inspect.signature(gpsense.recover).parameters
 
 
-def _peer_to(peer: Peer, problems: list[Problem], found: Tuned, accuracy: float) -> tuple[float | None, str]:
-    """Seconds of a peer to an accuracy, and its steps and settings; None where a problem does not get there."""
+def _baseline_to(baseline: Peer, problems: list[Problem], found: Tuned, accuracy: float) -> tuple[float | None, str]:
+    """Seconds of a baseline to an accuracy, and its steps and settings; None where a problem does not get there."""
     counts = [needed(errors, accuracy) for errors in found.errors]
     steps = [count for count in counts if count is not None]
     if len(steps) < len(counts):
-        return None, f"not reached in {peer.steps} steps; {_told(found.settings)}"
+        return None, f"not reached in {baseline.steps} steps; {_told(found.settings)}"
     note = f"{', '.join(map(str, steps))} steps; {_told(found.settings)}"
-    return seconds_to(peer, problems, found.settings, steps), note
+    return seconds_to(baseline, problems, found.settings, steps), note
 
 
 def _solver_note(*parts: str) -> str:

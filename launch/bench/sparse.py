@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpsense.sparse import learner, scores
+from gpsense.pruning import inputs
+from gpsense.sparse import learner
 from gpsense.sparse.hermite import RELU, link
 from gpsense.sparse.network import Kept
 from gpsense.sparse.samples import ROWS, GaussianSamples, fold
 from launch import bench
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Absent, Row, make_row, once
+from launch.bench.sparse_baselines import CONTRACTION, DRAWS, PRUNERS, Pruning, Size
 from launch.bench.sparse_grid import cells
-from launch.bench.sparse_rivals import CONTRACTION, DRAWS, PRUNERS, Pruning, Size
 
 TURNS, AGREE, ACTIVE = 3, 1e-3, 8
 
@@ -37,7 +38,7 @@ def stream(size: Size) -> GaussianSamples:
 def pruning(size: Size) -> list[Row]:
     """Algorithm 1 with both parts of the activation, drawing included, against whole-array programs.
 
-    Products, engine and rivals in turn; the rivals are given the numbers that the engine draws.
+    Products, engine and baselines in turn; the baselines are given the numbers that the engine draws.
     """
     samples, biases = stream(size), _biases(size)
     found, chosen = _prune(samples, biases, bench.PRUNE_POOL)
@@ -46,9 +47,9 @@ def pruning(size: Size) -> list[Row]:
     for _ in range(TURNS):
         products.append(product_rates(ROWS, size.dim))
         seconds["ours"].append(once(lambda: _prune(samples, biases, bench.PRUNE_POOL))[1])
-        for name, rival in PRUNERS.items():
+        for name, baseline in PRUNERS.items():
             try:
-                answer, taken = once(lambda rival=rival: rival(task))
+                answer, taken = once(lambda baseline=baseline: baseline(task))
             except Absent as absent:
                 notes[name] = str(absent)
                 continue
@@ -79,7 +80,7 @@ def laid_out(samples: GaussianSamples) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agreement(theirs: tuple[np.ndarray, np.ndarray], ours: tuple[np.ndarray, np.ndarray]) -> str:
-    """Whether a rival's squared scores and choice are the engine's, in words that say how far apart they are."""
+    """Whether a baseline's squared scores and choice are the engine's, in words that say how far apart they are."""
     gap = float(np.max(np.abs(theirs[0] - ours[0])) / np.max(ours[0]))
     differ = int((theirs[1] != ours[1]).sum())
     word = "agrees" if gap <= AGREE and not differ else "DISAGREES"
@@ -139,10 +140,10 @@ def one_step(size: Size) -> list[Row]:
 
 
 @partial(jax.jit, static_argnames="pool")
-def _prune(samples: GaussianSamples, biases: jax.Array, pool: int) -> tuple[scores.Scores, jax.Array]:
+def _prune(samples: GaussianSamples, biases: jax.Array, pool: int) -> tuple[inputs.Scores, jax.Array]:
     """Scores and the mask of the coordinates that stay."""
-    found = scores.gradient_scores(samples, biases, CONTRACTION, pool, RELU)
-    return found, scores.chosen(found, pool)
+    found = inputs.gradient_scores(samples, biases, CONTRACTION, pool, RELU)
+    return found, inputs.chosen(found, pool)
 
 
 @partial(jax.jit, static_argnames="pairs")

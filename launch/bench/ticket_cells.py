@@ -12,13 +12,13 @@ from gpsense.grid import Axis, Grid, Layout, Program, make_plan
 from gpsense.keys import Keys, seed_keys
 from gpsense.pipeline import Schedule
 from gpsense.systems import SYSTEMS
-from launch.bench.ticket_rivals import Pruned, Student
+from launch.bench.ticket_baselines import Pruned, Student
 
 Loop = Callable[[], np.ndarray]
 
 
 class Work(NamedTuple):
-    """A grid of one program, its chunk, and the labels (seed, other fields) of the cells that rivals run."""
+    """A grid of one program, its chunk, and the labels (seed, other fields) of the cells that baselines run."""
 
     grid: Grid
     program: Program
@@ -29,7 +29,7 @@ class Work(NamedTuple):
 def make_work(
     name: str, schedule: Schedule, seeds: tuple[int, ...], axes: tuple[Axis, ...], size: dict[str, Any]
 ) -> Work:
-    """The grid as one program and one chunk; rivals run all cells of its first seed."""
+    """The grid as one program and one chunk; baselines run all cells of its first seed."""
     grid = Grid(SYSTEMS[name], schedule, Axis("seed", seeds), axes, size)
     plan = make_plan(grid, 8 * 2**30, (Layout(len(grid.outer), len(grid.inner)),))
     first = [{"seed": seed, **fields} for seed, fields in grid.outer if seed == seeds[0]]
@@ -38,7 +38,7 @@ def make_work(
 
 
 def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error", "steps_fine_tune")) -> Loop:
-    """The rivals' cells one at a time, by one function compiled for all."""
+    """The baselines' cells one at a time, by one function compiled for all."""
     system, spec, schedule = work.grid.system, work.program.plan.spec, work.grid.schedule
 
     @jax.jit
@@ -89,7 +89,7 @@ def stopping(system: Any, spec: Any, schedule: Schedule, instance: Any, setting:
 
 
 def _begun(work: Work) -> Iterator[tuple[Any, Any, Any]]:
-    """Problem, setting and first state of every cell that rivals run."""
+    """Problem, setting and first state of every cell that baselines run."""
     system, spec = work.grid.system, work.program.plan.spec
 
     @jax.jit

@@ -11,8 +11,8 @@ from gpsense.pipeline import Schedule, run_cell
 from launch import bench
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Absent, Row, make_row, once
+from launch.bench.ticket_baselines import numpy_student, on_best_threads, rounds_to, torch_student, torch_ticket
 from launch.bench.ticket_cells import Loop, Work, loop, make_work, pruned_cells, stopping, students
-from launch.bench.ticket_rivals import numpy_student, on_best_threads, rounds_to, torch_student, torch_ticket
 
 TURNS = 3
 AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.01
@@ -20,7 +20,7 @@ FEW = 5  # one of so many cells is PyTorch's, which takes ten times as long
 WHOLE = "JAX, loop of jitted cells, all steps"
 
 
-class Rival(NamedTuple):
+class Baseline(NamedTuple):
     """Two numbers a cell (cells, 2) of one of every ``every`` cells of the part, computed anew in each call."""
 
     run: Loop
@@ -28,7 +28,7 @@ class Rival(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Results of the engine, its seconds in every turn, and of every rival its results and seconds, or its absence."""
+    """Results of the engine, its seconds in every turn, and of every baseline its results and seconds, or its absence."""
 
     results: dict[str, np.ndarray]
     ours: list[float]
@@ -54,15 +54,15 @@ def phase_map() -> list[Row]:
     eager = on_best_threads(
         lambda: np.asarray([torch_student(task) for task in tasks[::FEW]]), lambda: torch_student(short)
     )
-    rivals = {
-        WHOLE: Rival(loop(work, run_cell)),
-        "JAX, loop of jitted cells that stop": Rival(loop(work, stopping)),
-        "NumPy, loop of cells, gradient by hand": Rival(lambda: np.asarray([numpy_student(task) for task in tasks])),
-        "PyTorch, loop of cells, autograd": Rival(eager, FEW),
+    baselines = {
+        WHOLE: Baseline(loop(work, run_cell)),
+        "JAX, loop of jitted cells that stop": Baseline(loop(work, stopping)),
+        "NumPy, loop of cells, gradient by hand": Baseline(lambda: np.asarray([numpy_student(task) for task in tasks])),
+        "PyTorch, loop of cells, autograd": Baseline(eager, FEW),
     }
     spec, products = work.program.plan.spec, []
     size = round((spec.n * spec.dim) ** 0.5)
-    turns = _in_turn(work, rivals, lambda: products.append(product_rates(spec.neurons, size)))
+    turns = _in_turn(work, baselines, lambda: products.append(product_rates(spec.neurons, size)))
     steps, ours, machine = turns.results["steps_fine_tune"], median(turns.ours), fastest(*products)
     each = 4.0 * spec.dim * spec.neurons
     used = np.asarray([fields["n"] for _, fields in work.grid.outer], float)[:, None]
@@ -81,11 +81,11 @@ def phase_map() -> list[Row]:
     def share(key: str, found: np.ndarray) -> float:
         return len(work.part) / steps.size if key == WHOLE else float(found[:, 1].sum() / steps.sum())
 
-    return rows + _rows(turns, rivals, name, share, lambda found, every: _same_students(found, expected[::every]))
+    return rows + _rows(turns, baselines, name, share, lambda found, every: _same_students(found, expected[::every]))
 
 
 def iterative() -> list[Row]:
-    """Shares kept x seeds of a network on digits, all shares of a seed as one batch; no rival judges its steps."""
+    """Shares kept x seeds of a network on digits, all shares of a seed as one batch; no baseline judges its steps."""
     size = bench.TICKET_SIZE
     rounds = max(rounds_to(kept, size["share"]) for kept in bench.TICKET_KEPT)
     train = rounds * size["round_steps"]
@@ -94,11 +94,11 @@ def iterative() -> list[Row]:
     tasks = pruned_cells(work)
     short = tasks[0]._replace(round_steps=min(20, tasks[0].round_steps), fine_tune=1)
     eager = on_best_threads(lambda: np.asarray([torch_ticket(task) for task in tasks]), lambda: torch_ticket(short))
-    rivals = {
-        "JAX, loop of jitted cells that stop": Rival(loop(work, stopping, ("error", "loss"))),
-        "PyTorch, loop of cells, Adam": Rival(eager),
+    baselines = {
+        "JAX, loop of jitted cells that stop": Baseline(loop(work, stopping, ("error", "loss"))),
+        "PyTorch, loop of cells, Adam": Baseline(eager),
     }
-    turns, spec = _in_turn(work, rivals), work.program.plan.spec
+    turns, spec = _in_turn(work, baselines), work.program.plan.spec
     steps = turns.results["steps_train"] + turns.results["steps_fine_tune"]
     ours, flops = median(turns.ours), float(steps.sum()) * work.program.plan.cost.flops
     name = f", {len(work.grid.outer)} seeds x {len(work.grid.inner)} shares"
@@ -109,34 +109,34 @@ def iterative() -> list[Row]:
     expected = np.stack([_part(turns, len(work.part), key) for key in ("error", "loss")], 1)
     rows = [make_row("tickets", "iterative pruning, digits" + name, ours, note, flops / ours / 1e9)]
     share = len(work.part) / steps.size
-    return rows + _rows(turns, rivals, name, lambda *_: share, lambda found, _: _same_tickets(found, expected))
+    return rows + _rows(turns, baselines, name, lambda *_: share, lambda found, _: _same_tickets(found, expected))
 
 
-def _in_turn(work: Work, rivals: dict[str, Rival], also: Callable[[], None] = lambda: None) -> Turns:
-    """Engine and rivals in turn, after a run of each that compiles; an absent package takes no part."""
+def _in_turn(work: Work, baselines: dict[str, Baseline], also: Callable[[], None] = lambda: None) -> Turns:
+    """Engine and baselines in turn, after a run of each that compiles; an absent package takes no part."""
     results, ours, found = work.program.run(work.chunk), [], {}
-    for name, rival in rivals.items():
+    for name, baseline in baselines.items():
         try:
-            found[name] = rival.run(), []
+            found[name] = baseline.run(), []
         except Absent as absent:
             found[name] = absent
     for _ in range(TURNS):
         also()
         ours.append(once(lambda: work.program.run(work.chunk))[1])
-        for name, rival in rivals.items():
+        for name, baseline in baselines.items():
             if not isinstance(found[name], Absent):
-                found[name][1].append(once(rival.run)[1])
+                found[name][1].append(once(baseline.run)[1])
     return Turns(results, ours, found)
 
 
 def _rows(
     turns: Turns,
-    rivals: dict[str, Rival],
+    baselines: dict[str, Baseline],
     size: str,
     share: Callable[[str, np.ndarray], float],
     tell: Callable[[np.ndarray, int], str],
 ) -> list[Row]:
-    """A row for every rival: its seconds over the ``share`` of all steps that it took, and what ``tell`` says."""
+    """A row for every baseline: its seconds over the ``share`` of all steps that it took, and what ``tell`` says."""
     rows = []
     for name, found in turns.found.items():
         if isinstance(found, Absent):
@@ -144,14 +144,14 @@ def _rows(
             continue
         seconds = median(found[1]) / share(name, found[0])
         sampling = "" if name.startswith("JAX") else "; sampling not counted"
-        told = tell(found[0], rivals[name].every)
+        told = tell(found[0], baselines[name].every)
         note = f"{told}; timed on {len(found[0])} cells and scaled by their steps{sampling}"
         rows.append(make_row("tickets", name + size, seconds, note, ratio=seconds / median(turns.ours)))
     return rows
 
 
 def _part(turns: Turns, cells: int, name: str) -> np.ndarray:
-    """A measure of the engine for the rivals' cells."""
+    """A measure of the engine for the baselines' cells."""
     return turns.results[name].reshape(-1)[:cells].astype(float)
 
 

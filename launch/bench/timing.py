@@ -1,4 +1,4 @@
-"""How a rival is timed: what it may prepare once a seed, and the time it would take for all cells."""
+"""How a baseline is timed: what it may prepare once a seed, and the time it would take for all cells."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     note: str
 
 
-Rival = Callable[[Workload, list[Problem]], Outcome]
+Baseline = Callable[[Workload, list[Problem]], Outcome]
 
 
 def errors(factors: list[list[np.ndarray]], problems: list[Problem]) -> np.ndarray:
@@ -32,13 +32,13 @@ def errors(factors: list[list[np.ndarray]], problems: list[Problem]) -> np.ndarr
     return np.array([[relative_error(factor, problem) for factor in row] for row, problem in pairs])
 
 
-def fastest(variants: dict[str, Rival]) -> Rival:
+def fastest(variants: dict[str, Baseline]) -> Baseline:
     """Of several ways to do the same the faster of the two that lead after short trials, three rounds of all."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         one = workload.part(1, len(workload.penalties))
         short = replace(one, train=min(30, workload.train), fine_tune=min(10, workload.fine_tune))
-        rounds = [{name: rival(short, problems).seconds for name, rival in variants.items()} for _ in range(3)]
+        rounds = [{name: baseline(short, problems).seconds for name, baseline in variants.items()} for _ in range(3)]
         leading = sorted(variants, key=lambda name: min(trial[name] for trial in rounds))[:2]
         outcomes = {name: variants[name](workload, problems) for name in leading}
         name = min(leading, key=lambda name: outcomes[name].seconds)
@@ -48,7 +48,7 @@ def fastest(variants: dict[str, Rival]) -> Rival:
     return run
 
 
-def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Rival:
+def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Baseline:
     """A Python loop over cells, timed on a few of them; what is prepared once a seed is counted once a seed."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
@@ -68,7 +68,7 @@ def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Rival:
     return run
 
 
-def seed_by_seed(prepare: Callable[[Workload, Problem], Seed]) -> Rival:
+def seed_by_seed(prepare: Callable[[Workload, Problem], Seed]) -> Baseline:
     """A Python loop over seeds, each with all its penalties at once, timed on a few seeds."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:

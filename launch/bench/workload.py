@@ -67,8 +67,8 @@ def draw(workload: Workload) -> list[Problem]:
     import jax
 
     from gpsense.keys import seed_keys
-    from gpsense.objectives import Empirical
-    from gpsense.symmetric import smat
+    from gpsense.sensing.losses import Empirical
+    from gpsense.sensing.symmetric import smat
     from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
     from gpsense.systems.sensing import sample_sensing
 
@@ -153,7 +153,7 @@ def needed_flops(workload: Workload, results: dict[str, np.ndarray]) -> float:
     is less; a fine-tuning step has the width that the chunk is compacted to in place of k.
     """
     from gpsense.grid.program import bucket
-    from gpsense.symmetric import packed_size
+    from gpsense.sensing.symmetric import packed_size
 
     packed, square = packed_size(workload.dim), workload.dim**2
     data = min(2.0 * packed**2, 4.0 * workload.n * packed)

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gpsense.plots.grids import PALETTE
 from launch.claims.quantities import share
-from launch.figures import PALETTE
 
 __all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points", "shares"]
 

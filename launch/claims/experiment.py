@@ -12,9 +12,9 @@ import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gpsense.plots.view import without_failures
 from launch.claims.quantities import Quantity, holds
 from launch.config import Claim, Config, Expectation, Refusal, build, merged, read_yaml
-from launch.view import without_failures
 from launch.work import collected, filled, planned
 
 

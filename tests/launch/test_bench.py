@@ -15,7 +15,19 @@ import pytest
 import gpsense
 from launch import bench, device
 from launch.bench import __main__ as command
-from launch.bench import child, engine, machine, peers, recovery, rivals, scale, sparse, sparse_rivals, start, stopping
+from launch.bench import (
+    baselines,
+    child,
+    engine,
+    machine,
+    recovery,
+    recovery_baselines,
+    scale,
+    sparse,
+    sparse_baselines,
+    start,
+    stopping,
+)
 from launch.bench.workload import Workload, compiled, needed_flops
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
@@ -32,7 +44,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sizes |= {"STOP": replace(TINY, train=200), "STOP_CELLS": 4, "STOP_RATES": (0.01, 0.1), "STOP_TIMED": 40}
     sizes |= {"SCALE_CELLS": (4,), "SCALE_SETTINGS": 2, "SCALE_SIZE": TINY}
     sizes |= {"SOLVE_DIM": 6, "SOLVE_RANK": 1, "SOLVE_MEASUREMENTS": 40, "SOLVE_WIDTH": 3, "SOLVE_STEPS": 800}
-    few = sparse_rivals.Size(700, 8, 2)
+    few = sparse_baselines.Size(700, 8, 2)
     sizes |= {"PRUNE": few, "PRUNE_POOL": 3, "STREAM": few, "STREAM_COUNTS": (700, 70_000), "STEP": few}
     sizes |= {"SPARSE_SEEDS": (0, 1), "SPARSE_CONTRACTIONS": (0.4, 0.6)}
     sizes |= {"SPARSE_SIZE": {"dim": 12, "sparsity": 2, "n": 700, "pool": 3, "neurons": 3, "test": 640}}
@@ -52,7 +64,7 @@ def ratios(rows: list[dict]) -> list[float]:
 
 @pytest.mark.slow
 def test_the_table_has_its_columns(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(rivals, "RIVALS", {rivals.FLAT: rivals.RIVALS[rivals.FLAT]})
+    monkeypatch.setattr(baselines, "BASELINES", {baselines.FLAT: baselines.BASELINES[baselines.FLAT]})
     assert bench.main(["--out", str(tmp_path), "--group", "grid"]) == 0
     rows = json.loads((tmp_path / "bench.json").read_text())
     assert all(set(row) == {"group", "name", "seconds", "rate", "ratio", "target", "note"} for row in rows)
@@ -161,7 +173,7 @@ def test_the_first_chunk_is_timed(monkeypatch):
     assert [row["name"] for row in rows] == ["first chunk, empty cache", "first chunk, filled cache"]
 
 
-def test_sparse_pruning_is_the_rivals_and_absent_packages_are_named(monkeypatch):
+def test_sparse_pruning_is_the_baselines_and_absent_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     rows = sparse.pruning(bench.PRUNE)
     assert [row["name"].split(",")[:2] for row in rows[1:]] == [
@@ -175,15 +187,15 @@ def test_sparse_pruning_is_the_rivals_and_absent_packages_are_named(monkeypatch)
     assert len(ratios(rows)) == 3
 
 
-def test_rivals_of_sparse_pruning_agree_and_a_wrong_one_is_told():
+def test_baselines_of_sparse_pruning_agree_and_a_wrong_one_is_told():
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((300, 9), (300,)))
-    task = sparse_rivals.Pruning(x, y, np.asarray([0.3, -0.7], np.float32), 2)
-    ours = sparse_rivals.numpy_prune(task)
+    task = sparse_baselines.Pruning(x, y, np.asarray([0.3, -0.7], np.float32), 2)
+    ours = sparse_baselines.numpy_prune(task)
     assert sparse.agreement((ours[0] * 1.01, ours[1]), ours).startswith("DISAGREES")
     assert sparse.agreement((ours[0], ~ours[1]), ours).startswith("DISAGREES")
     pytest.importorskip("torch")
-    assert sparse.agreement(sparse_rivals.torch_prune(task), ours).startswith("agrees")
+    assert sparse.agreement(sparse_baselines.torch_prune(task), ours).startswith("agrees")
 
 
 def test_a_stream_takes_the_same_bytes_whatever_its_length():
@@ -208,17 +220,21 @@ def test_a_child_that_fails_is_told():
 
 
 @pytest.fixture
-def few_peers(monkeypatch):
-    """Three peers with the first of every list of values they try, and no other packages."""
+def few_baselines(monkeypatch):
+    """Three baselines with the first of every list of values they try, and no other packages."""
     first = lambda tried: {name: values[:1] for name, values in tried.items()}  # noqa: E731
-    chosen = [peer for peer in peers.PEERS if peer.method in ("prec_gd", "small_start", "spectral")]
-    few = tuple(peer._replace(noiseless=first(peer.noiseless), noisy=first(peer.noisy)) for peer in chosen)
-    monkeypatch.setattr(recovery, "PEERS", few)
+    chosen = [
+        baseline for baseline in recovery_baselines.BASELINES if baseline.method in ("prec_gd", "small_start", "spectral")
+    ]
+    few = tuple(
+        baseline._replace(noiseless=first(baseline.noiseless), noisy=first(baseline.noisy)) for baseline in chosen
+    )
+    monkeypatch.setattr(recovery, "BASELINES", few)
     monkeypatch.setattr(recovery, "external", lambda task: iter(()))
 
 
 @pytest.mark.slow
-def test_recovery_rows(monkeypatch, few_peers):
+def test_recovery_rows(monkeypatch, few_baselines):
     truth, asked = recovery._tasks(0.0)[0].truth, []
 
     def recover(measurements: Any, values: Any, *, tolerance: float | None = None) -> SimpleNamespace:
@@ -247,9 +263,9 @@ def test_a_recover_without_a_tolerance_is_run_as_it_is(monkeypatch):
     assert "NOT below the accuracy" in note
 
 
-def test_a_peer_is_timed_to_the_first_step_below_the_accuracy():
-    assert peers.needed(np.array([1.0, 0.1, 0.01, 0.2]), 0.1) == 1
-    assert peers.needed(np.array([1.0, np.nan]), 0.1) is None
+def test_a_baseline_is_timed_to_the_first_step_below_the_accuracy():
+    assert recovery_baselines.needed(np.array([1.0, 0.1, 0.01, 0.2]), 0.1) == 1
+    assert recovery_baselines.needed(np.array([1.0, np.nan]), 0.1) is None
 
 
 def test_axes_of_a_workload_replace_its_constants():

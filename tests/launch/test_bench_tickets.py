@@ -12,8 +12,8 @@ from gpsense.grid import Axis
 from gpsense.pipeline import Schedule
 from launch import bench
 from launch.bench import tickets
+from launch.bench.ticket_baselines import numpy_student, on_best_threads, rounds_to, torch_student
 from launch.bench.ticket_cells import Work, loop, make_work, stopping, students
-from launch.bench.ticket_rivals import numpy_student, on_best_threads, rounds_to, torch_student
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMALL = {"dim": 12, "neurons": 2, "distance": 0.1, "rate": 4.0, "momentum": 0.9, "fine_tune_tolerance": 1e-8}
@@ -89,20 +89,20 @@ def tiny(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_phase_map_and_its_rivals(monkeypatch, tiny):
+def test_a_phase_map_and_its_baselines(monkeypatch, tiny):
     monkeypatch.setitem(sys.modules, "torch", None)
-    ours, *rivals, absent = tickets.phase_map()
+    ours, *baselines, absent = tickets.phase_map()
     assert ours["name"] == "phase map, 4 cells, d = 12, K = 2"
     assert ours["ratio"] > 0
-    assert [row["name"].split(",")[0] for row in rivals] == ["JAX", "JAX", "NumPy"]
-    told = [row["note"].split(" cells")[0] for row in rivals]
+    assert [row["name"].split(",")[0] for row in baselines] == ["JAX", "JAX", "NumPy"]
+    told = [row["note"].split(" cells")[0] for row in baselines]
     assert told == ["DISAGREES with the engine in 2"] * 2 + ["agrees with the engine in 2"]
-    assert all(row["ratio"] == pytest.approx(row["seconds"] / ours["seconds"]) for row in rivals)
+    assert all(row["ratio"] == pytest.approx(row["seconds"] / ours["seconds"]) for row in baselines)
     assert (absent["seconds"], absent["note"]) == (None, "absent: pip install torch")
 
 
 @pytest.mark.slow
-def test_iterative_pruning_and_its_rivals(monkeypatch, tiny, one_thread):
+def test_iterative_pruning_and_its_baselines(monkeypatch, tiny, one_thread):
     """The engine's place is taken by single cells, whose programs compile sooner."""
     names = ("error", "loss", "steps_train", "steps_fine_tune")
 

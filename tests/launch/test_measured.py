@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpsense.measurements import Dense, Distances, Entries, RankOne
+from gpsense.sensing.measurements import Dense, Distances, Entries, RankOne
 from launch.config import Refusal
 from launch.measured import check, read, to_map
 

@@ -11,7 +11,7 @@ from gpsense import datasets
 from gpsense.errors import BadInput
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.sparse import scores
+from gpsense.pruning import inputs
 from gpsense.sparse.hermite import RELU
 from gpsense.systems import SYSTEMS, DiabetesInstance, DiabetesSpec, System, sample_diabetes
 from gpsense.systems._coordinates import CoordinatesSetting, PrunedCoordinates
@@ -68,7 +68,7 @@ def test_a_cell_is_what_the_functions_say():
     cell = jax.jit(lambda: run_cell(SYSTEM, SPEC, Schedule(0, 0, 1), DiabetesInstance(), setting, keys))()
     problem = sample_diabetes(SPEC, DiabetesInstance(), keys.problem)
     biases = jnp.asarray(SPEC.bias_values)
-    mask = np.asarray(scores.chosen(scores.gradient_scores(problem.train, biases, 0.4, 5, RELU), 5))
+    mask = np.asarray(inputs.chosen(inputs.gradient_scores(problem.train, biases, 0.4, 5, RELU), 5))
     np.testing.assert_array_equal(cell["selected"], mask)
     counts = [float(cell[name]) for name in ("rank", "real", "noise_kept")]
     assert counts == [mask.sum(), mask[:10].sum(), mask[10:].sum()]

@@ -9,9 +9,9 @@ from gpsense import theory
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
-from gpsense.measurements import rectangular_measurements
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.stacked import halves, product
+from gpsense.sensing.measurements import rectangular_measurements
+from gpsense.sensing.stacked import halves, product
 from gpsense.systems import (
     SYSTEMS,
     RectangularSpec,

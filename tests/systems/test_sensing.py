@@ -9,8 +9,8 @@ from gpsense import theory
 from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule
+from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.systems import SYSTEMS, Sensing, SensingInstance, SensingSetting, SensingSpec, System, sample_sensing
-from gpsense.truths import geometric_spectrum, low_rank_truth
 
 
 def test_truths_have_the_spectrum_asked_for(key):

@@ -9,7 +9,7 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_sensing
-from gpsense.pruning import RULES
+from gpsense.pruning.columns import RULES
 from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
 
 SYSTEM = Sensing()

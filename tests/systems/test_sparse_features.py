@@ -14,7 +14,8 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.sparse import learner, network, scores
+from gpsense.pruning import inputs
+from gpsense.sparse import learner, network
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.network import kept_coordinates
 from gpsense.sparse.samples import table
@@ -127,7 +128,7 @@ def test_scores_agree_in_float32_and_float64() -> None:
     """On the same table, and along the basis itself: a draw's numbers depend on its type."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(600, 6)), rng.normal(size=600)
-    score = jax.jit(lambda stream, bias: scores.gradients(stream, bias, 1.0, RELU, "even")[0])
+    score = jax.jit(lambda stream, bias: inputs.gradients(stream, bias, 1.0, RELU, "even")[0])
     given = [(jnp.asarray(x, dtype), jnp.asarray(y, dtype), jnp.asarray([0.3], dtype)) for dtype in ("f4", "f8")]
     one, other = (score(table(x, y, jax.random.key(0)), bias) for x, y, bias in given)
     assert (one.dtype, other.dtype) == (jnp.float32, jnp.float64)

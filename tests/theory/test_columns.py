@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense import theory
-from gpsense.objectives import Population
 from gpsense.penalties import smoothed_group_lasso
+from gpsense.sensing.losses import Population
 
 
 def test_penalty_slope_is_the_derivative():

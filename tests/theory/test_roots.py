@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpsense import theory
-from gpsense.objectives import Population
 from gpsense.penalties import smoothed_group_lasso
+from gpsense.sensing.losses import Population
 
 
 def _left_side(square, penalty, smoothing):

@@ -21,7 +21,7 @@ CHECKS: dict[str, Check] = {
     "rectangular": systems.rectangular,
     "unregularised": choices.unregularised,
     "pruning_rules": choices.pruning_rules,
-    "optimisers": choices.optimisers,
+    "optimizers": choices.optimizers,
     "prescription": choices.prescription,
     "phase_diagram": phase.phase_diagram,
 }

@@ -1,13 +1,13 @@
-"""What depends on which choice: no penalty, the pruning rule, the optimiser, the parameters."""
+"""What depends on which choice: no penalty, the pruning rule, the optimizer, the parameters."""
 
 import numpy as np
 import xarray as xr
 
 from gpsense import theory
+from gpsense.plots.grids import share_above
 from launch.claims.drawing import curve, law, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share, values
-from launch.figures import share_above
 
 
 def law_at_known_rank(cells: xr.Dataset) -> float:
@@ -89,8 +89,8 @@ def pruning_rules(runs: Runs) -> Outcome:
     return Outcome(quantities, figure)
 
 
-def optimisers(runs: Runs) -> Outcome:
-    """Rank and error under every optimiser, and under minibatch gradient descent."""
+def optimizers(runs: Runs) -> Outcome:
+    """Rank and error under every optimizer, and under minibatch gradient descent."""
     methods: dict[str, xr.Dataset] = {str(v): runs[""].sel(optimizer=v) for v in runs[""]["optimizer"].values}
     methods["minibatch"] = runs["minibatch"]
     figure, (left, right) = panels(2)

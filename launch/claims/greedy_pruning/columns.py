@@ -7,10 +7,10 @@ import numpy as np
 import xarray as xr
 
 from gpsense import theory
+from gpsense.plots.grids import share_above
 from launch.claims.drawing import PALETTE, law, log_log, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import exactly, mean, over_seeds, share, values
-from launch.figures import share_above
 
 
 def tau_of(cells: xr.Dataset) -> np.ndarray:

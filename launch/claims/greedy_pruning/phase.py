@@ -6,10 +6,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from gpsense.plots.view import value_text
 from launch.claims.drawing import law, panels, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import exactly, mean, values
-from launch.view import value_text
 
 RECOVERED = 1e-3  # largest relative error of U U^T that counts as recovered
 FITTED = 1e-6  # largest loss of a cell of a path that the data allow

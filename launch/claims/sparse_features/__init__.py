@@ -9,7 +9,7 @@ CHECKS: dict[str, Check] = {
     "parity_split": choices.parity_split,
     "shifted_basis": choices.shifted_basis,
     "sensitivity": choices.sensitivity,
-    "comparators": choices.comparators,
+    "baselines": choices.baselines,
     "excess_risk": risks.excess_risk,
     "multi_index": risks.multi_index,
     "general_scheme": risks.general_scheme,

@@ -70,7 +70,7 @@ def sensitivity(runs: Runs) -> Outcome:
     return Outcome(quantities, figure)
 
 
-def comparators(runs: Runs) -> Outcome:
+def baselines(runs: Runs) -> Outcome:
     """Energies of every method on the same data, for a link of exponent 1 and of exponent 2."""
     quantities: dict[str, Quantity] = {}
     groups: dict[str, dict[str, np.ndarray]] = {}

@@ -1,0 +1,366 @@
+"""A user's own regression table: few of many columns matter, and a network is fitted to those that are kept.
+
+Algorithms 1 and 2 of arXiv 2406.08658 on standardised columns, with their one unknown, the pool M, chosen by data. A
+share of the rows is put aside before anything is computed, and measures the risk at the end; of the others every fifth
+(:data:`gpsense.sparse.samples.HELD`) decides on M and the ridge.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from gpsense._types import Integer, RandomKey, Scalar
+from gpsense.descent import Method, Rates, Target, advance, begin
+from gpsense.errors import BadInput
+from gpsense.pruning import inputs
+from gpsense.sparse import learner, samples
+from gpsense.sparse import network as nets
+from gpsense.sparse.hermite import RELU
+from gpsense.sparse.learner import Recipe
+from gpsense.sparse.methods import lasso_path
+from gpsense.sparse.moments import moments
+from gpsense.sparse.network import Kept, Network
+from gpsense.sparse.samples import ALL, FIT, HELD, TableSamples
+
+POOLS = (1, 2, 3, 5, 8, 12, 20)
+FEWEST, TRAINED = 30, 20  # rows, and those to train on, at least
+STRENGTH = 0.9  # of the first layer's squared singular values, in the directions returned
+ADAM, RATE = Method("adam"), 1e-3  # of fine-tuning
+
+
+class SparseFit(NamedTuple):
+    """A fitted network, the columns that it reads, and how well it predicts rows that were put aside.
+
+    ``coordinates`` (kept,): the columns that stay, best score first, from 0. ``scores`` (dim,): the largest ratio of a
+    column's score to the median column's, over the parts of Algorithm 1. ``directions`` (dim, rank): orthonormal, the
+    leading left singular vectors of the network's first layer, 0 at columns that were dropped; ``strengths`` (rank,)
+    their shares of its squared singular values. ``linear`` (dim,): the linear part beside the hidden layer. All in
+    units of standardised columns. ``pool`` M; ``ridge``: the penalty; ``held_out``: numbers of the rows put aside.
+    Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
+    ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk``; the last two
+    None unless compared. ``centre`` and ``scale`` (dim,) standardise columns, ``offset`` and ``unit`` y.
+    """
+
+    coordinates: np.ndarray
+    scores: np.ndarray
+    directions: np.ndarray
+    strengths: np.ndarray
+    linear: np.ndarray
+    pool: int
+    ridge: float
+    held_out: np.ndarray
+    held_out_risk: float
+    unpruned_risk: float | None
+    lasso_risk: float | None
+    network: Network
+    centre: np.ndarray
+    scale: np.ndarray
+    offset: float
+    unit: float
+
+    def predict(self, x: ArrayLike) -> np.ndarray:
+        """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes."""
+        rows = np.asarray(x, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.centre):
+            raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
+        columns = ((rows - self.centre) / self.scale)[:, self.coordinates].astype(self.linear.dtype)
+        return self.offset + self.unit * _evaluated(self.network, columns)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Static: what decides the compiled program beside the shapes."""
+
+    pools: tuple[int, ...]
+    recipe: Recipe
+    parity: str
+    biases: int
+    fine_tune_steps: int
+    compare: bool
+    determined: bool  # least squares on all columns uses at most half of the rows that decide
+
+
+class _Found(NamedTuple):
+    """What the compiled part returns: numbers of the pool and of the ridge among those tried, scores, networks."""
+
+    pool: Array
+    ridge: Array
+    scores: Float[Array, " dim"]
+    kept: Kept
+    network: Network
+    unpruned: Network | None
+    lasso: Float[Array, " dim"] | None
+
+
+class _Tried(NamedTuple):
+    """A network for every ridge from one part of the rows, and its squared errors on the inner fifth."""
+
+    networks: Network
+    errors: Float[Array, " ridges"]
+
+
+def fit_sparse(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    pool: int | None = None,
+    held_out: float = 0.2,
+    seed: int = 0,
+    parity: str = "both",
+    contraction: float = 0.5,
+    biases: int = 8,
+    neurons: int = 128,
+    residual: str = "ols",
+    rank: int | None = None,
+    fine_tune_steps: int = 0,
+    compare: bool = True,
+) -> SparseFit:
+    """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
+
+    A random ``held_out`` share of the rows is put aside and measures the risk, no more. On the rest columns and y are
+    standardised; ``pool`` columns are kept from each part of the scores (``parity``, ``contraction`` c, so many
+    ``biases``; :mod:`gpsense.pruning.inputs`), and ``neurons`` mirrored pairs take one step on what ``residual`` leaves
+    of y. ``pool`` None: the one of :data:`POOLS` that with a ridge of :data:`gpsense.sparse.network.RIDGES` predicts
+    every fifth row best, columns and network seen from the others alone; the columns kept then number at most half of
+    those rows. The network then sees all rows, on those very columns. That choice, the residual by default (ols: real
+    tables have linear parts) and the comparison are derived, not the paper's. ``rank`` directions are returned, at most
+    those kept; None: as many as hold 0.9 of the strength. ``fine_tune_steps`` of Adam on all the network's numbers may
+    follow.
+
+    ``compare``: the same network on all columns, with residual none where they are more than half of those rows; and
+    the Lasso; penalties chosen alike. Works in float64 where x is and JAX is set to it, else in float32.
+    Deterministic for a seed. Raises BadInput for values that are not finite, shapes that do not match, fewer than 30
+    rows, columns that are constant on the rows trained on, and options that cannot be.
+    """
+    rows, outputs, dtype = _checked(x, y)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise BadInput("seed", f"{seed!r}", "give a whole number, 0 or more")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    aside = _aside(held_out, outputs, order)
+    out, rest = np.sort(order[:aside]), order[aside:]
+    options = {"parity": parity, "contraction": contraction, "biases": biases, "neurons": neurons}
+    options |= {"residual": residual, "fine_tune_steps": fine_tune_steps, "compare": compare}
+    plan = _planned(len(rest) - len(rest) // 5, rows.shape[1], pool, rank, **options)
+    centre, scale = _standards(rows[rest])
+    (offset,), (unit,) = _standards(outputs[rest, None])
+    columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
+    arguments = jax.random.key(seed), jnp.asarray(contraction, dtype)
+    found = jax.tree.map(np.asarray, _fitted(plan, columns[rest], values[rest], *arguments))
+    network, coordinates = _ordered(found)
+    directions, strengths = _leading(network.weights, rank)
+    risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
+    return SparseFit(
+        coordinates=coordinates,
+        scores=found.scores,
+        directions=_spread(directions, coordinates, rows.shape[1]),
+        strengths=strengths,
+        linear=_spread(network.linear, coordinates, rows.shape[1]),
+        pool=plan.pools[int(found.pool)],
+        ridge=nets.RIDGES[int(found.ridge)],
+        held_out=out,
+        held_out_risk=risk(_evaluated(network, columns[out][:, coordinates])),
+        unpruned_risk=risk(_evaluated(found.unpruned, columns[out])) if compare else None,
+        lasso_risk=risk(columns[out] @ found.lasso) if compare else None,
+        network=network,
+        centre=centre,
+        scale=scale,
+        offset=float(offset),
+        unit=float(unit),
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _fitted(
+    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar
+) -> _Found:
+    """Scores, the choice of pool and ridge on the inner fifth, the network from all rows, and its comparison."""
+    stream_key, bias_key, fit_key = jax.random.split(key, 3)
+    stream, dim = samples.table(x, y, stream_key), x.shape[1]
+    biases = jax.random.normal(bias_key, (plan.biases,), x.dtype)
+    width = min(dim, inputs.most_pool(plan.parity) * max(plan.pools))
+    parts = jnp.asarray([FIT, ALL], jnp.int32)
+    ratios, masks = _chosen(plan, stream.seen_as(FIT), biases, contraction)
+    kept = jax.vmap(lambda mask: nets.kept_coordinates(mask, width))(masks)
+    tried = lambda part, kept: _tried(plan.recipe, stream, part, kept, fit_key)  # noqa: E731
+    networks, errors = jax.lax.map(lambda part: jax.lax.map(partial(tried, part), kept), parts)
+    pool, ridge = jnp.divmod(_least(errors[0]), len(nets.RIDGES))
+    final = jax.tree.map(lambda leaf: leaf[pool], kept)
+    network = jax.tree.map(lambda leaf: leaf[1, pool, ridge], networks)
+    if plan.fine_tune_steps:
+        network = _fine_tuned(stream, final, network, plan.fine_tune_steps)
+    baselines = (None, None)
+    if plan.compare:
+        part = jnp.asarray(samples.held_out(np.arange(y.shape[0])))
+        baselines = _unpruned(plan, stream, fit_key), lasso_path(moments(x, y, ~part), moments(x, y, part))
+    return _Found(pool, ridge, ratios[pool], final, network, *baselines)
+
+
+def _chosen(
+    plan: _Plan, stream: TableSamples, biases: Float[Array, " biases"], contraction: Scalar
+) -> tuple[Float[Array, "pools dim"], Bool[Array, "pools dim"]]:
+    """For each pool the scores as :class:`SparseFit` has them, and :func:`gpsense.pruning.inputs.chosen`.
+
+    Biases come one after another, so that memory holds two matrices of side dim a part and no more.
+    """
+
+    def squares(bias: Scalar) -> tuple[Array, Array]:
+        found, linear = inputs.gradients(stream, bias[None], contraction, RELU, plan.parity)
+        largest, _ = jax.lax.top_k(jnp.abs(found[0]), max(plan.pools))
+        return jnp.cumsum(largest**2, axis=-1)[..., jnp.asarray(plan.pools) - 1], jnp.abs(linear)
+
+    summed, linear = jax.lax.map(squares, biases)
+    rows = jnp.sqrt(jnp.moveaxis(jnp.sum(summed, axis=0), -1, 0))
+    if inputs.sees_linear(plan.parity):
+        rows = jnp.concatenate([rows, jnp.broadcast_to(linear[0], (len(plan.pools), 1, stream.dim))], axis=1)
+    ratios = rows / jnp.maximum(jnp.median(rows, axis=-1, keepdims=True), jnp.finfo(rows.dtype).tiny)
+    places = jnp.argsort(jnp.argsort(-rows, axis=-1, stable=True), axis=-1)
+    masks = jnp.any(places < jnp.asarray(plan.pools)[:, None, None], axis=1)
+    return jnp.max(ratios, axis=1), masks
+
+
+def _tried(recipe: Recipe, stream: TableSamples, part: Array, kept: Kept, key: RandomKey) -> _Tried:
+    """Algorithm 2 on a part of the rows."""
+    seen = stream.seen_as(part)
+    layer, _ = learner.first_layer(seen, kept, recipe, key)
+    found = nets.statistics(seen, kept, layer, recipe.activation)
+    path = nets.ridge(found, layer, jnp.asarray(nets.RIDGES, stream.dtype))
+    return _Tried(path, nets.squared_errors(stream.seen_as(HELD), kept, path, recipe.activation)[0])
+
+
+def _unpruned(plan: _Plan, stream: TableSamples, key: RandomKey) -> Network:
+    """The network on all columns, with a ridge chosen on the inner fifth."""
+    everything = Kept(jnp.arange(stream.dim), jnp.ones(stream.dim, bool))
+    recipe = plan.recipe if plan.determined else replace(plan.recipe, residual="none")
+    tried = lambda part: _tried(recipe, stream, part, everything, key)  # noqa: E731
+    networks, errors = jax.lax.map(tried, jnp.asarray([FIT, ALL], jnp.int32))
+    return jax.tree.map(lambda leaf: leaf[1, _least(errors[0])], networks)
+
+
+def _least(errors: Float[Array, "..."]) -> Integer:
+    """Number of the least of them, flattened, among those that are finite."""
+    return jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
+
+
+def _fine_tuned(stream: TableSamples, kept: Kept, network: Network, steps: int) -> Network:
+    """Adam on all the numbers of the network."""
+    zero = jnp.zeros((), stream.dtype)
+    rates = Rates(jnp.asarray(RATE, stream.dtype), zero, zero, zero)
+    target = Target(lambda net: learner.loss(stream, kept, RELU, net))
+    return advance(ADAM, target, begin(ADAM, network, rates), rates, steps).factor
+
+
+def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:
+    """Predictions for rows of the network's columns, by NumPy."""
+    hidden = np.maximum(columns @ network.weights + network.biases, 0)
+    return hidden @ network.output + columns @ network.linear + network.intercept
+
+
+def _ordered(found: Any) -> tuple[Any, np.ndarray]:
+    """The network without filled-up rows, its columns by falling score, and their numbers."""
+    rows = np.flatnonzero(found.kept.real)
+    rows = rows[np.argsort(-found.scores[found.kept.coordinates[rows]], kind="stable")]
+    parts = found.network.weights[rows], found.network.linear[rows]
+    network = eqx.tree_at(lambda net: (net.weights, net.linear), found.network, parts)
+    return network, found.kept.coordinates[rows]
+
+
+def _spread(rows: np.ndarray, coordinates: np.ndarray, dim: int) -> np.ndarray:
+    """Rows at the columns that they belong to among dim, 0 elsewhere."""
+    whole = np.zeros((dim, *rows.shape[1:]), rows.dtype)
+    whole[coordinates] = rows
+    return whole
+
+
+def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Left singular vectors of the first layer and their shares: ``rank`` of them at most, or 0.9 of all."""
+    left, sizes, _ = np.linalg.svd(first, full_matrices=False)
+    shares = sizes**2 / np.sum(sizes**2)
+    count = int(np.searchsorted(np.cumsum(shares), STRENGTH)) + 1 if rank is None else rank
+    return left[:, :count], shares[:count]
+
+
+def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
+    rows, values = np.asarray(x), np.asarray(y)
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
+    if values.shape != rows.shape[:1]:
+        raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", "give one value each")
+    if len(rows) < FEWEST:
+        raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
+    for name, array in (("x", rows), ("y", values)):
+        if array.dtype.kind not in "fiub":
+            raise BadInput(name, f"holds {array.dtype}, not numbers", "give real numbers")
+        if not np.isfinite(array).all():
+            raise BadInput(name, "holds NaN or infinity", "remove or fill in those rows")
+    dtype = np.promote_types(rows.dtype, np.float32) if rows.dtype.kind == "f" else np.dtype(np.float64)
+    return rows.astype(np.float64), values.astype(np.float64), jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
+    """How many rows are put aside; refused unless enough are left on both sides."""
+    n = len(values)
+    if not (isinstance(held_out, Real) and 0 < held_out < 1):
+        raise BadInput("held_out", f"{held_out!r}", "give a share between 0 and 1")
+    count = round(held_out * n)
+    if not 2 <= count <= n - TRAINED:
+        remedy = f"give a share that leaves {TRAINED} rows to train on and two aside"
+        raise BadInput("held_out", f"{held_out} puts {count} of {n} rows aside", remedy)
+    for rows, where in ((order[:count], "put aside"), (order[count:], "trained on")):
+        if not np.ptp(values[rows]) > 0:
+            raise BadInput("y", f"is constant on the rows {where}", "give outputs that vary, or another seed")
+    return count
+
+
+def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column; one that is constant is refused."""
+    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+    if constant.size:
+        listed = ", ".join(map(str, constant[:5])) + (" and more" if constant.size > 5 else "")
+        raise BadInput("x", f"constant on the rows trained on: column {listed} (from 0)", "leave it out")
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, scale = x.mean(axis=0), x.std(axis=0)
+    if not (np.isfinite(centre) & np.isfinite(scale) & (scale > 0)).all():
+        raise BadInput("x", "holds numbers too large or too close to square", "change the units")
+    return centre, scale
+
+
+def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
+    """The options checked; ``seen`` rows decide on the inner fifth."""
+    known = {"parity": tuple(inputs.PARITIES), "residual": nets.RESIDUALS}
+    for name, names in known.items():
+        if options[name] not in names:
+            raise BadInput(name, f"{options[name]!r} is unknown", f"use one of {', '.join(names)}")
+    counts = {name: (options[name], least) for name, least in {"biases": 1, "neurons": 1, "fine_tune_steps": 0}.items()}
+    counts |= {name: (value, 1) for name, value in {"pool": pool, "rank": rank}.items() if value is not None}
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
+    if not (isinstance(options["contraction"], Real) and 0 < float(options["contraction"]) <= 1):
+        raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
+    if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
+        raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")
+    kept = lambda count: min(dim, inputs.most_pool(options["parity"]) * count)  # noqa: E731
+    if pool is not None and not 1 <= pool <= dim:
+        raise BadInput("pool", f"{pool} of {dim} columns", f"give 1 to {dim}")
+    if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:
+        problem = f"{pool} may keep {kept(pool)} columns, and least squares on {seen} rows leaves nothing of y"
+        raise BadInput("pool", problem, "give less, or residual='none'")
+    pools = tuple(count for count in POOLS if count < dim and 2 * kept(count) <= seen) or (1,)
+    return _Plan(
+        pools if pool is None else (pool,),
+        Recipe(options["neurons"], RELU, options["residual"]),
+        options["parity"],
+        options["biases"],
+        options["fine_tune_steps"],
+        options["compare"],
+        2 * dim <= seen,
+    )

@@ -1,0 +1,320 @@
+"""Pictures of a grid's results as PNG files: columns, curves, rank and error.
+
+Reads a labelled Dataset and nothing else; what it shares with the interactive page is in :mod:`gpsense.plots.view`.
+"""
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from gpsense.plots.view import (
+    FAILED,
+    axis_label,
+    curves,
+    fine_tuned,
+    listed_axes,
+    measure_label,
+    numeric,
+    over_seeds,
+    plane,
+    short_name,
+    threshold_of,
+    value_text,
+    without_failures,
+)
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+MOST_ANNOTATED = 12
+MOST_TICKS = 12
+TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
+TITLED += ("directions", "sparsity", "pool", "support", "distance")
+
+
+def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
+    """Write columns.png, curves.png, rank.png and error.png into ``directory`` and return their paths.
+
+    The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
+    not hold and of curves without a step. Files are replaced whole, never half.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    survivors = without_failures(dataset)
+    figures = {
+        "columns.png": _columns(survivors) if "column_norms" in survivors else None,
+        "curves.png": _curves(survivors),
+        "rank.png": _map(survivors, "rank", log=False),
+        "error.png": _map(survivors, "error", log=True),
+    }
+    paths = []
+    for name, figure in figures.items():
+        if figure is not None:
+            aside, path = directory / f".{name}.{os.getpid()}.aside", directory / name
+            figure.savefig(aside, format="png", dpi=150)
+            os.replace(aside, path)
+            paths.append(path)
+    return paths
+
+
+def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
+    """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
+    held = [name for name in listed_axes(dataset) if name not in free]
+    cells = dataset.isel(dict.fromkeys(held, 0))
+    population = "measurements" in cells.coords and np.all(cells["measurements"] == "population")
+    unread = ("n", "noise") if population else ()
+    if "pool" in cells.coords and not np.any(cells["method"] == "descent"):
+        unread = ("start_scale",)
+    if "distance" in cells.coords:
+        near = np.all(cells["start"] == "near")
+        unread = ("start_scale",) if near else ("distance",)
+    known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
+    others = [name for name in known if name not in (*held, *unread)]
+    words = {name: f"{name} {value_text(cells[name])}" for name in held + others}
+    words |= {n: f"{words[n]} (first of {dataset.sizes[n]})" for n in held if dataset.sizes[n] > 1}
+    return cells, ", ".join(words.values())
+
+
+def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> Figure:
+    """Title with what is held fixed; below, what is pooled and how many cells are left out."""
+    width = int(figure.get_figwidth() * 10.5)
+    figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize=10)
+    left_out = int(cells["status"].isin(FAILED).sum())
+    if left_out:
+        note += f"; left out: {left_out} of {cells['status'].size} cells, diverged or missing"
+    figure.supxlabel("\n".join(textwrap.wrap(note, width)), fontsize=8, color="0.35")
+    return figure
+
+
+def _seeds(cells: xr.Dataset) -> str:
+    count = cells.sizes["seed"]
+    return f"{count} seeds" if count > 1 else "1 seed"
+
+
+def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:
+    """One line per penalty (else per value of the longest axis), at most ``most``, first and last among them."""
+    axes = plane(dataset)
+    hue = axes[0] if axes else ""
+    cells, fixed = _fix(dataset, (hue,))
+    if not hue:
+        return cells, fixed, "", [("", cells)]
+    size = cells.sizes[hue]
+    chosen = np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
+    lines = [(value_text(cells[hue][i]), cells.isel({hue: i})) for i in chosen]
+    return cells, fixed, axis_label(dataset, hue), lines
+
+
+def _columns(dataset: xr.Dataset) -> Figure:
+    """Share of columns above a share of the largest, and the histogram of norms, pooled over seeds."""
+    cells, fixed, hue, lines = _lines(dataset, 4)
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    norms = [cell["column_norms"].transpose("seed", "column").values for _, cell in lines]
+    top = max((np.nanmax(n) for n in norms if np.isfinite(n).any()), default=1.0) or 1.0
+    edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
+    for (name, cell), values, colour in zip(lines, norms, PALETTE, strict=False):
+        values = values[np.isfinite(values).any(axis=1)]
+        kept = f"median rank {over_seeds(cell['rank'])[0]:g}" if len(values) else "no cell left"
+        label = f"{name} ({kept})" if name else kept
+        left.plot(shares, share_above(values, shares), color=colour, lw=2, label=label)
+        if len(values):
+            heights = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
+            right.stairs(heights, edges, color=colour, lw=1.6)
+            right.stairs(heights, edges, color=colour, alpha=0.12, fill=True)
+    _thresholds(right, lines)
+    _log_y(right, bottom=0.5 / cells.sizes["seed"])
+    name = measure_label(cells["column_norms"]).replace(", largest first", "")
+    left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]", xlim=(0, 1), ylim=(-0.02, 1.02))
+    right.set(xlabel=name, ylabel="columns per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
+    left.legend(title=hue or None, fontsize=9)
+    return _finish(figure, "Column norms after training", fixed, cells, f"pooled over {_seeds(cells)}")
+
+
+def share_above(norms: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Mean over seeds of the fraction of columns with norm >= share * largest."""
+    if not len(norms):
+        return np.full(len(shares), np.nan)
+    largest, counts = np.nanmax(norms, axis=1, keepdims=True), np.isfinite(norms).sum(axis=1)
+    return np.array([np.mean((norms >= share * largest).sum(axis=1) / counts) for share in shares])
+
+
+def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
+    """A dashed line at the threshold: one in black, or one per colour where it differs."""
+    found = [threshold_of(cell) for _, cell in lines]
+    values = [float(t) for t in found if t is not None]
+    same = len(set(values)) == 1
+    for value, colour in zip(values[:1] if same else values, PALETTE, strict=False):
+        label = f"threshold {value:.3g}"
+        axes.axvline(value, color="black" if same else colour, ls="--", lw=1.4, label=label)
+    if values:
+        axes.legend(fontsize=9)
+
+
+def _curves(dataset: xr.Dataset) -> Figure | None:
+    """Loss and error, those that are there, through both phases: median and 16-84 % band over seeds."""
+    names = curves(dataset)
+    if not names:
+        return None
+    cells, fixed, hue, lines = _lines(dataset, 6)
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for (label, cell), colour in zip(lines, PALETTE, strict=False):
+            _phases(axes, cell, name, colour, label)
+        axes.set(xlabel="step [gradient updates]", ylabel=measure_label(cells[name]))
+        axes.set_xlim(0, max(1, int(cells["step"][-1])))
+        _log_y(axes)
+        end, above = int(cells.attrs["train_steps"]), axes.get_xaxis_transform()
+        if fine_tuned(cells):
+            axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
+            axes.axvline(end, color="0.6", lw=1, zorder=0)
+            axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
+            if end > 0:
+                axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
+            if name == "error_curve" and "error_pruned" in cells:
+                axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize=9)
+    if hue:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), title=hue, loc="outside right upper", fontsize=9)
+    note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
+    headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
+    phases = [*["training"] * bool(cells.attrs["train_steps"]), *["fine-tuning"] * fine_tuned(cells)]
+    return _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, note)
+
+
+def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
+    """One line with its band, broken at pruning; the error goes on from what pruning left."""
+    bands = np.array(over_seeds(cell[name], 0.16, 0.5, 0.84))
+    steps, tuning = cell["step"].values, (cell["phase"] == "fine_tune").values
+    parts = [(steps[~tuning], bands[:, ~tuning])]
+    if tuning.any():
+        parts.append((steps[tuning], bands[:, tuning]))
+    if tuning.any() and name == "error_curve" and "error_pruned" in cell:
+        end = int(cell.attrs["train_steps"])
+        pruned = np.array(over_seeds(cell["error_pruned"], 0.16, 0.5, 0.84))[:, None]
+        axes.plot([end, end], [parts[0][1][1, -1], pruned[1, 0]], color=colour, lw=1.2, ls=":")
+        axes.plot(end, pruned[1, 0], "D", color=colour, ms=6, mec="white", zorder=5)
+        parts[1] = (np.append(end, parts[1][0]), np.append(pruned, parts[1][1], axis=1))
+    for number, (at, band) in enumerate(parts):
+        low, middle, high = np.where(band > 0, band, np.nan)
+        mark = "o" if len(at) == 1 else None
+        axes.plot(at, middle, color=colour, lw=1.8, marker=mark, label=label if number == 0 else None)
+        axes.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
+
+
+def _map(dataset: xr.Dataset, name: str, log: bool) -> Figure | None:
+    """Median of a measure over the plane of two axes, over one axis as a line, or nothing."""
+    span = plane(dataset)
+    if not span:
+        return None
+    cells, fixed = _fix(dataset, span)
+    if len(span) == 1:
+        figure = _profile(cells, span[0], name, log)
+        note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
+    else:
+        figure = _heat(cells, span[0], span[1], name, log)
+        note = f"median over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
+    words = measure_label(cells[name])
+    return _finish(figure, words[0].upper() + words[1:], fixed, cells, note)
+
+
+def _profile(cells: xr.Dataset, x: str, name: str, log: bool) -> Figure:
+    """A measure against one axis; named values are not joined by a line."""
+    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    low, middle, high = over_seeds(cells[name].transpose("seed", x), 0.16, 0.5, 0.84)
+    at = np.arange(len(middle))
+    if numeric(cells[x]):
+        axes.fill_between(at, low, high, color=PALETTE[0], alpha=0.2, lw=0)
+        axes.plot(at, middle, "o-", color=PALETTE[0], lw=2, ms=5)
+    else:
+        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=PALETTE[0], capsize=4)
+    axes.set(ylabel=f"median {short_name(cells[name])}", xlim=(-0.5, len(at) - 0.5))
+    if log:
+        _log_y(axes)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    _ordinal(axes, "x", cells[x], axis_label(cells, x))
+    return figure
+
+
+def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
+    """A heatmap with ordinal axes; cells without a surviving seed are hatched."""
+    table = over_seeds(cells[name].transpose("seed", y, x))[0]
+    rows, columns = table.shape
+    figure = Figure(figsize=(np.clip(0.68 * columns + 2.6, 6.2, 12), np.clip(0.5 * rows + 2.2, 4, 9)))
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    scale = _scale(table, log)
+    shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
+    shown = np.where(np.isnan(table), np.nan, shown)
+    image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
+    bar = figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
+    if log:
+        _log_ticks(bar.ax.yaxis, *image.get_clim())
+    for row, column in np.argwhere(np.isnan(table)):
+        place = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(place, 1, 1, facecolor="0.85", edgecolor="0.55", hatch="///", lw=0))
+    if np.isnan(table).any():
+        patch = Patch(facecolor="0.85", edgecolor="0.55", hatch="///", label="all seeds diverged or missing")
+        axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    if max(rows, columns) <= MOST_ANNOTATED:
+        _annotate(axes, table, image)
+    _ordinal(axes, "x", cells[x], axis_label(cells, x))
+    _ordinal(axes, "y", cells[y], axis_label(cells, y))
+    return figure
+
+
+def _scale(table: np.ndarray, log: bool) -> Normalize:
+    """Colour limits around the finite (for ``log``: positive) values, never empty."""
+    good = table[np.isfinite(table) & ((table > 0) | (not log))]
+    low, high = (good.min(), good.max()) if good.size else (1.0, 1.0)
+    if log:
+        return LogNorm(low, high) if low < high else LogNorm(low / 1.5, high * 1.5)
+    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+
+
+def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
+    """The value in each cell, black on bright and white on dark."""
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+            text, colour = f"{value:.2g}" if abs(value) < 10 else f"{value:.4g}", "white" if dark else "black"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> None:
+    """Evenly spaced ticks labelled by their values, thinned where there are many."""
+    every = -(-coordinate.size // MOST_TICKS)
+    at = np.arange(0, coordinate.size, every)
+    texts = [value_text(coordinate[i]) for i in at]
+    if which == "x":
+        crowded = sum(map(len, texts)) > 50
+        axes.set_xticks(at, texts, rotation=40 if crowded else 0, ha="right" if crowded else "center")
+        axes.set_xlabel(label)
+    else:
+        axes.set_yticks(at, texts)
+        axes.set_ylabel(label)
+
+
+def _log_y(axes: Axes, bottom: float | None = None) -> None:
+    """A logarithmic y axis, where there is anything positive to show."""
+    if np.isfinite(axes.dataLim.minposy):
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=bottom)
+        _log_ticks(axes.yaxis, *axes.get_ylim())
+
+
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers on a logarithmic axis, as many to a decade as the range leaves room for."""
+    wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
+    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

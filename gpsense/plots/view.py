@@ -1,0 +1,135 @@
+"""What figures and page share: which axes span the map, medians without failed cells, names and numbers in words."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+AXIS_LABELS = {
+    "penalty": "penalty λ",
+    "smoothing": "smoothing β",
+    "noise": "noise σ",
+    "condition": "condition number of the truth",
+    "n": "measurements n",
+    "dim": "dimension d",
+    "width": "width k",
+    "true_rank": "rank r of the truth",
+    "rate": "step size η",
+    "threshold": "threshold on the column norms",
+    "start_scale": "scale of the start",
+    "optimizer": "optimizer",
+    "penalty_kind": "kind of penalty",
+    "batch": "measurements a step",
+    "rule": "pruning rule",
+    "rotation": "rotation before pruning",
+    "columns": "columns of the matrix",
+    "truncation": "truncation [standard deviations of y]",
+    "positive": "digit labelled +1",
+    "negative": "digit labelled -1",
+    "directions": "directions r",
+    "sparsity": "coordinates in the directions",
+    "softness": "softness q",
+    "spread": "rows of the directions",
+    "noise_columns": "columns of noise",
+    "pool": "coordinates M from each part",
+    "parity": "parts of the scores",
+    "contraction": "contraction c of the basis",
+    "neurons": "neurons",
+    "second_layer": "second layer",
+    "support": "inputs r that a neuron sees",
+    "supports": "supports of the teacher",
+    "overlap": "share of a support that all neurons have",
+    "uneven": "unevenness of the supports",
+    "distance": "distance of the start",
+    "momentum": "momentum β",
+    "start": "start",
+    "subsets": "disjoint subsets of the samples",
+    "kept": "share of the weights kept",
+    "share": "share of the weights pruned in a round",
+    "accuracy": "accuracy of the mask",
+    "rewind": "where kept weights go back to",
+    "round_steps": "steps in a round",
+    "data": "images",
+}
+SAMPLED = {"n": "samples n"}  # where nothing is measured by a map
+FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
+
+
+def without_failures(dataset: xr.Dataset) -> xr.Dataset:
+    """The dataset with every number of diverged and missing cells NaN, the curves included."""
+    alive = ~dataset["status"].isin(FAILED)
+    real = {name: v.where(alive) for name, v in dataset.data_vars.items() if v.dtype.kind == "f"}
+    return dataset.assign(real)
+
+
+def listed_axes(dataset: xr.Dataset) -> list[str]:
+    """Names of the axes that are dimensions, in order, the seeds not among them."""
+    return [str(name) for name in dataset["status"].dims if name != "seed"]
+
+
+def plane(dataset: xr.Dataset) -> tuple[str, ...]:
+    """The axes of the maps, x first: the two longest with more than one value, numbers before names.
+
+    Penalty lies on x where it is one of them. One or no name where there are not two.
+    """
+    long = [name for name in listed_axes(dataset) if dataset.sizes[name] > 1]
+    ranked = sorted(long, key=lambda a: (not numeric(dataset[a]), -dataset.sizes[a], a != "penalty"))[:2]
+    return tuple(sorted(ranked, key=lambda a: a != "penalty"))
+
+
+def threshold_of(dataset: xr.Dataset) -> xr.DataArray | None:
+    """The threshold on column norms: as given, else ``2 sqrt(smoothing)``; None where neither is known."""
+    if "threshold" in dataset.coords:
+        return dataset["threshold"]
+    return 2 * dataset["smoothing"] ** 0.5 if "smoothing" in dataset.coords else None
+
+
+def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
+    """Linear quantiles (the median if none is named) over the seeds that are not NaN; NaN where all are."""
+    values = np.sort(np.moveaxis(array.values, array.dims.index("seed"), 0).astype(float), axis=0)  # NaN comes last
+    last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
+    found = []
+    for quantile in quantiles or (0.5,):
+        at = np.floor(quantile * last).astype(int)
+        low = np.take_along_axis(values, at[None], axis=0)[0]
+        high = np.take_along_axis(values, np.minimum(at + 1, last)[None], axis=0)[0]
+        found.append(low + (quantile * last - at) * (high - low))
+    return found
+
+
+def measure_label(array: xr.DataArray) -> str:
+    """What a variable is, with its unit where it has one that the words do not say."""
+    words, units = str(array.attrs.get("long_name", array.name)), str(array.attrs.get("units", "1"))
+    return words if units in ("1", "code", "loss") or units in words else f"{words} [{units}]"
+
+
+def value_text(value: Any) -> str:
+    """An axis value as people write it."""
+    value = getattr(value, "item", lambda: value)()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def axis_label(dataset: xr.Dataset, name: str) -> str:
+    """What an axis is, in the words of its system."""
+    measured = "measurements" in dataset.coords
+    return (AXIS_LABELS if measured else AXIS_LABELS | SAMPLED).get(name, name)
+
+
+def short_name(array: xr.DataArray) -> str:
+    """A variable's name as people say it: coordinates that stay are kept, columns that stay are a rank."""
+    return "kept" if array.name == "rank" and array.attrs.get("units") == "coordinates" else str(array.name)
+
+
+def curves(dataset: xr.Dataset) -> list[str]:
+    """The curves there are to draw; none where no step was taken."""
+    return [name for name in ("loss_curve", "error_curve") if name in dataset and dataset.sizes["step"] > 1]
+
+
+def fine_tuned(dataset: xr.Dataset) -> bool:
+    """Whether there was a phase of fine-tuning, as far as the dataset tells."""
+    return "phase" not in dataset.coords or bool((dataset["phase"] == "fine_tune").any())
+
+
+def numeric(array: xr.DataArray) -> bool:
+    """Whether an axis holds numbers rather than names."""
+    return array.dtype.kind in "iuf"

@@ -1,0 +1,39 @@
+"""Pruning: score -> rule -> mask -> compaction.
+
+Of columns (structured, this module's names), of input features (:mod:`.inputs`) and of single weights (unstructured,
+:mod:`.weights` and :mod:`.weight_scores`).
+"""
+
+from gpsense.pruning.columns import (
+    ROTATIONS,
+    RULES,
+    apply_mask,
+    coherence,
+    column_norms,
+    compact,
+    default_threshold,
+    gap,
+    gap_mask,
+    largest_mask,
+    margin,
+    random_mask,
+    rotate,
+    threshold_mask,
+)
+
+__all__ = [
+    "ROTATIONS",
+    "RULES",
+    "apply_mask",
+    "coherence",
+    "column_norms",
+    "compact",
+    "default_threshold",
+    "gap",
+    "gap_mask",
+    "largest_mask",
+    "margin",
+    "random_mask",
+    "rotate",
+    "threshold_mask",
+]

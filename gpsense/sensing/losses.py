@@ -1,0 +1,245 @@
+"""Losses of a factor U: empirical, in Gram form and population, each with its gradient in closed form.
+
+Convention of arXiv 2303.11453: ``L(U) = (1/n) ||A(U U^T) - y||^2`` without a factor 1/2. With
+``R = (1/n) A*(A(U U^T) - y)`` the gradient is ``4 R U``. The forms are the same function of U; they differ in cost.
+Closed-form gradients need one product with the data where automatic differentiation takes two; ``jax.grad`` of
+:func:`sensing_loss` agrees, and second derivatives come from ``jax.jvp`` of the gradient.
+"""
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Bool
+
+from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
+from gpsense.sensing.measurements import Centred, Dense, Measurements, RankOne
+from gpsense.sensing.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
+
+
+def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
+    """``L(U) = (1/n) sum_i (<A_i, U U^T> - y_i)^2`` for a factor (dim, width) and values (n,)."""
+    return jnp.mean((measurements.forward(factor) - values) ** 2)
+
+
+def population_loss(factor: Factor, matrix: Symmetric) -> Scalar:
+    """``||U U^T - M||_F^2``: the expected loss of isotropic measurements, less the noise variance."""
+    return jnp.sum((factor @ factor.T - matrix) ** 2)
+
+
+class Objective(eqx.Module):
+    """A loss of the factor that knows its gradient."""
+
+    @abstractmethod
+    def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        """Loss and ``dL/dU``, shapes () and (dim, width)."""
+
+    @abstractmethod
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        """Loss at a symmetric X (dim, dim) and ``R(X) = (1/n) A*(A(X) - y)``, half its gradient in X."""
+
+    @abstractmethod
+    def back_projection(self) -> Symmetric:
+        """``b = (1/n) A*(y) = -R(0)``, shape (dim, dim)."""
+
+    def __call__(self, factor: Factor) -> Scalar:
+        """The loss alone."""
+        return self.value_and_gradient(factor)[0]
+
+
+class Empirical(Objective):
+    """:func:`sensing_loss` of given measurements and values, through the map's own forward and adjoint."""
+
+    measurements: Measurements
+    values: Values
+
+    def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        residual = self.measurements.forward(factor) - self.values
+        pull = self.measurements.pull(factor, residual)
+        return jnp.mean(residual**2), (4.0 / residual.shape[0]) * pull
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        misfit = self.measurements.apply(matrix) - self.values
+        return jnp.mean(misfit**2), self.measurements.adjoint(misfit / misfit.shape[0])
+
+    def back_projection(self) -> Symmetric:
+        return self.measurements.adjoint(self.values / self.values.shape[0])
+
+    def minibatch(self, key: RandomKey, size: int) -> "Empirical":
+        """The loss of ``size`` measurements drawn with replacement: its gradient is right on average."""
+        index = jax.random.randint(key, (size,), 0, self.values.shape[0])
+        return Empirical(self.measurements.take(index), self.values[index])
+
+
+class Gram(Objective):
+    """The empirical loss as a quadratic of ``z = svec(U U^T) - centre``: ``z^T H z - 2 s^T z + c``.
+
+    ``H = A^T A / n`` is (packed, packed), so one product with H serves loss and gradient whatever n is. Centred on
+    the truth (simulation) or on an iterate (data), s is small and nothing large cancels in float32; see
+    :func:`gram_objective` and :func:`recentred`.
+    """
+
+    hessian: Hessian
+    centre: Packed
+    slope: Packed
+    offset: Scalar
+
+    def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        return _gram_step(self.hessian, self.centre, self.slope, self.offset, factor)
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        value, pull = _quadratic(self.hessian, self.slope, self.offset, svec(matrix) - self.centre)
+        return value, smat(pull)
+
+    def __call__(self, factor: Factor) -> Scalar:
+        """The loss; its derivatives of any order by JAX take one product with H for each evaluation of ``H z``."""
+        return quadratic_form(self.hessian, self.slope, self.offset, svec(factor @ factor.T) - self.centre)
+
+    def back_projection(self) -> Symmetric:
+        return smat(self.centre @ self.hessian + self.slope)
+
+
+def _quadratic(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> tuple[Scalar, Packed]:
+    """The quadratic and half its gradient, ``H z - s``."""
+    pull = hessian @ z - slope
+    return z @ (pull - slope) + offset, pull
+
+
+@jax.custom_jvp
+def quadratic_form(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> Scalar:
+    """``z^T H z - 2 s^T z + c`` for symmetric H, with ``2 (H z - s)`` as its gradient in z.
+
+    Value and gradient share the product with H, which JAX would take twice; second derivatives come from the rule.
+    """
+    return _quadratic(hessian, slope, offset, z)[0]
+
+
+@partial(quadratic_form.defjvp, symbolic_zeros=True)
+def _quadratic_form_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Scalar, Scalar]:
+    hessian, slope, offset, z = primals
+    value, pull = _quadratic(hessian, slope, offset, z)
+    along = (
+        lambda d_hessian: z @ (d_hessian @ z),
+        lambda d_slope: -2.0 * (d_slope @ z),
+        lambda d_offset: d_offset,
+        lambda d_z: 2.0 * (pull @ d_z),
+    )
+    terms = [rule(t) for rule, t in zip(along, tangents, strict=True) if not isinstance(t, SymbolicZero)]
+    return value, sum(terms, jnp.zeros_like(value))
+
+
+@custom_vmap
+def _gram_step(
+    hessian: Hessian, centre: Packed, slope: Packed, offset: Scalar, factor: Factor
+) -> tuple[Scalar, Factor]:
+    """Loss and gradient of one factor in Gram form."""
+    value, pull = _quadratic(hessian, slope, offset, svec(factor @ factor.T) - centre)
+    return value, 4.0 * (smat(pull) @ factor)
+
+
+@_gram_step.def_vmap
+def _gram_step_of_many(
+    axis_size: int, in_batched: list[bool], hessian: Array, centre: Array, slope: Array, offset: Array, factor: Array
+) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
+    """Many factors (cells, dim, width) of one problem: one product (packed, packed) @ (packed, cells).
+
+    Packing reads the transpose, so that H multiplies from the left: on CPUs half again as fast as from the right.
+    """
+    plain = _gram_step.fun
+    if not any(in_batched):  # so JAX asks where a derivative's direction alone is batched
+        return plain(hessian, centre, slope, offset, factor), (False, False)
+    if any(in_batched[:4]) or not in_batched[4]:
+        axes = [0 if batched else None for batched in in_batched]
+        return jax.vmap(plain, axes)(hessian, centre, slope, offset, factor), (True, True)
+    grams = jax.lax.optimization_barrier(factor @ jnp.matrix_transpose(factor))
+    z = svec_of_many(grams) - centre[:, None]
+    pull = hessian @ z - slope[:, None]
+    value = jnp.sum(z * (pull - slope[:, None]), axis=0) + offset
+    return (value, 4.0 * (smat_of_many(pull) @ factor)), (True, True)
+
+
+def gram_objective(
+    measurements: Measurements, values: Values, centre: Packed | None = None, used: Bool[Array, " n"] | None = None
+) -> Gram:
+    """Gram form of the empirical loss, centred on a packed matrix (default 0; the truth in simulation).
+
+    ``H = A^T A / n``, ``s = A^T (y - A c) / n``, offset ``||y - A c||^2 / n`` with A packed to (n, packed). With
+    ``used`` only those measurements count: their number, and so n, may be traced.
+    """
+    rows = measurements.packed()
+    if centre is None:
+        centre = jnp.zeros(rows.shape[1], rows.dtype)
+    return Gram(*normal_equations(rows, values, centre, used))
+
+
+def normal_equations(
+    rows: PackedRows, values: Values, centre: Packed, used: Bool[Array, " n"] | None = None
+) -> tuple[Hessian, Packed, Packed, Scalar]:
+    """``H = A^T A / n``, centre c, ``s = A^T (y - A c) / n`` and ``||y - A c||^2 / n`` of rows A (n, packed)."""
+    residual = values - rows @ centre
+    weights = jnp.ones_like(values) if used is None else used.astype(values.dtype)
+    n = jnp.sum(weights)
+    weighted = rows * weights[:, None] / n
+    return rows.T @ weighted, centre, residual @ weighted, jnp.sum(weights * residual**2) / n
+
+
+def cheapest_objective(measurements: Measurements, values: Values, width: int) -> Objective:
+    """The form of the empirical loss that costs least a step at this width: through the map, or in Gram form.
+
+    Products counted: ``2 D^2 + 4 d^2 k`` in Gram form with ``D = d (d + 1) / 2``, ``4 n D + 4 d^2 k`` through packed
+    matrices, ``4 n d k`` through vectors; maps of single entries or distances are cheapest as they are.
+    """
+    dim, packed = measurements.dim, packed_size(measurements.dim)
+    gram = 2 * packed**2 + 4 * dim**2 * width
+    held = measurements.inner if isinstance(measurements, Centred) else measurements
+    if isinstance(held, Dense):
+        direct = 4 * measurements.n * packed + 4 * dim**2 * width
+    elif isinstance(held, RankOne):
+        direct = 4 * measurements.n * dim * width
+    else:
+        direct = 0
+    return gram_objective(measurements, values) if gram < direct else Empirical(measurements, values)
+
+
+class Displaced(eqx.Module):
+    """The empirical loss recentred on a factor U0, of the displacement D: ``(1/n) ||A(U U^T) - y||^2, U = U0 + D``.
+
+    Written as ``(1/n) ||2 A(W D^T) - r||^2`` with ``W = U0 + D/2`` and ``r = y - A(U0 U0^T)``: where U0 fits, D and r
+    are small and nothing large cancels, which keeps float32 accurate where only data, no truth, are known.
+    """
+
+    measurements: Measurements
+    centre: Factor
+    residual: Values
+
+    def __call__(self, displacement: Factor) -> Scalar:
+        middle = self.centre + 0.5 * displacement
+        return jnp.mean((2.0 * self.measurements.bilinear(middle, displacement) - self.residual) ** 2)
+
+
+def recentred(measurements: Measurements, values: Values, factor: Factor) -> Displaced:
+    """:func:`sensing_loss` as a function of the displacement from ``factor`` (dim, width)."""
+    return Displaced(measurements, factor, values - measurements.forward(factor))
+
+
+class Population(Objective):
+    """``||U U^T - M||_F^2 + offset``; the offset is the noise variance."""
+
+    matrix: Symmetric
+    offset: Scalar
+
+    def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        residual = factor @ factor.T - self.matrix
+        return jnp.sum(residual**2) + self.offset, 4.0 * (residual @ factor)
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        gap = matrix - self.matrix
+        return jnp.sum(gap**2) + self.offset, gap
+
+    def back_projection(self) -> Symmetric:
+        return self.matrix

@@ -1,0 +1,80 @@
+"""A part of some measurements, less their mean: what a loss with a free constant reads of them."""
+
+import chex
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from gpsense._types import Factor, PackedRows, Symmetric, Values
+from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.symmetric import svec
+
+
+class Centred(Measurements):
+    """``A_i = s_i (B_i - C)`` for measurements B_i, scales s of shape (n,) and a matrix C (dim, dim), None for zero.
+
+    Measurements of scale 0 are left out: zero in every product. Built by :func:`centred_measurements`.
+    """
+
+    inner: Measurements
+    scales: Values
+    mean: Symmetric | None = None
+
+    def __check_init__(self) -> None:
+        chex.assert_rank(self.scales, 1)
+
+    @property
+    def dim(self) -> int:
+        return self.inner.dim
+
+    @property
+    def n(self) -> int:
+        return self.inner.n
+
+    def forward(self, factor: Factor) -> Values:
+        values = self.inner.forward(factor)
+        return self.scales * (values if self.mean is None else values - jnp.sum(factor * (self.mean @ factor)))
+
+    def apply(self, matrix: Symmetric) -> Values:
+        values = self.inner.apply(matrix)
+        return self.scales * (values if self.mean is None else values - jnp.sum(self.mean * matrix))
+
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        values = self.inner.bilinear(first, second)
+        return self.scales * (values if self.mean is None else values - jnp.sum(first * (self.mean @ second)))
+
+    def adjoint(self, values: Values) -> Symmetric:
+        scaled = self.scales * values
+        adjoint = self.inner.adjoint(scaled)
+        return adjoint if self.mean is None else adjoint - jnp.sum(scaled) * self.mean
+
+    def pull(self, factor: Factor, values: Values) -> Factor:
+        scaled = self.scales * values
+        pull = self.inner.pull(factor, scaled)
+        return pull if self.mean is None else pull - jnp.sum(scaled) * (self.mean @ factor)
+
+    def take(self, index: Int[Array, " m"]) -> "Centred":
+        """The measurements with these numbers, scales and C as they are."""
+        return Centred(self.inner.take(index), self.scales[index], self.mean)
+
+    def packed(self) -> PackedRows:
+        rows = self.inner.packed()
+        return self.scales[:, None] * (rows if self.mean is None else rows - svec(self.mean)[None, :])
+
+
+def centred_measurements(
+    measurements: Measurements, values: Values, used: Bool[Array, " n"], centre: bool = True
+) -> tuple[Centred, Values]:
+    """Map and values of the loss over the ``used`` samples alone, at its best constant b where ``centre`` is set.
+
+    With m samples used, ``(1/n) sum_i (<A_i, X> - z_i)^2`` over all n is
+    ``min_b (1/m) sum_used (<B_i, X> + b - y_i)^2``: the minimum subtracts means over the used samples from B and y,
+    and ``s_i = sqrt(n / m)`` where used, else 0, turns 1/n into 1/m. Without ``centre`` b = 0. The number used may be
+    traced; none used gives NaN. Derived.
+    """
+    weights = used.astype(values.dtype)
+    total = jnp.sum(weights)
+    scales = weights * jnp.sqrt(values.shape[0] / total)
+    if not centre:
+        return Centred(measurements, scales), scales * values
+    mean = measurements.adjoint(weights / total)
+    return Centred(measurements, scales, mean), scales * (values - jnp.sum(weights * values) / total)

@@ -1,0 +1,58 @@
+"""Measurements given by their matrices, packed; the Gaussian ensemble."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
+from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
+
+
+class Dense(Measurements):
+    """Any symmetric matrices A_i, held as rows ``svec(A_i)`` of shape (n, dim (dim + 1) / 2)."""
+
+    rows: PackedRows
+
+    def __check_init__(self) -> None:
+        chex.assert_rank(self.rows, 2)
+
+    @property
+    def dim(self) -> int:
+        return packed_dim(self.rows.shape[1])
+
+    @property
+    def n(self) -> int:
+        return self.rows.shape[0]
+
+    def forward(self, factor: Factor) -> Values:
+        return self.rows @ svec(factor @ factor.T)
+
+    def apply(self, matrix: Symmetric) -> Values:
+        return self.rows @ svec(matrix)
+
+    def adjoint(self, values: Values) -> Symmetric:
+        return smat(values @ self.rows)
+
+    def take(self, index: Int[Array, " m"]) -> "Dense":
+        return Dense(self.rows[index])
+
+    def packed(self) -> PackedRows:
+        return self.rows
+
+
+def dense_measurements(matrices: Float[Array, "n dim dim"]) -> Dense:
+    """Measurements from matrices A_i of shape (n, dim, dim); only their symmetric part acts on symmetric X."""
+    return Dense(jax.vmap(svec)(0.5 * (matrices + matrices.transpose(0, 2, 1))))
+
+
+def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = jnp.float32) -> Dense:
+    """Gaussian ensemble with ``E<A_i, X>^2 = ||X||_F^2``: packed rows of independent N(0, 1).
+
+    Unpacked this is variance 1 on the diagonal and 1/2 off it (a symmetrised Gaussian matrix). Row i does not
+    depend on n, so more measurements extend fewer. Source: the ensemble of arXiv 2303.11453, normalised here.
+    """
+    size = packed_size(dim)
+    return Dense(jax.random.normal(key, (n * size,), dtype).reshape(n, size))

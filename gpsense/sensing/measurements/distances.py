@@ -1,0 +1,50 @@
+"""Squared distances between points: the map of a multidimensional-scaling problem."""
+
+import chex
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from gpsense._types import Factor, Indices, Symmetric, Values
+from gpsense.sensing.measurements._base import Measurements
+
+
+class Distances(Measurements):
+    """``<A_l, U U^T> = ||u_i - u_j||^2`` for rows u of U: ``A_l = (e_i - e_j)(e_i - e_j)^T``, indices of shape (n,).
+
+    Adding one vector to all rows of U changes nothing: compare results on centred Gram matrices.
+    """
+
+    first: Indices
+    second: Indices
+    side: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        chex.assert_rank([self.first, self.second], 1)
+        chex.assert_equal_shape([self.first, self.second])
+
+    @property
+    def dim(self) -> int:
+        return self.side
+
+    @property
+    def n(self) -> int:
+        return self.first.shape[0]
+
+    def forward(self, factor: Factor) -> Values:
+        return jnp.sum((factor[self.first] - factor[self.second]) ** 2, axis=1)
+
+    def apply(self, matrix: Symmetric) -> Values:
+        diagonal = jnp.diagonal(matrix)
+        return diagonal[self.first] + diagonal[self.second] - 2 * matrix[self.first, self.second]
+
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        return jnp.sum((first[self.first] - first[self.second]) * (second[self.first] - second[self.second]), axis=1)
+
+    def adjoint(self, values: Values) -> Symmetric:
+        half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.first, self.second].add(values)
+        weights = half + half.T
+        return jnp.diag(weights.sum(axis=1)) - weights
+
+    def take(self, index: Int[Array, " m"]) -> "Distances":
+        return Distances(self.first[index], self.second[index], self.dim)

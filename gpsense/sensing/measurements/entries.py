@@ -1,0 +1,46 @@
+"""Single entries of a symmetric matrix: matrix completion."""
+
+import chex
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from gpsense._types import Factor, Indices, Symmetric, Values
+from gpsense.sensing.measurements._base import Measurements
+
+
+class Entries(Measurements):
+    """``<A_i, X> = X[rows_i, cols_i]``, that is ``A_i = (e_r e_c^T + e_c e_r^T) / 2``; index arrays of shape (n,)."""
+
+    rows: Indices
+    cols: Indices
+    side: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        chex.assert_rank([self.rows, self.cols], 1)
+        chex.assert_equal_shape([self.rows, self.cols])
+
+    @property
+    def dim(self) -> int:
+        return self.side
+
+    @property
+    def n(self) -> int:
+        return self.rows.shape[0]
+
+    def forward(self, factor: Factor) -> Values:
+        return jnp.sum(factor[self.rows] * factor[self.cols], axis=1)
+
+    def apply(self, matrix: Symmetric) -> Values:
+        return matrix[self.rows, self.cols]
+
+    def bilinear(self, first: Factor, second: Factor) -> Values:
+        products = first[self.rows] * second[self.cols] + first[self.cols] * second[self.rows]
+        return 0.5 * jnp.sum(products, axis=1)
+
+    def adjoint(self, values: Values) -> Symmetric:
+        half = jnp.zeros((self.dim, self.dim), values.dtype).at[self.rows, self.cols].add(0.5 * values)
+        return half + half.T
+
+    def take(self, index: Int[Array, " m"]) -> "Entries":
+        return Entries(self.rows[index], self.cols[index], self.dim)

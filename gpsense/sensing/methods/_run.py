@@ -1,0 +1,99 @@
+"""The methods by name, and one call that runs any of them on given measurements."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpsense._types import Values
+from gpsense.descent import BUDGET, RUNNING, STATUS_NAMES
+from gpsense.errors import BadInput
+from gpsense.sensing.losses import Objective, cheapest_objective
+from gpsense.sensing.measurements import Measurements
+from gpsense.sensing.methods._contract import Baseline, Run, Tuning, advance, start
+from gpsense.sensing.methods.irls import IRLS
+from gpsense.sensing.methods.niht import NIHT
+from gpsense.sensing.methods.prec_gd import PrecGD
+from gpsense.sensing.methods.scaled_gd import ScaledGD
+from gpsense.sensing.methods.scaled_gd_lambda import ScaledGDLambda
+from gpsense.sensing.methods.small_start import SmallStart
+from gpsense.sensing.methods.spectral import Spectral
+from gpsense.sensing.methods.trace_norm import TraceNorm
+
+_METHODS: tuple[Baseline, ...] = (
+    TraceNorm(),
+    Spectral(),
+    ScaledGD(),
+    ScaledGDLambda(),
+    PrecGD(),
+    NIHT(),
+    SmallStart(),
+    IRLS(),
+)
+DEFAULT = Tuning()
+BASELINES: dict[str, Baseline] = {method.name: method for method in _METHODS}
+
+
+class Result(NamedTuple):
+    """What a method found: factor (dim, width), losses (records,) at these numbers of steps, steps taken, status."""
+
+    factor: np.ndarray
+    losses: np.ndarray
+    recorded: np.ndarray
+    steps: int
+    status: str
+
+
+def run_baseline(
+    name: str,
+    measurements: Measurements,
+    values: Values,
+    *,
+    width: int,
+    steps: int,
+    tuning: Tuning = DEFAULT,
+    seed: int = 0,
+    record_every: int = 10,
+) -> Result:
+    """Run a method of :data:`BASELINES`: measurements in, factor and loss trace out.
+
+    ``width`` is the rank for methods that know it, an upper bound for the others. The loss of the factor is recorded
+    at the start, every ``record_every`` steps and at the end. Raises BadInput for a name, width or count that cannot
+    be; a method that diverges returns its last finite factor with status "diverged".
+    """
+    values = jnp.asarray(values)
+    if name not in BASELINES:
+        raise BadInput("name", f"unknown method {name!r}", f"use one of {', '.join(BASELINES)}")
+    if not 1 <= width <= measurements.dim:
+        raise BadInput("width", f"{width} is not between 1 and dim {measurements.dim}", "choose one that is")
+    if steps < 0 or record_every < 1:
+        raise BadInput("steps", f"{steps} steps recorded every {record_every}", "use steps >= 0, record_every >= 1")
+    method, objective = BASELINES[name], cheapest_objective(measurements, values, width)
+    tuning = jax.tree.map(lambda number: jnp.asarray(number, values.dtype), tuning)
+    run, loss = _start(method, objective, measurements.dim, width, tuning, jax.random.key(seed))
+    losses, recorded = [float(loss)], [0]
+    for done in range(0, steps, record_every):
+        if int(run.status) != RUNNING:
+            break
+        run, loss = _advance(method, objective, tuning, run, min(record_every, steps - done))
+        losses.append(float(loss))
+        recorded.append(int(run.steps))
+    status = BUDGET if int(run.status) == RUNNING else int(run.status)
+    factor = np.asarray(method.factor(run.state))
+    return Result(factor, np.array(losses), np.array(recorded), int(run.steps), STATUS_NAMES[status])
+
+
+@eqx.filter_jit
+def _start(
+    method: Baseline, objective: Objective, dim: int, width: int, tuning: Tuning, key: jax.Array
+) -> tuple[Run, jax.Array]:
+    run = start(method, objective, dim, width, tuning, key)
+    return run, objective(method.factor(run.state))
+
+
+@eqx.filter_jit
+def _advance(method: Baseline, objective: Objective, tuning: Tuning, run: Run, n_steps: int) -> tuple[Run, jax.Array]:
+    run = advance(method, objective, tuning, run, n_steps)
+    return run, objective(method.factor(run.state))

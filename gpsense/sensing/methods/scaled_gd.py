@@ -1,0 +1,54 @@
+"""Scaled gradient descent at the exact rank: the condition number drops out."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+
+from gpsense._types import Factor, RandomKey, Scalar
+from gpsense.sensing.losses import Objective
+from gpsense.sensing.methods._common import precondition, relative_change, spectral_factor, units
+from gpsense.sensing.methods._contract import Tuning
+
+
+class Scaled(eqx.Module):
+    """A factor, the data's curvature, and the size of a solution (the unit of damping)."""
+
+    factor: Factor
+    curvature: Scalar
+    size: Scalar
+
+
+@dataclass(frozen=True)
+class ScaledGD:
+    """``U <- U - step R U (U^T U)^-1`` from the spectral estimate; step ``rate / (2 c)``.
+
+    c is the curvature of the data along the leading eigenvector of ``A*(y)/n``, 1 for isotropic measurements.
+    """
+
+    name: ClassVar[str] = "scaled_gd"
+    knows_rank: ClassVar[bool] = True
+    source: ClassVar[str] = "Tong, Ma and Chi 2020, arXiv 2005.08898"
+    tuning: ClassVar[str] = "rate: step of R U (U^T U)^-1 is rate / (2 c), our rule"
+
+    def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:
+        return spectral_scaled(objective, width)
+
+    def step(self, objective: Objective, tuning: Tuning, state: Scaled) -> tuple[Scaled, Scalar]:
+        gradient = objective.value_and_gradient(state.factor)[1]
+        return move(tuning, state, precondition(gradient, state.factor, 0.0))
+
+    def factor(self, state: Scaled) -> Factor:
+        return state.factor
+
+
+def spectral_scaled(objective: Objective, width: int) -> Scaled:
+    """The spectral estimate with the units of the data."""
+    top, curvature = units(objective)
+    return Scaled(spectral_factor(objective, width), curvature, top / curvature)
+
+
+def move(tuning: Tuning, state: Scaled, direction: Factor) -> tuple[Scaled, Scalar]:
+    """A step along a preconditioned gradient of L, which is four times ``R U P``."""
+    moved = state.factor - (0.125 * tuning.rate / state.curvature) * direction
+    return Scaled(moved, state.curvature, state.size), relative_change(moved, state.factor)

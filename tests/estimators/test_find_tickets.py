@@ -1,0 +1,121 @@
+"""Tickets of one's own networks: an MLP and a convolution, what is 0 in them, and everything that is refused."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense.errors import BadInput
+from gpsense.estimators import find_tickets
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 5))
+LABELS = (X[:, 0] > 0) * 1 + (X[:, 1] > 0) * 1
+TRAIN, TEST = (X[:60], LABELS[:60]), (X[60:], LABELS[60:])
+
+pytestmark = pytest.mark.usefixtures("quick_compiling")
+
+
+def mlp(key: Any) -> eqx.nn.MLP:
+    return eqx.nn.MLP(5, 3, 8, 1, key=key)
+
+
+class Convolution(eqx.Module):
+    """Filters of three, the mean over places, two outputs: 12 and 8 weights that can be pruned."""
+
+    filters: eqx.nn.Conv1d
+    last: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        first, second = jax.random.split(key)
+        self.filters = eqx.nn.Conv1d(1, 4, 3, key=first)
+        self.last = eqx.nn.Linear(4, 2, key=second)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.last(jnp.mean(jax.nn.relu(self.filters(x)), axis=1))
+
+
+def test_tickets_of_a_convolution() -> None:
+    """Weights are 0 where pruned and nowhere else, steps are those of two rounds, the network has the error told."""
+    targets = np.stack([X[:, 0] * X[:, 1], X[:, 2]], axis=1)
+    train, test = ((X[rows, None], targets[rows]) for rows in (slice(60), slice(60, 90)))
+    absolute = lambda outputs, targets: jnp.sum(jnp.abs(outputs - targets), axis=1)  # noqa: E731
+    how: dict[str, Any] = {"loss": "squared", "error": absolute, "kept": (1.0, 0.3), "seeds": (0, 5), "steps": 20}
+    how |= {"share": 0.45, "rate": 0.05, "optimizer": "momentum", "batch": 8}
+    tickets = find_tickets(Convolution, train, test, rules=("iterative_magnitude",), **how)
+    found = tickets.results
+    assert found["error"].dims == ("rule", "seed", "kept")
+    assert (found["rank"] == np.array([20, 6])).all()
+    assert (found["steps_train"] == np.array([0, 40])).all()
+    assert (found["steps_fine_tune"] == 20).all()
+    assert (found["error"] < found["error_curve"].isel(step=0)).all()
+    networks = {}
+    for share in (1.0, 0.3):
+        networks[share] = network = tickets.network("iterative_magnitude", share, 5)
+        cell = found.sel(rule="iterative_magnitude", kept=share, seed=5)
+        assert isinstance(network, Convolution)
+        kept = np.asarray(network.filters.weight != 0).sum() + np.asarray(network.last.weight != 0).sum()
+        assert kept == int(cell["rank"])
+        assert (np.asarray(network.filters.bias) != 0).all()
+        assert (np.asarray(network.last.bias) != 0).all()
+        outputs = np.asarray(jax.vmap(network)(jnp.asarray(test[0])))
+        np.testing.assert_allclose(np.abs(outputs - test[1]).sum(1).mean(), cell["error"], rtol=1e-12)
+    other = tickets.network("iterative_magnitude", 1.0, 0)
+    assert (other.last.weight != networks[1.0].last.weight).all()
+    with pytest.raises(KeyError):
+        tickets.network("iterative_magnitude", 0.5, 5)
+
+
+class Counter(eqx.Module):
+    weight: jax.Array
+    calls: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.weight @ x
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "problem"),
+    [
+        ({"train": (X[:0], LABELS[:0])}, "train", "n the same and not 0"),
+        ({"test": (X, LABELS[:5])}, "test", "n the same"),
+        ({"test": (X[:, :4], LABELS)}, "test", "give inputs of shape"),
+        ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "arrays of numbers"),
+        ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "not finite"),
+        ({"train": (X, LABELS + 1)}, "train", "labels from 1 to 3 for 3 outputs"),
+        ({"test": (X, LABELS - 1)}, "test", "labels from -1 to 1"),
+        ({"steps": 0}, "steps", "whole number"),
+        ({"steps": True}, "steps", "whole number"),
+        ({"score_rounds": 0}, "score_rounds", "whole number"),
+        ({"batch": 0}, "batch", "whole number"),
+        ({"batch": 61}, "batch", "61 of 60"),
+        ({"kept": (0.5, 0.0)}, "kept", "above 0"),
+        ({"share": 1.0}, "share", "between 0 and 1"),
+        ({"loss": "hinge"}, "loss", "cross_entropy, squared"),
+        ({"loss": "misclassified"}, "loss", "no 'misclassified'"),
+        ({"error": "hinge"}, "error", "misclassified, squared"),
+        ({"loss": lambda outputs, targets: outputs}, "loss", r"gives shape \(60, 3\)"),
+        ({"error": lambda outputs, targets: jnp.mean(outputs)}, "error", r"gives shape \(\)"),
+        ({"loss": "squared"}, "loss", "give as many numbers a row"),
+        ({"rules": ("threshold",)}, "rules", "'threshold'"),
+        ({"rules": ("snip", "snip")}, "rule", "repeats"),
+        ({"seeds": 0}, "seeds", "1 or more"),
+        ({"seeds": (0, -1)}, "seeds", "0 or more"),
+        ({"rules": ()}, "rules", "none is given"),
+        ({"rate": -1.0}, "rate", "above 0"),
+        ({"rewind": "end"}, "rewind", "'end'"),
+        ({"rewind_step": 20}, "rewind_step", "first round"),
+        ({"optimizer": "lbfgs"}, "optimizer", "lbfgs"),
+        ({"make": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "make", "cannot be run"),
+        ({"make": lambda key: eqx.nn.Lambda(jax.nn.relu)}, "make", "no arrays"),
+        ({"make": lambda key: Counter(jnp.ones((3, 5)), jnp.int32(0))}, "make", "whole numbers"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any], field: str, problem: str) -> None:
+    given: dict[str, Any] = {"make": mlp, "train": TRAIN, "test": TEST, "steps": 20, "seeds": 1} | changes
+    with pytest.raises(BadInput, match=problem) as refused:
+        find_tickets(**given)
+    assert refused.value.field == field

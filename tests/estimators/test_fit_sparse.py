@@ -1,0 +1,186 @@
+"""A user's table: planted columns are found, predictions are the network's, rows put aside are not seen."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import BadInput, SparseFit, fit_sparse
+from gpsense.pruning import inputs
+from gpsense.sparse.hermite import RELU
+from gpsense.sparse.samples import FIT, table
+
+N, DIM, PLANTED = 400, 24, {3, 7, 15}
+OPTIONS = {"neurons": 24, "biases": 3}
+
+
+def planted(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``y = 10 + 4 (x_3 + (x_7^2 - 1) / sqrt 2 + x_15 / 2 + noise)``; columns in other units."""
+    x = rng.normal(size=(N, DIM))
+    y = x[:, 3] + (x[:, 7] ** 2 - 1) / np.sqrt(2) + x[:, 15] / 2 + 0.1 * rng.normal(size=N)
+    return x * np.geomspace(0.01, 100, DIM) + 3, 10 + 4 * y
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[np.ndarray, np.ndarray]:
+    return planted(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def found(data: tuple[np.ndarray, np.ndarray]) -> SparseFit:
+    return fit_sparse(*data, **OPTIONS)
+
+
+def test_a_planted_model_is_found_and_predicted(found: SparseFit) -> None:
+    assert set(found.coordinates) >= PLANTED
+    assert found.coordinates[0] == 3
+    np.testing.assert_array_equal(found.coordinates, found.coordinates[np.argsort(-found.scores[found.coordinates])])
+    assert found.pool < 12
+    assert found.held_out_risk < 0.2
+    assert found.held_out_risk < min(found.unpruned_risk, found.lasso_risk)
+    assert 0.3 < found.lasso_risk < 0.7  # the square is 0.44 of the variance
+    np.testing.assert_allclose(found.linear[[3, 15]], np.array([1, 0.5]) * 4 / found.unit, atol=0.1)
+
+
+def test_predictions_are_those_of_the_network_returned(found: SparseFit, data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = data
+    net, predicted = found.network, found.predict(x)
+    for row in range(5):
+        z = [(x[row, i] - found.centre[i]) / found.scale[i] for i in found.coordinates]
+        value = float(net.intercept)
+        for neuron in range(2 * OPTIONS["neurons"]):
+            inner = sum(w * t for w, t in zip(net.weights[:, neuron], z, strict=True)) + net.biases[neuron]
+            value += net.output[neuron] * max(inner, 0.0)
+        value += sum(b * t for b, t in zip(net.linear, z, strict=True))
+        np.testing.assert_allclose(predicted[row], found.offset + found.unit * value, rtol=1e-10)
+    out = found.held_out
+    assert out.size == N // 5
+    risk = np.mean((predicted[out] - y[out]) ** 2) / np.var(y[out])
+    assert found.held_out_risk == pytest.approx(risk, rel=1e-10)
+
+
+def test_directions_are_the_leading_ones_of_the_first_layer(found: SparseFit) -> None:
+    rank = found.directions.shape[1]
+    np.testing.assert_allclose(found.directions.T @ found.directions, np.eye(rank), atol=1e-10)
+    dropped = np.setdiff1d(np.arange(DIM), found.coordinates)
+    assert not found.directions[dropped].any()
+    values = np.linalg.eigvalsh(found.network.weights @ found.network.weights.T)[::-1]
+    np.testing.assert_allclose(found.strengths, values[:rank] / values.sum(), rtol=1e-8)
+    assert found.strengths.sum() >= 0.9 > found.strengths[:-1].sum()
+    assert np.abs(found.directions[:, 0]).argmax() == 7  # what is left without the linear part
+
+
+def test_rows_put_aside_are_not_seen_and_units_do_not_matter(
+    found: SparseFit, data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    x, y = (values.copy() for values in data)
+    x[found.held_out], y[found.held_out] = -x[found.held_out][::-1], y[found.held_out] ** 2
+    other = fit_sparse(x, y, **OPTIONS)
+    np.testing.assert_array_equal(other.held_out, found.held_out)
+    np.testing.assert_array_equal(other.coordinates, found.coordinates)
+    for mine, theirs in zip(jax.tree.leaves(other.network), jax.tree.leaves(found.network), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert other.held_out_risk != found.held_out_risk
+    scaled = fit_sparse(data[0] * 8 - 5, data[1] / 3 + 1, **OPTIONS)
+    np.testing.assert_array_equal(scaled.coordinates, found.coordinates)
+    np.testing.assert_allclose(scaled.predict(data[0] * 8 - 5), found.predict(data[0]) / 3 + 1, rtol=1e-6)
+
+
+def test_columns_kept_are_algorithm_1s_and_move_with_the_columns() -> None:
+    """For every pool at once, one bias after another, what :func:`inputs.chosen` keeps."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(200, 9)), rng.normal(size=200)
+    y, biases, turn = y + x[:, 2] ** 2, jnp.asarray([0.3, -1.0]), rng.permutation(9)
+    plan = fit_sparse.replace(fit_sparse._planned(160, 9, None, None, **DEFAULTS), pools=(1, 3))
+    half = jnp.asarray(0.5)
+
+    @jax.jit
+    def chosen(x):
+        return fit_sparse._chosen(
+            plan, table(x, jnp.asarray(y), jax.random.key(0)).seen_as(jnp.int32(FIT)), biases, half
+        )
+
+    @jax.jit
+    def separately(x):
+        stream = table(x, jnp.asarray(y), jax.random.key(0)).seen_as(jnp.int32(FIT))
+        found = [inputs.gradient_scores(stream, biases, half, pool, RELU) for pool in plan.pools]
+        return found, [inputs.chosen(one, pool) for one, pool in zip(found, plan.pools, strict=True)]
+
+    ratios, masks = chosen(x)
+    found, expected = separately(x)
+    for place, one in enumerate(found):
+        np.testing.assert_array_equal(masks[place], expected[place])
+        parts = [*np.sqrt(one.squares), np.asarray(one.linear)]
+        np.testing.assert_allclose(ratios[place], np.max([p / np.median(p) for p in parts], axis=0), rtol=1e-9)
+    moved = chosen(x[:, turn])
+    np.testing.assert_allclose(moved[0], np.asarray(ratios)[:, turn], rtol=1e-9)
+    np.testing.assert_array_equal(moved[1], np.asarray(masks)[:, turn])
+
+
+DEFAULTS = {"parity": "both", "contraction": 0.5, "biases": 2, "neurons": 4, "residual": "ols"}
+DEFAULTS |= {"fine_tune_steps": 0, "compare": True}
+
+
+def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
+    assert fit_sparse._planned(20, 50, None, None, **DEFAULTS).pools == (1, 2, 3)
+    assert fit_sparse._planned(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
+    plan = fit_sparse._planned(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
+    assert plan.pools == fit_sparse.POOLS
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), ())]
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
+        made = jax.eval_shape(partial(fit_sparse._fitted, plan), *shapes[:2], jax.random.key(0), shapes[2])
+    floats = [leaf.dtype for leaf in jax.tree.leaves(made) if leaf.dtype.kind == "f"]
+    assert set(floats) == {np.dtype(np.float32)}
+
+
+@pytest.mark.slow
+def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = (values[:100] for values in data)
+    stream = table(jnp.asarray((x - 3) / np.geomspace(0.01, 100, DIM)), jnp.asarray(y), jax.random.key(0))
+    kept = fit_sparse.Kept(jnp.asarray([3, 7]), jnp.ones(2, bool))
+    rng = np.random.default_rng(2)
+    layer = [jnp.asarray(rng.normal(size=shape)) for shape in ((2, 6), (6,), (6,), (2,), ())]
+    start = fit_sparse.Network(*layer)
+    error = lambda net: float(fit_sparse.learner.loss(stream, kept, RELU, net)[0])  # noqa: E731
+    with jax.numpy_dtype_promotion("standard"):
+        tuned = jax.jit(fit_sparse._fine_tuned, static_argnums=3)(stream, kept, start, 40)
+    assert error(tuned) < error(start)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"x": np.zeros(40)}, "x"),
+        ({"x": np.ones((40, 1))}, "x"),
+        ({"x": np.eye(40, 5)[:20], "y": np.arange(20.0)}, "x"),
+        ({"x": np.full((40, 3), np.nan)}, "x"),
+        ({"x": np.array([["a", "b"]] * 40)}, "x"),
+        ({"x": np.ones((40, 3))}, "x"),
+        ({"y": np.arange(39.0)}, "y"),
+        ({"y": np.full(40, np.inf)}, "y"),
+        ({"y": np.ones(40)}, "y"),
+        ({"held_out": 0.9}, "held_out"),
+        ({"held_out": 0.0}, "held_out"),
+        ({"pool": 6}, "pool"),
+        ({"pool": 0}, "pool"),
+        ({"x": np.random.default_rng(0).normal(size=(40, 60)), "pool": 20}, "pool"),
+        ({"parity": "left"}, "parity"),
+        ({"residual": "all"}, "residual"),
+        ({"biases": 0}, "biases"),
+        ({"contraction": 0.0}, "contraction"),
+        ({"rank": 6}, "rank"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(change: dict, field: str) -> None:
+    rng = np.random.default_rng(0)
+    arguments = {"x": rng.normal(size=(40, 5)), "y": rng.normal(size=40)} | change
+    with pytest.raises(BadInput, match="; ") as refused:
+        fit_sparse(arguments.pop("x"), arguments.pop("y"), **arguments)
+    assert refused.value.field == field
+
+
+def test_rows_of_other_columns_are_refused(found: SparseFit) -> None:
+    with pytest.raises(BadInput, match="24 columns"):
+        found.predict(np.ones((3, 5)))

@@ -1,0 +1,118 @@
+"""The pictures exist, are pictures, and cope with every shape of grid."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from gpsense.plots import grids, view
+
+DIVERGED, MISSING = 3, -1
+
+
+def make(axes: dict[str, Any], seeds: int = 3, columns: int = 6, tuned: int = 2, **scalars: Any) -> xr.Dataset:
+    """Random results with the schema of results.nc: training records at 0, 10, .. 40, then ``tuned`` records."""
+    random = np.random.default_rng(0)
+    dims, shape = ("seed", *axes), (seeds, *(len(values) for values in axes.values()))
+    numbers = {name: (dims, random.uniform(0.1, 1, shape)) for name in ("error", "error_trained", "error_pruned")}
+    for name in ("loss_curve", "error_curve"):
+        numbers[name] = ((*dims, "step"), random.uniform(0.1, 1, (*shape, 5 + tuned)))
+    numbers["column_norms"] = ((*dims, "column"), -np.sort(-random.uniform(0, 1, (*shape, columns))))
+    numbers["rank"] = (dims, random.integers(0, columns, shape).astype(float))
+    numbers["status"] = (dims, np.ones(shape, np.int16))
+    phase = ["train"] * 5 + ["fine_tune"] * tuned
+    coords = {"seed": np.arange(seeds), **axes, "step": 10 * np.arange(5 + tuned), "phase": ("step", phase)}
+    return xr.Dataset(numbers, coords | scalars, {"train_steps": 40})
+
+
+def failing(dataset: xr.Dataset, status: int, **place: Any) -> xr.Dataset:
+    """The same with the cells of a place failed: measures NaN, curves as they were."""
+    dataset = dataset.copy(deep=True)
+    for name in ("error", "error_trained", "error_pruned", "rank", "column_norms"):
+        dataset[name][place] = np.nan
+    dataset["status"][place] = status
+    return dataset
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height that a PNG file states."""
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+PENALTY, NOISE, NAMES = [0.0, 0.01, 0.1, 0.3, 1.0], [0.1, 0.5], np.array(["gd", "adam"])
+NOISY = make({"noise": NOISE, "penalty": PENALTY, "threshold": [0.1, 0.4]})
+MIXED = make({"optimizer": NAMES, "penalty": PENALTY}, measurements="gaussian", smoothing=0.04)
+GRIDS = {
+    "no axis": (make({"dim": [5]}, smoothing=0.04), 2),
+    "names, no fine-tuning, no threshold": (make({"optimizer": NAMES}, seeds=1, tuned=0, penalty=0.1), 4),
+    "names and missing cells": (failing(MIXED, MISSING, penalty=slice(1, 3), seed=slice(1)), 4),
+    "many axes and diverged cells": (failing(NOISY, DIVERGED, penalty=4), 4),
+    "diverged throughout": (failing(make({"noise": NOISE, "penalty": PENALTY}), DIVERGED, seed=slice(None)), 4),
+}
+
+
+@pytest.mark.parametrize(("dataset", "count"), GRIDS.values(), ids=GRIDS.keys())
+def test_every_shape_of_grid_is_drawn(dataset: xr.Dataset, count: int, tmp_path: Path) -> None:
+    paths = grids.draw(dataset, tmp_path / "figures")
+    assert [path.name for path in paths] == ["columns.png", "curves.png", "rank.png", "error.png"][:count]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(path.name for path in paths)
+    for path in paths:
+        width, height = size(path)
+        assert 800 < width < 2000
+        assert 500 < height < 1500
+
+
+@pytest.mark.slow
+def test_ten_thousand_cells_are_drawn(tmp_path: Path) -> None:
+    grid = make({"penalty": np.linspace(0, 1, 100), "n": np.arange(100)}, seeds=1, columns=2, smoothing=0.04)
+    assert len(grids.draw(grid, tmp_path)) == 4
+
+
+@pytest.mark.slow
+def test_500_columns_and_zeros_are_drawn_and_drawn_again(tmp_path: Path) -> None:
+    wide = make({}, seeds=2, columns=500, smoothing=0.04)
+    for name in ("error", "error_pruned", "rank", "column_norms", "loss_curve", "error_curve"):
+        wide[name] = 0 * wide[name]
+    first = [path.read_bytes() for path in grids.draw(wide, tmp_path)]
+    (tmp_path / "curves.png").write_bytes(b"old")
+    assert [path.read_bytes() for path in grids.draw(wide, tmp_path)] == first
+
+
+def test_map_spans_the_longest_axes_with_penalty_on_x() -> None:
+    assert view.plane(make({"n": [1, 2, 3, 4, 5, 6], "noise": NOISE, "penalty": PENALTY})) == ("penalty", "n")
+    assert view.plane(make({"noise": [1, 2, 3], "rate": [1, 2, 3, 4], "penalty": [0, 1]})) == ("rate", "noise")
+    assert view.plane(make({"optimizer": np.array(["a", "b", "c"]), "n": [1, 2]})) == ("n", "optimizer")
+    assert view.plane(make({"penalty": [0.1], "noise": NOISE})) == ("noise",)
+    assert view.plane(make({})) == ()
+
+
+def test_threshold_is_the_given_one_else_from_smoothing() -> None:
+    given = view.threshold_of(make({}, threshold=0.3, smoothing=0.04))
+    default = view.threshold_of(make({"smoothing": [0.01, 0.04]}))
+    assert given is not None
+    assert float(given) == 0.3
+    assert default is not None
+    np.testing.assert_allclose(default, [0.2, 0.4])
+    assert view.threshold_of(make({})) is None
+
+
+def test_quantiles_over_seeds_leave_failed_ones_out() -> None:
+    dataset = failing(make({"penalty": PENALTY}, seeds=7), DIVERGED, seed=slice(2, 5), penalty=slice(1, 3))
+    dataset = failing(dataset, MISSING, penalty=4)
+    curves = view.without_failures(dataset)["error_curve"]
+    assert bool(curves.isel(penalty=4).isnull().all())
+    found = view.over_seeds(curves, 0.16, 0.5, 0.84)
+    expected = np.nanquantile(curves.isel(penalty=slice(4)).values, [0.16, 0.5, 0.84], axis=0)
+    np.testing.assert_allclose(np.array(found)[:, :4], expected)
+    assert np.isnan(np.array(found)[:, 4]).all()
+
+
+def test_share_of_columns_above_a_share_of_the_largest() -> None:
+    norms = np.array([[2.0, 1.0, 0.5, 0.0], [1.0, 1.0, np.nan, np.nan], [0.0, 0.0, 0.0, 0.0]])
+    shares = np.array([0.0, 0.25, 0.6, 1.0])
+    by_hand = [(4 / 4 + 1 + 1) / 3, (3 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3]
+    np.testing.assert_allclose(grids.share_above(norms, shares), by_hand)
