@@ -1,12 +1,32 @@
-"""What a system of the papers offers to the pipeline and the grid: a problem, and the phases of a cell."""
+"""What a system offers to the pipeline and the grid: a problem, and a learner with the phases of a cell.
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+*draw a problem -> start -> train -> prune -> start fine-tuning -> fine-tune -> measure.* A :class:`System` is a frozen
+dataclass of static fields (shapes, counts, names), with ``Data`` (traced numbers that change the data) and ``Setting``
+(traced numbers that do not). How a cell is run once its problem is drawn is its :class:`Learner`'s, so that a baseline
+is a learner of its own. Every function is pure.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import equinox as eqx
+from jaxtyping import Array, Bool
 
-from gpsense._types import RandomKey, Scalar
+from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Descent
+from gpsense.fields import Field, check_fields
 from gpsense.keys import Keys
+
+DataT = TypeVar("DataT")
+SettingT = TypeVar("SettingT")
+ProblemT = TypeVar("ProblemT")
+StateT = TypeVar("StateT", bound="State")
+PrunedT = TypeVar("PrunedT", bound="Decision")
+TunedT = TypeVar("TunedT", bound="State")
+Measures = dict[str, Any]
+PRECISIONS = ("float32", "float64")
 
 
 class Cost(eqx.Module):
@@ -23,109 +43,167 @@ class Cost(eqx.Module):
     once: float = eqx.field(static=True, default=0.0)
 
 
+class Measure(NamedTuple):
+    """A measure of a cell: what it is, its unit, and the names of its trailing axes."""
+
+    words: str
+    units: str = "1"
+    dims: tuple[str, ...] = ()
+
+
+class State(Protocol):
+    """What the engine reads of a state of either phase: ``status`` (a code of gpsense.descent) and ``steps``."""
+
+    @property
+    def status(self) -> Integer: ...
+
+    @property
+    def steps(self) -> Integer: ...
+
+
+class Decision(Protocol):
+    """What the engine reads of what pruning decided: ``mask``, True for the prunable parts that stay."""
+
+    @property
+    def mask(self) -> Bool[Array, " parts"]: ...
+
+
 class Descending(eqx.Module):
-    """A state whose status and steps are those of one descent; a system adds what else it carries."""
+    """A state whose status and steps are those of one descent; a learner adds what else it carries."""
 
     run: Descent
 
     @property
-    def status(self) -> Any:
+    def status(self) -> Integer:
         return self.run.status
 
     @property
-    def steps(self) -> Any:
+    def steps(self) -> Integer:
         return self.run.steps
 
 
-@runtime_checkable
-class System(Protocol):
-    """One kind of experiment: a problem, training, pruning and fine-tuning, measures; every function is pure.
+class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
+    """The phases of a cell after its problem is drawn; ``StateT`` is carried while training, ``TunedT`` after pruning."""
 
-    ``Spec`` (frozen dataclass) is static and decides what is compiled; ``Instance`` (numbers that change the data)
-    and ``Setting`` (numbers that do not) are traced. A field's role in a grid is the class it stands in; a size that
-    stands in Spec and in one of the others is traced where :meth:`traceable` says so. The grid itself reads of a Spec
-    ``dtype`` and, where they are there, ``width`` and ``train_products`` (precision of products while training).
+    @property
+    def stride(self) -> int:
+        """Steps between checks: the status of a state changes after a multiple of them."""
+        return 10
 
-    ``metrics`` describes and gives the units of measures that are the system's own; ``table`` names those shown in
-    the table of a run; ``steps`` are those of training and of fine-tuning unless others are asked for. Systems pruned
-    by columns share :class:`gpsense.systems.ColumnSystem`. A system whose steps must fit its spec may also have
-    ``check_schedule(spec, train_steps, record_every, settings)``, which raises BadInput where they do not.
-    """
-
-    name: ClassVar[str]
-    Spec: ClassVar[type]
-    Instance: ClassVar[type]
-    Setting: ClassVar[type]
-    metrics: ClassVar[dict[str, tuple[str, str]]]
-    table: ClassVar[tuple[str, ...]]
-    steps: ClassVar[tuple[int, int]]
-
-    def check(self, spec: Any) -> None:
-        """Raise BadInput, naming the field, for a spec that cannot be."""
-        ...
-
-    def resolve(self, spec: Any, evaluations: int) -> Any:
-        """The spec with every automatic choice made; a problem's loss is evaluated so often (at least once)."""
-        ...
-
-    def traceable(self, spec: Any, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Which of these sizes may be traced below the bounds in ``spec``: where that costs little more, or less."""
-        ...
-
-    def cost(self, spec: Any) -> Cost:
-        """Flops and bytes of a resolved spec."""
-        ...
-
-    def describe(self, spec: Any) -> str:
-        """A resolved spec in words, for people."""
-        ...
-
-    def stride(self, spec: Any) -> int:
-        """Steps between judgements: the status of a state changes after a multiple of them."""
-        ...
-
-    def donates(self, spec: Any, width: int) -> bool:
+    def donates(self, width: int) -> bool:
         """Whether fine-tuning at this width begins with arrays of the shapes that training ended with.
 
         The memory of the trained state is then used again.
         """
-        ...
+        return False
 
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        """Draw a problem: truth, data, noise."""
-        ...
+    @abstractmethod
+    def start(self, problem: ProblemT, setting: SettingT, keys: Keys) -> StateT:
+        """The state training starts from."""
 
-    def begin(self, spec: Any, problem: Any, setting: Any, keys: Keys) -> Any:
-        """The state training starts from; every state has ``status`` (a code of gpsense.descent) and ``steps``."""
-        ...
-
-    def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
+    @abstractmethod
+    def train(self, problem: ProblemT, setting: SettingT, state: StateT, n_steps: int) -> StateT:
         """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged."""
-        ...
 
-    def prune(self, spec: Any, problem: Any, setting: Any, state: Any) -> Any:
-        """What pruning decides and measures; its ``mask`` (parts,) is True for the prunable parts that stay."""
-        ...
+    @abstractmethod
+    def prune(self, problem: ProblemT, setting: SettingT, state: StateT) -> PrunedT:
+        """What pruning decides and measures."""
 
-    def begin_fine_tuning(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
+    @abstractmethod
+    def start_fine_tuning(
+        self, problem: ProblemT, setting: SettingT, state: StateT, pruned: PrunedT, width: int
+    ) -> TunedT:
         """The state fine-tuning starts from, with room for ``width`` parts: at least as many as are kept.
 
-        Room that is not filled must change no number.
+        Padding must not affect results.
         """
-        ...
 
-    def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
+    @abstractmethod
+    def fine_tune(self, problem: ProblemT, setting: SettingT, state: TunedT, n_steps: int) -> TunedT:
         """As :meth:`train`, of what pruning left."""
-        ...
 
-    def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
+    @abstractmethod
+    def record(self, problem: ProblemT, setting: SettingT, state: StateT | TunedT) -> dict[str, Scalar]:
         """``loss_curve`` and ``error_curve`` of a state of either phase as it stands."""
-        ...
 
-    def finish(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any) -> dict[str, Any]:
+    @abstractmethod
+    def measure(self, problem: ProblemT, setting: SettingT, state: TunedT, pruned: PrunedT) -> Measures:
         """All measures of a finished cell by name: ``rank`` (parts kept), ``error``, ``status`` and more.
 
-        Numbers of a diverged cell are NaN; its status says why. What a measure is beyond the common ones of
-        :data:`gpsense.grid.results.MEASURES` stands in :attr:`metrics`.
+        Numbers of a diverged cell are NaN; its status says why.
         """
-        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class System(ABC, Generic[DataT, SettingT, ProblemT]):
+    """One kind of experiment; its fields are static and decide what is compiled.
+
+    Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that stands here and in ``Data``
+    or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
+    beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
+    ``steps`` are those of training and of fine-tuning unless others are asked for. ``revision`` belongs to a run's
+    identity: raise it when a default or a formula changes its meaning. Fields are checked at construction; BadInput
+    names the field.
+    """
+
+    name: ClassVar[str]
+    Data: ClassVar[type]
+    Setting: ClassVar[type]
+    measures: ClassVar[Mapping[str, Measure]] = {}
+    table: ClassVar[tuple[str, ...]] = ("rank", "error_trained", "error_pruned", "error")
+    steps: ClassVar[tuple[int, int]] = (1000, 300)
+    revision: ClassVar[int] = 1
+
+    dtype: Annotated[
+        str, Field("run", "float32 or float64", choices=PRECISIONS, key="precision", axis=False, label="precision")
+    ] = "float32"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        self.check()
+
+    @abstractmethod
+    def draw(self, data: DataT, key: RandomKey) -> ProblemT:
+        """Draw a problem: truth, data, noise."""
+
+    @property
+    @abstractmethod
+    def learner(self) -> Learner[ProblemT, SettingT, Any, Any, Any]:
+        """How a cell is run once its problem is drawn."""
+
+    def check(self) -> None:
+        """Raise BadInput, naming the field, for static fields that do not go together."""
+
+    def check_data(self, data: DataT) -> None:
+        """Raise BadInput where the numbers of ``data`` do not go together, or not with the static fields."""
+
+    def check_schedule(self, train_steps: int, record_every: int, settings: Sequence[SettingT]) -> None:
+        """Raise BadInput where steps or settings do not fit the static fields."""
+
+    def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Static fields that follow from the values a grid is given, by name."""
+        return {}
+
+    def resolve(self, evaluations: int) -> Self:
+        """The system with every automatic choice made; a problem's loss is evaluated so often (at least once)."""
+        return self
+
+    def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
+        """Which of these sizes may be traced below the bounds in this system: where that costs little more, or less."""
+        return frozenset()
+
+    def cost(self) -> Cost:
+        """Flops and bytes of a resolved system; here a guess, for systems that do not tell theirs."""
+        return Cost(flops=0.0, problem_bytes=2**20, sample_bytes=2**20, cell_bytes=2**16, kept_bytes=2**16, once=1e6)
+
+    def describe(self) -> str:
+        """A resolved system in words."""
+        return self.name
+
+    @property
+    def train_precision(self) -> str:
+        """Precision of matrix products while training."""
+        return "highest"
+
+
+AnySystem = System[Any, Any, Any]

@@ -14,7 +14,7 @@ import numpy as np
 import gpsense
 from gpsense.sensing.measurements import dense_measurements
 from launch import bench
-from launch.bench.recovery_baselines import BASELINES, Peer, Problem, Tuned, needed, seconds_to, tuned
+from launch.bench.recovery_baselines import TUNED, Tunable, Problem, Tuned, needed, seconds_to, tuned
 from launch.bench.rows import Absent, Row, make_row, once
 from launch.bench.solvers import Task, external, make_task
 
@@ -34,19 +34,19 @@ def noiseless() -> list[Row]:
     """Seconds to each accuracy; a baseline's ratio is its time over recover's, recover's the best unknown-rank baseline's."""
     tasks = _tasks(0.0)
     problems = [_problem(task) for task in tasks]
-    found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in BASELINES}
+    found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in TUNED}
     rows, ours = [], 0.0
     for accuracy in ACCURACIES:
         ours, note = _recover_to(problems, accuracy)
         times = {
-            baseline.method: _baseline_to(baseline, problems, found[baseline.method], accuracy) for baseline in BASELINES
+            baseline.method: _baseline_to(baseline, problems, found[baseline.method], accuracy) for baseline in TUNED
         }
-        unknown = [times[baseline.method][0] for baseline in BASELINES if not baseline.knows_rank]
+        unknown = [times[baseline.method][0] for baseline in TUNED if not baseline.knows_rank]
         best = min((seconds for seconds in unknown if seconds is not None), default=None)
         target = FASTER if accuracy == ACCURACIES[-1] else None
         ratio = None if best is None else best / ours
         rows.append(_row("gpsense.recover, rank unknown", f"to {accuracy:g}", ours, note, ratio, target))
-        for baseline in BASELINES:
+        for baseline in TUNED:
             seconds, note = times[baseline.method]
             ratio = None if seconds is None else seconds / ours
             rows.append(
@@ -66,14 +66,14 @@ def noisy() -> list[Row]:
     noise = bench.SOLVE_NOISE
     tasks = _tasks(noise)
     problems = [_problem(task) for task in tasks]
-    found = {baseline.method: tuned(baseline, problems, noise, 0.0) for baseline in BASELINES}
+    found = {baseline.method: tuned(baseline, problems, noise, 0.0) for baseline in TUNED}
     oracle = median(float(errors[-1]) for errors in found[ORACLE].errors)
     where = f"noise {noise:g}"
     seconds, errors, ranks = _recover(problems, None)
     note = f"error {median(errors):.3g} (known rank {oracle:.3g}), ranks found {', '.join(map(str, ranks))}"
     ratio = oracle / median(errors)
     rows = [_row("gpsense.recover, rank unknown", where, seconds, note, ratio, CLOSER)]
-    for baseline in BASELINES:
+    for baseline in TUNED:
         settings, curves = found[baseline.method]
         steps = [int(np.argmin(curve)) for curve in curves]
         last, best = median(float(curve[-1]) for curve in curves), median(float(curve.min()) for curve in curves)
@@ -136,7 +136,7 @@ def _takes_tolerance() -> bool:
     return "tolerance" in inspect.signature(gpsense.recover).parameters
 
 
-def _baseline_to(baseline: Peer, problems: list[Problem], found: Tuned, accuracy: float) -> tuple[float | None, str]:
+def _baseline_to(baseline: Tunable, problems: list[Problem], found: Tuned, accuracy: float) -> tuple[float | None, str]:
     """Seconds of a baseline to an accuracy, and its steps and settings; None where a problem does not get there."""
     counts = [needed(errors, accuracy) for errors in found.errors]
     steps = [count for count in counts if count is not None]

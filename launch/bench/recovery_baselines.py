@@ -20,7 +20,7 @@ from launch import bench
 from launch.bench.rows import timed
 
 
-class Peer(NamedTuple):
+class Tunable(NamedTuple):
     """A baseline, the values tried of its tuning without noise and with it, and the steps it gets at most."""
 
     method: str
@@ -45,25 +45,25 @@ class Peer(NamedTuple):
 
 
 PATH = (0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002)
-BASELINES = (
-    Peer("trace_norm", {"rate": (1.0, 1.2, 1.5)}, {"penalty": PATH}, 0.2),
-    Peer(
+TUNED = (
+    Tunable("trace_norm", {"rate": (1.0, 1.2, 1.5)}, {"penalty": PATH}, 0.2),
+    Tunable(
         "scaled_gd_lambda",
         {"rate": (1.4, 1.7), "penalty": (0.3, 0.5, 1.0), "start_scale": (1e-9, 1e-10, 1e-12)},
         {"rate": (0.5, 1.7), "penalty": (0.1, 0.5), "start_scale": (1e-9, 1e-3)},
         0.3,
     ),
-    Peer("prec_gd", {"rate": (1.3, 1.5), "penalty": (0.1, 0.3, 0.5)}, {"rate": (0.5, 1.5), "penalty": (0.3, 1.0)}, 0.4),
-    Peer(
+    Tunable("prec_gd", {"rate": (1.3, 1.5), "penalty": (0.1, 0.3, 0.5)}, {"rate": (0.5, 1.5), "penalty": (0.3, 1.0)}, 0.4),
+    Tunable(
         "small_start",
         {"rate": (1.2, 1.5), "start_scale": (1e-9, 1e-10, 1e-12)},
         {"rate": (0.5, 1.5), "start_scale": (1e-9, 1e-6, 1e-3)},
         0.4,
     ),
-    Peer("irls", {"penalty": (0.0,)}, {"penalty": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)}, 0.02),
-    Peer("spectral", {"rate": (1.0, 1.5)}, {"rate": (1.0,)}, 0.2),
-    Peer("scaled_gd", {"rate": (1.0, 1.4)}, {"rate": (1.0,)}, 0.2),
-    Peer("niht", {"rate": (0.8, 1.0)}, {"rate": (0.8,)}, 0.2),
+    Tunable("irls", {"penalty": (0.0,)}, {"penalty": (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)}, 0.02),
+    Tunable("spectral", {"rate": (1.0, 1.5)}, {"rate": (1.0,)}, 0.2),
+    Tunable("scaled_gd", {"rate": (1.0, 1.4)}, {"rate": (1.0,)}, 0.2),
+    Tunable("niht", {"rate": (0.8, 1.0)}, {"rate": (0.8,)}, 0.2),
 )
 
 
@@ -83,7 +83,7 @@ class Tuned(NamedTuple):
     errors: list[np.ndarray]
 
 
-def tuned(baseline: Peer, problems: list[Problem], noise: float, accuracy: float) -> Tuned:
+def tuned(baseline: Tunable, problems: list[Problem], noise: float, accuracy: float) -> Tuned:
     """The tuning that needs the fewest steps to the accuracy or, with noise, that comes closest on its way."""
     tunings = baseline.tunings(noise)
     stacked = jax.tree.map(lambda *leaves: jnp.asarray(leaves), *(_tuning(each) for each in tunings))
@@ -109,7 +109,7 @@ def _score(errors: np.ndarray, accuracy: float) -> float:
     return len(errors) + float(np.nan_to_num(errors, nan=np.inf).min()) if steps is None else steps
 
 
-def seconds_to(baseline: Peer, problems: list[Problem], settings: dict[str, float], steps: list[int]) -> float:
+def seconds_to(baseline: Tunable, problems: list[Problem], settings: dict[str, float], steps: list[int]) -> float:
     """Median over problems of the seconds (median of 5) of a start and that many steps, compiled."""
     width = _width(baseline, problems[0])
     run = partial(_run, BASELINES[baseline.method], width, _tuning(settings))
@@ -119,7 +119,7 @@ def seconds_to(baseline: Peer, problems: list[Problem], settings: dict[str, floa
     )
 
 
-def _width(baseline: Peer, problem: Problem) -> int:
+def _width(baseline: Tunable, problem: Problem) -> int:
     return problem.rank if baseline.knows_rank else min(bench.SOLVE_WIDTH, problem.measurements.dim)
 
 
@@ -127,7 +127,7 @@ def _tuning(settings: dict[str, float]) -> Tuning:
     return jax.tree.map(jnp.float64, Tuning(**settings))
 
 
-def _errors(baseline: Peer, problem: Problem, tunings: Tuning) -> jax.Array:
+def _errors(baseline: Tunable, problem: Problem, tunings: Tuning) -> jax.Array:
     """Relative errors (tunings, steps + 1) along the run of every tuning."""
     method, width, steps = BASELINES[baseline.method], _width(baseline, problem), baseline.steps
     return _curves(method, width, steps, problem.measurements, problem.values, problem.truth, tunings)

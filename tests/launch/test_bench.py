@@ -224,12 +224,12 @@ def few_baselines(monkeypatch):
     """Three baselines with the first of every list of values they try, and no other packages."""
     first = lambda tried: {name: values[:1] for name, values in tried.items()}  # noqa: E731
     chosen = [
-        baseline for baseline in recovery_baselines.BASELINES if baseline.method in ("prec_gd", "small_start", "spectral")
+        baseline for baseline in recovery_baselines.TUNED if baseline.method in ("prec_gd", "small_start", "spectral")
     ]
     few = tuple(
         baseline._replace(noiseless=first(baseline.noiseless), noisy=first(baseline.noisy)) for baseline in chosen
     )
-    monkeypatch.setattr(recovery, "BASELINES", few)
+    monkeypatch.setattr(recovery, "TUNED", few)
     monkeypatch.setattr(recovery, "external", lambda task: iter(()))
 
 

@@ -1,0 +1,258 @@
+"""A field of a system, declared once: type, default, what it may be, unit, label, help, section of the config.
+
+The declaration stands in the class that owns the field, as an annotation::
+
+    penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.1
+
+The class gives the field's role in a grid: the system itself (static, compiled in), its ``Data`` (traced, changes the
+data) or its ``Setting`` (traced, does not). Checks, config, ``--help``, axis labels and table headings are derived.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from gpsense._types import ScalarLike
+from gpsense.errors import BadInput
+
+WHOLE, NUMBER, FLAG, NAME, WHOLES, NUMBERS, OTHER = "whole", "number", "flag", "name", "wholes", "numbers", "other"
+_KINDS = {int: WHOLE, float: NUMBER, bool: FLAG, str: NAME, tuple[int, ...]: WHOLES, tuple[float, ...]: NUMBERS}
+ROLES = ("static", "data", "setting")
+_SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a field may be and how it is shown.
+
+    ``section`` of the config, where it is called ``key`` (None: its name, less a prefix that is the section's name);
+    ``help``: one line; bounds ``at_least``, ``at_most`` (closed), ``above``, ``below`` (open); ``choices``: the names
+    allowed, usually a registry; ``whole``: whole numbers only, though traced; ``axis``: whether a grid may list
+    several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
+    (a function, say). ``name``, ``kind``, ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
+    """
+
+    section: str = ""
+    help: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: Collection[str] | None = None
+    label: str = ""
+    unit: str = ""
+    key: str = ""
+    whole: bool = False
+    axis: bool = True
+    hidden: bool = False
+    accepts: type | tuple[type, ...] = ()
+    name: str = ""
+    kind: str = OTHER
+    optional: bool = False
+    default: Any = None
+    role: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.section, self.role))
+
+    @property
+    def dotted(self) -> str:
+        """``section.key``: the field's name in a config."""
+        return f"{self.section}.{self.key}"
+
+    @property
+    def words(self) -> str:
+        """What the field is called on an axis or in a heading."""
+        return self.label or self.name
+
+    def check(self, value: Any) -> Any:
+        """The value as the field's type; BadInput names the field, what is wrong and the remedy.
+
+        None is allowed for optional fields. Traced values pass; of arrays every number is checked.
+        """
+        if value is None and self.optional:
+            return None
+        if isinstance(value, jax.core.Tracer) or (self.accepts and isinstance(value, self.accepts)):
+            return value
+        return _CHECKS[self.kind](self, value)
+
+    def range_words(self) -> str:
+        """The range in words: ``0 or more``, ``above 0 and below 1``, ``1 to 9``; empty where any number will do."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"{self.at_least:g} to {self.at_most:g}"
+        low = f"{self.at_least:g} or more" if self.at_least is not None else ""
+        low = low or (f"above {self.above:g}" if self.above is not None else "")
+        high = f"at most {self.at_most:g}" if self.at_most is not None else ""
+        high = high or (f"below {self.below:g}" if self.below is not None else "")
+        return " and ".join(filter(None, (low, high)))
+
+    def refuse(self, problem: str, remedy: str = "") -> BadInput:
+        """The error for a value that cannot be."""
+        return BadInput(self.name, problem, remedy or self.remedy())
+
+    def remedy(self) -> str:
+        """What to give instead."""
+        if self.choices is not None:
+            return f"use one of {', '.join(self.choices)}"
+        what = "whole number" if self.kind in (WHOLE, WHOLES) or self.whole else "number"
+        size = self.range_words()
+        each = {WHOLES: f"give {what}s", NUMBERS: f"give {what}s", FLAG: "use true or false"}
+        return " ".join(filter(None, (each.get(self.kind, f"use a {what}"), size))) + (
+            ", or null" if self.optional else ""
+        )
+
+
+def shown(value: Any) -> str:
+    """A value quoted in an error, cut to a readable length."""
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """``did you mean X?`` with the nearest known name, empty where none is near."""
+    close = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
+    """The error for a name that is in no registry: the nearest known one first, then all."""
+    near = nearest(name, known) if isinstance(name, str) else ""
+    return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
+
+
+def _check_number(field: Field, value: Any) -> Any:
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        _in_range(field, np.asarray(value))
+        return value
+    given = value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) else value
+    whole = field.kind == WHOLE or field.whole
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
+    if not math.isfinite(given):
+        raise field.refuse(f"{shown(given)} is not a finite number")
+    if whole and float(given) != int(given):
+        raise field.refuse(f"{shown(given)} is not a whole number")
+    _in_range(field, np.asarray(given))
+    if field.kind == WHOLE:
+        return int(given)
+    return float(given) if isinstance(value, int | float) and not isinstance(value, Integral) else value
+
+
+def _in_range(field: Field, values: np.ndarray) -> None:
+    values = np.atleast_1d(values)
+    outside = ~np.isfinite(values)
+    for bound, beyond in (
+        (field.at_least, np.less),
+        (field.at_most, np.greater),
+        (field.above, np.less_equal),
+        (field.below, np.greater_equal),
+    ):
+        if bound is not None:
+            outside |= beyond(values, bound)
+    if outside.any():
+        raise field.refuse(f"{shown(values[outside].ravel()[0])} is not allowed")
+
+
+def _check_flag(field: Field, value: Any) -> Any:
+    if not isinstance(value, bool | np.bool_):
+        raise field.refuse(f"{shown(value)} is neither true nor false")
+    return bool(value)
+
+
+def _check_name(field: Field, value: Any) -> Any:
+    if not isinstance(value, str):
+        raise field.refuse(f"{shown(value)} is not a name", "" if field.choices is not None else "give a text")
+    if field.choices is not None and value not in field.choices:
+        raise unknown_name(field.name, value, field.choices)
+    return str(value)
+
+
+def _check_numbers(field: Field, value: Any) -> Any:
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim == 1:
+        value = np.asarray(value).tolist()
+    if isinstance(value, str) or not isinstance(value, list | tuple) or not value:
+        raise field.refuse(f"{shown(value)} is not a list of numbers")
+    one = replace(field, kind=WHOLE if field.kind == WHOLES else NUMBER)
+    return tuple(_check_number(one, each) for each in value)
+
+
+_CHECKS = {
+    WHOLE: _check_number,
+    NUMBER: _check_number,
+    FLAG: _check_flag,
+    NAME: _check_name,
+    WHOLES: _check_numbers,
+    NUMBERS: _check_numbers,
+    OTHER: lambda field, value: value,
+}
+
+
+@lru_cache(maxsize=256)
+def declared(owner: type, role: str = "static") -> Mapping[str, Field]:
+    """The fields of a dataclass or ``eqx.Module`` by name, in order, complete; fields without a ``Field`` have a plain one."""
+    hints = get_type_hints(owner, include_extras=True)
+    found = {}
+    for each in dataclasses.fields(owner):
+        annotation, field = hints[each.name], Field()
+        if get_origin(annotation) is Annotated:
+            annotation, *marks = get_args(annotation)
+            field = next((mark for mark in marks if isinstance(mark, Field)), field)
+        kind, optional = _kind(annotation)
+        section = field.section or _SECTIONS[role]
+        found[each.name] = replace(
+            field,
+            name=each.name,
+            section=section,
+            key=field.key or each.name.removeprefix(f"{section}_"),
+            kind=kind,
+            optional=optional,
+            default=None if each.default is dataclasses.MISSING else each.default,
+            role=role,
+        )
+    return found
+
+
+def _kind(annotation: Any) -> tuple[str, bool]:
+    """The kind of a type, and whether it may be None."""
+    optional = False
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        optional = len(parts) < len(get_args(annotation))
+        if set(get_args(ScalarLike)) <= set(parts):
+            return NUMBER, optional
+        names = [part for part in parts if part in _KINDS]
+        annotation = names[0] if len(names) == 1 else parts[0]
+    return _KINDS.get(annotation, OTHER), optional
+
+
+def check_fields(instance: Any, role: str = "static") -> None:
+    """Check every field of a frozen dataclass, and store each as its own type (5.0 given for a whole number as 5)."""
+    for name, field in declared(type(instance), role).items():
+        value = getattr(instance, name)
+        checked = field.check(value)
+        if checked is not value and role == "static":
+            object.__setattr__(instance, name, checked)
+
+
+class Traced(eqx.Module):
+    """Base of ``Data`` and ``Setting``: numbers that are traced; values given at construction are checked."""
+
+    def __check_init__(self) -> None:
+        check_fields(self, "setting")
+
+
+def first_line(thing: Any) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0]
