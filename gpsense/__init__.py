@@ -1,186 +1,145 @@
 """gpsense: train, prune greedily, fine-tune, and measure when that generalises.
 
 Pure functions of arrays for one experiment; :mod:`gpsense.grid` runs whole grids of them, ``python -m launch.grid``
-does so from a config, with files, progress and pictures.
+does so from a config, with files, progress and pictures. Names are imported when first used.
 """
 
-from gpsense import theory
-from gpsense.descent import Method, Rates, advance, begin
-from gpsense.errors import BadInput
-from gpsense.estimators.fit_sparse import SparseFit, fit_sparse
-from gpsense.estimators.recover import Recovery, recover
-from gpsense.keys import seed_keys
-from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
-from gpsense.pipeline import Schedule, run_cell, run_sensing
-from gpsense.pruning.columns import apply_mask, column_norms, compact, default_threshold, margin, threshold_mask
-from gpsense.sensing.isometry import IsometryBound, isometry_constant_bound
-from gpsense.sensing.losses import (
-    Empirical,
-    Gram,
-    Objective,
-    Population,
-    cheapest_objective,
-    gram_objective,
-    population_loss,
-    sensing_loss,
-)
-from gpsense.sensing.measurements import (
-    Centred,
-    Dense,
-    DenseBlocks,
-    Distances,
-    Entries,
-    Measurements,
-    RankOne,
-    centred_measurements,
-    dense_measurements,
-    gaussian_measurements,
-    rank_one_measurements,
-    rectangular_measurements,
-)
-from gpsense.sensing.stacked_losses import StackedGram, StackedPopulation, stacked_gram
-from gpsense.sensing.symmetric import smat, svec
-from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
-from gpsense.stationarity import Certificate, certificate, second_order_stationary
-from gpsense.systems import (
-    SYSTEMS,
-    Diabetes,
-    DiabetesInstance,
-    DiabetesSpec,
-    Digits,
-    DigitsInstance,
-    DigitsProblem,
-    DigitsSpec,
-    Images,
-    ImagesInstance,
-    ImagesSetting,
-    ImagesSpec,
-    QuadraticNetwork,
-    QuadraticNetworkInstance,
-    QuadraticNetworkSpec,
-    Rectangular,
-    RectangularProblem,
-    RectangularSpec,
-    Sensing,
-    SensingInstance,
-    SensingProblem,
-    SensingSetting,
-    SensingSpec,
-    SparseFeatures,
-    SparseFeaturesInstance,
-    SparseFeaturesSpec,
-    System,
-    TeacherStudent,
-    TeacherStudentInstance,
-    TeacherStudentSetting,
-    TeacherStudentSpec,
-    sample_diabetes,
-    sample_digits,
-    sample_images,
-    sample_quadratic_network,
-    sample_rectangular,
-    sample_sensing,
-    sample_sparse_features,
-    sample_teacher_student,
-)
-from gpsense.tickets.matching import relative_error
-from gpsense.tickets.tensor import tensor_start
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpsense import theory
+    from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
+    from gpsense.errors import BadInput
+    from gpsense.estimators import find_tickets, fit_sparse, recover
+    from gpsense.fields import Field
+    from gpsense.grid import Axis, Grid, run_grid, sweep
+    from gpsense.keys import seed_keys
+    from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
+    from gpsense.pipeline import Schedule, run_cell
+    from gpsense.pruning import apply_mask, column_norms, compact, threshold_mask
+    from gpsense.pruning.inputs import gradient_scores
+    from gpsense.pruning.weights import keep_largest
+    from gpsense.sensing.losses import Empirical, population_loss, sensing_loss
+    from gpsense.sensing.measurements import (
+        Distances,
+        Entries,
+        Measurements,
+        RankOne,
+        dense_measurements,
+        gaussian_measurements,
+    )
+    from gpsense.sensing.truths import low_rank_truth
+    from gpsense.stationarity import certificate
+    from gpsense.systems import SYSTEMS, Measure, System
+    from gpsense.systems.diabetes import Diabetes
+    from gpsense.systems.digits import Digits
+    from gpsense.systems.images import Images
+    from gpsense.systems.own import TrainPruneFineTune
+    from gpsense.systems.quadratic_network import QuadraticNetwork
+    from gpsense.systems.rectangular import Rectangular
+    from gpsense.systems.sensing import Sensing
+    from gpsense.systems.sparse_features import SparseFeatures
+    from gpsense.systems.teacher_student import TeacherStudent
+
+_HOMES = {
+    "gpsense.descent": ("Method", "Rates", "Target", "advance_descent", "start_descent"),
+    "gpsense.errors": ("BadInput",),
+    "gpsense.estimators": ("find_tickets", "fit_sparse", "recover"),
+    "gpsense.fields": ("Field",),
+    "gpsense.grid": ("Axis", "Grid", "run_grid", "sweep"),
+    "gpsense.keys": ("seed_keys",),
+    "gpsense.penalties": ("group_lasso", "smoothed_group_lasso", "weight_decay"),
+    "gpsense.pipeline": ("Schedule", "run_cell"),
+    "gpsense.pruning": ("apply_mask", "column_norms", "compact", "threshold_mask"),
+    "gpsense.pruning.inputs": ("gradient_scores",),
+    "gpsense.pruning.weights": ("keep_largest",),
+    "gpsense.sensing.losses": ("Empirical", "population_loss", "sensing_loss"),
+    "gpsense.sensing.measurements": (
+        "Distances",
+        "Entries",
+        "Measurements",
+        "RankOne",
+        "dense_measurements",
+        "gaussian_measurements",
+    ),
+    "gpsense.sensing.truths": ("low_rank_truth",),
+    "gpsense.stationarity": ("certificate",),
+    "gpsense.systems": ("SYSTEMS", "Measure", "System"),
+    "gpsense.systems.diabetes": ("Diabetes",),
+    "gpsense.systems.digits": ("Digits",),
+    "gpsense.systems.images": ("Images",),
+    "gpsense.systems.own": ("TrainPruneFineTune",),
+    "gpsense.systems.quadratic_network": ("QuadraticNetwork",),
+    "gpsense.systems.rectangular": ("Rectangular",),
+    "gpsense.systems.sensing": ("Sensing",),
+    "gpsense.systems.sparse_features": ("SparseFeatures",),
+    "gpsense.systems.teacher_student": ("TeacherStudent",),
+}
+_PLACES = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "SYSTEMS",
+    "Axis",
     "BadInput",
-    "Centred",
-    "Certificate",
-    "Dense",
-    "DenseBlocks",
     "Diabetes",
-    "DiabetesInstance",
-    "DiabetesSpec",
     "Digits",
-    "DigitsInstance",
-    "DigitsProblem",
-    "DigitsSpec",
     "Distances",
     "Empirical",
     "Entries",
-    "Gram",
+    "Field",
+    "Grid",
     "Images",
-    "ImagesInstance",
-    "ImagesSetting",
-    "ImagesSpec",
-    "IsometryBound",
+    "Measure",
     "Measurements",
     "Method",
-    "Objective",
-    "Population",
     "QuadraticNetwork",
-    "QuadraticNetworkInstance",
-    "QuadraticNetworkSpec",
     "RankOne",
     "Rates",
-    "Recovery",
     "Rectangular",
-    "RectangularProblem",
-    "RectangularSpec",
     "Schedule",
     "Sensing",
-    "SensingInstance",
-    "SensingProblem",
-    "SensingSetting",
-    "SensingSpec",
     "SparseFeatures",
-    "SparseFeaturesInstance",
-    "SparseFeaturesSpec",
-    "SparseFit",
-    "StackedGram",
-    "StackedPopulation",
     "System",
+    "Target",
     "TeacherStudent",
-    "TeacherStudentInstance",
-    "TeacherStudentSetting",
-    "TeacherStudentSpec",
-    "advance",
+    "TrainPruneFineTune",
+    "advance_descent",
     "apply_mask",
-    "begin",
-    "centred_measurements",
     "certificate",
-    "cheapest_objective",
     "column_norms",
     "compact",
-    "default_threshold",
     "dense_measurements",
+    "find_tickets",
     "fit_sparse",
     "gaussian_measurements",
-    "geometric_spectrum",
-    "gram_objective",
+    "gradient_scores",
     "group_lasso",
-    "isometry_constant_bound",
+    "keep_largest",
     "low_rank_truth",
-    "margin",
     "population_loss",
-    "rank_one_measurements",
     "recover",
-    "rectangular_measurements",
-    "relative_error",
     "run_cell",
-    "run_sensing",
-    "sample_diabetes",
-    "sample_digits",
-    "sample_images",
-    "sample_quadratic_network",
-    "sample_rectangular",
-    "sample_sensing",
-    "sample_sparse_features",
-    "sample_teacher_student",
-    "second_order_stationary",
+    "run_grid",
     "seed_keys",
     "sensing_loss",
-    "smat",
     "smoothed_group_lasso",
-    "stacked_gram",
-    "svec",
-    "tensor_start",
+    "start_descent",
+    "sweep",
     "theory",
     "threshold_mask",
     "weight_decay",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from the module that owns it."""
+    if name == "theory":
+        return import_module("gpsense.theory")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'gpsense' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *__all__))

@@ -1,10 +1,10 @@
 """Gradient descent by optax, advanced in chunks of steps, frozen where it has stopped.
 
-``advance`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every`` steps a
-run is judged: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss, gradient or
-factor no longer finite; the factor of the last judgement stays). From then on its state is left as it is while others
-in the same batch go on. The factor may be any tree of floating-point arrays of one type: its norm is that of all its
-numbers together.
+``advance_descent`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every``
+steps a run is checked: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss,
+gradient or factor no longer finite; the factor of the last check stays). From then on its state is left as it is while
+others in the same batch go on. The factor may be any tree of floating-point arrays of one type: its norm is that of all
+its numbers together.
 """
 
 import operator
@@ -20,6 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gpsense._types import Elementwise, Integer, Parameters, RandomKey, Scalar, ScalarLike
+from gpsense.optimizers import Optimizer, build
 
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
 STATUS_NAMES = ("running", "converged", "budget", "diverged")
@@ -32,7 +33,7 @@ class Target(NamedTuple):
 
     ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
     then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
-    step, a random minibatch say: steps are taken along it, while runs are judged by the full gradient.
+    step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient.
     """
 
     value_and_gradient: ValueAndGradient
@@ -53,15 +54,15 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """How to descend: ``optimizer`` gd, momentum (heavy ball), nesterov or adam, and whether to perturb.
+    """How to descend: ``optimizer``, a name of :data:`gpsense.optimizers.OPTIMIZERS` or a function of the rate.
 
     With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
     ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
-    Runs are judged every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
+    Runs are checked every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
     target's sampled gradient.
     """
 
-    optimizer: str = "gd"
+    optimizer: Optimizer = "gd"
     perturb: bool = False
     patience: int = 200
     check_every: int = 10
@@ -69,16 +70,7 @@ class Method:
 
     def build(self, rate: ScalarLike, momentum: ScalarLike) -> optax.GradientTransformation:
         """The optax optimizer at a (traced) rate; ``momentum`` is read by momentum and nesterov only."""
-        if self.optimizer == "gd":
-            return optax.sgd(rate)
-        if self.optimizer in ("momentum", "nesterov"):
-            return optax.sgd(rate, momentum=momentum, nesterov=self.optimizer == "nesterov")  # pyright: ignore
-        if self.optimizer == "adam":
-            return optax.adam(rate)
-        raise ValueError(f"unknown optimizer {self.optimizer!r}; use one of {', '.join(OPTIMIZERS)}")
-
-
-OPTIMIZERS = ("gd", "momentum", "nesterov", "adam")
+        return build(self.optimizer, rate, momentum)
 
 
 class Rates(eqx.Module):
@@ -91,7 +83,7 @@ class Rates(eqx.Module):
 
 
 class Escape(eqx.Module):
-    """The point a perturbed run left, its objective, and the steps until it is judged (-1: not perturbed)."""
+    """The point a perturbed run left, its objective, and the steps until it is checked (-1: not perturbed)."""
 
     anchor: Parameters
     objective: Scalar
@@ -112,7 +104,7 @@ class Descent(eqx.Module):
     escape: Escape | None
 
 
-def begin(method: Method, factor: Parameters, rates: Rates, key: RandomKey | None = None) -> Descent:
+def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomKey | None = None) -> Descent:
     """A fresh run from a factor; the key is read where the method perturbs or samples.
 
     A factor with a number that is not finite is DIVERGED from the start.
@@ -136,7 +128,9 @@ def begin(method: Method, factor: Parameters, rates: Rates, key: RandomKey | Non
     )
 
 
-def advance(method: Method, target: Target | ValueAndGradient, state: Descent, rates: Rates, n_steps: int) -> Descent:
+def advance_descent(
+    method: Method, target: Target | ValueAndGradient, state: Descent, rates: Rates, n_steps: int
+) -> Descent:
     """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged.
 
     Raises ValueError for a stochastic method without a target that samples.
@@ -154,9 +148,9 @@ def advance(method: Method, target: Target | ValueAndGradient, state: Descent, r
 
 
 def _block(method: Method, target: Target, state: Descent, rates: Rates, length: int) -> Descent:
-    """Evaluate, judge, and take ``length`` steps if the run goes on.
+    """Evaluate, check, and take ``length`` steps if the run goes on.
 
-    The gradient that judges is the first step's, too; only a stochastic method, whose steps draw their own, takes all
+    The gradient of the check is the first step's, too; only a stochastic method, whose steps draw their own, takes all
     of them in the scan, which compiles sooner.
     """
     move = _mover(method, target, state, rates)
@@ -168,7 +162,7 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     start = (state.factor, state.optimizer)
     moved, memory = start if drawn else move(*start, 0, gradient)
     if escape is not None:
-        kick, stationary, escape = _judge(escape, state, value, slope, stationary, rates, method.patience, length)
+        kick, stationary, escape = _check(escape, state, value, slope, stationary, rates, method.patience, length)
         noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
         moved = _where(kick, jax.tree.map(jnp.add, state.factor, noise), moved)
         rest = escape.anchor
@@ -215,7 +209,7 @@ def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Call
     return move
 
 
-def _judge(
+def _check(
     escape: Escape,
     state: Descent,
     value: Scalar,

@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Integral, Real
@@ -36,11 +36,12 @@ _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
 class Field:
     """What a field may be and how it is shown.
 
-    ``section`` of the config, where it is called ``key`` (None: its name, less a prefix that is the section's name);
+    ``section`` of the config, where it is called ``key`` (empty: its name, less a prefix that is the section's name);
     ``help``: one line; bounds ``at_least``, ``at_most`` (closed), ``above``, ``below`` (open); ``choices``: the names
     allowed, usually a registry; ``whole``: whole numbers only, though traced; ``axis``: whether a grid may list
     several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
-    (a function, say). ``name``, ``kind``, ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
+    (a function, say); ``verify`` raises BadInput for a value that fails a further test. ``name``, ``kind``,
+    ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
     """
 
     section: str = ""
@@ -57,6 +58,7 @@ class Field:
     axis: bool = True
     hidden: bool = False
     accepts: type | tuple[type, ...] = ()
+    verify: Callable[[Any], None] | None = None
     name: str = ""
     kind: str = OTHER
     optional: bool = False
@@ -83,9 +85,12 @@ class Field:
         """
         if value is None and self.optional:
             return None
-        if isinstance(value, jax.core.Tracer) or (self.accepts and isinstance(value, self.accepts)):
+        if isinstance(value, jax.core.Tracer):
             return value
-        return _CHECKS[self.kind](self, value)
+        checked = value if self.accepts and isinstance(value, self.accepts) else _CHECKS[self.kind](self, value)
+        if self.verify is not None:
+            self.verify(checked)
+        return checked
 
     def range_words(self) -> str:
         """The range in words: ``0 or more``, ``above 0 and below 1``, ``1 to 9``; empty where any number will do."""
@@ -201,7 +206,7 @@ _CHECKS = {
 
 @lru_cache(maxsize=256)
 def declared(owner: type, role: str = "static") -> Mapping[str, Field]:
-    """The fields of a dataclass or ``eqx.Module`` by name, in order, complete; fields without a ``Field`` have a plain one."""
+    """The fields of a dataclass or ``eqx.Module`` by name, in order; those without a ``Field`` have a plain one."""
     hints = get_type_hints(owner, include_extras=True)
     found = {}
     for each in dataclasses.fields(owner):

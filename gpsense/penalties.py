@@ -1,6 +1,7 @@
 """Penalties on the columns of a factor: the smoothed group lasso, its limit, and weight decay for comparison."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
@@ -37,9 +38,19 @@ def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
     return factor * jnp.where(alive, 1 - amount / jnp.sqrt(jnp.where(alive, squares, 1.0)), 0.0)[None, :]
 
 
-PENALTIES: dict[str, Callable[[Factor, ScalarLike], Scalar]] = {
-    "smoothed_group_lasso": smoothed_group_lasso,
-    "group_lasso": lambda factor, smoothing: group_lasso(factor),
-    "weight_decay": lambda factor, smoothing: weight_decay(factor),
-    "none": lambda factor, smoothing: jnp.zeros((), factor.dtype),
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty: ``value(factor, smoothing)``; where it is not smooth, ``proximal(factor, amount)`` is the proximal map
+    of ``amount`` times it, and training takes proximal steps.
+    """
+
+    value: Callable[[Factor, ScalarLike], Scalar]
+    proximal: Callable[[Factor, ScalarLike], Factor] | None = None
+
+
+PENALTIES: dict[str, Penalty] = {
+    "smoothed_group_lasso": Penalty(smoothed_group_lasso),
+    "group_lasso": Penalty(lambda factor, smoothing: group_lasso(factor), shrink_columns),
+    "weight_decay": Penalty(lambda factor, smoothing: weight_decay(factor)),
+    "none": Penalty(lambda factor, smoothing: jnp.zeros((), factor.dtype)),
 }

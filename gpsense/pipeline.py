@@ -27,9 +27,7 @@ class Schedule:
     fine_tune_steps: Annotated[
         int, Field("fine_tune", "steps at most; 0: measured as pruned", at_least=0, axis=False, key="steps")
     ] = 200
-    record_every: Annotated[
-        int, Field("run", "steps between records of loss and error", at_least=1, axis=False)
-    ] = 50
+    record_every: Annotated[int, Field("run", "steps between records of loss and error", at_least=1, axis=False)] = 50
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Method, Rates, advance, begin
+from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Method, Rates, advance_descent, start_descent
 from gpsense.sensing.losses import Empirical, Population
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
 from tests import reference
@@ -36,8 +36,8 @@ def test_gradient_descent_equals_the_loops():
     setting = SensingSetting(penalty=0.1, smoothing=0.05)
     problem = SensingProblem(Empirical(measurements, values), jnp.asarray(truth))
     objective, _ = Sensing().objectives(spec, problem, setting)
-    state = begin(Method(), jnp.asarray(start), _rates(0.01))
-    state = advance(Method(), objective, state, _rates(0.01), 25)
+    state = start_descent(Method(), jnp.asarray(start), _rates(0.01))
+    state = advance_descent(Method(), objective, state, _rates(0.01), 25)
     matrices = reference.unpacked(np.asarray(measurements.rows), 4)
     expected = reference.train(matrices, np.asarray(values), start, 0.1, 0.05, 0.01, 25)
     np.testing.assert_allclose(state.factor, expected, rtol=1e-10)
@@ -49,10 +49,10 @@ def test_gradient_descent_equals_the_loops():
 def test_twenty_chunks_of_a_hundred_equal_one_of_two_thousand(name):
     objective, start = _problem()
     method, rates = Method(name), _rates(0.01, tolerance=1e-9)
-    move = jax.jit(lambda state, n: advance(method, objective.value_and_gradient, state, rates, n), static_argnums=1)
+    move = jax.jit(lambda state, n: advance_descent(method, objective.value_and_gradient, state, rates, n), static_argnums=1)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
-        once = move(begin(method, start, rates), 2000)
-        state = begin(method, start, rates)
+        once = move(start_descent(method, start, rates), 2000)
+        state = start_descent(method, start, rates)
         for _ in range(20):
             state = move(state, 100)
     chex.assert_trees_all_equal(once, state)
@@ -62,7 +62,7 @@ def test_twenty_chunks_of_a_hundred_equal_one_of_two_thousand(name):
 def test_optimizers_are_optax_ones_and_momentum_is_heavy_ball():
     objective, start = _problem()
     fn = objective.value_and_gradient
-    state = advance(Method("momentum"), fn, begin(Method("momentum"), start, _rates()), _rates(0.02, 0.5), 3)
+    state = advance_descent(Method("momentum"), fn, start_descent(Method("momentum"), start, _rates()), _rates(0.02, 0.5), 3)
     u, velocity = np.asarray(start), np.zeros(start.shape)
     for _ in range(3):
         velocity = 0.5 * velocity + np.asarray(fn(jnp.asarray(u))[1])
@@ -75,17 +75,17 @@ def test_optimizers_are_optax_ones_and_momentum_is_heavy_ball():
 def test_a_converged_run_is_frozen():
     objective, start = _problem(width=2)
     rates = _rates(0.05, tolerance=1e-6)
-    state = advance(Method(), objective.value_and_gradient, begin(Method(), start, rates), rates, 20_000)
+    state = advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), start, rates), rates, 20_000)
     assert int(state.status) == CONVERGED
     assert 0 < int(state.steps) < 20_000
     assert float(state.gradient_norm) <= 1e-6
-    again = advance(Method(), objective.value_and_gradient, state, rates, 50)
+    again = advance_descent(Method(), objective.value_and_gradient, state, rates, 50)
     chex.assert_trees_all_equal(state, again)
 
 
 def test_divergence_is_a_status_and_keeps_the_last_finite_factor():
     objective, start = _problem()
-    state = advance(Method(), objective.value_and_gradient, begin(Method(), start, _rates()), _rates(1e4), 100)
+    state = advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), start, _rates()), _rates(1e4), 100)
     assert int(state.status) == DIVERGED
     assert bool(jnp.all(jnp.isfinite(state.factor)))
     assert int(state.steps) < 100
@@ -98,7 +98,7 @@ def test_a_nan_start_has_diverged_and_leaves_its_neighbours_bit_equal():
 
     @jax.jit
     def run(starts):
-        one = lambda u: advance(Method(), objective.value_and_gradient, begin(Method(), u, _rates()), _rates(), 100)  # noqa: E731
+        one = lambda u: advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), u, _rates()), _rates(), 100)  # noqa: E731
         return jax.vmap(one)(starts)
 
     whole, hurt = run(starts), run(broken)
@@ -112,7 +112,7 @@ def test_dying_columns_are_flushed_before_they_are_denormal():
     shrink = lambda u: (0.5 * jnp.sum(u**2), u)  # noqa: E731
     start = jnp.full((2, 2), 1e-10, jnp.float32)
     rates = Rates(*(jnp.asarray(x, jnp.float32) for x in (0.5, 0.0, -1.0, 0.0)))
-    state = advance(Method(), shrink, begin(Method(), start, rates), rates, 60)
+    state = advance_descent(Method(), shrink, start_descent(Method(), start, rates), rates, 60)
     np.testing.assert_array_equal(state.factor, np.zeros((2, 2), np.float32))
 
 
@@ -129,7 +129,7 @@ def _saddle(perturb):
 def test_identical_columns_are_a_saddle_that_plain_descent_never_leaves():
     objective, start = _saddle(False)
     rates = _rates(0.05, tolerance=1e-12)
-    state = advance(Method(), objective, begin(Method(), start, rates), rates, 5000)
+    state = advance_descent(Method(), objective, start_descent(Method(), start, rates), rates, 5000)
     assert int(state.status) == CONVERGED
     hessian = jax.jacfwd(lambda u: objective(u.reshape(6, 8))[1].reshape(-1))(state.factor.reshape(-1))
     np.testing.assert_allclose(np.linalg.eigvalsh(hessian)[0], -0.33433, atol=2e-5)
@@ -138,13 +138,13 @@ def test_identical_columns_are_a_saddle_that_plain_descent_never_leaves():
 def test_perturbation_leaves_the_saddle_and_stops_at_a_minimum(key):
     objective, start = _saddle(True)
     method, rates = Method(perturb=True, patience=400), _rates(0.05, tolerance=1e-9, perturbation=1e-4)
-    state = advance(method, objective, begin(method, start, rates, key), rates, 20_000)
+    state = advance_descent(method, objective, start_descent(method, start, rates, key), rates, 20_000)
     norms = np.sort(np.linalg.norm(state.factor, axis=0))
     assert int(state.status) == CONVERGED
     assert norms[-1] > 0.9
     assert norms[-2] < 1e-6
     assert float(state.gradient_norm) <= 1e-9
-    settled = advance(method, objective, state, rates, 10)
+    settled = advance_descent(method, objective, state, rates, 10)
     np.testing.assert_array_equal(settled.factor, state.factor)
 
 
@@ -156,21 +156,21 @@ def test_a_tree_of_two_arrays_descends_as_optax_does(perturb, key):
     method, rates = Method("adam", perturb=perturb), _rates(0.05, perturbation=1e-2)
     optimizer, expected = optax.adam(0.05), start
     with jax.numpy_dtype_promotion("standard"):
-        state = advance(method, jax.value_and_grad(loss), begin(method, start, rates, key), rates, 20)
+        state = advance_descent(method, jax.value_and_grad(loss), start_descent(method, start, rates, key), rates, 20)
         memory = optimizer.init(start)
         for _ in range(20):
             updates, memory = optimizer.update(jax.grad(loss)(expected), memory)
             expected = optax.apply_updates(expected, updates)
         chex.assert_trees_all_close(state.factor, expected, rtol=1e-12)
         halt = _rates(0.05, tolerance=float(state.gradient_norm), perturbation=1e-2)
-        after = advance(method, jax.value_and_grad(loss), state, halt, 1)
+        after = advance_descent(method, jax.value_and_grad(loss), state, halt, 1)
     slope = jax.grad(loss)(state.factor)
     expected_norm = np.sqrt(sum(np.sum(np.asarray(leaf) ** 2) for leaf in slope.values()))
     np.testing.assert_allclose(after.gradient_norm, expected_norm, rtol=1e-12)
     moved = jax.tree.map(jnp.subtract, after.factor, state.factor)
     length = np.sqrt(sum(np.sum(np.asarray(leaf) ** 2) for leaf in moved.values()))
     np.testing.assert_allclose(length, 1e-2 if perturb else 0.0, rtol=1e-10)
-    broken = begin(method, start | {"b": jnp.asarray([[0.5, jnp.nan]])}, rates, key)
+    broken = start_descent(method, start | {"b": jnp.asarray([[0.5, jnp.nan]])}, rates, key)
     assert int(broken.status) == DIVERGED
 
 

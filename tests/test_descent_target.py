@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense.descent import CONVERGED, RUNNING, Method, Rates, Target, advance, begin
+from gpsense.descent import CONVERGED, RUNNING, Method, Rates, Target, advance_descent, start_descent
 from gpsense.sensing.losses import Empirical, Population
 from gpsense.sensing.measurements import centred_measurements, gaussian_measurements, rank_one_measurements
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
@@ -38,7 +38,7 @@ def test_proximal_steps_equal_the_loops(lasso):
         for j in range(3):
             length = np.sqrt(sum(x * x for x in moved[:, j]))
             expected[:, j] = 0.0 if length <= RATE * WEIGHT else (1 - RATE * WEIGHT / length) * moved[:, j]
-    state = advance(Method(), target, begin(Method(), jnp.asarray(start), _rates()), _rates(), 15)
+    state = advance_descent(Method(), target, start_descent(Method(), jnp.asarray(start), _rates()), _rates(), 15)
     np.testing.assert_allclose(state.factor, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -59,7 +59,7 @@ def test_stationarity_vanishes_at_a_proximal_fixed_point_and_a_run_ends_there(la
         for rate in (RATE, 0.01):
             np.testing.assert_allclose(target.gradient_norm(fixed, target(fixed)[1], rate), 0.0, atol=1e-13)
     rates = _rates(tolerance=1e-9)
-    state = advance(Method(), target, begin(Method(), jnp.asarray(start), rates), rates, 4000)
+    state = advance_descent(Method(), target, start_descent(Method(), jnp.asarray(start), rates), rates, 4000)
     assert int(state.status) == CONVERGED
     np.testing.assert_allclose(state.factor @ state.factor.T, point @ point.T, atol=1e-8)
 
@@ -77,11 +77,11 @@ def test_stationarity_at_a_small_rate_is_the_least_subgradient(lasso):
 def test_steps_follow_the_sampled_gradient_and_judgement_the_full_one(key):
     target = Target(lambda u: (0.5 * jnp.sum(u**2), u), sampled=lambda u, *_: jnp.ones_like(u))
     start = jnp.full((2, 2), 3.0)
-    state = advance(SAMPLED, target, begin(SAMPLED, start, _rates(), key), _rates(), 20)
+    state = advance_descent(SAMPLED, target, start_descent(SAMPLED, start, _rates(), key), _rates(), 20)
     np.testing.assert_allclose(state.factor, start - 20 * RATE, rtol=1e-12)
     np.testing.assert_allclose(state.gradient_norm, np.linalg.norm(start - 10 * RATE), rtol=1e-12)
     np.testing.assert_allclose(state.objective, 0.5 * np.sum((start - 10 * RATE) ** 2), rtol=1e-12)
-    still = advance(SAMPLED, target, begin(SAMPLED, 0 * start, _rates(), key), _rates(), 20)
+    still = advance_descent(SAMPLED, target, start_descent(SAMPLED, 0 * start, _rates(), key), _rates(), 20)
     assert (int(still.status), int(still.steps)) == (CONVERGED, 0)
     np.testing.assert_array_equal(still.factor, 0 * start)
 
@@ -121,14 +121,14 @@ def test_chunks_of_a_stochastic_method_have_the_same_bits(key):
     target, _ = Sensing().objectives(spec, problem, SensingSetting())
     rates, method = _rates(0.01), Sensing().method(spec)
     assert method == SAMPLED
-    move = jax.jit(lambda state, n: advance(method, target, state, rates, n), static_argnums=1)
-    once = move(begin(method, 0.3 * start, rates, key), 60)
-    state = begin(method, 0.3 * start, rates, key)
+    move = jax.jit(lambda state, n: advance_descent(method, target, state, rates, n), static_argnums=1)
+    once = move(start_descent(method, 0.3 * start, rates, key), 60)
+    state = start_descent(method, 0.3 * start, rates, key)
     for _ in range(3):
         state = move(state, 20)
     chex.assert_trees_all_equal(once, state)
     assert int(once.status) == RUNNING
-    other = move(begin(method, 0.3 * start, rates, jax.random.key(21)), 60)
+    other = move(start_descent(method, 0.3 * start, rates, jax.random.key(21)), 60)
     assert not np.allclose(once.factor, other.factor)
 
 
@@ -136,7 +136,7 @@ def test_what_a_stochastic_method_lacks_is_named(key):
     target = Target(lambda u: (0.5 * jnp.sum(u**2), u))
     for method in (SAMPLED, Method(perturb=True)):
         with pytest.raises(ValueError, match="a method that perturbs or samples needs a key"):
-            begin(method, jnp.ones((2, 2)), _rates())
-    state = begin(SAMPLED, jnp.ones((2, 2)), _rates(), key)
+            start_descent(method, jnp.ones((2, 2)), _rates())
+    state = start_descent(SAMPLED, jnp.ones((2, 2)), _rates(), key)
     with pytest.raises(ValueError, match="a stochastic method needs a target with a sampled gradient"):
-        advance(SAMPLED, target, state, _rates(), 10)
+        advance_descent(SAMPLED, target, state, _rates(), 10)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpsense import theory
-from gpsense.descent import CONVERGED, Method, Rates, advance, begin
+from gpsense.descent import CONVERGED, Method, Rates, advance_descent, start_descent
 from gpsense.penalties import smoothed_group_lasso
 from gpsense.sensing.losses import Empirical, Population, gram_objective
 from gpsense.sensing.measurements import gaussian_measurements
@@ -205,7 +205,7 @@ def test_plain_descent_stays_at_identical_columns_and_a_perturbation_of_a_millio
 
     def run(method, factor):
         objective = lambda u: jax.tree.map(jnp.add, population.value_and_gradient(u), penalty(u))  # noqa: E731
-        state = jax.jit(lambda u: advance(method, objective, begin(method, u, rates, KEY), rates, 20_000))(factor)
+        state = jax.jit(lambda u: advance_descent(method, objective, start_descent(method, u, rates, KEY), rates, 20_000))(factor)
         assert int(state.status) == CONVERGED
         return state, _certificate(population, state.factor, steps=30)
 

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from gpsense._types import Integer, RandomKey, Scalar
-from gpsense.descent import Method, Rates, Target, advance, begin
+from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
 from gpsense.errors import BadInput
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, samples
@@ -254,7 +254,7 @@ def _fine_tuned(stream: TableSamples, kept: Kept, network: Network, steps: int) 
     zero = jnp.zeros((), stream.dtype)
     rates = Rates(jnp.asarray(RATE, stream.dtype), zero, zero, zero)
     target = Target(lambda net: learner.loss(stream, kept, RELU, net))
-    return advance(ADAM, target, begin(ADAM, network, rates), rates, steps).factor
+    return advance_descent(ADAM, target, start_descent(ADAM, network, rates), rates, steps).factor
 
 
 def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:

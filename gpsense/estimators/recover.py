@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from gpsense import pruning
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Scalar, Values
-from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance, begin
+from gpsense.descent import DIVERGED, RUNNING, Descent, Method, Rates, ValueAndGradient, advance_descent, start_descent
 from gpsense.errors import BadInput
 from gpsense.penalties import smoothed_group_lasso
 from gpsense.sensing.fitting import fit, fit_many
@@ -215,8 +215,8 @@ def _brief(
     zero = jnp.zeros_like(bound)
     rates = Rates(1.0 / bound, momentum, zero, zero)
     penalised = partial(_penalised, objective, penalty, smoothing)
-    ten = lambda _, state: advance(METHOD, penalised, state, rates, 10)  # noqa: E731
-    return jax.lax.fori_loop(0, steps // 10, ten, begin(METHOD, start, rates)).factor
+    ten = lambda _, state: advance_descent(METHOD, penalised, state, rates, 10)  # noqa: E731
+    return jax.lax.fori_loop(0, steps // 10, ten, start_descent(METHOD, start, rates)).factor
 
 
 def _check(measurements: Measurements, values: Values) -> float:
@@ -283,7 +283,7 @@ def _solve(
 def _begin(start: Factor) -> _Cell:
     zero = jnp.zeros((), start.dtype)
     direction = jnp.cos(2.3 * jnp.arange(start.size, dtype=start.dtype)).reshape(start.shape)
-    return _Cell(begin(METHOD, start, Rates(zero, zero, zero, zero)), jnp.ones((), start.dtype), direction)
+    return _Cell(start_descent(METHOD, start, Rates(zero, zero, zero, zero)), jnp.ones((), start.dtype), direction)
 
 
 def _penalised(objective: Objective, penalty: Scalar, smoothing: Scalar, factor: Factor) -> tuple[Scalar, Factor]:
@@ -306,10 +306,10 @@ def _block(
     rates = Rates(
         cell.caution / bound, jnp.asarray(MOMENTUM, size.dtype), tolerance * bound * size, jnp.zeros_like(size)
     )
-    after = advance(METHOD, penalised, before, rates, STEPS)
+    after = advance_descent(METHOD, penalised, before, rates, STEPS)
     old, new = penalised(before.factor)[0], penalised(after.factor)[0]
     rose = (after.status == DIVERGED) | ~(new <= old + 1e-5 * (jnp.abs(old) + 1))
-    fresh = begin(METHOD, before.factor, rates)
+    fresh = start_descent(METHOD, before.factor, rates)
     descent = jax.tree.map(lambda retry, went: jnp.where(rose, retry, went), fresh, after)
     descent = eqx.tree_at(lambda d: d.steps, descent, after.steps)
     return _Cell(descent, jnp.where(rose, cell.caution / 2, cell.caution), direction)

@@ -5,7 +5,7 @@
 
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.plan import Chunk, Layout, Plan, make_plan
-from gpsense.grid.program import Program, fitted
+from gpsense.grid.program import Program, fit_to_memory
 from gpsense.grid.results import chunk_dataset, collect
 from gpsense.grid.run import run_grid
 
@@ -18,7 +18,7 @@ __all__ = [
     "Program",
     "chunk_dataset",
     "collect",
-    "fitted",
+    "fit_to_memory",
     "make_plan",
     "run_grid",
 ]

@@ -4,17 +4,19 @@ A size (number of measurements, rank, width) is part of the program, unless the 
 static bound: see :attr:`Grid.traced`.
 """
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any
 
 from gpsense.errors import BadInput
+from gpsense.fields import Field, declared, nearest
 from gpsense.pipeline import Schedule
-from gpsense.systems import System
+from gpsense.systems import AnySystem, System
+
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Axis:
     listed: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
         if len(set(self.values)) < len(self.values):
@@ -35,72 +38,130 @@ class Axis:
         return len(self.values)
 
 
+SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED, name="seed", kind="whole")
+
+
+def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
+    """The axis of so many seeds from 0, or of those listed; BadInput for what is neither."""
+    if isinstance(seeds, Axis):
+        return Axis("seed", tuple(SEED.check(seed) for seed in seeds.values), seeds.listed)
+    if (isinstance(seeds, Sequence) and not isinstance(seeds, str)) or getattr(seeds, "ndim", 0) == 1:
+        return Axis("seed", tuple(SEED.check(seed) for seed in seeds))  # pyright: ignore[reportGeneralTypeIssues]
+    count = replace(SEED, name="seeds", at_least=1, at_most=MOST_SEEDS).check(seeds)
+    return Axis("seed", tuple(range(count)))
+
+
+MOST_SEEDS = 10_000_000
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Axes over the fields of a system's Spec, Instance and Setting, the seeds, and what is the same in every cell.
+    """A system, axes over its fields and those of its Data and Setting, the seeds, and what is the same in every cell.
 
-    ``constants`` holds fields that are no axis: arrays such as a given truth, or names such as the dtype. Raises
-    BadInput for a field that the system does not have.
+    ``system`` gives the static fields that are no axis; ``axes`` the fields that vary; ``constants`` fields of any
+    role with one value, arrays such as a given truth included. ``seeds``: how many, or a list, or an axis. Raises
+    BadInput for a field that the system does not have, one given twice, and values that cannot be.
     """
 
-    system: System
-    schedule: Schedule
-    seeds: Axis
-    axes: tuple[Axis, ...]
-    constants: dict[str, Any]
+    system: AnySystem
+    schedule: Schedule = field(default_factory=Schedule)
+    seeds: Any = 1
+    axes: tuple[Axis, ...] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in [axis.name for axis in self.axes] + list(self.constants):
-            if not any(name in self.fields(role) for role in self._roles()):
-                raise BadInput(name, f"system {self.system.name} has no such field", "remove it")
+        if not isinstance(self.system, System):
+            raise BadInput("system", f"{self.system!r} is not a system", "give an instance, such as Sensing(dim=20)")
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        put("seeds", seeds_axis(self.seeds))
+        names = [axis.name for axis in self.axes] + list(self.constants)
+        for name in names:
+            if name not in self.known:
+                near = nearest(name, self.known)
+                raise BadInput(name, f"system {self.system.name} has no such field", near or "remove it")
+            if names.count(name) > 1:
+                raise BadInput(name, "it is given twice", "give one axis or one constant a field")
+        put("axes", tuple(Axis(a.name, tuple(map(self.known[a.name].check, a.values)), a.listed) for a in self.axes))
+        put("constants", {name: self.known[name].check(value) for name, value in self.constants.items()})
+        given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
+        first = {name: values[0] for name, values in given.items() if name in self.static}
+        put("system", replace(self.system, **first | self.system.implied(given)))
+        self._check_data()
 
-    def _roles(self) -> tuple[type, type, type]:
-        return self.system.Spec, self.system.Instance, self.system.Setting
+    def _check_data(self) -> None:
+        """Let the system check every combination of the data's numbers with every program's static fields."""
+        system, data = type(self.system), self.system.Data
+        if system.check_data is System.check_data:
+            return
+        static = [axis for axis in self.axes if axis.name in self.static]
+        numbers = [axis for axis in self.axes if axis.name in self.fields(data) and axis.name not in self.static]
+        same = {name: value for name, value in self.constants.items() if name in self.fields(data)}
+        same = {name: value for name, value in same.items() if name not in self.static}
+        for labels in _combinations(static):
+            one = replace(self.system, **labels)
+            for values in _combinations(numbers):
+                one.check_data(data(**same, **values))
+
+    @cached_property
+    def static(self) -> Mapping[str, Field]:
+        """The system's own fields by name."""
+        return declared(type(self.system), "static")
+
+    @cached_property
+    def known(self) -> Mapping[str, Field]:
+        """All fields by name; of a size that stands in two classes, the system's declaration."""
+        data, setting = declared(self.system.Data, "data"), declared(self.system.Setting, "setting")
+        return {**data, **setting, **self.static}
 
     @staticmethod
     def fields(role: type) -> tuple[str, ...]:
-        """Field names of a Spec, Instance or Setting class, in order."""
-        return tuple(field.name for field in dataclasses.fields(role))
+        """Field names of a system, Data or Setting class, in order."""
+        return tuple(declared(role))
 
     @cached_property
     def traced(self) -> frozenset[str]:
         """Axes over a size that the system takes as a traced number below a static bound, so that they share a program.
 
-        Their fields stand in the Spec (the bound) and in Instance or Setting (the value).
+        Their fields stand in the system (the bound) and in Data or Setting (the value).
         """
-        spec, *others = self._roles()
-        inside = {name for role in others for name in self.fields(role)}
-        sizes = {a.name: a.values for a in self.axes if len(a) > 1 and a.name in self.fields(spec) and a.name in inside}
-        fixed = [axis for axis in self.axes if axis.name in self.fields(spec) and axis.name not in sizes]
-        settings = [len(a) for a in self.axes if a.name in self.fields(others[1]) and a.name not in self.fields(spec)]
+        data, setting = self.fields(self.system.Data), self.fields(self.system.Setting)
+        sizes = {
+            a.name: a.values for a in self.axes if len(a) > 1 and a.name in self.static and a.name in (*data, *setting)
+        }
+        fixed = [axis for axis in self.axes if axis.name in self.static and axis.name not in sizes]
+        settings = [len(a) for a in self.axes if a.name in setting and a.name not in self.static]
         evaluations = prod(settings) * max(self.schedule.steps, 1)
         names = frozenset(sizes)
         for labels in _combinations(fixed) if sizes else []:
-            bounds = self.spec_fields(labels | {name: max(values) for name, values in sizes.items()})
-            names &= self.system.traceable(spec(**bounds), sizes, evaluations)
+            bounds = self.program(labels | {name: max(values) for name, values in sizes.items()})
+            names &= bounds.traceable(sizes, evaluations)
         return names
 
-    def spec_fields(self, labels: dict[str, Any]) -> dict[str, Any]:
-        """Fields of the Spec: constants, bounds of traced sizes, labels of a program; a width of None is dim."""
-        spec = self.system.Spec
-        fields = {name: value for name, value in self.constants.items() if name in self.fields(spec)} | labels
-        if "width" in self.fields(spec) and fields.get("width") is None:
-            fields["width"] = fields.get("dim", spec().dim)
-        return fields
+    def program(self, labels: Mapping[str, Any]) -> AnySystem:
+        """The system of one program: labels of its static axes and bounds of traced sizes put in."""
+        return replace(self.system, **labels)
+
+    def programs(self) -> Iterator[tuple[dict[str, Any], AnySystem]]:
+        """Labels and system of every program, automatic choices made; every combination of sizes was checked."""
+        sizes = {axis.name: axis.values for axis in self.axes if axis.name in self.traced}
+        evaluations = len(self.inner) * max(self.schedule.steps, 1)
+        for labels in self.labels(type(self.system)):
+            for values in product(*sizes.values()):
+                self.program(labels | dict(zip(sizes, values, strict=True)))
+            bounds = {name: max(values) for name, values in sizes.items()}
+            yield labels, self.program(labels | bounds).resolve(evaluations)
 
     def of(self, role: type) -> tuple[Axis, ...]:
         """The axes that vary in this class, in the order of the class."""
-        known = {axis.name: axis for axis in self.axes}
-        return tuple(known[name] for name in self.fields(role) if name in known and self._varies(name, role))
+        axes = {axis.name: axis for axis in self.axes}
+        return tuple(axes[name] for name in self.fields(role) if name in axes and self._varies(name, role))
 
     def _varies(self, name: str, role: type) -> bool:
-        spec = self.system.Spec
-        return (name in self.traced) != (role is spec) if name in self.fields(spec) else True
+        return (name in self.traced) != (role is type(self.system)) if name in self.static else True
 
     def constants_of(self, role: type) -> dict[str, Any]:
-        """The constants of an Instance or Setting."""
-        spec = self.fields(self.system.Spec)
-        names = [name for name in self.fields(role) if name in self.constants and name not in spec]
+        """The constants of a Data or Setting class."""
+        names = [name for name in self.fields(role) if name in self.constants and name not in self.static]
         return {name: self.constants[name] for name in names}
 
     def labels(self, role: type) -> list[dict[str, Any]]:
@@ -109,8 +170,8 @@ class Grid:
 
     @cached_property
     def outer(self) -> list[tuple[int, dict[str, Any]]]:
-        """Seeds x instances: (seed, instance fields), instances fastest."""
-        return list(product(self.seeds.values, self.labels(self.system.Instance)))
+        """Seeds x data: (seed, fields of Data), data fastest."""
+        return list(product(self.seeds.values, self.labels(self.system.Data)))
 
     @cached_property
     def inner(self) -> list[dict[str, Any]]:
@@ -118,9 +179,17 @@ class Grid:
         return self.labels(self.system.Setting)
 
     def dimensions(self) -> tuple[Axis, ...]:
-        """All axes in the order of the result: programs, seed, instances, settings."""
-        spec, instance, setting = self._roles()
-        return (*self.of(spec), self.seeds, *self.of(instance), *self.of(setting))
+        """All axes in the order of the result: programs, seed, data, settings."""
+        return (*self.of(type(self.system)), self.seeds, *self.of(self.system.Data), *self.of(self.system.Setting))
+
+    def single(self) -> dict[str, Any]:
+        """Numbers, names and flags that are the same in every cell, by field; None where a field is left open."""
+        axes = {axis.name for axis in self.axes}
+        values = {}
+        for role in (self.system.Setting, self.system.Data):
+            values |= {name: one.default for name, one in declared(role).items()} | self.constants_of(role)
+        values |= {name: getattr(self.system, name) for name in self.static}
+        return {name: value for name, value in values.items() if name not in axes}
 
 
 def _combinations(axes: Sequence[Axis]) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
 
 from dataclasses import dataclass
-from itertools import product
 from math import ceil
 from typing import Any
 
@@ -9,14 +8,14 @@ import jax
 
 from gpsense.errors import BadInput
 from gpsense.grid.axes import Grid
-from gpsense.systems import Cost
+from gpsense.systems import AnySystem, Cost, System
 
 CHUNK_FLOPS = 2e11
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of every chunk of a program: seeds-and-instances by settings."""
+    """Shape of every chunk of a program: seeds-and-data by settings."""
 
     outer: int
     inner: int
@@ -24,10 +23,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class ProgramPlan:
-    """One compilation: its static spec, the labels of its static axes, what it costs and how it is cut."""
+    """One compilation: its system, the labels of its static axes, what it costs and how it is cut."""
 
     labels: dict[str, Any]
-    spec: Any
+    system: AnySystem
     cost: Cost
     layout: Layout
 
@@ -82,7 +81,7 @@ class Plan:
     def stored_bytes(self) -> int:
         """Size of the results before compression, estimated."""
         points = sum(len(part) for part in self.grid.schedule.recorded_steps())
-        widest = max(getattr(p.spec, "width", 1) for p in self.programs)
+        widest = max(getattr(p.system, "width", None) or 1 for p in self.programs)
         return self.cells * 4 * (2 * points + widest + 14)
 
 
@@ -111,33 +110,38 @@ def outer_batch() -> int:
 def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
 
-    Raises BadInput for a spec that cannot be and, with the numbers, for a single cell that does not fit.
+    Raises BadInput for a system that cannot be and, with the numbers, for a single cell that does not fit.
     """
-    system = grid.system
     outer, inner = len(grid.outer), len(grid.inner)
-    evaluations = inner * max(grid.schedule.steps, 1)
     programs, chunks = [], []
-    sizes = {axis.name: axis.values for axis in grid.axes if axis.name in grid.traced}
-    for index, labels in enumerate(grid.labels(system.Spec)):
-        for values in product(*sizes.values()):
-            system.check(system.Spec(**grid.spec_fields(labels | dict(zip(sizes, values, strict=True)))))
-        bounds = {name: max(values) for name, values in sizes.items()}
-        spec = system.resolve(system.Spec(**grid.spec_fields(labels | bounds)), evaluations)
-        if check := getattr(system, "check_schedule", None):
-            settings = [system.Setting(**grid.constants_of(system.Setting), **each) for each in grid.inner]
-            check(spec, grid.schedule.train_steps, grid.schedule.record_every, settings)
-        cost = system.cost(spec)
+    settings = [grid.system.Setting(**grid.constants_of(grid.system.Setting), **each) for each in _checked(grid)]
+    for index, (labels, system) in enumerate(grid.programs()):
+        system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
+        cost = system.cost()
         layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
-        programs.append(ProgramPlan(labels, spec, cost, layout))
+        programs.append(ProgramPlan(labels, system, cost, layout))
         for start in range(0, outer, layout.outer):
             for left in range(0, inner, layout.inner):
                 stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
                 chunks.append(Chunk(len(chunks), index, start, stop, left, right))
     plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner)
     if plan.stored_bytes > memory:
-        sizes = f"{plan.cells} cells make results of {plan.stored_bytes / 2**30:.3g} GiB, beyond {memory / 2**30:.3g}"
-        raise BadInput("run.memory_gib", sizes, "raise the budget, record less often or run fewer cells")
+        sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
+        raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")
     return plan
+
+
+def _checked(grid: Grid) -> list[dict[str, Any]]:
+    """The settings that a system's schedule is checked against: all, or none where it checks nothing."""
+    return [] if type(grid.system).check_schedule is System.check_schedule else grid.inner
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 100 B, 36 kB, 1.2 GiB."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.3g} B"
 
 
 def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) -> Layout:
@@ -148,9 +152,9 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:
         raise BadInput(
-            "run.memory_gib",
-            f"one cell needs {least / 2**30:.3g} GiB of {memory / 2**30:.3g}",
-            "raise the budget or lower problem.dim, problem.width or problem.n",
+            "memory_gib",
+            f"one cell needs {size_text(least)}, {size_text(memory)} allowed",
+            "raise the budget or lower the sizes of the system",
         )
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)

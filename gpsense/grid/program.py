@@ -1,6 +1,6 @@
 """Compiled programs: the only place where cells get a batch axis.
 
-Nested by what is shared. Seeds and instances lie outside, spread over the devices, and each draws its problem once;
+Nested by what is shared. Seeds and data lie outside, spread over the devices, and each draws its problem once;
 settings lie inside and are vmapped with the problem unmapped, so that a step's products with the data are matrix
 products over all settings. Between records the host leaves out what has stopped.
 """
@@ -22,23 +22,24 @@ from jax.sharding import PartitionSpec as P
 
 from gpsense.descent import RUNNING
 from gpsense.grid.axes import Grid
+from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
 from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
 from gpsense.keys import seed_keys
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
-COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is compiled for it
 
 
 class Program:
-    """The compiled phases of one static spec, on the given devices (default: all of the default backend).
+    """The compiled phases of one system, on the given devices (default: all of the default backend).
 
     ``traces`` counts how often each phase was traced, ``compile_seconds`` what compiling took so far; ``memory`` holds
     the bytes of every compiled phase, arguments, results and scratch together, over all devices.
     """
 
     def __init__(self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None):
-        system, spec = grid.system, plan.spec
+        system = plan.system
+        learner = self._learner = system.learner
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
         self.compile_seconds = 0.0
@@ -47,33 +48,34 @@ class Program:
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._lowered: dict[tuple[Any, ...], Any] = {}
         self._compiled: dict[tuple[Any, ...], Any] = {}
-        self._stride = system.stride(spec)
+        self._stride = learner.stride
+        self._compaction = Compaction(self.mesh.size, self.outer, outer_batch(), plan.cost.flops)
 
-        def draw(seed: Any, instance: Any) -> Any:
-            return system.sample(spec, instance, seed_keys(seed).problem)
+        def draw(seed: Any, data: Any) -> Any:
+            return system.draw(data, seed_keys(seed).problem)
 
         def start(problem: Any, setting: Any, seed: Any) -> Any:
-            state = system.begin(spec, problem, setting, seed_keys(seed))
-            return state, system.record(spec, problem, setting, state)
+            state = learner.start(problem, setting, seed_keys(seed))
+            return state, learner.record(problem, setting, state)
 
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
-            return system.begin_fine_tuning(spec, problem, setting, state, pruned, width)
+            return learner.start_fine_tuning(problem, setting, state, pruned, width)
 
         self._phases = {
             "draw": self._over_rows(draw),
             "start": self._over_cells(start),
-            "train": self._stretch(system.train, getattr(spec, "train_products", "highest")),
-            "prune": self._over_cells(partial(system.prune, spec)),
-            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if system.donates(spec, width) else ()),
-            "fine_tune": self._stretch(system.fine_tune, "highest"),
-            "finish": self._over_cells(partial(system.finish, spec)),
+            "train": self._segment(learner.train, system.train_precision),
+            "prune": self._over_cells(learner.prune),
+            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if learner.donates(width) else ()),
+            "fine_tune": self._segment(learner.fine_tune, "highest"),
+            "measure": self._over_cells(learner.measure),
         }
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
-        """``row`` of every seed and instance."""
+        """``row`` of every seed and its data."""
 
-        def rows(seeds: Any, instances: Any) -> Any:
-            return jax.lax.map(lambda each: row(*each), (seeds, instances))
+        def rows(seeds: Any, data: Any) -> Any:
+            return jax.lax.map(lambda each: row(*each), (seeds, data))
 
         return lambda: jax.jit(self._shard(rows, (OUTER, OUTER)))
 
@@ -99,17 +101,17 @@ class Program:
 
         return build
 
-    def _stretch(self, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
+    def _segment(self, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
         """Some steps and a record of chosen cells, written into the arrays of all cells.
 
         ``rows`` (devices, blocks, batch) are the problems to run on each device, the first ``count`` blocks of them;
         ``chosen`` (outer, cells) the settings to run of each. A row ends as soon as none of its cells is running.
         """
-        system, spec = self.grid.system, self.plan.spec
+        learner = self._learner
 
         def build(n_steps: int) -> Any:
             def row(problem: Any, settings: Any, states: Any) -> Any:
-                move = partial(phase, spec, problem)
+                move = partial(phase, problem)
 
                 def several(n: int, states: Any) -> Any:
                     return jax.vmap(lambda setting, state: move(setting, state, n))(settings, states)
@@ -121,7 +123,7 @@ class Program:
                     (0, states),
                 )
                 states = several(rest, states) if rest else states
-                point = jax.vmap(partial(system.record, spec, problem))(settings, states)
+                point = jax.vmap(partial(learner.record, problem))(settings, states)
                 return states, point
 
             def shard(problems: Any, settings: Any, cells: Any, rows: Any, count: Any, chosen: Any) -> Any:
@@ -191,36 +193,36 @@ class Program:
         return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
     def inputs(self, chunk: Chunk) -> tuple[jax.Array, Any, Any]:
-        """Seeds (outer,), instances (outer,) and settings (inner,) of a chunk, padded to the layout."""
-        grid, system = self.grid, self.grid.system
-        dtype = jnp.dtype(self.plan.spec.dtype)
-        outer = _padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
-        inner = _padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
+        """Seeds (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
+        grid, system = self.grid, self.plan.system
+        dtype = jnp.dtype(system.dtype)
+        outer = padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
+        inner = padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
         seeds = np.asarray([seed for seed, _ in outer], np.uint32)
 
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
             defaults = {name: getattr(role(), name) for name in grid.fields(role)}
             same = defaults | grid.constants_of(role)
-            columns = {name: _repeat(value, len(rows), dtype) for name, value in same.items() if value is not None}
+            columns = {name: repeated(value, len(rows), dtype) for name, value in same.items() if value is not None}
             columns |= {name: np.asarray([row[name] for row in rows], dtype) for name in rows[0]}
             one = role(**{name: jnp.asarray(column[0]) for name, column in columns.items()})
             return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
-        instances = stack(system.Instance, [instance for _, instance in outer])
-        return self._place(seeds), self._place(instances), self._place(stack(system.Setting, inner), SAME)
+        data = stack(system.Data, [numbers for _, numbers in outer])
+        return self._place(seeds), self._place(data), self._place(stack(system.Setting, inner), SAME)
 
     def run(self, chunk: Chunk, on_segment: Callable[[float], None] = lambda share: None) -> Arrays:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
 
-        ``on_segment`` is told after each stretch which share of the chunk's steps it was (all, at the end, where there
-        are none). Cells that have stopped are left out of the stretches that follow, where that saves more than the
+        ``on_segment`` is told after each segment which share of the chunk's steps it was (all, at the end, where there
+        are none). Cells that have stopped are left out of the segments that follow, where that saves more than the
         smaller program costs to compile.
         """
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)
-        seeds, instances, settings = self.inputs(chunk)
-        self._prepare(seeds, instances, settings)
-        problems = self._call("draw", (seeds, instances))
+        seeds, data, settings = self.inputs(chunk)
+        self._prepare(seeds, data, settings)
+        problems = self._call("draw", (seeds, data))
         cells = self._call("start", (problems, settings, seeds))
         real = np.zeros((self.outer, self.plan.layout.inner), bool)
         real[: chunk.outer_stop - chunk.outer, : chunk.inner_stop - chunk.inner] = True
@@ -230,8 +232,8 @@ class Program:
             sizes = {real.shape[1]}
             for index, length in enumerate(lengths):
                 running = (np.asarray(cells[0].status) == RUNNING) & real
-                for rows, count, chosen in self._batches(running, sizes, sum(lengths[index:])):
-                    cells = self._call(name, (problems, settings, cells, rows, count, chosen), length)
+                for batch in self._compaction.batches(running, sizes, sum(lengths[index:])):
+                    cells = self._call(name, (problems, settings, cells, *self._spread(batch)), length)
                 curves.append(jax.tree.map(np.array, cells[1]) if running.any() else curves[-1])
                 on_segment(length / total)
             return cells
@@ -243,60 +245,33 @@ class Program:
         with self._compiling():
             narrow = self._lower("narrow", (problems, settings, states, pruned), width)
             narrowed = self._shapes(narrow)
-            stretch = (problems, settings, (narrowed, point), *self._batch(real))
-            fine_tune = [self._lower("fine_tune", stretch, length) for length in segments[1][:1]]
-            self._compile(narrow, *fine_tune, self._lower("finish", (problems, settings, narrowed, pruned)))
+            segment = (problems, settings, (narrowed, point), *self._batch(real))
+            fine_tune = [self._lower("fine_tune", segment, length) for length in segments[1][:1]]
+            self._compile(narrow, *fine_tune, self._lower("measure", (problems, settings, narrowed, pruned)))
         states = self._call("narrow", (problems, settings, states, pruned), width)
         states, _ = phase("fine_tune", (states, point), segments[1])
-        results = self._call("finish", (problems, settings, states, pruned))
+        results = self._call("measure", (problems, settings, states, pruned))
         if total == 0:
             on_segment(1.0)
         results |= {name: np.stack([point[name] for point in curves], -1) for name in curves[0]}
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
 
-    def _batches(self, running: np.ndarray, sizes: set[int], steps: int) -> Iterator[tuple[Any, Any, Any]]:
-        """What to run next: for each size of batch its rows, their number on each device and their running cells.
-
-        ``sizes`` are those in use; a smaller one joins them where it saves enough over the ``steps`` that are left.
-        """
-        counts = running.sum(1)
-        allowed = np.asarray(sorted(sizes))
-        current = allowed[np.searchsorted(allowed, counts)]
-        for size in smaller(running.shape[1]):
-            saved = np.where((counts > 0) & (counts <= size), np.maximum(current - size, 0), 0).sum()
-            if size not in sizes and saved * steps * self.plan.cost.flops >= COMPACT_FLOPS:
-                sizes.add(size)
-                current = np.where(counts <= size, np.minimum(current, size), current)
-        running_first = np.argsort(~running, axis=1, kind="stable").astype(np.int32)
-        for size in sorted(sizes):
-            rows, count = self._rows((counts > 0) & (current == size))
-            if count.any():
-                yield self._place(rows), self._place(count), self._place(running_first[:, :size])
-
-    def _rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each device's wanted rows in blocks (devices, blocks, batch), and their number; surplus is out of range."""
-        devices, batch = self.mesh.size, min(outer_batch(), self.outer)
-        each = self.outer // devices
-        rows = np.full((devices, -(-each // batch) * batch), each, np.int32)
-        count = np.zeros(devices, np.int32)
-        for device, mine in enumerate(wanted.reshape(devices, each)):
-            places = np.flatnonzero(mine)
-            rows[device, : places.size] = places
-            count[device] = -(-places.size // batch)
-        return rows.reshape(devices, -1, batch), count
+    def _spread(self, batch: Batch) -> tuple[Any, Any, Any]:
+        """A batch on the devices."""
+        return self._place(batch.rows), self._place(batch.count), self._place(batch.chosen)
 
     def _batch(self, running: np.ndarray) -> tuple[Any, Any, Any]:
         """All running cells as one batch."""
-        return next(self._batches(running, {running.shape[1]}, 0))
+        return self._spread(next(self._compaction.batches(running, {running.shape[1]}, 0)))
 
     def prepare(self, chunk: Chunk) -> int:
         """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
         return self._prepare(*self.inputs(chunk))
 
-    def _prepare(self, seeds: Any, instances: Any, settings: Any) -> int:
+    def _prepare(self, seeds: Any, data: Any, settings: Any) -> int:
         with self._compiling():
-            draw = self._lower("draw", (seeds, instances))
+            draw = self._lower("draw", (seeds, data))
             problems = self._shapes(draw)
             start = self._lower("start", (problems, settings, seeds))
             cells = self._shapes(start)
@@ -315,10 +290,10 @@ class Program:
 
         Where no training step is taken: of drawing, starting and pruning all cells.
         """
-        seeds, instances, settings = self.inputs(chunk)
-        self._prepare(seeds, instances, settings)
+        seeds, data, settings = self.inputs(chunk)
+        self._prepare(seeds, data, settings)
         begun = time.perf_counter()
-        problems = self._call("draw", (seeds, instances))
+        problems = self._call("draw", (seeds, data))
         cells = self._call("start", (problems, settings, seeds))
         segments, _ = self.grid.schedule.segments()
         if not segments:
@@ -331,7 +306,7 @@ class Program:
         return self.compile_seconds, (time.perf_counter() - begun) / length
 
 
-def fitted(plan: Plan, memory: float | int) -> Plan:
+def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
     """The plan, cut finer where a compiled chunk would take more than ``memory`` bytes.
 
     The estimate a plan is cut by is good to a factor of four: a heaviest program near the limit is compiled to see.
@@ -348,31 +323,6 @@ def fitted(plan: Plan, memory: float | int) -> Plan:
         budget *= 0.9 * memory / needed
         plan = make_plan(plan.grid, budget)
     return plan
-
-
-def smaller(size: int) -> list[int]:
-    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down."""
-    sizes = []
-    while size > 1:
-        size = size * 3 // 4
-        sizes.append(size)
-    return sizes
-
-
-def bucket(kept: int, width: int) -> int:
-    """The width fine-tuning is compiled for: the next power of two from the most columns kept, at most ``width``."""
-    return min(width, 1 << max(kept - 1, 0).bit_length())
-
-
-def _padded(rows: list[Any], length: int) -> list[Any]:
-    """The rows, the last one repeated up to the length, so that every chunk of a program has one shape."""
-    return rows + [rows[-1]] * (length - len(rows))
-
-
-def _repeat(value: Any, length: int, dtype: Any) -> np.ndarray:
-    """A constant given to every row."""
-    array = np.asarray(value, dtype)
-    return np.broadcast_to(array, (length, *array.shape))
 
 
 def _bytes(tree: Any) -> int:

@@ -5,8 +5,10 @@ Of columns (structured, this module's names), of input features (:mod:`.inputs`)
 """
 
 from gpsense.pruning.columns import (
+    COLUMN_RULES,
     ROTATIONS,
-    RULES,
+    ColumnRule,
+    RuleInput,
     apply_mask,
     coherence,
     column_norms,
@@ -22,8 +24,10 @@ from gpsense.pruning.columns import (
 )
 
 __all__ = [
+    "COLUMN_RULES",
     "ROTATIONS",
-    "RULES",
+    "ColumnRule",
+    "RuleInput",
     "apply_mask",
     "coherence",
     "column_norms",

@@ -1,4 +1,11 @@
-"""Pruning by columns: scores, the rule that turns them into a mask, rotation before it, compaction after it."""
+"""Pruning by columns: scores, the rule that turns them into a mask, rotation before it, compaction after it.
+
+A rule is an entry of :data:`COLUMN_RULES`, a rotation one of :data:`ROTATIONS`; their keys are the choices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.core as jax_core
@@ -7,9 +14,6 @@ from jaxtyping import Array, Float
 
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
-
-RULES = ("threshold", "top_r", "largest_gap", "random")
-ROTATIONS = ("none", "svd")
 
 
 def column_norms(factor: Factor) -> Norms:
@@ -89,3 +93,51 @@ def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
         raise ValueError(f"{int(mask.sum())} columns are kept, more than width {width}")
     kept_first = jnp.argsort(~mask, stable=True)[:width]
     return apply_mask(factor, mask)[:, kept_first]
+
+
+class RuleInput(NamedTuple):
+    """What a column rule may read beside the scores: the ``threshold``, the true ``rank``, a ``key`` (None unless the
+    rule asks for one), and which columns are ``active``, the others being padding.
+    """
+
+    threshold: ScalarLike
+    rank: ScalarLike | Integer
+    key: RandomKey | None
+    active: Mask
+
+
+def _gap_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
+    """Smallest norm kept less largest norm deleted, padding left out."""
+    return gap(jnp.where(given.active, norms, -jnp.inf), mask)
+
+
+def _threshold_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
+    """Distance of the nearest norm to the threshold, padding left out."""
+    return margin(jnp.where(given.active, norms, jnp.inf), given.threshold)
+
+
+def _random(norms: Norms, given: RuleInput) -> Mask:
+    assert given.key is not None
+    return random_mask(given.key, norms, given.rank)
+
+
+@dataclass(frozen=True)
+class ColumnRule:
+    """A pruning rule: ``mask(norms, given)`` is True for the columns that stay, of norms (width,), 0 for padding.
+
+    ``margin(norms, mask, given)`` says how far the mask is from changing, in units of the norms; ``random``: whether
+    the rule reads a key.
+    """
+
+    mask: Callable[[Norms, RuleInput], Mask]
+    margin: Callable[[Norms, Mask, RuleInput], Scalar] = _gap_margin
+    random: bool = False
+
+
+COLUMN_RULES: dict[str, ColumnRule] = {
+    "threshold": ColumnRule(lambda norms, given: threshold_mask(norms, given.threshold), _threshold_margin),
+    "top_r": ColumnRule(lambda norms, given: largest_mask(norms, given.rank)),
+    "largest_gap": ColumnRule(lambda norms, given: gap_mask(norms)),
+    "random": ColumnRule(_random, random=True),
+}
+ROTATIONS: dict[str, Callable[[Factor], Factor]] = {"none": lambda factor: factor, "svd": rotate}

@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
-from gpsense.sensing.measurements import Centred, Dense, Measurements, RankOne
+from gpsense.sensing.measurements import Measurements
 from gpsense.sensing.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
 
 
@@ -196,13 +196,7 @@ def cheapest_objective(measurements: Measurements, values: Values, width: int) -
     """
     dim, packed = measurements.dim, packed_size(measurements.dim)
     gram = 2 * packed**2 + 4 * dim**2 * width
-    held = measurements.inner if isinstance(measurements, Centred) else measurements
-    if isinstance(held, Dense):
-        direct = 4 * measurements.n * packed + 4 * dim**2 * width
-    elif isinstance(held, RankOne):
-        direct = 4 * measurements.n * dim * width
-    else:
-        direct = 0
+    direct = measurements.flops(width)
     return gram_objective(measurements, values) if gram < direct else Empirical(measurements, values)
 
 

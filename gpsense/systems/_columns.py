@@ -126,7 +126,7 @@ class ColumnSystem(ABC):
             tuning = self.tuning(setting)
             return methods.start(baseline, problem.objective, spec.dim, spec.width, tuning, keys.start)
         rates, _ = self.rates(setting)
-        return descent.begin(self.method(spec), self.start(spec, setting, keys.start), rates, keys.noise)
+        return descent.start_descent(self.method(spec), self.start(spec, setting, keys.start), rates, keys.noise)
 
     def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
         """Up to ``n_steps`` more steps on loss plus penalty, or of the baseline."""
@@ -134,7 +134,7 @@ class ColumnSystem(ABC):
         if baseline is not None:
             return methods.advance(baseline, problem.objective, self.tuning(setting), state, n_steps)
         objective, _ = self.objectives(spec, problem, setting)
-        return descent.advance(self.method(spec), objective, state, self.rates(setting)[0], n_steps)
+        return descent.advance_descent(self.method(spec), objective, state, self.rates(setting)[0], n_steps)
 
     def prune(self, spec: Any, problem: Any, setting: Any, state: Any) -> Pruned:
         """Score the trained parameters, set the rule to work, and measure before and after.
@@ -178,14 +178,14 @@ class ColumnSystem(ABC):
         """The pruned parameters at a static width, optimizer fresh; diverged cells stay stopped, baselines end."""
         _, rates = self.rates(setting)
         params = self.compact(self._turned(spec, state), pruned.mask, width)
-        fresh = descent.begin(self._plain(spec), params, rates)
+        fresh = descent.start_descent(self._plain(spec), params, rates)
         ended = pruned.status_train == DIVERGED if self.baseline(spec) is None else jnp.asarray(True)
         return eqx.tree_at(lambda s: s.status, fresh, jnp.where(ended, pruned.status_train, fresh.status))
 
     def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Descent, n_steps: int) -> Descent:
         """Up to ``n_steps`` more steps on the loss alone."""
         _, objective = self.objectives(spec, problem, setting)
-        return descent.advance(self._plain(spec), objective, state, self.rates(setting)[1], n_steps)
+        return descent.advance_descent(self._plain(spec), objective, state, self.rates(setting)[1], n_steps)
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
         """Loss (without penalty) and error of the state as it stands."""

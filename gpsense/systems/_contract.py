@@ -83,7 +83,7 @@ class Descending(eqx.Module):
 
 
 class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
-    """The phases of a cell after its problem is drawn; ``StateT`` is carried while training, ``TunedT`` after pruning."""
+    """The phases of a cell after its problem is drawn; ``StateT`` is carried in training, ``TunedT`` after pruning."""
 
     @property
     def stride(self) -> int:

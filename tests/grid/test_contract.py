@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense.descent import BUDGET, RUNNING, Method, Rates, advance, begin
+from gpsense.descent import BUDGET, RUNNING, Method, Rates, advance_descent, start_descent
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, Program, make_plan, run_grid
 from gpsense.keys import seed_keys
@@ -94,16 +94,16 @@ class Regression:
     def target(self, problem: Any, state: Any) -> Any:
         return jax.value_and_grad(lambda params: self.loss(problem, state, params))
 
-    def begin(self, spec: Any, problem: Any, setting: Any, keys: Any) -> Any:
+    def start_descent(self, spec: Any, problem: Any, setting: Any, keys: Any) -> Any:
         places = jnp.arange(spec.dim)
         start = {"w": 0.01 * jax.random.normal(keys.start, (spec.dim,), jnp.float64), "b": jnp.zeros((), jnp.float64)}
-        return State(begin(Method(), start, self.rates(setting)), places, places >= 0)
+        return State(start_descent(Method(), start, self.rates(setting)), places, places >= 0)
 
     def rates(self, setting: Any) -> Rates:
         return Rates(setting.rate, 0.0, 1e-6, 0.0)
 
     def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
-        moved = advance(Method(), self.target(problem, state), state.descent, self.rates(setting), n_steps)
+        moved = advance_descent(Method(), self.target(problem, state), state.descent, self.rates(setting), n_steps)
         return State(moved, state.places, state.used)
 
     fine_tune = train
@@ -115,7 +115,7 @@ class Regression:
     def begin_fine_tuning(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
         places = jnp.argsort(~pruned.mask, stable=True)[:width]
         kept = {"w": state.descent.factor["w"][places], "b": state.descent.factor["b"]}
-        return State(begin(Method(), kept, self.rates(setting)), places, pruned.mask[places])
+        return State(start_descent(Method(), kept, self.rates(setting)), places, pruned.mask[places])
 
     def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> Any:
         loss = self.loss(problem, state, state.descent.factor)

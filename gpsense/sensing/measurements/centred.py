@@ -52,6 +52,9 @@ class Centred(Measurements):
         pull = self.inner.pull(factor, scaled)
         return pull if self.mean is None else pull - jnp.sum(scaled) * (self.mean @ factor)
 
+    def flops(self, width: int) -> float:
+        return self.inner.flops(width)
+
     def take(self, index: Int[Array, " m"]) -> "Centred":
         """The measurements with these numbers, scales and C as they are."""
         return Centred(self.inner.take(index), self.scales[index], self.mean)

@@ -7,8 +7,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
-from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements
 from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
+from gpsense.theory.errors import exact_rank_error
 
 
 class Dense(Measurements):
@@ -36,11 +37,19 @@ class Dense(Measurements):
     def adjoint(self, values: Values) -> Symmetric:
         return smat(values @ self.rows)
 
+    def flops(self, width: int) -> float:
+        return dense_flops(self.n, self.dim, width)
+
     def take(self, index: Int[Array, " m"]) -> "Dense":
         return Dense(self.rows[index])
 
     def packed(self) -> PackedRows:
         return self.rows
+
+
+def dense_flops(n: int, dim: int, width: int) -> float:
+    """``4 n D + 4 d^2 k`` with ``D = d (d + 1) / 2``: a loss and its gradient through packed matrices."""
+    return 4.0 * dim**2 * width + 4.0 * n * packed_size(dim)
 
 
 def dense_measurements(matrices: Float[Array, "n dim dim"]) -> Dense:
@@ -56,3 +65,11 @@ def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
     """
     size = packed_size(dim)
     return Dense(jax.random.normal(key, (n * size,), dtype).reshape(n, size))
+
+
+ENSEMBLES["gaussian"] = Ensemble(
+    gaussian_measurements,
+    numbers=lambda n, dim: n * packed_size(dim),
+    flops=dense_flops,
+    error_law=exact_rank_error,
+)

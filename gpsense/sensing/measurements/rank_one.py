@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values, Vectors
-from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements
 from gpsense.sensing.symmetric import svec
 
 
@@ -46,6 +46,9 @@ class RankOne(Measurements):
     def pull(self, factor: Factor, values: Values) -> Factor:
         return self.vectors.T @ (values[:, None] * (self.vectors @ factor))
 
+    def flops(self, width: int) -> float:
+        return rank_one_flops(self.n, self.dim, width)
+
     def take(self, index: Int[Array, " m"]) -> "RankOne":
         return RankOne(self.vectors[index])
 
@@ -56,3 +59,11 @@ class RankOne(Measurements):
 def rank_one_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = jnp.float32) -> RankOne:
     """Vectors ``x_i ~ N(0, I)``, shape (n, dim); row i does not depend on n."""
     return RankOne(jax.random.normal(key, (n * dim,), dtype).reshape(n, dim))
+
+
+def rank_one_flops(n: int, dim: int, width: int) -> float:
+    """``4 n d k``: a loss and its gradient through the vectors."""
+    return 4.0 * n * dim * width
+
+
+ENSEMBLES["rank_one"] = Ensemble(rank_one_measurements, numbers=lambda n, dim: n * dim, flops=rank_one_flops)

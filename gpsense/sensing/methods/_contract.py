@@ -1,6 +1,6 @@
 """What every baseline offers, and the loop that runs any of them."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -51,6 +51,9 @@ class Baseline(Protocol):
         ...
 
 
+Method = TypeVar("Method", bound=Baseline)
+
+
 class Run(eqx.Module):
     """A method under way: its state, steps taken and status (codes of :mod:`gpsense.descent`)."""
 
@@ -89,3 +92,12 @@ def _finite(tree: Any) -> jax.Array:
     """Whether every number of a tree is finite."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+BASELINES: dict[str, Baseline] = {}
+
+
+def register(kind: type[Method]) -> type[Method]:
+    """Put a baseline into :data:`BASELINES` under its name: a decorator of its class."""
+    BASELINES[kind.name] = kind()
+    return kind

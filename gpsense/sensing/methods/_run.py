@@ -1,4 +1,4 @@
-"""The methods by name, and one call that runs any of them on given measurements."""
+"""One call that runs any baseline on given measurements."""
 
 from typing import NamedTuple
 
@@ -10,30 +10,12 @@ import numpy as np
 from gpsense._types import Values
 from gpsense.descent import BUDGET, RUNNING, STATUS_NAMES
 from gpsense.errors import BadInput
+from gpsense.fields import unknown_name
 from gpsense.sensing.losses import Objective, cheapest_objective
 from gpsense.sensing.measurements import Measurements
-from gpsense.sensing.methods._contract import Baseline, Run, Tuning, advance, start
-from gpsense.sensing.methods.irls import IRLS
-from gpsense.sensing.methods.niht import NIHT
-from gpsense.sensing.methods.prec_gd import PrecGD
-from gpsense.sensing.methods.scaled_gd import ScaledGD
-from gpsense.sensing.methods.scaled_gd_lambda import ScaledGDLambda
-from gpsense.sensing.methods.small_start import SmallStart
-from gpsense.sensing.methods.spectral import Spectral
-from gpsense.sensing.methods.trace_norm import TraceNorm
+from gpsense.sensing.methods._contract import BASELINES, Baseline, Run, Tuning, advance, start
 
-_METHODS: tuple[Baseline, ...] = (
-    TraceNorm(),
-    Spectral(),
-    ScaledGD(),
-    ScaledGDLambda(),
-    PrecGD(),
-    NIHT(),
-    SmallStart(),
-    IRLS(),
-)
 DEFAULT = Tuning()
-BASELINES: dict[str, Baseline] = {method.name: method for method in _METHODS}
 
 
 class Result(NamedTuple):
@@ -65,7 +47,7 @@ def run_baseline(
     """
     values = jnp.asarray(values)
     if name not in BASELINES:
-        raise BadInput("name", f"unknown method {name!r}", f"use one of {', '.join(BASELINES)}")
+        raise unknown_name("name", name, BASELINES)
     if not 1 <= width <= measurements.dim:
         raise BadInput("width", f"{width} is not between 1 and dim {measurements.dim}", "choose one that is")
     if steps < 0 or record_every < 1:

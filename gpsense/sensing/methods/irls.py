@@ -11,7 +11,7 @@ from gpsense._linalg import eigh
 from gpsense._types import Factor, RandomKey, Scalar, Symmetric
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import compose, leading, normal_map, relative_change, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Reweighted(eqx.Module):
@@ -24,6 +24,7 @@ class Reweighted(eqx.Module):
     width: int = eqx.field(static=True)
 
 
+@register
 @dataclass(frozen=True)
 class IRLS:
     """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or ``argmin L(X) + penalty c ||X||_W^2`` at a positive one.

@@ -17,7 +17,7 @@ from gpsense.sensing.methods._common import (
     normal_map,
     relative_change,
 )
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Thresholded(eqx.Module):
@@ -27,6 +27,7 @@ class Thresholded(eqx.Module):
     spectrum: Spectrum
 
 
+@register
 @dataclass(frozen=True)
 class NIHT:
     """``X <- P_r(X - mu R)``, P_r onto PSD matrices of rank r; ``mu = <R, G> / <G, H(G)>`` with ``G = P_T R``.

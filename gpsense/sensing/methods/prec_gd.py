@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import own_or, precondition
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 from gpsense.sensing.methods.scaled_gd import Scaled, move, spectral_scaled
 
 
+@register
 @dataclass(frozen=True)
 class PrecGD:
     """``U <- U - step R U (U^T U + eta_k I)^-1`` with ``eta_k = sqrt(L(U_k) / c)``; step ``rate / (2 c)``.

@@ -8,7 +8,7 @@ import equinox as eqx
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import precondition, relative_change, spectral_factor, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Scaled(eqx.Module):
@@ -19,6 +19,7 @@ class Scaled(eqx.Module):
     size: Scalar
 
 
+@register
 @dataclass(frozen=True)
 class ScaledGD:
     """``U <- U - step R U (U^T U)^-1`` from the spectral estimate; step ``rate / (2 c)``.

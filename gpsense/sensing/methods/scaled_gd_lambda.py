@@ -6,12 +6,13 @@ from typing import ClassVar
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import own_or, precondition, random_factor, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 from gpsense.sensing.methods.scaled_gd import Scaled, move
 
 DAMPING = 0.1
 
 
+@register
 @dataclass(frozen=True)
 class ScaledGDLambda:
     """``U <- U - step R U (U^T U + damping I)^-1``, overparameterised, damping fixed; step ``rate / (2 c)``.

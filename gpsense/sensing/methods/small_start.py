@@ -6,10 +6,11 @@ from typing import ClassVar
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import random_factor, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 from gpsense.sensing.methods.spectral import Descending, descend
 
 
+@register
 @dataclass(frozen=True)
 class SmallStart:
     """Overparameterised gradient descent from a small random factor: ``U <- U - step R U``.

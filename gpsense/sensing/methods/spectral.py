@@ -8,7 +8,7 @@ import equinox as eqx
 from gpsense._types import Factor, RandomKey, Scalar
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import relative_change, spectral_factor, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Descending(eqx.Module):
@@ -18,6 +18,7 @@ class Descending(eqx.Module):
     pace: Scalar
 
 
+@register
 @dataclass(frozen=True)
 class Spectral:
     """Gradient descent on ``L`` from the spectral estimate: ``U <- U - step R U`` (Procrustes flow).

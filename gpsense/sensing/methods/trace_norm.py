@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from gpsense._types import Factor, RandomKey, Scalar, Symmetric
 from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import compose, inner, largest_curvature, leading, relative_change, units
-from gpsense.sensing.methods._contract import Tuning
+from gpsense.sensing.methods._contract import Tuning, register
 
 DECAY = 0.9
 
@@ -26,6 +26,7 @@ class Accelerated(eqx.Module):
     width: int = eqx.field(static=True)
 
 
+@register
 @dataclass(frozen=True)
 class TraceNorm:
     """``min L(X) + 2 w b_1 tr X`` over X PSD by FISTA: ``X <- P_PSD(Y - step (R(Y) + w b_1 I))``, with restarts.

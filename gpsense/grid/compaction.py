@@ -1,0 +1,84 @@
+"""Which cells to run next, and how wide: the NumPy half of a program. Stopped cells are left out of the batch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is compiled for it
+
+
+class Batch(NamedTuple):
+    """Cells to run together: ``rows`` (devices, blocks, batch) of problems, the first ``count`` (devices,) blocks of
+    them in use, and ``chosen`` (outer, cells) settings of each.
+    """
+
+    rows: np.ndarray
+    count: np.ndarray
+    chosen: np.ndarray
+
+
+class Compaction(NamedTuple):
+    """How the problems of a chunk lie on the devices, and what a step of a cell costs."""
+
+    devices: int
+    outer: int
+    side_by_side: int
+    flops: float
+
+    def batches(self, running: np.ndarray, sizes: set[int], steps: int) -> Iterator[Batch]:
+        """What to run next: for each size of batch its rows, their number on each device and their running cells.
+
+        ``running`` (outer, inner) are the cells that have not stopped. ``sizes`` are those in use; a smaller one joins
+        them where it saves enough over the ``steps`` that are left.
+        """
+        counts = running.sum(1)
+        allowed = np.asarray(sorted(sizes))
+        current = allowed[np.searchsorted(allowed, counts)]
+        for size in smaller(running.shape[1]):
+            saved = np.where((counts > 0) & (counts <= size), np.maximum(current - size, 0), 0).sum()
+            if size not in sizes and saved * steps * self.flops >= COMPACT_FLOPS:
+                sizes.add(size)
+                current = np.where(counts <= size, np.minimum(current, size), current)
+        running_first = np.argsort(~running, axis=1, kind="stable").astype(np.int32)
+        for size in sorted(sizes):
+            rows, count = self.rows((counts > 0) & (current == size))
+            if count.any():
+                yield Batch(rows, count, running_first[:, :size])
+
+    def rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Each device's wanted rows in blocks (devices, blocks, batch), and their number; surplus is out of range."""
+        batch = min(self.side_by_side, self.outer)
+        each = self.outer // self.devices
+        rows = np.full((self.devices, -(-each // batch) * batch), each, np.int32)
+        count = np.zeros(self.devices, np.int32)
+        for device, mine in enumerate(wanted.reshape(self.devices, each)):
+            places = np.flatnonzero(mine)
+            rows[device, : places.size] = places
+            count[device] = -(-places.size // batch)
+        return rows.reshape(self.devices, -1, batch), count
+
+
+def smaller(size: int) -> list[int]:
+    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down."""
+    sizes = []
+    while size > 1:
+        size = size * 3 // 4
+        sizes.append(size)
+    return sizes
+
+
+def bucket(kept: int, width: int) -> int:
+    """The width fine-tuning is compiled for: the next power of two from the most parts kept, at most ``width``."""
+    return min(width, 1 << max(kept - 1, 0).bit_length())
+
+
+def padded(rows: Sequence[Any], length: int) -> list[Any]:
+    """The rows, the last one repeated up to the length, so that every chunk of a program has one shape."""
+    return [*rows, *[rows[-1]] * (length - len(rows))]
+
+
+def repeated(value: Any, length: int, dtype: Any) -> np.ndarray:
+    """A constant given to every row."""
+    array = np.asarray(value, dtype)
+    return np.broadcast_to(array, (length, *array.shape))

@@ -1,0 +1,125 @@
+"""Optimizers by name or as given: optax at a step size that may be traced, so that no rate compiles anew."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpsense._types import ScalarLike
+from gpsense.errors import BadInput
+from gpsense.fields import Field
+
+Transformation = optax.GradientTransformation
+Optimizer = str | Callable[[Any], Transformation]
+
+
+class Optimizers(Mapping[str, Callable[[ScalarLike, ScalarLike], Transformation]]):
+    """``OPTIMIZERS[name](rate, momentum)``: gd, momentum (heavy ball), nesterov, and every alias of optax that takes a
+    learning rate and needs nothing else.
+    """
+
+    own: Mapping[str, Callable[[Any, Any], Transformation]] = {
+        "gd": lambda rate, momentum: optax.sgd(rate),
+        "momentum": lambda rate, momentum: optax.sgd(rate, momentum=momentum),
+        "nesterov": lambda rate, momentum: optax.sgd(rate, momentum=momentum, nesterov=True),
+        "adam": lambda rate, momentum: optax.adam(rate),
+    }
+
+    def __getitem__(self, name: str) -> Callable[[ScalarLike, ScalarLike], Transformation]:
+        if name in self.own:
+            return self.own[name]
+        if name not in self._aliases:
+            raise KeyError(name)
+        return lambda rate, momentum: getattr(optax, name)(rate)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.own, *self._aliases)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    @cached_property
+    def _aliases(self) -> tuple[str, ...]:
+        """Functions of optax whose first parameter is ``learning_rate`` and whose others have defaults."""
+        names = []
+        for name, function in vars(optax).items():
+            if inspect.isfunction(function) and not name.startswith(("_", "scale_by_")):
+                first, *others = [*inspect.signature(function).parameters.values(), None]
+                given = [each for each in others if each is not None]
+                if first is not None and first.name == "learning_rate" and all(_has_default(each) for each in given):
+                    names.append(name)
+        return tuple(sorted(names))
+
+
+def _has_default(parameter: inspect.Parameter) -> bool:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is not inspect.Parameter.empty or parameter.kind in variadic
+
+
+OPTIMIZERS = Optimizers()
+
+
+def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Transformation:
+    """The optax transformation at a (traced) rate; ``momentum`` is read by momentum and nesterov only.
+
+    ``optimizer`` is a name of :data:`OPTIMIZERS` or a function of the rate. BadInput for an unknown name.
+    """
+    if callable(optimizer):
+        return optimizer(rate)
+    return OPTIMIZERS[FIELD.check(optimizer)](rate, momentum)
+
+
+@lru_cache(maxsize=256)
+def _tried(optimizer: Optimizer) -> tuple[str, int]:
+    """What keeps an optimizer from running (empty: nothing), and how many copies of the parameters its state holds."""
+    params = {"matrix": jnp.zeros((2, 3), jnp.float32), "number": jnp.zeros((), jnp.float32)}
+    shapes = jax.eval_shape(lambda: params)
+
+    def step(rate: Any, params: Any, gradient: Any) -> Any:
+        made = optimizer(rate) if callable(optimizer) else OPTIMIZERS[optimizer](rate, jnp.float32(0.9))
+        state = made.init(params)
+        updates, after = made.update(gradient, state, params)
+        return updates, state, after
+
+    try:
+        rate = jax.ShapeDtypeStruct((), jnp.float32)
+        updates, state, after = jax.eval_shape(step, rate, shapes, shapes)
+    except Exception as error:  # an optimizer that is not ours can fail in any way
+        return f"it cannot take a step ({(str(error).strip() or type(error).__name__).splitlines()[0]})", 0
+    if _shapes(updates) != _shapes(shapes):
+        return "its updates have other shapes or types than the parameters", 0
+    if _shapes(state) != _shapes(after):
+        return "its state changes shape or type in a step", 0
+    return "", sum(leaf.shape == (2, 3) for leaf in jax.tree.leaves(state))
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
+
+
+def memories(optimizer: Optimizer) -> int:
+    """How many copies of the parameters an optimizer's state holds: 0 for gd, 1 for momentum, 2 for adam."""
+    return _tried(optimizer)[1]
+
+
+def _verify(optimizer: Optimizer) -> None:
+    problem = _tried(optimizer)[0]
+    if problem:
+        name = optimizer if isinstance(optimizer, str) else getattr(optimizer, "__qualname__", repr(optimizer))
+        remedy = "give a function of the rate that returns an optax.GradientTransformation, or a name such as gd, adam"
+        raise BadInput("optimizer", f"{name}: {problem}", remedy)
+
+
+FIELD = Field(
+    "train",
+    "gd, momentum (heavy ball), nesterov, adam or any optax optimizer that takes a learning rate",
+    choices=OPTIMIZERS,
+    accepts=Callable,  # pyright: ignore[reportArgumentType]
+    verify=_verify,
+    name="optimizer",
+    kind="name",
+)
