@@ -6,14 +6,13 @@ plane (Lambert azimuthal equal-area, kilometres), where squared distances are ex
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from launch.config import Refusal
+from launch.paths import configs
 
-TABLE = Path(__file__).parent.parent / "configs" / "recover" / "european_cities.csv"
+TABLE = configs() / "recover" / "european_cities.csv"
 EARTH_KM = 6371.0
 
 
@@ -63,8 +62,6 @@ def example(share: float = 0.3, noise: float = 0.02, seed: int = 0) -> Example:
 
 def load() -> tuple[list[str], np.ndarray]:
     """Names and centred plane coordinates (m, 2) in km."""
-    if not TABLE.exists():
-        raise Refusal(f"--example: {TABLE} is missing; install with pip install -e . in a clone of the repository")
     with open(TABLE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     degrees = np.array([[float(row["latitude"]), float(row["longitude"])] for row in rows])

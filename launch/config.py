@@ -22,9 +22,10 @@ from pydantic import (
     model_validator,
 )
 
+from launch.paths import configs
 from launch.values import MOST, AxisOf, Values, checked, expand, no_bool, shown, whole
 
-DEFAULT = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+DEFAULT = configs() / "quickstart.yaml"
 
 
 class Refusal(Exception):

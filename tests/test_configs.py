@@ -1,14 +1,13 @@
 """Every config in the repository is read, planned, and carries the header that makes it a claim."""
 
-from pathlib import Path
-
 import pytest
 
 from gpsense.grid import make_plan
 from launch.config import build, read_yaml
+from launch.paths import configs
 from launch.work import to_grid
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = sorted(configs().rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

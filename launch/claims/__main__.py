@@ -7,10 +7,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from launch.config import DEFAULT, Refusal
+from launch.config import Refusal
+from launch.paths import configs
 from launch.shell import guarded, leave
 
-CONFIGS = DEFAULT.parent
+CONFIGS = configs()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,53 @@
+"""``gpsense COMMAND ...``, the same as ``python -m launch.COMMAND ...`` with the same exit codes."""
+
+import difflib
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+# module and purpose of every command
+COMMANDS = {
+    "grid": ("launch.grid", "run a grid of cells from a config: train, prune, fine-tune, figures and a page"),
+    "recover": ("launch.recover", "find a low-rank matrix from your own measurements"),
+    "claims": ("launch.claims.__main__", "run the papers' claims as experiments and judge them"),
+    "bench": ("launch.bench.__main__", "measure speed against the machine's limits and other methods"),
+    "report": ("launch.report", "draw the figures and the page of a stored run again"),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command and end the process with its exit code; 2 for a command that does not exist."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+        sys.exit(0)
+    if name == "--version":
+        print(f"gpsense {_version()}")
+        sys.exit(0)
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+        meant = f"did you mean {near[0]}? " if near else ""
+        print(f"error: there is no command '{name}'; {meant}use one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    command = import_module(COMMANDS[name][0])
+    from launch.shell import leave
+
+    leave(command.main(rest))
+
+
+def usage() -> str:
+    """The commands, one a line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {words}" for name, (_, words) in COMMANDS.items()]
+    return "\n".join(["usage: gpsense COMMAND ...", "", *lines, "", "gpsense COMMAND --help says more."])
+
+
+def _version() -> str:
+    try:
+        return version("gpsense")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    main()

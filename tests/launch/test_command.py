@@ -1,0 +1,64 @@
+"""``gpsense COMMAND``: the commands are listed at once, passed on with their exit codes, and unknown ones refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import __main__ as command
+from launch.paths import configs
+
+
+def leaves(argv: list[str]) -> object:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as stop:
+        command.main(argv)
+    return stop.value.code
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_help_names_every_command_in_a_few_lines(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 12
+    assert [line.split()[0] for line in lines[2:7]] == list(command.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("gird", "did you mean grid? "), ("claim", "did you mean claims? "), ("x", "")]
+)
+def test_an_unknown_command_is_refused(name: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves([name]) == 2
+    line = f"error: there is no command '{name}'; {near}use one of grid, recover, claims, bench, report\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves([name, "--help"]) == 0
+    assert "--out" in (out := capsys.readouterr().out) or name == "report"
+    assert "usage" in out
+
+
+def test_a_refusal_keeps_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves(["grid", "no_such.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("gpsense ")
+
+
+def test_help_imports_no_package() -> None:
+    code = "import sys, launch.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(any(name in sys.modules for name in ('jax', 'numpy', 'pydantic')))"
+    root = Path(command.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False)
+    assert run.returncode == 0
+
+
+def test_the_configs_and_the_examples_table_are_found() -> None:
+    assert (configs() / "quickstart.yaml").is_file()
+    assert (configs() / "recover" / "european_cities.csv").is_file()
