@@ -93,8 +93,7 @@ def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
-    from gpsense.plots import grids
-    from launch import store, table
+    from launch import figures, files, store, table
     from launch.report import write_report
 
     config, plan, place = work.config, work.plan, store.Store(work.out)
@@ -111,8 +110,8 @@ def report(work: Work) -> int:
         "compile_seconds": round(compiling, 3),
     }
     summary |= {"table": rows}
-    store.write_json(place.directory / "summary.json", summary)
-    grids.draw(dataset, place.directory / "figures")
+    files.write_json(place.directory / "summary.json", summary)
+    figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     count = len(config.run.seeds.values)
     print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")

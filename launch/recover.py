@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from launch.config import Refusal
+from launch.files import atomic, writable, write_json
 from launch.shell import guarded, leave
 
 if TYPE_CHECKING:
@@ -134,8 +135,6 @@ def _doubts(result: "Recovery", data: Any, width: int) -> list[str]:
 
 def _usable(out: Path, digest: str) -> None:
     """Refuse a folder that cannot be written to, or that a recovery did not make; writes nothing."""
-    from launch import store
-
     if out.is_dir() and any(out.iterdir()):
         try:
             theirs = json.loads((out / "summary.json").read_text(encoding="utf-8"))["digest"]
@@ -143,7 +142,7 @@ def _usable(out: Path, digest: str) -> None:
             raise Refusal(f"--out: {out} holds files that are not a recovery's; name an empty directory") from None
         if theirs != digest:
             raise Refusal(f"--out: {out} holds the recovery of other data or settings; name another directory")
-    store.writable(out)
+    writable(out)
 
 
 def jax_factor(result: "Recovery", values: "jax.Array") -> "jax.Array":
@@ -158,23 +157,26 @@ def _write(
     out: Path, record: dict[str, Any], result: "Recovery", predicted: np.ndarray, values: np.ndarray, example: Any
 ) -> None:
     """factor.npy, path.npz-like numbers in summary.json, figures; the example's own measurements too."""
-    from gpsense.plots import recoveries
-    from launch import store
+    from gpsense.plots import plot_fit, plot_map, plot_path
+    from launch import figures
 
     path = {key: np.asarray(value).tolist() for key, value in result.path._asdict().items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with store.atomic(out / "factor.npy") as aside, open(aside, "wb") as file:
+        with atomic(out / "factor.npy") as aside, open(aside, "wb") as file:
             np.save(file, result.factor)
         if example:
-            with store.atomic(out / "measurements.npz") as aside, open(aside, "wb") as file:
+            with atomic(out / "measurements.npz") as aside, open(aside, "wb") as file:
                 np.savez(file, **example.fields)
-        recoveries.draw(result, predicted, values, out / "figures")
+        figures.save(plot_path(result), out / "figures" / "path.png")
+        figures.save(plot_fit(result, predicted, values), out / "figures" / "fit.png")
         if example:
             headline = f"{len(example.names)} cities from {values.size} noisy distances: rank {result.rank}, "
             headline += f"error {100 * record['error']:.2f} %, median offset {record['median_offset_km']:.0f} km"
-            recoveries.draw_map(example, result.factor, out / "figures" / "map.png", headline)
-        store.write_json(out / "summary.json", record | {"chosen": result.chosen, "path": path})
+            axes = plot_map(example.names, example.places, example.aligned(result.factor))
+            axes.set_title(headline)
+            figures.save(axes, out / "figures" / "map.png")
+        write_json(out / "summary.json", record | {"chosen": result.chosen, "path": path})
     except OSError as error:
         raise Refusal(f"--out: {out} cannot be written to ({error.strerror}); name a writable directory") from None
 

@@ -8,7 +8,6 @@ import argparse
 import base64
 import html
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from gpsense.plots.grids import draw
 from gpsense.plots.view import (
     AXIS_LABELS,
     FAILED,
@@ -34,6 +32,8 @@ from gpsense.plots.view import (
     value_text,
     without_failures,
 )
+from launch import figures
+from launch.files import atomic
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
@@ -112,9 +112,9 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS) -> Path:
         "data": payload(run.dataset, kept),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
-    aside, path = directory / f".report.html.{os.getpid()}.aside", directory / "report.html"
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, path)
+    path = directory / "report.html"
+    with atomic(path) as aside:
+        aside.write_text(page, encoding="utf-8")
     return path
 
 
@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     directory = parser.parse_args(argv).directory
     try:
         run = read_run(directory)
-        paths = [*draw(run.dataset, directory / "figures"), write_report(directory)]
+        paths = [*figures.draw(run.dataset, directory / "figures"), write_report(directory)]
     except (Unreadable, OSError) as error:
         print(f"launch.report: {error}", file=sys.stderr)
         return 2

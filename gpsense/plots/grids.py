@@ -1,11 +1,10 @@
-"""Pictures of a grid's results as PNG files: columns, curves, rank and error.
+"""A grid's results drawn on Axes: column norms, curves, and a measure over the plane of two axes.
 
 Reads a labelled Dataset and nothing else; what it shares with the interactive page is in :mod:`gpsense.plots.view`.
+Diverged and missing cells are left out. A figure that is made here gets a title that says what is held fixed.
 """
 
-import os
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from gpsense.errors import BadInput
+from gpsense.plots._axes import axes_for
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -36,32 +37,9 @@ from gpsense.plots.view import (
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
+BAND = "median and 16-84 % band"
 TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
 TITLED += ("directions", "sparsity", "pool", "support", "distance")
-
-
-def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
-    """Write columns.png, curves.png, rank.png and error.png into ``directory`` and return their paths.
-
-    The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
-    not hold and of curves without a step. Files are replaced whole, never half.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    survivors = without_failures(dataset)
-    figures = {
-        "columns.png": _columns(survivors) if "column_norms" in survivors else None,
-        "curves.png": _curves(survivors),
-        "rank.png": _map(survivors, "rank", log=False),
-        "error.png": _map(survivors, "error", log=True),
-    }
-    paths = []
-    for name, figure in figures.items():
-        if figure is not None:
-            aside, path = directory / f".{name}.{os.getpid()}.aside", directory / name
-            figure.savefig(aside, format="png", dpi=150)
-            os.replace(aside, path)
-            paths.append(path)
-    return paths
 
 
 def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
@@ -82,7 +60,7 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     return cells, ", ".join(words.values())
 
 
-def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> Figure:
+def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> None:
     """Title with what is held fixed; below, what is pooled and how many cells are left out."""
     width = int(figure.get_figwidth() * 10.5)
     figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize=10)
@@ -90,12 +68,12 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
     if left_out:
         note += f"; left out: {left_out} of {cells['status'].size} cells, diverged or missing"
     figure.supxlabel("\n".join(textwrap.wrap(note, width)), fontsize=8, color="0.35")
-    return figure
 
 
-def _seeds(cells: xr.Dataset) -> str:
+def _seeds(cells: xr.Dataset, words: str) -> str:
+    """How many seeds there are, after words on what is made of them if they are several."""
     count = cells.sizes["seed"]
-    return f"{count} seeds" if count > 1 else "1 seed"
+    return f"{words} over {count} seeds" if count > 1 else "1 seed"
 
 
 def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:
@@ -111,11 +89,11 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
     return cells, fixed, axis_label(dataset, hue), lines
 
 
-def _columns(dataset: xr.Dataset) -> Figure:
-    """Share of columns above a share of the largest, and the histogram of norms, pooled over seeds."""
-    cells, fixed, hue, lines = _lines(dataset, 4)
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def plot_columns(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
+    """Share of columns above a share of the largest, and the histogram of their norms, pooled over seeds: two Axes."""
+    cells, fixed, hue, lines = _lines(without_failures(dataset), 4)
+    both, figure = axes_for(axes, 2, (10, 4.6))
+    left, right = both
     norms = [cell["column_norms"].transpose("seed", "column").values for _, cell in lines]
     top = max((np.nanmax(n) for n in norms if np.isfinite(n).any()), default=1.0) or 1.0
     edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
@@ -134,7 +112,9 @@ def _columns(dataset: xr.Dataset) -> Figure:
     left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]", xlim=(0, 1), ylim=(-0.02, 1.02))
     right.set(xlabel=name, ylabel="columns per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
     left.legend(title=hue or None, fontsize=9)
-    return _finish(figure, "Column norms after training", fixed, cells, f"pooled over {_seeds(cells)}")
+    if figure is not None:
+        _finish(figure, "Column norms after training", fixed, cells, _seeds(cells, "pooled"))
+    return both
 
 
 def share_above(norms: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -157,34 +137,47 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
         axes.legend(fontsize=9)
 
 
-def _curves(dataset: xr.Dataset) -> Figure | None:
-    """Loss and error, those that are there, through both phases: median and 16-84 % band over seeds."""
+def plot_curves(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
+    """Loss and error through both phases, median and 16-84 % band over seeds: one Axes for each that is there.
+
+    Raises BadInput where the dataset has no curve with a step.
+    """
     names = curves(dataset)
     if not names:
-        return None
-    cells, fixed, hue, lines = _lines(dataset, 6)
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for (label, cell), colour in zip(lines, PALETTE, strict=False):
-            _phases(axes, cell, name, colour, label)
-        axes.set(xlabel="step [gradient updates]", ylabel=measure_label(cells[name]))
-        axes.set_xlim(0, max(1, int(cells["step"][-1])))
-        _log_y(axes)
-        end, above = int(cells.attrs["train_steps"]), axes.get_xaxis_transform()
-        if fine_tuned(cells):
-            axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
-            axes.axvline(end, color="0.6", lw=1, zorder=0)
-            axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
-            if end > 0:
-                axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
-            if name == "error_curve" and "error_pruned" in cells:
-                axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize=9)
+        raise BadInput("dataset", "it holds no curve of a step or more", "record_every sets how often one is recorded")
+    cells, fixed, hue, lines = _lines(without_failures(dataset), 6)
+    all_axes, figure = axes_for(axes, len(names), (11, 4.8))
+    for one, name in zip(all_axes, names, strict=True):
+        _curve(one, cells, name, lines)
+    handles = all_axes[0].get_legend_handles_labels()
+    if figure is None:
+        if hue:
+            all_axes[0].legend(*handles, title=hue, fontsize=9)
+        return all_axes
     if hue:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), title=hue, loc="outside right upper", fontsize=9)
-    note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
+        figure.legend(*handles, title=hue, loc="outside right upper", fontsize=9)
     headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
     phases = [*["training"] * bool(cells.attrs["train_steps"]), *["fine-tuning"] * fine_tuned(cells)]
-    return _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, note)
+    _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, _seeds(cells, BAND))
+    return all_axes
+
+
+def _curve(axes: Axes, cells: xr.Dataset, name: str, lines: list[tuple[str, xr.Dataset]]) -> None:
+    """One curve of every line, the phases told apart."""
+    for (label, cell), colour in zip(lines, PALETTE, strict=False):
+        _phases(axes, cell, name, colour, label)
+    axes.set(xlabel="step [gradient updates]", ylabel=measure_label(cells[name]))
+    axes.set_xlim(0, max(1, int(cells["step"][-1])))
+    _log_y(axes)
+    end, above = int(cells.attrs["train_steps"]), axes.get_xaxis_transform()
+    if fine_tuned(cells):
+        axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
+        axes.axvline(end, color="0.6", lw=1, zorder=0)
+        axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
+        if end > 0:
+            axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
+        if name == "error_curve" and "error_pruned" in cells:
+            axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize=9)
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
@@ -207,26 +200,33 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
         axes.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
 
 
-def _map(dataset: xr.Dataset, name: str, log: bool) -> Figure | None:
-    """Median of a measure over the plane of two axes, over one axis as a line, or nothing."""
+def plot_measure(dataset: xr.Dataset, name: str, axes: Any = None, log: bool = False) -> Axes:
+    """Median of a measure over the seeds, as a map over the plane of two axes or as a line over one.
+
+    Raises BadInput where no axis besides the seeds has two values.
+    """
     span = plane(dataset)
     if not span:
-        return None
-    cells, fixed = _fix(dataset, span)
-    if len(span) == 1:
-        figure = _profile(cells, span[0], name, log)
-        note = f"median and 16-84 % band over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
+        raise BadInput("dataset", "no axis besides the seeds has two values", "give an axis more values")
+    cells, fixed = _fix(without_failures(dataset), span)
+    size = (6.8, 4.6)
+    if len(span) == 2:
+        columns, rows = (cells.sizes[name] for name in span)
+        size = (float(np.clip(0.68 * columns + 2.6, 6.2, 12)), float(np.clip(0.5 * rows + 2.2, 4, 9)))
+    (one,), figure = axes_for(axes, 1, size)
+    if len(span) == 2:
+        _heat(one, cells, span[0], span[1], name, log)
     else:
-        figure = _heat(cells, span[0], span[1], name, log)
-        note = f"median over {_seeds(cells)}" if cells.sizes["seed"] > 1 else "1 seed"
-    words = measure_label(cells[name])
-    return _finish(figure, words[0].upper() + words[1:], fixed, cells, note)
+        _profile(one, cells, span[0], name, log)
+    if figure is not None:
+        words = measure_label(cells[name])
+        note = _seeds(cells, "median" if len(span) == 2 else BAND)
+        _finish(figure, words[0].upper() + words[1:], fixed, cells, note)
+    return one
 
 
-def _profile(cells: xr.Dataset, x: str, name: str, log: bool) -> Figure:
+def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> None:
     """A measure against one axis; named values are not joined by a line."""
-    figure = Figure(figsize=(6.8, 4.6), layout="constrained")
-    axes = figure.subplots()
     low, middle, high = over_seeds(cells[name].transpose("seed", x), 0.16, 0.5, 0.84)
     at = np.arange(len(middle))
     if numeric(cells[x]):
@@ -241,21 +241,16 @@ def _profile(cells: xr.Dataset, x: str, name: str, log: bool) -> Figure:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
-    return figure
 
 
-def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
+def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> None:
     """A heatmap with ordinal axes; cells without a surviving seed are hatched."""
     table = over_seeds(cells[name].transpose("seed", y, x))[0]
-    rows, columns = table.shape
-    figure = Figure(figsize=(np.clip(0.68 * columns + 2.6, 6.2, 12), np.clip(0.5 * rows + 2.2, 4, 9)))
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
     scale = _scale(table, log)
     shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
     shown = np.where(np.isnan(table), np.nan, shown)
     image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
-    bar = figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
+    bar = axes.figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
     if log:
         _log_ticks(bar.ax.yaxis, *image.get_clim())
     for row, column in np.argwhere(np.isnan(table)):
@@ -264,11 +259,10 @@ def _heat(cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> Figure:
     if np.isnan(table).any():
         patch = Patch(facecolor="0.85", edgecolor="0.55", hatch="///", label="all seeds diverged or missing")
         axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
-    if max(rows, columns) <= MOST_ANNOTATED:
+    if max(table.shape) <= MOST_ANNOTATED:
         _annotate(axes, table, image)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
     _ordinal(axes, "y", cells[y], axis_label(cells, y))
-    return figure
 
 
 def _scale(table: np.ndarray, log: bool) -> Normalize:

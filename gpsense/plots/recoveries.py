@@ -1,36 +1,22 @@
-"""Pictures of a recovery: the path of penalties, the fit, and the map of the example."""
+"""A recovery drawn on Axes: the path of penalties, the fit, and points found from their distances."""
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+
+from gpsense.plots._axes import axes_for
 
 if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
-    from launch.cities import Example
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.55"
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """PNG, made aside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    figure.savefig(aside, dpi=150, format="png")
-    aside.replace(path)
-    return path
-
-
-def draw(result: "Recovery", predicted: np.ndarray, values: np.ndarray, directory: Path) -> list[Path]:
-    """path.png: held-out error, rank and column norms along the penalties; fit.png: measured against predicted."""
-    return [save(_path(result), directory / "path.png"), save(_fit(result, predicted, values), directory / "fit.png")]
-
-
-def _path(result: "Recovery") -> Figure:
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+def plot_path(result: "Recovery", axes: Any = None) -> np.ndarray:
+    """Held-out error, rank and column norms along the penalties, a line at the chosen one: three Axes."""
+    all_axes, figure = axes_for(axes, 3, (11, 4.2))
+    left, middle, right = all_axes
     path, chosen = result.path, result.chosen
     left.loglog(path.penalty, path.held_out_error, "o-", color=BLUE)
     left.set_ylabel("held-out root mean square error [units of y]")
@@ -42,39 +28,38 @@ def _path(result: "Recovery") -> Figure:
     right.loglog(path.penalty, 2 * np.sqrt(path.smoothing), "--", color=ORANGE, label="threshold")
     right.set_ylabel("column norms after training [norm of U]")
     right.legend()
-    for axes in (left, middle, right):
-        axes.set_xlabel("penalty λ")
-        axes.axvline(path.penalty[chosen], color=ORANGE, linewidth=1)
-    figure.suptitle(f"Path of penalties; the orange line is the chosen one, rank {result.rank}")
-    return figure
+    for one in all_axes:
+        one.set_xlabel("penalty λ")
+        one.axvline(path.penalty[chosen], color=ORANGE, linewidth=1)
+    if figure is not None:
+        figure.suptitle(f"Path of penalties; the orange line is the chosen one, rank {result.rank}")
+    return all_axes
 
 
-def _fit(result: "Recovery", predicted: np.ndarray, values: np.ndarray) -> Figure:
-    figure = Figure(figsize=(5.2, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([values.min(), values.max()], [values.min(), values.max()], color=GREY, linewidth=1)
-    axes.plot(values, predicted, ".", color=BLUE, markersize=3, alpha=0.6)
-    axes.set_xlabel("measured y")
-    axes.set_ylabel("predicted by the factor")
+def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
+    """Predicted against measured values; ``predicted`` is the forward map of the recovered factor."""
+    (one,), _ = axes_for(axes, 1, (5.2, 5))
+    values = np.asarray(values)
+    one.plot([values.min(), values.max()], [values.min(), values.max()], color=GREY, linewidth=1)
+    one.plot(values, np.asarray(predicted), ".", color=BLUE, markersize=3, alpha=0.6)
+    one.set_xlabel("measured y")
+    one.set_ylabel("predicted by the factor")
     share = result.residual / float(np.abs(values).max())
-    axes.set_title(f"Fit: rank {result.rank}, residual {result.residual:.3g} = {share:.2g} of the largest y")
-    return figure
+    one.set_title(f"Fit: rank {result.rank}, residual {result.residual:.3g} = {share:.2g} of the largest y")
+    return one
 
 
-def draw_map(example: "Example", factor: np.ndarray, path: Path, headline: str) -> Path:
-    """The recovered places over the true ones, turned onto them."""
-    figure = Figure(figsize=(9.5, 7.8), layout="constrained")
-    axes = figure.subplots()
-    found = example.aligned(factor)
-    for true, place in zip(example.places, found, strict=True):
-        axes.plot(*np.stack([true, place]).T, color=ORANGE, linewidth=1)
-    axes.plot(*example.places.T, "o", markerfacecolor="none", color=GREY, markersize=7, label="true place")
-    axes.plot(*found.T, ".", color=BLUE, markersize=5, label="recovered from distances")
-    for name, (x, y) in zip(example.names, example.places, strict=True):
-        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=6.5)
-    axes.set_aspect("equal")
-    axes.set_xlabel("east [km]")
-    axes.set_ylabel("north [km]")
-    axes.legend(loc="upper left")
-    axes.set_title(headline)
-    return save(figure, path)
+def plot_map(names: list[str], places: np.ndarray, found: np.ndarray, axes: Any = None) -> Axes:
+    """Points found in the plane (m, 2) over their true places in km (m, 2), each pair joined by a line."""
+    (one,), _ = axes_for(axes, 1, (9.5, 7.8))
+    for pair in zip(places, found, strict=True):
+        one.plot(*np.stack(pair).T, color=ORANGE, linewidth=1)
+    one.plot(*places.T, "o", markerfacecolor="none", color=GREY, markersize=7, label="true place")
+    one.plot(*found.T, ".", color=BLUE, markersize=5, label="recovered from distances")
+    for name, (x, y) in zip(names, places, strict=True):
+        one.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=6.5)
+    one.set_aspect("equal")
+    one.set_xlabel("east [km]")
+    one.set_ylabel("north [km]")
+    one.legend(loc="upper left")
+    return one

@@ -38,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--group", choices=sorted(GROUPS), help="measure this group only")
     arguments = parser.parse_args(argv)
 
-    from launch import device, store
+    from launch import device, files
 
     try:
-        store.writable(arguments.out)
+        files.writable(arguments.out)
     except Refusal as refusal:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"measuring {name} ...", file=sys.stderr)
         rows += measured(name) if name == arguments.group or name != DOUBLE else apart(name)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    store.write_json(arguments.out / "bench.json", rows)
+    files.write_json(arguments.out / "bench.json", rows)
     print(text(rows))
     print(f"\nwritten to {arguments.out / 'bench.json'}")
     return 0

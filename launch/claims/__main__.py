@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in chosen if name not in papers()]:
         raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
 
-    from launch import store
+    from launch import files
     from launch.claims.experiment import caveat, judged, read_claims
     from launch.claims.table import heading, lines, summary
 
-    store.writable(arguments.out)
+    files.writable(arguments.out)
     claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full)]
     if arguments.claim is not None:
         claims, known = [c for c in claims if c.name == arguments.claim], [c.name for c in claims]
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     for claim in claims:
         record = judged(claim, arguments.out)
         records.append(record)
-        store.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
+        files.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
         print(lines(record), flush=True)
     print(summary(records))
     for paper in dict.fromkeys(claim.paper for claim in claims):

@@ -1,6 +1,5 @@
 """One claim as an experiment: its config read, its grids run, its quantities measured, drawn and judged."""
 
-import os
 import textwrap
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gpsense.plots.view import without_failures
+from launch import figures
 from launch.claims.quantities import Quantity, holds
 from launch.config import Claim, Config, Expectation, Refusal, build, merged, read_yaml
 from launch.work import collected, filled, planned
@@ -119,10 +119,7 @@ def _expected(expected: Expectation) -> Any:
 
 
 def draw(figure: Figure, experiment: Experiment, folder: Path) -> None:
-    """Write the figure, replaced whole, under the claim's name, its statement above it."""
+    """Write the figure under the claim's name, its statement above it."""
     width = int(figure.get_figwidth() * 11)
     figure.suptitle("\n".join(textwrap.wrap(experiment.claim.statement, width)), fontsize=10)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside, path = folder / f".{experiment.name}.{os.getpid()}.aside", folder / f"{experiment.name}.png"
-    figure.savefig(aside, format="png", dpi=150)
-    os.replace(aside, path)
+    figures.save(figure, folder / f"{experiment.name}.png")

@@ -14,6 +14,7 @@ import xarray as xr
 from gpsense.grid import Chunk, Layout
 from launch import store
 from launch.config import Refusal
+from launch.files import atomic
 
 MANIFEST = {"digest": "abc", "layouts": [[4, 2], [1, 2]]}
 CHUNKS = tuple(Chunk(number, 0, number, number + 1, 0, 2) for number in range(3))
@@ -31,7 +32,7 @@ def dataset(seed: int) -> xr.Dataset:
 def fail_half_way(path: Path) -> None:
     """Write half a file and stop; what is under its name does not change meanwhile."""
     before = path.read_text() if path.exists() else None
-    with store.atomic(path) as aside:
+    with atomic(path) as aside:
         aside.write_text("half")
         assert (path.read_text() if path.exists() else None) == before
         raise RuntimeError("half way")

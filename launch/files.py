@@ -1,0 +1,61 @@
+"""How files are written: aside, then renamed, so that a reader or a restart never sees half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from launch.config import Refusal
+
+
+@contextmanager
+def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
+    """A path to write to that becomes ``path`` at the end of the block, or nothing if the block fails.
+
+    With ``keep`` a ``path`` that is there already stays as it is.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with open(aside, "rb") as written:
+            os.fsync(written.fileno())
+        (_settle if keep else os.replace)(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _settle(aside: Path, path: Path) -> None:
+    """Give a file its name unless the name is taken; of several processes one wins."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.replace(aside, path)
+
+
+def write_json(path: Path, data: Any, keep: bool = False) -> None:
+    """JSON, atomically; with ``keep`` only where there is no such file."""
+    with atomic(path, keep) as aside:
+        aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def writable(directory: Path) -> None:
+    """Refuse a directory that could not be made or written to; leaves nothing behind."""
+    try:
+        if directory.exists() and not directory.is_dir():
+            raise Refusal(f"--out: {directory} is a file; name a directory")
+        parent = directory
+        while not parent.exists():
+            parent = parent.parent
+        os.rmdir(tempfile.mkdtemp(dir=parent, prefix=".probe-"))
+    except OSError as error:
+        raise unwritable(directory, error) from None
+
+
+def unwritable(directory: Path, error: OSError) -> Refusal:
+    """The refusal of a directory that cannot be written to."""
+    return Refusal(f"--out: {directory} cannot be written to ({error.strerror}); name a writable directory")
