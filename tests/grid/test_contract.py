@@ -14,9 +14,8 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, Program, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell, run_sensing
-from gpsense.plots import grids
 from gpsense.systems import SYSTEMS, Cost, SensingInstance, SensingSetting, System
-from launch import report, table
+from launch import figures, report, table
 from launch.config import Refusal, build
 from launch.grid import certified, describe
 from launch.work import to_grid
@@ -203,12 +202,12 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
     assert certified(dataset) is None
     for name, part in {"all": dataset, "no curves": dataset.drop_dims("step")}.items():
         run = fill(tmp_path / name, part)
-        names = [path.name for path in grids.draw(part, run / "figures")]
+        names = [path.name for path in figures.draw(part, run / "figures")]
         assert names == (["curves.png"] if name == "all" else []) + ["rank.png", "error.png"]
         page = numbers_of(report.write_report(run).read_text(encoding="utf-8"))
         assert (page["norms"], page["columns"], list(page["medians"])) == ([], 0, ["rank", "error"])
         assert list(page["curves"]) == (["loss", "error"] if name == "all" else [])
-    assert len(grids.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 2
+    assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 2
 
 
 def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):

@@ -1,4 +1,4 @@
-"""The pictures exist, are pictures, and cope with every shape of grid."""
+"""The pictures exist, are pictures, cope with every shape of grid, and go into axes that are given."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 
-from gpsense.plots import grids, view
+from gpsense.errors import BadInput
+from gpsense.plots import grids, plot_columns, plot_curves, plot_measure, view
+from launch import figures
 
 DIVERGED, MISSING = 3, -1
 
@@ -57,7 +61,7 @@ GRIDS = {
 
 @pytest.mark.parametrize(("dataset", "count"), GRIDS.values(), ids=GRIDS.keys())
 def test_every_shape_of_grid_is_drawn(dataset: xr.Dataset, count: int, tmp_path: Path) -> None:
-    paths = grids.draw(dataset, tmp_path / "figures")
+    paths = figures.draw(dataset, tmp_path / "figures")
     assert [path.name for path in paths] == ["columns.png", "curves.png", "rank.png", "error.png"][:count]
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
@@ -66,10 +70,51 @@ def test_every_shape_of_grid_is_drawn(dataset: xr.Dataset, count: int, tmp_path:
         assert 500 < height < 1500
 
 
+DRAWN = {
+    "columns": (plot_columns, 2),
+    "curves": (plot_curves, 2),
+    "measure": (lambda dataset, axes=None: plot_measure(dataset, "error", axes, log=True), 1),
+}
+
+
+@pytest.mark.parametrize(("plot", "count"), DRAWN.values(), ids=DRAWN.keys())
+@pytest.mark.parametrize("dataset", [MIXED, NOISY], ids=["named axis", "three axes"])
+def test_axes_that_are_given_are_drawn_on_and_their_figure_left_alone(
+    plot: Any, count: int, dataset: xr.Dataset
+) -> None:
+    figure = Figure()
+    axes = figure.subplots(1, count)
+    found = plot(dataset, axes)
+    assert np.ravel(found).tolist() == np.ravel(axes).tolist()
+    assert all(one.has_data() and one.get_xlabel() for one in np.ravel(found))
+    assert figure.get_suptitle() == ""
+    assert np.ravel(found)[0].get_legend() is not None or count == 1
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize(("plot", "count"), DRAWN.values(), ids=DRAWN.keys())
+def test_without_axes_a_figure_says_what_is_held_fixed(plot: Any, count: int) -> None:
+    axes = np.ravel(plot(NOISY))
+    assert axes.size == count
+    assert "threshold 0.1 (first of 2)" in axes[0].figure.get_suptitle()
+    assert pyplot.get_fignums() == [axes[0].figure.number]
+    pyplot.close(axes[0].figure)
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    for wrong in (Figure().subplots(1, 3), [None, None], "ab"):
+        with pytest.raises(BadInput, match="^axes: .*give 2"):
+            plot_columns(MIXED, wrong)
+    with pytest.raises(BadInput, match="no axis besides the seeds"):
+        plot_measure(make({}), "rank")
+    with pytest.raises(BadInput, match="no curve"):
+        plot_curves(MIXED.isel(step=slice(1)))
+
+
 @pytest.mark.slow
 def test_ten_thousand_cells_are_drawn(tmp_path: Path) -> None:
     grid = make({"penalty": np.linspace(0, 1, 100), "n": np.arange(100)}, seeds=1, columns=2, smoothing=0.04)
-    assert len(grids.draw(grid, tmp_path)) == 4
+    assert len(figures.draw(grid, tmp_path)) == 4
 
 
 @pytest.mark.slow
@@ -77,9 +122,9 @@ def test_500_columns_and_zeros_are_drawn_and_drawn_again(tmp_path: Path) -> None
     wide = make({}, seeds=2, columns=500, smoothing=0.04)
     for name in ("error", "error_pruned", "rank", "column_norms", "loss_curve", "error_curve"):
         wide[name] = 0 * wide[name]
-    first = [path.read_bytes() for path in grids.draw(wide, tmp_path)]
+    first = [path.read_bytes() for path in figures.draw(wide, tmp_path)]
     (tmp_path / "curves.png").write_bytes(b"old")
-    assert [path.read_bytes() for path in grids.draw(wide, tmp_path)] == first
+    assert [path.read_bytes() for path in figures.draw(wide, tmp_path)] == first
 
 
 def test_map_spans_the_longest_axes_with_penalty_on_x() -> None:
