@@ -1,25 +1,41 @@
 """The command line of ``launch.grid``: a YAML config and overrides ``--section.field values``.
 
-tyro gives the help and reads the options; every field stays text until :mod:`launch.config` checks it, so a wrong
-value is refused the same way whether it came from the file or from the command line.
+Every value stays text until :mod:`launch.schema` reads it as its field, so a wrong value is refused the same way
+whether it came from the file or from the command line. Help is made from the declarations of the system asked for.
 """
 
-import contextlib
 import dataclasses
-import io
 import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 import yaml
-from tyro.constructors import PrimitiveConstructorSpec
 
-from launch.config import DEFAULT, Config, Refusal, Section, build, read_yaml, unknown
-from launch.values import AxisOf
+from gpsense.fields import Field, first_line
+from gpsense.systems import SYSTEMS
+from launch import plugins
+from launch.config import DEFAULT, Config, build, read_yaml
+from launch.schema import SECTIONS, plain, schema, unknown
+from launch.shell import Refusal
 
-QUICKSTART_SYSTEMS = ("sensing", "rectangular", "quadratic_network")  # which read all that the quickstart says
-FLAGS = ("--help", "--dry-run", "--dry_run")
+PROGRAM = "python -m launch.grid"
+FLAGS = {
+    "dry-run": "print the plan, write nothing",
+    "allow-plugins": "run code that the config names",
+    "systems": "list the systems",
+    "help": "this help, of the system and with the values of the config asked for",
+}
+OPTIONS = {
+    "name": "names the run",
+    "system": "the experiment: a name, FILE.py:NAME or package.module:NAME",
+    "out": "folder for the results (runs/NAME-DIGEST)",
+    "plugin": "FILE.py or module that adds rules, methods, systems, ...; may be repeated",
+}
+NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,129 +51,71 @@ class Arguments:
 def parse(argv: list[str]) -> Arguments:
     """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; Refusal on anything wrong.
 
-    ``--help`` prints the fields with the values of CONFIG as defaults and exits.
+    ``--help`` prints the fields of the system with the values of CONFIG as defaults and exits, ``--systems`` the
+    systems. ``FILE.py:NAME`` in the place of CONFIG is ``--system FILE.py:NAME``.
     """
-    path, rest = _split(argv)
-    fields = _base(path, rest)
-    config = build(fields)
-    given = _read(_mirror(config), rest, path)
-    for dotted, text in given["fields"].items():
-        section, _, name = dotted.rpartition(".")
-        target = fields
-        if section:
-            target = fields[section] = dict(fields.get(section) or {})
-        target[name] = text
-    out = Path(given["out"]) if given["out"] else None
-    return Arguments(build(fields) if given["fields"] else config, path.parent, out, given["dry_run"])
+    path, options, flags = _words(argv)
+    for words in options.pop("plugin", []):
+        plugins.load("--plugin", _value("plugin", words))
+    if "systems" in flags:
+        print(systems())
+        sys.exit(0)
+    given = {name: _value(name, uses[-1]) for name, uses in options.items()}
+    out, asked = given.pop("out", None), given.pop("system", None)
+    allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
+    if asked is not None:
+        plugins.find_system(asked, allowed=True)
+    fields = _base(path, asked)
+    reference = fields.get("system", plugins.FIRST_SYSTEM)
+    for place, value in given.items():
+        section, _, key = place.partition(".")
+        if section == "claim":
+            raise Refusal("claim: can only be set in a config file; python -m launch.claims runs it")
+        if not key and place != "name":
+            raise Refusal(unknown(place, plugins.find_system(reference, folder, allowed)))
+        if not key:
+            fields[section] = value
+        elif isinstance(part := fields.get(section, {}), dict):
+            fields[section] = part | {key: value}
+    if "help" in flags:
+        print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
+        sys.exit(0)
+    config = build(fields, folder, allowed)
+    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags)
 
 
-def _split(argv: list[str]) -> tuple[Path, list[str]]:
-    """The config's path (default: the quickstart) and the other arguments."""
-    for index, word in enumerate(argv):
-        before = argv[index - 1] if index else ""
-        if word.endswith((".yaml", ".yml")) and (not before.startswith("--") or before in FLAGS):
-            return Path(word), argv[:index] + argv[index + 1 :]
-    if argv and not argv[0].startswith("-"):
-        return Path(argv[0]), argv[1:]
-    return DEFAULT, argv
-
-
-def _base(path: Path, argv: list[str]) -> dict[str, Any]:
-    """The fields to start from: those of the config, or none where the quickstart's are not the system's asked for."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    asked = words[words.index("--system") + 1 :][:1] if "--system" in words else []
-    if path != DEFAULT or not asked or asked[0] in QUICKSTART_SYSTEMS:
-        return read_yaml(path)
-    return {"name": asked[0], "system": asked[0]}
-
-
-def _text(value: Any) -> str:
-    """A field's value as one writes it on the command line."""
-    if isinstance(value, list):
-        text = ",".join(_text(item) for item in value)
-        return text if len(value) > 1 else f"[{text}]"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return "null" if value is None else str(value)
-
-
-def _field(name: str, info: Any, value: Any) -> tuple[str, Any, Any]:
-    """A dataclass field that takes one or more words and keeps them as text."""
-    marks = [mark for mark in info.metadata if isinstance(mark, AxisOf)]
-    metavar = "VALUES" if marks or name in ("seeds", "spectrum") else "VALUE"
-    words = PrimitiveConstructorSpec(
-        nargs="*" if metavar == "VALUES" else 1,
-        metavar=metavar,
-        instance_from_str=",".join,
-        is_instance=lambda x: isinstance(x, str),
-        str_from_instance=lambda x: [x],
-    )
-    if name == "seeds" and value == list(range(len(value))):
-        value = len(value)
-    help_text = (info.description or "").replace("%", "%%")
-    return name, Annotated[str, words, tyro.conf.arg(help=help_text)], dataclasses.field(default=_text(value))
-
-
-def _mirror(config: Config) -> Any:
-    """A dataclass of texts, shaped like the config, with its values as defaults, and the options of the command."""
-    plain = config.plain()
-    top: list[Any] = [
-        ("out", Annotated[str, tyro.conf.arg(help="folder for the results; default runs/NAME-DIGEST")], ""),
-        ("dry_run", Annotated[bool, tyro.conf.arg(name="dry-run", help="print the plan, write nothing")], False),
-    ]
-    for name, info in Config.model_fields.items():
-        if name == "claim":
-            continue
-        section = info.annotation
-        if isinstance(section, type) and issubclass(section, Section):
-            inner = [_field(key, part, plain[name][key]) for key, part in section.model_fields.items()]
-            made = dataclasses.make_dataclass(section.__name__, inner, frozen=True)
-            made.__doc__ = section.__doc__
-            top.append((name, made, dataclasses.field(default_factory=made)))
+def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], set[str]]:
+    """The config's path (None: the quickstart or none), the words after every use of an option, the flags."""
+    path, options, flags = None, {}, set()
+    words: list[str] | None = None  # of the option that is being read
+    rest = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for index, word in enumerate(rest):
+        name = word.removeprefix("--").replace("-", "_") if word.startswith("--") else ""
+        dashed = name.replace("_", "-")
+        if dashed in FLAGS or word == "-h":
+            flags.add(dashed or "help")
+            words = None
+        elif name:
+            words = []
+            options.setdefault(name, []).append(words)
+        elif path is None and word.endswith((".yaml", ".yml")) and words != []:
+            path, words = Path(word), None
+        elif words is not None and (not word.startswith("-") or NUMBER.match(word)):
+            words.append(word)
+        elif index == 0 and ":" in word:
+            options["system"] = [[word]]
+        elif index == 0 and not word.startswith("-"):
+            path = Path(word)
         else:
-            top.append(_field(name, info, plain[name]))
-    return dataclasses.make_dataclass("Grid", top, frozen=True)
+            raise Refusal(f"{word}: not understood; see --help")
+    return path, options, flags
 
 
-def _read(mirror: Any, argv: list[str], path: Path) -> dict[str, Any]:
-    """Parse options with tyro; anything it objects to becomes one line."""
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            parsed, surplus = tyro.cli(
-                mirror,
-                prog="python -m launch.grid",
-                description=f"Run a grid of cells. Defaults are those of {path}; give another YAML file first.\n"
-                "VALUES: one or more numbers, or log:low:high:count, lin:low:high:count, range:start:stop.",
-                args=argv,
-                return_unknown_args=True,
-                use_underscores=True,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise Refusal(_flatten(messages.getvalue())) from None
-    if surplus:
-        word = surplus[0].split("=")[0]
-        if word.split(".")[0] == "--claim":
-            raise Refusal("claim: stands in a config, not on the command line; python -m launch.claims runs it")
-        if word.startswith("--"):
-            raise Refusal(unknown(word.removeprefix("--")))
-        raise Refusal(f"{word}: not understood; see --help")
-    return {"fields": _changes(parsed, mirror()), "out": parsed.out, "dry_run": parsed.dry_run}
-
-
-def _changes(parsed: Any, default: Any, prefix: str = "") -> dict[str, Any]:
-    """The fields that differ from their default text, as YAML would read them."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(parsed):
-        value, usual = getattr(parsed, field.name), getattr(default, field.name)
-        if dataclasses.is_dataclass(value):
-            changed |= _changes(value, usual, f"{field.name}.")
-        elif value != usual and (prefix or field.name not in ("out", "dry_run")):
-            changed[prefix + field.name] = _yaml_value(value)
-    return changed
+def _value(name: str, words: list[str]) -> Any:
+    """The words of an option as YAML would hold them; of ``--name``, ``--system``, ``--out`` one."""
+    if name in OPTIONS and len(words) != 1:
+        raise Refusal(f"--{name}: give one value, not {len(words)}")
+    return words[0] if name in OPTIONS else _yaml_value(",".join(words))
 
 
 def _yaml_value(text: str) -> Any:
@@ -172,10 +130,71 @@ def _yaml_value(text: str) -> Any:
     return text
 
 
-def _flatten(boxed: str) -> str:
-    """tyro's framed message as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
-    lines = [re.sub(r"[─│╭╮╰╯]|-{5,}", "", line).strip() for line in text.splitlines()]
-    headings = ("Parsing error", "Missing argument", "For full helptext")
-    kept = [line for line in lines if line and not line.startswith(headings)]
-    return " ".join(kept) or "the command line was not understood; see --help"
+def _base(path: Path | None, asked: str | None) -> dict[str, Any]:
+    """The fields to start from: those of the config, or none where the quickstart is of another system."""
+    fields = read_yaml(path or DEFAULT)
+    if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
+        return fields
+    own = {"system": asked}
+    return fields | own if path else own | {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", asked.rpartition(":")[2])}
+
+
+def systems() -> str:
+    """The systems, one a line."""
+    width = max(map(len, SYSTEMS))
+    return "\n".join(f"{name:{width}}  {first_line(SYSTEMS[name])}" for name in SYSTEMS)
+
+
+def help_text(config: Config, path: Path) -> str:
+    """The options and the fields of the config's system, each with what it may be and its value."""
+    wide = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
+    fields = schema(config.system)
+    indent = max(map(len, fields)) + 6
+    words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in FLAGS)]
+    about = [*OPTIONS.values(), *FLAGS.values()]
+    lines = [
+        f"usage: {PROGRAM} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]",
+        *textwrap.wrap(
+            f"Fields of system {config.reference}: {first_line(config.system)} In brackets the values of {path.name} "
+            "or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop.",
+            wide,
+        ),
+    ]
+    entries: list[tuple[str, str]] = [("options", ""), *zip(words, about, strict=True)]
+    section = ""
+    for place, field in fields.items():
+        if field.section != section:
+            section = field.section
+            entries.append((section + (f": {SECTIONS[section]}" if section in SECTIONS else ""), ""))
+        entries.append((f"--{place}", f"{describe(field)} [{_text(field, config.values[place])}]"))
+    for option, text in entries:
+        if option.startswith("--"):
+            start = f"  {option}".ljust(indent)
+            lines += textwrap.wrap(text, wide, initial_indent=start, subsequent_indent=" " * indent)
+        else:
+            lines.append(option)
+    return "\n".join(lines)
+
+
+def describe(field: Field) -> str:
+    """What a field is and may be: its help, its choices or its range."""
+    if field.choices is not None and not all(name in field.help for name in field.choices):
+        return f"{field.help}: {', '.join(field.choices)}" if field.help else ", ".join(field.choices)
+    return "; ".join(filter(None, (field.help, "" if field.choices is not None else field.range_words())))
+
+
+def _text(field: Field, value: Any) -> str:
+    """A field's value as one writes it on the command line."""
+    value = plain(value)
+    if field.name == "seeds" and value == list(range(len(value))):
+        return str(len(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        text = ",".join(_one(item) for item in value)
+        return text if len(value) > 1 else f"{text},"
+    return _one(value)
+
+
+def _one(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

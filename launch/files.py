@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.config import Refusal
+from launch.shell import Refusal
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def writable(directory: Path) -> None:
     """Refuse a directory that could not be made or written to; leaves nothing behind."""
     try:
         if directory.exists() and not directory.is_dir():
-            raise Refusal(f"--out: {directory} is a file; name a directory")
+            raise Refusal(f"--out: {directory} is a file; choose a directory")
         parent = directory
         while not parent.exists():
             parent = parent.parent
@@ -58,4 +58,4 @@ def writable(directory: Path) -> None:
 
 def unwritable(directory: Path, error: OSError) -> Refusal:
     """The refusal of a directory that cannot be written to."""
-    return Refusal(f"--out: {directory} cannot be written to ({error.strerror}); name a writable directory")
+    return Refusal(f"--out: {directory} cannot be written to ({error.strerror}); choose a writable directory")

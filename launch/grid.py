@@ -1,15 +1,16 @@
 """Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``.
 
 Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
-Run again to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
+Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
 """
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from launch.arguments import Arguments, parse
 from launch.shell import INTERRUPTED, guarded, leave
-from launch.work import Work, collected, filled, planned
+from launch.work import Work, collect, plan, run_missing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,12 +25,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: Arguments) -> int:
     """Check everything, then plan, run and report."""
-    work = planned(arguments.config, arguments.folder, arguments.out)
+    work = plan(arguments.config, arguments.folder, arguments.out)
     if arguments.dry_run:
         print(describe(work.plan))
         return 0
     try:
-        work = filled(work)
+        work = run_missing(work)
     except KeyboardInterrupt:
         return INTERRUPTED
     return report(work)
@@ -49,7 +50,7 @@ def describe(plan: "Plan") -> str:
     for index, program in enumerate(plan.programs[:20]):
         once = f" and {program.cost.once:.3g} once" if program.cost.once else ""
         lines.append(
-            f"program {index}: {plan.grid.system.describe(program.spec)}{bounds}; chunks of "
+            f"program {index}: {program.system.describe()}{bounds}; chunks of "
             f"{program.layout.outer} x {program.layout.inner} cells, {program.cost.flops:.3g} flops a step{once}"
         )
     if len(plan.programs) > 20:
@@ -93,15 +94,21 @@ def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
+    from gpsense.plots.view import problem_words
     from launch import figures, files, store, table
     from launch.report import write_report
 
-    config, plan, place = work.config, work.plan, store.Store(work.out)
+    config, place = work.config, store.Store(work.out)
     seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
-    dataset = collected(work)
-    rows = table.rows(dataset, config.plain(), plan.grid.system.table)
+    dataset = collect(work)
+    rows = table.rows(dataset, config.system.table)
     diverged = int((dataset["status"] == DIVERGED).sum())
-    summary = {"name": config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
+    summary = {
+        "name": config.name,
+        "digest": work.digest,
+        "cells": work.plan.cells,
+        "programs": len(work.plan.programs),
+    }
     certificate = certified(dataset)
     summary |= {
         "certificate": certificate,
@@ -113,20 +120,24 @@ def report(work: Work) -> int:
     files.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
-    count = len(config.run.seeds.values)
-    print(f"\nMedians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}")
+    count = dataset.sizes["seed"]
+    held = ", ".join(problem_words(dataset).values())
+    words = f"Medians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}"
+    print("\n" + textwrap.fill(f"{held}. {words}" if held else words, 120))
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:
+        curved = certificate["curvature"] < -(certificate["gradient_norm"] ** 0.5)
         print(
             f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "
-            f"eigenvalue seen (Lanczos steps: {config.run.curvature_steps}) is {certificate['curvature']:.2g}"
+            f"eigenvalue seen is {certificate['curvature']:.2g}{': not every cell reached a minimum' if curved else ''}"
         )
+    lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""
     print(
-        f"\n{plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
-        + (f", {diverged} diverged" if diverged else "")
+        f"\n{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
+        + (f", {diverged} diverged{lower}" if diverged else "")
     )
     print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
-    return 1 if diverged == plan.cells else 0
+    return 1 if diverged == work.plan.cells else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.config import Refusal
+from launch.shell import Refusal
 
 FORMS = {"dense": ("A",), "rank_one": ("x",), "entries": ("rows", "cols"), "distances": ("i", "j")}
 WANTED = "one of A, x, rows and cols, or i and j with kind='distances'"

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from launch.config import Refusal
 from launch.files import atomic, writable, write_json
-from launch.shell import guarded, leave
+from launch.shell import Refusal, guarded, leave
 
 if TYPE_CHECKING:
     import jax

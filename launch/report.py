@@ -18,7 +18,6 @@ import xarray as xr
 import yaml
 
 from gpsense.plots.view import (
-    AXIS_LABELS,
     FAILED,
     axis_label,
     curves,
@@ -245,7 +244,8 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
     """The summary's rows; each heading is the key and what it means."""
     if not rows:
         return "<p>No rows.</p>"
-    named = {name: axis_label(dataset, name) for name in AXIS_LABELS}
+    named = {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
+    named = {name: label for name, label in named.items() if label != name}
     words = EXPLAINED | named | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
     keys = list(dict.fromkeys(key for row in rows for key in row))
     above = {key: short_name(dataset[key]) if key in dataset.data_vars else key for key in keys}

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from launch.config import Refusal
-
 INTERRUPTED = 130
+
+
+class Refusal(Exception):
+    """Input that is refused; the text is one line that names the field and the remedy."""
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -21,13 +23,13 @@ def guarded(work: Callable[[], int]) -> int:
         print(f"error: {refusal}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; run again to go on", file=sys.stderr)
+        print("interrupted: what was finished is kept; rerun to resume", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"error: {error}; what was finished is kept, free the way and run again to go on", file=sys.stderr)
+        print(f"error: {error}; what was finished is kept; fix the cause and rerun to resume", file=sys.stderr)
         return 1
 
 

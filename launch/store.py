@@ -8,8 +8,8 @@ from typing import Any
 import xarray as xr
 
 from gpsense.grid import Chunk, Layout, Plan
-from launch.config import Refusal
 from launch.files import atomic, unwritable, writable, write_json
+from launch.shell import Refusal
 
 MANIFEST = "manifest.json"
 
@@ -41,10 +41,10 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
         theirs = manifest["digest"]
         layouts(manifest)
     except (OSError, ValueError, KeyError, TypeError):
-        raise Refusal(f"--out: {directory} holds files that are not a run's; name an empty or new directory") from None
+        raise Refusal(f"--out: {directory} is not empty and not a gpsense run; choose another directory") from None
     if theirs != digest:
         raise Refusal(
-            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); name another directory"
+            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); choose another directory"
         )
     return manifest
 
@@ -87,7 +87,7 @@ class Store:
                 try:
                     yield chunk, read_dataset(self.path(chunk))
                 except (OSError, ValueError):
-                    raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and run again") from None
+                    raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and rerun") from None
 
     def seconds(self, kind: str = "seconds") -> float:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""

@@ -1,6 +1,6 @@
 """The short table a run ends with: medians over seeds for every combination of the other axes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,45 @@ from gpsense.plots.view import fine_tuned, short_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
-LAWS = ("sensing", "rectangular", "quadratic_network")  # systems with a law
+Cell = Mapping[str, Any]
 
 
-def rows(dataset: xr.Dataset, config: dict[str, Any], measures: Sequence[str]) -> list[dict[str, Any]]:
+def _sensing_law(cell: Cell) -> tuple[float, Any] | None:
+    if cell["measurements"] != "gaussian":
+        return None
+    rank, dim = int(cell["true_rank"]), cell["dim"]
+    return _symmetric(rank, dim), theory.exact_rank_error(cell["noise"], dim, rank, cell["n"])
+
+
+def _rectangular_law(cell: Cell) -> tuple[float, Any] | None:
+    if cell["measurements"] == "population":
+        return None
+    rank, dim, columns = int(cell["true_rank"]), cell["dim"], cell.get("columns", cell["dim"])
+    law = theory.rectangular_rank_error(cell["noise"], dim, columns, rank, cell["n"])
+    return rank * (dim + columns - rank), law
+
+
+def _network_law(cell: Cell) -> tuple[float, Any] | None:
+    if cell["measurements"] == "population" or cell["bias"] != "free" or "truncation" in cell:
+        return None
+    rank, dim = int(cell["true_rank"]), cell["dim"]
+    return _symmetric(rank, dim), theory.network_rank_error(cell["noise"], dim, rank, cell["n"])
+
+
+def _symmetric(rank: int, dim: int) -> float:
+    """Unknowns of a symmetric matrix of this rank."""
+    return rank * dim - rank * (rank - 1) / 2
+
+
+# unknowns and error at known rank of a cell, by system; None where the law does not apply
+LAWS: dict[str, Callable[[Cell], tuple[float, Any] | None]] = {
+    "sensing": _sensing_law,
+    "rectangular": _rectangular_law,
+    "quadratic_network": _network_law,
+}
+
+
+def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
 
     ``measures`` are the medians shown, of those that the dataset has; without a phase of fine-tuning the error after
@@ -29,6 +64,7 @@ def rows(dataset: xr.Dataset, config: dict[str, Any], measures: Sequence[str]) -
         measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]
     stacked = shown.stack(row=axes) if axes else shown.expand_dims("row")
+    same = dataset.attrs | {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
     table = []
     for index in range(stacked.sizes["row"]):
         cell = stacked.isel(row=index)
@@ -37,32 +73,23 @@ def rows(dataset: xr.Dataset, config: dict[str, Any], measures: Sequence[str]) -
         for name in measures:
             values = cell[name].values
             row[name] = float(np.median(values[~np.isnan(values)])) if not np.isnan(values).all() else None
-        scalars = {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
-        row["law"] = _law(scalars | place, config)
+        row["law"] = _law(same | place)
         row["diverged"] = int((cell["status"].values == DIVERGED).sum())
         table.append(row)
     lawless = all(row["law"] is None for row in table)
     return [{key: value for key, value in row.items() if key != "law" or not lawless} for row in table]
 
 
-def _law(cell: dict[str, Any], config: dict[str, Any]) -> float | None:
+def _law(cell: Cell) -> float | None:
     """The exact-rank error law of a cell, relative to ||M||_F; None where it does not apply."""
-    system, problem = config["system"], config["problem"]
-    if system not in LAWS or problem["truth"] or cell["measurements"] == "population":
+    found = LAWS[cell["system"]](cell) if cell.get("system") in LAWS and "truth" not in cell else None
+    if found is None:
         return None
-    rank, dim, n, noise = int(cell["true_rank"]), cell["dim"], cell["n"], cell["noise"]
-    symmetric = rank * dim - rank * (rank - 1) / 2
-    if system == "rectangular":
-        columns = cell.get("columns", dim)
-        unknowns, law = rank * (dim + columns - rank), theory.rectangular_rank_error(noise, dim, columns, rank, n)
-    elif system == "quadratic_network" and cell["bias"] == "free" and problem["truncation"] is None:
-        unknowns, law = symmetric, theory.network_rank_error(noise, dim, rank, n)
-    elif cell["measurements"] == "gaussian":
-        unknowns, law = symmetric, theory.exact_rank_error(noise, dim, rank, n)
-    else:
-        return None
-    spectrum = problem["spectrum"] or cell["condition"] ** -np.linspace(0.0, 1.0, rank)
-    return float(law) / float(np.linalg.norm(np.asarray(spectrum))) if n >= unknowns else None
+    unknowns, law = found
+    spectrum = cell.get("spectrum")
+    if spectrum is None:
+        spectrum = cell["condition"] ** -np.linspace(0.0, 1.0, int(cell["true_rank"]))
+    return float(law) / float(np.linalg.norm(np.asarray(spectrum))) if cell["n"] >= unknowns else None
 
 
 def headings(dataset: xr.Dataset) -> dict[str, str]:

@@ -4,14 +4,9 @@
 ``range:0:16``. Errors are ValueErrors whose text says what to write instead.
 """
 
-import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import core_schema
 
 MOST = 100_000
 
@@ -29,16 +24,14 @@ def expand(raw: Any) -> tuple[list[Any], bool]:
     if isinstance(raw, Values):
         return list(raw.values), raw.listed
     if isinstance(raw, (list, tuple)):
-        return [item for part in raw for item in _scalars(part)], True
+        return [item for part in raw for item in _items(part)], True
     if isinstance(raw, str) and (":" in raw or "," in raw):
-        return _scalars(raw), True
-    return _scalars(raw), False
+        return _items(raw), True
+    return _items(raw), False
 
 
-def _scalars(raw: Any) -> list[Any]:
+def _items(raw: Any) -> list[Any]:
     """One entry of an axis to its values."""
-    if isinstance(raw, (bool, dict, list)) or raw is None:
-        raise ValueError(f"an axis takes numbers or names, not {shown(raw)}")
     if not isinstance(raw, str):
         return [raw]
     kind, _, rest = raw.partition(":")
@@ -46,7 +39,8 @@ def _scalars(raw: Any) -> list[Any]:
         return [part.strip() for part in raw.split(",") if part.strip()]
     forms = {"log": _log, "lin": _lin, "range": _range}
     if kind not in forms:
-        raise ValueError(f"'{raw}' is no range; write log:low:high:count, lin:low:high:count or range:start:stop")
+        forms_text = "log:low:high:count, lin:low:high:count or range:start:stop"
+        raise ValueError(f"'{raw}' is not a valid range; write {forms_text}")
     try:
         return forms[kind](*rest.split(":"))
     except (TypeError, ValueError) as error:
@@ -55,7 +49,7 @@ def _scalars(raw: Any) -> list[Any]:
             "lin": f"lin:low:high:count with count from 2 to {MOST}",
             "range": f"range:start:stop of at most {MOST} numbers",
         }
-        raise ValueError(f"'{raw}' is no range; write {usage[kind]}") from error
+        raise ValueError(f"'{raw}' is not a valid range; write {usage[kind]}") from error
 
 
 def _spaced(low: float, high: float, count: str) -> list[float]:
@@ -80,66 +74,3 @@ def _range(start: str, stop: str) -> list[int]:
     if end - first > MOST:
         raise ValueError
     return list(range(first, end))
-
-
-def shown(raw: Any) -> str:
-    """Input quoted in a refusal, cut to a readable length."""
-    text = json.dumps(raw, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def checked(adapter: TypeAdapter[Any], raw: Any) -> Any:
-    """A value as the adapter reads it; ValueError says what is wrong."""
-    try:
-        return adapter.validate_python(raw)
-    except ValidationError as error:
-        raise ValueError(f"{error.errors()[0]['msg']}, got {shown(raw)}") from error
-
-
-@dataclass(frozen=True)
-class AxisOf:
-    """Marks a field as an axis over items of a type, and checks them one by one."""
-
-    item: Any
-    optional: bool = False
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        dump = core_schema.plain_serializer_function_ser_schema(self._dump)
-        return core_schema.no_info_plain_validator_function(self._parse, serialization=dump)
-
-    def _parse(self, raw: Any) -> Values | None:
-        if raw is None and self.optional:
-            return None
-        items, listed = expand(raw)
-        if not items:
-            raise ValueError("the axis is empty; give at least one value")
-        read = [checked(_adapter(self.item), value) for value in items]
-        if len(set(read)) < len(read):
-            raise ValueError("the axis repeats a value; list each value once")
-        return Values(tuple(read), listed)
-
-    @staticmethod
-    def _dump(axis: Values | None) -> Any:
-        return None if axis is None else list(axis.values) if axis.listed else axis.values[0]
-
-
-@cache
-def _adapter(item: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(item)
-
-
-def no_bool(raw: Any) -> Any:
-    """YAML's true and false are no numbers."""
-    if isinstance(raw, bool):
-        raise ValueError(f"give a number, not {json.dumps(raw)}")
-    return raw
-
-
-def whole(raw: Any) -> Any:
-    """``1e3`` is how people write 1000, and how PyYAML hands it over as text."""
-    raw = no_bool(raw)
-    try:
-        number = float(raw) if isinstance(raw, str) else None
-    except ValueError:
-        return raw
-    return int(number) if number is not None and number.is_integer() else raw

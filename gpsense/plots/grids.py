@@ -28,6 +28,7 @@ from gpsense.plots.view import (
     numeric,
     over_seeds,
     plane,
+    problem_words,
     short_name,
     threshold_of,
     value_text,
@@ -38,24 +39,14 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
 BAND = "median and 16-84 % band"
-TITLED = ("dim", "width", "true_rank", "n", "measurements", "noise", "condition", "smoothing", "start_scale")
-TITLED += ("directions", "sparsity", "pool", "support", "distance")
 
 
 def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
-    population = "measurements" in cells.coords and np.all(cells["measurements"] == "population")
-    unread = ("n", "noise") if population else ()
-    if "pool" in cells.coords and not np.any(cells["method"] == "descent"):
-        unread = ("start_scale",)
-    if "distance" in cells.coords:
-        near = np.all(cells["start"] == "near")
-        unread = ("start_scale",) if near else ("distance",)
-    known = [name for name in TITLED if name in cells.coords and cells[name].ndim == 0]
-    others = [name for name in known if name not in (*held, *unread)]
-    words = {name: f"{name} {value_text(cells[name])}" for name in held + others}
+    same = {name: text for name, text in problem_words(cells).items() if name not in held}
+    words = {name: f"{name} {value_text(cells[name])}" for name in held} | same
     words |= {n: f"{words[n]} (first of {dataset.sizes[n]})" for n in held if dataset.sizes[n] > 1}
     return cells, ", ".join(words.values())
 

@@ -5,53 +5,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-AXIS_LABELS = {
-    "penalty": "penalty λ",
-    "smoothing": "smoothing β",
-    "noise": "noise σ",
-    "condition": "condition number of the truth",
-    "n": "measurements n",
-    "dim": "dimension d",
-    "width": "width k",
-    "true_rank": "rank r of the truth",
-    "rate": "step size η",
-    "threshold": "threshold on the column norms",
-    "start_scale": "scale of the start",
-    "optimizer": "optimizer",
-    "penalty_kind": "kind of penalty",
-    "batch": "measurements a step",
-    "rule": "pruning rule",
-    "rotation": "rotation before pruning",
-    "columns": "columns of the matrix",
-    "truncation": "truncation [standard deviations of y]",
-    "positive": "digit labelled +1",
-    "negative": "digit labelled -1",
-    "directions": "directions r",
-    "sparsity": "coordinates in the directions",
-    "softness": "softness q",
-    "spread": "rows of the directions",
-    "noise_columns": "columns of noise",
-    "pool": "coordinates M from each part",
-    "parity": "parts of the scores",
-    "contraction": "contraction c of the basis",
-    "neurons": "neurons",
-    "second_layer": "second layer",
-    "support": "inputs r that a neuron sees",
-    "supports": "supports of the teacher",
-    "overlap": "share of a support that all neurons have",
-    "uneven": "unevenness of the supports",
-    "distance": "distance of the start",
-    "momentum": "momentum β",
-    "start": "start",
-    "subsets": "disjoint subsets of the samples",
-    "kept": "share of the weights kept",
-    "share": "share of the weights pruned in a round",
-    "accuracy": "accuracy of the mask",
-    "rewind": "where kept weights go back to",
-    "round_steps": "steps in a round",
-    "data": "images",
-}
-SAMPLED = {"n": "samples n"}  # where nothing is measured by a map
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
 
@@ -110,9 +63,22 @@ def value_text(value: Any) -> str:
 
 
 def axis_label(dataset: xr.Dataset, name: str) -> str:
-    """What an axis is, in the words of its system."""
-    measured = "measurements" in dataset.coords
-    return (AXIS_LABELS if measured else AXIS_LABELS | SAMPLED).get(name, name)
+    """What an axis is, in the words of its system; its name where the dataset does not say."""
+    return measure_label(dataset[name]) if name in dataset.variables else name
+
+
+def problem_words(dataset: xr.Dataset) -> dict[str, str]:
+    """``name value`` of every field of the problem that is the same in all cells, by name.
+
+    Of a population nothing is sampled, so that its size and noise are left out.
+    """
+    population = "measurements" in dataset.coords and bool((dataset["measurements"] == "population").all())
+    words = {}
+    for name, value in dataset.coords.items():
+        mine = value.ndim == 0 and value.attrs.get("section") == "problem" and value.dtype.kind != "b"
+        if mine and not (population and name in ("n", "noise")):
+            words[str(name)] = f"{name} {value_text(value)}"
+    return words
 
 
 def short_name(array: xr.DataArray) -> str:

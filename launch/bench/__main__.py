@@ -13,7 +13,7 @@ from pathlib import Path
 
 from launch.bench.child import child
 from launch.bench.rows import Row, text
-from launch.config import Refusal
+from launch.shell import Refusal
 
 # the module of every group, whose function has the group's name
 GROUPS = {

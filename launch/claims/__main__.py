@@ -1,4 +1,4 @@
-"""Run the claims and judge them; exit 0 if all hold, 1 if one fails, 2 for bad input, 130 when interrupted."""
+"""Run the claims and evaluate them; exit 0 if all hold, 1 if one fails, 2 for bad input, 130 when interrupted."""
 
 import argparse
 import json
@@ -7,9 +7,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from launch.config import Refusal
+from gpsense.fields import nearest
 from launch.paths import configs
-from launch.shell import guarded, leave
+from launch.shell import Refusal, guarded, leave
 
 CONFIGS = configs()
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
 
     from launch import files
-    from launch.claims.experiment import caveat, judged, read_claims
+    from launch.claims.experiment import caveat, evaluate, read_claims
     from launch.claims.table import heading, lines, summary
 
     files.writable(arguments.out)
@@ -49,11 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.claim is not None:
         claims, known = [c for c in claims if c.name == arguments.claim], [c.name for c in claims]
         if not claims:
-            raise Refusal(f"--claim: no claim {arguments.claim}; use one of {', '.join(known)}")
+            near = nearest(arguments.claim, known)
+            raise Refusal(f"--claim: no claim {arguments.claim}; {near or 'use one of ' + ', '.join(known)}")
     print(heading())
     records: list[dict[str, Any]] = []
     for claim in claims:
-        record = judged(claim, arguments.out)
+        record = evaluate(claim, arguments.out)
         records.append(record)
         files.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
         print(lines(record), flush=True)

@@ -1,4 +1,4 @@
-"""One claim as an experiment: its config read, its grids run, its quantities measured, drawn and judged."""
+"""One claim as an experiment: its config read, its grids run, its quantities measured, drawn and evaluated."""
 
 import textwrap
 import time
@@ -11,11 +11,14 @@ import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gpsense.fields import nearest
 from gpsense.plots.view import without_failures
 from launch import figures
+from launch.claims.expectations import Claim, Expectation
 from launch.claims.quantities import Quantity, holds
-from launch.config import Claim, Config, Expectation, Refusal, build, merged, read_yaml
-from launch.work import collected, filled, planned
+from launch.config import Config, build, merged, read_yaml
+from launch.shell import Refusal
+from launch.work import collect, plan, run_missing
 
 
 class Outcome(NamedTuple):
@@ -48,14 +51,15 @@ def read_claims(folder: Path, full: bool) -> list[Experiment]:
     for path in sorted(folder.glob("*.yaml")):
         fields = read_yaml(path)
         try:
-            claim = build(fields).claim
+            claim = build(fields, folder).claim
             if claim is None:
                 continue
             if claim.check not in checks:
-                raise Refusal(f"claim.check: no check {claim.check}; use one of {', '.join(checks)}")
+                near = nearest(claim.check, checks)
+                raise Refusal(f"claim.check: no check {claim.check}; {near or 'use one of ' + ', '.join(checks)}")
             changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
             size = claim.full if full else {}
-            grids = {name: build(merged(merged(fields, size), change)) for name, change in changes.items()}
+            grids = {name: build(merged(merged(fields, size), change), folder) for name, change in changes.items()}
         except Refusal as refusal:
             raise Refusal(f"{path.name}: {refusal}") from None
         found.append(
@@ -71,8 +75,8 @@ def caveat(paper: str) -> str:
     return getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
 
 
-def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
-    """Run, measure, draw and judge; the claim as ``claims.json`` holds it."""
+def evaluate(experiment: Experiment, out: Path) -> dict[str, Any]:
+    """Run, measure, draw and evaluate; the claim as ``claims.json`` holds it."""
     begun = time.perf_counter()
     datasets = {name: _dataset(config, experiment.folder, out) for name, config in experiment.grids.items()}
     try:
@@ -107,8 +111,8 @@ def judged(experiment: Experiment, out: Path) -> dict[str, Any]:
 
 def _dataset(config: Config, folder: Path, out: Path) -> xr.Dataset:
     """A grid run into a directory of its own below ``out``, or read from there; failed cells are NaN."""
-    work = planned(config, folder, root=out / "grids")
-    return without_failures(collected(filled(work)))
+    work = plan(config, folder, root=out / "grids")
+    return without_failures(collect(run_missing(work)))
 
 
 def _expected(expected: Expectation) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from launch.config import Expectation
+from launch.claims.expectations import Expectation
 
 RESAMPLES = 1000
 

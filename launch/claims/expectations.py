@@ -1,0 +1,69 @@
+"""The ``claim`` section of a config: what a grid is to show, and what every measured quantity must be."""
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gpsense.fields import shown
+from launch.shell import Refusal
+
+
+class Section(BaseModel):
+    """A part of the claim: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expectation(Section):
+    """What one measured quantity must be for a claim to hold: near a value, or between bounds."""
+
+    value: float | tuple[float, ...] | None = None
+    within: float = Field(default=0.0, ge=0, description="distance from value that is allowed")
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "Expectation":
+        bounds = self.at_least is not None or self.at_most is not None
+        if (self.value is not None) == bounds:
+            raise ValueError("give either value (and within) or at_least and at_most")
+        return self
+
+
+class Claim(Section):
+    """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
+
+    ``check`` names the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full``
+    changes all of them to the full size, which may need ``full_grids`` besides.
+    """
+
+    statement: str
+    source: Literal["paper", "recalled", "derived"]
+    check: str
+    expect: dict[str, Expectation]
+    grids: dict[str, dict[str, Any]] = {}
+    full: dict[str, Any] = {}
+    full_grids: dict[str, dict[str, Any]] = {}
+
+
+def read_claim(raw: Any) -> Claim:
+    """A checked claim; Refusal with one line naming what is wrong."""
+    try:
+        return Claim.model_validate(raw)
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise Refusal("; ".join(_line(problem) for problem in problems[:3])) from None
+
+
+def _line(problem: Any) -> str:
+    field, message = ".".join(map(str, ("claim", *problem["loc"]))), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = Expectation.model_fields if "expect" in problem["loc"] else Claim.model_fields
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
+        return f"{field}: unknown field; " + (f"did you mean {near[0]}?" if near else f"use any of {', '.join(known)}")
+    if problem["type"] == "missing":
+        return f"{field}: is missing; give it"
+    if problem["type"] == "model_type":
+        return f"{field}: a section holds fields, not {shown(problem['input'])}; write {field}: {{field: value}}"
+    return f"{field}: {message}" + ("" if problem["type"] == "value_error" else f", got {shown(problem['input'])}")

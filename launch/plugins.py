@@ -1,0 +1,106 @@
+"""A user's own code: systems and registry entries from a file or module that is named on the command line.
+
+``FILE.py`` and ``package.module`` are imported, which lets them add rules, penalties, ensembles, methods or systems to
+their dictionaries; ``FILE.py:NAME`` and ``package.module:NAME`` name a class in them. Naming code is running it: a
+config file may do so only where that is allowed.
+"""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from zlib import crc32
+
+from gpsense.fields import nearest, shown, unknown_name
+from gpsense.systems import SYSTEMS, AnySystem, System
+from launch.shell import Refusal
+
+FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
+_loaded: dict[str, Any] = {}  # by reference: what was allowed once in this process
+
+
+def is_code(reference: Any) -> bool:
+    """Whether a reference names code rather than an entry of a registry."""
+    return isinstance(reference, str) and (":" in reference or reference.endswith(".py"))
+
+
+def load(option: str, reference: str, folder: Path = Path()) -> ModuleType:
+    """Import ``FILE.py`` (here or in ``folder``) or ``package.module``; Refusal names the file and the error."""
+    if reference in _loaded:
+        return _loaded[reference]
+    try:
+        if reference.endswith(".py"):
+            path = next((path for path in (Path(reference), folder / reference) if path.is_file()), None)
+            if path is None:
+                raise Refusal(f"{option}: no file {reference}; give the path of a Python file")
+            module = _run(path.resolve())
+        else:
+            module = importlib.import_module(reference)
+    except Refusal:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if "importlib" in last.filename else f" in {Path(last.filename).name} at line {last.lineno}"
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Refusal(f"{option}: {reference} cannot be imported ({words}{where}); fix it") from None
+    _loaded[reference] = module
+    return module
+
+
+@lru_cache(maxsize=64)
+def _run(path: Path) -> ModuleType:
+    """A file as a module of its own, run once a process, its folder searched for what it imports."""
+    spec = importlib.util.spec_from_file_location(f"gpsense_plugin_{path.stem}_{crc32(str(path).encode()):x}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
+
+
+def load_named(names: Any, folder: Path, allowed: bool) -> None:
+    """Import the ``plugins`` of a config file, where that is allowed."""
+    if names is None:
+        return
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise Refusal(f"plugins: {shown(names)} is not a list of files or modules; write plugins: [FILE.py]")
+    for name in names:
+        _permit("plugins", name, allowed)
+        load("plugins", name, folder)
+
+
+def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) -> type[AnySystem]:
+    """The class of a system by its name, or as ``FILE.py:NAME`` or ``package.module:NAME``, where that is allowed."""
+    if not is_code(reference):
+        if not isinstance(reference, str) or reference not in SYSTEMS:
+            error = unknown_name("system", reference, SYSTEMS)
+            raise Refusal(f"{error}, or give FILE.py:NAME")
+        return SYSTEMS[reference]
+    module_name, _, name = reference.rpartition(":")
+    if not module_name:
+        raise Refusal(f"system: {reference} names no class; write {reference}:NAME")
+    _permit("system", module_name, allowed)
+    found = getattr(load("system", module_name, folder), name, None)
+    if found is None:
+        near = nearest(name, vars(_loaded[module_name]))
+        raise Refusal(f"system: {module_name} has no {name}; {near or 'name a class in it'}")
+    if not (isinstance(found, type) and issubclass(found, System)):
+        raise Refusal(f"system: {name} in {module_name} is not a system; give a class that derives from System")
+    return found
+
+
+def _permit(field: str, reference: str, allowed: bool) -> None:
+    if not allowed and reference not in _loaded:
+        raise Refusal(f"{field}: {reference} is code named in a config file; give --allow-plugins to run it")

@@ -1,0 +1,170 @@
+"""What a config may say: the declared fields of its system by section, and the lines that refuse a wrong one."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Annotated, Any
+
+from gpsense.errors import BadInput
+from gpsense.fields import FLAG, NAME, NUMBER, NUMBERS, OTHER, WHOLE, WHOLES, Field, declared
+from gpsense.pipeline import Schedule
+from gpsense.systems import SYSTEMS, AnySystem
+from launch.shell import Refusal
+from launch.values import MOST, Values, expand
+
+SECTIONS = {
+    "problem": "the truth and the data",
+    "train": "training on loss plus penalty",
+    "prune": "what is deleted",
+    "fine_tune": "descent on the loss alone, of what is left",
+    "baseline": "tuning of the methods to compare with",
+    "run": "seeds, precision, and how the work is cut",
+}
+TOP = ("name", "system", "plugins", "claim")
+ENGINE = "engine"  # the role of fields that belong to no system
+ALIASES = {"seed": "run.seeds", "memory": "run.memory_gib"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the engine reads itself, whatever the system."""
+
+    seeds: Annotated[int, Field("run", "how many, or a list", at_least=0, below=2**32)] = 0
+    memory_gib: Annotated[
+        float | None, Field("run", "memory for a chunk; null: half of what is free", above=0, axis=False)
+    ] = None
+
+
+@lru_cache(maxsize=64)
+def schema(system: type[AnySystem]) -> Mapping[str, Field]:
+    """The fields of a config of this system by ``section.key``, section by section.
+
+    A size that stands in the system and again in its data or setting appears once, as the system declares it.
+    """
+    owners = (
+        (system, "static"),
+        (system.Data, "data"),
+        (system.Setting, "setting"),
+        (Schedule, ENGINE),
+        (Engine, ENGINE),
+    )
+    found: dict[str, Field] = {}
+    for owner, role in owners:
+        for name, field in declared(owner, role).items():
+            found.setdefault(name, field)
+    for name, steps in zip(("train_steps", "fine_tune_steps"), system.steps, strict=True):
+        found[name] = replace(found[name], default=steps)
+    shown = [field for field in found.values() if not field.hidden]
+    sections = [*SECTIONS, *(field.section for field in shown)]
+    return {field.dotted: field for field in sorted(shown, key=lambda field: sections.index(field.section))}
+
+
+def is_axis(field: Field) -> bool:
+    """Whether a grid may list several values of the field."""
+    return field.axis and field.kind in (WHOLE, NUMBER, NAME)
+
+
+def required(field: Field) -> bool:
+    """Whether the field has no default."""
+    return field.default is None and not field.optional and field.kind != OTHER
+
+
+def default(field: Field) -> Any:
+    """What a field is that a config does not give; seeds are always a dimension."""
+    if field.default is None or not is_axis(field):
+        return field.default
+    return Values((_typed(field, field.default),), field.name == "seeds")
+
+
+def parse(field: Field, raw: Any) -> Any:
+    """A value of YAML or of the command line as the field's: Values of an axis, else one value.
+
+    Raises BadInput as the library does for the same value, and for an axis that is empty or repeats a value.
+    """
+    if raw is None:
+        return None if field.optional else default(field)
+    if field.kind == OTHER:
+        return replace(field, kind=NAME, choices=None).check(raw)  # the path of a file
+    many = is_axis(field)
+    if not many and field.kind not in (WHOLES, NUMBERS):
+        return _typed(field, field.check(_read(field, raw)))
+    try:
+        items, listed = expand(raw)
+    except ValueError as error:
+        problem, _, remedy = str(error).rpartition("; ")
+        raise BadInput(field.name, problem, remedy) from None
+    if not many:
+        return _typed(field, field.check([_number(item) for item in items]))
+    if field.name == "seeds" and len(items) == 1 and not listed:
+        count = replace(field, at_least=1, below=None, at_most=MOST).check(_read(field, items[0]))
+        return Values(tuple(range(count)), True)
+    if not items:
+        raise BadInput(field.name, "the axis is empty", "give at least one value")
+    if None in items:
+        raise BadInput(field.name, "null is listed with other values", "give null alone")
+    values = tuple(_typed(field, field.check(_read(field, item))) for item in items)
+    if len(set(values)) < len(values):
+        raise BadInput(field.name, "the axis repeats a value", "list each value once")
+    return Values(values, listed)
+
+
+def _read(field: Field, raw: Any) -> Any:
+    """Text as the kind of the field, where it can be read as that."""
+    if not isinstance(raw, str):
+        return raw
+    if field.kind == FLAG:
+        return {"true": True, "false": False}.get(raw.lower(), raw)
+    return _number(raw) if field.kind in (WHOLE, NUMBER) else raw
+
+
+def _number(raw: Any) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(raw) if isinstance(raw, str) else raw
+        except ValueError:
+            continue
+    return raw
+
+
+def _typed(field: Field, value: Any) -> Any:
+    """A checked value as one type of number, so that 0 and 0.0 are the same config."""
+    if field.kind == NUMBER:
+        return int(value) if field.whole else float(value)
+    return tuple(map(float, value)) if field.kind == NUMBERS else value
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML or JSON would hold it."""
+    if isinstance(value, Values):
+        return list(value.values) if value.listed else value.values[0]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def dotted(name: str, system: type[AnySystem]) -> str:
+    """The ``section.key`` of a field that the library calls by its bare name."""
+    found = {field.name: place for place, field in schema(system).items()}
+    return found.get(name) or ALIASES.get(name, name)
+
+
+@contextmanager
+def sections_named(system: type[AnySystem]) -> Iterator[None]:
+    """Turn a BadInput raised inside, which has a bare field name, into the Refusal that a command prints."""
+    try:
+        yield
+    except BadInput as error:
+        raise Refusal(f"{dotted(error.field, system)}: {error.problem}; {error.remedy}") from None
+
+
+def unknown(name: str, system: type[AnySystem]) -> str:
+    """The line that refuses an unknown field: whose it is, or the nearest known one."""
+    known = [*schema(system), *TOP, *SECTIONS]
+    if inside := [field for field in known if field.startswith(f"{name}.")]:
+        return f"{name}: a section; give one of its fields, e.g. --{inside[0]}"
+    if others := [other for other in SYSTEMS if name in schema(SYSTEMS[other])]:
+        have = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'}"
+        return f"{name}: system {system.name} has no such field ({have}); leave it out"
+    near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    near = near or difflib.get_close_matches(name, known, 1, 0.7)
+    return f"{name}: unknown field; " + (f"did you mean {near[0]}?" if near else "--help lists the fields")
