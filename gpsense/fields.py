@@ -95,11 +95,11 @@ class Field:
     def range_words(self) -> str:
         """The range in words: ``0 or more``, ``above 0 and below 1``, ``1 to 9``; empty where any number will do."""
         if self.at_least is not None and self.at_most is not None:
-            return f"{self.at_least:g} to {self.at_most:g}"
-        low = f"{self.at_least:g} or more" if self.at_least is not None else ""
-        low = low or (f"above {self.above:g}" if self.above is not None else "")
-        high = f"at most {self.at_most:g}" if self.at_most is not None else ""
-        high = high or (f"below {self.below:g}" if self.below is not None else "")
+            return f"{self.at_least:.12g} to {self.at_most:.12g}"
+        low = f"{self.at_least:.12g} or more" if self.at_least is not None else ""
+        low = low or (f"above {self.above:.12g}" if self.above is not None else "")
+        high = f"at most {self.at_most:.12g}" if self.at_most is not None else ""
+        high = high or (f"below {self.below:.12g}" if self.below is not None else "")
         return " and ".join(filter(None, (low, high)))
 
     def refuse(self, problem: str, remedy: str = "") -> BadInput:
@@ -145,6 +145,8 @@ def _check_number(field: Field, value: Any) -> Any:
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
+    if isinstance(given, Integral) and abs(int(given)) >= 2**63:
+        raise field.refuse(f"{shown(given)} is not allowed")
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")
     if whole and float(given) != int(given):

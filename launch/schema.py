@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ ALIASES = {"seed": "run.seeds", "memory": "run.memory_gib"}
 class Engine:
     """What the engine reads itself, whatever the system."""
 
-    seeds: Annotated[int, Field("run", "how many, or a list", at_least=0, below=2**32)] = 0
+    seeds: Annotated[int, Field("run", "how many, or a list", at_least=0, at_most=2**32 - 1)] = 0
     memory_gib: Annotated[
         float | None, Field("run", "memory for a chunk; null: half of what is free", above=0, axis=False)
     ] = None
@@ -98,7 +98,7 @@ def parse(field: Field, raw: Any) -> Any:
     if not many:
         return _typed(field, field.check([_number(item) for item in items]))
     if field.name == "seeds" and len(items) == 1 and not listed:
-        count = replace(field, at_least=1, below=None, at_most=MOST).check(_read(field, items[0]))
+        count = replace(field, at_least=1, at_most=MOST).check(_read(field, items[0]))
         return Values(tuple(range(count)), True)
     if not items:
         raise BadInput(field.name, "the axis is empty", "give at least one value")
@@ -120,11 +120,13 @@ def _read(field: Field, raw: Any) -> Any:
 
 
 def _number(raw: Any) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(raw) if isinstance(raw, str) else raw
-        except ValueError:
-            continue
+    """Text as the number it shows, 1e3 as 1000; anything else as it is."""
+    if isinstance(raw, str):
+        with suppress(ValueError):
+            return int(raw)
+        with suppress(ValueError):
+            number = float(raw)
+            return int(number) if number.is_integer() else number
     return raw
 
 
@@ -167,4 +169,5 @@ def unknown(name: str, system: type[AnySystem]) -> str:
         return f"{name}: system {system.name} has no such field ({have}); leave it out"
     near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
     near = near or difflib.get_close_matches(name, known, 1, 0.7)
-    return f"{name}: unknown field; " + (f"did you mean {near[0]}?" if near else "--help lists the fields")
+    remedy = f"did you mean {near[0]}?" if near else "--help lists the fields"
+    return f"{name}: system {system.name} has no such field; {remedy}"

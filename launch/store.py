@@ -44,7 +44,8 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
         raise Refusal(f"--out: {directory} is not empty and not a gpsense run; choose another directory") from None
     if theirs != digest:
         raise Refusal(
-            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); choose another directory"
+            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); "
+            "choose another directory"
         )
     return manifest
 
