@@ -15,13 +15,14 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from numbers import Integral, Real
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import equinox as eqx
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from gpsense._types import ScalarLike
 from gpsense.errors import BadInput
@@ -85,7 +86,7 @@ class Field:
         """
         if value is None and self.optional:
             return None
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             return value
         checked = value if self.accepts and isinstance(value, self.accepts) else _CHECKS[self.kind](self, value)
         if self.verify is not None:
@@ -149,12 +150,13 @@ def _check_number(field: Field, value: Any) -> Any:
         raise field.refuse(f"{shown(given)} is not allowed")
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")
-    if whole and float(given) != int(given):
+    number = float(given)
+    if whole and not number.is_integer():
         raise field.refuse(f"{shown(given)} is not a whole number")
     _in_range(field, np.asarray(given))
     if field.kind == WHOLE:
-        return int(given)
-    return float(given) if isinstance(value, int | float) and not isinstance(value, Integral) else value
+        return given if isinstance(given, int) else int(number)
+    return number if isinstance(value, float) else value
 
 
 def _in_range(field: Field, values: np.ndarray) -> None:

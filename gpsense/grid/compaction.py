@@ -9,12 +9,12 @@ COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is
 
 
 class Batch(NamedTuple):
-    """Cells to run together: ``rows`` (devices, blocks, batch) of problems, the first ``count`` (devices,) blocks of
+    """Cells to run together: ``rows`` (devices, blocks, batch) of problems, the first ``blocks`` (devices,) blocks of
     them in use, and ``chosen`` (outer, cells) settings of each.
     """
 
     rows: np.ndarray
-    count: np.ndarray
+    blocks: np.ndarray
     chosen: np.ndarray
 
 

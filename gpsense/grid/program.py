@@ -259,7 +259,7 @@ class Program:
 
     def _spread(self, batch: Batch) -> tuple[Any, Any, Any]:
         """A batch on the devices."""
-        return self._place(batch.rows), self._place(batch.count), self._place(batch.chosen)
+        return self._place(batch.rows), self._place(batch.blocks), self._place(batch.chosen)
 
     def _batch(self, running: np.ndarray) -> tuple[Any, Any, Any]:
         """All running cells as one batch."""

@@ -1,30 +1,466 @@
-"""Systems pruned by columns: training on loss plus penalty, deleting columns of small score, fine-tuning on the loss.
+"""Systems pruned by columns: training on loss plus penalty, deleting columns of small norm, fine-tuning on the loss.
 
-:class:`ColumnSystem` makes the phases of the contract out of smaller functions: start, losses, scores, mask, error.
+:class:`ColumnSystem` declares what they share. A cell is run by :class:`PruneColumns`, or by :class:`RunBaseline` where
+a system names a baseline in place of greedy pruning.
 """
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from gpsense import descent, pruning
+from gpsense import descent, optimizers, pruning
 from gpsense._linalg import singular_values
-from gpsense._types import Integer, RandomKey, Scalar
+from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, Rates, Target
+from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
+from gpsense.penalties import PENALTIES
+from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput
 from gpsense.sensing import methods
-from gpsense.sensing.methods import Baseline, Tuning
+from gpsense.sensing.losses import Empirical, Objective
+from gpsense.sensing.measurements import Ensemble
+from gpsense.sensing.methods import BASELINES, Baseline, Run, Tuning
+from gpsense.sensing.symmetric import packed_size
+from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.stationarity import certificate
+from gpsense.systems._contract import Cost, DataT, Learner, Measure, Measures, System
+
+GREEDY = "greedy_pruning"
+PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
+FORMS = ("auto", "gram", "direct")
+PRODUCTS = ("highest", "high", "default")
+Rule = str | Callable[[Norms, RuleInput], Mask]
+
+
+class Column(Protocol):
+    """What learners read of a problem: the loss of a factor, and a key where a pruning rule is random."""
+
+    @property
+    def objective(self) -> Objective: ...
+
+    @property
+    def key(self) -> RandomKey | None: ...
+
+
+ColumnT = TypeVar("ColumnT", bound=Column)
+
+
+def gaussian_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
+    """Independent N(0, 1) entries, (rows, width); column j does not depend on the width."""
+    return jax.random.normal(key, (width * rows,), dtype).reshape(width, rows).T
+
+
+def identical_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
+    """One column of N(0, 1) entries in all places, (rows, width)."""
+    return jnp.broadcast_to(gaussian_start(key, rows, 1, dtype), (rows, width))
+
+
+STARTS: dict[str, Callable[[RandomKey, int, int, Any], Factor]] = {
+    "gaussian": gaussian_start,
+    "identical": identical_start,
+}
+
+
+class TruthData(Traced):
+    """Traced numbers that change the data: sizes below the system's bounds, the noise, and the truth."""
+
+    n: ScalarLike | None = None
+    rank: ScalarLike | None = None
+    noise: Annotated[
+        ScalarLike, Field("problem", "standard deviation sigma of the noise", at_least=0, label="noise σ")
+    ] = 0.0
+    condition: Annotated[
+        ScalarLike,
+        Field("problem", "mu_1 / mu_r of the truth, mu_1 = 1", at_least=1, label="condition number of the truth"),
+    ] = 1.0
+    spectrum: Annotated[
+        tuple[float, ...] | jax.Array | None,
+        Field("problem", "eigenvalues of the truth, instead of condition", above=0, axis=False),
+    ] = None
+    truth: Annotated[
+        Factor | None,
+        Field("problem", "factor U* (dim, rank) of the truth, instead of a drawn one", axis=False),
+    ] = None
+
+
+class ColumnSetting(Traced):
+    """Traced numbers that leave the data alone.
+
+    ``width`` None: the system's (columns beyond it are zero and stay zero). ``baseline_*`` tune baselines, each in its
+    own units.
+    """
+
+    width: ScalarLike | None = None
+    penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.1
+    smoothing: Annotated[
+        ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
+    ] = 0.04
+    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
+    momentum: Annotated[
+        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum")
+    ] = 0.9
+    start_scale: Annotated[
+        ScalarLike, Field("train", "expected column norm at the start", above=0, label="scale of the start")
+    ] = 0.3
+    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 1e-4
+    perturbation: Annotated[
+        ScalarLike, Field("train", "radius of the noise added at a stationary point", at_least=0)
+    ] = 0.0
+    threshold: Annotated[
+        ScalarLike | None,
+        Field(
+            "prune",
+            "columns of at most this norm go; null: 2 sqrt(smoothing)",
+            at_least=0,
+            label="threshold on the column norms",
+        ),
+    ] = None
+    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
+        None
+    )
+    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 1e-5
+    baseline_rate: Annotated[ScalarLike, Field("baseline", "step size, in units of the method's own", above=0)] = 1.0
+    baseline_penalty: Annotated[
+        ScalarLike,
+        Field("baseline", "regularisation or damping, relative; 0: the method's own rule", at_least=0),
+    ] = 0.0
+    baseline_start_scale: Annotated[
+        ScalarLike, Field("baseline", "column norm of a random start, relative to the solution", above=0)
+    ] = 1e-3
+    baseline_tolerance: Annotated[
+        ScalarLike, Field("baseline", "stop at this relative change in a step", at_least=0)
+    ] = 0.0
+
+    @property
+    def tuning(self) -> Tuning:
+        """The numbers that a baseline reads."""
+        return Tuning(self.baseline_rate, self.baseline_penalty, self.baseline_start_scale, self.baseline_tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT]):
+    """What the systems pruned by columns share: sizes and names, the loss they train on, the pruning rule.
+
+    ``n``, ``rank`` and ``width`` are bounds where ``Data`` or ``Setting`` gives the number itself. ``rule`` may be a
+    function of norms and :class:`gpsense.pruning.RuleInput` that returns the mask.
+    """
+
+    dim: Annotated[int, Field("problem", "side d of the matrices, or inputs", at_least=1, label="dimension d")] = 20
+    width: Annotated[
+        int | None, Field("problem", "columns k of the factor; null: dim", at_least=1, label="width k")
+    ] = None
+    rank: Annotated[int, Field("problem", "rank r of the truth", at_least=1, label="rank r of the truth")] = 2
+    n: Annotated[int, Field("problem", "number of measurements", at_least=1, label="measurements n")] = 400
+    method: Annotated[
+        str, Field("train", "greedy_pruning, or a baseline to compare with", choices=(GREEDY, *BASELINES))
+    ] = GREEDY
+    penalty_kind: Annotated[
+        str,
+        Field(
+            "train",
+            "penalty on the columns; group_lasso is met by proximal steps",
+            choices=PENALTIES,
+            label="kind of penalty",
+        ),
+    ] = "smoothed_group_lasso"
+    optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "gd"
+    start: Annotated[
+        str,
+        Field("train", "gaussian columns, or identical: one drawn column in all places", choices=STARTS, label="start"),
+    ] = "gaussian"
+    batch: Annotated[
+        int | None,
+        Field(
+            "train",
+            "measurements drawn, with replacement, for each step; null: all in each",
+            at_least=1,
+            label="measurements a step",
+        ),
+    ] = None
+    rule: Annotated[
+        Rule,
+        Field(
+            "prune",
+            "threshold; top_r keeps the r largest (r known), largest_gap, random keeps r at random",
+            choices=COLUMN_RULES,
+            accepts=Callable,  # pyright: ignore[reportArgumentType]
+            label="pruning rule",
+        ),
+    ] = "threshold"
+    rotation: Annotated[
+        str,
+        Field(
+            "prune",
+            "none, or svd: columns turned onto the singular vectors first",
+            choices=ROTATIONS,
+            label="rotation before pruning",
+        ),
+    ] = "none"
+    form: Annotated[str, Field("run", "form of the data; auto: the cheapest", choices=FORMS, axis=False)] = "auto"
+    train_products: Annotated[
+        str,
+        Field(
+            "run",
+            "precision of products while training on an accelerator; fine-tuning: highest",
+            choices=PRODUCTS,
+            axis=False,
+        ),
+    ] = "highest"
+    perturb: Annotated[bool, Field("train", hidden=True)] = False
+    patience: Annotated[int, Field("train", "steps a perturbed run has to get lower", at_least=1, axis=False)] = 200
+    curvature_steps: Annotated[
+        int,
+        Field(
+            "run",
+            "Lanczos steps for the smallest Hessian eigenvalue after training; 0: not measured",
+            at_least=0,
+            axis=False,
+        ),
+    ] = 30
+
+    @property
+    @abstractmethod
+    def ensemble(self) -> Ensemble | None:
+        """Where the measurements come from; None: the loss is the expected one, and n is not read."""
+
+    @abstractmethod
+    def error(self, problem: ColumnT, factor: Factor) -> Scalar:
+        """Distance of a factor to the truth, relative."""
+
+    @abstractmethod
+    def known_rank(self, problem: ColumnT) -> ScalarLike | Integer:
+        """What rules that are given the true rank are given."""
+
+    @property
+    def full_width(self) -> int:
+        """Columns of the factor: ``width``, or dim."""
+        return self.dim if self.width is None else self.width
+
+    @property
+    def packed(self) -> int:
+        """Side of H in Gram form."""
+        return packed_size(self.dim)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the trained factor."""
+        return self.dim
+
+    @property
+    def factor_products(self) -> float:
+        """Operations of the products of factors in a loss and its gradient."""
+        return 4.0 * self.dim**2 * self.full_width
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The baseline that takes the place of greedy pruning, if one is named."""
+        return None if self.method == GREEDY else BASELINES[self.method]
+
+    @property
+    def learner(self) -> Learner[ColumnT, ColumnSetting, Any, Any, Any]:
+        baseline = self.baseline
+        return PruneColumns(self) if baseline is None else RunBaseline(self, baseline)
+
+    @property
+    def train_precision(self) -> str:
+        return self.train_products
+
+    @property
+    def column_rule(self) -> ColumnRule:
+        """The pruning rule, by name or as given."""
+        return ColumnRule(self.rule) if callable(self.rule) else COLUMN_RULES[self.rule]
+
+    @property
+    def descent(self) -> Method:
+        """How training descends."""
+        return Method(self.optimizer, self.perturb, self.patience, stochastic=self.batch is not None)
+
+    def prune_key(self, key: RandomKey) -> RandomKey | None:
+        """The key of a random pruning rule, from that of the problem; None under the other rules."""
+        return jax.random.fold_in(key, 3) if self.column_rule.random else None
+
+    def check(self) -> None:
+        if self.batch is not None:
+            if self.ensemble is None:
+                raise BadInput("batch", "population data have no measurements to draw", "leave it out")
+            if self.batch > self.n:
+                raise BadInput("batch", f"{self.batch} of {self.n} measurements", "use a batch of at most n, or null")
+            if self.form == "gram":
+                raise BadInput("form", "minibatches need the measurements themselves", "use direct or auto")
+        if self.rank > self.dim:
+            raise BadInput("rank", f"{self.rank} exceeds dim {self.dim}", "use a rank of at most dim")
+        if self.full_width < self.rank:
+            raise BadInput("width", f"{self.full_width} is below rank {self.rank}", "use a width of at least rank")
+        if self.baseline is not None and self.full_width > self.dim:
+            remedy = "use a width of at most dim, or greedy_pruning alone"
+            raise BadInput("width", f"{self.full_width} exceeds dim {self.dim} for {self.method}", remedy)
+
+    def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Training is perturbed where a radius is given."""
+        radii = given.get("perturbation", ())
+        return {"perturb": any(radius > 0 for radius in radii)} if radii else {}
+
+    def resolve(self, evaluations: int) -> Self:
+        system = replace(self, width=self.full_width)
+        if self.baseline is not None and self.baseline.knows_rank:
+            system = replace(system, width=self.rank)
+        if self.ensemble is None or self.batch is not None:
+            return replace(system, form="direct")
+        if self.form != "auto":
+            return system
+        build = 2.0 * self.n * self.packed**2 / evaluations
+        gram = replace(system, form="gram").flops() + build
+        direct = replace(system, form="direct").flops()
+        return replace(system, form="gram" if gram < direct else "direct")
+
+    def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
+        """Rank always; n where the form of the data does not depend on it; width where zero columns cost little."""
+        system, baseline = self.resolve(evaluations), self.baseline
+        names = set() if baseline and baseline.knows_rank else set(sizes) & {"rank"}
+        if "n" in sizes and (system.form == "gram" or self.ensemble is None):
+            names.add("n")
+        if "width" in sizes and not self.perturb and not baseline:
+            own = sum(replace(system, width=width).flops() for width in sizes["width"])
+            if len(sizes["width"]) * system.flops() <= PADDING * own:
+                names.add("width")
+        return frozenset(names)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the matrix that the factor makes."""
+        return self.dim**2
+
+    def flops(self, n: int | None = None) -> float:
+        """Operations of one loss and gradient over n measurements (None: the system's), the products only."""
+        if self.ensemble is None:
+            return self.factor_products
+        if self.form == "gram":
+            return self.factor_products + 2.0 * self.packed**2
+        return self.ensemble.flops(self.n if n is None else n, self.dim, self.full_width)
+
+    def describe(self) -> str:
+        sizes = f"dim {self.dim}, width {self.full_width}, rank {self.rank}, n {self.n}"
+        return f"{self.method}, {sizes}, form {self.form}, {self.optimizer}"
+
+    def cost(self) -> Cost:
+        return self.cost_of(self.n)
+
+    def cost_of(self, n: int) -> Cost:
+        """Flops and bytes over n measurements."""
+        number, packed, gram = jnp.dtype(self.dtype).itemsize, self.packed, self.form == "gram"
+        if self.ensemble is None:
+            drawn, problem = 0, self.entries
+        else:
+            drawn = self.ensemble.numbers(n, self.dim)
+            problem = packed**2 + 2 * packed if gram else drawn + n
+        copies = optimizers.memories(self.optimizer) + (1 if self.perturb else 0)
+        factor = self.rows * self.full_width
+        scratch = 3 * self.entries + 3 * factor + (3 * packed if gram else 3 * n)
+        return Cost(
+            flops=self.flops(n),
+            problem_bytes=number * (problem + self.rows * self.rank),
+            sample_bytes=number * 4 * (drawn + n * packed * gram),
+            cell_bytes=number * (scratch + (1 + copies) * factor),
+            kept_bytes=number * 2 * (1 + copies) * factor,
+        )
+
+    def active(self, setting: ColumnSetting) -> Mask:
+        """Which columns are in use where the width is traced."""
+        index, width = jnp.arange(self.full_width, dtype=jnp.dtype(self.dtype)), setting.width
+        return index < (self.full_width if width is None else width)
+
+    def init(self, setting: ColumnSetting, key: RandomKey) -> Factor:
+        """The factor training starts from (rows, width): entries of variance ``start_scale^2 / rows``."""
+        dtype, rows = jnp.dtype(self.dtype), self.rows
+        draw = STARTS[self.start](key, rows, self.full_width, dtype)
+        scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(rows, dtype))
+        return jnp.where(self.active(setting), draw * scale, jnp.zeros((), dtype))
+
+    def rates(self, setting: ColumnSetting) -> tuple[Rates, Rates]:
+        """Step sizes and tolerances of training and of fine-tuning."""
+        fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
+        return (
+            Rates(setting.rate, setting.momentum, setting.tolerance, setting.perturbation),
+            Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
+        )
+
+    def targets(self, problem: ColumnT, setting: ColumnSetting) -> tuple[Target, Target]:
+        """What training and what fine-tuning minimise, with gradients."""
+        penalty, weight = PENALTIES[self.penalty_kind], setting.penalty
+
+        def add(loss: tuple[Scalar, Factor], factor: Factor) -> tuple[Scalar, Factor]:
+            value, gradient = loss
+            if penalty.proximal is not None:
+                return value + weight * penalty.value(factor, setting.smoothing), gradient
+            extra, slope = jax.value_and_grad(penalty.value)(factor, setting.smoothing)
+            return value + weight * extra, gradient + weight * slope
+
+        def sampled(factor: Factor, key: RandomKey, step: Integer) -> Factor:
+            assert isinstance(problem.objective, Empirical)
+            part = problem.objective.minibatch(key, self.batch or 1)
+            return add(part.value_and_gradient(factor), factor)[1]
+
+        plain, shrink = problem.objective.value_and_gradient, penalty.proximal
+        penalised = Target(
+            value_and_gradient=lambda factor: add(plain(factor), factor),
+            proximal=None if shrink is None else lambda factor, rate: shrink(factor, rate * weight),
+            sampled=sampled if self.batch is not None else None,
+        )
+        return penalised, Target(plain)
+
+
+def column_measures(error: str, parts: str, norms: str, margin: str, unit: str) -> dict[str, Measure]:
+    """The measures whose words differ between the systems: error, rank, column norms and margin."""
+    return {
+        "error": Measure(error),
+        "rank": Measure(f"{parts} kept by pruning", parts),
+        "column_norms": Measure(norms, unit, ("column",)),
+        "margin": Measure(margin, unit),
+    }
+
+
+def draw_truth(key: RandomKey, dim: int, rank: int, data: TruthData, dtype: Any) -> Factor:
+    """The factor U* (dim, rank): as given, or drawn with the spectrum of ``data``."""
+    if data.truth is not None:
+        return jnp.asarray(data.truth, dtype)
+    return low_rank_truth(key, dim, spectrum_of(rank, data, dtype))
+
+
+def spectrum_of(rank: int, data: TruthData, dtype: Any) -> Float[Array, " rank"]:
+    """The eigenvalues (rank,): as given, or geometric with the condition number of ``data``."""
+    spectrum = data.spectrum
+    if spectrum is None:
+        spectrum = geometric_spectrum(rank, data.condition, dtype, data.rank)
+    return jnp.asarray(spectrum, dtype)
+
+
+def check_truth(rank: int, data: TruthData) -> None:
+    """Raise BadInput where condition, spectrum and truth contradict one another, or the rank."""
+    given = [name for name in ("spectrum", "truth") if getattr(data, name) is not None]
+    if given and data.condition != 1.0:
+        raise BadInput("condition", f"{given[0]} already fixes the eigenvalues", "leave condition at 1")
+    if len(given) == 2:
+        raise BadInput("spectrum", "the truth already fixes the eigenvalues", "remove spectrum")
+    if given and data.rank is not None:
+        raise BadInput("rank", f"{given[0]} fixes the rank", "give one value")
+    if data.spectrum is not None and len(data.spectrum) != rank:
+        raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give rank many")
+    if data.truth is not None and data.truth.shape[1] != rank:
+        raise BadInput("truth", f"shape {data.truth.shape} for rank {rank}", "give a factor (dim, rank)")
 
 
 class Pruned(eqx.Module):
     """What training left behind, at the moment of pruning."""
 
-    mask: Any
-    scores: Any
+    mask: Mask
+    scores: Norms
     rank: Scalar
     margin: Scalar
     error_trained: Scalar
@@ -38,202 +474,218 @@ class Pruned(eqx.Module):
     status_train: Integer
 
 
-class ColumnSystem(ABC):
-    """What the systems pruned by columns share; of a Spec it reads ``dim``, ``width`` and ``curvature_steps``.
+def _measured(
+    system: ColumnSystem[Any, Any], problem: Column, setting: Any, state: Descent, pruned: Pruned
+) -> Measures:
+    """All measures of a finished cell by name; numbers of a diverged cell are NaN, its status says why."""
+    loss, gradient = system.targets(problem, setting)[1](state.factor)
+    status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
+    measures = {
+        "rank": pruned.rank,
+        "error_trained": pruned.error_trained,
+        "error_pruned": pruned.error_pruned,
+        "error": system.error(problem, state.factor),
+        "loss_trained": pruned.loss_trained,
+        "loss": loss,
+        "gradient_norm_trained": pruned.gradient_norm_trained,
+        "curvature_trained": pruned.curvature_trained,
+        "curvature_residual": pruned.curvature_residual,
+        "coherence": pruned.coherence,
+        "gradient_norm": jnp.sqrt(jnp.sum(gradient**2)),
+        "margin": pruned.margin,
+        "column_norms": pruned.scores,
+    }
+    diverged = status == DIVERGED
+    measures = {name: jnp.where(diverged, jnp.nan, value) for name, value in measures.items()}
+    return measures | {
+        "steps_train": pruned.steps_train,
+        "steps_fine_tune": state.steps,
+        "status_train": pruned.status_train,
+        "status": status,
+    }
 
-    ``curvature_steps`` are the Lanczos steps of a certificate, 0 for none. A Spec may name a baseline, which
-    then takes the place of training; it is neither pruned nor fine-tuned.
-    """
 
-    table: ClassVar[tuple[str, ...]] = ("rank", "error_trained", "error_pruned", "error")
-    steps: ClassVar[tuple[int, int]] = (1000, 300)
+def _recorded(system: ColumnSystem[Any, Any], problem: Column, setting: Any, factor: Factor) -> dict[str, Scalar]:
+    """Loss (without penalty) and error of a factor."""
+    loss, _ = system.targets(problem, setting)[1](factor)
+    return {"loss_curve": loss, "error_curve": system.error(problem, factor)}
 
-    @abstractmethod
-    def method(self, spec: Any) -> Method:
-        """How both phases descend."""
 
-    @abstractmethod
-    def baseline(self, spec: Any) -> Baseline | None:
-        """The baseline to run in place of training, pruning and fine-tuning, if the spec names one."""
+def _decided(
+    system: ColumnSystem[Any, Any],
+    problem: Column,
+    setting: Any,
+    state: "Descent | Run",
+    *,
+    trained: Factor,
+    turned: Factor,
+    mask: Mask,
+    counted: Mask,
+    scores: Norms,
+    margin: Scalar,
+    curvature: tuple[Scalar, Scalar],
+) -> Pruned:
+    """A decision with its measures before and after: ``trained`` as it was, ``turned`` as pruning sees it."""
+    penalised, plain = system.targets(problem, setting)
+    loss, _ = plain(trained)
+    _, gradient = penalised(trained)
+    return Pruned(
+        mask=mask,
+        scores=-jnp.sort(-scores),
+        rank=counted.sum().astype(loss.dtype),
+        margin=margin,
+        error_trained=system.error(problem, trained),
+        error_pruned=system.error(problem, pruning.apply_mask(turned, mask)),
+        loss_trained=loss,
+        gradient_norm_trained=penalised.gradient_norm(trained, gradient, system.rates(setting)[0].rate),
+        curvature_trained=curvature[0],
+        curvature_residual=curvature[1],
+        coherence=pruning.coherence(turned, mask),
+        steps_train=state.steps,
+        status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
+    )
 
-    @abstractmethod
-    def tuning(self, setting: Any) -> Tuning:
-        """The numbers such a method reads."""
 
-    @abstractmethod
-    def rates(self, setting: Any) -> tuple[Rates, Rates]:
-        """Step sizes and tolerances of training and of fine-tuning."""
+@final
+@dataclass(frozen=True)
+class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Generic[ColumnT]):
+    """Algorithm 1 of arXiv 2303.11453: train on loss plus penalty, prune columns by a rule, fine-tune on the loss."""
 
-    @abstractmethod
-    def active(self, spec: Any, setting: Any) -> Any:
-        """Which parts of the parameters are in use where a size is traced: as :meth:`scores`, boolean."""
+    system: ColumnSystem[Any, ColumnT]
 
-    @abstractmethod
-    def start(self, spec: Any, setting: Any, key: RandomKey) -> Any:
-        """Parameters that training starts from."""
+    @property
+    def stride(self) -> int:
+        return self.system.descent.check_every
 
-    @abstractmethod
-    def objectives(self, spec: Any, problem: Any, setting: Any) -> tuple[Target, Target]:
-        """What training and what fine-tuning minimise, with gradients."""
+    def donates(self, width: int) -> bool:
+        return not self.system.descent.perturb and width == self.system.full_width
 
-    @abstractmethod
-    def scores(self, params: Any) -> Any:
-        """One number per prunable part of the parameters."""
+    def start(self, problem: ColumnT, setting: ColumnSetting, keys: Keys) -> Descent:
+        """The factor drawn, optimizer fresh."""
+        system = self.system
+        rates, _ = system.rates(setting)
+        return descent.start_descent(system.descent, system.init(setting, keys.start), rates, keys.noise)
 
-    @abstractmethod
-    def rotate(self, spec: Any, params: Any) -> Any:
-        """The parameters in the coordinates that pruning sees."""
+    def train(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
+        """Up to ``n_steps`` more steps on loss plus penalty."""
+        target, _ = self.system.targets(problem, setting)
+        rates = self.system.rates(setting)[0]
+        return descent.advance_descent(self.system.descent, target, state, rates, n_steps)
 
-    @abstractmethod
-    def mask(self, spec: Any, problem: Any, setting: Any, scores: Any) -> Any:
-        """Which parts stay, by the rule the spec names; a part out of use has score NaN and goes."""
-
-    @abstractmethod
-    def margin(self, spec: Any, setting: Any, scores: Any, mask: Any) -> Scalar:
-        """How far the mask is from changing, in units of the scores."""
-
-    @abstractmethod
-    def coherence(self, params: Any, mask: Any) -> Scalar:
-        """How far the parts that stay are from being independent: 0 where they are, at most 1."""
-
-    @abstractmethod
-    def masked(self, params: Any, mask: Any) -> Any:
-        """The parameters with the pruned parts zero, shapes kept."""
-
-    @abstractmethod
-    def compact(self, params: Any, mask: Any, width: int) -> Any:
-        """The parameters at a smaller static width; the kept parts must fit."""
-
-    @abstractmethod
-    def error(self, problem: Any, params: Any) -> Scalar:
-        """Distance to the truth, relative."""
-
-    def stride(self, spec: Any) -> int:
-        return self.method(spec).check_every
-
-    def donates(self, spec: Any, width: int) -> bool:
-        return self.baseline(spec) is None and not self.method(spec).perturb and width == spec.width
-
-    def parameters(self, spec: Any, state: Any) -> Any:
-        """The parameters a state of either phase stands at."""
-        baseline = self.baseline(spec)
-        return state.factor if baseline is None or isinstance(state, Descent) else baseline.factor(state.state)
-
-    def begin(self, spec: Any, problem: Any, setting: Any, keys: Keys) -> Descent | methods.Run:
-        """Parameters drawn, optimizer fresh; a baseline's own start where the spec names one."""
-        baseline = self.baseline(spec)
-        if baseline is not None:
-            tuning = self.tuning(setting)
-            return methods.start(baseline, problem.objective, spec.dim, spec.width, tuning, keys.start)
-        rates, _ = self.rates(setting)
-        return descent.start_descent(self.method(spec), self.start(spec, setting, keys.start), rates, keys.noise)
-
-    def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
-        """Up to ``n_steps`` more steps on loss plus penalty, or of the baseline."""
-        baseline = self.baseline(spec)
-        if baseline is not None:
-            return methods.advance(baseline, problem.objective, self.tuning(setting), state, n_steps)
-        objective, _ = self.objectives(spec, problem, setting)
-        return descent.advance_descent(self.method(spec), objective, state, self.rates(setting)[0], n_steps)
-
-    def prune(self, spec: Any, problem: Any, setting: Any, state: Any) -> Pruned:
-        """Score the trained parameters, set the rule to work, and measure before and after.
-
-        A baseline is not pruned: its scores are singular values, its rank the number above a tenth of the largest.
-        """
-        trained, params = self.parameters(spec, state), self._turned(spec, state)
-        active = self.active(spec, setting)
-        if self.baseline(spec) is None:
-            scores = jnp.where(active, self.scores(params), jnp.nan)
-            counted = mask = self.mask(spec, problem, setting, scores)
-            margin = self.margin(spec, setting, scores, mask)
-        else:
-            scores, mask = singular_values(params), active
-            counted, margin = pruning.threshold_mask(scores, 0.1 * scores[0]), pruning.margin(scores, 0.1 * scores[0])
-        pruned = self.masked(params, mask)
-        penalised, plain = self.objectives(spec, problem, setting)
-        loss, _ = plain(trained)
-        _, gradient = penalised(trained)
-        norm = penalised.gradient_norm(trained, gradient, self.rates(setting)[0].rate)
-        curvature, residual = self._curvature(spec, penalised, trained, active)
-        return Pruned(
+    def prune(self, problem: ColumnT, setting: ColumnSetting, state: Descent) -> Pruned:
+        """Score the trained columns, apply the rule, and measure before and after."""
+        system, trained, turned = self.system, state.factor, self._turned(state)
+        rule, active = system.column_rule, system.active(setting)
+        norms = pruning.column_norms(turned)
+        threshold = pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
+        given = RuleInput(threshold, system.known_rank(problem), problem.key, active)
+        mask = rule.mask(jnp.where(active, norms, 0.0), given) & active
+        return _decided(
+            system,
+            problem,
+            setting,
+            state,
+            trained=trained,
+            turned=turned,
             mask=mask,
-            scores=-jnp.sort(-scores),
-            rank=counted.sum().astype(loss.dtype),
-            margin=margin,
-            error_trained=self.error(problem, trained),
-            error_pruned=self.error(problem, pruned),
-            loss_trained=loss,
-            gradient_norm_trained=norm,
-            curvature_trained=curvature,
-            curvature_residual=residual,
-            coherence=self.coherence(params, mask),
-            steps_train=state.steps,
-            status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
+            counted=mask,
+            scores=jnp.where(active, norms, jnp.nan),
+            margin=rule.margin(norms, mask, given),
+            curvature=self._curvature(system.targets(problem, setting)[0], trained, active),
         )
 
-    def begin_fine_tuning(
-        self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Pruned, width: int
+    def start_fine_tuning(
+        self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned, width: int
     ) -> Descent:
-        """The pruned parameters at a static width, optimizer fresh; diverged cells stay stopped, baselines end."""
-        _, rates = self.rates(setting)
-        params = self.compact(self._turned(spec, state), pruned.mask, width)
-        fresh = descent.start_descent(self._plain(spec), params, rates)
-        ended = pruned.status_train == DIVERGED if self.baseline(spec) is None else jnp.asarray(True)
-        return eqx.tree_at(lambda s: s.status, fresh, jnp.where(ended, pruned.status_train, fresh.status))
+        """The pruned factor at a static width, optimizer fresh; diverged cells stay stopped."""
+        _, rates = self.system.rates(setting)
+        fresh = descent.start_descent(self._plain, pruning.compact(self._turned(state), pruned.mask, width), rates)
+        status = jnp.where(pruned.status_train == DIVERGED, pruned.status_train, fresh.status)
+        return eqx.tree_at(lambda s: s.status, fresh, status)
 
-    def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Descent, n_steps: int) -> Descent:
+    def fine_tune(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
         """Up to ``n_steps`` more steps on the loss alone."""
-        _, objective = self.objectives(spec, problem, setting)
-        return descent.advance_descent(self._plain(spec), objective, state, self.rates(setting)[1], n_steps)
+        _, target = self.system.targets(problem, setting)
+        return descent.advance_descent(self._plain, target, state, self.system.rates(setting)[1], n_steps)
 
-    def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
-        """Loss (without penalty) and error of the state as it stands."""
-        params = self.parameters(spec, state)
-        loss, _ = self.objectives(spec, problem, setting)[1](params)
-        return {"loss_curve": loss, "error_curve": self.error(problem, params)}
+    def record(self, problem: ColumnT, setting: ColumnSetting, state: Descent) -> dict[str, Scalar]:
+        return _recorded(self.system, problem, setting, state.factor)
 
-    def finish(self, spec: Any, problem: Any, setting: Any, state: Descent, pruned: Pruned) -> dict[str, Any]:
-        """All measures of a finished cell by name; numbers of a diverged cell are NaN, its status says why."""
-        loss, gradient = self.objectives(spec, problem, setting)[1](state.factor)
-        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        measures = {
-            "rank": pruned.rank,
-            "error_trained": pruned.error_trained,
-            "error_pruned": pruned.error_pruned,
-            "error": self.error(problem, state.factor),
-            "loss_trained": pruned.loss_trained,
-            "loss": loss,
-            "gradient_norm_trained": pruned.gradient_norm_trained,
-            "curvature_trained": pruned.curvature_trained,
-            "curvature_residual": pruned.curvature_residual,
-            "coherence": pruned.coherence,
-            "gradient_norm": jnp.sqrt(jnp.sum(gradient**2)),
-            "margin": pruned.margin,
-            "column_norms": pruned.scores,
-        }
-        diverged = status == DIVERGED
-        measures = {name: jnp.where(diverged, jnp.nan, value) for name, value in measures.items()}
-        return measures | {
-            "steps_train": pruned.steps_train,
-            "steps_fine_tune": state.steps,
-            "status_train": pruned.status_train,
-            "status": status,
-        }
+    def measure(self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned) -> Measures:
+        return _measured(self.system, problem, setting, state, pruned)
 
-    def _plain(self, spec: Any) -> Method:
+    @property
+    def _plain(self) -> Method:
         """The optimizer without perturbation: fine-tuning is plain descent."""
-        return Method(self.method(spec).optimizer)
+        return Method(self.system.optimizer)
 
-    def _turned(self, spec: Any, state: Any) -> Any:
-        """The trained parameters in the coordinates that pruning sees; a baseline's as they are."""
-        params = self.parameters(spec, state)
-        return params if self.baseline(spec) else self.rotate(spec, params)
+    def _turned(self, state: Descent) -> Factor:
+        """The trained factor in the coordinates that pruning sees."""
+        return ROTATIONS[self.system.rotation](state.factor)
 
-    def _curvature(self, spec: Any, penalised: Target, params: Any, active: Any) -> tuple[Scalar, Scalar]:
-        """Smallest Hessian eigenvalue of what training minimised and its residual; NaN where the spec asks for none."""
-        if self.baseline(spec) is not None or spec.curvature_steps == 0:
-            nan = jnp.full((), jnp.nan, params.dtype)
+    def _curvature(self, penalised: Target, factor: Factor, active: Mask) -> tuple[Scalar, Scalar]:
+        """Smallest Hessian eigenvalue of what training minimised and its residual; NaN where none is asked for."""
+        if self.system.curvature_steps == 0:
+            nan = jnp.full((), jnp.nan, factor.dtype)
             return nan, nan
-        found = certificate(lambda at: penalised(at)[1], params, jax.random.key(0), spec.curvature_steps, active)
+        steps = self.system.curvature_steps
+        found = certificate(lambda at: penalised(at)[1], factor, jax.random.key(0), steps, active)
         return found.curvature, found.residual
+
+
+@final
+@dataclass(frozen=True)
+class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic[ColumnT]):
+    """A baseline in place of training; it is neither pruned nor fine-tuned.
+
+    Its scores are singular values, its rank the number above a tenth of the largest.
+    """
+
+    system: ColumnSystem[Any, ColumnT]
+    baseline: Baseline
+
+    def start(self, problem: ColumnT, setting: ColumnSetting, keys: Keys) -> Run:
+        system = self.system
+        width, tuning = system.full_width, setting.tuning
+        return methods.start(self.baseline, problem.objective, system.dim, width, tuning, keys.start)
+
+    def train(self, problem: ColumnT, setting: ColumnSetting, state: Run, n_steps: int) -> Run:
+        return methods.advance(self.baseline, problem.objective, setting.tuning, state, n_steps)
+
+    def prune(self, problem: ColumnT, setting: ColumnSetting, state: Run) -> Pruned:
+        factor, active = self.baseline.factor(state.state), self.system.active(setting)
+        scores = singular_values(factor)
+        nan = jnp.full((), jnp.nan, factor.dtype)
+        return _decided(
+            self.system,
+            problem,
+            setting,
+            state,
+            trained=factor,
+            turned=factor,
+            mask=active,
+            counted=pruning.threshold_mask(scores, 0.1 * scores[0]),
+            scores=scores,
+            margin=pruning.margin(scores, 0.1 * scores[0]),
+            curvature=(nan, nan),
+        )
+
+    def start_fine_tuning(
+        self, problem: ColumnT, setting: ColumnSetting, state: Run, pruned: Pruned, width: int
+    ) -> Descent:
+        """The baseline's factor; it has ended."""
+        _, rates = self.system.rates(setting)
+        factor = pruning.compact(self.baseline.factor(state.state), pruned.mask, width)
+        fresh = descent.start_descent(Method(self.system.optimizer), factor, rates)
+        return eqx.tree_at(lambda s: s.status, fresh, pruned.status_train)
+
+    def fine_tune(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
+        """Nothing: the run has ended."""
+        return state
+
+    def record(self, problem: ColumnT, setting: ColumnSetting, state: Run | Descent) -> dict[str, Scalar]:
+        factor = state.factor if isinstance(state, Descent) else self.baseline.factor(state.state)
+        return _recorded(self.system, problem, setting, factor)
+
+    def measure(self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned) -> Measures:
+        return _measured(self.system, problem, setting, state, pruned)

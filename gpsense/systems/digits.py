@@ -5,8 +5,9 @@ components of the pixels and a constant, through which a neuron also sees what i
 ``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is that on images held out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -15,41 +16,32 @@ from jaxtyping import Array, Bool, Float
 
 from gpsense import datasets
 from gpsense._linalg import eigh
-from gpsense._types import Factor, RandomKey, Scalar, ScalarLike, Values, Vectors
+from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced
 from gpsense.sensing.losses import Empirical, Objective, gram_objective
-from gpsense.sensing.measurements import Centred, RankOne, centred_measurements
-from gpsense.systems._contract import Cost
-from gpsense.systems.quadratic_network import QuadraticNetwork, QuadraticNetworkSpec
-from gpsense.systems.sensing import prune_key
+from gpsense.sensing.measurements import Centred, Ensemble, RankOne, centred_measurements
+from gpsense.systems._columns import ColumnSetting, ColumnSystem, column_measures
+from gpsense.systems._contract import Cost, Measure
+from gpsense.systems.quadratic_network import INPUTS, network_cost
 
 COMPONENTS = 50  # that every pair of digits has
 HELD_OUT = 50  # images of every pair, at least
 PAIR, SMALLEST = 365, 351  # images of the largest and of the smallest pair
 
 
-@dataclass(frozen=True)
-class DigitsSpec(QuadraticNetworkSpec):
-    """Static: as :class:`QuadraticNetworkSpec`; ``dim`` inputs are dim - 1 principal components and the constant.
+class DigitsData(Traced):
+    """Traced numbers that change the data: which digits get the labels +1 and -1, and the constant input."""
 
-    ``n`` images of the pair train, the others are held out. ``rank``: neurons kept by rules and methods that are told.
-    """
-
-    dim: int = 21
-    width: int = 40
-    n: int = 250
-
-
-class DigitsInstance(eqx.Module):
-    """Traced numbers that change the data.
-
-    Which digits (0 to 9, not the same) get the labels +1 and -1, the value of the ``constant`` input, and ``n``
-    training images, None for those of the spec.
-    """
-
-    positive: ScalarLike = 3.0
-    negative: ScalarLike = 8.0
-    constant: ScalarLike = 1.0
+    positive: Annotated[
+        ScalarLike,
+        Field("problem", "digit labelled +1", at_least=0, at_most=9, whole=True, label="digit labelled +1"),
+    ] = 3.0
+    negative: Annotated[
+        ScalarLike,
+        Field("problem", "digit labelled -1", at_least=0, at_most=9, whole=True, label="digit labelled -1"),
+    ] = 8.0
+    constant: Annotated[ScalarLike, Field("problem", "value of the constant input", above=0)] = 1.0
     n: ScalarLike | None = None
 
 
@@ -94,23 +86,6 @@ def pair_of_digits(positive: ScalarLike, negative: ScalarLike, dtype: Any) -> tu
     return jnp.asarray(pixels, dtype)[rows], labels[rows]
 
 
-def sample_digits(spec: DigitsSpec, instance: DigitsInstance, key: RandomKey) -> DigitsProblem:
-    """Two digits, split at random; the key's ranking of the images does not depend on n: more extend fewer."""
-    dtype = jnp.dtype(spec.dtype)
-    pixels, labels = pair_of_digits(instance.positive, instance.negative, dtype)
-    member = labels != 0
-    draw = jnp.where(member, jax.random.uniform(key, (PAIR,), dtype), 2.0)
-    place = jnp.argsort(jnp.argsort(draw)).astype(dtype)
-    used = member & (place < (spec.n if instance.n is None else instance.n))
-    vectors = RankOne(inputs(pixels, used, spec.dim, instance.constant))
-    measurements, values = centred_measurements(vectors, labels, used)
-    objective = gram_objective(measurements, values) if spec.form == "gram" else Empirical(measurements, values)
-    held_out = Centred(vectors, (member & ~used).astype(dtype), measurements.mean)
-    weights = used.astype(dtype)
-    offset = jnp.sum(weights * labels) / jnp.sum(weights)
-    return DigitsProblem(objective, held_out, labels, offset, prune_key(spec, key))
-
-
 def misclassified(problem: DigitsProblem, factor: Factor) -> Scalar:
     """Share of the held-out images on the wrong side: ``h y <= 0``."""
     weights = problem.held_out.scales
@@ -118,45 +93,81 @@ def misclassified(problem: DigitsProblem, factor: Factor) -> Scalar:
     return jnp.sum(weights * wrong.astype(weights.dtype)) / jnp.sum(weights)
 
 
-class Digits(QuadraticNetwork):
-    """Two handwritten digits told apart, behind the contract of :class:`gpsense.systems.System`."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class Digits(ColumnSystem[DigitsData, DigitsProblem]):
+    """Two handwritten digits told apart by a network with quadratic activation, pruned by neurons.
+
+    ``dim`` inputs are dim - 1 principal components and the constant; ``n`` images of the pair train, the others are
+    held out. ``rank``: neurons kept by rules and methods that are given a rank.
+    """
 
     name: ClassVar[str] = "digits"
-    Spec: ClassVar[type] = DigitsSpec
-    Instance: ClassVar[type] = DigitsInstance
-    metrics: ClassVar[dict[str, tuple[str, str]]] = QuadraticNetwork.metrics | {
-        "error": ("held-out images misclassified", "share"),
-        "error_trained": ("held-out images misclassified after training", "share"),
-        "error_pruned": ("held-out images misclassified after pruning", "share"),
-        "error_curve": ("held-out images misclassified along the run", "share"),
+    Data: ClassVar[type[DigitsData]] = DigitsData
+    Setting: ClassVar[type[ColumnSetting]] = ColumnSetting
+    measures: ClassVar[Mapping[str, Measure]] = column_measures(
+        "held-out images misclassified",
+        "neurons",
+        "weight norms ||u_j|| of the neurons after training, largest first",
+        "distance of the nearest weight norm to the threshold",
+        "norm of U",
+    ) | {
+        "error": Measure("held-out images misclassified", "share"),
+        "error_trained": Measure("held-out images misclassified after training", "share"),
+        "error_pruned": Measure("held-out images misclassified after pruning", "share"),
+        "error_curve": Measure("held-out images misclassified along the run", "share", ("step",)),
     }
 
-    def check(self, spec: Any) -> None:
-        super().check(spec)
-        if not 2 <= spec.dim <= COMPONENTS + 1:
-            raise BadInput("problem.dim", f"{spec.dim} inputs", f"use 2 to {COMPONENTS + 1}, the constant counted")
-        if not spec.dim < spec.n <= SMALLEST - HELD_OUT:
-            remedy = f"use more than dim ({spec.dim}) and at most {SMALLEST - HELD_OUT}"
-            raise BadInput("problem.n", f"{spec.n} training images", remedy)
-        if spec.bias != "free":
-            raise BadInput("problem.bias", f"{spec.bias!r} separates nothing", "use free")
+    dim: Annotated[
+        int,
+        Field("problem", "inputs, the constant counted", at_least=2, at_most=COMPONENTS + 1, label="dimension d"),
+    ] = 21
+    width: Annotated[int | None, Field("problem", "neurons k; null: dim", at_least=1, label="width k")] = None
+    rank: Annotated[int, Field("problem", "neurons kept by rules that are given a rank", at_least=1)] = 2
+    n: Annotated[int, Field("problem", "training images", at_least=1, label="samples n")] = 250
 
-    def cost(self, spec: Any) -> Cost:
+    @property
+    def ensemble(self) -> Ensemble:
+        return INPUTS
+
+    def check(self) -> None:
+        super().check()
+        if not self.dim < self.n <= SMALLEST - HELD_OUT:
+            remedy = f"use more than dim ({self.dim}) and at most {SMALLEST - HELD_OUT}"
+            raise BadInput("n", f"{self.n} training images", remedy)
+
+    def check_data(self, data: DigitsData) -> None:
+        if data.positive == data.negative:
+            raise BadInput("negative", "a digit cannot be told from itself", "give another digit than positive")
+
+    def cost(self) -> Cost:
         """Those of all images of a pair, trained on or held out; the data set itself while they are drawn."""
-        cost = super().cost(replace(spec, n=PAIR))
-        number = jnp.dtype(spec.dtype).itemsize
+        cost, number = network_cost(self, self.cost_of(PAIR), PAIR), jnp.dtype(self.dtype).itemsize
         pixels, digits = 64, 1797
         return replace(
             cost,
-            problem_bytes=cost.problem_bytes + number * PAIR * (spec.dim + 3),
+            problem_bytes=cost.problem_bytes + number * PAIR * (self.dim + 3),
             sample_bytes=cost.sample_bytes + number * pixels * (digits + 3 * PAIR),
         )
 
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        return sample_digits(spec, instance, key)
+    def draw(self, data: DigitsData, key: RandomKey) -> DigitsProblem:
+        """Two digits, split at random; with the same key a larger n adds images to those of a smaller n."""
+        dtype = jnp.dtype(self.dtype)
+        pixels, labels = pair_of_digits(data.positive, data.negative, dtype)
+        member = labels != 0
+        draw = jnp.where(member, jax.random.uniform(key, (PAIR,), dtype), 2.0)
+        place = jnp.argsort(jnp.argsort(draw)).astype(dtype)
+        used = member & (place < (self.n if data.n is None else data.n))
+        vectors = RankOne(inputs(pixels, used, self.dim, data.constant))
+        measurements, values = centred_measurements(vectors, labels, used)
+        objective = gram_objective(measurements, values) if self.form == "gram" else Empirical(measurements, values)
+        held_out = Centred(vectors, (member & ~used).astype(dtype), measurements.mean)
+        weights = used.astype(dtype)
+        offset = jnp.sum(weights * labels) / jnp.sum(weights)
+        return DigitsProblem(objective, held_out, labels, offset, self.prune_key(key))
 
-    def known_rank(self, spec: Any, problem: Any) -> ScalarLike:
-        return spec.rank
+    def known_rank(self, problem: DigitsProblem) -> ScalarLike | Integer:
+        return self.rank
 
-    def error(self, problem: Any, params: Factor) -> Scalar:
-        return misclassified(problem, params)
+    def error(self, problem: DigitsProblem, factor: Factor) -> Scalar:
+        return misclassified(problem, factor)

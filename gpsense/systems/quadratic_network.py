@@ -1,45 +1,52 @@
 """Two-layer networks with quadratic activation, pruned by neurons (arXiv 2303.11453).
 
 ``h(x) = b + sum_j <u_j, x>^2`` for ``x ~ N(0, I_d)``, ``y = h*(x) + sigma g``: sensing with ``A_i = x_i x_i^T``, a
-column of U a hidden neuron. Everything but the loss is :mod:`gpsense.systems.sensing`'s.
+column of U a hidden neuron.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, final
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from gpsense._types import RandomKey, ScalarLike, Values
-from gpsense.errors import BadInput
+from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Values
+from gpsense.fields import Field
 from gpsense.sensing.losses import Empirical, gram_objective
-from gpsense.sensing.measurements import centred_measurements
+from gpsense.sensing.measurements import ENSEMBLES, Ensemble, centred_measurements
 from gpsense.sensing.symmetric import svec
-from gpsense.systems._contract import Cost
-from gpsense.systems.sensing import Sensing, SensingInstance, SensingProblem, SensingSpec, sample_sensing
+from gpsense.systems._columns import (
+    ColumnSetting,
+    ColumnSystem,
+    TruthData,
+    check_truth,
+    column_measures,
+    draw_truth,
+)
+from gpsense.systems._contract import Cost, Measure
+from gpsense.systems.sensing import SensingProblem, columns_of, symmetric_error
 
 BIASES = ("free", "none")
+INPUTS = ENSEMBLES["rank_one"]
 
 
-@dataclass(frozen=True)
-class QuadraticNetworkSpec(SensingSpec):
-    """Static: as :class:`SensingSpec`, with ``measurements`` rank_one, and whether the output has a ``bias``.
-
-    ``free``: the bias is at its best value for every U, so that the expected loss of ``D = U U^T - M`` is
-    ``2 ||D||_F^2 + sigma^2``; ``none``: no bias, ``2 ||D||_F^2 + (tr D)^2 + sigma^2``.
-    """
-
-    measurements: str = "rank_one"
-    bias: str = "free"
-
-
-class QuadraticNetworkInstance(SensingInstance):
-    """Traced numbers that change the data: as :class:`SensingInstance`, and ``truncation``.
+class QuadraticNetworkData(TruthData):
+    """Traced numbers that change the data: as :class:`TruthData`, and ``truncation``.
 
     Samples whose y is more than ``truncation`` standard deviations from its mean are left out of the loss; None: none.
     """
 
-    truncation: ScalarLike | None = None
+    truncation: Annotated[
+        ScalarLike | None,
+        Field(
+            "problem",
+            "drop samples this many standard deviations from the mean of y",
+            above=0,
+            label="truncation [standard deviations of y]",
+        ),
+    ] = None
 
 
 def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> Bool[Array, " n"]:
@@ -50,49 +57,67 @@ def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> B
     return used & (jnp.abs(gap) <= truncation * jnp.sqrt(jnp.sum(weights * gap**2)))
 
 
-def sample_quadratic_network(
-    spec: QuadraticNetworkSpec, instance: QuadraticNetworkInstance, key: RandomKey
-) -> SensingProblem:
-    """Draw truth, inputs and noise as :func:`sample_sensing`; the loss over the samples that count, bias eliminated."""
-    drawn = sample_sensing(replace(spec, form="direct"), instance, key)
-    assert isinstance(drawn.objective, Empirical)
-    measurements, values = drawn.objective.measurements, drawn.objective.values
-    n = spec.n if instance.n is None else instance.n
-    used = jnp.arange(spec.n, dtype=values.dtype) < n
-    if instance.truncation is not None:
-        used = within(values, used, instance.truncation)
-    measurements, values = centred_measurements(measurements, values, used, spec.bias == "free")
-    if spec.form != "gram":
-        return SensingProblem(Empirical(measurements, values), drawn.truth, drawn.key)
-    gram = gram_objective(measurements, values, svec(drawn.truth @ drawn.truth.T))
-    return SensingProblem(gram, drawn.truth, drawn.key)
+def network_cost(system: ColumnSystem, cost: Cost, n: int) -> Cost:  # pyright: ignore[reportMissingTypeArgument]
+    """The cost of sensing, and in direct form the scales of the n samples and the mean of the map."""
+    extra = jnp.dtype(system.dtype).itemsize * (n + system.dim**2) * (system.form != "gram")
+    return replace(cost, problem_bytes=cost.problem_bytes + extra)
 
 
-class QuadraticNetwork(Sensing):
-    """Networks with quadratic activation behind the contract of :class:`gpsense.systems.System`."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
+    """Two-layer networks with quadratic activation, pruned by neurons (arXiv 2303.11453)."""
 
     name: ClassVar[str] = "quadratic_network"
-    Spec: ClassVar[type] = QuadraticNetworkSpec
-    Instance: ClassVar[type] = QuadraticNetworkInstance
-    metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        "error": ("relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F", "1"),
-        "rank": ("neurons kept by pruning", "neurons"),
-        "column_norms": ("weight norms ||u_j|| of the neurons after training, largest first", "norm of U"),
-        "margin": ("distance of the nearest weight norm to the threshold", "norm of U"),
-    }
+    Data: ClassVar[type[QuadraticNetworkData]] = QuadraticNetworkData
+    Setting: ClassVar[type[ColumnSetting]] = ColumnSetting
+    measures: ClassVar[Mapping[str, Measure]] = column_measures(
+        "relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F",
+        "neurons",
+        "weight norms ||u_j|| of the neurons after training, largest first",
+        "distance of the nearest weight norm to the threshold",
+        "norm of U",
+    )
 
-    def check(self, spec: Any) -> None:
-        super().check(spec)
-        if spec.measurements != "rank_one":
-            raise BadInput("problem.measurements", f"{spec.measurements} makes no network", "use rank_one")
-        if spec.bias not in BIASES:
-            raise BadInput("problem.bias", f"{spec.bias!r} is not known", f"use one of {', '.join(BIASES)}")
+    bias: Annotated[
+        str,
+        Field(
+            "problem",
+            "output bias: free, at its best for every U (expected loss 2 ||D||_F^2), or none (plus (tr D)^2)",
+            choices=BIASES,
+        ),
+    ] = "free"
 
-    def cost(self, spec: Any) -> Cost:
-        """Sensing's, and in direct form the scales of the samples and the mean of the map."""
-        cost = super().cost(spec)
-        extra = jnp.dtype(spec.dtype).itemsize * (spec.n + spec.dim**2) * (spec.form != "gram")
-        return replace(cost, problem_bytes=cost.problem_bytes + extra)
+    @property
+    def ensemble(self) -> Ensemble:
+        return INPUTS
 
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        return sample_quadratic_network(spec, instance, key)
+    def check_data(self, data: QuadraticNetworkData) -> None:
+        check_truth(self.rank, data)
+
+    def cost(self) -> Cost:
+        return network_cost(self, super().cost(), self.n)
+
+    def draw(self, data: QuadraticNetworkData, key: RandomKey) -> SensingProblem:
+        """Draw truth, inputs and noise as sensing does; the loss over the samples that count, bias eliminated."""
+        truth_key, map_key, noise_key = jax.random.split(key, 3)
+        dtype = jnp.dtype(self.dtype)
+        truth = draw_truth(truth_key, self.dim, self.rank, data, dtype)
+        measurements = INPUTS.draw(map_key, self.n, self.dim, dtype)
+        noise = jnp.asarray(data.noise, dtype) * jax.random.normal(noise_key, (self.n,), dtype)
+        values = measurements.forward(truth) + noise
+        n = self.n if data.n is None else data.n
+        used = jnp.arange(self.n, dtype=values.dtype) < n
+        if data.truncation is not None:
+            used = within(values, used, data.truncation)
+        measurements, values = centred_measurements(measurements, values, used, self.bias == "free")
+        if self.form != "gram":
+            return SensingProblem(Empirical(measurements, values), truth, self.prune_key(key))
+        gram = gram_objective(measurements, values, svec(truth @ truth.T))
+        return SensingProblem(gram, truth, self.prune_key(key))
+
+    def error(self, problem: SensingProblem, factor: Factor) -> Scalar:
+        return symmetric_error(problem.truth, factor)
+
+    def known_rank(self, problem: SensingProblem) -> ScalarLike | Integer:
+        return columns_of(problem.truth)

@@ -1,143 +1,150 @@
 """Rectangular low-rank sensing: ``y_i = <A_i, U* V*^T> + sigma g_i``, pruned by columns of the stacked factor.
 
-``W = [U; V]`` (dim + columns, width) is trained on ``(1/n) ||A(U V^T) - y||^2 + lambda R(W)``: the penalty, the scores
-and the threshold see the stacked columns ``[u_i; v_i]``. Everything else is the sensing system's. Derived: training
-balances every column, ``||u_i|| = ||v_i||``, since at a stationary point ``lambda psi (||u||^2 - ||v||^2) = 0``.
+``W = [U; V]`` (dim + columns, width) is trained on ``(1/n) ||A(U V^T) - y||^2 + lambda R(W)``: the penalty, the norms
+and the threshold see the stacked columns ``[u_i; v_i]``. Derived: training balances every column,
+``||u_i|| = ||v_i||``, since at a stationary point ``lambda psi (||u||^2 - ||v||^2) = 0``.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from gpsense._types import Factor, RandomKey, Scalar
+from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.sensing.losses import Empirical
-from gpsense.sensing.measurements import rectangular_measurements
+from gpsense.fields import Field
+from gpsense.sensing.losses import Empirical, Objective
+from gpsense.sensing.measurements import Ensemble, rectangular_measurements
 from gpsense.sensing.stacked import product
 from gpsense.sensing.stacked_losses import StackedPopulation, stacked_gram
-from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
-from gpsense.systems._contract import Cost
-from gpsense.systems.sensing import (
+from gpsense.sensing.truths import low_rank_truth
+from gpsense.systems._columns import (
     GREEDY,
-    Sensing,
-    SensingInstance,
-    SensingProblem,
-    SensingSetting,
-    SensingSpec,
-    prune_key,
+    ColumnSetting,
+    ColumnSystem,
+    TruthData,
+    check_truth,
+    column_measures,
+    spectrum_of,
 )
+from gpsense.systems._contract import Measure
+from gpsense.systems.sensing import POPULATION, columns_of
 
 
-@dataclass(frozen=True)
-class RectangularSpec(SensingSpec):
-    """Static: as :class:`SensingSpec` for matrices (dim, columns); ``columns`` None means dim.
+SOURCES = ("gaussian", POPULATION)
 
-    ``measurements``: gaussian or population; ``method``: greedy_pruning alone.
-    """
 
-    columns: int | None = None
+class RectangularProblem(eqx.Module):
+    """One drawn problem: the loss and the stacked truth [U*; V*] (dim + columns, rank), with dim to part them."""
+
+    objective: Objective
+    truth: Factor
+    key: RandomKey | None = None
+    dim: int = eqx.field(static=True, kw_only=True)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
+    """Rectangular low-rank sensing U V^T, pruned by columns of the stacked factor [U; V]."""
+
+    name: ClassVar[str] = "rectangular"
+    Data: ClassVar[type[TruthData]] = TruthData
+    Setting: ClassVar[type[ColumnSetting]] = ColumnSetting
+    measures: ClassVar[Mapping[str, Measure]] = column_measures(
+        "relative Frobenius error of U V^T: ||U V^T - M||_F / ||M||_F",
+        "columns",
+        "stacked column norms ||[u_i; v_i]|| after training, largest first",
+        "distance of the nearest stacked column norm to the threshold",
+        "norm of [U; V]",
+    )
+
+    measurements: Annotated[
+        str,
+        Field("problem", "gaussian, or population: the expected loss, n is not read", choices=SOURCES),
+    ] = "gaussian"
+    method: Annotated[str, Field("train", "baselines are for symmetric matrices", choices=(GREEDY,))] = GREEDY
+    columns: Annotated[
+        int | None, Field("problem", "columns of the matrices; null: dim", at_least=1, label="columns of the matrix")
+    ] = None
 
     @property
     def sides(self) -> tuple[int, int]:
         """(dim, columns)."""
         return self.dim, self.dim if self.columns is None else self.columns
 
+    @property
+    def packed(self) -> int:
+        return self.sides[0] * self.sides[1]
 
-class RectangularProblem(SensingProblem):
-    """One drawn problem: the loss and the stacked truth [U*; V*] (dim + columns, rank), with dim to part them."""
+    @property
+    def rows(self) -> int:
+        return sum(self.sides)
 
-    dim: int = eqx.field(static=True, kw_only=True)
+    @property
+    def entries(self) -> int:
+        return self.packed
 
+    @property
+    def factor_products(self) -> float:
+        return 6.0 * self.packed * self.full_width
 
-def sample_rectangular(spec: RectangularSpec, instance: SensingInstance, key: RandomKey) -> RectangularProblem:
-    """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
+    @property
+    def ensemble(self) -> Ensemble | None:
+        return None if self.measurements == POPULATION else self._blocks
 
-    ``U* = P diag(sqrt(sigma_j))`` and ``V* = Q diag(sqrt(sigma_j))`` with uniform orthonormal frames P and Q; the
-    instance's condition or spectrum is that of the singular values of ``M = U* V*^T``, its truth is stacked. Raises
-    ValueError if the rank exceeds dim or columns.
-    """
-    left_key, right_key, map_key, noise_key = jax.random.split(key, 4)
-    dtype = jnp.dtype(spec.dtype)
-    dim, columns = spec.sides
-    if instance.truth is not None:
-        truth = jnp.asarray(instance.truth, dtype)
-    else:
-        spectrum = instance.spectrum
-        if spectrum is None:
-            spectrum = geometric_spectrum(spec.rank, instance.condition, dtype, instance.rank)
-        spectrum = jnp.asarray(spectrum, dtype)
-        truth = jnp.concatenate([low_rank_truth(left_key, dim, spectrum), low_rank_truth(right_key, columns, spectrum)])
-    matrix, noise = product(truth, dim), jnp.asarray(instance.noise, dtype)
-    if spec.measurements == "population":
-        return RectangularProblem(StackedPopulation(spec.sides, matrix, noise**2), truth, prune_key(spec, key), dim=dim)
-    measurements = rectangular_measurements(map_key, spec.n, dim, columns, dtype)
-    values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (spec.n,), dtype)
-    if spec.form != "gram":
-        return RectangularProblem(Empirical(measurements, values), truth, prune_key(spec, key), dim=dim)
-    used = None if instance.n is None else jnp.arange(spec.n, dtype=dtype) < instance.n
-    return RectangularProblem(stacked_gram(measurements, values, matrix, used), truth, prune_key(spec, key), dim=dim)
-
-
-class Rectangular(Sensing):
-    """The rectangular system behind the contract of :class:`gpsense.systems.System`."""
-
-    name: ClassVar[str] = "rectangular"
-    Spec: ClassVar[type] = RectangularSpec
-    metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        "error": ("relative Frobenius error of U V^T: ||U V^T - M||_F / ||M||_F", "1"),
-        "rank": ("columns kept by pruning", "columns"),
-        "column_norms": ("stacked column norms ||[u_i; v_i]|| after training, largest first", "norm of [U; V]"),
-        "margin": ("distance of the nearest stacked column norm to the threshold", "norm of [U; V]"),
-    }
-
-    def check(self, spec: Any) -> None:
-        if spec.method != GREEDY:
-            remedy = f"use {GREEDY}, or system sensing for the other methods"
-            raise BadInput("train.method", f"{spec.method} is for symmetric matrices", remedy)
-        if spec.measurements not in ("gaussian", "population"):
-            remedy = "use gaussian or population"
-            raise BadInput("problem.measurements", f"no rectangular ensemble {spec.measurements}", remedy)
-        if spec.sides[1] < spec.rank:
-            problem = f"{spec.sides[1]} is below rank {spec.rank}"
-            raise BadInput("problem.columns", problem, "use at least rank columns")
-        super().check(spec)
-
-    def sample(self, spec: Any, instance: SensingInstance, key: RandomKey) -> RectangularProblem:
-        return sample_rectangular(spec, instance, key)
-
-    def start(self, spec: Any, setting: SensingSetting, key: RandomKey) -> Factor:
-        return super().start(replace(spec, dim=sum(spec.sides)), setting, key)
-
-    def error(self, problem: Any, params: Factor) -> Scalar:
-        truth = product(problem.truth, problem.dim)
-        return jnp.sqrt(jnp.sum((product(params, problem.dim) - truth) ** 2) / jnp.sum(truth**2))
-
-    def packed(self, spec: Any) -> int:
-        return spec.sides[0] * spec.sides[1]
-
-    def flops(self, spec: Any) -> float:
-        entries, factor_products = self.packed(spec), 6.0 * self.packed(spec) * spec.width
-        if spec.measurements == "population":
-            return factor_products
-        return factor_products + (2.0 * entries**2 if spec.form == "gram" else 4.0 * spec.n * entries)
-
-    def cost(self, spec: Any) -> Cost:
-        number, entries = jnp.dtype(spec.dtype).itemsize, self.packed(spec)
-        data, problem = spec.n * entries, spec.n * entries + spec.n
-        if spec.measurements == "population":
-            data, problem = 0, entries
-        elif spec.form == "gram":
-            problem = entries**2 + 2 * entries
-        memories = {"gd": 0, "adam": 2}.get(spec.optimizer, 1) + (1 if spec.perturb else 0)
-        factor = sum(spec.sides) * spec.width
-        scratch = 3 * (entries + factor) + (0 if spec.form == "gram" else 3 * spec.n)
-        return Cost(
-            flops=self.flops(spec),
-            problem_bytes=number * (problem + sum(spec.sides) * spec.rank),
-            sample_bytes=number * 4 * (data + data * (spec.form == "gram")),
-            cell_bytes=number * (scratch + (1 + memories) * factor),
-            kept_bytes=number * 2 * (1 + memories) * factor,
+    @property
+    def _blocks(self) -> Ensemble:
+        """Gaussian blocks (dim, columns), as an ensemble of this system's sides."""
+        dim, columns = self.sides
+        return Ensemble(
+            lambda key, n, side, dtype: rectangular_measurements(key, n, dim, columns, dtype),
+            numbers=lambda n, side: n * dim * columns,
+            flops=lambda n, side, width: self.factor_products + 4.0 * n * dim * columns,
         )
+
+    def check(self) -> None:
+        if self.sides[1] < self.rank:
+            raise BadInput("columns", f"{self.sides[1]} is below rank {self.rank}", "use at least rank columns")
+        super().check()
+
+    def check_data(self, data: TruthData) -> None:
+        check_truth(self.rank, data)
+
+    def describe(self) -> str:
+        return f"{super().describe()}, {self.measurements}"
+
+    def draw(self, data: TruthData, key: RandomKey) -> RectangularProblem:
+        """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
+
+        ``U* = P diag(sqrt(sigma_j))`` and ``V* = Q diag(sqrt(sigma_j))`` with uniform orthonormal frames P and Q; the
+        condition or spectrum of ``data`` is that of the singular values of ``M = U* V*^T``, its truth is stacked.
+        """
+        left_key, right_key, map_key, noise_key = jax.random.split(key, 4)
+        dtype = jnp.dtype(self.dtype)
+        dim, columns = self.sides
+        if data.truth is not None:
+            truth = jnp.asarray(data.truth, dtype)
+        else:
+            spectrum = spectrum_of(self.rank, data, dtype)
+            left, right = low_rank_truth(left_key, dim, spectrum), low_rank_truth(right_key, columns, spectrum)
+            truth = jnp.concatenate([left, right])
+        matrix, noise, prune_key = product(truth, dim), jnp.asarray(data.noise, dtype), self.prune_key(key)
+        if self.ensemble is None:
+            return RectangularProblem(StackedPopulation(self.sides, matrix, noise**2), truth, prune_key, dim=dim)
+        measurements = rectangular_measurements(map_key, self.n, dim, columns, dtype)
+        values = measurements.forward(truth) + noise * jax.random.normal(noise_key, (self.n,), dtype)
+        if self.form != "gram":
+            return RectangularProblem(Empirical(measurements, values), truth, prune_key, dim=dim)
+        used = None if data.n is None else jnp.arange(self.n, dtype=dtype) < data.n
+        return RectangularProblem(stacked_gram(measurements, values, matrix, used), truth, prune_key, dim=dim)
+
+    def error(self, problem: RectangularProblem, factor: Factor) -> Scalar:
+        truth = product(problem.truth, problem.dim)
+        return jnp.sqrt(jnp.sum((product(factor, problem.dim) - truth) ** 2) / jnp.sum(truth**2))
+
+    def known_rank(self, problem: RectangularProblem) -> ScalarLike | Integer:
+        return columns_of(problem.truth)
