@@ -33,7 +33,6 @@ from gpsense.systems._columns import (
 from gpsense.systems._contract import Measure
 from gpsense.systems.sensing import POPULATION, columns_of
 
-
 SOURCES = ("gaussian", POPULATION)
 
 
