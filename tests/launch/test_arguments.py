@@ -1,4 +1,4 @@
-"""The command line: overrides in any order, help without JAX, and one line for whatever is wrong."""
+"""The command line: overrides in any order, help of one system, and one line for whatever is wrong."""
 
 import re
 import subprocess
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from gpsense.systems import SYSTEMS
 from launch.arguments import parse
-from launch.config import DEFAULT, build, field_names, read_yaml
+from launch.config import DEFAULT, build, read_yaml
+from launch.schema import schema
 from launch.values import Values
 
-NO_JAX = """
+LIGHT = """
 import sys
 from launch.grid import main
 try:
-    main(["--help"])
+    main(["--system", "{}", "--help"])
 except SystemExit as stop:
-    print("exit", stop.code, "jax" in sys.modules, file=sys.stderr)
+    heavy = {{"xarray", "sklearn", "matplotlib", "pydantic", "scipy"}} & set(sys.modules)
+    print("exit", stop.code, sorted(heavy), file=sys.stderr)
 """
+TOY = str(Path(__file__).with_name("toy_system.py"))
 
 
 @pytest.fixture
@@ -41,41 +45,46 @@ def config(tmp_path: Path) -> Path:
         (["0.1"], "config 0.1", "give the path of a YAML config"),
         (["--dry-run", "0.1"], "0.1", "see --help"),
         (["-x"], "-x", "see --help"),
-        (["--train.steps"], "--train.steps", "Expected 1"),
-        (["--train.steps", "1", "2"], "2", "see --help"),
-        (["--train.steps", "1.5"], "train.steps", "valid integer"),
-        (["--train.steps", "-1"], "train.steps", "greater than or equal to 0"),
-        (["--run.record_every", "0"], "run.record_every", "greater than or equal to 1"),
-        (["--problem.dim", "6.5"], "problem.dim", "valid integer"),
-        (["--problem.dim", "true"], "problem.dim", "valid integer"),
-        (["--problem.noise", "abc"], "problem.noise", "valid number"),
-        (["--problem.noise", "-1"], "problem.noise", "greater than or equal to 0"),
-        (["--problem.noise=-1"], "problem.noise", "greater than or equal to 0"),
-        (["--problem.noise", "0.1", "nan"], "problem.noise", "finite"),
-        (["--problem.noise", "inf"], "problem.noise", "finite"),
+        (["--train.steps"], "train.steps", "use a whole number 0 or more"),
+        (["--train.steps", "1", "2"], "train.steps", "'1,2' is not a whole number"),
+        (["--train.steps", "1.5"], "train.steps", "1.5 is not a whole number"),
+        (["--train.steps", "-1"], "train.steps", "-1 is not allowed; use a whole number 0 or more"),
+        (["--run.record_every", "0"], "run.record_every", "use a whole number 1 or more"),
+        (["--problem.dim", "6.5"], "problem.dim", "6.5 is not a whole number"),
+        (["--problem.dim", "true"], "problem.dim", "'true' is not a whole number"),
+        (["--problem.noise", "abc"], "problem.noise", "'abc' is not a number"),
+        (["--problem.noise", "-1"], "problem.noise", "use a number 0 or more"),
+        (["--problem.noise", "-1e-3"], "problem.noise", "use a number 0 or more"),
+        (["--problem.noise=-1"], "problem.noise", "use a number 0 or more"),
+        (["--problem.noise", "0.1", "nan"], "problem.noise", "not a finite number"),
+        (["--problem.noise", "inf"], "problem.noise", "not a finite number"),
         (["--problem.noise"], "problem.noise", "give at least one value"),
         (["--problem.noise", ""], "problem.noise", "give at least one value"),
         (["--problem.noise", "[]"], "problem.noise", "give at least one value"),
-        (["--problem.noise", "[0.1, 0.2"], "problem.noise", "valid number"),
+        (["--problem.noise", "[0.1, 0.2"], "problem.noise", "'[0.1' is not a number"),
         (["--problem.noise", "0.1", "0.10"], "problem.noise", "list each value once"),
         (["--problem.noise", "log:0:1:3"], "problem.noise", "write log:low:high:count with 0 < low < high"),
         (["--problem.noise", "range:3:3"], "problem.noise", "give at least one value"),
-        (["--train.smoothing", "0"], "train.smoothing", "greater than 0"),
-        (["--train.smoothing", "-0.1"], "train.smoothing", "greater than 0"),
-        (["--train.momentum", "1"], "train.momentum", "less than 1"),
-        (["--train.penalty_kind", "lasso"], "train.penalty_kind", "'weight_decay' or 'none'"),
-        (["--train.optimizer", "gd,sgd"], "train.optimizer", "'gd', 'momentum'"),
-        (["--system", "trees"], "system", "'sensing'"),
-        (["--name", "a/b"], "name", "pattern"),
-        (["--run.seeds", "0"], "run.seeds", "greater than or equal to 1"),
+        (["--train.smoothing", "0"], "train.smoothing", "use a number above 0"),
+        (["--train.smoothing", "-0.1"], "train.smoothing", "use a number above 0"),
+        (["--train.momentum", "1"], "train.momentum", "below 1"),
+        (["--train.penalty_kind", "lasso"], "train.penalty_kind", "did you mean group_lasso?"),
+        (["--train.optimizer", "gd,sdg"], "train.optimizer", "there is no 'sdg'"),
+        (["--system", "trees"], "system", "use one of sensing, "),
+        (["--system", "sensng"], "system", "did you mean sensing?"),
+        (["--system", "a", "b"], "--system", "give one value, not 2"),
+        (["--out"], "--out", "give one value, not 0"),
+        (["--name", "a/b"], "name", "use letters, digits"),
+        (["--run.seeds", "0"], "run.seeds", "use a whole number 1 to 100000"),
         (["--run.seeds"], "run.seeds", "give at least one value"),
-        (["--run.seeds", "99999999999999999999"], "run.seeds", "less than or equal to 100000"),
+        (["--run.seeds", "99999999999999999999"], "run.seeds", "use a whole number 1 to 100000"),
         (["--run.seeds", "3,5,3"], "run.seeds", "list each value once"),
-        (["--run.precision", "float16"], "run.precision", "'float32' or 'float64'"),
-        (["--problem.condition", "0.5"], "problem.condition", "greater than or equal to 1"),
-        (["--problem.spectrum", "1,-1"], "problem.spectrum", "greater than 0"),
+        (["--run.precision", "float16"], "run.precision", "did you mean float32?"),
+        (["--problem.condition", "0.5"], "problem.condition", "use a number 1 or more"),
+        (["--problem.spectrum", "1,-1"], "problem.spectrum", "give numbers above 0"),
         (["--problem.spectrum", "1,0.5,0.2"], "problem.spectrum", "give rank many"),
         (["--problem.spectrum", "1,0.5", "--problem.condition", "3"], "problem.condition", "leave condition at 1"),
+        (["--claim.check", "x"], "claim", "can only be set in a config file"),
         (["nowhere.yaml"], "nowhere.yaml", "give the path of a YAML config"),
         (["--out", "x", "nowhere.yaml"], "nowhere.yaml", "give the path of a YAML config"),
     ],
@@ -94,33 +103,36 @@ def test_bad_arguments_are_refused_with_field_and_remedy(
         ("problem: {nosie: 0.1}", "problem.nosie", "did you mean problem.noise?"),
         ("problm: {noise: 0.1}", "problm", "did you mean problem?"),
         ("noise: 0.1", "noise", "did you mean problem.noise?"),
-        ("1: 2", "1", "strings"),
+        ("1: 2", "1", "system sensing has no such field"),
         ("problem: 3", "problem", "write problem: {field: value}"),
         ("problem:", "problem", "write problem: {field: value}"),
         ("problem: [1]", "problem", "write problem: {field: value}"),
-        ("problem: {noise: {a: 1}}", "problem.noise", "numbers or names"),
-        ("problem: {noise: [[0.1], [0.2]]}", "problem.noise", "numbers or names"),
-        ("problem: {noise: true}", "problem.noise", "numbers or names"),
-        ("problem: {noise: .nan}", "problem.noise", "finite"),
+        ("problem: {noise: {a: 1}}", "problem.noise", "{'a': 1} is not a number"),
+        ("problem: {noise: [[0.1], [0.2]]}", "problem.noise", "[0.1] is not a number"),
+        ("problem: {noise: true}", "problem.noise", "True is not a number"),
+        ("problem: {noise: .nan}", "problem.noise", "not a finite number"),
         ("problem: {noise: []}", "problem.noise", "give at least one value"),
         ("problem: {noise: [0.1, 0.1]}", "problem.noise", "list each value once"),
-        ("problem: {noise: [0.1, abc]}", "problem.noise", "valid number"),
-        ("problem: {noise: 2020-01-01}", "problem.noise", "valid number"),
+        ("problem: {noise: [0.1, abc]}", "problem.noise", "'abc' is not a number"),
+        ("problem: {noise: 2020-01-01}", "problem.noise", "is not a number"),
         ("problem: {spectrum: 1}", "problem.spectrum", "give rank many"),
-        ("problem: {truth: 3}", "problem.truth", "valid string"),
-        ("train: {steps: true}", "train.steps", "give a number"),
-        ("train: {steps: 1.5}", "train.steps", "valid integer"),
-        ("train: {steps: many}", "train.steps", "valid integer"),
-        ("run: {memory_gib: true}", "run.memory_gib", "give a number"),
-        ("run: {seeds: true}", "run.seeds", "numbers or names"),
-        ("run: {seeds: 0}", "run.seeds", "greater than or equal to 1"),
-        ("name: 3", "name", "valid string"),
+        ("problem: {truth: 3}", "problem.truth", "3 is not a name"),
+        ("train: {steps: true}", "train.steps", "True is not a whole number"),
+        ("train: {steps: 1.5}", "train.steps", "1.5 is not a whole number"),
+        ("train: {steps: many}", "train.steps", "'many' is not a whole number"),
+        ("run: {memory_gib: true}", "run.memory_gib", "True is not a number"),
+        ("run: {seeds: true}", "run.seeds", "True is not a whole number"),
+        ("run: {seeds: 0}", "run.seeds", "use a whole number 1 to 100000"),
+        ("name: 3", "name", "use letters, digits"),
+        ("system: x.py:Toy", "system", "give --allow-plugins"),
+        ("plugins: [x.py]", "plugins", "give --allow-plugins"),
+        ("plugins: x.py", "plugins", "write plugins: [FILE.py]"),
         ("train: {steps: 5}\ntrain: {rate: 0.1}", "line 2", "key train is given twice"),
-        ("problem: {noise: [1,\nb: }", "line 2", "mend the syntax"),
-        ("problem:\n\tdim: 3", "line 2", "mend the syntax"),
-        ("problem: !!python/object:os.system {}", "line 1", "mend the syntax"),
-        ("problem: " + "[" * 3000, "bad.yaml", "mend the syntax"),
-        ("problem: {noise: " + "9" * 5000 + "}", "bad.yaml", "mend the syntax"),
+        ("problem: {noise: [1,\nb: }", "line 2", "fix the syntax"),
+        ("problem:\n\tdim: 3", "line 2", "fix the syntax"),
+        ("problem: !!python/object:os.system {}", "line 1", "fix the syntax"),
+        ("problem: " + "[" * 3000, "bad.yaml", "fix the syntax"),
+        ("problem: {noise: " + "9" * 5000 + "}", "bad.yaml", "fix the syntax"),
         ("- problem", "bad.yaml", "not a mapping"),
         ("problem", "bad.yaml", "not a mapping"),
         ("", "bad.yaml", "not a mapping"),
@@ -152,15 +164,15 @@ def test_config_may_stand_anywhere_among_the_options(config: Path) -> None:
     options = ["--problem.noise", "0.1", "0.2", "--dry-run", "--out", "my results/"]
     for place in (0, 3, 4, 6):
         asked = parse([*options[:place], str(config), *options[place:]])
-        assert asked.config.problem.dim == Values((6,), False)
-        assert asked.config.problem.noise == Values((0.1, 0.2), True)
+        assert asked.config.values["problem.dim"] == Values((6,), False)
+        assert asked.config.values["problem.noise"] == Values((0.1, 0.2), True)
         assert (asked.out, asked.dry_run, asked.folder) == (Path("my results"), True, config.parent)
         assert asked.config.name == "small-grid"
 
 
 def test_config_named_without_its_ending_is_read_in_the_first_place(config: Path) -> None:
     plain = config.rename(config.with_suffix(""))
-    assert parse([str(plain), "--dry-run"]).config.problem.dim == Values((6,), False)
+    assert parse([str(plain), "--dry-run"]).config.values["problem.dim"] == Values((6,), False)
 
 
 @pytest.mark.parametrize(
@@ -176,50 +188,81 @@ def test_config_named_without_its_ending_is_read_in_the_first_place(config: Path
     ],
 )
 def test_values_replace_those_of_the_file(config: Path, words: list[str], values: Values) -> None:
-    assert parse([str(config), "--problem.noise", *words]).config.problem.noise == values
-    assert parse([str(config), f"--problem.noise={words[0]}", *words[1:]]).config.problem.noise == values
+    assert parse([str(config), "--problem.noise", *words]).config.values["problem.noise"] == values
+    assert parse([str(config), f"--problem.noise={words[0]}", *words[1:]]).config.values["problem.noise"] == values
 
 
 def test_one_seed_by_name_is_not_mistaken_for_a_count(config: Path) -> None:
-    assert parse([str(config)]).config.run.seeds.values == (5,)
-    assert parse([str(config), "--run.seeds", "5"]).config.run.seeds.values == (0, 1, 2, 3, 4)
-    assert parse([str(config), "--run.seeds", "3,5"]).config.run.seeds.values == (3, 5)
+    assert parse([str(config)]).config.values["run.seeds"].values == (5,)
+    assert parse([str(config), "--run.seeds", "5"]).config.values["run.seeds"].values == (0, 1, 2, 3, 4)
+    assert parse([str(config), "--run.seeds", "3,5"]).config.values["run.seeds"].values == (3, 5)
 
 
 def test_last_of_two_options_counts(config: Path) -> None:
     asked = parse([str(config), "--problem.dim", "7", "--problem.dim", "8"])
-    assert asked.config.problem.dim == Values((8,), False)
+    assert asked.config.values["problem.dim"] == Values((8,), False)
 
 
 def test_null_takes_a_value_back(config: Path) -> None:
     config.write_text("prune: {threshold: 0.1}\nproblem: {width: 7}\n")
     asked = parse([str(config), "--prune.threshold", "null", "--problem.width", "None"]).config
-    assert asked.prune.threshold is None
-    assert asked.problem.width is None
+    assert asked.values["prune.threshold"] is None
+    assert asked.values["problem.width"] is None
 
 
-def test_help_names_every_field_with_the_values_of_the_file(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """What an option prints that ends the command."""
     with pytest.raises(SystemExit) as stop:
-        parse(["--help", str(config)])
+        parse(list(argv))
     assert stop.value.code == 0
-    text = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
-    for name in {name for name in (*field_names(), "out") if not name.startswith("claim")}:  # that is in the file
-        assert re.search(rf"--{re.escape(name)}\s", text), name
-    assert re.search(r"--dry[-_]run\s", text)
-    for name, default in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "'[5]'")):
-        assert re.search(rf"--{name} [^-]*\(default: {re.escape(default)}\)", text), name
+    return capsys.readouterr().out
 
 
-def test_help_comes_at_once_and_without_jax(process: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_help_names_every_field_with_the_values_of_the_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(printed(capsys, "--help", str(config)).split())
+    for name in (*schema(SYSTEMS["sensing"]), "out", "dry-run", "plugin", "allow-plugins", "systems"):
+        assert re.search(rf"--{re.escape(name)} ", text), name
+    for name, value in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "5,")):
+        assert re.search(rf"--{name} [^\[]*\[{re.escape(value)}\]", text), name
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_help_of_a_system_fits_on_two_screens_and_names_its_fields_alone(
+    system: str, columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = printed(capsys, "--system", system, "--help").splitlines()
+    assert len(lines) <= 90
+    assert all(len(line) <= int(columns) for line in lines)
+    named = {line.split()[0].removeprefix("--") for line in lines if line.startswith("  --") and "." in line.split()[0]}
+    assert named == set(schema(SYSTEMS[system]))
+
+
+def test_systems_are_listed_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "--systems").splitlines()
+    assert [line.split()[0] for line in lines] == list(SYSTEMS)
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("system", ["sensing", "sparse_features", "teacher_student", "images"])
+def test_help_comes_at_once_and_imports_little(
+    process: Callable[..., subprocess.Popen[str]], tmp_path: Path, system: str
+) -> None:
     begun = time.perf_counter()
-    ran = process(["-c", NO_JAX], [], tmp_path)
+    ran = process(["-c", LIGHT.format(system)], [], tmp_path)
     out, err = ran.communicate(timeout=60)
     assert time.perf_counter() - begun < 5
-    assert err == "exit 0 False\n"
-    assert "--problem.noise" in out
+    assert err == "exit 0 []\n"
+    assert "--train.steps" in out
+
+
+def test_a_system_of_ones_own_starts_from_its_defaults_under_its_name() -> None:
+    config = parse(["--system", f"{TOY}:Toy", "--problem.dim", "5"]).config
+    assert (config.name, config.system.__name__, config.reference) == ("Toy", "Toy", f"{TOY}:Toy")
+    assert parse([f"{TOY}:Toy", "--problem.dim", "5"]).config == config
+    assert config.values["problem.dim"] == Values((5,), False)
+    assert config.values["train.steps"] == 4
 
 
 @pytest.mark.parametrize("argv", [["--problem.nosie", "1"], ["nowhere.yaml"]])

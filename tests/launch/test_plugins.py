@@ -1,0 +1,101 @@
+"""A user's own code: loaded where the command line names it, refused in a config file, one line where it fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpsense.systems import SYSTEMS, System
+from launch import plugins
+from launch.arguments import parse
+from launch.config import build
+from launch.shell import Refusal
+from tests.launch.toy_system import RULES
+
+TOY = Path(__file__).with_name("toy_system.py")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that was just started; what a plug-in registers is taken back."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(SYSTEMS, "data", dict(SYSTEMS.data))
+
+
+def test_a_system_of_a_file_is_used_by_its_class(tmp_path: Path) -> None:
+    found = plugins.find_system(f"{TOY}:Toy", allowed=True)
+    assert issubclass(found, System)
+    assert found.name == "toy"
+    assert plugins.find_system(f"{TOY}:Toy") is found
+    (tmp_path / "copy.py").write_text(TOY.read_text())
+    assert plugins.find_system("copy.py:Toy", tmp_path, allowed=True).name == "toy"
+
+
+def test_a_system_of_a_module_is_used_by_its_class() -> None:
+    assert plugins.find_system("tests.launch.toy_system:Toy", allowed=True).name == "toy"
+
+
+def test_a_plugin_registers_what_a_config_then_names(tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text(
+        "from tests.launch import toy_system as toy\n"
+        "from gpsense.systems import SYSTEMS\n"
+        "toy.RULES['mine'] = toy.RULES['none']\n"
+        "SYSTEMS['toy'] = toy.Toy\n"
+    )
+    argv = ["--plugin", str(tmp_path / "more.py"), "--system", "toy", "--prune.rule", "mine"]
+    try:
+        assert parse(argv).config.values["prune.rule"].values == ("mine",)
+    finally:
+        del RULES["mine"]
+    with pytest.raises(Refusal, match=r"^prune\.rule: there is no 'mine'; "):
+        parse(argv)
+
+
+def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(TOY.read_text())
+    (tmp_path / "mine.yaml").write_text("system: mine.py:Toy\nproblem: {dim: 5}\n")
+    (tmp_path / "more.py").write_text("raise RuntimeError('was run')\n")
+    config = str(tmp_path / "mine.yaml")
+    with pytest.raises(Refusal) as refusal:
+        parse([config])
+    line = "mine.py is code named in a config file; give --allow-plugins to run it"
+    assert str(refusal.value) == f"system: {line}"
+    with pytest.raises(Refusal, match="^plugins: more.py is code named in a config file"):
+        build({"plugins": ["more.py"]}, tmp_path)
+    with pytest.raises(Refusal, match="^plugins: more.py cannot be imported .RuntimeError: was run"):
+        build({"plugins": ["more.py"]}, tmp_path, allow_plugins=True)
+    assert parse([config, "--allow-plugins"]).config.values["problem.dim"].values == (5,)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name' in bad.py at line 1"),
+        ("x = 1\ny = 1 / 0", "ZeroDivisionError: division by zero in bad.py at line 2"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_plugin_that_fails_is_one_line_with_file_and_error(text: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(text + "\n")
+    for argv in (["--plugin", str(tmp_path / "bad.py")], ["--system", f"{tmp_path / 'bad.py'}:Toy"]):
+        with pytest.raises(Refusal) as refusal:
+            parse(argv)
+        start = {"--plugin": "--plugin", "--system": "system"}[argv[0]]
+        assert str(refusal.value).startswith(f"{start}: {tmp_path / 'bad.py'} cannot be imported ({problem}")
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--plugin", "nowhere.py"], "--plugin: no file nowhere.py; give the path of a Python file"),
+        (["--plugin", "no_such_module"], "--plugin: no_such_module cannot be imported"),
+        (["--plugin"], "--plugin: give one value, not 0"),
+        (["--system", f"{TOY}:Toi"], f"system: {TOY} has no Toi; did you mean Toy?"),
+        (["--system", f"{TOY}:RULES"], f"system: RULES in {TOY} is not a system"),
+        (["--system", f"{TOY}"], f"system: {TOY} names no class; write {TOY}:NAME"),
+    ],
+)
+def test_what_is_not_there_is_refused(argv: list[str], line: str, refuse: Callable[..., str]) -> None:
+    assert refuse(*argv).startswith(line)
