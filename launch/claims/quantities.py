@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy.stats import binomtest
 
 from launch.claims.expectations import Expectation
 
@@ -77,11 +78,9 @@ def mean(values: Any) -> Quantity:
 
 def share(successes: Any) -> Quantity:
     """Fraction of the first axis that is true, with Wilson's interval."""
-    hits = np.asarray(successes, float)
-    n, p, z = len(hits), hits.mean(axis=0), 1.959964
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Quantity(p, np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0))
+    hits = np.asarray(successes, bool)
+    interval = np.vectorize(lambda k: binomtest(k, len(hits)).proportion_ci(method="wilson"), otypes=[float, float])
+    return Quantity(hits.mean(axis=0), *interval(hits.sum(axis=0)))
 
 
 def log_slope(x: Any, y: Any) -> Quantity:
