@@ -9,9 +9,9 @@ import xarray as xr
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from gpsense.grid.files import atomic
 from gpsense.plots import plot_columns, plot_curves, plot_measure
 from gpsense.plots.view import curves, plane
-from launch.files import atomic
 
 matplotlib.use("agg")  # a command draws into files: it needs no screen
 

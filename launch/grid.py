@@ -94,8 +94,9 @@ def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import DIVERGED
+    from gpsense.grid import files, store
     from gpsense.plots.view import problem_words
-    from launch import figures, files, store, table
+    from launch import figures, table
     from launch.report import write_report
 
     config, place = work.config, store.Store(work.out)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from launch.files import atomic, writable, write_json
+from gpsense.grid.files import atomic, writable, write_json
 from launch.shell import Refusal, guarded, leave
 
 if TYPE_CHECKING:

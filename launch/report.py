@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
+from gpsense.grid.files import atomic
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -32,7 +33,6 @@ from gpsense.plots.view import (
     without_failures,
 )
 from launch import figures
-from launch.files import atomic
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")

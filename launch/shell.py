@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gpsense.errors import BadInput
+
 INTERRUPTED = 130
 
 
@@ -19,8 +21,9 @@ def guarded(work: Callable[[], int]) -> int:
     """Run a command: 2 for a refusal, 130 for ctrl-C, 1 for a closed pipe or a full disk, each in one line."""
     try:
         return work()
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
+    except (Refusal, BadInput) as refusal:
+        option = "--" if isinstance(refusal, BadInput) and refusal.field == "out" else ""
+        print(f"error: {option}{refusal}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; rerun to resume", file=sys.stderr)

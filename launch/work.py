@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from gpsense.grid import Grid, Plan
-    from launch.store import Store
+    from gpsense.grid.store import Store
 
 
 class Work(NamedTuple):
@@ -42,8 +42,8 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
     digest = config.digest(b"".join(array.tobytes() for array in arrays.values()))
     out = out or root / f"{config.name}-{digest[:8]}"
 
-    from gpsense.grid import fit_to_memory, make_plan
-    from launch import device, store
+    from gpsense.grid import fit_to_memory, make_plan, store
+    from launch import device
 
     manifest = store.check(out, digest)
     device.configure(config.values["run.precision"])
@@ -56,8 +56,8 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
 
 def run_missing(work: Work) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up."""
-    from gpsense.grid import make_plan
-    from launch import device, store
+    from gpsense.grid import make_plan, store
+    from launch import device
 
     config, place = work.config, store.Store(work.out)
     here = device.describe(config.values["run.precision"])
@@ -80,7 +80,7 @@ def run_missing(work: Work) -> Work:
 def collect(work: Work) -> "xr.Dataset":
     """The chunks of a run as one labelled Dataset, written to results.nc."""
     from gpsense import grid
-    from launch import store
+    from gpsense.grid import store
 
     dataset = grid.collect(work.plan, store.Store(work.out).chunks(work.plan))
     config = work.config

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from launch.claims.expectations import Expectation
 from launch.claims.experiment import Outcome
 from launch.claims.lottery_ticket import CHECKS
-from launch.claims.expectations import Expectation
 
 SEEDS = 5
 ANY = Expectation(at_least=-1e9)

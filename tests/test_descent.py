@@ -7,7 +7,17 @@ import numpy as np
 import optax
 import pytest
 
-from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Method, Rates, advance_descent, start_descent
+from gpsense.descent import (
+    BUDGET,
+    CONVERGED,
+    DIVERGED,
+    OPTIMIZERS,
+    RUNNING,
+    Method,
+    Rates,
+    advance_descent,
+    start_descent,
+)
 from gpsense.sensing.losses import Empirical, Population
 from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
 from tests import reference
@@ -49,7 +59,9 @@ def test_gradient_descent_equals_the_loops():
 def test_twenty_chunks_of_a_hundred_equal_one_of_two_thousand(name):
     objective, start = _problem()
     method, rates = Method(name), _rates(0.01, tolerance=1e-9)
-    move = jax.jit(lambda state, n: advance_descent(method, objective.value_and_gradient, state, rates, n), static_argnums=1)
+    move = jax.jit(
+        lambda state, n: advance_descent(method, objective.value_and_gradient, state, rates, n), static_argnums=1
+    )
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
         once = move(start_descent(method, start, rates), 2000)
         state = start_descent(method, start, rates)
@@ -62,7 +74,9 @@ def test_twenty_chunks_of_a_hundred_equal_one_of_two_thousand(name):
 def test_optimizers_are_optax_ones_and_momentum_is_heavy_ball():
     objective, start = _problem()
     fn = objective.value_and_gradient
-    state = advance_descent(Method("momentum"), fn, start_descent(Method("momentum"), start, _rates()), _rates(0.02, 0.5), 3)
+    state = advance_descent(
+        Method("momentum"), fn, start_descent(Method("momentum"), start, _rates()), _rates(0.02, 0.5), 3
+    )
     u, velocity = np.asarray(start), np.zeros(start.shape)
     for _ in range(3):
         velocity = 0.5 * velocity + np.asarray(fn(jnp.asarray(u))[1])
@@ -75,7 +89,9 @@ def test_optimizers_are_optax_ones_and_momentum_is_heavy_ball():
 def test_a_converged_run_is_frozen():
     objective, start = _problem(width=2)
     rates = _rates(0.05, tolerance=1e-6)
-    state = advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), start, rates), rates, 20_000)
+    state = advance_descent(
+        Method(), objective.value_and_gradient, start_descent(Method(), start, rates), rates, 20_000
+    )
     assert int(state.status) == CONVERGED
     assert 0 < int(state.steps) < 20_000
     assert float(state.gradient_norm) <= 1e-6
@@ -85,7 +101,9 @@ def test_a_converged_run_is_frozen():
 
 def test_divergence_is_a_status_and_keeps_the_last_finite_factor():
     objective, start = _problem()
-    state = advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), start, _rates()), _rates(1e4), 100)
+    state = advance_descent(
+        Method(), objective.value_and_gradient, start_descent(Method(), start, _rates()), _rates(1e4), 100
+    )
     assert int(state.status) == DIVERGED
     assert bool(jnp.all(jnp.isfinite(state.factor)))
     assert int(state.steps) < 100
@@ -98,7 +116,9 @@ def test_a_nan_start_has_diverged_and_leaves_its_neighbours_bit_equal():
 
     @jax.jit
     def run(starts):
-        one = lambda u: advance_descent(Method(), objective.value_and_gradient, start_descent(Method(), u, _rates()), _rates(), 100)  # noqa: E731
+        one = lambda u: advance_descent(
+            Method(), objective.value_and_gradient, start_descent(Method(), u, _rates()), _rates(), 100
+        )  # noqa: E731
         return jax.vmap(one)(starts)
 
     whole, hurt = run(starts), run(broken)

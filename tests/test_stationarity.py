@@ -205,7 +205,9 @@ def test_plain_descent_stays_at_identical_columns_and_a_perturbation_of_a_millio
 
     def run(method, factor):
         objective = lambda u: jax.tree.map(jnp.add, population.value_and_gradient(u), penalty(u))  # noqa: E731
-        state = jax.jit(lambda u: advance_descent(method, objective, start_descent(method, u, rates, KEY), rates, 20_000))(factor)
+        state = jax.jit(
+            lambda u: advance_descent(method, objective, start_descent(method, u, rates, KEY), rates, 20_000)
+        )(factor)
         assert int(state.status) == CONVERGED
         return state, _certificate(population, state.factor, steps=30)
 

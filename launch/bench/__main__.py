@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--group", choices=sorted(GROUPS), help="measure this group only")
     arguments = parser.parse_args(argv)
 
-    from launch import device, files
+    from gpsense.grid import files
+    from launch import device
 
     try:
         files.writable(arguments.out)

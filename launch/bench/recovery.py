@@ -14,7 +14,7 @@ import numpy as np
 import gpsense
 from gpsense.sensing.measurements import dense_measurements
 from launch import bench
-from launch.bench.recovery_baselines import TUNED, Tunable, Problem, Tuned, needed, seconds_to, tuned
+from launch.bench.recovery_baselines import TUNED, Problem, Tunable, Tuned, needed, seconds_to, tuned
 from launch.bench.rows import Absent, Row, make_row, once
 from launch.bench.solvers import Task, external, make_task
 

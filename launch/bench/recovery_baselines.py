@@ -53,7 +53,9 @@ TUNED = (
         {"rate": (0.5, 1.7), "penalty": (0.1, 0.5), "start_scale": (1e-9, 1e-3)},
         0.3,
     ),
-    Tunable("prec_gd", {"rate": (1.3, 1.5), "penalty": (0.1, 0.3, 0.5)}, {"rate": (0.5, 1.5), "penalty": (0.3, 1.0)}, 0.4),
+    Tunable(
+        "prec_gd", {"rate": (1.3, 1.5), "penalty": (0.1, 0.3, 0.5)}, {"rate": (0.5, 1.5), "penalty": (0.3, 1.0)}, 0.4
+    ),
     Tunable(
         "small_start",
         {"rate": (1.2, 1.5), "start_scale": (1e-9, 1e-10, 1e-12)},

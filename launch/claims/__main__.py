@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in chosen if name not in papers()]:
         raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
 
-    from launch import files
+    from gpsense.grid import files
     from launch.claims.experiment import caveat, evaluate, read_claims
     from launch.claims.table import heading, lines, summary
 

@@ -8,11 +8,11 @@ import pytest
 import xarray as xr
 
 from launch.claims import quantities
+from launch.claims.expectations import Expectation
 from launch.claims.lottery_ticket import CHECKS
 from launch.claims.lottery_ticket.rates import factor
 from launch.claims.lottery_ticket.samples import half
 from launch.claims.quantities import holds
-from launch.claims.expectations import Expectation
 from tests.reference_claims import ANY, dataset, outcome, over, value
 
 

@@ -70,7 +70,10 @@ def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name' in bad.py at line 1"),
+        (
+            "import nothing_of_this_name",
+            "ModuleNotFoundError: No module named 'nothing_of_this_name' in bad.py at line 1",
+        ),
         ("x = 1\ny = 1 / 0", "ZeroDivisionError: division by zero in bad.py at line 2"),
         ("def f(:", "SyntaxError: invalid syntax"),
         ("raise SystemExit(3)", "SystemExit: 3"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launch.shell import Refusal
+from gpsense.errors import BadInput
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def writable(directory: Path) -> None:
     """Refuse a directory that could not be made or written to; leaves nothing behind."""
     try:
         if directory.exists() and not directory.is_dir():
-            raise Refusal(f"--out: {directory} is a file; choose a directory")
+            raise BadInput("out", f"{directory} is a file", "choose a directory")
         parent = directory
         while not parent.exists():
             parent = parent.parent
@@ -56,6 +56,6 @@ def writable(directory: Path) -> None:
         raise unwritable(directory, error) from None
 
 
-def unwritable(directory: Path, error: OSError) -> Refusal:
-    """The refusal of a directory that cannot be written to."""
-    return Refusal(f"--out: {directory} cannot be written to ({error.strerror}); choose a writable directory")
+def unwritable(directory: Path, error: OSError) -> BadInput:
+    """The error for a directory that cannot be written to."""
+    return BadInput("out", f"{directory} cannot be written to ({error.strerror})", "choose a writable directory")

@@ -7,9 +7,9 @@ from typing import Any
 
 import xarray as xr
 
-from gpsense.grid import Chunk, Layout, Plan
-from launch.files import atomic, unwritable, writable, write_json
-from launch.shell import Refusal
+from gpsense.errors import BadInput
+from gpsense.grid.files import atomic, unwritable, writable, write_json
+from gpsense.grid.plan import Chunk, Layout, Plan
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ def read_dataset(path: Path) -> xr.Dataset:
 
 
 def check(directory: Path, digest: str) -> dict[str, Any] | None:
-    """The manifest of a run to resume, None for a fresh directory; Refusal for one that cannot be used.
+    """The manifest of a run to resume, None for a fresh directory; BadInput for one that cannot be used.
 
     Hidden files do not count. Writes nothing.
     """
@@ -41,12 +41,10 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
         theirs = manifest["digest"]
         layouts(manifest)
     except (OSError, ValueError, KeyError, TypeError):
-        raise Refusal(f"--out: {directory} is not empty and not a gpsense run; choose another directory") from None
+        raise BadInput("out", f"{directory} is not empty and not a gpsense run", "choose another directory") from None
     if theirs != digest:
-        raise Refusal(
-            f"--out: {directory} belongs to another config (digest {theirs}, this one {digest}); "
-            "choose another directory"
-        )
+        problem = f"{directory} belongs to another config (digest {theirs}, this one {digest})"
+        raise BadInput("out", problem, "choose another directory")
     return manifest
 
 
@@ -59,7 +57,7 @@ class Store:
     def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Make the directory and its manifest unless they are there; returns the manifest that stands.
 
-        Refusal where that is not possible or the manifest that stands is of another config.
+        BadInput where that is not possible or the manifest that stands is of another config.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -82,13 +80,13 @@ class Store:
         write_dataset(self.path(chunk), dataset)
 
     def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, xr.Dataset]]:
-        """The stored chunks of a plan; Refusal where one is damaged."""
+        """The stored chunks of a plan; BadInput where one is damaged."""
         for chunk in plan.chunks:
             if self.path(chunk).exists():
                 try:
                     yield chunk, read_dataset(self.path(chunk))
                 except (OSError, ValueError):
-                    raise Refusal(f"--out: {self.path(chunk)} is damaged; delete it and rerun") from None
+                    raise BadInput("out", f"{self.path(chunk)} is damaged", "delete it and rerun") from None
 
     def seconds(self, kind: str = "seconds") -> float:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""

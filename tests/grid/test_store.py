@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gpsense.grid import Chunk, Layout
-from launch import store
-from launch.config import Refusal
-from launch.files import atomic
+from gpsense.errors import BadInput
+from gpsense.grid import Chunk, Layout, store
+from gpsense.grid.files import atomic
 
 MANIFEST = {"digest": "abc", "layouts": [[4, 2], [1, 2]]}
 CHUNKS = tuple(Chunk(number, 0, number, number + 1, 0, 2) for number in range(3))
@@ -63,7 +62,7 @@ def test_first_manifest_stands(tmp_path: Path, links: bool, monkeypatch: pytest.
     assert inside(place.directory) == ["chunks", "manifest.json"]
     if links:
         assert place.create(MANIFEST | {"layouts": [[1, 1]]}) == MANIFEST
-        with pytest.raises(Refusal, match="belongs to another config"):
+        with pytest.raises(BadInput, match="belongs to another config"):
             place.create(MANIFEST | {"digest": "xyz"})
 
 
@@ -101,27 +100,27 @@ def test_own_directory_gives_its_manifest_and_its_cut(tmp_path: Path) -> None:
 )
 def test_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(Refusal, match=r"^--out: .* not a run's; name an empty or new directory$"):
+    with pytest.raises(BadInput, match=r"^out: .* is not empty and not a gpsense run; choose another directory$"):
         store.check(tmp_path, "abc")
 
 
 def test_directory_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(Refusal, match="name an empty or new directory"):
+    with pytest.raises(BadInput, match="choose another directory"):
         store.check(tmp_path, "abc")
     assert inside(tmp_path) == ["thesis.tex"]
 
 
 def test_directory_of_another_config_is_refused_with_both_digests(tmp_path: Path) -> None:
     store.Store(tmp_path).create(MANIFEST)
-    with pytest.raises(Refusal, match=r"another config \(digest abc, this one xyz\); name another directory"):
+    with pytest.raises(BadInput, match=r"another config \(digest abc, this one xyz\); choose another directory"):
         store.check(tmp_path, "xyz")
 
 
 @pytest.mark.parametrize("name", ["file", "file/x", "file/x/y", "a" * 300])
 def test_place_that_cannot_be_a_directory_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"^--out: .*; name a (writable )?directory$"):
+    with pytest.raises(BadInput, match=r"^out: .*; choose a (writable )?directory$"):
         store.check(tmp_path / name, "abc")
 
 
@@ -130,7 +129,7 @@ def test_read_only_directory_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkdtemp", deny)
-    with pytest.raises(Refusal, match="name a writable directory"):
+    with pytest.raises(BadInput, match="choose a writable directory"):
         store.check(tmp_path, "abc")
 
 
@@ -152,7 +151,7 @@ def test_damaged_chunk_is_refused_by_name(tmp_path: Path, keep: int) -> None:
     place.write(CHUNKS[0], dataset(0))
     path = place.path(CHUNKS[0])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(Refusal, match=r"000000\.nc is damaged; delete it and run again"):
+    with pytest.raises(BadInput, match=r"000000\.nc is damaged; delete it and rerun"):
         list(place.chunks(PLAN))
 
 
