@@ -1,13 +1,27 @@
 """Grids of cells: axes -> plan -> compiled programs -> labelled results.
 
-:func:`run_grid` does all of it in memory; ``python -m launch.grid`` adds files, progress and resuming.
+:func:`run_grid` does all of it in memory; ``python -m launch.grid`` adds files, progress and resuming. Names are
+imported when first used, so that what only writes files (:mod:`gpsense.grid.files`) needs no JAX.
 """
 
-from gpsense.grid.axes import Axis, Grid
-from gpsense.grid.plan import Chunk, Layout, Plan, make_plan
-from gpsense.grid.program import Program, fit_to_memory
-from gpsense.grid.results import chunk_dataset, collect
-from gpsense.grid.run import run_grid
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpsense.grid.axes import Axis, Grid
+    from gpsense.grid.plan import Chunk, Layout, Plan, make_plan
+    from gpsense.grid.program import Program, fit_to_memory
+    from gpsense.grid.results import chunk_dataset, collect
+    from gpsense.grid.run import run_grid
+
+_HOMES = {
+    "axes": ("Axis", "Grid"),
+    "plan": ("Chunk", "Layout", "Plan", "make_plan"),
+    "program": ("Program", "fit_to_memory"),
+    "results": ("chunk_dataset", "collect"),
+    "run": ("run_grid",),
+}
+_PLACES = {name: f"gpsense.grid.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Axis",
@@ -22,3 +36,10 @@ __all__ = [
     "make_plan",
     "run_grid",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from the module that owns it."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'gpsense.grid' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
