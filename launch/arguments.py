@@ -19,6 +19,7 @@ from gpsense.fields import Field, first_line
 from gpsense.systems import SYSTEMS
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml
+from launch.paths import find_config
 from launch.schema import SECTIONS, plain, schema, unknown
 from launch.shell import Refusal
 
@@ -55,6 +56,7 @@ def parse(argv: list[str]) -> Arguments:
     systems. ``FILE.py:NAME`` in the place of CONFIG is ``--system FILE.py:NAME``.
     """
     path, options, flags = _words(argv)
+    path = path and find_config(path)
     for words in options.pop("plugin", []):
         plugins.load("--plugin", _value("plugin", words))
     if "systems" in flags:

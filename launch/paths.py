@@ -8,3 +8,9 @@ def configs() -> Path:
     here = Path(__file__).parent
     inside = here / "configs"
     return inside if inside.is_dir() else here.parent / "configs"
+
+
+def find_config(path: Path) -> Path:
+    """The path; where there is no such file, ``configs/NAME.yaml`` is the one that comes with the package."""
+    own = configs().parent / path
+    return own if path.parts[:1] == ("configs",) and not path.exists() and own.is_file() else path

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch import __main__ as command
+from launch.arguments import parse
 from launch.paths import configs
 
 
@@ -62,3 +63,12 @@ def test_help_imports_no_package() -> None:
 def test_the_configs_and_the_examples_table_are_found() -> None:
     assert (configs() / "quickstart.yaml").is_file()
     assert (configs() / "recover" / "european_cities.csv").is_file()
+
+
+def test_a_config_of_the_package_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse(["configs/greedy_pruning/figure1.yaml"]).config.name == "figure1"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.yaml").write_text("name: mine")
+    assert parse(["configs/quickstart.yaml"]).config.name == "mine"
+    assert leaves(["grid", "configs/none.yaml"]) == 2
