@@ -76,18 +76,17 @@ def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Trans
 @lru_cache(maxsize=256)
 def _tried(optimizer: Optimizer) -> tuple[str, int]:
     """What keeps an optimizer from running (empty: nothing), and how many copies of the parameters its state holds."""
-    params = {"matrix": jnp.zeros((2, 3), jnp.float32), "number": jnp.zeros((), jnp.float32)}
-    shapes = jax.eval_shape(lambda: params)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    shapes = {"matrix": jax.ShapeDtypeStruct((2, 3), jnp.float32), "number": number}
 
-    def step(rate: Any, params: Any, gradient: Any) -> Any:
-        made = optimizer(rate) if callable(optimizer) else OPTIMIZERS[optimizer](rate, jnp.float32(0.9))
+    def step(rate: Any, momentum: Any, params: Any, gradient: Any) -> Any:
+        made = optimizer(rate) if callable(optimizer) else OPTIMIZERS[optimizer](rate, momentum)
         state = made.init(params)
         updates, after = made.update(gradient, state, params)
         return updates, state, after
 
     try:
-        rate = jax.ShapeDtypeStruct((), jnp.float32)
-        updates, state, after = jax.eval_shape(step, rate, shapes, shapes)
+        updates, state, after = jax.eval_shape(step, number, number, shapes, shapes)
     except Exception as error:  # an optimizer that is not ours can fail in any way
         return f"it cannot take a step ({(str(error).strip() or type(error).__name__).splitlines()[0]})", 0
     if _shapes(updates) != _shapes(shapes):

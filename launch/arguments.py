@@ -28,13 +28,13 @@ FLAGS = {
     "dry-run": "print the plan, write nothing",
     "allow-plugins": "run code that the config names",
     "systems": "list the systems",
-    "help": "this help, of the system and with the values of the config asked for",
+    "help": "this help, for the system and config asked for",
 }
 OPTIONS = {
     "name": "names the run",
-    "system": "the experiment: a name, FILE.py:NAME or package.module:NAME",
+    "system": "a name, FILE.py:NAME or package.module:NAME",
     "out": "folder for the results (runs/NAME-DIGEST)",
-    "plugin": "FILE.py or module that adds rules, methods, systems, ...; may be repeated",
+    "plugin": "FILE.py or module with further rules, systems, ...",
 }
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
@@ -149,13 +149,13 @@ def systems() -> str:
 
 def help_text(config: Config, path: Path) -> str:
     """The options and the fields of the config's system, each with what it may be and its value."""
-    wide = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
+    wide = max(60, min(shutil.get_terminal_size((120, 24)).columns, 120))
     fields = schema(config.system)
-    indent = max(map(len, fields)) + 6
+    indent = max(map(len, fields)) + 5
     words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in FLAGS)]
     about = [*OPTIONS.values(), *FLAGS.values()]
     lines = [
-        f"usage: {PROGRAM} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]",
+        *textwrap.wrap(f"usage: {PROGRAM} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]", wide),
         *textwrap.wrap(
             f"Fields of system {config.reference}: {first_line(config.system)} In brackets the values of {path.name} "
             "or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop.",
@@ -172,7 +172,7 @@ def help_text(config: Config, path: Path) -> str:
     for option, text in entries:
         if option.startswith("--"):
             start = f"  {option}".ljust(indent)
-            lines += textwrap.wrap(text, wide, initial_indent=start, subsequent_indent=" " * indent)
+            lines += textwrap.wrap(text, wide, initial_indent=start, subsequent_indent=" " * 6)
         else:
             lines.append(option)
     return "\n".join(lines)

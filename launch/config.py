@@ -138,7 +138,8 @@ def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str,
         if section in TOP:
             continue
         if section not in sections:
-            refused.append(unknown(str(section), system))
+            key = next(iter(part), None) if isinstance(part, Mapping) else None
+            refused.append(unknown(str(section) if key is None else f"{section}.{key}", system))
         elif not isinstance(part, Mapping):
             write = f"write {section}: {{field: value}}"
             refused.append(f"{section}: a section holds fields, not {shown(part)}; {write}")

@@ -13,6 +13,12 @@ import jax
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
+def use_cores() -> None:
+    """One CPU device a core; to be called before anything uses a device, a plug-in say."""
+    with suppress(RuntimeError, AttributeError, ValueError):  # devices in use already, or a platform without affinity
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
 def configure(precision: str) -> None:
     """One dtype per process, full float32 products on accelerators (TF32 and bfloat16 off), one CPU device a core.
 
@@ -27,10 +33,9 @@ def configure(precision: str) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(folder) / f"{version('jaxlib')}-{host}"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    with suppress(RuntimeError, AttributeError, ValueError):  # devices in use already, or a platform without affinity
-        jax.config.update("jax_num_cpu_devices", cores := len(os.sched_getaffinity(0)))
-        if cores > 1:
-            one_thread_a_call()
+    use_cores()
+    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
+        one_thread_a_call()
 
 
 def one_thread_a_call() -> None:

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from launch import device
 from launch.arguments import Arguments, parse
 from launch.shell import INTERRUPTED, guarded, leave
 from launch.work import Work, collect, plan, run_missing
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
+    device.use_cores()
     return guarded(lambda: run(parse(sys.argv[1:] if argv is None else argv)))
 
 

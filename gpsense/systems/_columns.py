@@ -441,7 +441,7 @@ def spectrum_of(rank: int, data: TruthData, dtype: Any) -> Float[Array, " rank"]
     return jnp.asarray(spectrum, dtype)
 
 
-def check_truth(rank: int, data: TruthData) -> None:
+def check_truth(rows: int, rank: int, data: TruthData) -> None:
     """Raise BadInput where condition, spectrum and truth contradict one another, or the rank."""
     given = [name for name in ("spectrum", "truth") if getattr(data, name) is not None]
     if given and data.condition != 1.0:
@@ -452,8 +452,11 @@ def check_truth(rank: int, data: TruthData) -> None:
         raise BadInput("rank", f"{given[0]} fixes the rank", "give one value")
     if data.spectrum is not None and len(data.spectrum) != rank:
         raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give rank many")
-    if data.truth is not None and data.truth.shape[1] != rank:
-        raise BadInput("truth", f"shape {data.truth.shape} for rank {rank}", "give a factor (dim, rank)")
+    if data.truth is not None and data.truth.shape != (rows, rank):
+        problem = f"its shape is {data.truth.shape}, the factor's {(rows, rank)}"
+        raise BadInput("truth", problem, "give one dim and rank that match")
+    if data.truth is not None and not data.truth.any():
+        raise BadInput("truth", "all its numbers are zero", "give a factor that is not")
 
 
 class Pruned(eqx.Module):

@@ -93,7 +93,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         return INPUTS
 
     def check_data(self, data: QuadraticNetworkData) -> None:
-        check_truth(self.rank, data)
+        check_truth(self.rows, self.rank, data)
 
     def cost(self) -> Cost:
         return network_cost(self, super().cost(), self.n)

@@ -111,7 +111,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
         super().check()
 
     def check_data(self, data: TruthData) -> None:
-        check_truth(self.rank, data)
+        check_truth(self.rows, self.rank, data)
 
     def describe(self) -> str:
         return f"{super().describe()}, {self.measurements}"

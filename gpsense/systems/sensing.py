@@ -92,7 +92,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         return SOURCES[self.measurements]
 
     def check_data(self, data: TruthData) -> None:
-        check_truth(self.rank, data)
+        check_truth(self.rows, self.rank, data)
 
     def describe(self) -> str:
         return f"{super().describe()}, {self.measurements}"

@@ -41,9 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
 
     from gpsense.grid import files
+    from launch import device
     from launch.claims.experiment import caveat, evaluate, read_claims
     from launch.claims.table import heading, lines, summary
 
+    device.use_cores()
     files.writable(arguments.out)
     claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full)]
     if arguments.claim is not None:

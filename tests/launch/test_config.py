@@ -168,9 +168,9 @@ def test_digest_of_a_stored_run_stays() -> None:
         "train": {"penalty": 0.2, "optimizer": "momentum"},
         "run": {"seeds": [0, 1], "precision": "float64"},
     }
-    assert build(stored).digest() == "?"
-    assert build(build(stored).plain()).digest() == "?"
-    assert build({}).digest() == "?"
+    assert build(stored).digest() == "12981a4cb3539c54"
+    assert build(build(stored).plain()).digest() == "12981a4cb3539c54"
+    assert build({}).digest() == "f4d902f0eac708c4"
 
 
 def test_a_new_field_with_the_old_meaning_as_default_keeps_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_a_new_field_with_the_old_meaning_as_default_keeps_the_digest(monkeypatc
         given = {"dim": 5, "noise": [0.1, 0.2]} | problem
         return build({"system": "toy", "problem": given, "prune": {"threshold": 0.3}}).digest()
 
-    assert digest(Newer) == digest(Newer, novelty=0) == digest(Toy) == "?"
+    assert digest(Newer) == digest(Newer, novelty=0) == digest(Toy) == "3b3d83900b43a58b"
     assert digest(Newer, novelty=1) != digest(Toy)
     assert digest(Revised) != digest(Toy)
 

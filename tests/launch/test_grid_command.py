@@ -170,7 +170,7 @@ def test_directory_of_another_config_is_refused_and_left_alone(tiny: Ran, refuse
     before = {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")}
     line = refuse(*TINY, "--train.steps", "61", "--out", str(tiny.folder))
     assert "belongs to another config" in line
-    assert "name another directory" in line
+    assert "choose another directory" in line
     assert {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")} == before
 
 
@@ -219,12 +219,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
         (["--problem.rank", "7"], "problem.rank: 7 exceeds dim 6", "use a rank of at most dim"),
         (["--problem.rank", "1,2,7"], "problem.rank: 7 exceeds dim 6", "use a rank of at most dim"),
         (["--problem.width", "1"], "problem.width: 1 is below rank 2", "use a width of at least rank"),
-        (["--run.memory_gib", "1e-8"], "run.memory_gib: one cell needs ", "GiB of 1e-08; raise the budget or lower"),
-        (["--problem.n", "1000000000000"], "run.memory_gib: one cell needs ", "raise the budget or lower problem.dim"),
+        (["--run.memory_gib", "1e-8"], "run.memory_gib: one cell needs ", "10.7 B allowed; raise the budget or lower"),
+        (["--problem.n", "1000000000000"], "run.memory_gib: one cell needs ", "raise the budget or lower the sizes"),
         (["--problem.truth", "no.npy"], "problem.truth: no file no.npy", "give the path of a .npy file"),
-        (["--out", "/dev/null"], "--out: /dev/null is a file", "name a directory"),
-        (["--out", "/dev/null/x/y"], "--out: /dev/null/x/y cannot be written to", "name a writable directory"),
-        (["--out", "/proc/gpsense"], "--out: /proc/gpsense cannot be written to", "name a writable directory"),
+        (["--out", "/dev/null"], "--out: /dev/null is a file", "choose a directory"),
+        (["--out", "/dev/null/x/y"], "--out: /dev/null/x/y cannot be written to", "choose a writable directory"),
+        (["--out", "/proc/gpsense"], "--out: /proc/gpsense cannot be written to", "choose a writable directory"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_written(
@@ -238,12 +238,12 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("truth", "problem"),
     [
-        (np.ones((2, 6)), r"shape \(2, 6\)"),
-        (np.ones(6), r"shape \(6,\)"),
-        (np.float64(1), r"shape \(\)"),
+        (np.ones((2, 6)), r"shape is \(2, 6\), the factor's \(6, 2\)"),
+        (np.ones(6), r"shape is \(6,\)"),
+        (np.float64(1), r"shape is \(\)"),
         (np.full((6, 2), np.nan), "finite real numbers"),
         (np.full((6, 2), 1j), "finite real numbers"),
-        (np.zeros((6, 2)), "not all zero"),
+        (np.zeros((6, 2)), "all its numbers are zero"),
         (np.full((6, 2), "a"), "finite real numbers"),
         (b"", "not a .npy array"),
         (b"no array at all", "not a .npy array"),
@@ -260,19 +260,19 @@ def test_truth_file_that_is_no_factor_is_refused(
             np.savez(file, **truth)
         else:
             np.save(file, truth)
-    assert re.match(rf"problem\.truth: truth\.npy .*{problem}.*; ", refuse(*TINY, "--problem.truth", "truth.npy"))
+    assert re.match(rf"problem\.truth: .*{problem}.*; ", refuse(*TINY, "--problem.truth", "truth.npy"))
 
 
 def test_directory_with_other_files_is_refused(tmp_path: Path, refuse: Callable[..., str]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    assert "name an empty or new directory" in refuse(*TINY, "--out", "mine/")
+    assert "is not empty and not a gpsense run; choose another directory" in refuse(*TINY, "--out", "mine/")
 
 
 def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text('{"digest": "abc", "layo')
-    assert "name an empty or new directory" in refuse(*TINY, "--out", "run")
+    assert "is not empty and not a gpsense run; choose another directory" in refuse(*TINY, "--out", "run")
 
 
 @pytest.mark.slow
@@ -349,7 +349,7 @@ def history(
 @pytest.mark.slow
 def test_interrupted_run_keeps_its_chunks_and_says_how_to_resume(history: History) -> None:
     assert history.interrupted.code == 130
-    said = f"interrupted: {len(history.kept)} of {CELLS} chunks are kept in run; run again to go on\n"
+    said = f"interrupted: {len(history.kept)} of {CELLS} chunks are kept in run; rerun to resume\n"
     assert history.interrupted.err == said
     assert 1 <= len(history.kept) < CELLS
 
