@@ -1,12 +1,15 @@
-"""Scores of weights before or after training, the larger the better to keep; and pruning by any of them in rounds.
+"""Scores of weights before or after training, the larger the better to keep; rules; pruning by a score in rounds.
 
-Every score is ``score(params, mask, loss, key, flow=None)``, a tree like params. Scores are taken at the masked
+A score is ``score(params, mask, loss, key, flow=None)``, a tree like params. Scores are taken at the masked
 parameters ``w``, those of pruned weights are 0, and derivatives are those of ``w -> loss(mask . w)``: g the gradient
 and H the Hessian, over all leaves, biases included. Leaves that are never pruned get numbers that nothing reads.
+A new entry of :data:`SCORES` is a rule of every system pruned by weights.
 """
 
+from collections import ChainMap
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -69,13 +72,39 @@ def synflow(params: Parameters, mask: MaskTree, loss: Loss, key: RandomKey, flow
     return snip(params, mask, flow, key)
 
 
-SCORES: dict[str, Score] = {
-    "magnitude": magnitude,
-    "random": random,
-    "snip": snip,
-    "grasp": grasp,
-    "synflow": synflow,
+@dataclass(frozen=True)
+class WeightRule:
+    """A rule that chooses weights: by which score, and when.
+
+    ``at`` the start, in ``rounds`` scorings unless others are asked for; at the end of training, at once; in rounds of
+    training, pruning and rewinding; where a mask is given; or never. The last two have no score.
+    """
+
+    help: str
+    score: Score | None = None
+    rounds: int = 1
+    at: Literal["start", "end", "rounds", "given", "never"] = "start"
+
+    @property
+    def trained(self) -> bool:
+        """Whether trained weights are pruned, which can be rewound."""
+        return self.at in ("end", "rounds")
+
+
+SCORES: dict[str, WeightRule] = {
+    "random": WeightRule("drawn at random before training", random),
+    "snip": WeightRule("those the loss depends on most before training", snip),
+    "grasp": WeightRule("those that keep the gradient large before training", grasp),
+    "synflow": WeightRule("those on the strongest paths before training, no data needed", synflow, rounds=100),
 }
+WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
+    {"none": WeightRule("all weights", at="never")},
+    SCORES,
+    {
+        "iterative_magnitude": WeightRule("the largest, in rounds of training and rewinding", magnitude, at="rounds"),
+        "magnitude": WeightRule("the largest after training, at once", magnitude, at="end"),
+    },
+)
 
 
 def absolute_flow(

@@ -1,15 +1,17 @@
 """Systems pruned by single weights: dense training, rounds of pruning and rewinding, the ticket trained alone.
 
-:class:`WeightSystem` makes the phases of the contract out of a start and a loss of any tree of arrays. Masks come
-before training (of a teacher, at random, SNIP, GraSP, SynFlow) or from trained weights (magnitude in one shot, or
-iteratively with rewinding). Before fine-tuning a cell trains for as many rounds as iterative pruning would take to its
-share of weights, whatever its rule, so that all rules are given the same steps.
+:class:`WeightSystem` holds the fields they share; :class:`PruneWeights` makes the phases of a cell out of a
+:class:`WeightModel`: a start and a loss of any tree of arrays. Masks come before training (of a teacher, at random,
+SNIP, GraSP, SynFlow) or from trained weights (magnitude in one shot, or iteratively with rewinding). Before fine-tuning
+a cell trains for as many rounds as iterative pruning would take to its share of weights, whatever its rule, so that
+all rules are given the same steps.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, log, log1p
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, final
 
 import equinox as eqx
 import jax
@@ -17,62 +19,89 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from gpsense import descent
-from gpsense._types import Integer, Parameters, RandomKey, Scalar, ScalarLike
+from gpsense._types import Flags, Integer, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
 from gpsense.pruning import weights
-from gpsense.pruning.weight_scores import SCORES, prune_by
-from gpsense.systems._contract import Descending
+from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_by
+from gpsense.pruning.weights import MaskTree
+from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
-TEACHER, MAGNITUDE, ITERATIVE, NONE = "teacher", "magnitude", "iterative_magnitude", "none"
-AT_START = ("random", "snip", "grasp", "synflow")
 NEVER = -1.0  # a tolerance that no gradient norm meets
-SCORINGS = {"synflow": 100}  # as its authors do: at once it would delete whole layers
-REWINDS = ("start", "none", "redraw")
+TreeT = TypeVar("TreeT")
 
 
-@dataclass(frozen=True)
-class WeightsSpec:
-    """Static: how weights are chosen and trained.
+class Rewind(NamedTuple):
+    """Where the weights that stay go back to, given where they are and where they were.
 
-    ``rule``: magnitude (of trained weights, at once), iterative_magnitude (in rounds of ``round_steps`` steps, weights
-    rewound after each), random, snip, grasp, synflow (before training, in ``score_rounds`` scorings; None: synflow 100,
-    the others 1), none.
-    ``rewind``: survivors go back to where they were after ``rewind_step`` steps (start), stay (none), or are drawn anew
-    at the end (redraw; rewound between rounds). ``batch``: samples drawn, with replacement, for each step; None: all.
+    ``between`` rounds; ``last``, before the ticket is trained alone, is also given a function that draws a fresh start.
     """
 
-    rule: str = ITERATIVE
-    optimizer: str = "adam"
-    round_steps: int = 200
-    rewind: str = "start"
-    rewind_step: int = 0
-    score_rounds: int | None = None
-    batch: int | None = None
-    dtype: str = "float32"
+    help: str
+    between: Callable[[Parameters, Parameters], Parameters]
+    last: Callable[[Parameters, Parameters, Callable[[], Parameters]], Parameters]
 
 
-class WeightsSetting(eqx.Module):
-    """Traced numbers that leave the data alone.
+REWINDS: dict[str, Rewind] = {
+    "start": Rewind(
+        "to where they were after rewind_step steps", lambda now, before: before, lambda now, before, draw: before
+    ),
+    "none": Rewind("nowhere", lambda now, before: now, lambda now, before, draw: now),
+    "redraw": Rewind(
+        "to where they were between rounds, to a new draw at the end",
+        lambda now, before: before,
+        lambda now, before, draw: draw(),
+    ),
+}
 
-    ``kept``: share of the weights that stay; None: all, or as many as a teacher has. ``share``: of the remaining
-    weights, what a round of iterative pruning deletes.
-    """
+Optimizer = Annotated[str, Field("train", "gd, momentum (heavy ball), nesterov or adam", choices=OPTIMIZERS)]
+Rate = Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")]
+Samples = Annotated[int, Field("problem", "number of samples", at_least=1, label="samples n")]
 
-    kept: ScalarLike | None = None
-    share: ScalarLike = 0.2
-    rate: ScalarLike = 0.01
-    momentum: ScalarLike = 0.9
-    tolerance: ScalarLike = 0.0
-    fine_tune_rate: ScalarLike | None = None
-    fine_tune_tolerance: ScalarLike = 0.0
+
+class WeightsSetting(Traced):
+    """Base of the settings: traced numbers that leave the data alone."""
+
+    kept: Annotated[
+        ScalarLike | None,
+        Field(
+            "prune",
+            "share of the weights that stay; null: the teacher's, with rule none all",
+            above=0,
+            at_most=1,
+            label="share of the weights kept",
+        ),
+    ] = None
+    share: Annotated[
+        ScalarLike,
+        Field(
+            "prune",
+            "of the weights that are left, those a round of iterative pruning deletes",
+            above=0,
+            below=1,
+            label="share of the weights pruned in a round",
+        ),
+    ] = 0.2
+    rate: Rate = 0.01
+    momentum: Annotated[
+        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum β")
+    ] = 0.9
+    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
+    fine_tune_rate: Annotated[
+        ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)
+    ] = None
+    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 0.0
+
+
+WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 
 
 class Unpruned(Descending):
     """Before the last pruning: the descent, the mask so far, the weights to rewind to, rounds done, a key."""
 
-    mask: Any
+    mask: MaskTree
     original: Parameters
     rounds: Integer
     key: RandomKey
@@ -81,7 +110,7 @@ class Unpruned(Descending):
 class Ticket(Descending):
     """After it: the descent of what is left, its mask, and the error it began with."""
 
-    mask: Any
+    mask: MaskTree
     error_pruned: Scalar
 
 
@@ -89,198 +118,257 @@ class PrunedWeights(eqx.Module):
     """The prunable weights that stay, in one row and as a tree; error, steps and status of the training before."""
 
     mask: Bool[Array, " weights"]
-    tree: Any
+    tree: MaskTree
     error_trained: Scalar
-    steps_train: Any
-    status_train: Any
+    steps_train: Integer
+    status_train: Integer
 
 
-class WeightSystem(ABC):
-    """What the systems pruned by weights share; a Spec is a :class:`WeightsSpec` with a number of samples ``n``."""
+class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
+    """What is trained and pruned: a start, a loss and an error of a tree of arrays."""
 
-    name: ClassVar[str]
-    rules: ClassVar[tuple[str, ...]] = (ITERATIVE, MAGNITUDE, *AT_START, NONE)
-    steps: ClassVar[tuple[int, int]] = (3200, 200)
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """Whether a step sees some of the samples only."""
 
     @abstractmethod
-    def check_data(self, spec: Any) -> None:
-        """The part of :meth:`check` about the samples and the network."""
+    def start(self, problem: ProblemT, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey) -> Parameters:
+        """The weights to start from, those of the mask where one is given."""
 
     @abstractmethod
-    def start(self, spec: Any, problem: Any, setting: Any, mask: Any, key: RandomKey) -> Parameters:
-        """The weights to start from, where they have been told the mask (None: none is given)."""
-
-    @abstractmethod
-    def loss(self, spec: Any, problem: Any, params: Parameters) -> Scalar:
+    def loss(self, problem: ProblemT, params: Parameters) -> Scalar:
         """The loss on all samples in use."""
 
-    def value_and_gradient(self, spec: Any, problem: Any, params: Parameters) -> tuple[Scalar, Parameters]:
+    def value_and_gradient(self, problem: ProblemT, params: Parameters) -> tuple[Scalar, Parameters]:
         """The loss on all samples in use, and its gradient."""
-        return jax.value_and_grad(lambda tree: self.loss(spec, problem, tree))(params)
+        return jax.value_and_grad(lambda tree: self.loss(problem, tree))(params)
 
     @abstractmethod
-    def sampled_loss(self, spec: Any, problem: Any, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
+    def sampled_loss(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
         """The loss on the samples of one step, where it does not see all of them."""
 
     @abstractmethod
-    def error(self, spec: Any, problem: Any, params: Parameters) -> Scalar:
+    def error(self, problem: ProblemT, params: Parameters) -> Scalar:
         """What the system calls its error."""
 
-    def succeeded(self, spec: Any, problem: Any, setting: Any, params: Parameters) -> Any:
+    def succeeded(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters) -> Flags | bool:
         """Whether a run may end before its steps are over."""
         return False
 
     @abstractmethod
-    def flow(self, spec: Any, problem: Any, params: Parameters) -> Scalar:
+    def flow(self, params: Parameters) -> Scalar:
         """Sum of the outputs of the network with absolute weights on an input of ones: what SynFlow derives."""
 
-    @abstractmethod
-    def measures(self, spec: Any, problem: Any, setting: Any, state: Ticket) -> dict[str, Scalar]:
+    def measures(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket) -> Measures:
         """Further measures of a finished cell."""
+        return {}
 
-    def given_mask(self, spec: Any, problem: Any, setting: Any, key: RandomKey) -> Any:
-        """The mask of rule teacher."""
+    def given_mask(self, problem: ProblemT, setting: WeightsSettingT, key: RandomKey) -> MaskTree:
+        """The mask of a rule that is given one."""
         raise NotImplementedError
 
-    def stochastic(self, spec: Any) -> bool:
-        """Whether a step sees some of the samples only."""
-        return spec.batch is not None
 
-    def check(self, spec: Any) -> None:
-        names = {
-            "prune.rule": (spec.rule, self.rules),
-            "prune.rewind": (spec.rewind, REWINDS),
-            "train.optimizer": (spec.optimizer, OPTIMIZERS),
-        }
-        for field, (name, known) in names.items():
-            if name not in known:
-                raise BadInput(field, f"{self.name} has no {name!r}", f"use one of {', '.join(known)}")
-        if not 0 <= spec.rewind_step < spec.round_steps:
-            problem = f"step {spec.rewind_step} is not in the first round of {spec.round_steps}"
-            raise BadInput("prune.rewind_step", problem, "use 0 or more, and less than train.round_steps")
-        self.check_data(spec)
-        if spec.batch is not None and spec.batch > spec.n:
-            raise BadInput("train.batch", f"{spec.batch} of {spec.n} samples", "use a batch of at most n")
+@dataclass(frozen=True, kw_only=True)
+class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
+    """What the systems pruned by weights share: how weights are chosen and trained.
 
-    def check_schedule(self, spec: Any, train_steps: int, record_every: int, settings: list[Any]) -> None:
+    ``rule``: magnitude (of trained weights, at once), iterative_magnitude (in rounds of ``round_steps`` steps, weights
+    rewound after each), random, snip, grasp, synflow (before training, in ``score_rounds`` scorings; None: synflow 100,
+    the others 1), none.
+    ``rewind``: survivors go back to where they were after ``rewind_step`` steps (start), stay (none), or are drawn anew
+    at the end (redraw; rewound between rounds). ``batch``: samples drawn, with replacement, for each step; None: all.
+    """
+
+    rules: ClassVar[Mapping[str, WeightRule]] = WEIGHT_RULES
+    steps: ClassVar[tuple[int, int]] = (3200, 200)
+
+    rule: Annotated[
+        str,
+        Field(
+            "prune",
+            "which weights stay: chosen before training, after it, or in rounds",
+            choices=WEIGHT_RULES,
+            label="pruning rule",
+        ),
+    ] = "iterative_magnitude"
+    optimizer: Optimizer = "adam"
+    round_steps: Annotated[
+        int, Field("train", "steps in a round of iterative pruning", at_least=1, label="steps in a round")
+    ] = 200
+    rewind: Annotated[
+        str,
+        Field(
+            "prune",
+            "weights kept after training go back to the start, none, or are drawn anew",
+            choices=REWINDS,
+            label="where kept weights go back to",
+        ),
+    ] = "start"
+    rewind_step: Annotated[int, Field("prune", "step that they go back to, in the first round", at_least=0)] = 0
+    score_rounds: Annotated[
+        int | None,
+        Field("prune", "scorings by rules that prune before training; null: 100 by synflow, else 1", at_least=1),
+    ] = None
+    batch: Annotated[
+        int | None,
+        Field(
+            "train",
+            "samples drawn, with replacement, for each step; null: all in each",
+            at_least=1,
+            label="samples a step",
+        ),
+    ] = None
+    n: Samples = 1000
+
+    @property
+    @abstractmethod
+    def model(self) -> WeightModel[ProblemT, WeightsSettingT]:
+        """What is trained and pruned."""
+
+    @property
+    def learner(self) -> "PruneWeights[ProblemT, WeightsSettingT]":
+        return PruneWeights(self, self.model)
+
+    def check(self) -> None:
+        if self.rewind_step >= self.round_steps:
+            problem = f"step {self.rewind_step} is not in the first round of {self.round_steps}"
+            raise BadInput("rewind_step", problem, "use less than round_steps")
+        if self.batch is not None and self.batch > self.n:
+            raise BadInput("batch", f"{self.batch} of {self.n} samples", "use a batch of at most n")
+
+    def check_schedule(self, train_steps: int, record_every: int, settings: Sequence[WeightsSettingT]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
-        if spec.rule not in (TEACHER, NONE) and any(each.kept is None for each in settings):
-            problem = f"rule {spec.rule} is not told how much to keep"
-            raise BadInput("prune.kept", problem, "give the share of the weights that stays, or use rule none")
-        apart = spec.round_steps % record_every and record_every % spec.round_steps
-        if spec.rule != TEACHER and train_steps and apart:
-            problem = f"records after {record_every} steps, rounds of {spec.round_steps}"
-            raise BadInput("run.record_every", problem, "use a multiple or a divisor of train.round_steps")
+        rule = self.rules[self.rule]
+        if rule.score is not None and any(each.kept is None for each in settings):
+            problem = f"rule {self.rule} is not told how much to keep"
+            raise BadInput("kept", problem, "give the share of the weights that stays, or use rule none")
+        apart = self.round_steps % record_every and record_every % self.round_steps
+        if rule.at != "given" and train_steps and apart:
+            problem = f"records after {record_every} steps, rounds of {self.round_steps}"
+            raise BadInput("record_every", problem, "use a multiple or a divisor of round_steps")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
-        if spec.rule == ITERATIVE and rounds * spec.round_steps > train_steps:
-            problem = f"{train_steps} steps, and {rounds} rounds of {spec.round_steps} to prune.kept"
-            raise BadInput("train.steps", problem, f"use {rounds * spec.round_steps} or more")
+        if rule.at == "rounds" and rounds * self.round_steps > train_steps:
+            problem = f"{train_steps} steps, and {rounds} rounds of {self.round_steps} to the share kept"
+            raise BadInput("train_steps", problem, f"use {rounds * self.round_steps} or more")
 
-    def resolve(self, spec: Any, evaluations: int) -> Any:
-        return spec
 
-    def stride(self, spec: Any) -> int:
+@final
+@dataclass(frozen=True)
+class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, Ticket]):
+    """Training a model, pruning its weights by the rule of a system, training the ticket."""
+
+    system: WeightSystem[Any, WeightsSettingT, ProblemT]
+    model: WeightModel[ProblemT, WeightsSettingT]
+
+    @property
+    def rule(self) -> WeightRule:
+        """The rule."""
+        return self.system.rules[self.system.rule]
+
+    @property
+    def stride(self) -> int:
         """A round of iterative pruning, which sorts all weights once; else the steps between judgements."""
-        return spec.round_steps if spec.rule == ITERATIVE else self.method(spec).check_every
+        return self.system.round_steps if self.rule.at == "rounds" else self.method.check_every
 
-    def donates(self, spec: Any, width: int) -> bool:
-        return False
-
-    def method(self, spec: Any) -> Method:
+    @property
+    def method(self) -> Method:
         """The descent of both phases; minibatches are judged by all samples, which costs more, and so more rarely."""
-        stochastic = self.stochastic(spec)
-        return Method(spec.optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
+        stochastic = self.model.stochastic
+        return Method(self.system.optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
 
-    def begin(self, spec: Any, problem: Any, setting: Any, keys: Keys) -> Unpruned:
+    def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Unpruned:
         """The start, and its mask where the rule needs no training."""
         start_key, mask_key = jax.random.split(keys.start)
-        if spec.rule == TEACHER:
-            mask = self.given_mask(spec, problem, setting, mask_key)
-            params = self.start(spec, problem, setting, mask, start_key)
+        rule = self.rule
+        if rule.at == "given":
+            mask = self.model.given_mask(problem, setting, mask_key)
+            params = self.model.start(problem, setting, mask, start_key)
         else:
-            params = self.start(spec, problem, setting, None, start_key)
+            params = self.model.start(problem, setting, None, start_key)
             mask = weights.everything(params)
-        if spec.rule in AT_START:
+        if rule.at == "start" and rule.score is not None:
             mask = prune_by(
-                SCORES[spec.rule],
+                rule.score,
                 params,
                 mask,
                 weights.prunable(params),
-                lambda tree: self.loss(spec, problem, tree),
+                lambda tree: self.model.loss(problem, tree),
                 mask_key,
-                _kept(spec, setting),
-                spec.score_rounds or SCORINGS.get(spec.rule, 1),
-                lambda tree: self.flow(spec, problem, tree),
+                self._kept(setting),
+                self.system.score_rounds or rule.rounds,
+                self.model.flow,
             )
         params = weights.apply(mask, params)
-        run = descent.begin(self.method(spec), params, self._rates(setting)[0], keys.noise)
-        state = Unpruned(run, mask, params, jnp.int32(0), keys.start)
-        return self._ended(spec, problem, setting, state)
+        run = descent.begin(self.method, params, _rates(setting)[0], keys.noise)
+        return self._ended(setting, Unpruned(run, mask, params, jnp.int32(0), keys.start))
 
-    def train(self, spec: Any, problem: Any, setting: Any, state: Unpruned, n_steps: int) -> Unpruned:
+    def train(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, n_steps: int) -> Unpruned:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
 
         A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
         """
-        unit, rates = n_steps, self._rates(setting)[0]
-        if spec.rule == ITERATIVE or setting.kept is not None:
-            unit = gcd(n_steps, spec.round_steps)
-        if spec.rule in (ITERATIVE, MAGNITUDE):
-            unit = gcd(unit, spec.rewind_step)
-        if spec.rule == ITERATIVE:
+        system, in_rounds, rates = self.system, self.rule.at == "rounds", _rates(setting)[0]
+        unit = n_steps
+        if in_rounds or setting.kept is not None:
+            unit = gcd(n_steps, system.round_steps)
+        if self.rule.trained:
+            unit = gcd(unit, system.rewind_step)
+        if in_rounds:
             rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
 
-        def stretch(state: Unpruned, _: None) -> tuple[Unpruned, None]:
-            if spec.rule == ITERATIVE:
-                state = self._round(spec, setting, state)
-            if spec.rewind_step and spec.rule in (ITERATIVE, MAGNITUDE):
-                here = state.run.steps == spec.rewind_step
+        def segment(state: Unpruned, _: None) -> tuple[Unpruned, None]:
+            if in_rounds:
+                state = self._round(problem, setting, state)
+            if system.rewind_step and self.rule.trained:
+                here = state.run.steps == system.rewind_step
                 state = eqx.tree_at(lambda s: s.original, state, _where(here, state.run.factor, state.original))
-            run = self._advance(spec, problem, setting, state.run, state.mask, rates, unit, spec.rule != ITERATIVE)
+            run = self._advance(problem, setting, state.run, state.mask, rates, unit, not in_rounds)
             state = eqx.tree_at(lambda s: s.run, state, run)
-            return self._ended(spec, problem, setting, state), None
+            return self._ended(setting, state), None
 
         if unit == n_steps:
-            return stretch(state, None)[0]
-        return jax.lax.scan(stretch, state, None, length=n_steps // unit)[0]
+            return segment(state, None)[0]
+        return jax.lax.scan(segment, state, None, length=n_steps // unit)[0]
 
-    def prune(self, spec: Any, problem: Any, setting: Any, state: Unpruned) -> PrunedWeights:
+    def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned) -> PrunedWeights:
         """The last round's pruning; of rules that pruned at the start, what they left."""
         mask, params = state.mask, state.run.factor
-        prunable = weights.prunable(params)
-        if spec.rule in (MAGNITUDE, ITERATIVE):
-            mask = _largest(params, mask, _kept(spec, setting))
+        if self.rule.trained:
+            mask = self._cut(problem, state, self._kept(setting))
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        error = self.error(spec, problem, params)
-        return PrunedWeights(weights.flat(mask, prunable), mask, error, state.steps, status)
+        error = self.model.error(problem, params)
+        return PrunedWeights(weights.flat(mask, weights.prunable(params)), mask, error, state.steps, status)
 
-    def begin_fine_tuning(
-        self, spec: Any, problem: Any, setting: Any, state: Unpruned, pruned: PrunedWeights, width: int
+    def start_fine_tuning(
+        self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, pruned: PrunedWeights, width: int
     ) -> Ticket:
         """Survivors where they go back to; of rules that pruned at the start, where they are."""
         params = state.run.factor
-        if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "start":
-            params = state.original
-        if spec.rule in (MAGNITUDE, ITERATIVE) and spec.rewind == "redraw":
-            params = self.start(spec, problem, setting, None, jax.random.fold_in(state.key, 2))
+        if self.rule.trained:
+            key = jax.random.fold_in(state.key, 2)
+            rewind = REWINDS[self.system.rewind].last
+            params = rewind(params, state.original, lambda: self.model.start(problem, setting, None, key))
         params = weights.apply(pruned.tree, params)
-        run = descent.begin(self.method(spec), params, self._rates(setting)[1], state.run.key)
+        run = descent.begin(self.method, params, _rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
-        return Ticket(run, pruned.tree, self.error(spec, problem, params))
+        return Ticket(run, pruned.tree, self.model.error(problem, params))
 
-    def fine_tune(self, spec: Any, problem: Any, setting: Any, state: Ticket, n_steps: int) -> Ticket:
-        run = self._advance(spec, problem, setting, state.run, state.mask, self._rates(setting)[1], n_steps, True)
+    def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, n_steps: int) -> Ticket:
+        run = self._advance(problem, setting, state.run, state.mask, _rates(setting)[1], n_steps, True)
         return Ticket(run, state.mask, state.error_pruned)
 
-    def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> dict[str, Scalar]:
+    def record(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned | Ticket) -> dict[str, Scalar]:
         params = state.run.factor
-        return {"loss_curve": self.loss(spec, problem, params), "error_curve": self.error(spec, problem, params)}
+        return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
 
-    def finish(self, spec: Any, problem: Any, setting: Any, state: Ticket, pruned: PrunedWeights) -> dict[str, Any]:
+    def measure(
+        self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, pruned: PrunedWeights
+    ) -> Measures:
         params = state.run.factor
-        error, loss = self.error(spec, problem, params), self.loss(spec, problem, params)
-        measures = {
+        error, loss = self.model.error(problem, params), self.model.loss(problem, params)
+        measures: Measures = {
             "rank": pruned.mask.sum().astype(error.dtype),
             "kept_share": pruned.mask.mean(dtype=error.dtype),
             "error_trained": pruned.error_trained,
@@ -289,7 +377,7 @@ class WeightSystem(ABC):
             "loss": loss,
             "gradient_norm": state.run.gradient_norm,
         }
-        measures |= self.measures(spec, problem, setting, state)
+        measures |= self.model.measures(problem, setting, state)
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
         status = jnp.where(jnp.isfinite(error) & jnp.isfinite(loss), status, jnp.int32(DIVERGED))
         measures = {name: jnp.where(status == DIVERGED, jnp.nan, value) for name, value in measures.items()}
@@ -297,14 +385,21 @@ class WeightSystem(ABC):
         return measures | steps | {"status_train": pruned.status_train, "status": status}
 
     def _advance(
-        self, spec: Any, problem: Any, setting: Any, run: Descent, mask: Any, rates: Rates, n_steps: int, ends: bool
+        self,
+        problem: ProblemT,
+        setting: WeightsSettingT,
+        run: Descent,
+        mask: MaskTree,
+        rates: Rates,
+        n_steps: int,
+        ends: bool,
     ) -> Descent:
         """Steps on the mask; a run that ``ends`` does so where its error is that of success."""
-        method, target = self.method(spec), self._target(spec, problem, mask)
+        method, target = self.method, self._target(problem, mask)
 
         def block(run: Descent, length: int) -> Descent:
             run = descent.advance(method, target, run, rates, length)
-            there = ends & (run.status == RUNNING) & self.succeeded(spec, problem, setting, run.factor)
+            there = ends & (run.status == RUNNING) & self.model.succeeded(problem, setting, run.factor)
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
         whole, rest = divmod(n_steps, method.check_every)
@@ -312,68 +407,73 @@ class WeightSystem(ABC):
             run = jax.lax.scan(lambda r, _: (block(r, method.check_every), None), run, None, length=whole)[0]
         return block(run, rest) if rest else run
 
-    def _target(self, spec: Any, problem: Any, mask: Any) -> Target:
+    def _target(self, problem: ProblemT, mask: MaskTree) -> Target:
         """The loss as a function of weights that are already masked; its gradient stays on the mask."""
 
         def value_and_gradient(params: Parameters) -> tuple[Scalar, Parameters]:
-            value, gradient = self.value_and_gradient(spec, problem, params)
+            value, gradient = self.model.value_and_gradient(problem, params)
             return value, weights.apply(mask, gradient)
 
         def sampled(params: Parameters, key: RandomKey, step: Integer) -> Parameters:
-            gradient = jax.grad(lambda tree: self.sampled_loss(spec, problem, tree, key, step))(params)
+            gradient = jax.grad(lambda tree: self.model.sampled_loss(problem, tree, key, step))(params)
             return weights.apply(mask, gradient)
 
-        return Target(value_and_gradient, sampled=sampled if self.stochastic(spec) else None)
+        return Target(value_and_gradient, sampled=sampled if self.model.stochastic else None)
 
-    def _ended(self, spec: Any, problem: Any, setting: Any, state: Unpruned) -> Unpruned:
+    def _ended(self, setting: WeightsSettingT, state: Unpruned) -> Unpruned:
         """Training ends after ``log kept / log(1 - share)`` rounds, to the nearest; without ``kept`` with the steps."""
         if setting.kept is None:
             return state
-        kept = _kept(spec, setting)
+        kept = self._kept(setting)
         rounds = jnp.round(jnp.log(kept) / jnp.log1p(-jnp.asarray(setting.share, kept.dtype)))
         rounds = jnp.where(kept < 1, jnp.maximum(rounds, 1), 0)
-        over = state.run.steps >= rounds.astype(jnp.int32) * spec.round_steps
+        over = state.run.steps >= rounds.astype(jnp.int32) * self.system.round_steps
         status = jnp.where((state.status == RUNNING) & over, jnp.int32(CONVERGED), state.status)
         return eqx.tree_at(lambda s: s.run.status, state, status)
 
-    def _round(self, spec: Any, setting: Any, state: Unpruned) -> Unpruned:
+    def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned) -> Unpruned:
         """Prune and rewind where a round but the last has ended; the steps go on counting."""
         rounds = state.rounds + 1
-        due = (state.status == RUNNING) & (state.run.steps >= rounds * spec.round_steps)
-        kept = _kept(spec, setting)
+        due = (state.status == RUNNING) & (state.run.steps >= rounds * self.system.round_steps)
+        kept = self._kept(setting)
         share = jnp.asarray(setting.share, kept.dtype)
-        mask = _largest(state.run.factor, state.mask, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
-        origin = state.run.factor if spec.rewind == "none" else state.original
-        run = descent.begin(self.method(spec), weights.apply(mask, origin), self._rates(setting)[0], state.run.key)
+        mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
+        origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
+        run = descent.begin(self.method, weights.apply(mask, origin), _rates(setting)[0], state.run.key)
         run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
         fresh = Unpruned(run, mask, state.original, rounds, state.key)
         return _where(due, fresh, state)
 
-    def _rates(self, setting: Any) -> tuple[Rates, Rates]:
-        fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
-        return (
-            Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
-            Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
-        )
+    def _cut(self, problem: ProblemT, state: Unpruned, kept: Scalar) -> MaskTree:
+        """The mask cut to this share of all prunable weights, those of the highest scores."""
+        score, params, mask = self.rule.score, state.run.factor, state.mask
+        if score is None:
+            return mask
+        prunable = weights.prunable(params)
+        total = weights.flat(mask, prunable).shape[0]
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.rounds)
+        scores = score(params, mask, lambda tree: self.model.loss(problem, tree), key, self.model.flow)
+        return weights.keep_largest(scores, mask, prunable, weights.kept_count(total, kept))
+
+    def _kept(self, setting: WeightsSettingT) -> Scalar:
+        """The share of weights that stays."""
+        return jnp.asarray(1.0 if setting.kept is None else setting.kept, jnp.dtype(self.system.dtype))
 
 
-def rounds_to(kept: float, share: float) -> int:
+def _rates(setting: WeightsSetting) -> tuple[Rates, Rates]:
+    """Rates of training and of fine-tuning."""
+    fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
+    return (
+        Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
+        Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
+    )
+
+
+def rounds_to(kept: ScalarLike, share: ScalarLike) -> int:
     """Rounds of training to this share of the weights: ``log kept / log(1 - share)`` to the nearest, 1 if any go."""
     return max(round(log(kept) / log1p(-share)), int(kept < 1))
 
 
-def _largest(params: Parameters, mask: Any, kept: Scalar) -> Any:
-    """The mask cut to this share of all prunable weights, the largest."""
-    prunable = weights.prunable(params)
-    total = weights.flat(mask, prunable).shape[0]
-    return weights.keep_largest(jax.tree.map(jnp.abs, params), mask, prunable, weights.kept_count(total, kept))
-
-
-def _kept(spec: Any, setting: Any) -> Scalar:
-    """The share of weights that stays."""
-    return jnp.asarray(1.0 if setting.kept is None else setting.kept, jnp.dtype(spec.dtype))
-
-
-def _where(flag: Any, new: Any, old: Any) -> Any:
+def _where(flag: Flags, new: TreeT, old: TreeT) -> TreeT:
     """``where`` over two trees, keys included."""
     return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)

@@ -7,6 +7,8 @@ import gzip
 import io
 import pickle
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +80,32 @@ def cifar10(folder: str | Path) -> Images:
     train, test = batches[:-1], batches[-1]
     x, y = (np.concatenate([batch[part] for batch in train]) for part in (0, 1))
     return Images(x, y, *test)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of labelled images: ``load`` reads all of it, from a folder or, where it needs none, given an empty name.
+
+    Of a set without test images those that no network is trained on are to test.
+    """
+
+    load: Callable[[str], Images]
+    needs_folder: bool = True
+    classes: int = 10
+
+
+def _all_digits(folder: str) -> Images:
+    """Handwritten digits in the order of the data set, none to test on."""
+    pixels, labels = datasets.digits()
+    x, y = pixels.astype(np.float32), labels.astype(np.int32)
+    return Images(x, y, x[:0], y[:0])
+
+
+DATA: dict[str, ImageSet] = {
+    "digits": ImageSet(_all_digits, needs_folder=False),
+    "mnist": ImageSet(mnist),
+    "cifar10": ImageSet(cifar10),
+}
 
 
 def _numbers(path: Path, pixels: np.ndarray, labels: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@
 2110.05667, whose second layer is fixed, too).
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,8 +15,6 @@ from jaxtyping import Array, Bool, Float
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.theory.tickets import population_risk
 
-SUPPORTS = ("independent", "overlap")
-DRAWS = ("uniform", "gaussian")
 BLOCK = 128  # rows
 Weights = Float[Array, "neurons dim"]
 NeuronMask = Bool[Array, "neurons dim"]
@@ -36,18 +35,23 @@ def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, 
     return jnp.clip(jnp.round(jnp.asarray(size, dtype) * (1 + jnp.asarray(uneven, dtype) * place)), 1, dim)
 
 
-def draw_supports(
-    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], supports: str, overlap: ScalarLike
+def independent_supports(
+    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike
 ) -> NeuronMask:
-    """The inputs of every neuron: at random, or sharing some.
-
-    independent: each neuron's ``r_j`` inputs are drawn on their own. overlap: ``round(overlap * min_j r_j)`` inputs are
-    everybody's, the others of a neuron its own, as long as there are inputs enough: then they begin anew.
-    """
+    """The inputs of every neuron, ``r_j`` drawn for each on its own; ``overlap`` is not read."""
     neurons, dtype = sizes.shape[0], sizes.dtype
-    if supports == "independent":
-        draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
-        return _ranks(draw) < sizes[:, None]
+    draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
+    return _ranks(draw) < sizes[:, None]
+
+
+def overlapping_supports(
+    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike
+) -> NeuronMask:
+    """The inputs of every neuron, ``round(overlap * min_j r_j)`` of them everybody's.
+
+    The others are its own, as long as there are inputs enough: then they begin anew.
+    """
+    dtype = sizes.dtype
     rank = _ranks(jax.random.uniform(key, (dim,), dtype))
     common = jnp.round(jnp.asarray(overlap, dtype) * jnp.min(sizes))
     own = sizes - common
@@ -57,19 +61,51 @@ def draw_supports(
     return (rank < common)[None, :] | ((rank >= common)[None, :] & (place < own[:, None]))
 
 
-def draw_weights(key: RandomKey, mask: NeuronMask, draw: str, condition: ScalarLike, dtype: Any) -> Weights:
-    """Rows of independent entries, uniform on [-1/2, 1/2] or N(0, 1/12), on the mask.
+class Supports(NamedTuple):
+    """How supports are drawn: ``draw(key, dim, sizes, overlap)``, and whether they can overlap as asked."""
+
+    draw: Callable[[RandomKey, int, Float[Array, " neurons"], ScalarLike], NeuronMask]
+    overlap: bool
+
+
+SUPPORTS: dict[str, Supports] = {
+    "independent": Supports(independent_supports, overlap=False),
+    "overlap": Supports(overlapping_supports, overlap=True),
+}
+
+
+def uniform_entries(key: RandomKey, count: int, dtype: Any) -> Values:
+    """``count`` numbers, uniform on [-1/2, 1/2]."""
+    half = jnp.asarray(0.5, dtype)
+    return jax.random.uniform(key, (count,), dtype, -half, half)
+
+
+def gaussian_entries(key: RandomKey, count: int, dtype: Any) -> Values:
+    """``count`` numbers of N(0, 1/12), which has the variance of :func:`uniform_entries`."""
+    return jax.random.normal(key, (count,), dtype) / jnp.sqrt(jnp.asarray(12.0, dtype))
+
+
+DRAWS: dict[str, Callable[[RandomKey, int, Any], Values]] = {
+    "uniform": uniform_entries,
+    "gaussian": gaussian_entries,
+}
+
+
+def draw_weights(
+    key: RandomKey,
+    mask: NeuronMask,
+    entries: Callable[[RandomKey, int, Any], Values],
+    condition: ScalarLike,
+    dtype: Any,
+) -> Weights:
+    """Rows of independent ``entries(key, count, dtype)`` on the mask.
 
     Row j is multiplied by ``condition^(-j / (K - 1))``: the last is ``condition`` times as small as the first.
     """
     neurons, dim = mask.shape
-    half = jnp.asarray(0.5, dtype)
-    if draw == "uniform":
-        entries = jax.random.uniform(key, (neurons * dim,), dtype, -half, half)
-    else:
-        entries = jax.random.normal(key, (neurons * dim,), dtype) / jnp.sqrt(jnp.asarray(12.0, dtype))
+    drawn = entries(key, neurons * dim, dtype)
     fall = jnp.asarray(condition, dtype) ** (-jnp.arange(neurons, dtype=dtype) / max(neurons - 1, 1))
-    return jnp.where(mask, entries.reshape(neurons, dim) * fall[:, None], 0.0)
+    return jnp.where(mask, drawn.reshape(neurons, dim) * fall[:, None], 0.0)
 
 
 def draw_samples(key: RandomKey, weights: Weights, n: int, count: ScalarLike, noise: ScalarLike) -> TeacherSamples:

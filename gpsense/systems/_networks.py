@@ -1,0 +1,91 @@
+"""Multi-layer networks pruned by weights: what any data and any :class:`gpsense.tickets.network.Task` share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from gpsense._types import Integer, Parameters, RandomKey, Scalar
+from gpsense.pruning.weights import MaskTree
+from gpsense.systems._contract import Cost, Measure, Measures
+from gpsense.systems._weights import Ticket, WeightModel, WeightsSettingT
+from gpsense.tickets.network import Samples, Task
+
+MEASURES: Mapping[str, Measure] = {
+    "rank": Measure("weights kept", "weights"),
+    "kept_share": Measure("share of the weights that was kept"),
+    "loss": Measure("mean loss over the training samples", "loss"),
+    "loss_curve": Measure("mean loss over the training samples along the run", "loss", ("step",)),
+    "gradient_norm": Measure("gradient norm on the mask where it was last checked", "loss / weight"),
+}
+
+
+class NetworkProblem(NamedTuple):
+    """Samples to learn from, and others to test on."""
+
+    train: Samples
+    test: Samples
+
+
+@final
+@dataclass(frozen=True)
+class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
+    """A task as a model; ``tells_weights``: all numbers of the ticket are a measure."""
+
+    task: Task
+    batch: int | None
+    dtype: str
+    tells_weights: bool = False
+
+    @property
+    def stochastic(self) -> bool:
+        return self.batch is not None
+
+    def start(
+        self, problem: NetworkProblem, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey
+    ) -> Parameters:
+        return self.task.draw(key, jnp.dtype(self.dtype))
+
+    def loss(self, problem: NetworkProblem, params: Parameters) -> Scalar:
+        return self.task.risk(params, problem.train)
+
+    def sampled_loss(self, problem: NetworkProblem, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
+        """The loss on a minibatch drawn with replacement from the rows in use, which come first."""
+        inputs, targets, used = problem.train
+        rows = jax.random.randint(key, (self.batch or 1,), 0, jnp.sum(used).astype(jnp.int32))
+        return self.task.risk(params, Samples(inputs[rows], targets[rows], used[rows]))
+
+    def error(self, problem: NetworkProblem, params: Parameters) -> Scalar:
+        return self.task.mistakes(params, problem.test)
+
+    def flow(self, params: Parameters) -> Scalar:
+        return self.task.flow(params)
+
+    def measures(self, problem: NetworkProblem, setting: WeightsSettingT, state: Ticket) -> Measures:
+        return {"weights": ravel_pytree(state.run.factor)[0]} if self.tells_weights else {}
+
+    def cost(self, train: int, test: int) -> Cost:
+        """Of so many samples: a step sees a batch, or all; records and judgements see all, tests included."""
+        each = max(prod(self.task.shape), 1)
+        weights = sum(leaf.size for leaf in jax.tree.leaves(_shapes(self.task)))
+        number, numbers = jnp.dtype(self.dtype).itemsize, each * (train + test)
+        seen = train if self.batch is None else self.batch
+        return Cost(
+            flops=6.0 * seen * weights,
+            problem_bytes=number * numbers * 2,
+            sample_bytes=number * numbers * 2,
+            cell_bytes=number * (10 * weights + 4 * numbers),
+            kept_bytes=number * 6 * weights,
+            once=60.0 * numbers,
+        )
+
+
+@lru_cache(maxsize=8)
+def _shapes(task: Task) -> Any:
+    return eqx.filter_eval_shape(task.draw, jax.random.key(0), jnp.float32)
