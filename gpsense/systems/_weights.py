@@ -18,9 +18,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from gpsense import descent
+from gpsense import optimizers
 from gpsense._types import Flags, Integer, Parameters, RandomKey, Scalar, ScalarLike
-from gpsense.descent import BUDGET, CONVERGED, DIVERGED, OPTIMIZERS, RUNNING, Descent, Method, Rates, Target
+from gpsense.descent import (
+    BUDGET,
+    CONVERGED,
+    DIVERGED,
+    RUNNING,
+    Descent,
+    Method,
+    Rates,
+    Target,
+    advance_descent,
+    start_descent,
+)
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
@@ -56,7 +67,7 @@ REWINDS: dict[str, Rewind] = {
     ),
 }
 
-Optimizer = Annotated[str, Field("train", "gd, momentum (heavy ball), nesterov or adam", choices=OPTIMIZERS)]
+Optimizer = Annotated[optimizers.Optimizer, optimizers.FIELD]
 Rate = Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")]
 Samples = Annotated[int, Field("problem", "number of samples", at_least=1, label="samples n")]
 
@@ -89,9 +100,9 @@ class WeightsSetting(Traced):
         ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum β")
     ] = 0.9
     tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
-    fine_tune_rate: Annotated[
-        ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)
-    ] = None
+    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
+        None
+    )
     fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 0.0
 
 
@@ -300,7 +311,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
                 self.model.flow,
             )
         params = weights.apply(mask, params)
-        run = descent.begin(self.method, params, _rates(setting)[0], keys.noise)
+        run = start_descent(self.method, params, _rates(setting)[0], keys.noise)
         return self._ended(setting, Unpruned(run, mask, params, jnp.int32(0), keys.start))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, n_steps: int) -> Unpruned:
@@ -350,7 +361,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             rewind = REWINDS[self.system.rewind].last
             params = rewind(params, state.original, lambda: self.model.start(problem, setting, None, key))
         params = weights.apply(pruned.tree, params)
-        run = descent.begin(self.method, params, _rates(setting)[1], state.run.key)
+        run = start_descent(self.method, params, _rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
         return Ticket(run, pruned.tree, self.model.error(problem, params))
@@ -363,9 +374,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         params = state.run.factor
         return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
 
-    def measure(
-        self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, pruned: PrunedWeights
-    ) -> Measures:
+    def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, pruned: PrunedWeights) -> Measures:
         params = state.run.factor
         error, loss = self.model.error(problem, params), self.model.loss(problem, params)
         measures: Measures = {
@@ -398,7 +407,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         method, target = self.method, self._target(problem, mask)
 
         def block(run: Descent, length: int) -> Descent:
-            run = descent.advance(method, target, run, rates, length)
+            run = advance_descent(method, target, run, rates, length)
             there = ends & (run.status == RUNNING) & self.model.succeeded(problem, setting, run.factor)
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
@@ -439,7 +448,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         share = jnp.asarray(setting.share, kept.dtype)
         mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
         origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
-        run = descent.begin(self.method, weights.apply(mask, origin), _rates(setting)[0], state.run.key)
+        run = start_descent(self.method, weights.apply(mask, origin), _rates(setting)[0], state.run.key)
         run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
         fresh = Unpruned(run, mask, state.original, rounds, state.key)
         return _where(due, fresh, state)

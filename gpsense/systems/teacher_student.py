@@ -3,8 +3,10 @@
 ``y = (1/K) sum_j relu(w_j^T x) + noise``; the student has as many neurons, a mask, and the same second layer.
 """
 
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, NamedTuple, final
 
 import equinox as eqx
 import jax
@@ -13,45 +15,25 @@ from jaxtyping import Array, Bool, Float
 
 from gpsense import theory
 from gpsense._linalg import eigh
-from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
+from gpsense._types import Flags, Integer, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.systems._contract import Cost
-from gpsense.systems._weights import TEACHER, Ticket, WeightsSetting, WeightsSpec, WeightSystem
+from gpsense.fields import Field, Traced
+from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule
+from gpsense.systems._contract import Cost, Measure, Measures
+from gpsense.systems._weights import Optimizer, Rate, Samples, Ticket, WeightModel, WeightsSetting, WeightSystem
 from gpsense.tickets import teacher
 from gpsense.tickets.matching import matched, relative_error
-from gpsense.tickets.teacher import DRAWS, SUPPORTS, TeacherSamples
+from gpsense.tickets.teacher import DRAWS, SUPPORTS, NeuronMask, TeacherSamples, Weights
 from gpsense.tickets.tensor import tensor_start
 
 FOUND = 1e-4  # a relative error that counts as success, unless a larger one is asked for
-STARTS = ("near", "gaussian", "tensor")
+RULES: ChainMap[str, WeightRule] = ChainMap(
+    WEIGHT_RULES, {"teacher": WeightRule("the teacher's, as far as the accuracy of the mask goes", at="given")}
+)
 
 
-@dataclass(frozen=True)
-class TeacherStudentSpec(WeightsSpec):
-    """Static: shapes, counts and names, with those of :class:`WeightsSpec`.
-
-    ``neurons`` K see ``support`` r of ``dim`` inputs each: ``supports`` independent or overlap; ``draw`` of the
-    teacher's weights: uniform on [-1/2, 1/2] or gaussian. ``n`` samples and ``support`` are bounds where the instance
-    gives them. ``rule`` teacher is a mask that knows the teacher's, as far as its accuracy goes. ``start``: near the
-    teacher, gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each.
-    ``hessian``: eigenvalues of the loss at the teacher are measured.
-    """
-
-    dim: int = 100
-    neurons: int = 5
-    support: int = 20
-    supports: str = "independent"
-    draw: str = "uniform"
-    n: int = 400
-    rule: str = TEACHER
-    start: str = "near"
-    subsets: int = 1
-    hessian: bool = False
-    optimizer: str = "momentum"
-
-
-class TeacherStudentInstance(eqx.Module):
-    """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the spec's).
+class TeacherStudentData(Traced):
+    """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the system's).
 
     ``noise``: over the root mean square of y; ``condition``: norm of the first teacher row over that of the last, but
     for chance; ``overlap``: share of a support that all neurons have; ``uneven``: sizes from (1 - uneven) r to
@@ -60,12 +42,39 @@ class TeacherStudentInstance(eqx.Module):
 
     n: ScalarLike | None = None
     support: ScalarLike | None = None
-    noise: ScalarLike = 0.0
-    condition: ScalarLike = 1.0
-    overlap: ScalarLike = 0.0
-    uneven: ScalarLike = 0.0
+    noise: Annotated[
+        ScalarLike,
+        Field(help="standard deviation of the noise over the root mean square of y", at_least=0, label="noise σ"),
+    ] = 0.0
+    condition: Annotated[
+        ScalarLike,
+        Field(
+            help="norm of the first neuron over the last's",
+            at_least=1,
+            label="condition number of the truth",
+        ),
+    ] = 1.0
+    overlap: Annotated[
+        ScalarLike,
+        Field(
+            help="share of a support that all neurons have",
+            at_least=0,
+            at_most=1,
+            label="share of a support that all neurons have",
+        ),
+    ] = 0.0
+    uneven: Annotated[
+        ScalarLike,
+        Field(
+            help="supports of (1 - uneven) r to (1 + uneven) r inputs",
+            at_least=0,
+            below=1,
+            label="unevenness of the supports",
+        ),
+    ] = 0.0
 
 
+@final
 class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that leave the data alone, with those of :class:`WeightsSetting`.
 
@@ -75,11 +84,26 @@ class TeacherStudentSetting(WeightsSetting):
     iterative pruning.
     """
 
-    rate: ScalarLike = 10.0
-    accuracy: ScalarLike = 1.0
-    distance: ScalarLike = 0.1
-    start_scale: ScalarLike = 1.0
-    success: ScalarLike = 1e-4
+    rate: Rate = 10.0
+    accuracy: Annotated[
+        ScalarLike,
+        Field(
+            "prune",
+            "share of the teacher's supports that a mask of rule teacher covers",
+            at_least=0,
+            at_most=1,
+            label="accuracy of the mask",
+        ),
+    ] = 1.0
+    distance: Annotated[
+        ScalarLike,
+        Field("train", "of a near start, over the norm of the teacher", at_least=0, label="distance of the start"),
+    ] = 0.1
+    start_scale: Annotated[
+        ScalarLike,
+        Field("train", "norm of a gaussian start over the teacher's", above=0, label="scale of the start"),
+    ] = 1.0
+    success: Annotated[ScalarLike, Field("train", "training ends at this relative error", at_least=0)] = 1e-4
 
 
 class TeacherStudentProblem(eqx.Module):
@@ -91,169 +115,278 @@ class TeacherStudentProblem(eqx.Module):
     support: Bool[Array, "neurons dim"]
 
 
-def sample_teacher_student(
-    spec: TeacherStudentSpec, instance: TeacherStudentInstance, key: RandomKey
-) -> TeacherStudentProblem:
-    """Draw supports, weights and samples; a key gives the same ones at every noise, and fewer are the first of more."""
-    support_key, weight_key, sample_key = jax.random.split(key, 3)
-    dtype = jnp.dtype(spec.dtype)
-    size = spec.support if instance.support is None else instance.support
-    sizes = teacher.support_sizes(spec.neurons, size, instance.uneven, spec.dim, dtype)
-    support = teacher.draw_supports(support_key, spec.dim, sizes, spec.supports, instance.overlap)
-    weights = teacher.draw_weights(weight_key, support, spec.draw, instance.condition, dtype)
-    count = spec.n if instance.n is None else instance.n
-    samples = teacher.draw_samples(sample_key, weights, spec.n, count, instance.noise)
-    noise = jnp.asarray(instance.noise, dtype) * jnp.sqrt(samples.power)
-    return TeacherStudentProblem(samples, noise, weights, support)
+class Start(NamedTuple):
+    """A start: ``draw(key, problem, setting, mask)``, rows outside the mask 0, all inside where it is None.
+
+    ``ordered``: rows come in the order of the teacher's; ``independent``: there cannot be more neurons than inputs.
+    """
+
+    help: str
+    draw: Callable[[RandomKey, TeacherStudentProblem, TeacherStudentSetting, NeuronMask | None], Weights]
+    ordered: bool = False
+    independent: bool = False
 
 
-class TeacherStudent(WeightSystem):
-    """Masked teacher and student behind the contract of :class:`gpsense.systems.System`."""
+def _inside(problem: TeacherStudentProblem, mask: NeuronMask | None) -> NeuronMask:
+    return jnp.ones(problem.support.shape, bool) if mask is None else mask
+
+
+def _tensor_start(samples: TeacherSamples, neurons: int, mask: NeuronMask | None) -> Weights:
+    return tensor_start(samples.inputs, samples.values, samples.used, neurons, mask)
+
+
+STARTS: dict[str, Start] = {
+    "near": Start(
+        "near the teacher",
+        lambda key, problem, setting, mask: teacher.near_start(
+            key, problem.teacher, _inside(problem, mask), setting.distance
+        ),
+        ordered=True,
+    ),
+    "gaussian": Start(
+        "at random",
+        lambda key, problem, setting, mask: teacher.random_start(
+            key, problem.teacher, _inside(problem, mask), setting.start_scale
+        ),
+    ),
+    "tensor": Start(
+        "an estimate from the samples by the tensor method",
+        lambda key, problem, setting, mask: _tensor_start(problem.samples, problem.teacher.shape[0], mask),
+        independent=True,
+    ),
+}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, TeacherStudentProblem]):
+    """Masked teacher and student: two-layer networks whose neurons see some of the inputs each (arXiv 2110.05667).
+
+    ``neurons`` K see ``support`` r of ``dim`` inputs each: ``supports`` independent or overlap; ``entries`` of the
+    teacher's weights: uniform on [-1/2, 1/2] or gaussian. ``n`` samples and ``support`` are bounds where the data give
+    them. ``rule`` teacher is a mask that knows the teacher's, as far as its accuracy goes. ``start``: near the teacher,
+    gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each. ``hessian``:
+    eigenvalues of the loss at the teacher are measured.
+    """
 
     name: ClassVar[str] = "teacher_student"
-    Spec: ClassVar[type] = TeacherStudentSpec
-    Instance: ClassVar[type] = TeacherStudentInstance
-    Setting: ClassVar[type] = TeacherStudentSetting
-    rules: ClassVar[tuple[str, ...]] = (TEACHER, *WeightSystem.rules)
+    Data: ClassVar[type[TeacherStudentData]] = TeacherStudentData
+    Setting: ClassVar[type[TeacherStudentSetting]] = TeacherStudentSetting
+    rules: ClassVar[Mapping[str, WeightRule]] = RULES
     steps: ClassVar[tuple[int, int]] = (0, 2000)
     table: ClassVar[tuple[str, ...]] = ("rank", "mask_accuracy", "effective_size", "success", "error")
-    metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        "rank": ("weights kept", "weights"),
-        "kept_share": ("share of the weights that was kept", "1"),
-        "mask_accuracy": ("share of the teacher's supports that the mask covers", "1"),
-        "effective_size": ("r~ of the mask: the paper's measure of what is left", "inputs"),
-        "conditioning": ("largest over smallest singular value of the teacher's weights", "1"),
-        "success": ("1 where the relative error is at most 1e-4, or train.success if that is more", "1"),
-        "error": ("||W - W*||_F / ||W*||_F, rows in their best order unless started near the teacher", "1"),
-        "error_trained": ("relative error of the weights before pruning", "1"),
-        "error_pruned": ("relative error of the weights where training of the mask began", "1"),
-        "error_curve": ("relative error of the weights along the run", "1"),
-        "risk": ("E (yhat - y)^2 without noise, over E y^2, exact", "1"),
-        "loss": ("(1/2N) sum (yhat - y)^2 over the samples", "loss"),
-        "loss_curve": ("(1/2N) sum (yhat - y)^2 along the run", "loss"),
-        "gradient_norm": ("gradient norm on the mask where training ended", "loss / weight"),
-        "least_eigenvalue": ("smallest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
-        "largest_eigenvalue": ("largest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
-        "noise_floor": ("relative error of least squares with the teacher's activation pattern, from the Hessian", "1"),
+    measures: ClassVar[Mapping[str, Measure]] = {
+        "rank": Measure("weights kept", "weights"),
+        "kept_share": Measure("share of the weights that was kept"),
+        "mask_accuracy": Measure("share of the teacher's supports that the mask covers"),
+        "effective_size": Measure("r~ of the mask: the paper's measure of what is left", "inputs"),
+        "conditioning": Measure("largest over smallest singular value of the teacher's weights"),
+        "success": Measure("1 where the relative error is at most 1e-4, or the success asked for if that is more"),
+        "error": Measure("||W - W*||_F / ||W*||_F, rows in their best order unless started near the teacher"),
+        "error_trained": Measure("relative error of the weights before pruning"),
+        "error_pruned": Measure("relative error of the weights where training of the mask began"),
+        "error_curve": Measure("relative error of the weights along the run", dims=("step",)),
+        "risk": Measure("E (yhat - y)^2 without noise, over E y^2, exact"),
+        "loss": Measure("(1/2N) sum (yhat - y)^2 over the samples", "loss"),
+        "loss_curve": Measure("(1/2N) sum (yhat - y)^2 along the run", "loss", ("step",)),
+        "gradient_norm": Measure("gradient norm on the mask where training ended", "loss / weight"),
+        "least_eigenvalue": Measure("smallest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
+        "largest_eigenvalue": Measure("largest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
+        "noise_floor": Measure(
+            "relative error of least squares with the teacher's activation pattern, from the Hessian"
+        ),
     }
 
-    def check_data(self, spec: Any) -> None:
-        for field, name, known in (
-            ("problem.supports", spec.supports, SUPPORTS),
-            ("problem.draw", spec.draw, DRAWS),
-            ("train.start", spec.start, STARTS),
-        ):
-            if name not in known:
-                raise BadInput(field, f"{self.name} has no {name!r}", f"use one of {', '.join(known)}")
-        if spec.support > spec.dim:
-            raise BadInput("problem.support", f"{spec.support} of {spec.dim} inputs", "use at most problem.dim")
-        if spec.subsets > spec.n:
-            raise BadInput("train.subsets", f"{spec.subsets} parts of {spec.n} samples", "use at most problem.n")
-        if spec.subsets > 1 and spec.batch is not None:
-            raise BadInput("train.batch", "steps see disjoint subsets already", "leave out batch or subsets")
-        if spec.start == "tensor" and spec.dim < spec.neurons:
-            raise BadInput("train.start", f"{spec.neurons} directions in {spec.dim} inputs", "use fewer train.neurons")
+    rule: Annotated[
+        str,
+        Field(
+            "prune",
+            "which weights stay: a mask that is given, or chosen before training, after it, or in rounds",
+            choices=RULES,
+            label="pruning rule",
+        ),
+    ] = "teacher"
+    optimizer: Optimizer = "momentum"
+    n: Samples = 400
+    dim: Annotated[int, Field("problem", "inputs", at_least=1, label="dimension d")] = 100
+    neurons: Annotated[int, Field("train", "neurons K", at_least=1)] = 5
+    support: Annotated[
+        int, Field("problem", "inputs r that a neuron sees", at_least=1, label="inputs r that a neuron sees")
+    ] = 20
+    supports: Annotated[
+        str,
+        Field(
+            "problem",
+            "supports independent, or with an overlap",
+            choices=SUPPORTS,
+            label="supports of the teacher",
+        ),
+    ] = "independent"
+    entries: Annotated[
+        str,
+        Field(
+            "problem",
+            "entries of the teacher, uniform or gaussian",
+            choices=DRAWS,
+            key="draw",
+            label="entries of the teacher",
+        ),
+    ] = "uniform"
+    start: Annotated[
+        str, Field("train", "near (the teacher), gaussian, or by the tensor method", choices=STARTS, label="start")
+    ] = "near"
+    subsets: Annotated[
+        int,
+        Field(
+            "train",
+            "disjoint parts of the samples, one for each step",
+            at_least=1,
+            label="disjoint subsets of the samples",
+        ),
+    ] = 1
+    hessian: Annotated[bool, Field("run", "eigenvalues of the loss at the teacher are measured", axis=False)] = False
 
-    def traceable(self, spec: Any, sizes: dict[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
+    def check(self) -> None:
+        super().check()
+        if self.support > self.dim:
+            raise BadInput("support", f"{self.support} of {self.dim} inputs", "use at most dim")
+        if self.subsets > self.n:
+            raise BadInput("subsets", f"{self.subsets} parts of {self.n} samples", "use at most n")
+        if self.subsets > 1 and self.batch is not None:
+            raise BadInput("batch", "steps see disjoint subsets already", "leave out batch or subsets")
+        if STARTS[self.start].independent and self.dim < self.neurons:
+            raise BadInput("start", f"{self.neurons} directions in {self.dim} inputs", "use fewer neurons")
+
+    def check_data(self, data: TeacherStudentData) -> None:
+        if not SUPPORTS[self.supports].overlap and data.overlap > 0:
+            raise BadInput("overlap", f"{self.supports} supports have none", "set supports to overlap")
+
+    def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
         """Both: rows that are not in use cost what those in use do."""
         return frozenset(sizes) & {"n", "support"}
 
-    def describe(self, spec: Any) -> str:
+    def describe(self) -> str:
         return (
-            f"rule {spec.rule}, start {spec.start}, {spec.neurons} neurons, dim {spec.dim}, n up to {spec.n}, "
-            f"{spec.optimizer}"
+            f"rule {self.rule}, start {self.start}, {self.neurons} neurons, dim {self.dim}, n up to {self.n}, "
+            f"{self.optimizer}"
         )
 
-    def cost(self, spec: Any) -> Cost:
-        number, weights = jnp.dtype(spec.dtype).itemsize, spec.neurons * spec.dim
-        samples = spec.n * (spec.dim + 2)
-        hessian = spec.hessian * weights**2
+    def cost(self) -> Cost:
+        number, weights = jnp.dtype(self.dtype).itemsize, self.neurons * self.dim
+        samples = self.n * (self.dim + 2)
+        hessian = self.hessian * weights**2
         return Cost(
-            flops=4.0 * spec.n * weights + 40.0 * weights,
+            flops=4.0 * self.n * weights + 40.0 * weights,
             problem_bytes=number * (samples + 2 * weights),
             sample_bytes=number * 2 * samples,
-            cell_bytes=number * (6 * weights + 3 * spec.n * spec.neurons),
+            cell_bytes=number * (6 * weights + 3 * self.n * self.neurons),
             kept_bytes=number * (6 * weights + 4 * hessian),
-            once=60.0 * samples + 2.0 * spec.n * hessian + 10.0 * spec.hessian * weights**3,
+            once=60.0 * samples + 2.0 * self.n * hessian + 10.0 * self.hessian * weights**3,
         )
 
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        return sample_teacher_student(spec, instance, key)
+    def draw(self, data: TeacherStudentData, key: RandomKey) -> TeacherStudentProblem:
+        """Supports, weights and samples; a key gives the same ones at every noise, and fewer are the first of more."""
+        support_key, weight_key, sample_key = jax.random.split(key, 3)
+        dtype = jnp.dtype(self.dtype)
+        size = self.support if data.support is None else data.support
+        sizes = teacher.support_sizes(self.neurons, size, data.uneven, self.dim, dtype)
+        support = SUPPORTS[self.supports].draw(support_key, self.dim, sizes, data.overlap)
+        weights = teacher.draw_weights(weight_key, support, DRAWS[self.entries], data.condition, dtype)
+        count = self.n if data.n is None else data.n
+        samples = teacher.draw_samples(sample_key, weights, self.n, count, data.noise)
+        noise = jnp.asarray(data.noise, dtype) * jnp.sqrt(samples.power)
+        return TeacherStudentProblem(samples, noise, weights, support)
 
-    def given_mask(self, spec: Any, problem: Any, setting: Any, key: RandomKey) -> Any:
-        dtype = problem.teacher.dtype
+    @property
+    def model(self) -> "TeacherModel":
+        return TeacherModel(self)
+
+
+@final
+@dataclass(frozen=True)
+class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
+    """The student's weights (neurons, dim), fitted to samples of the teacher."""
+
+    system: TeacherStudent
+
+    @property
+    def stochastic(self) -> bool:
+        return self.system.batch is not None or self.system.subsets > 1
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the rows are in the order of the teacher's."""
+        return STARTS[self.system.start].ordered
+
+    def start(
+        self,
+        problem: TeacherStudentProblem,
+        setting: TeacherStudentSetting,
+        mask: NeuronMask | None,
+        key: RandomKey,
+    ) -> Weights:
+        return STARTS[self.system.start].draw(key, problem, setting, mask)
+
+    def given_mask(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, key: RandomKey) -> NeuronMask:
+        dtype, dim = problem.teacher.dtype, self.system.dim
         sizes = jnp.sum(problem.support, axis=1).astype(dtype)
         if setting.kept is not None:
-            sizes = jnp.full_like(sizes, jnp.clip(jnp.round(jnp.asarray(setting.kept, dtype) * spec.dim), 1, spec.dim))
+            sizes = jnp.full_like(sizes, jnp.clip(jnp.round(jnp.asarray(setting.kept, dtype) * dim), 1, dim))
         return teacher.student_mask(key, problem.support, sizes, setting.accuracy)
 
-    def start(self, spec: Any, problem: Any, setting: Any, mask: Any, key: RandomKey) -> Any:
-        inside = jnp.ones(problem.support.shape, bool) if mask is None else mask
-        if spec.start == "near":
-            return teacher.near_start(key, problem.teacher, inside, setting.distance)
-        if spec.start == "gaussian":
-            return teacher.random_start(key, problem.teacher, inside, setting.start_scale)
-        samples = problem.samples
-        return tensor_start(samples.inputs, samples.values, samples.used, spec.neurons, mask)
-
-    def loss(self, spec: Any, problem: Any, params: Any) -> Scalar:
+    def loss(self, problem: TeacherStudentProblem, params: Weights) -> Scalar:
         samples = problem.samples
         return teacher.risk(params, samples.inputs, samples.values, samples.used)
 
-    def value_and_gradient(self, spec: Any, problem: Any, params: Any) -> tuple[Scalar, Any]:
+    def value_and_gradient(self, problem: TeacherStudentProblem, params: Weights) -> tuple[Scalar, Weights]:
         return teacher.risk_and_gradient(params, problem.samples)
 
-    def stochastic(self, spec: Any) -> bool:
-        return spec.batch is not None or spec.subsets > 1
-
-    def sampled_loss(self, spec: Any, problem: Any, params: Any, key: RandomKey, step: Integer) -> Scalar:
+    def sampled_loss(self, problem: TeacherStudentProblem, params: Weights, key: RandomKey, step: Integer) -> Scalar:
         """The loss on a minibatch, or on the step's part of the samples: every ``subsets``-th."""
-        samples = problem.samples
+        samples, n, batch, subsets = problem.samples, self.system.n, self.system.batch, self.system.subsets
         count = jnp.sum(samples.used).astype(jnp.int32)
-        if spec.batch is not None:
-            rows = jax.random.randint(key, (spec.batch,), 0, count)
-            return teacher.risk(
-                params, samples.inputs[rows], samples.values[rows], jnp.ones((spec.batch,), params.dtype)
-            )
-        rows = jnp.arange(-(-spec.n // spec.subsets), dtype=step.dtype) * spec.subsets + jnp.mod(step, spec.subsets)
-        used = jnp.where(rows < spec.n, samples.used[jnp.minimum(rows, spec.n - 1)], 0.0)
-        rows = jnp.minimum(rows, spec.n - 1)
+        if batch is not None:
+            rows = jax.random.randint(key, (batch,), 0, count)
+            return teacher.risk(params, samples.inputs[rows], samples.values[rows], jnp.ones((batch,), params.dtype))
+        rows = jnp.arange(-(-n // subsets), dtype=step.dtype) * subsets + jnp.mod(step, subsets)
+        used = jnp.where(rows < n, samples.used[jnp.minimum(rows, n - 1)], 0.0)
+        rows = jnp.minimum(rows, n - 1)
         return teacher.risk(params, samples.inputs[rows], samples.values[rows], used)
 
-    def error(self, spec: Any, problem: Any, params: Any) -> Scalar:
-        if spec.start == "near":
+    def error(self, problem: TeacherStudentProblem, params: Weights) -> Scalar:
+        if self.ordered:
             return jnp.linalg.norm(params - problem.teacher) / jnp.linalg.norm(problem.teacher)
         return relative_error(params, problem.teacher)
 
-    def succeeded(self, spec: Any, problem: Any, setting: Any, params: Any) -> Any:
+    def succeeded(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights) -> Flags:
         """Whether every row of the teacher has one so near that all together meet ``success``.
 
         No more than rows in their best order would have to, and no less where the teacher's rows differ.
         """
         truth = problem.teacher
-        if spec.start == "near":
-            return self.error(spec, problem, params) <= setting.success
+        if self.ordered:
+            return self.error(problem, params) <= setting.success
         distances = jnp.sum((params[:, None, :] - truth[None, :, :]) ** 2, axis=2)
         return jnp.sqrt(jnp.sum(jnp.min(distances, axis=0))) <= setting.success * jnp.linalg.norm(truth)
 
-    def flow(self, spec: Any, problem: Any, params: Any) -> Scalar:
+    def flow(self, params: Weights) -> Scalar:
         return jnp.mean(jnp.sum(jnp.abs(params), axis=1))
 
-    def measures(self, spec: Any, problem: Any, setting: Any, state: Ticket) -> dict[str, Scalar]:
+    def measures(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, state: Ticket) -> Measures:
         params, mask = state.run.factor, state.mask
         dtype = params.dtype
-        order = jnp.arange(spec.neurons) if spec.start == "near" else matched(params, problem.teacher)
+        order = jnp.arange(self.system.neurons) if self.ordered else matched(params, problem.teacher)
         covered = jnp.sum((mask[order] & problem.support).astype(dtype))
         squares = eigh(problem.teacher @ problem.teacher.T)[0]
-        error = self.error(spec, problem, params)
-        found = {
+        error = self.error(problem, params)
+        found: Measures = {
             "mask_accuracy": covered / jnp.sum(problem.support.astype(dtype)),
             "effective_size": theory.effective_size(mask),
             "conditioning": jnp.sqrt(squares[-1] / jnp.maximum(squares[0], jnp.finfo(dtype).tiny)),
             "success": (error <= jnp.maximum(setting.success, FOUND)).astype(dtype),
             "risk": theory.population_risk(params, problem.teacher) / problem.samples.power,
         }
-        if spec.hessian:
+        if self.system.hessian:
             samples = problem.samples
             hessian = theory.teacher_hessian(problem.teacher, samples.inputs, mask, samples.used)
             least, largest = theory.hessian_range(hessian, mask)

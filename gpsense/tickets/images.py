@@ -30,7 +30,7 @@ CIFAR_PIXELS = 3 * 32 * 32
 UNSIGNED_BYTES = 0x08  # of the types of IDX entries, the one that MNIST has
 
 
-class Images(NamedTuple):
+class ImageArrays(NamedTuple):
     """Inputs (n, ...) from 0 to 1, float32, and labels (n,) from 0 to 9, int32, to train on and to test on."""
 
     train_x: np.ndarray
@@ -39,7 +39,7 @@ class Images(NamedTuple):
     test_y: np.ndarray
 
 
-def digits(n_train: int = 1000, seed: int = 0) -> Images:
+def digits(n_train: int = 1000, seed: int = 0) -> ImageArrays:
     """Handwritten digits of 8 x 8 pixels, as vectors (n, 64): ``n_train`` of the 1797 to train on, the others to test.
 
     ``seed`` shuffles them first: in the data set's order the writers of the two parts would differ. More training
@@ -50,10 +50,10 @@ def digits(n_train: int = 1000, seed: int = 0) -> Images:
         raise BadInput("n_train", f"{n_train} training images", f"use 1 to {len(labels) - 1}")
     order = np.random.default_rng(seed).permutation(len(labels))
     x, y = pixels[order].astype(np.float32), labels[order].astype(np.int32)
-    return Images(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
+    return ImageArrays(x[:n_train], y[:n_train], x[n_train:], y[n_train:])
 
 
-def mnist(folder: str | Path) -> Images:
+def mnist(folder: str | Path) -> ImageArrays:
     """MNIST from its four IDX files, each plain or ``.gz``: images (n, 1, 28, 28), 60,000 and 10,000 in the full set.
 
     Any image size and number of images is read. BadInput names the file that is absent or damaged.
@@ -64,10 +64,10 @@ def mnist(folder: str | Path) -> Images:
         if len(x) != len(y):
             raise _damaged(Path(folder) / labels, f"has {len(y)} labels for {len(x)} images", MNIST_SOURCE)
         parts += _numbers(Path(folder) / labels, x[:, None], y, MNIST_SOURCE)
-    return Images(*parts)
+    return ImageArrays(*parts)
 
 
-def cifar10(folder: str | Path) -> Images:
+def cifar10(folder: str | Path) -> ImageArrays:
     """CIFAR-10 from its six batches: images (n, 3, 32, 32), 50,000 and 10,000 in the full set.
 
     The binary version, ``data_batch_1.bin`` to ``test_batch.bin``, or else the one for Python, without endings, of
@@ -79,7 +79,7 @@ def cifar10(folder: str | Path) -> Images:
     batches = [_binary(folder / f"{name}.bin") if binary else _pickled(folder / name) for name in CIFAR_BATCHES]
     train, test = batches[:-1], batches[-1]
     x, y = (np.concatenate([batch[part] for batch in train]) for part in (0, 1))
-    return Images(x, y, *test)
+    return ImageArrays(x, y, *test)
 
 
 @dataclass(frozen=True)
@@ -89,16 +89,16 @@ class ImageSet:
     Of a set without test images those that no network is trained on are to test.
     """
 
-    load: Callable[[str], Images]
+    load: Callable[[str], ImageArrays]
     needs_folder: bool = True
     classes: int = 10
 
 
-def _all_digits(folder: str) -> Images:
+def _all_digits(folder: str) -> ImageArrays:
     """Handwritten digits in the order of the data set, none to test on."""
     pixels, labels = datasets.digits()
     x, y = pixels.astype(np.float32), labels.astype(np.int32)
-    return Images(x, y, x[:0], y[:0])
+    return ImageArrays(x, y, x[:0], y[:0])
 
 
 DATA: dict[str, ImageSet] = {

@@ -35,18 +35,14 @@ def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, 
     return jnp.clip(jnp.round(jnp.asarray(size, dtype) * (1 + jnp.asarray(uneven, dtype) * place)), 1, dim)
 
 
-def independent_supports(
-    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike
-) -> NeuronMask:
+def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
     """The inputs of every neuron, ``r_j`` drawn for each on its own; ``overlap`` is not read."""
     neurons, dtype = sizes.shape[0], sizes.dtype
     draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
     return _ranks(draw) < sizes[:, None]
 
 
-def overlapping_supports(
-    key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike
-) -> NeuronMask:
+def overlapping_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
     """The inputs of every neuron, ``round(overlap * min_j r_j)`` of them everybody's.
 
     The others are its own, as long as there are inputs enough: then they begin anew.
