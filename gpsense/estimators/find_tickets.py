@@ -1,9 +1,8 @@
 """Winning tickets of a network of one's own: any Equinox module and data, as a grid of rules, shares and seeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -15,59 +14,64 @@ from jaxtyping import ArrayLike
 
 from gpsense._types import RandomKey
 from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
+from gpsense.optimizers import Optimizer
 from gpsense.pipeline import Schedule
-from gpsense.systems import NetworkProblem, NetworkSystem
-from gpsense.systems._weights import Ticket, WeightsSetting, WeightsSpec, rounds_to
-from gpsense.tickets.network import LOSSES, Samples, Task, cross_entropy, misclassified
+from gpsense.systems._contract import Cost, Measure
+from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
+from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
+from gpsense.tickets.network import CRITERIA, Criterion, Outputs, Samples, Targets, Task, Values
 
 MEMORY = 4 * 2**30
-RENAMED = {"round_steps": "steps", "memory_gib": "memory"}
-MOST_SEEDS = 100_000
+ARGUMENTS = {"round_steps": "steps", "rule": "rules", "seed": "seeds", "memory_gib": "memory"}  # of fields
 
 
-@dataclass(frozen=True)
-class OwnSpec(WeightsSpec):
-    """Static: the task beside those of :class:`gpsense.systems._weights.WeightsSpec`."""
-
-    task: Task | None = None
-    n: int = 1
-
-
-class OwnInstance(eqx.Module):
+class TicketsData(Traced):
     """Nothing changes the data."""
 
 
-class Own(NetworkSystem):
-    """A network and data that somebody brings, behind the contract of :class:`gpsense.systems.System`."""
+@final
+class TicketsSetting(WeightsSetting):
+    """Traced: those of :class:`gpsense.systems._weights.WeightsSetting`."""
 
-    name: ClassVar[str] = "own"
-    Spec: ClassVar[type] = OwnSpec
-    Instance: ClassVar[type] = OwnInstance
-    Setting: ClassVar[type] = WeightsSetting
 
-    def __init__(self, train: Samples, test: Samples):
-        self.data = NetworkProblem(train, test)
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
+    """A network and data of one's own, ``n`` samples to train on; two are equal only where they are the same object."""
 
-    def check_data(self, spec: Any) -> None:
-        """Nothing: data and network are looked at before there is a spec."""
+    name: ClassVar[str] = "find_tickets"
+    Data: ClassVar[type[TicketsData]] = TicketsData
+    Setting: ClassVar[type[TicketsSetting]] = TicketsSetting
+    measures: ClassVar[Mapping[str, Measure]] = {
+        **MEASURES,
+        "weights": Measure("all numbers of the trained ticket, 0 where pruned", dims=("weight",)),
+    }
 
-    def describe(self, spec: Any) -> str:
-        return f"a network of one's own, rule {spec.rule}"
+    task: Annotated[Task, Field(hidden=True)]
+    samples: Annotated[NetworkProblem, Field(hidden=True)]
 
-    def task(self, spec: Any) -> Task:
-        return spec.task
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
-    def numbers(self, spec: Any) -> tuple[int, int, int]:
-        train, test = (samples.inputs for samples in self.data)
-        return max(train[0].size, 1), train.size, test.size
+    def __hash__(self) -> int:
+        return id(self)
 
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        return self.data
+    def describe(self) -> str:
+        return f"a network of one's own, rule {self.rule}"
 
-    def measures(self, spec: Any, problem: Any, setting: Any, state: Ticket) -> dict[str, Any]:
-        return {"weights": ravel_pytree(state.run.factor)[0]}
+    def cost(self) -> Cost:
+        return self.model.cost(self.n, len(self.samples.test.targets))
+
+    def draw(self, data: TicketsData, key: RandomKey) -> NetworkProblem:
+        """The samples, whatever the key."""
+        return self.samples
+
+    @property
+    def model(self) -> NetworkModel[TicketsSetting]:
+        return NetworkModel(self.task, self.batch, self.dtype, tells_weights=True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def find_tickets(
     steps: int = 400,
     share: float = 0.2,
     rate: float = 0.005,
-    optimizer: str = "adam",
+    optimizer: Optimizer = "adam",
     momentum: float = 0.9,
     batch: int | None = None,
     rewind: str = "start",
@@ -130,88 +134,44 @@ def find_tickets(
 
     BadInput for what cannot be; cells that diverge are NaN and say so in ``status``.
     """
-    samples = _samples("train", train), _samples("test", test)
-    shape = samples[0].inputs.shape[1:]
-    if samples[1].inputs.shape[1:] != shape:
-        raise BadInput("test", f"inputs of shape {samples[1].inputs.shape[1:]}", f"give inputs of shape {shape}")
-    _count("steps", steps)
-    for name, value in (("batch", batch), ("score_rounds", score_rounds)):
-        if value is not None:
-            _count(name, value)
-    numbers = _numbers({"share": share, "rate": rate, "momentum": momentum})
-    axes = (Axis("rule", _rules(rules)), Axis("kept", _shares(kept)), *numbers)
-    error = ("misclassified" if loss == "cross_entropy" else loss) if error is None else error
-    task = Task(make, shape, _judge("loss", loss), _judge("error", error))
+    samples = NetworkProblem(_samples("train", train), _samples("test", test))
+    shape = samples.train.inputs.shape[1:]
+    if samples.test.inputs.shape[1:] != shape:
+        raise BadInput("test", f"inputs of shape {samples.test.inputs.shape[1:]}", f"give inputs of shape {shape}")
+    fitted = _criterion("loss", loss)
+    if error is None:
+        error = "misclassified" if fitted.classes else loss
+    measured = _criterion("error", error)
+    task = Task(make, shape, fitted.function, measured.function)
     for name, part in zip(("train", "test"), samples, strict=True):
-        _try(name, task, part)
-    constants = {
-        "task": task,
-        "n": len(samples[0].targets),
-        "dtype": str(samples[0].used.dtype),
-        "optimizer": optimizer,
-        "round_steps": steps,
-        "rewind": rewind,
-        "rewind_step": rewind_step,
-        "score_rounds": score_rounds,
-        "batch": batch,
-    }
-    rounds = max(rounds_to(each, share) for each in axes[1].values)
-    grid = Grid(Own(*samples), Schedule(rounds * steps, steps, steps), _seeds(seeds), axes, constants)
+        _try(name, task, part, {"loss": fitted, "error": measured})
     try:
+        system = TicketSearch(
+            task=task,
+            samples=samples,
+            n=len(samples.train.targets),
+            dtype=str(samples.train.used.dtype),
+            optimizer=optimizer,
+            round_steps=steps,
+            rewind=rewind,
+            rewind_step=rewind_step,
+            score_rounds=score_rounds,
+            batch=batch,
+        )
+        axes = Axis("rule", _listed(rules)), Axis("kept", _listed(kept))
+        numbers = {"share": share, "rate": rate, "momentum": momentum}
+        settings = [TicketsSetting(kept=each, **numbers) for each in axes[1].values]
+        rounds = max(rounds_to(each.kept, share) for each in settings if each.kept is not None)
+        grid = Grid(system, Schedule(rounds * steps, steps, steps), seeds, axes, numbers)
         return Tickets(run_grid(grid, memory), task)
     except BadInput as refusal:
-        field = refusal.field.split(".")[-1]
-        raise BadInput(RENAMED.get(field, field), refusal.problem, refusal.remedy) from None
+        raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
 
 
-def _count(name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
-
-
-def _rules(rules: Sequence[str]) -> tuple[str, ...]:
-    """The rules, each known."""
-    listed = (rules,) if isinstance(rules, str) else tuple(rules or ())
-    for rule in listed:
-        if rule not in Own.rules:
-            raise BadInput("rules", f"no {rule!r}", f"use any of {', '.join(Own.rules)}")
-    if not listed:
-        raise BadInput("rules", "none is given", f"use any of {', '.join(Own.rules)}")
-    return listed
-
-
-def _shares(kept: Sequence[float] | float) -> tuple[float, ...]:
-    """Shares above 0 and at most 1."""
-    listed = (kept,) if isinstance(kept, Real) else tuple(kept)  # pyright: ignore[reportArgumentType]
-    if not listed or not all(isinstance(each, Real) and 0 < float(each) <= 1 for each in listed):
-        raise BadInput("kept", f"{listed}", "give one or more shares above 0 and at most 1")
-    return tuple(float(each) for each in listed)
-
-
-def _numbers(given: dict[str, Any]) -> list[Axis]:
-    """One value each of the step size, the momentum and the share that a round prunes."""
-    ends = {"share": (0, 1), "rate": (0, np.inf), "momentum": (-1e-300, 1)}
-    for name, value in given.items():
-        low, high = ends[name]
-        if isinstance(value, bool) or not isinstance(value, Real) or not low < float(value) < high:
-            bounds = {"share": "between 0 and 1", "rate": "above 0", "momentum": "from 0 to below 1"}[name]
-            raise BadInput(name, f"{value!r}", f"give a number {bounds}")
-    return [Axis(name, (float(value),), False) for name, value in given.items()]
-
-
-def _seeds(seeds: int | Sequence[int]) -> Axis:
-    """So many seeds from 0, or those listed."""
-    if isinstance(seeds, int | np.integer):
-        _count("seeds", seeds)
-        if seeds > MOST_SEEDS:
-            raise BadInput("seeds", f"{seeds}", f"use at most {MOST_SEEDS}")
-        return Axis("seed", tuple(range(int(seeds))))
-    listed = tuple(seeds) if isinstance(seeds, Sequence) else ()
-    for seed in listed:
-        _count("seeds", seed, 0)
-    if not listed:
-        raise BadInput("seeds", f"{seeds!r}", "give their number, or a list of whole numbers")
-    return Axis("seed", listed)
+def _listed(given: Any) -> tuple[Any, ...]:
+    """Several values, or one."""
+    one = isinstance(given, str) or not np.iterable(given)
+    return (given,) if one else tuple(given)
 
 
 def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
@@ -231,18 +191,19 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
     return Samples(jnp.asarray(inputs, dtype), jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
 
 
-def _judge(field: str, judge: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) -> Criterion:
     """A loss or an error by name, or as given."""
-    if callable(judge):
-        return judge
-    known = [name for name in LOSSES if field == "error" or name != "misclassified"]  # which has no slope
-    if judge not in known:
-        raise BadInput(field, f"no {judge!r}", f"give a function or one of {', '.join(known)}")
-    return LOSSES[judge]
+    if callable(given):
+        return Criterion(given)
+    known = [name for name, each in CRITERIA.items() if each.slope or field == "error"]
+    if given not in known:
+        raise unknown_name(field, given, known)
+    return CRITERIA[given]
 
 
-def _try(name: str, task: Task, samples: Samples) -> None:
-    """Shapes of one pass; BadInput where network, data and judges do not fit one another."""
+def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criterion]) -> None:
+    """Shapes of one pass; BadInput where network, data, loss and error do not fit one another."""
+    targets = samples.targets
     try:
         params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
         outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs)
@@ -250,24 +211,35 @@ def _try(name: str, task: Task, samples: Samples) -> None:
     except BadInput:
         raise
     except Exception as error:  # a network that is not ours can fail in any way
-        raise BadInput(
-            "make",
-            f"its network cannot be run on the inputs ({_first(error)})",
-            "give a function of a key that returns one",
-        ) from error
-    for field, judge in (("loss", task.loss), ("error", task.error)):
+        raise _unrunnable(task, error) from error
+    for field, criterion in criteria.items():
+        labels = bool(targets.ndim == 1 and jnp.issubdtype(targets.dtype, jnp.integer))
+        if criterion.classes and not labels:
+            problem = f"targets are {targets.dtype} of shape {targets.shape}; classes are told by whole numbers (n,)"
+            raise BadInput(name, problem, "give y.astype(int), or y.argmax(1) of one-hot rows")
         try:
-            shape = eqx.filter_eval_shape(judge, outputs, samples.targets).shape
+            shape = eqx.filter_eval_shape(criterion.function, outputs, targets).shape
         except Exception as error:  # nor is a function of somebody's
-            problem = f"it cannot judge outputs of shape {outputs.shape} ({_first(error)})"
-            raise BadInput(field, problem, f"make it fit {name}'s targets of shape {samples.targets.shape}") from error
+            problem = f"it cannot be taken of outputs of shape {outputs.shape} ({_first(error)})"
+            raise BadInput(field, problem, f"make it fit {name}'s targets of shape {targets.shape}") from error
         if shape != samples.used.shape:
             raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
-        if judge in (cross_entropy, misclassified):
-            least, most = int(samples.targets.min()), int(samples.targets.max())
+        if criterion.classes:
+            least, most = int(targets.min()), int(targets.max())
             if least < 0 or most >= outputs.shape[-1]:
                 problem = f"labels from {least} to {most} for {outputs.shape[-1]} outputs"
                 raise BadInput(name, problem, "number the classes from 0, an output each")
+
+
+def _unrunnable(task: Task, error: Exception) -> BadInput:
+    """Why a network cannot be run, as far as its error tells."""
+    first = _first(error)
+    if "key" in first:
+        return BadInput("make", f"the network needs a random key when called ({first})", "set inference=True")
+    if "state" in first:
+        return BadInput("make", f"the network needs a state when called ({first})", "use norms such as LayerNorm")
+    problem = f"its network cannot be run on a sample of shape {task.shape} ({first})"
+    return BadInput("make", problem, "give a function of a key that returns a network of such inputs")
 
 
 def _first(error: Exception) -> str:

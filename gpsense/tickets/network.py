@@ -38,10 +38,20 @@ def squared(outputs: Outputs, targets: Targets) -> Values:
     return jnp.sum(difference**2, axis=1)
 
 
-LOSSES: dict[str, Callable[[Any, Any], Any]] = {
-    "cross_entropy": cross_entropy,
-    "misclassified": misclassified,
-    "squared": squared,
+class Criterion(NamedTuple):
+    """Numbers of outputs and targets, one a row: ``classes`` where targets are class numbers; what has no slope is no
+    loss, an error only.
+    """
+
+    function: Callable[[Outputs, Targets], Values]
+    classes: bool = False
+    slope: bool = True
+
+
+CRITERIA: dict[str, Criterion] = {
+    "cross_entropy": Criterion(cross_entropy, classes=True),
+    "misclassified": Criterion(misclassified, classes=True, slope=False),
+    "squared": Criterion(squared),
 }
 
 
@@ -74,7 +84,10 @@ class Task:
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
         if any(is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-            raise BadInput("make", "the network has arrays of whole numbers", "use floating-point weights and no state")
+            problem = "the network carries state (BatchNorm?): arrays of whole numbers"
+            raise BadInput(
+                "make", problem, "use floating-point weights only, and norms without state such as LayerNorm"
+            )
         return eqx.partition(shapes, is_array)[1]
 
     def draw(self, key: RandomKey, dtype: Any) -> Parameters:
