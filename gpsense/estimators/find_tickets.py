@@ -215,7 +215,7 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
     for field, criterion in criteria.items():
         labels = bool(targets.ndim == 1 and jnp.issubdtype(targets.dtype, jnp.integer))
         if criterion.classes and not labels:
-            problem = f"targets are {targets.dtype} of shape {targets.shape}; classes are told by whole numbers (n,)"
+            problem = f"targets are {targets.dtype} of shape {targets.shape}, not class numbers, one a row"
             raise BadInput(name, problem, "give y.astype(int), or y.argmax(1) of one-hot rows")
         try:
             shape = eqx.filter_eval_shape(criterion.function, outputs, targets).shape

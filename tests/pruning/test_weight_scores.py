@@ -8,7 +8,19 @@ import pytest
 
 from gpsense.errors import BadInput
 from gpsense.pruning import weights as masks
-from gpsense.pruning.weight_scores import SCORES, absolute_flow, prune_by
+from gpsense.pruning.weight_scores import (
+    SCORES,
+    WEIGHT_RULES,
+    WeightRule,
+    absolute_flow,
+    grasp,
+    magnitude,
+    prune_by,
+    random,
+    snip,
+    synflow,
+)
+from gpsense.systems import SYSTEMS
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(7, 3)), RNG.normal(size=(7, 2))
@@ -17,6 +29,7 @@ PARAMS = {name: RNG.normal(size=shape) for name, shape in SHAPES.items()}
 MASK = {"first": RNG.random((4, 3)) < 0.7, "shift": np.ones(4, bool), "second": RNG.random((2, 4)) < 0.7}
 CAN = {"first": True, "shift": False, "second": True}
 KEY = jax.random.key(3)
+FUNCTIONS = {"magnitude": magnitude, "random": random, "snip": snip, "grasp": grasp, "synflow": synflow}
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
@@ -68,7 +81,7 @@ def program():
         def loss(at):
             return _loss(at, params["first"].dtype)
 
-        return {name: score(params, mask, loss, KEY, flow) for name, score in SCORES.items()}
+        return {name: score(params, mask, loss, KEY, flow) for name, score in FUNCTIONS.items()}
 
     return jax.jit(all_scores)
 
@@ -105,7 +118,7 @@ def test_random_scores_are_uniform_and_zero_where_pruned(found):
     for name in ("first", "second"):
         np.testing.assert_array_equal(scores[name] == 0, ~MASK[name])
     many = {"a": jnp.zeros((60, 50)), "b": jnp.zeros((60, 50))}
-    draw = jax.jit(lambda key: SCORES["random"](many, masks.everything(many), _loss, key))
+    draw = jax.jit(lambda key: random(many, masks.everything(many), _loss, key))
     one, other = draw(KEY), draw(jax.random.key(4))
     np.testing.assert_allclose(np.quantile(one["a"], [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
     assert abs(np.corrcoef(one["a"].ravel(), one["b"].ravel())[0, 1]) < 0.06
@@ -124,7 +137,7 @@ def test_grasp_is_positive_where_removal_lowers_the_gradient():
 
     @jax.jit
     def scored(w):
-        return [SCORES[name](w, jnp.ones((2, 3), bool), loss, KEY) for name in ("grasp", "snip")]
+        return [FUNCTIONS[name](w, jnp.ones((2, 3), bool), loss, KEY) for name in ("grasp", "snip")]
 
     scores = np.asarray(scored(w)[0]).ravel()
     flat = w.ravel()
@@ -182,7 +195,7 @@ def test_scores_of_equinox_models(name):
         at = masks.unflat(vector, params, can)
         gradient = jax.grad(loss)(at)
         square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient))
-        scores = {kind: SCORES[kind](at, mask, loss, KEY, flow) for kind in ("snip", "grasp", "synflow")}
+        scores = {kind: FUNCTIONS[kind](at, mask, loss, KEY, flow) for kind in ("snip", "grasp", "synflow")}
         return loss(at), square, scores, flow(at)
 
     vector, step = np.asarray(masks.flat(params, can)), 1e-5
@@ -214,7 +227,7 @@ def pruned():
     flow = absolute_flow(_forward, (3,))
 
     def cut(mask, kept):
-        return prune_by(SCORES["synflow"], params, mask, CAN, _loss, KEY, kept, rounds=4, flow=flow)
+        return prune_by(synflow, params, mask, CAN, _loss, KEY, kept, rounds=4, flow=flow)
 
     return jax.jit(jax.vmap(cut, (None, 0)))
 
@@ -244,9 +257,19 @@ def test_rounds_are_those_of_a_loop(pruned):
     np.testing.assert_array_equal(everything["first"].sum((1, 2)) + everything["second"].sum((1, 2)), [2, 6, 11, 20])
 
 
+def test_every_score_is_a_rule_and_a_new_one_becomes_one(monkeypatch):
+    assert list(WEIGHT_RULES) == ["iterative_magnitude", "magnitude", "random", "snip", "grasp", "synflow", "none"]
+    assert [SCORES[name].rounds for name in ("snip", "synflow")] == [1, 100]
+    assert all(SCORES[name].score is FUNCTIONS[name] for name in SCORES)
+    monkeypatch.setitem(SCORES, "largest", WeightRule("the largest before training", magnitude))
+    assert WEIGHT_RULES["largest"].score is magnitude
+    for name in ("teacher_student", "images"):
+        assert SYSTEMS[name](rule="largest", n=10).learner.rule is SCORES["largest"]
+
+
 def test_unusable_calls_are_refused():
     params, mask = jax.tree.map(jnp.asarray, PARAMS), jax.tree.map(jnp.asarray, MASK)
     with pytest.raises(BadInput, match="flow"):
-        SCORES["synflow"](params, mask, _loss, KEY)
+        synflow(params, mask, _loss, KEY)
     with pytest.raises(BadInput, match="rounds"):
-        prune_by(SCORES["magnitude"], params, mask, CAN, _loss, KEY, 0.5, rounds=0)
+        prune_by(magnitude, params, mask, CAN, _loss, KEY, 0.5, rounds=0)

@@ -15,39 +15,41 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.systems import SYSTEMS, ImagesInstance, ImagesSetting, ImagesSpec, System, sample_images
+from gpsense.systems import SYSTEMS
+from gpsense.systems._weights import PruneWeights
+from gpsense.systems.images import Images
 from gpsense.tickets.images import MNIST_FILES
 
-SYSTEM = SYSTEMS["images"]
-SPEC = ImagesSpec(n=100, test=300, layers=(8,), round_steps=20, dtype="float64")
+SYSTEM = Images(n=100, test=300, layers=(8,), round_steps=20, dtype="float64")
 WEIGHTS = 64 * 8 + 8 * 10
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
-_sample = jax.jit(sample_images, static_argnums=0)
+_draw = jax.jit(Images.draw, static_argnums=0)
 
 
 def test_the_contract_is_met() -> None:
-    assert isinstance(SYSTEM, System)
+    assert SYSTEMS["images"] is Images
+    assert isinstance(SYSTEM.learner, PruneWeights)
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"data": "letters"}, "problem.data"),
-        ({"data": "mnist"}, "problem.folder"),
-        ({"folder": "files"}, "problem.folder"),
-        ({"data": "mnist", "folder": "nowhere"}, "problem.folder"),
-        ({"n": 1698}, "problem.n"),
-        ({"layers": ()}, "train.layers"),
-        ({"rule": "teacher"}, "prune.rule"),
-        ({"optimizer": "lbfgs"}, "train.optimizer"),
+        ({"data": "letters"}, "data"),
+        ({"data": "mnist"}, "folder"),
+        ({"folder": "files"}, "folder"),
+        ({"data": "mnist", "folder": "nowhere"}, "folder"),
+        ({"n": 1698}, "n"),
+        ({"layers": ()}, "layers"),
+        ({"rule": "teacher"}, "rule"),
+        ({"optimizer": "lbfgs"}, "optimizer"),
     ],
 )
 def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
-    SYSTEM.check(replace(SPEC, n=1697))
+    replace(SYSTEM, n=1697)
     with pytest.raises(BadInput) as refusal:
-        SYSTEM.check(replace(SPEC, **changes))
+        replace(SYSTEM, **changes)
     assert refusal.value.field == field
 
 
@@ -58,9 +60,9 @@ def _places(inputs: Any, used: Any) -> list[int]:
 
 
 def test_digits_to_train_on_grow_and_those_to_test_on_are_others() -> None:
-    spec = replace(SPEC, test=3000)
+    system = replace(SYSTEM, test=3000)
     large, small, other = (
-        _sample(spec, ImagesInstance(n=jnp.asarray(n)), seed_keys(seed).problem)
+        _draw(system, Images.Data(n=jnp.asarray(n)), seed_keys(seed).problem)
         for n, seed in ((100.0, 0), (40.0, 0), (100.0, 1))
     )
     labels = datasets.digits()[1]
@@ -72,7 +74,7 @@ def test_digits_to_train_on_grow_and_those_to_test_on_are_others() -> None:
     assert _places(*small.train[::2]) == train[:40]
     assert _places(*small.test[::2]) == test
     assert len(set(_places(*other.train[::2])) & set(train)) < 20
-    few = jax.eval_shape(_sample, SPEC, ImagesInstance(), seed_keys(0).problem)
+    few = jax.eval_shape(_draw, SYSTEM, Images.Data(), seed_keys(0).problem)
     assert few.test.inputs.shape == (300, 64)
 
 
@@ -83,22 +85,21 @@ def test_files_are_read_through_the_system(tmp_path: Any) -> None:
     for name, array in zip(MNIST_FILES, (pixels, labels, pixels[:4], labels[:4]), strict=True):
         head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
         (tmp_path / name).write_bytes(head + array.tobytes())
-    spec = replace(SPEC, data="mnist", folder=str(tmp_path), n=3, test=2)
-    SYSTEM.check(spec)
+    system = replace(SYSTEM, data="mnist", folder=str(tmp_path), n=3, test=2)
     with pytest.raises(BadInput, match="use at most 9"):
-        SYSTEM.check(replace(spec, n=10))
-    problem = _sample(spec, ImagesInstance(), seed_keys(0).problem)
+        replace(system, n=10)
+    problem = _draw(system, Images.Data(), seed_keys(0).problem)
     places = np.asarray(problem.train.targets)
     assert len(set(places)) == 3
     assert places.max() < 6
     np.testing.assert_allclose(problem.train.inputs[:, 0], pixels[places] / 255, rtol=1e-6)
     np.testing.assert_allclose(problem.test.inputs[:, 0], pixels[:2] / 255, rtol=1e-6)
-    params = SYSTEM.start(spec, problem, ImagesSetting(), None, jax.random.key(0))
+    params = system.model.start(problem, Images.Setting(), None, jax.random.key(0))
     first, shift, second, last = (np.asarray(leaf) for leaf in jax.tree.leaves(params))
     outputs = [second @ np.maximum(first @ image.ravel() + shift, 0) + last for image in pixels[:2] / 255]
     error = np.mean([np.argmax(row) != label for row, label in zip(outputs, labels, strict=False)])
-    assert float(SYSTEM.error(spec, problem, params)) == error
-    assert SYSTEM.cost(spec).flops == 6 * 3 * (6 * 8 + 8 + 8 * 10 + 10)
+    assert float(system.model.error(problem, params)) == error
+    assert system.cost().flops == 6 * 3 * (6 * 8 + 8 + 8 * 10 + 10)
 
 
 @pytest.mark.slow
@@ -106,8 +107,7 @@ def test_a_cell_alone_equals_the_cell_in_the_grid() -> None:
     """Iterative pruning, half of the weights in each round; what is kept is exact, and alone it is the same twice."""
     lists = {"rule": ("iterative_magnitude",), "n": (60, 100), "kept": (1.0, 0.25), "share": (0.5,), "rate": (0.1,)}
     axes = tuple(Axis(name, values, len(values) > 1) for name, values in lists.items())
-    constants = {"test": 300, "layers": (8,), "round_steps": 20, "optimizer": "momentum", "dtype": "float64"}
-    grid = Grid(SYSTEM, Schedule(40, 20, 20), Axis("seed", (0, 7)), axes, constants)
+    grid = Grid(SYSTEM, Schedule(40, 20, 20), (0, 7), axes, {"optimizer": "momentum"})
     dataset = run_grid(grid)
     assert (dataset["rank"] == np.floor(dataset["kept"] * WEIGHTS + 0.5)).all()
     assert (dataset["steps_train"] == 40 * (dataset["kept"] < 1)).all()
@@ -120,8 +120,8 @@ def test_a_cell_alone_equals_the_cell_in_the_grid() -> None:
 
     @jax.jit
     def alone(n: Any, kept: Any, seed: Any) -> Any:
-        setting = ImagesSetting(kept=kept, share=0.5, rate=0.1)
-        return run_cell(SYSTEM, program.spec, grid.schedule, ImagesInstance(n=n), setting, seed_keys(seed))
+        setting = Images.Setting(kept=kept, share=0.5, rate=0.1)
+        return run_cell(program.system, grid.schedule, Images.Data(n=n), setting, seed_keys(seed))
 
     for n, kept, seed in ((60.0, 0.25, 0), (100.0, 0.25, 7), (100.0, 1.0, 7)):
         cell, expected = dataset.sel(n=n, kept=kept, seed=seed), alone(n, kept, seed)

@@ -1,8 +1,8 @@
 """The system of teacher and student: descent and pruning against NumPy loops, cells alone and in the grid, laws."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,100 +10,108 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gpsense import descent, theory
-from gpsense.descent import BUDGET, DIVERGED
+from gpsense import theory
+from gpsense.descent import BUDGET, DIVERGED, Rates, start_descent
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.systems import (
-    SYSTEMS,
-    System,
-    TeacherStudent,
-    TeacherStudentInstance,
-    TeacherStudentProblem,
-    TeacherStudentSetting,
-    TeacherStudentSpec,
-    sample_teacher_student,
-)
-from gpsense.systems._weights import Ticket
+from gpsense.systems import SYSTEMS, System
+from gpsense.systems._weights import PruneWeights, Ticket
+from gpsense.systems.teacher_student import TeacherModel, TeacherStudent, TeacherStudentProblem
 
-SYSTEM = SYSTEMS["teacher_student"]
-SPEC = TeacherStudentSpec(dim=8, neurons=3, support=2, n=40, round_steps=20, dtype="float64")
+SYSTEM = TeacherStudent(dim=8, neurons=3, support=2, n=40, round_steps=20, dtype="float64")
 HUGE = 1e9
 MEASURES = ("error", "error_pruned", "rank", "loss", "risk", "mask_accuracy", "effective_size")
 
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 
-_sample = jax.jit(sample_teacher_student, static_argnums=0)
-
-
-class Given(TeacherStudent):
-    """A problem that is there already."""
-
-    def __init__(self, problem: TeacherStudentProblem):
-        self.problem = problem
-
-    def sample(self, spec: Any, instance: Any, key: Any) -> Any:
-        return self.problem
+_draw = jax.jit(TeacherStudent.draw, static_argnums=0)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _cell(spec: TeacherStudentSpec, problem: Any, setting: Any, schedule: Schedule, seed: int) -> Any:
+def _cell(system: TeacherStudent, problem: Any, setting: Any, schedule: Schedule, seed: int) -> Any:
     """A cell of this problem and the weights it starts from, those it would start from anew, and all it ends with."""
-    keys = seed_keys(seed)
-    begun = SYSTEM.begin(spec, problem, setting, keys).run.factor
-    redrawn = SYSTEM.start(spec, problem, setting, None, jax.random.fold_in(keys.start, 2))
-    return begun, redrawn, run_cell(Given(problem), spec, schedule, None, setting, keys)
+    keys, learner = seed_keys(seed), system.learner
+    begun = learner.start(problem, setting, keys).run.factor
+    redrawn = system.model.start(problem, setting, None, jax.random.fold_in(keys.start, 2))
+    return begun, redrawn, run_cell(Given(system=system, problem=problem), schedule, None, setting, keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given(System[Any, Any, Any]):
+    """A problem that is there already."""
+
+    name: ClassVar[str] = "given"
+    Data: ClassVar[type] = TeacherStudent.Data
+    Setting: ClassVar[type] = TeacherStudent.Setting
+    system: Any
+    problem: Any
+
+    def draw(self, data: Any, key: Any) -> Any:
+        return self.problem
+
+    @property
+    def learner(self) -> Any:
+        return self.system.learner
 
 
 def test_the_contract_is_met() -> None:
-    assert isinstance(SYSTEM, System)
+    assert SYSTEMS["teacher_student"] is TeacherStudent
+    assert isinstance(SYSTEM.learner, PruneWeights)
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"rule": "threshold"}, "prune.rule"),
-        ({"rewind": "end"}, "prune.rewind"),
-        ({"rewind_step": 20}, "prune.rewind_step"),
-        ({"rewind_step": -1}, "prune.rewind_step"),
-        ({"optimizer": "lbfgs"}, "train.optimizer"),
-        ({"start": "identical"}, "train.start"),
-        ({"start": "tensor", "dim": 2}, "train.start"),
-        ({"supports": "disjoint"}, "problem.supports"),
-        ({"draw": "flat"}, "problem.draw"),
-        ({"support": 9}, "problem.support"),
-        ({"subsets": 41}, "train.subsets"),
-        ({"subsets": 2, "batch": 4}, "train.batch"),
+        ({"rule": "threshold"}, "rule"),
+        ({"rewind": "end"}, "rewind"),
+        ({"rewind_step": 20}, "rewind_step"),
+        ({"rewind_step": -1}, "rewind_step"),
+        ({"optimizer": "lbfgs"}, "optimizer"),
+        ({"start": "identical"}, "start"),
+        ({"start": "tensor", "dim": 2}, "start"),
+        ({"supports": "disjoint"}, "supports"),
+        ({"entries": "flat"}, "entries"),
+        ({"batch": 41}, "batch"),
+        ({"round_steps": 0}, "round_steps"),
+        ({"support": 9}, "support"),
+        ({"subsets": 41}, "subsets"),
+        ({"subsets": 2, "batch": 4}, "batch"),
     ],
 )
 def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
-    SYSTEM.check(SPEC)
     with pytest.raises(BadInput) as refusal:
-        SYSTEM.check(replace(SPEC, **changes))
+        replace(SYSTEM, **changes)
     assert refusal.value.field == field
+
+
+def test_independent_supports_have_no_overlap() -> None:
+    with pytest.raises(BadInput, match="overlap: independent supports have none; set supports to overlap"):
+        Grid(SYSTEM, axes=(Axis("overlap", (0.0, 0.5)),))
+    Grid(replace(SYSTEM, supports="overlap"), axes=(Axis("overlap", (0.0, 0.5)),))
+    Grid(SYSTEM, axes=(Axis("overlap", (0.0,)),))
 
 
 def test_records_that_cut_rounds_and_steps_that_are_too_few_are_refused() -> None:
     constants = {"round_steps": 20, "rule": "iterative_magnitude"}
-    grid = Grid(SYSTEM, Schedule(60, 10, 30), Axis("seed", (0,)), (Axis("kept", (0.8,)),), constants)
-    with pytest.raises(BadInput, match="prune.kept: rule iterative_magnitude is not told"):
+    grid = Grid(TeacherStudent(), Schedule(60, 10, 30), 1, (Axis("kept", (0.8,)),), constants)
+    with pytest.raises(BadInput, match="kept: rule iterative_magnitude is not told"):
         make_plan(replace(grid, axes=()), 2**30)
-    with pytest.raises(BadInput, match="run.record_every"):
+    with pytest.raises(BadInput, match="record_every"):
         make_plan(grid, 2**30)
     for record_every in (5, 40):
         make_plan(replace(grid, schedule=Schedule(80, 10, record_every)), 2**30)
     harder = replace(grid, axes=(Axis("kept", (0.5, 0.06)), Axis("share", (0.5,))), schedule=Schedule(60, 10, 20))
-    with pytest.raises(BadInput, match="train.steps: 60 steps, and 4 rounds of 20"):
+    with pytest.raises(BadInput, match="train_steps: 60 steps, and 4 rounds of 20"):
         make_plan(harder, 2**30)
     make_plan(replace(harder, schedule=Schedule(80, 10, 20)), 2**30)
 
 
-def _problem(spec: TeacherStudentSpec, seed: int = 0, **instance: Any) -> TeacherStudentProblem:
-    given = TeacherStudentInstance(**{name: float(value) for name, value in instance.items()})
-    return _sample(spec, given, seed_keys(seed).problem)
+def _problem(system: TeacherStudent, seed: int = 0, **data: Any) -> TeacherStudentProblem:
+    given = TeacherStudent.Data(**{name: float(value) for name, value in data.items()})
+    return _draw(system, given, seed_keys(seed).problem)
 
 
 def _gradient(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -136,10 +144,10 @@ def _errors(way: list[np.ndarray], truth: Any) -> list[np.floating]:
 
 def test_descent_is_heavy_ball_on_the_samples_of_each_step() -> None:
     """Four parts take turns, of 23 samples in use; there is room for 40."""
-    spec = replace(SPEC, subsets=4)
-    problem = _problem(spec, n=23, noise=0.2)
-    setting = TeacherStudentSetting(rate=1.5, momentum=0.6, distance=0.5, accuracy=0.5, success=0.0)
-    start, _, cell = _cell(spec, problem, setting, Schedule(0, 30, 10), 1)
+    system = replace(SYSTEM, subsets=4)
+    problem = _problem(system, n=23, noise=0.2)
+    setting = TeacherStudent.Setting(rate=1.5, momentum=0.6, distance=0.5, accuracy=0.5, success=0.0)
+    start, _, cell = _cell(system, problem, setting, Schedule(0, 30, 10), 1)
     mask = np.asarray(cell["state"].mask)
     way = _descend(np.asarray(start), mask, *_rows(problem, 23), 30, rate=1.5, momentum=0.6, subsets=4)
     np.testing.assert_allclose(cell["state"].run.factor, way[-1], atol=1e-10)
@@ -152,10 +160,10 @@ def test_descent_is_heavy_ball_on_the_samples_of_each_step() -> None:
 
 def test_identical_supports_leave_nothing_of_the_other_inputs() -> None:
     """A law: the masked problem in 8 inputs is the dense one in the 3 that all neurons see, full data each step."""
-    spec = replace(SPEC, support=3, supports="overlap")
-    problem = _problem(spec, overlap=1)
-    setting = TeacherStudentSetting(rate=3.0, momentum=0.5, distance=0.4, success=0.0)
-    start, _, cell = _cell(spec, problem, setting, Schedule(0, 40, 10), 0)
+    system = replace(SYSTEM, support=3, supports="overlap")
+    problem = _problem(system, overlap=1)
+    setting = TeacherStudent.Setting(rate=3.0, momentum=0.5, distance=0.4, success=0.0)
+    start, _, cell = _cell(system, problem, setting, Schedule(0, 40, 10), 0)
     seen = np.flatnonzero(np.asarray(problem.support).all(0))
     assert len(seen) == 3
     x, y = _rows(problem)
@@ -204,12 +212,12 @@ def _schedule(start: np.ndarray, redrawn: np.ndarray, x: np.ndarray, y: np.ndarr
 )
 def test_magnitude_pruning_is_its_schedule(rule: str, rewind: str, rewind_step: int) -> None:
     """Rounds of 20 steps and a share of 0.3, to 0.35 of the weights: three rounds, whatever the gradient."""
-    spec = replace(SPEC, rule=rule, rewind=rewind, rewind_step=rewind_step)
+    system = replace(SYSTEM, rule=rule, rewind=rewind, rewind_step=rewind_step)
     how = {"kept": 0.35, "share": 0.3, "rate": 2.0, "momentum": 0.5}
-    problem = _problem(spec)
+    problem = _problem(system)
     tolerance = 1e3 if rule == "iterative_magnitude" else 0.0
-    setting = TeacherStudentSetting(**how, distance=0.8, success=0.0, tolerance=tolerance)
-    begun, redrawn, cell = _cell(spec, problem, setting, Schedule(80, 20, 40), 2)
+    setting = TeacherStudent.Setting(**how, distance=0.8, success=0.0, tolerance=tolerance)
+    begun, redrawn, cell = _cell(system, problem, setting, Schedule(80, 20, 40), 2)
     x, y = _rows(problem)
     how |= {"rule": rule, "rewind": rewind, "rewind_step": rewind_step}
     mask, weights, rounds = _schedule(np.asarray(begun), np.asarray(redrawn), x, y, **how)
@@ -224,10 +232,10 @@ def test_magnitude_pruning_is_its_schedule(rule: str, rewind: str, rewind_step: 
 @pytest.mark.slow
 def test_errors_contract_at_the_rate_of_the_hessian() -> None:
     """The teacher is found; what the eigenvalues are is counted sample by sample."""
-    spec = replace(SPEC, dim=20, support=6, n=400, hessian=True)
-    problem = _problem(spec)
-    setting = TeacherStudentSetting(rate=12.0, momentum=0.2, success=0.0)
-    cell = _cell(spec, problem, setting, Schedule(0, 120, 20), 0)[2]
+    system = replace(SYSTEM, dim=20, support=6, n=400, hessian=True)
+    problem = _problem(system)
+    setting = TeacherStudent.Setting(rate=12.0, momentum=0.2, success=0.0)
+    cell = _cell(system, problem, setting, Schedule(0, 120, 20), 0)[2]
     curve = np.asarray(cell["error_curve"])
     np.testing.assert_allclose(curve[0], 0.1, rtol=1e-12)
     measured = (curve[5] / curve[2]) ** (1 / 60)
@@ -248,18 +256,18 @@ def test_errors_contract_at_the_rate_of_the_hessian() -> None:
 
 
 def test_rows_count_in_any_order_where_the_start_does_not_know_them() -> None:
-    problem = _problem(replace(SPEC, support=3))
+    problem = _problem(replace(SYSTEM, support=3))
     order = np.array([2, 0, 1])
     params, mask = problem.teacher[order], problem.support[order]
-    run = descent.begin(SYSTEM.method(SPEC), params, descent.Rates(1.0, 0.9, 0.0, 0.0), None)
-    setting = TeacherStudentSetting()
+    run = start_descent(SYSTEM.learner.method, params, Rates(1.0, 0.9, 0.0, 0.0), None)
+    setting = TeacherStudent.Setting()
 
     @jax.jit
     def judged() -> Any:
         ticket = Ticket(run, mask, jnp.zeros(()))
-        specs = {start: replace(SPEC, start=start) for start in ("gaussian", "near")}
-        ended = {start: SYSTEM.succeeded(spec, problem, setting, params) for start, spec in specs.items()}
-        return {start: SYSTEM.measures(spec, problem, setting, ticket) for start, spec in specs.items()}, ended
+        models = {start: TeacherModel(replace(SYSTEM, start=start)) for start in ("gaussian", "near")}
+        ended = {start: model.succeeded(problem, setting, params) for start, model in models.items()}
+        return {start: model.measures(problem, setting, ticket) for start, model in models.items()}, ended
 
     measured, ended = judged()
     assert (bool(ended["gaussian"]), bool(ended["near"])) == (True, False)
@@ -282,27 +290,28 @@ def _grid(rule: str, schedule: Schedule) -> Grid:
         "noise": (0.05,),
     }
     axes = tuple(Axis(name, values, len(values) > 1) for name, values in lists.items())
-    constants = {"dim": 8, "neurons": 3, "round_steps": 20, "dtype": "float64"}
-    return Grid(SYSTEM, schedule, Axis("seed", (0, 7)), axes, constants)
+    return Grid(SYSTEM, schedule, (0, 7), axes)
 
 
 def _compare(asked: Grid, dataset: xr.Dataset) -> None:
     """Cells alone are those of the grid."""
     (program,) = make_plan(asked, 2**30).programs
-    assert (program.spec.n, program.spec.support) == (40, 3)
+    system = program.system
+    assert isinstance(system, TeacherStudent)
+    assert (system.n, system.support) == (40, 3)
 
     @jax.jit
-    def alone(instance: Any, setting: Any, seed: Any) -> Any:
-        given, told = TeacherStudentInstance(noise=0.05, **instance), TeacherStudentSetting(share=0.5, **setting)
-        return run_cell(SYSTEM, program.spec, asked.schedule, given, told, seed_keys(seed))
+    def alone(data: Any, setting: Any, seed: Any) -> Any:
+        given, told = TeacherStudent.Data(noise=0.05, **data), TeacherStudent.Setting(share=0.5, **setting)
+        return run_cell(system, asked.schedule, given, told, seed_keys(seed))
 
-    for instance, setting, seed in (
+    for data, setting, seed in (
         ({"n": 20.0, "support": 3.0}, {"kept": 0.25, "distance": 0.5, "rate": 2.0}, 0),
         ({"n": 40.0, "support": 2.0}, {"kept": 0.5, "distance": 0.1, "rate": 2.0}, 7),
         ({"n": 40.0, "support": 3.0}, {"kept": 0.25, "distance": 0.1, "rate": HUGE}, 7),
     ):
-        place = instance | setting | {"seed": seed}
-        cell, expected = dataset.sel(place), alone(instance, setting, seed)
+        place = data | setting | {"seed": seed}
+        cell, expected = dataset.sel(place), alone(data, setting, seed)
         for name in cell.data_vars:
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-7, atol=1e-10, err_msg=f"{name} {place}")
 
@@ -333,12 +342,12 @@ def test_known_masks_in_a_grid() -> None:
 @pytest.mark.slow
 def test_other_rules_and_starts_take_the_same_steps() -> None:
     """Masks before training, a random start, minibatches: a share of 0.35 exactly, three rounds, one to train it."""
-    problem = _problem(SPEC)
-    setting = TeacherStudentSetting(kept=0.35, share=0.3, rate=1.0, momentum=0.5, success=0.0)
+    problem = _problem(SYSTEM)
+    setting = TeacherStudent.Setting(kept=0.35, share=0.3, rate=1.0, momentum=0.5, success=0.0)
 
     for rule, start, batch in (("random", "gaussian", 5), ("synflow", "near", None)):
-        spec = replace(SPEC, rule=rule, start=start, batch=batch)
-        cell = _cell(spec, problem, setting, Schedule(80, 20, 40), 2)[2]
+        system = replace(SYSTEM, rule=rule, start=start, batch=batch)
+        cell = _cell(system, problem, setting, Schedule(80, 20, 40), 2)[2]
         assert (int(cell["steps_train"]), int(cell["steps_fine_tune"])) == (60, 20), rule
         mask, weights = np.asarray(cell["state"].mask), np.asarray(cell["state"].run.factor)
         assert mask.sum() == float(cell["rank"]) == 8

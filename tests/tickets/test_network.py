@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpsense.errors import BadInput
-from gpsense.tickets.network import LOSSES, Samples, Task, perceptron, squared
+from gpsense.tickets.network import CRITERIA, Samples, Task, perceptron, squared
 
 RNG = np.random.default_rng(0)
 X, LABELS, USED = RNG.normal(size=(6, 3)), np.array([0, 1, 1, 0, 1, 0]), np.array([1.0, 1, 0, 1, 1, 0])
@@ -65,7 +65,9 @@ def test_rows_that_are_not_in_use_may_hold_anything():
 def test_squares_are_sums_over_a_row():
     outputs = RNG.normal(size=(6, 2))
     expected = [sum((o - y) ** 2 for o, y in zip(*rows, strict=True)) for rows in zip(outputs, TARGETS, strict=True)]
-    np.testing.assert_allclose(LOSSES["squared"](jnp.asarray(outputs), jnp.asarray(TARGETS)), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        CRITERIA["squared"].function(jnp.asarray(outputs), jnp.asarray(TARGETS)), expected, rtol=1e-12
+    )
     one = squared(jnp.asarray(outputs[:, :1]), jnp.asarray(LABELS))  # whole numbers, one a row
     np.testing.assert_allclose(one, (outputs[:, 0] - LABELS) ** 2, rtol=1e-12)
     with pytest.raises(BadInput, match="as many numbers a row"):

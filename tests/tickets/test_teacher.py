@@ -21,7 +21,7 @@ def supports():
     @jax.jit
     def draw(size, uneven, overlap):
         sizes = teacher.support_sizes(NEURONS, size, uneven, DIM, jnp.float64)
-        masks = [teacher.draw_supports(jax.random.key(5), DIM, sizes, kind, overlap) for kind in teacher.SUPPORTS]
+        masks = [kind.draw(jax.random.key(5), DIM, sizes, overlap) for kind in teacher.SUPPORTS.values()]
         return sizes, *masks
 
     return lambda *numbers: [np.asarray(each) for each in draw(*map(float, numbers))]
@@ -59,15 +59,15 @@ def test_independent_supports_grow_and_differ(supports):
 def test_weights_lie_on_the_mask_and_fall_by_the_condition():
     mask = np.random.default_rng(0).random((3, 4000)) < 0.7
     drawn = jax.jit(teacher.draw_weights, static_argnums=(2, 4))
-    for draw, bound in (("uniform", 0.5), ("gaussian", np.inf)):
-        weights = drawn(jax.random.key(0), jnp.asarray(mask), draw, 9.0, jnp.float64)
+    for entries, bound in ((teacher.uniform_entries, 0.5), (teacher.gaussian_entries, np.inf)):
+        weights = drawn(jax.random.key(0), jnp.asarray(mask), entries, 9.0, jnp.float64)
         assert weights.dtype == jnp.float64
         assert (np.asarray(weights)[~mask] == 0).all()
         falls = np.array([1.0, 1 / 3, 1 / 9])
         rms = [np.sqrt(np.mean(np.asarray(row)[keep] ** 2)) for row, keep in zip(weights, mask, strict=True)]
         np.testing.assert_allclose(rms / falls, np.sqrt(1 / 12), rtol=0.05)
         assert 0.9 * min(bound, 0.6) < np.abs(weights[0]).max() <= bound
-    alone = drawn(jax.random.key(0), jnp.ones((1, 5), bool), "uniform", 9.0, jnp.float32)
+    alone = drawn(jax.random.key(0), jnp.ones((1, 5), bool), teacher.uniform_entries, 9.0, jnp.float32)
     assert alone.dtype == jnp.float32
 
 
