@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gpsense.errors import BadInput
     from gpsense.estimators import find_tickets, fit_sparse, recover
     from gpsense.fields import Field
-    from gpsense.grid import Axis, Grid, run_grid, sweep
+    from gpsense.grid import Axis, Grid, run_grid
+    from gpsense.grid.sweep import sweep
     from gpsense.keys import seed_keys
     from gpsense.penalties import group_lasso, smoothed_group_lasso, weight_decay
     from gpsense.pipeline import Schedule, run_cell
@@ -47,7 +48,8 @@ _HOMES = {
     "gpsense.errors": ("BadInput",),
     "gpsense.estimators": ("find_tickets", "fit_sparse", "recover"),
     "gpsense.fields": ("Field",),
-    "gpsense.grid": ("Axis", "Grid", "run_grid", "sweep"),
+    "gpsense.grid": ("Axis", "Grid", "run_grid"),
+    "gpsense.grid.sweep": ("sweep",),
     "gpsense.keys": ("seed_keys",),
     "gpsense.penalties": ("group_lasso", "smoothed_group_lasso", "weight_decay"),
     "gpsense.pipeline": ("Schedule", "run_cell"),

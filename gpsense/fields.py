@@ -39,7 +39,8 @@ class Field:
 
     ``section`` of the config, where it is called ``key`` (empty: its name, less a prefix that is the section's name);
     ``help``: one line; bounds ``at_least``, ``at_most`` (closed), ``above``, ``below`` (open); ``choices``: the names
-    allowed, usually a registry; ``whole``: whole numbers only, though traced; ``axis``: whether a grid may list
+    allowed, usually a registry; ``whole``: whole numbers only, though traced as floats;
+    ``integer``: traced as integers; ``axis``: whether a grid may list
     several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
     (a function, say); ``verify`` raises BadInput for a value that fails a further test. ``name``, ``kind``,
     ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
@@ -56,6 +57,7 @@ class Field:
     unit: str = ""
     key: str = ""
     whole: bool = False
+    integer: bool = False
     axis: bool = True
     hidden: bool = False
     accepts: type | tuple[type, ...] = ()

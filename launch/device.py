@@ -6,11 +6,8 @@ import platform
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jax
-
-PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
 def use_cores() -> None:
@@ -61,21 +58,6 @@ def _cpu() -> str:
     except OSError:
         return ""
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-
-
-def describe(precision: str) -> dict[str, Any]:
-    """What a number depends on besides the config: versions, devices, precision and flags."""
-    return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "devices": [device.device_kind for device in jax.devices()],
-        "backend": jax.default_backend(),
-        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "precision": precision,
-        "flags": {
-            "jax_default_matmul_precision": "highest",
-            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        },
-    }
 
 
 def memory_budget(gib: float | None) -> float:

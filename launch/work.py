@@ -4,10 +4,9 @@ What ``launch.grid`` and ``launch.claims`` share; they add what is printed and d
 """
 
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
 from launch.config import Config
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from gpsense.grid import Grid, Plan
-    from gpsense.grid.store import Store
 
 
 class Work(NamedTuple):
@@ -56,11 +54,10 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
 
 def run_missing(work: Work) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up."""
-    from gpsense.grid import make_plan, store
-    from launch import device
+    from gpsense.grid import make_plan, run_chunks, store
 
     config, place = work.config, store.Store(work.out)
-    here = device.describe(config.values["run.precision"])
+    here = store.versions()
     manifest = {"name": config.name, "digest": work.digest, "config": config.plain()} | here
     layouts = [[p.layout.outer, p.layout.inner] for p in work.plan.programs]
     manifest = place.create(manifest | {"layouts": layouts})
@@ -68,7 +65,8 @@ def run_missing(work: Work) -> Work:
         print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))
     try:
-        run_chunks(made, place)
+        with interruptible() as check:
+            run_chunks(made, place.missing(made), place.keep, check=check)
     except KeyboardInterrupt:
         chunks = len(made.chunks)
         done = chunks - len(place.missing(made))
@@ -138,56 +136,3 @@ def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) ->
     schedule = Schedule(values["train.steps"], values["fine_tune.steps"], values["run.record_every"])
     seeds = Axis("seed", values["run.seeds"].values)
     return Grid(config.system(**static), schedule, seeds, tuple(axes), constants)
-
-
-def run_chunks(plan: "Plan", place: "Store") -> None:
-    """Run what is missing, one file a chunk, with a progress bar."""
-    from tqdm import tqdm
-
-    from gpsense.grid import Program, chunk_dataset
-
-    programs: dict[int, Program] = {}
-    missing = place.missing(plan)
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    total = sum(chunk.cells for chunk in missing)
-    bar = tqdm(total=total, desc=f"{plan.cells} cells", bar_format=layout, disable=None)
-    with bar, interruptible() as check:
-        for chunk in missing:
-            check()
-            if chunk.program not in programs:
-                programs.clear()
-                programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
-            program = programs[chunk.program]
-            start, compiled = time.perf_counter(), program.compile_seconds
-            arrays = program.run(chunk, _mover(bar, chunk.cells, check))
-            place.write(chunk, chunk_dataset(chunk, arrays))
-            compiling = program.compile_seconds - compiled
-            place.log(_log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling))
-
-
-def _mover(bar: Any, cells: int, check: Callable[[], None]) -> Callable[[float], None]:
-    """Move the bar by a share of a chunk's cells, and stop if ctrl-C came."""
-
-    def move(share: float) -> None:
-        check()
-        bar.update(share * cells)
-
-    return move
-
-
-def _log_line(chunk: Any, arrays: Any, seconds: float, compiling: float) -> dict[str, Any]:
-    """What metrics.jsonl keeps of a chunk; ``seconds`` without those of compiling."""
-    import numpy as np
-
-    from gpsense.descent import STATUS_NAMES
-
-    finite = arrays["error"][np.isfinite(arrays["error"])]
-    counts = {name: int((arrays["status"] == code).sum()) for code, name in enumerate(STATUS_NAMES) if code}
-    return {
-        "chunk": chunk.number,
-        "program": chunk.program,
-        "cells": chunk.cells,
-        "seconds": round(seconds, 3),
-        "compile_seconds": round(compiling, 3),
-        "median_error": float(np.median(finite)) if finite.size else None,
-    } | counts

@@ -11,6 +11,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
+import jax.numpy as jnp
+
 from gpsense.errors import BadInput
 from gpsense.fields import Field, declared, nearest
 from gpsense.pipeline import Schedule
@@ -181,6 +183,10 @@ class Grid:
     def dimensions(self) -> tuple[Axis, ...]:
         """All axes in the order of the result: programs, seed, data, settings."""
         return (*self.of(type(self.system)), self.seeds, *self.of(self.system.Data), *self.of(self.system.Setting))
+
+    def traced_dtype(self, name: str) -> Any:
+        """The type in which a number is traced: the system's precision, or a whole number's."""
+        return jnp.dtype("int32") if self.known[name].integer else jnp.dtype(self.system.dtype)
 
     def single(self) -> dict[str, Any]:
         """Numbers, names and flags that are the same in every cell, by field; None where a field is left open."""

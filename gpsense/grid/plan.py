@@ -5,9 +5,11 @@ from math import ceil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from gpsense.errors import BadInput
 from gpsense.grid.axes import Grid
+from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
 
 CHUNK_FLOPS = 2e11
@@ -80,6 +82,8 @@ class Plan:
     @property
     def stored_bytes(self) -> int:
         """Size of the results before compression, estimated."""
+        if told := [p.cost.result_bytes for p in self.programs if p.cost.result_bytes]:
+            return self.n_outer * self.n_inner * sum(told)
         points = sum(len(part) for part in self.grid.schedule.recorded_steps())
         widest = max(getattr(p.system, "width", None) or 1 for p in self.programs)
         return self.cells * 4 * (2 * points + widest + 14)
@@ -117,7 +121,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     settings = [grid.system.Setting(**grid.constants_of(grid.system.Setting), **each) for each in _checked(grid)]
     for index, (labels, system) in enumerate(grid.programs()):
         system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
-        cost = system.cost()
+        cost = system.cost() or estimate_cost(system, *_one_cell(grid))
         layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
         programs.append(ProgramPlan(labels, system, cost, layout))
         for start in range(0, outer, layout.outer):
@@ -129,6 +133,18 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
         sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
         raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")
     return plan
+
+
+def _one_cell(grid: Grid) -> tuple[Any, Any]:
+    """Data and setting of the first cell."""
+    data, setting = grid.system.Data, grid.system.Setting
+
+    def one(role: type, numbers: dict[str, Any]) -> Any:
+        given = {name: getattr(role(), name) for name in grid.fields(role)} | grid.constants_of(role) | numbers
+        arrays = {n: jnp.asarray(v, grid.traced_dtype(n)) for n, v in given.items() if v is not None}
+        return role(**arrays)
+
+    return one(data, grid.outer[0][1]), one(setting, grid.inner[0])
 
 
 def _checked(grid: Grid) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
 from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
 from gpsense.keys import seed_keys
+from gpsense.systems import Evaluator
 
 Arrays = dict[str, np.ndarray]
 OUTER, SAME = P("outer"), P()
@@ -39,7 +40,8 @@ class Program:
 
     def __init__(self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None):
         system = plan.system
-        learner = self._learner = system.learner
+        learner = system.learner
+        self._once = isinstance(learner, Evaluator)
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
         self.compile_seconds = 0.0
@@ -48,11 +50,17 @@ class Program:
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._lowered: dict[tuple[Any, ...], Any] = {}
         self._compiled: dict[tuple[Any, ...], Any] = {}
-        self._stride = learner.stride
         self._compaction = Compaction(self.mesh.size, self.outer, outer_batch(), plan.cost.flops)
 
         def draw(seed: Any, data: Any) -> Any:
             return system.draw(data, seed_keys(seed).problem)
+
+        self._phases = {"draw": self._over_rows(draw)}
+        if isinstance(learner, Evaluator):
+            evaluate = lambda problem, setting, seed: learner.evaluate(problem, setting, seed_keys(seed))  # noqa: E731
+            self._phases["evaluate"] = self._over_cells(evaluate)
+            return
+        self._learner, self._stride = learner, learner.stride
 
         def start(problem: Any, setting: Any, seed: Any) -> Any:
             state = learner.start(problem, setting, seed_keys(seed))
@@ -61,8 +69,7 @@ class Program:
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
             return learner.start_fine_tuning(problem, setting, state, pruned, width)
 
-        self._phases = {
-            "draw": self._over_rows(draw),
+        self._phases |= {
             "start": self._over_cells(start),
             "train": self._segment(learner.train, system.train_precision),
             "prune": self._over_cells(learner.prune),
@@ -195,7 +202,6 @@ class Program:
     def inputs(self, chunk: Chunk) -> tuple[jax.Array, Any, Any]:
         """Seeds (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
         grid, system = self.grid, self.plan.system
-        dtype = jnp.dtype(system.dtype)
         outer = padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
         inner = padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
         seeds = np.asarray([seed for seed, _ in outer], np.uint32)
@@ -203,8 +209,11 @@ class Program:
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
             defaults = {name: getattr(role(), name) for name in grid.fields(role)}
             same = defaults | grid.constants_of(role)
-            columns = {name: repeated(value, len(rows), dtype) for name, value in same.items() if value is not None}
-            columns |= {name: np.asarray([row[name] for row in rows], dtype) for name in rows[0]}
+            kind = grid.traced_dtype
+            columns = {
+                name: repeated(value, len(rows), kind(name)) for name, value in same.items() if value is not None
+            }
+            columns |= {name: np.asarray([row[name] for row in rows], kind(name)) for name in rows[0]}
             one = role(**{name: jnp.asarray(column[0]) for name, column in columns.items()})
             return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
@@ -218,6 +227,8 @@ class Program:
         are none). Cells that have stopped are left out of the segments that follow, where that saves more than the
         smaller program costs to compile.
         """
+        if self._once:
+            return self._evaluate(chunk, on_segment)
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)
         seeds, data, settings = self.inputs(chunk)
@@ -257,6 +268,17 @@ class Program:
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
 
+    def _evaluate(self, chunk: Chunk, on_segment: Callable[[float], None]) -> Arrays:
+        """:meth:`run` of a learner of one phase."""
+        seeds, data, settings = self.inputs(chunk)
+        self._prepare(seeds, data, settings)
+        problems = self._call("draw", (seeds, data))
+        results = self._call("evaluate", (problems, settings, seeds))
+        rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
+        found = {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
+        on_segment(1.0)
+        return found
+
     def _spread(self, batch: Batch) -> tuple[Any, Any, Any]:
         """A batch on the devices."""
         return self._place(batch.rows), self._place(batch.blocks), self._place(batch.chosen)
@@ -273,6 +295,10 @@ class Program:
         with self._compiling():
             draw = self._lower("draw", (seeds, data))
             problems = self._shapes(draw)
+            if self._once:
+                evaluate = self._lower("evaluate", (problems, settings, seeds))
+                self._compile(draw, evaluate)
+                return max(self.memory[draw], self.memory[evaluate]) + _bytes(self._shapes(evaluate))
             start = self._lower("start", (problems, settings, seeds))
             cells = self._shapes(start)
             batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
@@ -294,6 +320,9 @@ class Program:
         self._prepare(seeds, data, settings)
         begun = time.perf_counter()
         problems = self._call("draw", (seeds, data))
+        if self._once:
+            jax.block_until_ready(self._call("evaluate", (problems, settings, seeds)))
+            return self.compile_seconds, time.perf_counter() - begun
         cells = self._call("start", (problems, settings, seeds))
         segments, _ = self.grid.schedule.segments()
         if not segments:

@@ -1,15 +1,143 @@
-"""A whole grid in memory."""
+"""A whole grid, in memory or into a directory that can be resumed."""
 
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import xarray as xr
 
+from gpsense.descent import STATUS_NAMES
+from gpsense.grid import store
 from gpsense.grid.axes import Grid
-from gpsense.grid.plan import make_plan
-from gpsense.grid.program import Program, fit_to_memory
-from gpsense.grid.results import chunk_dataset, collect
+from gpsense.grid.plan import Plan, make_plan
+from gpsense.grid.program import Arrays, Program, fit_to_memory
+from gpsense.grid.results import chunk_dataset, collect, shown_value
+from gpsense.grid.store import Store
+
+MEMORY = 4.0 * 2**30
 
 
-def run_grid(grid: Grid, memory: float | int = 4 * 2**30) -> xr.Dataset:
-    """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset."""
-    plan = fit_to_memory(make_plan(grid, memory), memory)
-    programs = [Program(grid, program) for program in plan.programs]
-    return collect(plan, [(c, chunk_dataset(c, programs[c.program].run(c))) for c in plan.chunks])
+def run_grid(
+    grid: Grid, memory: float = MEMORY, *, out: str | Path | None = None, progress: bool | None = None
+) -> xr.Dataset:
+    """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
+
+    With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
+    resumes. BadInput where the directory belongs to another grid. ``progress``: a bar on the standard error; None:
+    where there is a terminal and a directory.
+    """
+    if out is None:
+        plan = fit_to_memory(make_plan(grid, memory), memory)
+        kept: list[tuple[Any, xr.Dataset]] = []
+        run_chunks(plan, plan.chunks, lambda chunk, data, line: kept.append((chunk, data)), progress or False)
+        return collect(plan, kept)
+    place, digest = Store(Path(out)), identity(grid)
+    manifest = store.check(place.directory, digest)
+    plan = make_plan(grid, memory, store.layouts(manifest))
+    plan = plan if manifest else fit_to_memory(plan, memory)
+    layouts = [[program.layout.outer, program.layout.inner] for program in plan.programs]
+    manifest = place.create({"name": grid.system.name, "digest": digest, "layouts": layouts} | store.versions())
+    plan = make_plan(grid, memory, store.layouts(manifest))
+    run_chunks(plan, place.missing(plan), place.keep, progress)
+    dataset = collect(plan, place.chunks(plan))
+    dataset.attrs |= {"config_digest": digest, "name": grid.system.name, "system": grid.system.name}
+    store.write_dataset(place.directory / "results.nc", dataset)
+    return dataset
+
+
+def run_chunks(
+    plan: Plan,
+    chunks: Any,
+    keep: Callable[[Any, xr.Dataset, dict[str, Any]], None],
+    progress: bool | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Run these chunks of a plan, handing each to ``keep(chunk, dataset, log line)`` as it is done.
+
+    ``progress``: whether to show a bar; None: where there is a terminal. ``check`` is called between segments and may
+    raise to stop.
+    """
+    from tqdm import tqdm
+
+    programs: dict[int, Program] = {}
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+    total = sum(chunk.cells for chunk in chunks)
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, desc=f"{plan.cells} cells", bar_format=layout, disable=hidden) as bar:
+
+        def moved(cells: int) -> Callable[[float], None]:
+            def move(share: float) -> None:
+                check()
+                bar.update(share * cells)
+
+            return move
+
+        for chunk in chunks:
+            check()
+            if chunk.program not in programs:
+                programs.clear()
+                programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
+            program = programs[chunk.program]
+            start, compiled = time.perf_counter(), program.compile_seconds
+            arrays = program.run(chunk, moved(chunk.cells))
+            compiling = program.compile_seconds - compiled
+            line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
+            keep(chunk, chunk_dataset(chunk, arrays), line)
+
+
+def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> dict[str, Any]:
+    """What metrics.jsonl keeps of a chunk; ``seconds`` without those of compiling."""
+    line = {
+        "chunk": chunk.number,
+        "program": chunk.program,
+        "cells": chunk.cells,
+        "seconds": round(seconds, 3),
+        "compile_seconds": round(compiling, 3),
+    }
+    if "error" in arrays:
+        finite = arrays["error"][np.isfinite(arrays["error"])]
+        line["median_error"] = float(np.median(finite)) if finite.size else None
+    return line | {name: int((arrays["status"] == code).sum()) for code, name in enumerate(STATUS_NAMES) if code}
+
+
+def identity(grid: Grid) -> str:
+    """A digest of what decides a grid's numbers: the system, its revision, the fields that differ from their defaults,
+    the axes, steps and seeds; of a sweep the source of its functions.
+
+    A field that is added later with the old meaning as its default leaves the digest as it is.
+    """
+    from gpsense.grid.sweep import source_digest
+
+    known = grid.known
+    single = {name: value for name, value in grid.single().items() if not _equal(value, known[name].default)}
+    plain = {
+        "system": grid.system.name,
+        "revision": grid.system.revision,
+        "source": source_digest(grid.system),
+        "fields": {name: _plain(value) for name, value in sorted(single.items())},
+        "axes": {
+            axis.name: [_plain(value) for value in axis.values]
+            for axis in sorted(grid.axes, key=lambda axis: axis.name)
+            if axis.listed or axis.values != (known[axis.name].default,)
+        },
+        "schedule": [grid.schedule.train_steps, grid.schedule.fine_tune_steps, grid.schedule.record_every],
+        "seeds": list(grid.seeds.values),
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _equal(value: Any, default: Any) -> bool:
+    """Whether a value is the default; arrays never are."""
+    return not hasattr(value, "shape") and value == default
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it; of an array its type, shape and digest."""
+    if hasattr(value, "shape") and np.ndim(value):
+        array = np.asarray(value)
+        return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()[:16]]
+    return list(value) if isinstance(value, tuple) else shown_value(value)

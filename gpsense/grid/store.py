@@ -1,10 +1,14 @@
 """A run directory: manifest, one atomic file per chunk, collected results. It belongs to one config."""
 
 import json
+import os
+import platform
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import xarray as xr
 
 from gpsense.errors import BadInput
@@ -12,6 +16,7 @@ from gpsense.grid.files import atomic, unwritable, writable, write_json
 from gpsense.grid.plan import Chunk, Layout, Plan
 
 MANIFEST = "manifest.json"
+PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
 def write_dataset(path: Path, dataset: xr.Dataset) -> None:
@@ -46,6 +51,21 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
         problem = f"{directory} belongs to another config (digest {theirs}, this one {digest})"
         raise BadInput("out", problem, "choose another directory")
     return manifest
+
+
+def versions() -> dict[str, Any]:
+    """What a number depends on besides the config: versions, devices, precision and flags."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "backend": jax.default_backend(),
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "precision": "float64" if jax.config.jax_enable_x64 else "float32",
+        "flags": {
+            "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        },
+    }
 
 
 class Store:
@@ -87,6 +107,11 @@ class Store:
                     yield chunk, read_dataset(self.path(chunk))
                 except (OSError, ValueError):
                     raise BadInput("out", f"{self.path(chunk)} is damaged", "delete it and rerun") from None
+
+    def keep(self, chunk: Chunk, dataset: xr.Dataset, line: dict[str, Any]) -> None:
+        """Store a chunk and what metrics.jsonl says of it."""
+        self.write(chunk, dataset)
+        self.log(line)
 
     def seconds(self, kind: str = "seconds") -> float:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""

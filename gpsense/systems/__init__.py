@@ -4,14 +4,14 @@ from collections import UserDict
 from importlib import import_module
 from typing import Any
 
-from gpsense.systems._contract import AnySystem, Cost, Learner, Measure, System
+from gpsense.systems._contract import AnySystem, Cost, Evaluator, Learner, Measure, Measures, System
 
 
-class Systems(UserDict[str, type[AnySystem]]):
+class Systems(UserDict[str, Any]):
     """System classes by name. An entry may be ``module:Class``, imported when first read; others may be added."""
 
     def __getitem__(self, name: str) -> type[AnySystem]:
-        entry: Any = self.data[name]
+        entry = self.data[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")
             entry = self.data[name] = getattr(import_module(module), attribute)
@@ -31,4 +31,4 @@ SYSTEMS = Systems(
     }
 )
 
-__all__ = ["SYSTEMS", "AnySystem", "Cost", "Learner", "Measure", "System", "Systems"]
+__all__ = ["SYSTEMS", "AnySystem", "Cost", "Evaluator", "Learner", "Measure", "Measures", "System", "Systems"]

@@ -32,7 +32,8 @@ PRECISIONS = ("float32", "float64")
 class Cost(eqx.Module):
     """What one cell costs: flops a training step, bytes of a problem, bytes of a cell being trained or kept.
 
-    ``sample_bytes`` are needed while a problem is drawn; ``once`` are flops beside the steps: drawing, pruning.
+    ``sample_bytes`` are needed while a problem is drawn; ``once`` are flops beside the steps: drawing, pruning;
+    ``result_bytes`` those of a cell's measures, 0 where the engine's own estimate will do.
     """
 
     flops: float = eqx.field(static=True)
@@ -41,6 +42,7 @@ class Cost(eqx.Module):
     cell_bytes: int = eqx.field(static=True)
     kept_bytes: int = eqx.field(static=True)
     once: float = eqx.field(static=True, default=0.0)
+    result_bytes: int = eqx.field(static=True, default=0)
 
 
 class Measure(NamedTuple):
@@ -134,6 +136,14 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         """
 
 
+class Evaluator(ABC, Generic[ProblemT, SettingT]):
+    """A learner of one phase: the measures of a cell from its problem, setting and keys, at once."""
+
+    @abstractmethod
+    def evaluate(self, problem: ProblemT, setting: SettingT, keys: Keys) -> Measures:
+        """All measures of a cell by name, ``status`` among them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class System(ABC, Generic[DataT, SettingT, ProblemT]):
     """One kind of experiment; its fields are static and decide what is compiled.
@@ -168,7 +178,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
 
     @property
     @abstractmethod
-    def learner(self) -> Learner[ProblemT, SettingT, Any, Any, Any]:
+    def learner(self) -> Learner[ProblemT, SettingT, Any, Any, Any] | Evaluator[ProblemT, SettingT]:
         """How a cell is run once its problem is drawn."""
 
     def check(self) -> None:
@@ -192,9 +202,9 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
         """Which of these sizes may be traced below the bounds in this system: where that costs little more, or less."""
         return frozenset()
 
-    def cost(self) -> Cost:
-        """Flops and bytes of a resolved system; here a guess, for systems that do not tell theirs."""
-        return Cost(flops=0.0, problem_bytes=2**20, sample_bytes=2**20, cell_bytes=2**16, kept_bytes=2**16, once=1e6)
+    def cost(self) -> Cost | None:
+        """Flops and bytes of a resolved system; None: they are read off its traced functions."""
+        return None
 
     def describe(self) -> str:
         """A resolved system in words."""

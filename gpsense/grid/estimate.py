@@ -1,0 +1,91 @@
+"""What a traced function costs, read off its operations without compiling: for systems that do not tell."""
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpsense.keys import seed_keys
+from gpsense.systems import AnySystem, Cost, Evaluator
+
+
+def traced_cost(function: Callable[..., Any], *args: Any) -> tuple[float, int, Any]:
+    """Operations of a call, bytes of everything it computes on the way, and the shapes it returns.
+
+    Operations: those of products, and one for every number that another operation gives; the body of a loop counts as
+    often as it runs, once where that is not known. Bytes are an upper bound of the memory a call needs.
+    """
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    flops, size = _walk(traced.jaxpr)
+    return flops, size, shapes
+
+
+def _walk(jaxpr: Any) -> tuple[float, int]:
+    flops, size = 0.0, 0
+    for equation in jaxpr.eqns:
+        numbers = sum(prod(out.aval.shape) for out in equation.outvars)
+        size += sum(_bytes(out.aval) for out in equation.outvars)
+        inside = [_walk(inner) for inner in _inner(equation.params)]
+        if inside:
+            times = equation.params.get("length", 1)
+            flops += times * max(cost for cost, _ in inside)
+            size += max(held for _, held in inside)
+        elif equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            flops += 2.0 * numbers * prod(shape[axis] for axis in contracted)
+        else:
+            flops += numbers
+    return flops, size
+
+
+def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs among the parameters of an operation."""
+    for value in parameters.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            inner = getattr(each, "jaxpr", each)
+            if hasattr(inner, "eqns"):
+                yield inner
+
+
+def _bytes(shape: Any) -> int:
+    dtype = getattr(shape, "dtype", np.dtype(np.float32))
+    return prod(shape.shape) * (8 if jnp.issubdtype(dtype, jax.dtypes.extended) else dtype.itemsize)
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree, or of their shapes."""
+    return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
+    """The cost of a resolved system, traced at one cell; ``data`` and ``setting`` are of its classes."""
+    keys, learner = seed_keys(0), system.learner
+    drawing, drawn, problem = traced_cost(system.draw, data, keys.problem)
+    if isinstance(learner, Evaluator):
+        once, held, results = traced_cost(learner.evaluate, problem, setting, keys)
+        size = tree_bytes(results)
+        return Cost(
+            flops=0.0,
+            problem_bytes=tree_bytes(problem),
+            sample_bytes=drawn,
+            cell_bytes=held + size,
+            kept_bytes=size,
+            once=drawing + once,
+            result_bytes=size,
+        )
+    begun, _, state = traced_cost(learner.start, problem, setting, keys)
+    step = lambda problem, setting, state: learner.train(problem, setting, state, learner.stride)  # noqa: E731
+    training, held, _ = traced_cost(step, problem, setting, state)
+    pruning, weighed, _ = traced_cost(learner.prune, problem, setting, state)
+    return Cost(
+        flops=training / learner.stride,
+        problem_bytes=tree_bytes(problem),
+        sample_bytes=drawn,
+        cell_bytes=max(held, weighed),
+        kept_bytes=2 * tree_bytes(state),
+        once=drawing + begun + pruning,
+    )

@@ -1,0 +1,284 @@
+"""A user's own functions as a grid: the names of their parameters are the axes.
+
+:func:`sweep` runs them by the same engine as a system of the papers; :func:`function_system` is the system it makes.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from hashlib import sha256
+from typing import Annotated, Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from gpsense._types import RandomKey
+from gpsense.descent import CONVERGED, DIVERGED
+from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced, nearest, shown
+from gpsense.grid.axes import Axis, Grid
+from gpsense.grid.run import MEMORY, run_grid
+from gpsense.keys import Keys
+from gpsense.pipeline import Schedule
+from gpsense.systems import AnySystem, Evaluator, Measure, Measures, System
+
+ONCE = Schedule(0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSystem(System[Any, Any, Any]):
+    """A system of one phase: ``cell`` measures what ``draw_problem`` drew; the static fields of a subclass are given to
+    both by name.
+    """
+
+    table: ClassVar[tuple[str, ...]] = ()
+    steps: ClassVar[tuple[int, int]] = (0, 0)
+    cell: ClassVar[Callable[..., Any]]
+    draw_problem: ClassVar[Callable[..., Any] | None]
+    reads: ClassVar[tuple[frozenset[str], frozenset[str]]]
+    tails: ClassVar[Mapping[str, Sequence[str]]]
+
+    def given(self, numbers: Traced, function: int) -> dict[str, Any]:
+        """What the draw (0) or the cell (1) reads, by name, of the static fields and of a Data or Setting."""
+        static = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        traced = {each.name: getattr(numbers, each.name) for each in dataclasses.fields(numbers)}
+        return {name: value for name, value in {**static, **traced}.items() if name in self.reads[function]}
+
+    def draw(self, data: Any, key: RandomKey) -> Any:
+        """The problem, and the numbers of the data that the cell reads, too."""
+        draw = type(self).draw_problem
+        return None if draw is None else draw(key, **self.given(data, 0)), data
+
+    @property
+    def learner(self) -> "RunFunction":
+        return RunFunction(self)
+
+    def describe(self) -> str:
+        static = [f"{each.name} {shown(getattr(self, each.name))}" for each in dataclasses.fields(self)]
+        return ", ".join((self.name, *static))
+
+
+@final
+@dataclass(frozen=True)
+class RunFunction(Evaluator[Any, Any]):
+    """The cell of a :class:`FunctionSystem`; a cell with a number that is not finite is DIVERGED."""
+
+    system: FunctionSystem
+
+    def evaluate(self, problem: Any, setting: Any, keys: Keys) -> Measures:
+        drawn, data = problem
+        system, cell = self.system, type(self.system).cell
+        first = () if system.draw_problem is None else (drawn,)
+        keyed = {"key": keys.start} if "key" in system.reads[1] else {}
+        returned = cell(*first, **keyed, **(system.given(data, 1) | system.given(setting, 1)))
+        measures = _measures(returned, system.tails)
+        numbers = [value for value in measures.values() if jnp.issubdtype(value.dtype, jnp.inexact)]
+        finite = reduce(jnp.logical_and, [jnp.all(jnp.isfinite(value)) for value in numbers], jnp.asarray(True))
+        return measures | {"status": jnp.where(finite, jnp.int32(CONVERGED), jnp.int32(DIVERGED))}
+
+
+def _measures(returned: Any, tails: Mapping[str, Sequence[str]]) -> Measures:
+    """What a cell returned as arrays by name; BadInput for anything else."""
+    if not isinstance(returned, Mapping) or not returned or not all(isinstance(name, str) for name in returned):
+        raise BadInput("cell", f"it returned {shown(returned)}", "return a dictionary of arrays, {'error': error}")
+    measures = {}
+    for name, value in returned.items():
+        if name == "status":
+            raise BadInput("cell", "it returned 'status', which the engine sets", "use another name")
+        try:
+            measures[name] = jnp.asarray(value)
+        except TypeError:
+            raise BadInput("cell", f"its {name} is {shown(value)}", "return arrays of numbers") from None
+        if name in tails and len(tails[name]) != measures[name].ndim:
+            problem = f"{name} has shape {measures[name].shape}, and dims names {', '.join(tails[name]) or 'no axis'}"
+            raise BadInput("dims", problem, "name each trailing axis")
+    if unknown := [name for name in tails if name not in measures]:
+        near = nearest(unknown[0], measures)
+        raise BadInput("dims", f"the cell returns no {unknown[0]}", near or f"use any of {', '.join(measures)}")
+    return measures
+
+
+def function_system(
+    cell: Callable[..., Any],
+    draw: Callable[..., Any] | None = None,
+    *,
+    static: Sequence[str] = (),
+    dims: Mapping[str, Sequence[str]] | None = None,
+    attrs: Mapping[str, Mapping[str, str]] | None = None,
+    whole: Sequence[str] = (),
+) -> type[FunctionSystem]:
+    """The class of a system made of ``draw(key, ...) -> problem`` and ``cell(problem, key, ...) -> {name: array}``.
+
+    Without ``draw`` a cell takes no problem. Parameters of ``draw`` become Data, those of the cell alone Setting, those
+    in ``static`` fields of the system; a default is the field's. ``whole`` are traced as integers. BadInput for
+    functions that cannot be called so.
+    """
+    drawn = {} if draw is None else _parameters("draw", draw, 1)
+    taken = _parameters("cell", cell, 0 if draw is None else 1)
+    keyed = "key" in taken
+    taken.pop("key", None)
+    if unknown := [name for name in static if name not in drawn | taken]:
+        near = nearest(unknown[0], drawn | taken)
+        raise BadInput("static", f"no function takes {unknown[0]}", near or "name parameters of draw or cell")
+    defaults = taken | drawn
+    one = lambda name: (name, _annotation(name in whole), field(default=_default(defaults[name])))  # noqa: E731
+    numbers = lambda names: {name: one(name) for name in names if name not in static}  # noqa: E731
+    data, setting = numbers(drawn), {name: each for name, each in numbers(taken).items() if name not in drawn}
+    fields = [(name, Annotated[Any, FIXED], field(default=_default(defaults[name]))) for name in static]
+    dims = {name: (axes,) if isinstance(axes, str) else tuple(axes) for name, axes in (dims or {}).items()}
+    namespace = {
+        "name": cell.__name__,
+        "__doc__": inspect.getdoc(cell) or cell.__name__,
+        "__module__": cell.__module__,
+        "Data": _module("Data", data.values()),
+        "Setting": _module("Setting", setting.values()),
+        "cell": staticmethod(cell),
+        "draw_problem": None if draw is None else staticmethod(draw),
+        "reads": (frozenset(drawn), frozenset(taken) | ({"key"} if keyed else set())),
+        "tails": dims,
+        "measures": {
+            name: Measure(each.get("long_name", name), each.get("units", "1"), dims.get(name, ()))
+            for name, each in {**{name: {} for name in dims}, **dict(attrs or {})}.items()
+        },
+    }
+    name: Any = cell.__name__
+    made: Any = dataclasses.make_dataclass(
+        name, fields, bases=(FunctionSystem,), namespace=namespace, frozen=True, kw_only=True
+    )
+    return made
+
+
+FIXED = Field("cell")
+NUMBER = Field("cell", kind="number")
+INTEGER = Field("cell", integer=True)
+
+
+def _annotation(whole: bool) -> Any:
+    return Annotated[int, INTEGER] if whole else Annotated[float, NUMBER]
+
+
+def _module(name: str, fields: Any) -> type[Traced]:
+    """An ``eqx.Module`` with these fields."""
+    listed = list(fields)
+    body = {"__annotations__": {each: annotation for each, annotation, _ in listed}, "__module__": __name__}
+    made: Any = type(Traced)
+    return made(name, (Traced,), body | {each: value.default for each, _, value in listed})
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    return 0.0 if parameter.default is inspect.Parameter.empty else parameter.default
+
+
+def _parameters(field: str, function: Callable[..., Any], positional: int) -> dict[str, inspect.Parameter]:
+    """The parameters that are given by name; BadInput for a function that takes others."""
+    if not callable(function):
+        raise BadInput(field, f"{shown(function)} is not a function", "give a function")
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) < positional:
+        first = "a key" if field == "draw" else "the problem"
+        raise BadInput(field, "it takes no parameter", f"give a function that takes {first} first")
+    named = parameters[positional:]
+    for each in named:
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
+            raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
+    return {each.name: each for each in named}
+
+
+def sweep_grid(
+    cell: Callable[..., Any],
+    draw: Callable[..., Any] | None = None,
+    *,
+    seeds: int | Sequence[int],
+    static: Sequence[str] = (),
+    dims: Mapping[str, Sequence[str]] | None = None,
+    attrs: Mapping[str, Mapping[str, str]] | None = None,
+    dtype: str | None = None,
+    **axes: Any,
+) -> Grid:
+    """The grid that :func:`sweep` runs."""
+    values = {name: _values(name, value) for name, value in axes.items()}
+    taken = _parameters("cell", cell, 0 if draw is None else 1)
+    defaults = ({} if draw is None else _parameters("draw", draw, 1)) | taken
+    defaults.pop("key", None)
+    for name in values:
+        if name not in defaults:
+            near = nearest(name, defaults)
+            raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
+    missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
+    if missing:
+        raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")
+    values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
+    fixed = [name for name, (items, _) in values.items() if name in static or any(map(_is_name, items))]
+    whole = [name for name, (items, _) in values.items() if all(isinstance(item, int | np.integer) for item in items)]
+    system = function_system(cell, draw, static=fixed, dims=dims, attrs=attrs, whole=whole)
+    kept = {name for names in (dims or {}).values() for name in ((names,) if isinstance(names, str) else names)}
+    if clash := sorted(kept & {"seed", *values}):
+        raise BadInput("dims", f"{clash[0]} is an axis of the sweep already", "use another name")
+    listed = tuple(Axis(name, items, many) for name, (items, many) in values.items())
+    precision = dtype or ("float64" if jax.config.jax_enable_x64 else "float32")
+    return Grid(system(dtype=precision), ONCE, seeds, listed)
+
+
+def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
+    """The values of an axis, and whether they were given as a list."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | jax.Array | range):
+        return (value,), False
+    if getattr(value, "ndim", 1) == 0:
+        return (np.asarray(value).item(),), False
+    if getattr(value, "ndim", 1) > 1:
+        raise BadInput(name, f"an array of shape {np.shape(value)}", "give a list of numbers or names")
+    return tuple(np.asarray(item).item() if hasattr(item, "shape") else item for item in value), True
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a value cannot be traced: a name, a flag, None, anything but a number."""
+    return isinstance(value, bool) or not isinstance(value, int | float)
+
+
+def sweep(
+    cell: Callable[..., Any],
+    draw: Callable[..., Any] | None = None,
+    *,
+    seeds: int | Sequence[int],
+    static: Sequence[str] = (),
+    dims: Mapping[str, Sequence[str]] | None = None,
+    attrs: Mapping[str, Mapping[str, str]] | None = None,
+    out: Any = None,
+    memory: float = MEMORY,
+    progress: bool | None = None,
+    **axes: Any,
+) -> xr.Dataset:
+    """Run a function of one's own over all combinations of ``axes`` and seeds, compiled once, as one labelled Dataset.
+
+    ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``;
+    ``draw(key, n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters
+    are the axes: a value for each, or a list of values, which becomes a dimension. Axes that ``draw`` takes lie outside
+    and their problem is drawn once; those of the cell alone lie inside, vmapped over the same problem. Whole numbers
+    are traced as integers, others as floats; parameters named in ``static``, and names, flags and None, are compiled
+    in, a program for each value. ``seeds``: how many, or a list.
+
+    ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.
+    ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
+    calling again resumes, and a directory of another sweep is refused: functions are told apart by their source and
+    that of nothing they call. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a
+    terminal. BadInput for what cannot be.
+    """
+    grid = sweep_grid(cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
+    return run_grid(grid, memory, out=out, progress=progress)
+
+
+def source_digest(system: AnySystem) -> str:
+    """A digest of the source of a function system's functions; empty for other systems."""
+    if not isinstance(system, FunctionSystem):
+        return ""
+    texts = []
+    for function in (type(system).cell, type(system).draw_problem):
+        try:
+            texts.append("" if function is None else inspect.getsource(function))
+        except (OSError, TypeError):
+            texts.append(repr(getattr(getattr(function, "__code__", None), "co_code", function)))
+    return sha256("\n".join(texts).encode()).hexdigest()[:16]

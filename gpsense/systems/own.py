@@ -1,0 +1,373 @@
+"""A model of one's own in the paper's pipeline: any tree of parameters, trained, pruned and fine-tuned.
+
+:class:`TrainPruneFineTune` is subclassed with a draw, a start and a loss, or made of plain functions by its ``of``.
+What is pruned is told by :class:`Parts`: columns or rows of matrices (structured), or single weights (unstructured).
+"""
+
+import dataclasses
+import inspect
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Self, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gpsense import descent, optimizers, pruning
+from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
+from gpsense.descent import BUDGET, DIVERGED, RUNNING, Method, Rates, Target
+from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced, shown
+from gpsense.keys import Keys
+from gpsense.penalties import PENALTIES
+from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput
+from gpsense.pruning import weights as masks
+from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
+
+Matrix = Float[Array, "rows parts"]
+Kept = Bool[Array, " parts"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is pruned, seen as the columns of one matrix: ``matrix(params)`` (rows, parts), and ``put(params, matrix)``
+    which writes such a matrix back. ``unit``: what a part is called.
+    """
+
+    matrix: Callable[[Any], Matrix]
+    put: Callable[[Any, Matrix], Any]
+    unit: str = "columns"
+
+
+def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str = "columns") -> Parts:
+    """The slices of a leaf along ``axis``: 1 columns of a matrix, 0 rows.
+
+    ``where(params)`` names the leaf, or several that are pruned together (a neuron's weights in and out), with an axis
+    for each; a part's norm is over all of them.
+    """
+    several = lambda params: found if isinstance(found := where(params), tuple | list) else (found,)  # noqa: E731
+    axes = lambda count: tuple(axis) if isinstance(axis, Sequence) else (axis,) * count  # noqa: E731
+
+    def flat(leaf: Array, along: int) -> Matrix:
+        return jnp.moveaxis(leaf, along, -1).reshape(-1, leaf.shape[along])
+
+    def matrix(params: Any) -> Matrix:
+        leaves = several(params)
+        return jnp.concatenate([flat(*each) for each in zip(leaves, axes(len(leaves)), strict=True)])
+
+    def put(params: Any, values: Matrix) -> Any:
+        leaves, row, written = several(params), 0, []
+        for leaf, along in zip(leaves, axes(len(leaves)), strict=True):
+            moved = jnp.moveaxis(leaf, along, -1)
+            rows = moved.size // moved.shape[-1]
+            written.append(jnp.moveaxis(values[row : row + rows].reshape(moved.shape), -1, along))
+            row += rows
+        return eqx.tree_at(several, params, tuple(written))
+
+    return Parts(matrix, put, unit)
+
+
+def weights() -> Parts:
+    """Single weights: all entries of leaves of two axes or more that are not named ``bias``."""
+    flat = lambda params: masks.flat(params, masks.prunable(params))[None, :]  # noqa: E731
+    return Parts(flat, lambda params, row: masks.unflat(row[0], params, masks.prunable(params)), "weights")
+
+
+class PipelineSetting(Traced):
+    """Traced numbers that leave the data alone: penalty, steps, and what pruning goes by."""
+
+    penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.0
+    smoothing: Annotated[
+        ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
+    ] = 0.01
+    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.01
+    momentum: Annotated[ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1)] = 0.9
+    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
+    threshold: Annotated[
+        ScalarLike | None, Field("prune", "parts of at most this norm go; null: 2 sqrt(smoothing)", at_least=0)
+    ] = None
+    kept: Annotated[
+        ScalarLike | None,
+        Field("prune", "share of the parts that rule top_r and random keep; null: rank many", above=0, at_most=1),
+    ] = None
+    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
+        None
+    )
+    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 0.0
+
+
+class NoData(Traced):
+    """No number changes the data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT, ProblemT]):
+    """Any model in the paper's pipeline: trained on loss plus penalty, pruned by a rule, fine-tuned on the loss.
+
+    A subclass declares ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, perhaps :meth:`error`; static
+    fields and a ``Data`` of its own as it likes. Parameters are any tree, Equinox modules included.
+    """
+
+    Data: ClassVar[type] = NoData
+    Setting: ClassVar[type[PipelineSetting]] = PipelineSetting
+    parts: ClassVar[Parts]
+    measures: ClassVar[Mapping[str, Measure]] = {
+        "error": Measure("error as the system tells it"),
+        "rank": Measure("parts kept by pruning", "parts"),
+        "column_norms": Measure("norms of the parts after training, largest first", "norm of a part", ("column",)),
+        "margin": Measure("how far the mask was from changing", "norm of a part"),
+    }
+
+    penalty_kind: Annotated[
+        str, Field("train", "penalty on the parts; group_lasso is met by proximal steps", choices=PENALTIES)
+    ] = "smoothed_group_lasso"
+    optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "adam"
+    rule: Annotated[
+        str | Callable[[Any, RuleInput], Any],
+        Field(
+            "prune",
+            "threshold; top_r keeps the largest, largest_gap, random",
+            choices=COLUMN_RULES,
+            accepts=Callable,  # pyright: ignore[reportArgumentType]
+            label="pruning rule",
+        ),
+    ] = "threshold"
+    rank: Annotated[int, Field("prune", "parts that rules which keep a number keep", at_least=1)] = 1
+
+    @abstractmethod
+    def init(self, setting: Any, key: RandomKey) -> Any:
+        """The parameters that training starts from."""
+
+    @abstractmethod
+    def loss(self, params: Any, problem: ProblemT) -> Scalar:
+        """What both phases minimise."""
+
+    def error(self, params: Any, problem: ProblemT) -> Scalar:
+        """What the results call the error; the loss unless a subclass says otherwise."""
+        return self.loss(params, problem)
+
+    @property
+    def learner(self) -> "PruneParts":
+        return PruneParts(self)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        draw: Callable[..., Any],
+        init: Callable[[RandomKey], Any],
+        loss: Callable[[Any, Any], Any],
+        parts: Parts,
+        error: Callable[[Any, Any], Any] | None = None,
+        name: str = "own",
+        **fields: Any,
+    ) -> Self:
+        """A system of plain functions: ``draw(key, n, noise) -> problem``, ``init(key) -> params``, ``loss(params,
+        problem)``, ``error(params, problem)``.
+
+        The parameters of ``draw`` after the key are numbers of ``Data``, their defaults its defaults; ``fields`` are
+        static fields (rule, optimizer, penalty_kind, rank, dtype).
+        """
+        names = list(inspect.signature(draw).parameters.values())
+        if not names:
+            raise BadInput("draw", "it takes no parameter", "give a function that takes a key first")
+        given = {each.name: 0.0 if each.default is each.empty else each.default for each in names[1:]}
+        kind: Any = type(Traced)
+        data = kind("Data", (Traced,), {"__annotations__": dict.fromkeys(given, ScalarLike), **given})
+        body = {
+            "name": name,
+            "__doc__": inspect.getdoc(loss) or name,
+            "Data": data,
+            "parts": parts,
+            "draw": lambda self, numbers, key: draw(key, **{each: getattr(numbers, each) for each in given}),
+            "init": lambda self, setting, key: init(key),
+            "loss": lambda self, params, problem: loss(params, problem),
+        }
+        if error is not None:
+            body["error"] = lambda self, params, problem: error(params, problem)
+        made: Any = dataclasses.make_dataclass(name, [], bases=(cls,), namespace=body, frozen=True, kw_only=True)
+        return made(**fields)
+
+
+class Pruned(Descending):
+    """After pruning: the descent of what is left, and the mask of the parts."""
+
+    mask: Kept
+
+
+class Decided(eqx.Module):
+    """What training left behind, at the moment of pruning."""
+
+    mask: Kept
+    norms: Float[Array, " parts"]
+    margin: Scalar
+    error_trained: Scalar
+    error_pruned: Scalar
+    loss_trained: Scalar
+    coherence: Scalar
+    gradient_norm_trained: Scalar
+    steps_train: Integer
+    status_train: Integer
+
+
+@final
+@dataclass(frozen=True)
+class PruneParts(Learner[Any, PipelineSetting, Descending, Decided, Pruned]):
+    """Train on loss plus penalty, prune parts by the rule, fine-tune on the loss with the others at zero."""
+
+    system: TrainPruneFineTune[Any, Any]
+
+    @property
+    def method(self) -> Method:
+        """How both phases descend."""
+        return Method(self.system.optimizer)
+
+    @property
+    def stride(self) -> int:
+        return self.method.check_every
+
+    def start(self, problem: Any, setting: PipelineSetting, keys: Keys) -> Descending:
+        params = eqx.filter(self.system.init(setting, keys.start), eqx.is_inexact_array)
+        if not jax.tree.leaves(params):
+            raise BadInput("init", "it returned no floating-point array", "return a tree of parameters")
+        dtype = jnp.dtype(self.system.dtype)
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        return Descending(descent.start_descent(self.method, params, self._rates(setting)[0]))
+
+    def train(self, problem: Any, setting: PipelineSetting, state: Descending, n_steps: int) -> Descending:
+        target, rates = self._penalised(problem, setting), self._rates(setting)[0]
+        return Descending(descent.advance_descent(self.method, target, state.run, rates, n_steps))
+
+    def prune(self, problem: Any, setting: PipelineSetting, state: Descending) -> Decided:
+        system, params = self.system, state.run.factor
+        parts, rule = system.parts, self._rule
+        matrix = parts.matrix(params)
+        norms, count = pruning.column_norms(matrix), matrix.shape[1]
+        threshold = pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
+        rank = system.rank if setting.kept is None else masks.kept_count(count, setting.kept)
+        key = jax.random.key(1) if rule.random else None
+        given = RuleInput(threshold, rank, key, jnp.ones((count,), bool))
+        mask = rule.mask(norms, given)
+        if mask.shape != norms.shape:
+            raise BadInput("rule", f"it returned shape {mask.shape} for {count} parts", "return a mask of the parts")
+        loss, _ = self._plain(problem, setting)(params)
+        penalised = self._penalised(problem, setting)
+        _, gradient = penalised(params)
+        pruned = parts.put(params, pruning.apply_mask(matrix, mask))
+        return Decided(
+            mask=mask,
+            norms=norms,
+            margin=rule.margin(norms, mask, given),
+            error_trained=self._error(params, problem, setting),
+            error_pruned=self._error(pruned, problem, setting),
+            loss_trained=loss,
+            coherence=pruning.coherence(matrix, mask) if parts.unit != "weights" else jnp.zeros((), matrix.dtype),
+            gradient_norm_trained=penalised.gradient_norm(params, gradient, setting.rate),
+            steps_train=state.steps,
+            status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
+        )
+
+    def start_fine_tuning(
+        self, problem: Any, setting: PipelineSetting, state: Descending, pruned: Decided, width: int
+    ) -> Pruned:
+        """The pruned parameters in their own shapes, optimizer fresh; diverged cells stay stopped."""
+        parts, params = self.system.parts, state.run.factor
+        params = parts.put(params, pruning.apply_mask(parts.matrix(params), pruned.mask))
+        run = descent.start_descent(self.method, params, self._rates(setting)[1])
+        status = jnp.where(pruned.status_train == DIVERGED, pruned.status_train, run.status)
+        return Pruned(eqx.tree_at(lambda r: r.status, run, status), pruned.mask)
+
+    def fine_tune(self, problem: Any, setting: PipelineSetting, state: Pruned, n_steps: int) -> Pruned:
+        """Steps on the loss; the gradient of pruned parts is zero."""
+        parts, plain = self.system.parts, self._plain(problem, setting)
+
+        def masked(params: Any) -> tuple[Scalar, Any]:
+            value, gradient = plain(params)
+            return value, parts.put(gradient, pruning.apply_mask(parts.matrix(gradient), state.mask))
+
+        run = descent.advance_descent(self.method, Target(masked), state.run, self._rates(setting)[1], n_steps)
+        return Pruned(run, state.mask)
+
+    def record(self, problem: Any, setting: PipelineSetting, state: Descending) -> dict[str, Scalar]:
+        params = state.run.factor
+        loss = self.system.loss(self._whole(params, setting), problem)
+        return {"loss_curve": loss, "error_curve": self._error(params, problem, setting)}
+
+    def measure(self, problem: Any, setting: PipelineSetting, state: Pruned, pruned: Decided) -> Measures:
+        loss, gradient = self._plain(problem, setting)(state.run.factor)
+        matrix = self.system.parts.matrix(gradient)
+        gradient = self.system.parts.put(gradient, pruning.apply_mask(matrix, pruned.mask))
+        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
+        measures = {
+            "rank": pruned.mask.sum().astype(loss.dtype),
+            "error_trained": pruned.error_trained,
+            "error_pruned": pruned.error_pruned,
+            "error": self._error(state.run.factor, problem, setting),
+            "loss_trained": pruned.loss_trained,
+            "loss": loss,
+            "gradient_norm_trained": pruned.gradient_norm_trained,
+            "gradient_norm": descent.norm(gradient),
+            "coherence": pruned.coherence,
+            "margin": pruned.margin,
+        }
+        if self.system.parts.unit != "weights":
+            measures["column_norms"] = -jnp.sort(-pruned.norms)
+        diverged = status == DIVERGED
+        measures = {name: jnp.where(diverged, jnp.nan, value) for name, value in measures.items()}
+        steps = {"steps_train": pruned.steps_train, "steps_fine_tune": state.steps}
+        return measures | steps | {"status_train": pruned.status_train, "status": status}
+
+    @property
+    def _rule(self) -> ColumnRule:
+        rule = self.system.rule
+        return ColumnRule(rule) if callable(rule) else COLUMN_RULES[rule]
+
+    def _rates(self, setting: PipelineSetting) -> tuple[Rates, Rates]:
+        fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
+        return (
+            Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
+            Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
+        )
+
+    def _whole(self, params: Any, setting: PipelineSetting) -> Any:
+        """The parameters with what is not an array of them, such as an activation."""
+        shapes = eqx.filter_eval_shape(self.system.init, setting, jax.random.key(0))
+        floating = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)  # noqa: E731
+        return eqx.combine(params, eqx.filter(shapes, floating, inverse=True))
+
+    def _error(self, params: Any, problem: Any, setting: PipelineSetting) -> Scalar:
+        return self.system.error(self._whole(params, setting), problem)
+
+    def _plain(self, problem: Any, setting: PipelineSetting) -> Callable[[Any], tuple[Scalar, Any]]:
+        """The loss and its gradient."""
+
+        def value(params: Any) -> Scalar:
+            loss = self.system.loss(self._whole(params, setting), problem)
+            if jnp.shape(loss):
+                raise BadInput("loss", f"it returned shape {shown(jnp.shape(loss))}", "return one number")
+            return loss
+
+        return jax.value_and_grad(value)
+
+    def _penalised(self, problem: Any, setting: PipelineSetting) -> Target:
+        """Loss plus penalty on the parts."""
+        parts, plain, penalty = self.system.parts, self._plain(problem, setting), PENALTIES[self.system.penalty_kind]
+        weight, shrink = setting.penalty, penalty.proximal
+
+        def value_and_gradient(params: Any) -> tuple[Scalar, Any]:
+            value, gradient = plain(params)
+            worth = lambda params: penalty.value(parts.matrix(params), setting.smoothing)  # noqa: E731
+            if shrink is not None:
+                return value + weight * worth(params), gradient
+            extra, slope = jax.value_and_grad(worth)(params)
+            return value + weight * extra, jax.tree.map(lambda g, s: g + weight * s, gradient, slope)
+
+        if shrink is None:
+            return Target(value_and_gradient)
+        return Target(
+            value_and_gradient,
+            lambda params, rate: parts.put(params, shrink(parts.matrix(params), rate * weight)),
+        )
