@@ -91,7 +91,7 @@ class PipelineSetting(Traced):
     ] = None
     kept: Annotated[
         ScalarLike | None,
-        Field("prune", "share of the parts that rule top_r and random keep; null: rank many", above=0, at_most=1),
+        Field("prune", "share of the parts that rule top_r and random keep; null: count many", above=0, at_most=1),
     ] = None
     fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
         None
@@ -135,7 +135,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             label="pruning rule",
         ),
     ] = "threshold"
-    rank: Annotated[int, Field("prune", "parts that rules which keep a number keep", at_least=1)] = 1
+    count: Annotated[int, Field("prune", "parts that rules which keep a number keep", at_least=1)] = 1
 
     @abstractmethod
     def init(self, setting: Any, key: RandomKey) -> Any:
@@ -169,7 +169,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         problem)``, ``error(params, problem)``.
 
         The parameters of ``draw`` after the key are numbers of ``Data``, their defaults its defaults; ``fields`` are
-        static fields (rule, optimizer, penalty_kind, rank, dtype).
+        static fields (rule, optimizer, penalty_kind, count, dtype).
         """
         names = list(inspect.signature(draw).parameters.values())
         if not names:
@@ -190,6 +190,12 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             body["error"] = lambda self, params, problem: error(params, problem)
         made: Any = dataclasses.make_dataclass(name, [], bases=(cls,), namespace=body, frozen=True, kw_only=True)
         return made(**fields)
+
+
+class Unpruned(Descending):
+    """Before pruning: the descent, and a key for a random rule."""
+
+    key: RandomKey
 
 
 class Pruned(Descending):
@@ -215,7 +221,7 @@ class Decided(eqx.Module):
 
 @final
 @dataclass(frozen=True)
-class PruneParts(Learner[Any, PipelineSetting, Descending, Decided, Pruned]):
+class PruneParts(Learner[Any, PipelineSetting, Unpruned, Decided, Pruned]):
     """Train on loss plus penalty, prune parts by the rule, fine-tune on the loss with the others at zero."""
 
     system: TrainPruneFineTune[Any, Any]
@@ -229,26 +235,27 @@ class PruneParts(Learner[Any, PipelineSetting, Descending, Decided, Pruned]):
     def stride(self) -> int:
         return self.method.check_every
 
-    def start(self, problem: Any, setting: PipelineSetting, keys: Keys) -> Descending:
+    def start(self, problem: Any, setting: PipelineSetting, keys: Keys) -> Unpruned:
         params = eqx.filter(self.system.init(setting, keys.start), eqx.is_inexact_array)
         if not jax.tree.leaves(params):
             raise BadInput("init", "it returned no floating-point array", "return a tree of parameters")
         dtype = jnp.dtype(self.system.dtype)
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-        return Descending(descent.start_descent(self.method, params, self._rates(setting)[0]))
+        run = descent.start_descent(self.method, params, self._rates(setting)[0])
+        return Unpruned(run, jax.random.fold_in(keys.start, 1))
 
-    def train(self, problem: Any, setting: PipelineSetting, state: Descending, n_steps: int) -> Descending:
+    def train(self, problem: Any, setting: PipelineSetting, state: Unpruned, n_steps: int) -> Unpruned:
         target, rates = self._penalised(problem, setting), self._rates(setting)[0]
-        return Descending(descent.advance_descent(self.method, target, state.run, rates, n_steps))
+        return Unpruned(descent.advance_descent(self.method, target, state.run, rates, n_steps), state.key)
 
-    def prune(self, problem: Any, setting: PipelineSetting, state: Descending) -> Decided:
+    def prune(self, problem: Any, setting: PipelineSetting, state: Unpruned) -> Decided:
         system, params = self.system, state.run.factor
         parts, rule = system.parts, self._rule
         matrix = parts.matrix(params)
         norms, count = pruning.column_norms(matrix), matrix.shape[1]
         threshold = pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
-        rank = system.rank if setting.kept is None else masks.kept_count(count, setting.kept)
-        key = jax.random.key(1) if rule.random else None
+        rank = system.count if setting.kept is None else masks.kept_count(count, setting.kept)
+        key = state.key if rule.random else None
         given = RuleInput(threshold, rank, key, jnp.ones((count,), bool))
         mask = rule.mask(norms, given)
         if mask.shape != norms.shape:
@@ -271,7 +278,7 @@ class PruneParts(Learner[Any, PipelineSetting, Descending, Decided, Pruned]):
         )
 
     def start_fine_tuning(
-        self, problem: Any, setting: PipelineSetting, state: Descending, pruned: Decided, width: int
+        self, problem: Any, setting: PipelineSetting, state: Unpruned, pruned: Decided, width: int
     ) -> Pruned:
         """The pruned parameters in their own shapes, optimizer fresh; diverged cells stay stopped."""
         parts, params = self.system.parts, state.run.factor
