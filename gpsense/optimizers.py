@@ -86,7 +86,8 @@ def _tried(optimizer: Optimizer) -> tuple[str, int]:
         return updates, state, after
 
     try:
-        updates, state, after = jax.eval_shape(step, number, number, shapes, shapes)
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            updates, state, after = jax.eval_shape(step, number, number, shapes, shapes)
     except Exception as error:  # an optimizer that is not ours can fail in any way
         return f"it cannot take a step ({(str(error).strip() or type(error).__name__).splitlines()[0]})", 0
     if _shapes(updates) != _shapes(shapes):
