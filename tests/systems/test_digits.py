@@ -13,14 +13,13 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.systems import SYSTEMS, DigitsInstance, DigitsSpec, System, sample_digits
-from gpsense.systems import SensingSetting as Setting
-from gpsense.systems.digits import PAIR, SMALLEST, inputs, misclassified
+from gpsense.systems import SYSTEMS, System
+from gpsense.systems.digits import PAIR, SMALLEST, Digits, inputs, misclassified
 
-SYSTEM = SYSTEMS["digits"]
+Data, Setting = Digits.Data, Digits.Setting
 SCHEDULE = Schedule(1500, 300, 300)
 
-_drawn = jax.jit(sample_digits, static_argnums=0)
+_drawn = jax.jit(Digits.draw, static_argnums=0)
 
 
 def test_data_are_read_when_asked_for_and_not_before():
@@ -35,12 +34,15 @@ def test_data_are_read_when_asked_for_and_not_before():
 
 
 def test_the_contract_is_met_and_what_cannot_be_is_refused():
-    assert isinstance(SYSTEM, System)
-    for fields in ({"dim": 1}, {"dim": 52}, {"n": 21}, {"n": 302}, {"bias": "none"}):
-        with pytest.raises(BadInput, match="use"):
-            SYSTEM.check(DigitsSpec(**fields))
-    SYSTEM.check(DigitsSpec())
-    assert SYSTEM.cost(DigitsSpec(form="gram")).problem_bytes > 4 * 231**2
+    assert SYSTEMS["digits"] is Digits
+    assert issubclass(Digits, System)
+    for fields in ({"dim": 1}, {"dim": 52}, {"n": 21}, {"n": 302}):
+        with pytest.raises(BadInput, match="use") as refusal:
+            Digits(**fields)
+        assert [refusal.value.field] == list(fields)
+    with pytest.raises(BadInput, match="bias: system digits has no such field"):
+        Grid(Digits(), SCHEDULE, constants={"bias": "none"})
+    assert Digits(form="gram").cost().problem_bytes > 4 * 231**2
 
 
 def test_inputs_are_standardised_components_and_a_constant():
@@ -59,8 +61,8 @@ def test_inputs_are_standardised_components_and_a_constant():
 
 
 def test_the_split_is_of_the_pair_and_more_extend_fewer(key):
-    spec = DigitsSpec(n=200, form="direct", dtype="float64")
-    many, few = (_drawn(spec, DigitsInstance(positive=1.0, negative=7.0, n=float(n)), key) for n in (200, 100))
+    system = Digits(n=200, form="direct", dtype="float64")
+    many, few = (_drawn(system, Data(positive=1.0, negative=7.0, n=float(n)), key) for n in (200, 100))
     _, digits = datasets.digits()
     expected = [(digits == 1).sum(), (digits == 7).sum(), PAIR - ((digits == 1) | (digits == 7)).sum()]
     assert [int((many.labels == y).sum()) for y in (1, -1, 0)] == expected
@@ -75,8 +77,8 @@ def test_the_split_is_of_the_pair_and_more_extend_fewer(key):
 
 def test_error_is_the_share_of_held_out_images_on_the_wrong_side(key):
     """``h(x) = sum_j <u_j, x>^2 + b`` image by image, b at its best on the training images."""
-    spec = DigitsSpec(dim=8, n=100, form="direct", dtype="float64")
-    problem = _drawn(spec, DigitsInstance(), key)
+    system = Digits(dim=8, n=100, form="direct", dtype="float64")
+    problem = _drawn(system, Data(), key)
     factor, labels = np.random.default_rng(2).normal(size=(8, 5)), np.asarray(problem.labels)
     outputs = [sum((u @ x) ** 2 for u in factor.T) for x in np.asarray(problem.held_out.inner.vectors)]
     trained = [i for i in range(PAIR) if problem.objective.measurements.scales[i] > 0]
@@ -95,7 +97,7 @@ def grid():
     fixed = {"rate": 0.02, "smoothing": 0.01, "positive": 3}
     axes = tuple(Axis(name, (value,), False) for name, value in fixed.items())
     axes += (Axis("negative", (8, 3)), Axis("penalty", (0.0, 0.1)))
-    return Grid(SYSTEM, SCHEDULE, Axis("seed", (0, 1, 2)), axes, {"dtype": "float64", "curvature_steps": 4})
+    return Grid(Digits(width=40), SCHEDULE, Axis("seed", (0, 1, 2)), axes, {"dtype": "float64", "curvature_steps": 4})
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +127,10 @@ def test_the_same_digit_twice_is_a_cell_that_diverged(dataset):
 
 @pytest.mark.slow
 def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
-    spec = make_plan(grid, 2**30).programs[0].spec
+    system = make_plan(grid, 2**30).programs[0].system
     setting = Setting(penalty=0.1, rate=0.02, smoothing=0.01)
-    instance = DigitsInstance(positive=3.0, negative=8.0)
-    alone = jax.jit(lambda: run_cell(SYSTEM, spec, SCHEDULE, instance, setting, seed_keys(2)))()
+    data = Data(positive=3.0, negative=8.0)
+    alone = jax.jit(lambda: run_cell(system, SCHEDULE, data, setting, seed_keys(2)))()
     cell = dataset.sel(seed=2, negative=8, penalty=0.1)
     for name in cell.data_vars:
         np.testing.assert_allclose(cell[name], alone[name], rtol=1e-6, atol=1e-9, err_msg=name)

@@ -1,5 +1,7 @@
 """The rectangular system: what is drawn, the laws of its stacked columns, and the grid."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,56 +14,49 @@ from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.sensing.measurements import rectangular_measurements
 from gpsense.sensing.stacked import halves, product
-from gpsense.systems import (
-    SYSTEMS,
-    RectangularSpec,
-    SensingInstance,
-    SensingSetting,
-    System,
-    sample_rectangular,
-)
+from gpsense.systems import SYSTEMS, System
+from gpsense.systems.rectangular import Rectangular
 
-SYSTEM = SYSTEMS["rectangular"]
 SINGULAR = (1.0, 0.8, 0.6)
 SCHEDULE = Schedule(1500, 300, 300)
 
 
 def test_the_contract_is_met():
-    assert isinstance(SYSTEM, System)
+    assert SYSTEMS["rectangular"] is Rectangular
+    assert issubclass(Rectangular, System)
 
 
 def test_truths_have_the_singular_values_asked_for():
-    spec = RectangularSpec(dim=7, columns=5, width=4, rank=3, measurements="population", dtype="float64")
+    system = Rectangular(dim=7, columns=5, width=4, rank=3, measurements="population", dtype="float64")
     key = seed_keys(1).problem
-    truth = sample_rectangular(spec, SensingInstance(spectrum=jnp.asarray(SINGULAR)), key).truth
+    truth = system.draw(Rectangular.Data(spectrum=jnp.asarray(SINGULAR)), key).truth
     left, right = halves(truth, 7)
     for part in (left, right):
         np.testing.assert_allclose(part.T @ part, np.diag(SINGULAR), atol=1e-12)
     np.testing.assert_allclose(np.linalg.svd(left @ right.T, compute_uv=False)[:3], SINGULAR, rtol=1e-12)
     assert truth.shape == (12, 3)
-    falling = sample_rectangular(spec, SensingInstance(condition=4.0), key)
+    falling = system.draw(Rectangular.Data(condition=4.0), key)
     np.testing.assert_allclose(np.linalg.svd(falling.objective.matrix)[1][:3], [1.0, 0.5, 0.25], rtol=1e-12)
-    given = sample_rectangular(spec, SensingInstance(truth=2.0 * truth), key)
-    np.testing.assert_allclose(SYSTEM.error(given, truth), 0.75, rtol=1e-12)
+    given = system.draw(Rectangular.Data(truth=2.0 * truth), key)
+    np.testing.assert_allclose(system.error(given, truth), 0.75, rtol=1e-12)
 
 
 def test_noise_levels_and_forms_share_their_draws():
-    spec = RectangularSpec(dim=5, width=4, n=30, form="direct", dtype="float64")
+    system = Rectangular(dim=5, width=4, n=30, form="direct", dtype="float64")
     key = seed_keys(5).problem
-    quiet, loud = (sample_rectangular(spec, SensingInstance(noise=s), key) for s in (0.0, 2.0))
+    quiet, loud = (system.draw(Rectangular.Data(noise=s), key) for s in (0.0, 2.0))
     assert quiet.objective.measurements.sides == (5, 5)
     np.testing.assert_array_equal(quiet.truth, loud.truth)
     np.testing.assert_allclose(quiet.objective(quiet.truth), 0.0, atol=1e-24)
     assert 0.6 < float(jnp.std((loud.objective.values - quiet.objective.values) / 2.0)) < 1.4
-    gram = RectangularSpec(dim=5, width=4, n=30, form="gram", dtype="float64")
-    centred = sample_rectangular(gram, SensingInstance(noise=2.0), key)
-    start = SYSTEM.start(gram, SensingSetting(), key)
+    centred = replace(system, form="gram").draw(Rectangular.Data(noise=2.0), key)
+    start = system.init(Rectangular.Setting(), key)
     np.testing.assert_allclose(centred.objective(start), loud.objective(start), rtol=1e-11)
 
 
 def test_start_scale_is_the_expected_stacked_norm():
-    spec = RectangularSpec(dim=300, columns=200, width=50, dtype="float64")
-    start = SYSTEM.start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
+    system = Rectangular(dim=300, columns=200, width=50, dtype="float64")
+    start = system.init(Rectangular.Setting(start_scale=0.7), jax.random.key(1))
     assert start.shape == (500, 50)
     np.testing.assert_allclose(np.linalg.norm(start, axis=0).mean(), 0.7, rtol=0.02)
 
@@ -69,35 +64,35 @@ def test_start_scale_is_the_expected_stacked_norm():
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"method": "spectral"}, "train.method"),
-        ({"measurements": "rank_one"}, "problem.measurements"),
-        ({"columns": 1}, "problem.columns"),
-        ({"dim": 1}, "problem.rank"),
-        ({"width": 1}, "problem.width"),
+        ({"method": "spectral"}, "method"),
+        ({"measurements": "rank_one"}, "measurements"),
+        ({"columns": 1}, "columns"),
+        ({"dim": 1}, "rank"),
+        ({"width": 1}, "width"),
     ],
 )
-def test_bad_specs_are_refused_by_name(changes, field):
+def test_bad_fields_are_refused_by_name(changes, field):
     with pytest.raises(BadInput) as refusal:
-        SYSTEM.check(RectangularSpec(**{"dim": 8, "columns": 6, "width": 5} | changes))
+        Rectangular(**{"dim": 8, "columns": 6, "width": 5} | changes)
     assert refusal.value.field == field
 
 
 def test_the_cheaper_form_is_chosen():
-    few, many = RectangularSpec(dim=20, columns=10, n=50), RectangularSpec(dim=20, columns=10, n=2000)
-    assert [SYSTEM.resolve(spec, 10_000).form for spec in (few, many)] == ["direct", "gram"]
-    assert SYSTEM.cost(SYSTEM.resolve(many, 10_000)).flops == 6 * 200 * 20 + 2 * 200**2
-    assert SYSTEM.cost(SYSTEM.resolve(few, 10_000)).flops == 6 * 200 * 20 + 4 * 50 * 200
+    few, many = (Rectangular(dim=20, columns=10, n=n).resolve(10_000) for n in (50, 2000))
+    assert [few.form, many.form] == ["direct", "gram"]
+    assert many.cost().flops == 6 * 200 * 20 + 2 * 200**2
+    assert few.cost().flops == 6 * 200 * 20 + 4 * 50 * 200
 
 
 @pytest.fixture(scope="module")
 def population():
     """A converged population run on three distinct singular values, over-parameterised five times."""
-    spec = RectangularSpec(15, 15, 3, measurements="population", optimizer="momentum", dtype="float64", columns=10)
-    setting = SensingSetting(
+    system = Rectangular(dim=15, columns=10, rank=3, measurements="population", optimizer="momentum", dtype="float64")
+    setting = Rectangular.Setting(
         penalty=0.1, smoothing=0.04, rate=0.05, momentum=0.95, tolerance=1e-7, fine_tune_tolerance=1e-9
     )
-    instance, schedule = SensingInstance(spectrum=jnp.asarray(SINGULAR)), Schedule(20_000, 1000, 10_000)
-    return jax.jit(lambda: run_cell(SYSTEM, spec, schedule, instance, setting, seed_keys(0)))()
+    data, schedule = Rectangular.Data(spectrum=jnp.asarray(SINGULAR)), Schedule(20_000, 1000, 10_000)
+    return jax.jit(lambda: run_cell(system, schedule, data, setting, seed_keys(0)))()
 
 
 def test_root_law_on_a_converged_population_run(population):
@@ -124,12 +119,12 @@ def test_columns_are_balanced_and_fine_tuning_recovers_the_truth(population):
 
 def test_a_zero_column_is_unstable_where_a_singular_value_exceeds_tau():
     """Smallest Hessian eigenvalue ``2 (tau - sigma)``: sigma_1 at W = 0; sigma_2 beside a column on its root."""
-    spec = RectangularSpec(4, 2, 2, measurements="population", dtype="float64", columns=3)
+    system = Rectangular(dim=4, width=2, rank=2, measurements="population", dtype="float64", columns=3)
 
     @jax.jit
     def slopes_and_hessians(penalty):
-        problem = sample_rectangular(spec, SensingInstance(spectrum=jnp.asarray([1.0, 0.7])), seed_keys(2).problem)
-        train, _ = SYSTEM.objectives(spec, problem, SensingSetting(penalty=penalty, smoothing=0.04))
+        problem = system.draw(Rectangular.Data(spectrum=jnp.asarray([1.0, 0.7])), seed_keys(2).problem)
+        train, _ = system.targets(problem, Rectangular.Setting(penalty=penalty, smoothing=0.04))
         gradient = lambda w: train(w)[1]  # noqa: E731
         covered = problem.truth.at[:, 1].set(0.0) * jnp.sqrt(theory.rectangular_root(1.0, penalty, 0.04))
         points = jnp.stack([jnp.zeros((7, 2)), covered])
@@ -160,7 +155,7 @@ def grid():
     axes = (Axis("n", (600, 1200)), Axis("penalty", (0.02, 0.12)))
     axes += tuple(Axis(name, (value,), False) for name, value in fixed.items())
     constants = {"columns": 8, "width": 8, "optimizer": "momentum", "dtype": "float64"}
-    return Grid(SYSTEM, SCHEDULE, Axis("seed", tuple(range(16))), axes, constants)
+    return Grid(Rectangular(), SCHEDULE, Axis("seed", tuple(range(16))), axes, constants)
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +185,16 @@ def test_columns_are_kept_for_noise_below_the_floor(dataset):
 def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
     """One program for both n, whose number is traced; alone the measurements are the n asked for."""
     plan = make_plan(grid, 2.0**30)
-    assert (len(plan.programs), plan.programs[0].spec.form) == (1, "gram")
-    spec = plan.programs[0].spec
-    setting = SensingSetting(penalty=0.12, rate=0.03, start_scale=0.1)
+    system = plan.programs[0].system
+    assert (len(plan.programs), system.form) == (1, "gram")
+    setting = Rectangular.Setting(penalty=0.12, rate=0.03, start_scale=0.1)
     cell = jax.jit(
-        lambda n, seed: run_cell(SYSTEM, spec, SCHEDULE, SensingInstance(n=n, noise=1.0), setting, seed_keys(seed))
+        lambda n, seed: run_cell(system, SCHEDULE, Rectangular.Data(n=n, noise=1.0), setting, seed_keys(seed))
     )
     expected, place = cell(600.0, 3), dataset.sel(n=600, seed=3, penalty=0.12)
     for name in ("rank", "error", "error_trained", "loss", "column_norms", "steps_train", "error_curve"):
         np.testing.assert_allclose(place[name], expected[name], rtol=1e-8, atol=1e-12, err_msg=name)
-    problem = sample_rectangular(spec, SensingInstance(n=600, noise=1.0), seed_keys(3).problem)
+    problem = system.draw(Rectangular.Data(n=600, noise=1.0), seed_keys(3).problem)
     matrix = product(problem.truth, 12)
     gap = np.linalg.norm(product(expected["state"].factor, 12) - matrix) / np.linalg.norm(matrix)
     np.testing.assert_allclose(place["error"], gap, rtol=1e-8)

@@ -1,5 +1,7 @@
 """The sensing system: what is drawn, and the error law that the whole pipeline must meet."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule
 from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
-from gpsense.systems import SYSTEMS, Sensing, SensingInstance, SensingSetting, SensingSpec, System, sample_sensing
+from gpsense.systems import SYSTEMS, System
+from gpsense.systems.sensing import Sensing
 
 
 def test_truths_have_the_spectrum_asked_for(key):
@@ -27,26 +30,22 @@ def test_truths_have_the_spectrum_asked_for(key):
 
 def test_noise_levels_and_forms_share_their_draws():
     keys = seed_keys(5)
-    spec = SensingSpec(dim=6, width=4, n=30, form="direct", dtype="float64")
-    quiet, loud = (sample_sensing(spec, SensingInstance(noise=s), keys.problem) for s in (0.0, 2.0))
+    system = Sensing(dim=6, width=4, n=30, form="direct", dtype="float64")
+    quiet, loud = (system.draw(Sensing.Data(noise=s), keys.problem) for s in (0.0, 2.0))
     np.testing.assert_array_equal(quiet.truth, loud.truth)
     np.testing.assert_array_equal(quiet.objective.measurements.rows, loud.objective.measurements.rows)
     np.testing.assert_allclose(quiet.objective(quiet.truth), 0.0, atol=1e-24)
     noise = (loud.objective.values - quiet.objective.values) / 2.0
     assert 0.6 < float(jnp.std(noise)) < 1.4
-    gram = sample_sensing(
-        SensingSpec(dim=6, width=4, n=30, form="gram", dtype="float64"), SensingInstance(noise=2.0), keys.problem
-    )
+    gram = replace(system, form="gram").draw(Sensing.Data(noise=2.0), keys.problem)
     np.testing.assert_allclose(gram.objective(loud.truth), loud.objective(loud.truth), rtol=1e-11)
 
 
 def test_start_scale_is_the_expected_column_norm():
-    spec = SensingSpec(dim=400, width=50, dtype="float64")
-    start = Sensing().start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
+    system = Sensing(dim=400, width=50, dtype="float64")
+    start = system.init(Sensing.Setting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_allclose(np.linalg.norm(start, axis=0).mean(), 0.7, rtol=0.02)
-    wider = Sensing().start(
-        SensingSpec(dim=400, width=60, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1)
-    )
+    wider = replace(system, width=60).init(Sensing.Setting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_array_equal(wider[:, :50], start)
 
 
@@ -61,15 +60,13 @@ def test_seeds_differ_in_every_role():
 
 
 def test_the_contract_is_met():
-    assert isinstance(SYSTEMS["sensing"], System)
+    assert SYSTEMS["sensing"] is Sensing
+    assert issubclass(Sensing, System)
 
 
 def _grid(noise, penalty, n, seeds, schedule):
-    axes = (Axis("dim", (30,), False), Axis("n", (n,), False), Axis("noise", (noise,), False))
-    axes += (Axis("penalty", penalty), Axis("rate", (0.03,), False))
-    return Grid(
-        SYSTEMS["sensing"], schedule, Axis("seed", tuple(range(seeds))), axes, {"width": 30, "dtype": "float32"}
-    )
+    axes = (Axis("noise", (noise,), False), Axis("penalty", penalty), Axis("rate", (0.03,), False))
+    return Grid(Sensing(dim=30, width=30, n=n), schedule, seeds, axes)
 
 
 @pytest.mark.slow
@@ -89,9 +86,7 @@ def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
     """d = 20, n = 400, sigma = 1, so nu = .32: tau = .25 keeps too many columns, tau = .5 mostly exactly two."""
     values = {"noise": 1.0, "rate": 0.03, "start_scale": 0.03}
     axes = (Axis("penalty", (0.1, 0.2)), *(Axis(name, (value,), False) for name, value in values.items()))
-    grid = Grid(
-        SYSTEMS["sensing"], Schedule(3000, 100, 500), Axis("seed", tuple(range(16))), axes, {"dtype": "float64"}
-    )
+    grid = Grid(Sensing(dtype="float64"), Schedule(3000, 100, 500), 16, axes)
     assert float(theory.noise_floor(1.0, 20, 400)) == pytest.approx(0.316, abs=1e-3)
     assert [float(theory.shrinkage(penalty, 0.04)) for penalty in (0.1, 0.2)] == pytest.approx([0.25, 0.5])
     ranks = run_grid(grid)["rank"]

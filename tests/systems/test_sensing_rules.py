@@ -8,51 +8,51 @@ import pytest
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
-from gpsense.pipeline import Schedule, run_sensing
-from gpsense.pruning.columns import RULES
-from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
+from gpsense.pipeline import Schedule, run_cell
+from gpsense.pruning import COLUMN_RULES
+from gpsense.systems.sensing import Sensing
 
-SYSTEM = Sensing()
 SCHEDULE = Schedule(100, 20, 100)
 SIZES = {"dim": 5, "width": 4, "rank": 2, "n": 30}
+RULES = tuple(COLUMN_RULES)
 FIXED = {"dtype": "float64", "form": "direct", "curvature_steps": 60}
 pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 
 def _grid(*axes, seeds=(0, 3), **constants):
     known = (*axes, Axis("rate", (0.03,), False))
-    return Grid(SYSTEM, SCHEDULE, Axis("seed", seeds), known, FIXED | SIZES | constants)
+    return Grid(Sensing(**FIXED | SIZES), SCHEDULE, Axis("seed", seeds), known, constants)
 
 
 def test_an_identical_start_is_one_drawn_column_in_all_places():
-    spec = SensingSpec(**SIZES, start="identical", dtype="float64")
-    start = SYSTEM.start(spec, SensingSetting(start_scale=0.7), jax.random.key(1))
+    system = Sensing(**SIZES, start="identical", dtype="float64")
+    start = system.init(Sensing.Setting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_array_equal(start, np.tile(start[:, :1], (1, 4)))
-    other = SYSTEM.start(SensingSpec(**SIZES, dtype="float64"), SensingSetting(start_scale=0.7), jax.random.key(1))
+    other = Sensing(**SIZES, dtype="float64").init(Sensing.Setting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_array_equal(start[:, 0], other[:, 0])
-    fewer = SYSTEM.start(spec, SensingSetting(width=3.0), jax.random.key(1))
+    fewer = system.init(Sensing.Setting(width=3.0), jax.random.key(1))
     np.testing.assert_array_equal(jnp.any(fewer != 0, axis=0), [True, True, True, False])
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"batch": 31}, "train.batch: 31 of 30 measurements; use a batch of at most n"),
-        ({"measurements": "population"}, "train.batch: population data have no measurements"),
-        ({"form": "gram"}, "run.form: minibatches need the measurements themselves"),
+        ({"batch": 31}, "batch: 31 of 30 measurements; use a batch of at most n"),
+        ({"measurements": "population"}, "batch: population data have no measurements"),
+        ({"form": "gram"}, "form: minibatches need the measurements themselves"),
     ],
 )
 def test_batches_that_cannot_be_drawn_are_refused(changes, line):
     with pytest.raises(BadInput, match=f"^{line}"):
-        SYSTEM.check(SensingSpec(**SIZES | {"batch": 4} | changes))
-    SYSTEM.check(SensingSpec(**SIZES, batch=30))
+        Sensing(**SIZES | {"batch": 4} | changes)
+    Sensing(**SIZES, batch=30)
 
 
 def test_batches_are_met_in_direct_form():
-    spec = SYSTEM.resolve(SensingSpec(dim=5, n=3000, batch=10), 10_000)
-    assert spec.form == "direct"
-    assert SYSTEM.method(spec).stochastic
-    assert not SYSTEM.method(SensingSpec()).stochastic
+    system = Sensing(dim=5, n=3000, batch=10).resolve(10_000)
+    assert system.form == "direct"
+    assert system.descent.stochastic
+    assert not Sensing().descent.stochastic
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,10 @@ def test_every_rule_keeps_what_it_says(rules):
 
 
 def test_a_random_rule_on_turned_columns_gives_a_cell_alone_what_it_gives_it_in_the_grid(rules):
-    spec = SensingSpec(**FIXED, **SIZES, rule="random", rotation="svd")
-    alone = jax.jit(lambda i, s, seed: run_sensing(spec, SCHEDULE, i, s, seed))
+    system = Sensing(**FIXED, **SIZES, rule="random", rotation="svd")
+    alone = jax.jit(lambda d, s, seed: run_cell(system, SCHEDULE, d, s, seed_keys(seed)))
     for seed, noise in ((0, 0.3), (3, 0.0)):
-        expected = alone(SensingInstance(noise=noise), SensingSetting(rate=0.03), seed)
+        expected = alone(Sensing.Data(noise=noise), Sensing.Setting(rate=0.03), seed)
         cell = rules.sel(rule="random", seed=seed, noise=noise)
         for name in ("error_trained", "error_pruned", "error", "margin", "rank", "column_norms", "curvature_trained"):
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
@@ -102,19 +102,18 @@ def certified():
 
 
 def test_curvature_of_a_cell_is_the_smallest_eigenvalue_of_the_whole_hessian(certified):
-    spec = SensingSpec(**FIXED, **SIZES, batch=10)
-    instance, keys = SensingInstance(), seed_keys(3)
+    system, keys = Sensing(**FIXED, **SIZES, batch=10), seed_keys(3)
 
     @jax.jit
     def trained(setting):
-        problem = SYSTEM.sample(spec, instance, keys.problem)
-        state = SYSTEM.begin(spec, problem, setting, keys)
-        state = SYSTEM.train(spec, problem, setting, state, 100)
-        objective, _ = SYSTEM.objectives(spec, problem, setting)
+        problem = system.draw(Sensing.Data(), keys.problem)
+        state = system.learner.start(problem, setting, keys)
+        state = system.learner.train(problem, setting, state, 100)
+        objective, _ = system.targets(problem, setting)
         return jax.hessian(lambda flat: objective(flat.reshape(5, 4))[0])(state.factor.reshape(-1))
 
     for penalty in (0.02, 0.2):
-        spectrum = np.linalg.eigvalsh(trained(SensingSetting(penalty=jnp.asarray(penalty), rate=0.03)))
+        spectrum = np.linalg.eigvalsh(trained(Sensing.Setting(penalty=jnp.asarray(penalty), rate=0.03)))
         cell = certified.sel(penalty=penalty, seed=3)
         np.testing.assert_allclose(cell["curvature_trained"], spectrum[0], rtol=1e-6, atol=1e-8)
         assert np.abs(spectrum - float(cell["curvature_trained"])).min() <= float(cell["curvature_residual"]) + 1e-6
