@@ -1,7 +1,8 @@
 """The grid and the commands take any system that keeps the contract: parameters in a tree, a mask over inputs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -9,122 +10,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpsense._types import ScalarLike
 from gpsense.descent import BUDGET, RUNNING, Method, Rates, advance_descent, start_descent
 from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced
 from gpsense.grid import Axis, Grid, Program, make_plan, run_grid
 from gpsense.keys import seed_keys
-from gpsense.pipeline import Schedule, run_cell, run_sensing
-from gpsense.systems import SYSTEMS, Cost, SensingInstance, SensingSetting, System
+from gpsense.pipeline import Schedule, run_cell
+from gpsense.systems import SYSTEMS, Cost, Learner, Measure, System
+from gpsense.systems.sensing import Sensing
 from launch import figures, report, table
-from launch.config import Refusal, build
+from launch.config import build
 from launch.grid import certified, describe
+from launch.shell import Refusal
 from launch.work import to_grid
 from tests.launch.test_report import fill, numbers_of
 
 GIB = 2.0**30
 
 
-@dataclass(frozen=True)
-class RegressionSpec:
-    """Static: inputs, of which ``rank`` count, and samples."""
-
-    dim: int = 6
-    n: int = 200
-    dtype: str = "float64"
+class RegressionData(Traced):
+    noise: Annotated[ScalarLike, Field("problem", "standard deviation of the noise", at_least=0)] = 0.0
 
 
-class RegressionInstance(eqx.Module):
-    noise: Any = 0.0
-
-
-class RegressionSetting(eqx.Module):
-    kept: Any = 2.0
-    rate: Any = 0.1
+class RegressionSetting(Traced):
+    kept: Annotated[ScalarLike, Field("prune", "inputs kept", at_least=1, whole=True)] = 2.0
+    rate: Annotated[ScalarLike, Field("train", "step size", above=0)] = 0.1
 
 
 class Pruned(eqx.Module):
     mask: Any
     scores: Any
-
-
-class Regression:
-    """Least squares with a constant, inputs pruned at the start by their gradients: ``y = x_1 - 2 x_2 + 1 + noise``."""
-
-    name: ClassVar[str] = "regression"
-    Spec: ClassVar[type] = RegressionSpec
-    Instance: ClassVar[type] = RegressionInstance
-    Setting: ClassVar[type] = RegressionSetting
-    metrics: ClassVar[dict[str, tuple[str, str]]] = {"error": ("squared error", "1"), "rank": ("inputs kept", "inputs")}
-    table: ClassVar[tuple[str, ...]] = ("rank", "error", "not measured")
-    steps: ClassVar[tuple[int, int]] = (40, 20)
-
-    def check(self, spec: Any) -> None:
-        if spec.dim < 2:
-            raise BadInput("problem.dim", "too few inputs", "use two")
-
-    def resolve(self, spec: Any, evaluations: int) -> Any:
-        assert evaluations >= 1
-        return spec
-
-    def traceable(self, spec: Any, sizes: Any, evaluations: int) -> frozenset[str]:
-        return frozenset()
-
-    def cost(self, spec: Any) -> Cost:
-        numbers = 8 * spec.n * spec.dim
-        return Cost(4.0 * numbers, numbers, numbers, numbers, numbers, once=7.0)
-
-    def describe(self, spec: Any) -> str:
-        return f"regression, dim {spec.dim}"
-
-    def stride(self, spec: Any) -> int:
-        return 10
-
-    def donates(self, spec: Any, width: int) -> bool:
-        return width == spec.dim
-
-    def sample(self, spec: Any, instance: Any, key: Any) -> Any:
-        x, noise = (jax.random.normal(k, (spec.n, spec.dim), jnp.float64) for k in jax.random.split(key))
-        return x, x[:, 0] - 2.0 * x[:, 1] + 1.0 + instance.noise * noise[:, 0]
-
-    def loss(self, problem: Any, state: Any, params: Any) -> Any:
-        weights = jnp.where(state.used, params["w"], 0.0)
-        return jnp.mean((problem[0][:, state.places] @ weights + params["b"] - problem[1]) ** 2)
-
-    def target(self, problem: Any, state: Any) -> Any:
-        return jax.value_and_grad(lambda params: self.loss(problem, state, params))
-
-    def start_descent(self, spec: Any, problem: Any, setting: Any, keys: Any) -> Any:
-        places = jnp.arange(spec.dim)
-        start = {"w": 0.01 * jax.random.normal(keys.start, (spec.dim,), jnp.float64), "b": jnp.zeros((), jnp.float64)}
-        return State(start_descent(Method(), start, self.rates(setting)), places, places >= 0)
-
-    def rates(self, setting: Any) -> Rates:
-        return Rates(setting.rate, 0.0, 1e-6, 0.0)
-
-    def train(self, spec: Any, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
-        moved = advance_descent(Method(), self.target(problem, state), state.descent, self.rates(setting), n_steps)
-        return State(moved, state.places, state.used)
-
-    fine_tune = train
-
-    def prune(self, spec: Any, problem: Any, setting: Any, state: Any) -> Any:
-        scores = jnp.abs(self.target(problem, state)(state.descent.factor)[1]["w"])
-        return Pruned(jnp.argsort(jnp.argsort(-scores)).astype(scores.dtype) < setting.kept, scores)
-
-    def begin_fine_tuning(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
-        places = jnp.argsort(~pruned.mask, stable=True)[:width]
-        kept = {"w": state.descent.factor["w"][places], "b": state.descent.factor["b"]}
-        return State(start_descent(Method(), kept, self.rates(setting)), places, pruned.mask[places])
-
-    def record(self, spec: Any, problem: Any, setting: Any, state: Any) -> Any:
-        loss = self.loss(problem, state, state.descent.factor)
-        return {"loss_curve": loss, "error_curve": loss}
-
-    def finish(self, spec: Any, problem: Any, setting: Any, state: Any, pruned: Any) -> Any:
-        error = self.record(spec, problem, setting, state)["error_curve"]
-        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        measures = {"rank": pruned.mask.sum().astype(error.dtype), "error": error, "selected": pruned.scores}
-        return measures | {"status": status, "steps_fine_tune": state.steps}
 
 
 class State(eqx.Module):
@@ -143,8 +59,106 @@ class State(eqx.Module):
         return self.descent.steps
 
 
+@final
+@dataclass(frozen=True)
+class PruneInputs(Learner[Any, RegressionSetting, State, Pruned, State]):
+    """Inputs pruned by the gradients of their weights."""
+
+    dim: int
+
+    @property
+    def stride(self) -> int:
+        return 10
+
+    def donates(self, width: int) -> bool:
+        return width == self.dim
+
+    def start(self, problem: Any, setting: Any, keys: Any) -> Any:
+        places = jnp.arange(self.dim)
+        start = {"w": 0.01 * jax.random.normal(keys.start, (self.dim,), jnp.float64), "b": jnp.zeros((), jnp.float64)}
+        return State(start_descent(Method(), start, self.rates(setting)), places, places >= 0)
+
+    def train(self, problem: Any, setting: Any, state: Any, n_steps: int) -> Any:
+        moved = advance_descent(Method(), self.target(problem, state), state.descent, self.rates(setting), n_steps)
+        return State(moved, state.places, state.used)
+
+    def prune(self, problem: Any, setting: Any, state: Any) -> Any:
+        scores = jnp.abs(self.target(problem, state)(state.descent.factor)[1]["w"])
+        return Pruned(jnp.argsort(jnp.argsort(-scores)).astype(scores.dtype) < setting.kept, scores)
+
+    def start_fine_tuning(self, problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
+        places = jnp.argsort(~pruned.mask, stable=True)[:width]
+        kept = {"w": state.descent.factor["w"][places], "b": state.descent.factor["b"]}
+        return State(start_descent(Method(), kept, self.rates(setting)), places, pruned.mask[places])
+
+    fine_tune = train
+
+    def record(self, problem: Any, setting: Any, state: Any) -> Any:
+        loss = self.loss(problem, state, state.descent.factor)
+        return {"loss_curve": loss, "error_curve": loss}
+
+    def measure(self, problem: Any, setting: Any, state: Any, pruned: Any) -> Any:
+        error = self.record(problem, setting, state)["error_curve"]
+        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
+        measures = {"rank": pruned.mask.sum().astype(error.dtype), "error": error, "selected": pruned.scores}
+        return measures | {"status": status, "steps_fine_tune": state.steps}
+
+    def loss(self, problem: Any, state: Any, params: Any) -> Any:
+        weights = jnp.where(state.used, params["w"], 0.0)
+        return jnp.mean((problem[0][:, state.places] @ weights + params["b"] - problem[1]) ** 2)
+
+    def target(self, problem: Any, state: Any) -> Any:
+        return jax.value_and_grad(lambda params: self.loss(problem, state, params))
+
+    def rates(self, setting: Any) -> Rates:
+        return Rates(setting.rate, 0.0, 1e-6, 0.0)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Regression(System[RegressionData, RegressionSetting, Any]):
+    """Least squares with a constant, inputs pruned at the start by their gradients: ``y = x_1 - 2 x_2 + 1 + noise``."""
+
+    name: ClassVar[str] = "regression"
+    Data: ClassVar[type[RegressionData]] = RegressionData
+    Setting: ClassVar[type[RegressionSetting]] = RegressionSetting
+    measures: ClassVar[Mapping[str, Measure]] = {
+        "error": Measure("squared error"),
+        "rank": Measure("inputs kept", "inputs"),
+        "selected": Measure("gradients of the weights", dims=("coordinate",)),
+    }
+    table: ClassVar[tuple[str, ...]] = ("rank", "error", "not measured")
+    steps: ClassVar[tuple[int, int]] = (40, 20)
+
+    dim: Annotated[int, Field("problem", "inputs, of which two count", at_least=1)] = 6
+    n: Annotated[int, Field("problem", "samples", at_least=1)] = 200
+
+    @property
+    def learner(self) -> PruneInputs:
+        return PruneInputs(self.dim)
+
+    def check(self) -> None:
+        if self.dim < 2:
+            raise BadInput("dim", "too few inputs", "use two")
+
+    def resolve(self, evaluations: int) -> Any:
+        assert evaluations >= 1
+        return self
+
+    def cost(self) -> Cost:
+        numbers = 8 * self.n * self.dim
+        return Cost(4.0 * numbers, numbers, numbers, numbers, numbers, once=7.0)
+
+    def describe(self) -> str:
+        return f"regression, dim {self.dim}"
+
+    def draw(self, data: Any, key: Any) -> Any:
+        x, noise = (jax.random.normal(k, (self.n, self.dim), jnp.float64) for k in jax.random.split(key))
+        return x, x[:, 0] - 2.0 * x[:, 1] + 1.0 + data.noise * noise[:, 0]
+
+
 def _grid(schedule, system: System | None = None, axes=(), seeds=(0, 7), **constants):
-    return Grid(system or Regression(), schedule, Axis("seed", seeds), tuple(axes), constants)
+    return Grid(system or Regression(dtype="float64"), schedule, Axis("seed", seeds), tuple(axes), constants)
 
 
 def _same(cell, alone):
@@ -170,10 +184,9 @@ def test_a_system_of_its_own_runs_in_a_grid_as_alone(dataset):
     np.testing.assert_array_equal(dataset["phase"], ["train"] + ["fine_tune"] * 3)
     alone = jax.jit(
         lambda noise, kept, seed: run_cell(
-            Regression(),
-            RegressionSpec(),
+            Regression(dtype="float64"),
             Schedule(0, 45, 20),
-            RegressionInstance(noise),
+            RegressionData(noise),
             RegressionSetting(kept, 0.1),
             seed_keys(seed),
         )
@@ -197,7 +210,7 @@ def test_what_a_cell_costs_once_is_planned(regression):
 
 
 def test_the_commands_show_what_there_is(dataset, tmp_path):
-    rows = table.rows(dataset, {"system": "regression", "problem": {}}, Regression.table)
+    rows = table.rows(dataset, Regression.table)
     assert list(rows[0]) == ["noise", "kept", "rank", "error", "diverged"]
     assert certified(dataset) is None
     for name, part in {"all": dataset, "no curves": dataset.drop_dims("step")}.items():
@@ -211,22 +224,23 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
 
 
 def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):
-    monkeypatch.setitem(SYSTEMS, "regression", Regression())
-    of = lambda **fields: to_grid(build(fields).model_copy(update={"system": "regression"}))  # noqa: E731
+    monkeypatch.setitem(SYSTEMS, "regression", Regression)
+    of = lambda **fields: to_grid(build({"system": "regression"} | fields))  # noqa: E731
     grid = of(problem={"dim": 9}, train={"steps": 0}, fine_tune={"steps": 30})
     assert {axis.name for axis in grid.axes} == {"dim", "n", "noise", "rate", "kept"}
-    assert grid.constants == {"dtype": "float32"}
-    assert (make_plan(grid, GIB).programs[0].spec.dim, grid.schedule) == (9, Schedule(0, 30, 50))
+    assert grid.system.dtype == "float32"
+    assert (make_plan(grid, GIB).programs[0].system.dim, grid.schedule) == (9, Schedule(0, 30, 50))
     for section, name, value in (("run", "form", "gram"), ("train", "patience", 5), ("problem", "width", 3)):
-        with pytest.raises(Refusal, match=rf"{section}\.{name}: system regression has no such field; leave it out"):
+        with pytest.raises(Refusal, match=rf"{section}\.{name}: system regression has no such field.*; leave it out"):
             of(**{section: {name: value}})
 
 
 def test_a_system_that_is_not_fine_tuned_ends_as_pruned():
     dataset = run_grid(_grid(Schedule(30, 0, 30), axes=(Axis("kept", (2.0,)), Axis("rate", (0.1,)))))
     np.testing.assert_array_equal(dataset["phase"], ["train"] * 2)
-    arguments = RegressionSpec(), Schedule(30, 0, 30), RegressionInstance(), RegressionSetting(2.0, 0.1)
-    _same(dataset.isel(kept=0, rate=0).sel(seed=7), jax.jit(lambda: run_cell(Regression(), *arguments, seed_keys(7)))())
+    system, schedule, data = Regression(dtype="float64"), Schedule(30, 0, 30), RegressionData()
+    alone = jax.jit(lambda: run_cell(system, schedule, data, RegressionSetting(2.0, 0.1), seed_keys(7)))()
+    _same(dataset.isel(kept=0, rate=0).sel(seed=7), alone)
     assert (dataset["steps_fine_tune"] == 0).all()
 
 
@@ -235,12 +249,12 @@ def test_a_system_that_is_not_fine_tuned_ends_as_pruned():
 def test_sensing_may_leave_a_phase_out(schedule):
     axes = (Axis("penalty", (0.05, 0.2)), Axis("threshold", (0.25,), False), Axis("rate", (0.03,), False))
     constants = {"dim": 5, "n": 20, "width": 4, "dtype": "float64", "curvature_steps": 0}
-    grid = _grid(schedule, SYSTEMS["sensing"], axes, **constants)
+    grid = _grid(schedule, Sensing(), axes, **constants)
     dataset = run_grid(grid)
     assert dataset.sizes["step"] == 3
-    spec = make_plan(grid, GIB).programs[0].spec
-    setting = SensingSetting(penalty=0.2, rate=0.03, threshold=0.25)
-    alone = jax.jit(lambda seed: run_sensing(spec, schedule, SensingInstance(), setting, seed))(7)
+    system = make_plan(grid, GIB).programs[0].system
+    setting = Sensing.Setting(penalty=0.2, rate=0.03, threshold=0.25)
+    alone = jax.jit(lambda seed: run_cell(system, schedule, Sensing.Data(), setting, seed_keys(seed)))(7)
     _same(dataset.sel(penalty=0.2, seed=7), alone)
     if schedule.fine_tune_steps == 0:
         np.testing.assert_allclose(dataset["error"], dataset["error_pruned"], rtol=1e-12)
