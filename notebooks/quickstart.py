@@ -26,22 +26,25 @@ if importlib.util.find_spec("equinox") is None:
 #
 # Every combination of penalty, noise and seed is one *cell*: an over-parameterised factor `U` is trained on measurements
 # of a rank-2 matrix with a smoothed group lasso on its columns, columns below a threshold are deleted, the rest is
-# fine-tuned. The whole grid is one compiled program. The config is the one that `python -m launch.grid` runs.
+# fine-tuned. The whole grid is one compiled program. It is the grid of `configs/quickstart.yaml`, which
+# `python -m launch.grid` runs.
 
 # %%
 import jax
 
 jax.config.update("jax_default_matmul_precision", "highest")
 
-from gpsense.grid import run_grid
-from launch.config import DEFAULT, build, read_yaml
-from launch.work import to_grid
+from gpsense import Axis, Grid, Schedule, Sensing, run_grid
 
-fields = read_yaml(DEFAULT)
-if os.environ.get("GPSENSE_TINY"):
-    fields["run"] = {"seeds": 2, "record_every": 50}
-    fields["train"] |= {"steps": 100, "penalty": [0, 0.2]}
-dataset = run_grid(to_grid(build(fields)))
+tiny = "GPSENSE_TINY" in os.environ  # a fraction of the size, for tests
+grid = Grid(
+    Sensing(dim=20, rank=2, n=400),
+    Schedule(train_steps=100 if tiny else 1000, fine_tune_steps=300, record_every=50),
+    seeds=2 if tiny else 16,
+    axes=(Axis("noise", (0.3, 1.0)), Axis("penalty", (0.0, 0.025, 0.05, 0.1, 0.2, 0.4))),
+    constants={"smoothing": 0.04, "rate": 0.02, "start_scale": 0.3},
+)
+dataset = run_grid(grid)
 dataset
 
 # %% [markdown]
@@ -52,26 +55,22 @@ measures = ["rank", "error_trained", "error_pruned", "error"]
 dataset[measures].median("seed").to_dataframe()[measures].round(4)
 
 # %% [markdown]
-# Column norms after training (the penalty separates few large columns from zeros) and the curves through both phases:
+# Column norms after training (the penalty separates few large columns from zeros), the curves through both phases, and
+# the error after fine-tuning:
 
 # %%
-from pathlib import Path
-from tempfile import mkdtemp
+from gpsense.plots import plot_columns, plot_curves, plot_measure
 
-from IPython.display import Image, display
-
-from gpsense.plots import grids
-
-for path in grids.draw(dataset, Path(mkdtemp())):
-    if path.name in ("columns.png", "curves.png", "error.png"):
-        display(Image(str(path), width=900))
+plot_columns(dataset)
+plot_curves(dataset)
+axes = plot_measure(dataset, "error", log=True)
 
 # %% [markdown]
 # ## Real places from a part of their distances
 #
 # 72 European cities; 30 % of the pairwise squared distances, each with 2 % noise. A squared distance is a linear
-# measurement of the Gram matrix of the points, `A = (e_i - e_j)(e_i - e_j)^T`. That the map is flat, rank 2, is not told:
-# it must come out of the path of penalties, judged on held-out distances.
+# measurement of the Gram matrix of the points, `A = (e_i - e_j)(e_i - e_j)^T`. The method is not given the rank, 2 for
+# points in a plane: it chooses a penalty on a path by the error on held-out distances, and the rank follows.
 
 # %%
 import jax.numpy as jnp
@@ -83,15 +82,12 @@ example = cities.example(share=0.3, noise=0.02, seed=0)
 pairs = (jnp.asarray(example.fields[name]) for name in ("i", "j"))
 measurements = Distances(*pairs, len(example.places))
 values = jnp.asarray(example.fields["y"], jnp.float32)
-blocks = 10 if os.environ.get("GPSENSE_TINY") else 40
-result = recover(measurements, values, blocks=blocks)
+result = recover(measurements, values, blocks=10 if tiny else 40)
 result.rank, example.score(result.factor)
 
 # %%
-from gpsense.plots import recoveries
+from gpsense.plots import plot_map, plot_path
 
-folder = Path(mkdtemp())
-headline = f"rank {result.rank}, error {100 * example.score(result.factor)['error']:.2f} %"
-display(Image(str(recoveries.draw_map(example, result.factor, folder / "map.png", headline)), width=900))
-predicted = measurements.forward(jnp.asarray(result.factor))
-display(Image(str(recoveries.draw(result, predicted, values, folder)[0]), width=900))
+axes = plot_map(example.names, example.places, example.aligned(result.factor))
+axes.set_title(f"rank {result.rank}, error {100 * example.score(result.factor)['error']:.2f} %")
+axes = plot_path(result)
