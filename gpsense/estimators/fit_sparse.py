@@ -185,7 +185,7 @@ def _fitted(
     stream_key, bias_key, fit_key = jax.random.split(key, 3)
     stream, dim = samples.table(x, y, stream_key), x.shape[1]
     biases = jax.random.normal(bias_key, (plan.biases,), x.dtype)
-    width = min(dim, inputs.most_pool(plan.parity) * max(plan.pools))
+    width = min(dim, inputs.PARITIES[plan.parity].pools * max(plan.pools))
     parts = jnp.asarray([FIT, ALL], jnp.int32)
     ratios, masks = _chosen(plan, stream.seen_as(FIT), biases, contraction)
     kept = jax.vmap(lambda mask: nets.kept_coordinates(mask, width))(masks)
@@ -218,7 +218,7 @@ def _chosen(
 
     summed, linear = jax.lax.map(squares, biases)
     rows = jnp.sqrt(jnp.moveaxis(jnp.sum(summed, axis=0), -1, 0))
-    if inputs.sees_linear(plan.parity):
+    if inputs.PARITIES[plan.parity].linear:
         rows = jnp.concatenate([rows, jnp.broadcast_to(linear[0], (len(plan.pools), 1, stream.dim))], axis=1)
     ratios = rows / jnp.maximum(jnp.median(rows, axis=-1, keepdims=True), jnp.finfo(rows.dtype).tiny)
     places = jnp.argsort(jnp.argsort(-rows, axis=-1, stable=True), axis=-1)
@@ -335,7 +335,7 @@ def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
     """The options checked; ``seen`` rows decide on the inner fifth."""
-    known = {"parity": tuple(inputs.PARITIES), "residual": nets.RESIDUALS}
+    known = {"parity": tuple(inputs.PARITIES), "residual": tuple(nets.RESIDUALS)}
     for name, names in known.items():
         if options[name] not in names:
             raise BadInput(name, f"{options[name]!r} is unknown", f"use one of {', '.join(names)}")
@@ -348,7 +348,7 @@ def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options:
         raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
     if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
         raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")
-    kept = lambda count: min(dim, inputs.most_pool(options["parity"]) * count)  # noqa: E731
+    kept = lambda count: min(dim, inputs.PARITIES[options["parity"]].pools * count)  # noqa: E731
     if pool is not None and not 1 <= pool <= dim:
         raise BadInput("pool", f"{pool} of {dim} columns", f"give 1 to {dim}")
     if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:

@@ -1,22 +1,47 @@
 """Which input coordinates a network at its start can see: scores from gradients, and the rules that keep some.
 
+A rule is an entry of :data:`INPUT_RULES`: what it needs of the inputs and costs, and how it decides.
+
 Algorithm 1 of arXiv 2406.08658. A neuron that looks along the shifted basis vector ``e~_i = c e_i + sqrt(1-c^2) e_z``,
 e_z an input of pure noise, has the gradient ``G_i = (1/n) sum_l y_l x_l phi'(<e~_i, x_l> + b)``; its even and odd parts
 in <e~_i, x> see even and odd information exponents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gpsense._types import ScalarLike
+from gpsense._types import RandomKey, ScalarLike
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
-PARITIES = {"both": ("even", "odd"), "even": ("even",), "odd": ("odd",), "none": ("none",), "linear": ()}
+Decided = tuple[Bool[Array, " dim"], Float[Array, " dim"]]  # the mask, and the scores behind it
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The parts of an activation that score on their own; ``linear``: the gradient along e_z does, too."""
+
+    parts: tuple[str, ...]
+    linear: bool = False
+
+    @property
+    def pools(self) -> int:
+        """Pools that the union of the chosen can have."""
+        return len(self.parts) + self.linear
+
+
+PARITIES: dict[str, Parity] = {
+    "both": Parity(("even", "odd"), linear=True),
+    "even": Parity(("even",)),
+    "odd": Parity(("odd",), linear=True),
+    "none": Parity(("none",)),
+    "linear": Parity((), linear=True),
+}
 
 
 class Scores(NamedTuple):
@@ -46,7 +71,7 @@ def gradients(
     The entries of the dim inputs; that of the noise coordinate is left out. Working memory: biases x parts x dim^2
     numbers, whatever the number of samples.
     """
-    dim, dtype, parts = samples.dim, samples.dtype, PARITIES[parity]
+    dim, dtype, parts = samples.dim, samples.dtype, PARITIES[parity].parts
     c = jnp.asarray(contraction, dtype)
     aside = jnp.sqrt(1 - c**2)
 
@@ -81,12 +106,7 @@ def gradient_scores(
     found, linear = gradients(samples, biases, contraction, activation, parity)
     largest, _ = jax.lax.top_k(jnp.abs(found), pool)
     squares = jnp.sum(largest**2, axis=(0, 3))
-    return Scores(squares, jnp.abs(linear) if sees_linear(parity) else None)
-
-
-def sees_linear(parity: str) -> bool:
-    """Whether the gradient along e_z takes part: with the odd part, or alone."""
-    return parity in ("both", "odd", "linear")
+    return Scores(squares, jnp.abs(linear) if PARITIES[parity].linear else None)
 
 
 def chosen(scores: Scores, pool: int) -> Bool[Array, " dim"]:
@@ -109,6 +129,73 @@ def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
     return jnp.zeros(values.shape, bool).at[places].set(True)
 
 
-def most_pool(parity: str) -> int:
-    """Pools that a union can have: 3 for both parts, 2 for the odd, 1 for the others."""
-    return len(PARITIES[parity]) + sees_linear(parity)
+class Candidates(NamedTuple):
+    """What a rule may read: the samples, a key of its own, and the options of the scores.
+
+    ``columns()`` is a first layer on all coordinates: the trained one, or that of one dense step. ``oracle()`` decides
+    by the truth.
+    """
+
+    samples: Samples
+    key: RandomKey
+    pool: int
+    parity: str
+    contraction: ScalarLike
+    biases: Float[Array, " biases"]
+    activation: Activation
+    columns: Callable[[], Float[Array, "dim columns"]]
+    oracle: Callable[[], Decided]
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """A rule that keeps coordinates, and what is asked of it before anything is drawn.
+
+    ``room``: coordinates that there must be for each of the pool; ``everything``: all stay;
+    ``products(biases, parts)``: passes of n dim^2 multiplications over the samples.
+    """
+
+    decide: Callable[[Candidates], Decided]
+    words: str = ""
+    room: int = 1
+    everything: bool = False
+    products: Callable[[int, int], int] = lambda biases, parts: 0
+
+    def most_pool(self, dim: int) -> int:
+        """The largest pool that dim coordinates allow."""
+        return dim // self.room
+
+
+def by_gradient(given: Candidates) -> Decided:
+    """The union of the pools of Algorithm 1, and its :func:`strengths`."""
+    scores = gradient_scores(given.samples, given.biases, given.contraction, given.pool, given.activation, given.parity)
+    return chosen(scores, given.pool), strengths(scores)
+
+
+def by_magnitude(given: Candidates) -> Decided:
+    """The three pools of largest rows of the first layer."""
+    score = jnp.sqrt(jnp.sum(given.columns() ** 2, axis=1))
+    return largest(score, 3 * given.pool), score
+
+
+def at_random(given: Candidates) -> Decided:
+    """Three pools drawn at random."""
+    score = jax.random.uniform(given.key, (given.samples.dim,), given.samples.dtype)
+    return largest(score, 3 * given.pool), score
+
+
+def keep_all(given: Candidates) -> Decided:
+    """All coordinates, without a score."""
+    dim = given.samples.dim
+    return jnp.ones((dim,), bool), jnp.zeros((dim,), given.samples.dtype)
+
+
+INPUT_RULES: dict[str, InputRule] = {
+    "gradient": InputRule(
+        by_gradient, "scores at the start, Algorithm 1", products=lambda biases, parts: biases * parts
+    ),
+    "magnitude": InputRule(by_magnitude, "rows of a dense step or of the trained weights", room=3),
+    "random": InputRule(at_random, "as many", room=3),
+    "oracle": InputRule(lambda given: given.oracle(), "those that matter"),
+    "none": InputRule(keep_all, "all", everything=True),
+}

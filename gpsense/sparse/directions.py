@@ -1,5 +1,7 @@
 """The directions V (dim, r) that outputs depend on: orthonormal columns, few or fast-falling rows."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,7 +11,21 @@ from jaxtyping import Array, Float, Int
 from gpsense import _linalg
 from gpsense._types import RandomKey, ScalarLike
 
-SPREADS = ("equal", "random", "axes", "spike")
+Rows = Float[Array, "count r"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the rows of V that are not 0 are spread: ``rows(draw, key, tilt)`` from standard Gaussians and a key.
+
+    ``exact``: these rows are V's; else they are scaled by the softness and made orthonormal. ``tilted``: reads
+    ``tilt``, and is made for one direction of several rows.
+    """
+
+    rows: Callable[[Rows, RandomKey, ScalarLike], Rows]
+    words: str
+    exact: bool = False
+    tilted: bool = False
 
 
 def draw_directions(
@@ -17,30 +33,47 @@ def draw_directions(
 ) -> tuple[Int[Array, " s"], Float[Array, "s r"]]:
     """The rows of V that are not 0 and their places, drawn without replacement; ``V^T V = I``.
 
-    ``spread`` of the rows: equal norms ``sqrt(r / sparsity)`` with random signs; random, uniform among orthonormal
-    columns; axes, the first r coordinates of the support; spike, for r = 1: one entry
-    ``sqrt(1 - (sparsity - 1) tilt^2)``, the others ``tilt``. With ``softness`` q > 0 all dim rows are there, the i-th
-    scaled by ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of
+    ``spread``: a name of :data:`SPREADS`. With ``softness`` q > 0 all dim rows are there, the i-th scaled by
+    ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of
     ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
     place_key, row_key, turn_key = jax.random.split(key, 3)
     count = dim if softness > 0 else sparsity
     support = jax.random.permutation(place_key, dim)[:count]
-    draw = jax.random.normal(row_key, (count, r), dtype)
-    if spread == "spike":
-        tilt = jnp.asarray(tilt, dtype)
-        rest = jnp.full((count - 1, 1), 1.0, dtype) * tilt
-        return support, jnp.concatenate([jnp.sqrt(1 - (count - 1) * tilt**2)[None, None], rest])
-    if spread == "axes":
-        return support, jnp.eye(count, r, dtype=dtype)
-    if spread == "equal" and r == 1:
-        draw = jnp.sign(draw)
-    elif spread == "equal" and r < count:
-        turn = orthonormal(jax.random.normal(turn_key, (r, r), dtype))
-        draw = jnp.sign(draw[:, :1]) * (_harmonic(count, r, dtype) @ turn)
+    kind = SPREADS[spread]
+    rows = kind.rows(jax.random.normal(row_key, (count, r), dtype), turn_key, tilt)
+    if kind.exact:
+        return support, rows
     if softness > 0:
-        draw = draw * ((1 + jnp.arange(count, dtype=dtype) / sparsity) ** (-1 / softness))[:, None]
-    return support, orthonormal(draw)
+        rows = rows * ((1 + jnp.arange(count, dtype=dtype) / sparsity) ** (-1 / softness))[:, None]
+    return support, orthonormal(rows)
+
+
+def _equal(draw: Rows, key: RandomKey, tilt: ScalarLike) -> Rows:
+    count, r = draw.shape
+    if r == 1:
+        return jnp.sign(draw)
+    if r == count:
+        return draw
+    turn = orthonormal(jax.random.normal(key, (r, r), draw.dtype))
+    return jnp.sign(draw[:, :1]) * (_harmonic(count, r, draw.dtype) @ turn)
+
+
+def _spike(draw: Rows, key: RandomKey, tilt: ScalarLike) -> Rows:
+    count, dtype = len(draw), draw.dtype
+    tilt = jnp.asarray(tilt, dtype)
+    rest = jnp.full((count - 1, 1), 1.0, dtype) * tilt
+    return jnp.concatenate([jnp.sqrt(1 - (count - 1) * tilt**2)[None, None], rest])
+
+
+SPREADS: dict[str, Spread] = {
+    "equal": Spread(_equal, "norms sqrt(r / sparsity), random signs"),
+    "random": Spread(lambda draw, key, tilt: draw, "uniform among orthonormal columns"),
+    "axes": Spread(
+        lambda draw, key, tilt: jnp.eye(*draw.shape, dtype=draw.dtype), "r coordinates of the support", exact=True
+    ),
+    "spike": Spread(_spike, "one entry sqrt(1 - (sparsity - 1) tilt^2), the others tilt", exact=True, tilted=True),
+}
 
 
 def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:

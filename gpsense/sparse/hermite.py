@@ -69,7 +69,7 @@ def link(coefficients: Sequence[float]) -> Link:
     size = hypot(*numbers)
     if not (isfinite(size) and size > 0):
         problem = f"{list(numbers)} is no link function of mean 0 and variance above 0"
-        raise BadInput("problem.link", problem, "give the coefficients of he_1, he_2, ...: finite, one not 0")
+        raise BadInput("link", problem, "give the coefficients of he_1, he_2, ...: finite, one not 0")
     return Link(tuple(c / size for c in numbers))
 
 
@@ -132,6 +132,15 @@ def _relu_coefficients(bias: jax.Array, degree: int) -> jax.Array:
 
 
 RELU = Activation("relu", jax.nn.relu, lambda t: (t > 0).astype(t.dtype), _relu_coefficients)  # slope 0 at the kink
+
+
+def find_activation(activation: str | Callable[[jax.Array], jax.Array]) -> Activation:
+    """The activation of this name, or an elementwise function as one, with its derivative."""
+    if isinstance(activation, str):
+        return ACTIVATIONS[activation]
+    slope = lambda t: jax.jvp(activation, (t,), (jnp.ones_like(t),))[1]  # noqa: E731
+    return Activation(getattr(activation, "__name__", "own"), activation, slope)
+
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation

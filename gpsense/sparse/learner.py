@@ -1,5 +1,6 @@
 """From kept coordinates to a fitted network: Algorithms 2 and 2+ of arXiv 2406.08658, with the ridge chosen by data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
@@ -19,14 +20,16 @@ from gpsense.sparse.samples import ALL, FIT, HELD, Block, Samples
 class Recipe:
     """How a network is fitted: pairs of neurons, activation, what is taken from y before the step, second layer.
 
-    ``residual``: none, mean (Algorithm 2+) or ols, a name of :data:`gpsense.sparse.network.RESIDUALS`;
-    ``second_layer``: ridge, or none: the output stays 0.
+    ``residual``: a name of :data:`gpsense.sparse.network.RESIDUALS`; ``second_layer``: one of :data:`SECOND_LAYERS`.
     """
 
     neurons: int
     activation: Activation
     residual: str = "none"
     second_layer: str = "ridge"
+
+
+PARTS = (ALL, FIT)  # the samples that the two first layers of a fit see
 
 
 class Fitted(NamedTuple):
@@ -43,26 +46,42 @@ def fitted(
     key: RandomKey,
     given: Float[Array, "parts kept r"] | None = None,
 ) -> Fitted:
-    """One gradient step on the kept coordinates, fresh biases, and ridge on the second layer.
+    """One gradient step on the kept coordinates, fresh biases, and the second layer.
 
-    The ridge's penalty is chosen among :data:`gpsense.sparse.network.RIDGES` by the error on the held-out fifth of a
-    network that saw the rest alone, step and all; the network returned then uses every sample. ``given`` directions,
-    from all samples and from those not held out, stand in for the step: a neuron looks along a random mix of them.
+    What the second layer has to choose is chosen by a network that saw the samples not held out alone, step and all;
+    the network returned uses every sample. ``given`` directions, from all samples and from those not held out, stand
+    in for the step: a neuron looks along a random mix of them.
     """
-    parts = jnp.asarray([ALL, FIT], jnp.int32)[: 1 if recipe.second_layer == "none" else 2]
+    fit = SECOND_LAYERS[recipe.second_layer]
+    parts = jnp.asarray(PARTS, jnp.int32)[: 1 if fit is None else 2]
     layer = lambda part, columns: first_layer(samples.seen_as(part), kept, recipe, key, columns)  # noqa: E731
     layers, gradients = jax.vmap(layer)(parts, None if given is None else given[: len(parts)])
-    network, trial = (jax.tree.map(itemgetter(place), layers) for place in (0, -1))
-    if recipe.second_layer == "none":
-        return Fitted(network, gradients[0])
-    see = lambda part, net: nets.statistics(samples.seen_as(part), kept, net, recipe.activation)  # noqa: E731
-    seen = jax.vmap(see)(parts, layers)
+    network = jax.tree.map(itemgetter(0), layers) if fit is None else fit(samples, kept, recipe.activation, layers)
+    return Fitted(network, gradients[0])
+
+
+def held_out_ridge(samples: Samples, kept: Kept, activation: Activation, layers: Network) -> Network:
+    """The network of all samples, its second layer by ridge.
+
+    The penalty is the one of :data:`gpsense.sparse.network.RIDGES` with the least error on the held-out fifth, of the
+    network that saw the others alone. The numbers of ``layers`` lead with the two of :data:`PARTS`.
+    """
+    network, trial = (jax.tree.map(itemgetter(place), layers) for place in (0, 1))
+    see = lambda part, net: nets.statistics(samples.seen_as(part), kept, net, activation)  # noqa: E731
+    seen = jax.vmap(see)(jnp.asarray(PARTS, jnp.int32), layers)
     whole, rest = (jax.tree.map(itemgetter(place), seen) for place in (0, 1))
     penalties = jnp.asarray(nets.RIDGES, samples.dtype)
     path = nets.ridge(rest, trial, penalties)
-    errors, _ = nets.squared_errors(samples.seen_as(HELD), kept, path, recipe.activation)
+    errors, _ = nets.squared_errors(samples.seen_as(HELD), kept, path, activation)
     best = nets.ridge(whole, network, penalties[jnp.argmin(errors)][None])
-    return Fitted(jax.tree.map(lambda leaf: leaf[0], best), gradients[0])
+    return jax.tree.map(lambda leaf: leaf[0], best)
+
+
+# how output weights are fitted to first layers of both parts; None: they stay 0, and the first layer is all there is
+SECOND_LAYERS: dict[str, Callable[[Samples, Kept, Activation, Network], Network] | None] = {
+    "ridge": held_out_ridge,
+    "none": None,
+}
 
 
 def first_layer(
@@ -72,7 +91,7 @@ def first_layer(
     start_key, bias_key, fresh_key = jax.random.split(key, 3)
     biases = jax.random.normal(bias_key, (recipe.neurons,), samples.dtype)
     fresh = jax.random.normal(fresh_key, (2 * recipe.neurons,), samples.dtype)
-    linear = nets.linear_part(samples, kept, recipe.residual)
+    linear = nets.RESIDUALS[recipe.residual](samples, kept)
     if given is not None:
         mixed = given @ _mixture(start_key, given.shape[1], recipe.neurons, samples)
         return nets.stepped(mixed, linear, fresh), given

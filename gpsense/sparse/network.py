@@ -19,7 +19,6 @@ from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
 RIDGES = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
-RESIDUALS = ("none", "mean", "ols")
 
 
 class Kept(NamedTuple):
@@ -53,6 +52,11 @@ def kept_coordinates(mask: Bool[Array, " dim"], width: int) -> Kept:
     return Kept(places, mask[places])
 
 
+def rows_of(kept: Kept, matrix: Float[Array, "dim columns"]) -> Float[Array, "kept columns"]:
+    """The matrix's rows at the kept coordinates, 0 at those that do not count."""
+    return jnp.where(kept.real[:, None], matrix[kept.coordinates], 0.0)
+
+
 def draw_weights(key: RandomKey, kept: Kept, neurons: int, dtype: Any) -> Float[Array, "kept neurons"]:
     """Columns uniform on the unit sphere of the kept coordinates."""
     draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (neurons,), dtype)  # noqa: E731
@@ -66,26 +70,43 @@ def fold_kept(samples: Samples, kept: Kept, body: Callable[[Any, Block], Any], s
     return fold(samples, lambda carry, block: body(carry, clear(block)), start, kept.coordinates)
 
 
-def linear_part(samples: Samples, kept: Kept, residual: str) -> Float[Array, " kept"]:
-    """What is taken from y before the step: nothing, ``mu = (1/n) sum y x``, or the least-squares fit of y on x.
+def no_linear_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
+    """Zeros: y is left as it is."""
+    return jnp.zeros((kept.real.shape[0],), samples.dtype)
 
-    The mean is that of the paper's Algorithm 2+; least squares leaves no linear residue where mu is not 0 (derived).
-    """
+
+def mean_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
+    """``mu = (1/n) sum y x``: that of the paper's Algorithm 2+."""
+
+    def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
+        x = block.x * block.used[None, :]
+        return sums[0] + x @ block.y, sums[1] + block.used.sum()
+
+    start = (jnp.zeros((kept.real.shape[0],), samples.dtype), jnp.zeros((), samples.dtype))
+    total, count = fold_kept(samples, kept, add, start)
+    return total / count
+
+
+def least_squares_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
+    """The least-squares fit of y on x: it leaves no linear residue where mu is not 0 (derived)."""
     width, dtype = kept.real.shape[0], samples.dtype
-    if residual == "none":
-        return jnp.zeros((width,), dtype)
 
     def add(sums: tuple[Array, Array, Array], block: Block) -> tuple[Array, Array, Array]:
         x = block.x * block.used[None, :]
-        second = x @ block.x.T if residual == "ols" else sums[1]
-        return sums[0] + x @ block.y, second if residual == "mean" else sums[1] + second, sums[2] + block.used.sum()
+        return sums[0] + x @ block.y, sums[1] + x @ block.x.T, sums[2] + block.used.sum()
 
     start = (jnp.zeros((width,), dtype), jnp.zeros((width, width), dtype), jnp.zeros((), dtype))
     first, second, count = fold_kept(samples, kept, add, start)
-    if residual == "mean":
-        return first / count
     ridge = 100 * jnp.finfo(dtype).eps * jnp.eye(width, dtype=dtype) + jnp.diag((~kept.real).astype(dtype))
     return solve(second / count + ridge, (first / count)[:, None])[:, 0]
+
+
+# coefficients of what is taken from y before the step
+RESIDUALS: dict[str, Callable[[Samples, Kept], Float[Array, " kept"]]] = {
+    "none": no_linear_part,
+    "mean": mean_part,
+    "ols": least_squares_part,
+}
 
 
 def step_gradient(

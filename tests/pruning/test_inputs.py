@@ -89,7 +89,7 @@ def test_the_union_of_the_pools() -> None:
     np.testing.assert_array_equal(inputs.chosen(found, 1), [True, False, True, False, True])
     assert int(inputs.chosen(found, 2).sum()) == 5
     np.testing.assert_array_equal(inputs.largest(jnp.asarray([1.0, 1.0, 1.0]), 2), [True, True, False])
-    assert [inputs.most_pool(name) for name in ("both", "even", "odd", "none")] == [3, 1, 2, 1]
+    assert [inputs.PARITIES[name].pools for name in ("both", "even", "odd", "none")] == [3, 1, 2, 1]
 
 
 def gaussian(rows: np.ndarray, dim: int, coefficients: list[float], n: float) -> GaussianSamples:

@@ -49,7 +49,7 @@ def test_a_link_is_its_series():
 
 @pytest.mark.parametrize("coefficients", [[], [0.0, 0.0], [1.0, float("nan")], [float("inf")]])
 def test_no_link_of_variance_one(coefficients):
-    with pytest.raises(BadInput, match=r"^problem\.link"):
+    with pytest.raises(BadInput, match=r"^link"):
         link(coefficients)
 
 

@@ -55,7 +55,7 @@ def test_the_step_is_minus_the_gradient_of_the_loss(samples: Any, kept: Kept, re
     """At output weights +1 and a network that is 0: half of minus the gradient of the mean squared error."""
     x, y = everything(samples)
     x = x[:, [0, 2, 3]]
-    linear = nets.linear_part(samples, kept, residual)
+    linear = nets.RESIDUALS[residual](samples, kept)
     expected = {"none": np.zeros(3), "mean": x.T @ y / len(y), "ols": np.linalg.lstsq(x, y, rcond=None)[0]}[residual]
     np.testing.assert_allclose(linear, [*expected, 0.0], atol=1e-9)
     weights = nets.draw_weights(jax.random.key(1), kept, NEURONS, jnp.float64)
