@@ -5,72 +5,109 @@ not known, so there is no truth: the measures are how many real and drawn column
 not trained on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, final
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from gpsense import datasets
 from gpsense._types import RandomKey, Scalar, ScalarLike
-from gpsense.errors import BadInput
+from gpsense.fields import Field, Traced
+from gpsense.pruning.inputs import Decided
 from gpsense.sparse import samples
-from gpsense.systems._coordinates import (
-    CoordinatesProblem,
-    CoordinatesSetting,
-    CoordinatesSpec,
-    CoordinateSystem,
-    PrunedCoordinates,
-)
-from gpsense.systems.sparse_features import SparseFeatures
+from gpsense.systems._contract import Measure
+from gpsense.systems._coordinates import POOL, CoordinatesProblem, CoordinateSystem, PrunedCoordinates
 
 REAL = len(datasets.DIABETES_COLUMNS)
 PATIENTS = 442
 FEWEST, HELD_OUT = 30, 40  # rows to train and to test on, at least
 
 
-@dataclass(frozen=True)
-class DiabetesSpec(CoordinatesSpec):
-    """Static: as :class:`CoordinatesSpec`; ``n`` rows train, the others of the 442 test.
-
-    ``noise_columns``: columns of standard Gaussians beside the ten real ones, which come first.
-    """
-
-    n: int = 342
-    pool: int = 5
-    noise_columns: int = 200
-
-    @property
-    def dim(self) -> int:
-        """All columns."""
-        return REAL + self.noise_columns
-
-
-class DiabetesInstance(eqx.Module):
-    """Traced numbers that change the data: ``n`` training rows, None for those of the spec."""
+class DiabetesData(Traced):
+    """Traced numbers that change the data: ``n`` training rows, None for those of the system."""
 
     n: ScalarLike | None = None
 
 
-def sample_diabetes(spec: DiabetesSpec, instance: DiabetesInstance, key: RandomKey) -> CoordinatesProblem:
-    """Rows split at random and columns of noise drawn; more rows, or more such columns, extend fewer.
+@final
+@dataclass(frozen=True, kw_only=True)
+class Diabetes(CoordinateSystem[DiabetesData]):
+    """The diabetes table among ``noise_columns`` of standard Gaussians, which come after the ten real columns."""
 
-    Real columns and outputs have mean 0 and variance 1 over the training rows.
-    """
-    split_key, noise_key, stream_key = jax.random.split(key, 3)
-    dtype = jnp.dtype(spec.dtype)
-    order = jax.random.permutation(split_key, PATIENTS)
-    columns, score = (jnp.asarray(values, dtype)[order] for values in datasets.diabetes())
-    drawn = jax.random.normal(noise_key, (spec.noise_columns, PATIENTS), dtype).T
-    count = jnp.asarray(spec.n if instance.n is None else instance.n, dtype)
-    used = (jnp.arange(PATIENTS, dtype=dtype) < count).astype(dtype)
-    x = jnp.concatenate([_standardised(columns, used), drawn], axis=1)
-    y = _standardised(score[:, None], used)[:, 0]
-    train = samples.table(x, y, stream_key, used)
-    test = replace(samples.table(x, y, stream_key, 1 - used), offset=train.offset)
-    return CoordinatesProblem(train, samples.outputs(train)[1], test, None)
+    name: ClassVar[str] = "diabetes"
+    Data: ClassVar[type[DiabetesData]] = DiabetesData
+    table: ClassVar[tuple[str, ...]] = ("rank", "real", "noise_kept", "error_pruned", "error")
+    measures: ClassVar[Mapping[str, Measure]] = {
+        **CoordinateSystem.measures,
+        "real": Measure("real columns kept, of ten", "columns"),
+        "noise_kept": Measure("columns of noise kept", "columns"),
+        "error": Measure("squared error on the test rows over the variance of y there"),
+        "error_trained": Measure("squared error on the test rows before pruning, relative"),
+        "error_pruned": Measure("squared error on the test rows after the step and the ridge, relative"),
+        "error_curve": Measure("squared error on the test rows along the run, relative", "1", ("step",)),
+        "loss": Measure("mean squared error on the training rows", "variance of y"),
+        "loss_curve": Measure("mean squared error along the run", "variance of y", ("step",)),
+    }
+
+    n: Annotated[
+        int,
+        Field(
+            "problem",
+            f"rows to train on; the others of {PATIENTS} test",
+            at_least=FEWEST,
+            at_most=PATIENTS - HELD_OUT,
+            label="samples n",
+        ),
+    ] = 342
+    pool: Annotated[int, POOL] = 5
+    noise_columns: Annotated[
+        int, Field("problem", "columns of noise beside the ten real ones", at_least=0, label="columns of noise")
+    ] = 200
+
+    @property
+    def n_coordinates(self) -> int:
+        return REAL + self.noise_columns
+
+    @property
+    def oracle_sizes(self) -> tuple[int, int]:
+        """One direction, in the real columns."""
+        return 1, REAL
+
+    def data_numbers(self) -> tuple[int, int]:
+        """Both streams, every row filled up to whole blocks; the columns before that."""
+        padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
+        return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
+
+    def draw(self, data: DiabetesData, key: RandomKey) -> CoordinatesProblem:
+        """Rows split at random and columns of noise drawn; more rows, or more such columns, extend fewer.
+
+        Real columns and outputs have mean 0 and variance 1 over the training rows.
+        """
+        split_key, noise_key, stream_key = jax.random.split(key, 3)
+        dtype = jnp.dtype(self.dtype)
+        order = jax.random.permutation(split_key, PATIENTS)
+        columns, score = (jnp.asarray(values, dtype)[order] for values in datasets.diabetes())
+        drawn = jax.random.normal(noise_key, (self.noise_columns, PATIENTS), dtype).T
+        count = jnp.asarray(self.n if data.n is None else data.n, dtype)
+        used = (jnp.arange(PATIENTS, dtype=dtype) < count).astype(dtype)
+        x = jnp.concatenate([_standardised(columns, used), drawn], axis=1)
+        y = _standardised(score[:, None], used)[:, 0]
+        train = samples.table(x, y, stream_key, used)
+        test = replace(samples.table(x, y, stream_key, 1 - used), offset=train.offset)
+        return CoordinatesProblem(train, samples.outputs(train)[1], test, None)
+
+    def oracle(self, problem: CoordinatesProblem) -> Decided:
+        """The real columns."""
+        mask = jnp.arange(self.n_coordinates) < REAL
+        return mask, mask.astype(jnp.dtype(self.dtype))
+
+    def measure_kept(self, problem: CoordinatesProblem, pruned: PrunedCoordinates) -> dict[str, Scalar]:
+        """How many real columns and how many of noise are kept."""
+        mask = pruned.mask.astype(pruned.score.dtype)
+        return {"real": jnp.sum(mask[:REAL]), "noise_kept": jnp.sum(mask[REAL:])}
 
 
 def _standardised(values: Float[Array, "n columns"], used: Float[Array, " n"]) -> Float[Array, "n columns"]:
@@ -78,57 +115,3 @@ def _standardised(values: Float[Array, "n columns"], used: Float[Array, " n"]) -
     weights = used / jnp.sum(used)
     centred = values - (weights @ values)[None, :]
     return centred / jnp.sqrt(weights @ centred**2)[None, :]
-
-
-class Diabetes(CoordinateSystem):
-    """The diabetes table among noise, behind the contract of :class:`gpsense.systems.System`."""
-
-    name: ClassVar[str] = "diabetes"
-    Spec: ClassVar[type] = DiabetesSpec
-    Instance: ClassVar[type] = DiabetesInstance
-    Setting: ClassVar[type] = CoordinatesSetting
-    table: ClassVar[tuple[str, ...]] = ("rank", "real", "noise_kept", "error_pruned", "error")
-    metrics: ClassVar[dict[str, tuple[str, str]]] = {
-        name: words
-        for name, words in SparseFeatures.metrics.items()
-        if name in ("rank", "loss", "loss_curve", "selected")
-    } | {
-        "real": ("real columns kept, of ten", "columns"),
-        "noise_kept": ("columns of noise kept", "columns"),
-        "error": ("squared error on the test rows over the variance of y there", "1"),
-        "error_trained": ("squared error on the test rows before pruning, relative", "1"),
-        "error_pruned": ("squared error on the test rows after the step and the ridge, relative", "1"),
-        "error_curve": ("squared error on the test rows along the run, relative", "1"),
-    }
-
-    def check_data(self, spec: Any) -> None:
-        if spec.noise_columns < 0:
-            raise BadInput("problem.noise_columns", f"{spec.noise_columns} columns", "use 0 or more")
-        if not FEWEST <= spec.n <= PATIENTS - HELD_OUT:
-            remedy = f"use {FEWEST} to {PATIENTS - HELD_OUT}: the others of {PATIENTS} test"
-            raise BadInput("problem.n", f"{spec.n} training rows", remedy)
-
-    def data_numbers(self, spec: Any) -> tuple[int, int]:
-        """Both streams, every row filled up to whole blocks; the columns before that."""
-        padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
-        return 2 * padded * (spec.dim + 2), 2 * PATIENTS * spec.dim
-
-    def sample(self, spec: Any, instance: Any, key: RandomKey) -> Any:
-        return sample_diabetes(spec, instance, key)
-
-    def oracle(self, spec: Any, problem: Any) -> tuple[Bool[Array, " dim"], Float[Array, " dim"]]:
-        """The real columns."""
-        mask = jnp.arange(spec.dim) < REAL
-        return mask, mask.astype(jnp.dtype(spec.dtype))
-
-    def told(self, spec: Any) -> tuple[int, int]:
-        return 1, REAL
-
-    def aligned(self, columns: Float[Array, "kept columns"], truth: Any) -> dict[str, Scalar]:
-        """Nothing: the directions that matter are not known."""
-        return {}
-
-    def found(self, problem: Any, pruned: PrunedCoordinates) -> dict[str, Scalar]:
-        """How many real columns and how many of noise are kept."""
-        mask = pruned.mask.astype(pruned.score.dtype)
-        return {"real": jnp.sum(mask[:REAL]), "noise_kept": jnp.sum(mask[REAL:])}

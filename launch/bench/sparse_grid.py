@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,8 @@ import numpy as np
 from gpsense.grid import Axis, Grid, Layout, Program, make_plan
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.systems import SYSTEMS
+from gpsense.systems import AnySystem
+from gpsense.systems.sparse_features import SparseFeatures
 from launch import bench
 from launch.bench.rows import Row, make_row, once
 
@@ -22,11 +22,9 @@ def cells() -> list[Row]:
     """Seeds x contractions: sampling, pruning, one step, ridge and measures in both, in turn."""
     contractions = bench.SPARSE_CONTRACTIONS
     axes = (Axis("contraction", contractions),)
-    grid = Grid(
-        SYSTEMS["sparse_features"], Schedule(0, 0, 1), Axis("seed", bench.SPARSE_SEEDS), axes, bench.SPARSE_SIZE
-    )
+    grid = Grid(SparseFeatures(), Schedule(0, 0, 1), bench.SPARSE_SEEDS, axes, bench.SPARSE_SIZE)
     plan = make_plan(grid, 8 * 2**30, (Layout(len(grid.outer), len(grid.inner)),))
-    program, chunk, cell = Program(grid, plan.programs[0]), plan.chunks[0], _cell(grid, plan.programs[0].spec)
+    program, chunk, cell = Program(grid, plan.programs[0]), plan.chunks[0], _cell(plan.programs[0].system)
     seeds, columns = bench.SPARSE_SEEDS[:2], sorted({0, len(contractions) - 1})
     errors = program.run(chunk)["error"][: len(seeds), columns]
     loop = lambda: np.asarray([[cell(seed, contractions[i]) for i in columns] for seed in seeds])  # noqa: E731
@@ -45,13 +43,12 @@ def cells() -> list[Row]:
     ]
 
 
-def _cell(grid: Grid, spec: Any) -> Callable[[int, float], float]:
+def _cell(system: AnySystem) -> Callable[[int, float], float]:
     """The error of a seed at a contraction, one cell at a time, by one compiled function."""
-    system = grid.system
 
     @jax.jit
     def error(seed: jax.Array, contraction: jax.Array) -> jax.Array:
-        instance, setting = system.Instance(), system.Setting(contraction=contraction)
-        return run_cell(system, spec, grid.schedule, instance, setting, seed_keys(seed))["error"]
+        setting = system.Setting(contraction=contraction)
+        return run_cell(system, Schedule(0, 0, 1), system.Data(), setting, seed_keys(seed))["error"]
 
     return lambda seed, contraction: float(error(jnp.uint32(seed), jnp.float32(contraction)))

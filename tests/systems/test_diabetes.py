@@ -1,7 +1,5 @@
 """A diabetes table among columns of noise: split, standards, what is kept, and the error on the rows not trained on."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +11,10 @@ from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.pruning import inputs
 from gpsense.sparse.hermite import RELU
-from gpsense.systems import SYSTEMS, DiabetesInstance, DiabetesSpec, System, sample_diabetes
-from gpsense.systems._coordinates import CoordinatesSetting, PrunedCoordinates
+from gpsense.systems._coordinates import PrunedCoordinates
+from gpsense.systems.diabetes import Diabetes
 
-SYSTEM = SYSTEMS["diabetes"]
-SPEC = DiabetesSpec(noise_columns=20, neurons=16, bias_values=(0.5, -1.0), dtype="float64", residual="ols")
+SYSTEM = Diabetes(noise_columns=20, neurons=16, bias_values=(0.5, -1.0), dtype="float64", residual="ols")
 
 
 def given(stream) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +31,7 @@ def test_the_data_are_named_and_whole():
 
 
 def test_rows_are_split_and_standardised_on_those_to_train_on():
-    problem = sample_diabetes(SPEC, DiabetesInstance(), jax.random.key(3))
+    problem = SYSTEM.draw(Diabetes.Data(), jax.random.key(3))
     (x, y), (x_test, y_test) = given(problem.train), given(problem.test)
     assert (len(y), len(y_test), x.shape[1]) == (342, 100, 30)
     np.testing.assert_allclose(x[:, :10].mean(axis=0), 0, atol=1e-12)
@@ -51,9 +48,7 @@ def test_rows_are_split_and_standardised_on_those_to_train_on():
 
 def test_more_rows_and_more_noise_extend_fewer():
     draw = lambda n, noise: given(  # noqa: E731
-        sample_diabetes(
-            DiabetesSpec(noise_columns=noise, dtype="float64"), DiabetesInstance(n=n), jax.random.key(3)
-        ).train
+        Diabetes(noise_columns=noise, pool=2, dtype="float64").draw(Diabetes.Data(n=n), jax.random.key(3)).train
     )[0]
     few, many = draw(100, 3), draw(200, 5)
     rows = {tuple(row) for row in many[:, 10:13]}
@@ -64,16 +59,16 @@ def test_more_rows_and_more_noise_extend_fewer():
 @pytest.mark.slow
 def test_a_cell_is_what_the_functions_say():
     """Scores on the training rows, and the network returned on the test rows by NumPy."""
-    setting, keys = CoordinatesSetting(contraction=0.4), seed_keys(5)
-    cell = jax.jit(lambda: run_cell(SYSTEM, SPEC, Schedule(0, 0, 1), DiabetesInstance(), setting, keys))()
-    problem = sample_diabetes(SPEC, DiabetesInstance(), keys.problem)
-    biases = jnp.asarray(SPEC.bias_values)
+    setting, keys = Diabetes.Setting(contraction=0.4), seed_keys(5)
+    cell = jax.jit(lambda: run_cell(SYSTEM, Schedule(0, 0, 1), Diabetes.Data(), setting, keys))()
+    problem = SYSTEM.draw(Diabetes.Data(), keys.problem)
+    biases = jnp.asarray(SYSTEM.bias_values)
     mask = np.asarray(inputs.chosen(inputs.gradient_scores(problem.train, biases, 0.4, 5, RELU), 5))
     np.testing.assert_array_equal(cell["selected"], mask)
     counts = [float(cell[name]) for name in ("rank", "real", "noise_kept")]
     assert counts == [mask.sum(), mask[:10].sum(), mask[10:].sum()]
     assert not {"energy", "captured", "missed", "ahead"} & set(cell)
-    assert set(cell) - {"state", "status", "status_train", "steps_train", "steps_fine_tune"} == set(SYSTEM.metrics)
+    assert set(cell) - {"state", "status", "status_train", "steps_train", "steps_fine_tune"} == set(SYSTEM.measures)
     x, y = given(problem.test)
     kept, net = jax.tree.map(np.asarray, (cell["state"].kept, cell["state"].run.factor))
     columns = np.where(kept.real, x[:, kept.coordinates], 0)
@@ -84,27 +79,28 @@ def test_a_cell_is_what_the_functions_say():
     assert 0.3 < cell["error"] < 0.9
 
 
-def test_the_contract_is_met_and_what_cannot_be_is_refused():
-    assert isinstance(SYSTEM, System)
-    SYSTEM.check(DiabetesSpec())
+def test_what_cannot_be_is_refused():
     for fields in ({"n": 29}, {"n": 403}, {"noise_columns": -1}, {"noise_columns": 0, "pool": 11}, {"rule": "best"}):
         with pytest.raises(BadInput, match="use"):
-            SYSTEM.check(DiabetesSpec(**fields))
+            Diabetes(**fields)
     names = {"dim", "link", "sparsity", "spread", "softness", "directions", "test"}
-    assert not names & set(DiabetesSpec.__dataclass_fields__)
-    mask, score = SYSTEM.oracle(SPEC, None)
-    found = SYSTEM.found(None, PrunedCoordinates(mask, score, None, jnp.ones(()), 0, 0))
+    assert not names & set(Diabetes.__dataclass_fields__)
+    problem = SYSTEM.draw(Diabetes.Data(), jax.random.key(0))
+    mask, score = SYSTEM.oracle(problem)
+    found = SYSTEM.measure_kept(problem, PrunedCoordinates(mask, score, jnp.ones(()), jnp.int32(0), jnp.int32(0)))
     assert {name: float(value) for name, value in found.items()} == {"real": 10.0, "noise_kept": 0.0}
-    wide, narrow = (SYSTEM.cost(DiabetesSpec(noise_columns=noise)) for noise in (400, 200))
+    wide, narrow = (Diabetes(noise_columns=noise).cost() for noise in (400, 200))
     assert wide.problem_bytes > 1.5 * narrow.problem_bytes > 1.5 * 8 * 442 * 210
     assert wide.once > narrow.once
 
 
-def test_methods_without_network_are_told_ten_columns():
-    drawn = jax.eval_shape(
-        partial(SYSTEM.prune, DiabetesSpec(method="lasso", noise_columns=20)),
-        jax.eval_shape(partial(sample_diabetes, SPEC), DiabetesInstance(), jax.random.key(0)),
-        CoordinatesSetting(),
-        SYSTEM.begin(DiabetesSpec(), None, None, seed_keys(0)),
-    )
-    assert drawn.directions.shape == (2, 30, 1)
+@pytest.mark.parametrize("method", ["lasso", "truncated_power"])
+def test_baselines_find_one_direction_in_all_samples_and_without_those_held_out(method):
+    system, setting = Diabetes(method=method, noise_columns=20), Diabetes.Setting()
+
+    def pruned(key):
+        problem = system.draw(Diabetes.Data(), key)
+        return system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
+
+    assert system.oracle_sizes == (1, 10)
+    assert jax.eval_shape(pruned, jax.random.key(0)).directions.shape == (2, 30, 1)

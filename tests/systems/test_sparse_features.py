@@ -17,19 +17,17 @@ from gpsense.pipeline import Schedule, run_cell
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, network
 from gpsense.sparse.hermite import RELU
-from gpsense.sparse.network import kept_coordinates
+from gpsense.sparse.network import kept_coordinates, mean_part
 from gpsense.sparse.samples import table
-from gpsense.systems import SYSTEMS, CoordinatesSetting, SparseFeaturesInstance, SparseFeaturesSpec, System
-from gpsense.systems.sparse_features import sample_sparse_features
+from gpsense.systems.sparse_features import SparseFeatures
 from tests.sparse.test_samples import everything
 
-SYSTEM = SYSTEMS["sparse_features"]
-SPEC = SparseFeaturesSpec(dim=12, sparsity=3, n=700, test=640, pool=2, neurons=8, biases=2, dtype="float64")
+SYSTEM = SparseFeatures(dim=12, sparsity=3, n=700, test=640, pool=2, neurons=8, biases=2, dtype="float64")
 SCHEDULE = Schedule(0, 20, 10)
-HUGE, IMPOSSIBLE = 1e30, 2.0
+HUGE, OVERFLOWING = 1e30, 1e200
 MEASURES = ("error", "error_pruned", "energy", "captured", "rank", "loss", "selected")
 
-_sample = jax.jit(sample_sparse_features, static_argnums=0)
+_draw = jax.jit(SparseFeatures.draw, static_argnums=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,46 +35,52 @@ def _quick(quick_compiling: None) -> None:
     """Programs here are large and run for milliseconds."""
 
 
-def instance(n: float = 700.0, noise: float = 0.1) -> SparseFeaturesInstance:
-    return SparseFeaturesInstance(n=jnp.asarray(n), noise=jnp.asarray(noise))
-
-
-def test_the_contract_is_met() -> None:
-    assert isinstance(SYSTEM, System)
+def numbers(n: float = 700.0, noise: float = 0.1) -> SparseFeatures.Data:
+    return SparseFeatures.Data(n=jnp.asarray(n), noise=jnp.asarray(noise))
 
 
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"method": "niht"}, "train.method"),
-        ({"rule": "top_r"}, "prune.rule"),
-        ({"parity": "all"}, "prune.parity"),
-        ({"spread": "flat"}, "problem.spread"),
-        ({"activation": "sine"}, "train.activation"),
-        ({"residual": "ridge"}, "train.residual"),
-        ({"second_layer": "free"}, "train.second_layer"),
-        ({"optimizer": "lbfgs"}, "train.optimizer"),
-        ({"link": (0.0, 0.0)}, "problem.link"),
-        ({"sparsity": 13}, "problem.sparsity"),
-        ({"directions": 4}, "problem.directions"),
-        ({"spread": "spike", "directions": 2}, "problem.spread"),
-        ({"spread": "spike", "softness": 0.5}, "problem.spread"),
-        ({"pool": 0}, "prune.pool"),
-        ({"pool": 13}, "prune.pool"),
-        ({"pool": 5, "rule": "random"}, "prune.pool"),
-        ({"bias_values": ()}, "prune.bias_values"),
+        ({"method": "niht"}, "method"),
+        ({"rule": "top_r"}, "rule"),
+        ({"parity": "all"}, "parity"),
+        ({"spread": "flat"}, "spread"),
+        ({"activation": "sine"}, "activation"),
+        ({"residual": "ridge"}, "residual"),
+        ({"second_layer": "free"}, "second_layer"),
+        ({"optimizer": "lbgfs"}, "optimizer"),
+        ({"link": (0.0, 0.0)}, "link"),
+        ({"sparsity": 13}, "sparsity"),
+        ({"directions": 4}, "directions"),
+        ({"spread": "spike", "directions": 2}, "spread"),
+        ({"spread": "spike", "softness": 0.5}, "spread"),
+        ({"pool": 0}, "pool"),
+        ({"pool": 13}, "pool"),
+        ({"pool": 5, "rule": "random"}, "pool"),
+        ({"bias_values": ()}, "bias_values"),
+        ({"test": 99}, "test"),
     ],
 )
-def test_bad_specs_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
-    SYSTEM.check(SPEC)
+def test_bad_fields_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        SYSTEM.check(replace(SPEC, **changes))
+        replace(SYSTEM, **changes)
     assert refusal.value.field == field
 
 
+def test_a_spike_has_norm_one() -> None:
+    spike, most = replace(SYSTEM, spread="spike"), 0.5**0.5
+    spike.check_data(SparseFeatures.Data(tilt=most))
+    SYSTEM.check_data(SparseFeatures.Data(tilt=1.0))
+    with pytest.raises(BadInput, match=r"tilt: .*use at most 0\.7071"):
+        spike.check_data(SparseFeatures.Data(tilt=most + 1e-6))
+    with pytest.raises(BadInput, match="tilt"):
+        Grid(spike, axes=(Axis("tilt", (0.1, 1.0)),))
+
+
 def test_outputs_have_variance_one_and_tests_are_fresh_and_free_of_noise() -> None:
-    spec = replace(SPEC, directions=2, link=(0.5, 1.0), test=3000, n=3000)
-    problem = _sample(spec, instance(3000.0, 0.3), seed_keys(0).problem)
+    system = replace(SYSTEM, directions=2, link=(0.5, 1.0), test=3000, n=3000)
+    problem = _draw(system, numbers(3000.0, 0.3), seed_keys(0).problem)
     x, y = everything(problem.train)
     fresh, outputs = everything(problem.test)
     np.testing.assert_allclose([y.mean(), y.var()], [0.0, problem.variance], atol=1e-12)
@@ -89,7 +93,7 @@ def test_outputs_have_variance_one_and_tests_are_fresh_and_free_of_noise() -> No
 
 def test_noise_levels_and_numbers_of_samples_share_their_draws() -> None:
     key = seed_keys(3).problem
-    quiet, loud, few = (_sample(SPEC, instance(*each), key) for each in ((700.0, 0.0), (700.0, 2.0), (300.0, 0.0)))
+    quiet, loud, few = (_draw(SYSTEM, numbers(*each), key) for each in ((700.0, 0.0), (700.0, 2.0), (300.0, 0.0)))
     (x, y), (same, shifted), (some, less) = (everything(problem.train) for problem in (quiet, loud, few))
     np.testing.assert_array_equal(x, same)
     noise = (shifted + float(loud.train.offset) - y - float(quiet.train.offset)) / 2.0
@@ -102,15 +106,15 @@ def test_noise_levels_and_numbers_of_samples_share_their_draws() -> None:
         np.testing.assert_array_equal(*(everything(p.test)[0] for p in (problem, quiet)))
 
 
-def _pruned(rule: str, problem: Any) -> tuple[np.ndarray, dict[str, float]]:
-    spec, setting = replace(SPEC, rule=rule), CoordinatesSetting()
-    SYSTEM.check(spec)
-    pruned = SYSTEM.prune(spec, problem, setting, SYSTEM.begin(spec, problem, setting, seed_keys(0)))
-    return np.asarray(pruned.mask), {name: float(value) for name, value in SYSTEM.found(problem, pruned).items()}
+def _pruned(rule: Any, problem: Any) -> tuple[np.ndarray, dict[str, float]]:
+    system, setting = replace(SYSTEM, rule=rule), SparseFeatures.Setting()
+    pruned = system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
+    found = system.measure_kept(problem, pruned)
+    return np.asarray(pruned.mask), {name: float(value) for name, value in found.items()}
 
 
 def test_rules_keep_what_they_say() -> None:
-    problem = _sample(replace(SPEC, link=(1.0,)), instance(), seed_keys(0).problem)
+    problem = _draw(replace(SYSTEM, link=(1.0,)), numbers(), seed_keys(0).problem)
     rows = np.asarray(problem.truth)[:, 0] ** 2
     mask, found = _pruned("oracle", problem)
     np.testing.assert_array_equal(mask, rows > 0)
@@ -122,6 +126,22 @@ def test_rules_keep_what_they_say() -> None:
     mask, found = _pruned("magnitude", problem)
     assert (mask.sum(), found["captured"]) == (6, pytest.approx(1.0))
     assert _pruned("none", problem)[0].all()
+
+
+def test_a_rule_and_an_activation_of_ones_own() -> None:
+    """A rule that keeps the largest means of y x; a ReLU written anew is the ReLU."""
+
+    def by_means(given: inputs.Candidates) -> inputs.Decided:
+        score = jnp.abs(mean_part(given.samples, kept_coordinates(jnp.ones(12, bool), 12)))
+        return inputs.largest(score, given.pool), score
+
+    problem = _draw(replace(SYSTEM, link=(1.0,)), numbers(), seed_keys(0).problem)
+    x, y = everything(problem.train)
+    np.testing.assert_array_equal(np.flatnonzero(_pruned(by_means, problem)[0]), np.sort(np.argsort(-abs(x.T @ y))[:2]))
+    run = lambda system: run_cell(system, Schedule(0, 0, 1), numbers(), SparseFeatures.Setting(), seed_keys(1))  # noqa: E731
+    own = jax.jit(run, static_argnums=0)
+    named, given = own(SYSTEM), own(replace(SYSTEM, activation=lambda t: jnp.where(t > 0, t, 0.0)))
+    np.testing.assert_allclose(named["error"], given["error"], rtol=1e-9)
 
 
 def test_scores_agree_in_float32_and_float64() -> None:
@@ -154,18 +174,19 @@ def _grid(
     lists = {name: (value,) for name, value in fields.items()} | {"n": (300, 700)} | axes
     spans = [Axis(name, values, len(values) > 1) for name, values in lists.items()]
     constants = {"dtype": "float64"} | ({"link": link} if link else {})
-    return Grid(SYSTEM, schedule, Axis("seed", (0, 1, 7)), (Axis("noise", (0.1,), False), *spans), constants)
+    spans = spans if "noise" in lists else [Axis("noise", (0.1,), False), *spans]
+    return Grid(SparseFeatures(), schedule, (0, 1, 7), tuple(spans), constants)
 
 
 def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> None:
     """Cells alone are those of the grid."""
-    spec, numbers_of = make_plan(grid, 2**30).programs[0].spec, {"n", "tilt"}
+    system, numbers_of = make_plan(grid, 2**30).programs[0].system, {"n", "noise", "tilt"}
 
+    @jax.jit
     def alone(fields: Any, setting: Any, seed: Any) -> Any:
-        given = SparseFeaturesInstance(noise=0.1, **fields)
-        return run_cell(SYSTEM, spec, grid.schedule, given, CoordinatesSetting(**setting), seed_keys(seed))
+        given = SparseFeatures.Data(**{"noise": 0.1} | fields)
+        return run_cell(system, grid.schedule, given, SparseFeatures.Setting(**setting), seed_keys(seed))
 
-    alone = jax.jit(alone)
     for place in places:
         values = {name: jnp.asarray(float(value)) for name, value in place.items() if name != "seed"}
         fields = {name: value for name, value in values.items() if name in numbers_of}
@@ -178,24 +199,25 @@ def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> N
 
 @pytest.fixture(scope="module")
 def greedy() -> tuple[Grid, xr.Dataset]:
-    """Two contractions; spikes, one of them with entries that no unit vector has."""
-    axes = {"contraction": (0.4, 0.8), "tilt": (0.5, IMPOSSIBLE)}
-    grid = _grid(Schedule(0, 0, 10), axes, spread="spike")
+    """Two contractions; two levels of noise, one of which overflows."""
+    axes = {"contraction": (0.4, 0.8), "noise": (0.1, OVERFLOWING)}
+    grid = _grid(Schedule(0, 0, 10), axes, spread="spike", tilt=0.5)
     return grid, run_grid(grid)
 
 
 def test_a_cell_alone_equals_the_cell_in_the_grid(greedy: tuple[Grid, xr.Dataset]) -> None:
     grid, dataset = greedy
-    assert make_plan(grid, 2**30).programs[0].spec.n == 700
-    assert dataset["error"].dims == ("seed", "n", "tilt", "contraction")
+    assert make_plan(grid, 2**30).programs[0].system.n == 700
+    assert dataset["error"].dims == ("seed", "n", "noise", "contraction")
     assert dataset["selected"].dims[-1] == "coordinate"
     places = [{"seed": 0, "n": 300, "contraction": 0.8}, {"seed": 7, "n": 700, "contraction": 0.4}]
-    _compare(grid, dataset, [place | {"tilt": 0.5} for place in places] + [places[1] | {"tilt": IMPOSSIBLE}])
+    places = [place | {"tilt": 0.5, "noise": 0.1} for place in places]
+    _compare(grid, dataset, [*places, places[1] | {"noise": OVERFLOWING}])
 
 
 def test_a_cell_that_fails_says_so_and_the_others_stand(greedy: tuple[Grid, xr.Dataset]) -> None:
     _, dataset = greedy
-    lost, left = dataset.sel(tilt=IMPOSSIBLE), dataset.sel(tilt=0.5)
+    lost, left = dataset.sel(noise=OVERFLOWING), dataset.sel(noise=0.1)
     assert (lost["status"] == DIVERGED).all()
     assert (left["status"] == BUDGET).all()
     assert (dataset["status_train"] == CONVERGED).all()
@@ -205,7 +227,7 @@ def test_a_cell_that_fails_says_so_and_the_others_stand(greedy: tuple[Grid, xr.D
 
 
 def test_measures_describe_the_coordinates_kept(greedy: tuple[Grid, xr.Dataset]) -> None:
-    dataset = greedy[1].sel(tilt=0.5)
+    dataset = greedy[1].sel(noise=0.1)
     np.testing.assert_array_equal(dataset["rank"], dataset["selected"].sum("coordinate"))
     assert ((dataset["rank"] >= 2) & (dataset["rank"] <= 6)).all()
     np.testing.assert_allclose(dataset["error"], dataset["error_pruned"], rtol=1e-12)

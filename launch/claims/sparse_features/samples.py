@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from gpsense import theory
 from gpsense.sparse.hermite import ACTIVATIONS, link
-from gpsense.systems import SparseFeaturesSpec
+from gpsense.systems.sparse_features import SparseFeatures
 from launch.claims.drawing import PALETTE, law, log_log, panels
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, independently, values
@@ -84,7 +84,7 @@ def model(runs: Runs) -> tuple[Any, float, str]:
     """The link, the noise and the activation of the grids."""
     cells = runs[""]
     return (
-        link(np.atleast_1d(cells.attrs.get("link", SparseFeaturesSpec().link)).tolist()),
+        link(np.atleast_1d(cells.attrs.get("link", SparseFeatures().link)).tolist()),
         float(cells["noise"]),
         str(cells["activation"].values),
     )
