@@ -11,7 +11,8 @@ from gpsense.descent import RUNNING
 from gpsense.grid import Axis, Grid, Layout, Program, make_plan
 from gpsense.keys import Keys, seed_keys
 from gpsense.pipeline import Schedule
-from gpsense.systems import SYSTEMS
+from gpsense.systems import SYSTEMS, AnySystem, Learner
+from gpsense.systems.images import Images
 from launch.bench.ticket_baselines import Pruned, Student
 
 Loop = Callable[[], np.ndarray]
@@ -30,7 +31,7 @@ def make_work(
     name: str, schedule: Schedule, seeds: tuple[int, ...], axes: tuple[Axis, ...], size: dict[str, Any]
 ) -> Work:
     """The grid as one program and one chunk; baselines run all cells of its first seed."""
-    grid = Grid(SYSTEMS[name], schedule, Axis("seed", seeds), axes, size)
+    grid = Grid(SYSTEMS[name](), schedule, seeds, axes, size)
     plan = make_plan(grid, 8 * 2**30, (Layout(len(grid.outer), len(grid.inner)),))
     first = [{"seed": seed, **fields} for seed, fields in grid.outer if seed == seeds[0]]
     part = [cell | setting for cell in first for setting in grid.inner]
@@ -39,11 +40,11 @@ def make_work(
 
 def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error", "steps_fine_tune")) -> Loop:
     """The baselines' cells one at a time, by one function compiled for all."""
-    system, spec, schedule = work.grid.system, work.program.plan.spec, work.grid.schedule
+    system, schedule = work.program.plan.system, work.grid.schedule
 
     @jax.jit
     def one(seed: jax.Array, fields: dict[str, jax.Array]) -> list[jax.Array]:
-        found = cell(system, spec, schedule, *_roles(work, fields), seed_keys(seed))
+        found = cell(system, schedule, *_roles(work, fields), seed_keys(seed))
         return [found[name] for name in names]
 
     def run() -> np.ndarray:
@@ -55,51 +56,57 @@ def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error"
 
 def _traced(work: Work, cell: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
     """A cell's seed and other numbers."""
-    dtype = jnp.dtype(work.program.plan.spec.dtype)
+    dtype = jnp.dtype(work.program.plan.system.dtype)
     return jnp.uint32(cell["seed"]), {name: jnp.asarray(cell[name], dtype) for name in cell if name != "seed"}
 
 
 def _roles(work: Work, fields: dict[str, jax.Array]) -> tuple[Any, Any]:
-    """Instance and setting of a cell."""
-    roles = (work.grid.system.Instance, work.grid.system.Setting)
+    """Data and setting of a cell."""
+    roles = (work.grid.system.Data, work.grid.system.Setting)
     values = [
         work.grid.constants_of(role) | {name: fields[name] for name in Grid.fields(role) if name in fields}
         for role in roles
     ]
-    dtype = jnp.dtype(work.program.plan.spec.dtype)
+    dtype = jnp.dtype(work.program.plan.system.dtype)
     strong = [{name: jnp.asarray(value, dtype) for name, value in given.items()} for given in values]
     return roles[0](**strong[0]), roles[1](**strong[1])
 
 
-def stopping(system: Any, spec: Any, schedule: Schedule, instance: Any, setting: Any, keys: Keys) -> dict[str, Any]:
+def stopping(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
     """One cell as :func:`gpsense.pipeline.run_cell` has it, nothing recorded, no step taken after it has stopped."""
-    problem, stride = system.sample(spec, instance, keys.problem), system.stride(spec)
+    problem, learner = system.draw(data, keys.problem), _learner(system)
+    stride = learner.stride
 
     def phase(move: Callable[..., Any], state: Any, steps: int) -> Any:
         going = lambda carry: (carry[0] < steps // stride) & (carry[1].status == RUNNING)  # noqa: E731
-        further = lambda carry: (carry[0] + 1, move(spec, problem, setting, carry[1], stride))  # noqa: E731
+        further = lambda carry: (carry[0] + 1, move(problem, setting, carry[1], stride))  # noqa: E731
         _, state = jax.lax.while_loop(going, further, (0, state))
-        return move(spec, problem, setting, state, steps % stride) if steps % stride else state
+        return move(problem, setting, state, steps % stride) if steps % stride else state
 
-    state = phase(system.train, system.begin(spec, problem, setting, keys), schedule.train_steps)
-    pruned = system.prune(spec, problem, setting, state)
-    state = system.begin_fine_tuning(spec, problem, setting, state, pruned, pruned.mask.shape[0])
-    state = phase(system.fine_tune, state, schedule.fine_tune_steps)
-    return system.finish(spec, problem, setting, state, pruned)
+    state = phase(learner.train, learner.start(problem, setting, keys), schedule.train_steps)
+    pruned = learner.prune(problem, setting, state)
+    state = learner.start_fine_tuning(problem, setting, state, pruned, pruned.mask.shape[0])
+    state = phase(learner.fine_tune, state, schedule.fine_tune_steps)
+    return learner.measure(problem, setting, state, pruned)
+
+
+def _learner(system: AnySystem) -> Learner[Any, Any, Any, Any, Any]:
+    assert isinstance(system.learner, Learner)
+    return system.learner
 
 
 def _begun(work: Work) -> Iterator[tuple[Any, Any, Any]]:
     """Problem, setting and first state of every cell that baselines run."""
-    system, spec = work.grid.system, work.program.plan.spec
+    system = work.program.plan.system
 
     @jax.jit
-    def begin(seed: jax.Array, fields: dict[str, jax.Array]) -> tuple[Any, Any, Any]:
-        instance, setting = _roles(work, fields)
-        problem = system.sample(spec, instance, seed_keys(seed).problem)
-        return problem, setting, system.begin(spec, problem, setting, seed_keys(seed))
+    def start(seed: jax.Array, fields: dict[str, jax.Array]) -> tuple[Any, Any, Any]:
+        data, setting = _roles(work, fields)
+        problem = system.draw(data, seed_keys(seed).problem)
+        return problem, setting, _learner(system).start(problem, setting, seed_keys(seed))
 
     for cell in work.part:
-        yield begin(*_traced(work, cell))
+        yield start(*_traced(work, cell))
 
 
 def students(work: Work) -> list[Student]:
@@ -117,17 +124,18 @@ def students(work: Work) -> list[Student]:
 
 def pruned_cells(work: Work) -> list[Pruned]:
     """The cells of iterative pruning as arrays, with the images that their steps draw."""
-    spec, schedule, tasks = work.program.plan.spec, work.grid.schedule, []
+    system, schedule, tasks = work.program.plan.system, work.grid.schedule, []
+    assert isinstance(system, Images)
 
     @jax.jit
     def drawn(key: jax.Array, steps: jax.Array) -> jax.Array:
         keys = jax.vmap(lambda step: jax.random.fold_in(jax.random.fold_in(key, 1), step))(steps)
-        return jax.vmap(lambda each: jax.random.randint(each, (spec.batch,), 0, jnp.int32(spec.n)))(keys)
+        return jax.vmap(lambda each: jax.random.randint(each, (system.batch or 1,), 0, jnp.int32(system.n)))(keys)
 
     steps = jnp.arange(max(schedule.train_steps, schedule.fine_tune_steps), dtype=jnp.int32)
     for cell, (problem, setting, state) in zip(work.part, _begun(work), strict=True):
         train, test = ((np.array(x).reshape(len(x), -1), np.array(y)) for x, y, _ in problem)
         start = [np.array(leaf) for leaf in jax.tree.leaves(state.original)]
-        numbers = cell["kept"], float(setting.share), float(setting.rate), spec.round_steps, schedule.fine_tune_steps
+        numbers = cell["kept"], float(setting.share), float(setting.rate), system.round_steps, schedule.fine_tune_steps
         tasks.append(Pruned(train, test, start, np.array(drawn(state.run.key, steps)), *numbers))
     return tasks

@@ -8,6 +8,8 @@ import numpy as np
 
 from gpsense.grid import Axis
 from gpsense.pipeline import Schedule, run_cell
+from gpsense.systems.images import Images
+from gpsense.systems.teacher_student import TeacherStudent
 from launch import bench
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Absent, Row, make_row, once
@@ -28,7 +30,7 @@ class Baseline(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Results of the engine, its seconds in every turn, and of every baseline its results and seconds, or its absence."""
+    """Results of the engine and its seconds in every turn; of every baseline the same, or its absence."""
 
     results: dict[str, np.ndarray]
     ours: list[float]
@@ -60,16 +62,17 @@ def phase_map() -> list[Row]:
         "NumPy, loop of cells, gradient by hand": Baseline(lambda: np.asarray([numpy_student(task) for task in tasks])),
         "PyTorch, loop of cells, autograd": Baseline(eager, FEW),
     }
-    spec, products = work.program.plan.spec, []
-    size = round((spec.n * spec.dim) ** 0.5)
-    turns = _in_turn(work, baselines, lambda: products.append(product_rates(spec.neurons, size)))
+    system, products = work.program.plan.system, []
+    assert isinstance(system, TeacherStudent)
+    size = round((system.n * system.dim) ** 0.5)
+    turns = _in_turn(work, baselines, lambda: products.append(product_rates(system.neurons, size)))
     steps, ours, machine = turns.results["steps_fine_tune"], median(turns.ours), fastest(*products)
-    each = 4.0 * spec.dim * spec.neurons
+    each = 4.0 * system.dim * system.neurons
     used = np.asarray([fields["n"] for _, fields in work.grid.outer], float)[:, None]
-    needed, done = float((steps * used).sum()) * each, float(steps.sum()) * spec.n * each
-    name = f", {steps.size} cells, d = {spec.dim}, K = {spec.neurons}"
+    needed, done = float((steps * used).sum()) * each, float(steps.sum()) * system.n * each
+    name = f", {steps.size} cells, d = {system.dim}, K = {system.neurons}"
     note = (
-        f"{steps.size / ours:.3g} cells a second, n up to {spec.n}, at most {bench.MAP_STEPS} steps, "
+        f"{steps.size / ours:.3g} cells a second, n up to {system.n}, at most {bench.MAP_STEPS} steps, "
         f"{steps.mean():.0f} on average, {1e6 * ours / steps.sum():.3g} us each, sampling to measures, median of "
         f"{TURNS}; ratio: products of rows in use over {machine.gflops:.3g} GFLOP/s ({machine.way}, the floor), "
         f"{done / ours / 1e9 / machine.gflops:.2g} with rows that are not"
@@ -98,13 +101,15 @@ def iterative() -> list[Row]:
         "JAX, loop of jitted cells that stop": Baseline(loop(work, stopping, ("error", "loss"))),
         "PyTorch, loop of cells, Adam": Baseline(eager),
     }
-    turns, spec = _in_turn(work, baselines), work.program.plan.spec
+    turns, system = _in_turn(work, baselines), work.program.plan.system
+    assert isinstance(system, Images)
     steps = turns.results["steps_train"] + turns.results["steps_fine_tune"]
     ours, flops = median(turns.ours), float(steps.sum()) * work.program.plan.cost.flops
     name = f", {len(work.grid.outer)} seeds x {len(work.grid.inner)} shares"
     note = (
-        f"{'-'.join(map(str, (64, *spec.layers, 10)))} on {spec.n} digits, batch {spec.batch}, {steps.min():.0f} to "
-        f"{steps.max():.0f} steps, {1e6 * ours / steps.sum():.3g} us each, sampling to measures, median of {TURNS}"
+        f"{'-'.join(map(str, (64, *system.layers, 10)))} on {system.n} digits, batch {system.batch}, "
+        f"{steps.min():.0f} to {steps.max():.0f} steps, {1e6 * ours / steps.sum():.3g} us each, "
+        f"sampling to measures, median of {TURNS}"
     )
     expected = np.stack([_part(turns, len(work.part), key) for key in ("error", "loss")], 1)
     rows = [make_row("tickets", "iterative pruning, digits" + name, ours, note, flops / ours / 1e9)]

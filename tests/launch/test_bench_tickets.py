@@ -1,4 +1,4 @@
-"""Rivals of networks pruned by weights do the engine's work, and the rows say what was measured."""
+"""Baselines of networks pruned by weights do the engine's work, and the rows say what was measured."""
 
 import sys
 from types import SimpleNamespace

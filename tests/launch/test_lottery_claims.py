@@ -117,7 +117,7 @@ def arrays(config: Config) -> xr.Dataset:
     grid, rng = to_grid(config), np.random.default_rng(0)
     plan = make_plan(grid, 8 * 2**30)
     points = sum(len(part) for part in grid.schedule.recorded_steps())
-    names = [name for name in grid.system.metrics if not name.endswith("_curve")] + ["status"]
+    names = [name for name in grid.system.measures if not name.endswith("_curve")] + ["status"]
     parts = []
     for chunk in plan.chunks:
         shape = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
