@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 
 from gpsense.fields import Field, first_line
-from gpsense.systems import SYSTEMS
+from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml
 from launch.paths import find_config
-from launch.schema import SECTIONS, plain, schema, unknown
+from launch.schema import SECTIONS, plain, read_number, schema, unknown
 from launch.shell import Refusal
+from launch.values import expand
 
 PROGRAM = "python -m launch.grid"
 FLAGS = {
@@ -66,7 +67,9 @@ def parse(argv: list[str]) -> Arguments:
     out, asked = given.pop("out", None), given.pop("system", None)
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
     if asked is not None:
-        plugins.find_system(asked, allowed=True)
+        system = plugins.find_system(asked, allowed=True)
+        if plugins.is_function(asked):
+            given = _of_function(asked, system, given)
     fields = _base(path, asked)
     reference = fields.get("system", plugins.FIRST_SYSTEM)
     for place, value in given.items():
@@ -84,6 +87,17 @@ def parse(argv: list[str]) -> Arguments:
         sys.exit(0)
     config = build(fields, folder, allowed)
     return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags)
+
+
+def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:
+    """Options of a function by ``section.key``, and its system made anew for the types of their values."""
+    known = {field.name: place for place, field in schema(system).items()}
+    given = {known.get(name, name): value for name, value in given.items()}
+    names = {place: name for name, place in known.items()}
+    mine = {names[place]: value for place, value in given.items() if place.startswith("cell.") and place in names}
+    values = {name: [read_number(item) for item in expand(value)[0]] for name, value in mine.items()}
+    plugins.as_system(reference, vars(system)["cell"].__func__, values)
+    return given
 
 
 def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], set[str]]:

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from gpsense.grid.files import atomic
 from gpsense.plots import plot_columns, plot_curves, plot_measure
-from gpsense.plots.view import curves, plane
+from gpsense.plots.view import curves, main_measures, plane
 
 matplotlib.use("agg")  # a command draws into files: it needs no screen
 
 
 def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
-    """Write columns.png, curves.png, rank.png and error.png into ``directory`` and return their paths.
+    """Write columns.png, curves.png, rank.png and error.png (or what a cell measures) there; returns paths.
 
     The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
     not hold and of curves without a step.
@@ -28,8 +28,8 @@ def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
     if curves(dataset):
         figures["curves.png"] = plot_curves(dataset)
     if plane(dataset):
-        figures["rank.png"] = plot_measure(dataset, "rank")
-        figures["error.png"] = plot_measure(dataset, "error", log=True)
+        for name in main_measures(dataset):
+            figures[f"{name}.png"] = plot_measure(dataset, name, log=name == "error")
     return [save(axes, directory / name) for name, axes in figures.items()]
 
 

@@ -125,7 +125,8 @@ def report(work: Work) -> int:
     page = write_report(place.directory)
     count = dataset.sizes["seed"]
     held = ", ".join(problem_words(dataset).values())
-    words = f"Medians over {count} seed{'s' if count > 1 else ''}; errors: {dataset['error'].attrs['long_name']}"
+    words = f"Medians over {count} seed{'s' if count > 1 else ''}"
+    words += f"; errors: {dataset['error'].attrs['long_name']}" if "error" in dataset else ""
     print("\n" + textwrap.fill(f"{held}. {words}" if held else words, 120))
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:

@@ -1,26 +1,30 @@
 """A user's own code: systems and registry entries from a file or module that is named on the command line.
 
 ``FILE.py`` and ``package.module`` are imported, which lets them add rules, penalties, ensembles, methods or systems to
-their dictionaries; ``FILE.py:NAME`` and ``package.module:NAME`` name a class in them. Naming code is running it: a
-config file may do so only where that is allowed.
+their dictionaries; ``FILE.py:NAME`` and ``package.module:NAME`` name a class in them, or a function, which is run as a
+sweep. Naming code is running it: a config file may do so only where that is allowed.
 """
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from zlib import crc32
 
+from gpsense.errors import BadInput
 from gpsense.fields import nearest, shown, unknown_name
 from gpsense.systems import SYSTEMS, AnySystem, System
 from launch.shell import Refusal
 
 FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
+_functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
 _loaded: dict[str, Any] = {}  # by reference: what was allowed once in this process
 
 
@@ -83,6 +87,8 @@ def load_named(names: Any, folder: Path, allowed: bool) -> None:
 
 def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) -> type[AnySystem]:
     """The class of a system by its name, or as ``FILE.py:NAME`` or ``package.module:NAME``, where that is allowed."""
+    if reference in _functions:
+        return _functions[reference]
     if not is_code(reference):
         if not isinstance(reference, str) or reference not in SYSTEMS:
             error = unknown_name("system", reference, SYSTEMS)
@@ -96,11 +102,61 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
     if found is None:
         near = nearest(name, vars(_loaded[module_name]))
         raise Refusal(f"system: {module_name} has no {name}; {near or 'name a class in it'}")
+    if inspect.isfunction(found):
+        return as_system(reference, found, {})
     if not (isinstance(found, type) and issubclass(found, System)):
         raise Refusal(f"system: {name} in {module_name} is not a system; give a class that derives from System")
     return found
 
 
+def as_system(reference: str, cell: Callable[..., Any], given: Mapping[str, Any]) -> type[AnySystem]:
+    """A function as a system, its parameters typed by the values ``given`` (lists of numbers or names) or by default.
+
+    A cell whose first parameter is called ``problem`` is given what ``draw`` in the same file drew.
+    """
+    from gpsense.grid.sweep import function_system
+
+    parameters = list(inspect.signature(cell).parameters.values())
+    draw = cell.__globals__.get("draw") if parameters and parameters[0].name == "problem" else None
+    if parameters and parameters[0].name == "problem" and not inspect.isfunction(draw):
+        raise Refusal(f"system: {cell.__name__} takes a problem, and its file has no function draw; add draw(key, ...)")
+    named = [*parameters[draw is not None :], *(list(inspect.signature(draw).parameters.values())[1:] if draw else [])]
+    values = {each.name: [each.default] for each in named if each.default is not each.empty}
+    values |= {name: list(items) for name, items in given.items()}
+    static = {name: type(items[0]) for name, items in values.items() if isinstance(items[0], str | bool)}
+    whole = [n for n, items in values.items() if n not in static and all(isinstance(each, int) for each in items)]
+    with_draw = {name: kind for name, kind in static.items() if name in {each.name for each in named}}
+    try:
+        system = function_system(cell, draw, static=with_draw, whole=whole)
+    except BadInput as error:
+        raise Refusal(str(error)) from None
+    _functions[reference] = system
+    return system
+
+
+@contextmanager
+def blamed(reference: str) -> Iterator[None]:
+    """Turn an error of a user's own code into one line that names its file and line; others go on up."""
+    try:
+        yield
+    except (BadInput, Refusal):
+        raise
+    except Exception as error:
+        own = _loaded.get(reference.rpartition(":")[0])
+        frames = traceback.extract_tb(error.__traceback__)
+        mine = [frame for frame in frames if own is not None and frame.filename == getattr(own, "__file__", None)]
+        if not mine:
+            raise
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        where = f"{Path(mine[-1].filename).name} at line {mine[-1].lineno}"
+        raise Refusal(f"system: {reference} failed in {where} ({words}); fix it") from error
+
+
 def _permit(field: str, reference: str, allowed: bool) -> None:
     if not allowed and reference not in _loaded:
         raise Refusal(f"{field}: {reference} is code named in a config file; give --allow-plugins to run it")
+
+
+def is_function(reference: str) -> bool:
+    """Whether a reference that was loaded names a function."""
+    return reference in _functions

@@ -24,6 +24,7 @@ from gpsense.plots.view import (
     curves,
     fine_tuned,
     listed_axes,
+    main_measures,
     measure_label,
     over_seeds,
     plane,
@@ -36,7 +37,6 @@ from launch import figures
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
-NEEDED = ("status", "rank", "error")
 EXPLAINED = {"law": "error at known rank, by theory", "diverged": "seeds that diverged"}
 TEMPLATE = Path(__file__).with_name("report_page.html")
 
@@ -77,7 +77,7 @@ def read_run(directory: Path) -> Run:
         dataset = xr.load_dataset(directory / "results.nc", engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
         raise Unreadable(_refusal(directory, "results.nc", error)) from None
-    lacking = [name for name in NEEDED if name not in dataset]
+    lacking = [name for name in ("status",) if name not in dataset] or ([] if main_measures(dataset) else ["measures"])
     if lacking:
         raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
     return Run(parts[0], parts[1], dataset)
@@ -141,12 +141,13 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
     good = good.transpose(*axes, "seed", ...)
     places = {"seed": slice(kept.seeds), "step": kept.records, "column": slice(kept.columns)}
     some = dataset.isel(places, missing_dims="ignore")
-    medians = [name for name in MEDIANS if name in dataset]
+    main = main_measures(dataset)
+    medians = list(dict.fromkeys([*main, *(name for name in MEDIANS if name in dataset)]))
     drawn = {name.removesuffix("_curve"): name for name in curves(dataset)}
     level = threshold_of(dataset)
     status = dataset["status"]
     level = xr.DataArray(np.nan) if level is None else level
-    labelled = [name for name in ("rank", "error", "column_norms", *drawn.values()) if name in dataset]
+    labelled = [name for name in (*main, "column_norms", *drawn.values()) if name in dataset]
     words = {name: measure_label(dataset[name]) for name in labelled}
     fields = {
         "axes": _json([_axis(dataset, name) for name in axes]),
@@ -154,7 +155,8 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
         "seeds": _json(some["seed"].values.tolist()),
         "n_seeds": _json(dataset.sizes["seed"]),
         "labels": _json(words),
-        "kept": _json(short_name(dataset["rank"])),
+        "main": _json(main),
+        "kept": _json(short_name(dataset["rank"]) if "rank" in dataset else ""),
         "tuned": _json(fine_tuned(dataset)),
         "steps": _json(some["step"].values.tolist() if drawn else []),
         "train": _json(int((some["phase"] == "train").sum()) if drawn else 0),

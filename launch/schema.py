@@ -47,14 +47,14 @@ def schema(system: type[AnySystem]) -> Mapping[str, Field]:
         (system, "static"),
         (system.Data, "data"),
         (system.Setting, "setting"),
-        (Schedule, ENGINE),
+        *([(Schedule, ENGINE)] if system.steps else []),
         (Engine, ENGINE),
     )
     found: dict[str, Field] = {}
     for owner, role in owners:
         for name, field in declared(owner, role).items():
             found.setdefault(name, field)
-    for name, steps in zip(("train_steps", "fine_tune_steps"), system.steps, strict=True):
+    for name, steps in zip(("train_steps", "fine_tune_steps"), system.steps or (), strict=bool(system.steps)):
         found[name] = replace(found[name], default=steps)
     shown = [field for field in found.values() if not field.hidden]
     sections = [*SECTIONS, *(field.section for field in shown)]
@@ -96,7 +96,7 @@ def parse(field: Field, raw: Any) -> Any:
         problem, _, remedy = str(error).rpartition("; ")
         raise BadInput(field.name, problem, remedy) from None
     if not many:
-        return _typed(field, field.check([_number(item) for item in items]))
+        return _typed(field, field.check([read_number(item) for item in items]))
     if field.name == "seeds" and len(items) == 1 and not listed:
         count = replace(field, at_least=1, at_most=MOST).check(_read(field, items[0]))
         return Values(tuple(range(count)), True)
@@ -116,10 +116,10 @@ def _read(field: Field, raw: Any) -> Any:
         return raw
     if field.kind == FLAG:
         return {"true": True, "false": False}.get(raw.lower(), raw)
-    return _number(raw) if field.kind in (WHOLE, NUMBER) else raw
+    return read_number(raw) if field.kind in (WHOLE, NUMBER) else raw
 
 
-def _number(raw: Any) -> Any:
+def read_number(raw: Any) -> Any:
     """Text as the number it shows, 1e3 as 1000; anything else as it is."""
     if isinstance(raw, str):
         with suppress(ValueError):

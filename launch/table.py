@@ -8,7 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
-from gpsense.plots.view import fine_tuned, short_name
+from gpsense.plots.view import fine_tuned, main_measures, short_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
@@ -59,7 +59,7 @@ def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
-    measures = [name for name in measures if name in dataset]
+    measures = [name for name in measures if name in dataset] or main_measures(dataset)
     if not fine_tuned(dataset) and "error" in measures:
         measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]
@@ -95,7 +95,7 @@ def _law(cell: Cell) -> float | None:
 def headings(dataset: xr.Dataset) -> dict[str, str]:
     """What stands above a column of numbers: the stage of an error, the parts that were kept."""
     stages = HEADINGS if fine_tuned(dataset) else HEADINGS | {"error": "error"}
-    return stages | {"rank": short_name(dataset["rank"])}
+    return stages | ({"rank": short_name(dataset["rank"])} if "rank" in dataset else {})
 
 
 def text(table: list[dict[str, Any]], headings: dict[str, str]) -> str:

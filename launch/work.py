@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
+from launch import plugins
 from launch.config import Config
 from launch.schema import plain, schema, sections_named
 from launch.shell import Refusal, interruptible
@@ -45,7 +46,7 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
 
     manifest = store.check(out, digest)
     device.configure(config.values["run.precision"])
-    with sections_named(config.system):
+    with plugins.blamed(config.reference), sections_named(config.system):
         memory = device.memory_budget(config.values["run.memory_gib"])
         made = make_plan(to_grid(config, arrays), memory, store.layouts(manifest))
         made = made if manifest else fit_to_memory(made, memory)
@@ -133,6 +134,8 @@ def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) ->
             constants[field.name] = value
         if field.role == "static":
             static[field.name] = value.values[0] if isinstance(value, Values) else value
-    schedule = Schedule(values["train.steps"], values["fine_tune.steps"], values["run.record_every"])
+    schedule = Schedule(0, 0, 1)
+    if config.system.steps:
+        schedule = Schedule(values["train.steps"], values["fine_tune.steps"], values["run.record_every"])
     seeds = Axis("seed", values["run.seeds"].values)
     return Grid(config.system(**static), schedule, seeds, tuple(axes), constants)

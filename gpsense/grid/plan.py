@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gpsense.errors import BadInput
+from gpsense.fields import declared
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
@@ -140,7 +141,7 @@ def _one_cell(grid: Grid) -> tuple[Any, Any]:
     data, setting = grid.system.Data, grid.system.Setting
 
     def one(role: type, numbers: dict[str, Any]) -> Any:
-        given = {name: getattr(role(), name) for name in grid.fields(role)} | grid.constants_of(role) | numbers
+        given = {name: field.default for name, field in declared(role).items()} | grid.constants_of(role) | numbers
         arrays = {n: jnp.asarray(v, grid.traced_dtype(n)) for n, v in given.items() if v is not None}
         return role(**arrays)
 

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gpsense.descent import RUNNING
+from gpsense.fields import declared
 from gpsense.grid.axes import Grid
 from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
 from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
@@ -207,7 +208,7 @@ class Program:
         seeds = np.asarray([seed for seed, _ in outer], np.uint32)
 
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
-            defaults = {name: getattr(role(), name) for name in grid.fields(role)}
+            defaults = {name: field.default for name, field in declared(role).items()}
             same = defaults | grid.constants_of(role)
             kind = grid.traced_dtype
             columns = {

@@ -105,19 +105,16 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
 
 
 def identity(grid: Grid) -> str:
-    """A digest of what decides a grid's numbers: the system, its revision, the fields that differ from their defaults,
-    the axes, steps and seeds; of a sweep the source of its functions.
+    """A digest of what decides a grid's numbers: the system, its revision (of a sweep the source of its functions), the
+    fields that differ from their defaults, the axes, steps and seeds.
 
     A field that is added later with the old meaning as its default leaves the digest as it is.
     """
-    from gpsense.grid.sweep import source_digest
-
     known = grid.known
     single = {name: value for name, value in grid.single().items() if not _equal(value, known[name].default)}
     plain = {
         "system": grid.system.name,
         "revision": grid.system.revision,
-        "source": source_digest(grid.system),
         "fields": {name: _plain(value) for name, value in sorted(single.items())},
         "axes": {
             axis.name: [_plain(value) for value in axis.values]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import xarray as xr
 
 from gpsense.errors import BadInput
@@ -60,9 +61,9 @@ def versions() -> dict[str, Any]:
         "devices": [device.device_kind for device in jax.devices()],
         "backend": jax.default_backend(),
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "precision": "float64" if jax.config.jax_enable_x64 else "float32",
+        "precision": str(jnp.result_type(float)),
         "flags": {
-            "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,
+            "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,  # pyright: ignore[reportAttributeAccessIssue]
             "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         },
     }

@@ -24,7 +24,7 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import MEMORY, run_grid
 from gpsense.keys import Keys
 from gpsense.pipeline import Schedule
-from gpsense.systems import AnySystem, Evaluator, Measure, Measures, System
+from gpsense.systems import Evaluator, Measure, Measures, System
 
 ONCE = Schedule(0, 0, 1)
 
@@ -36,7 +36,7 @@ class FunctionSystem(System[Any, Any, Any]):
     """
 
     table: ClassVar[tuple[str, ...]] = ()
-    steps: ClassVar[tuple[int, int]] = (0, 0)
+    steps: ClassVar[None] = None
     cell: ClassVar[Callable[..., Any]]
     draw_problem: ClassVar[Callable[..., Any] | None]
     reads: ClassVar[tuple[frozenset[str], frozenset[str]]]
@@ -106,7 +106,7 @@ def function_system(
     cell: Callable[..., Any],
     draw: Callable[..., Any] | None = None,
     *,
-    static: Sequence[str] = (),
+    static: Mapping[str, type] | Sequence[str] = (),
     dims: Mapping[str, Sequence[str]] | None = None,
     attrs: Mapping[str, Mapping[str, str]] | None = None,
     whole: Sequence[str] = (),
@@ -114,8 +114,8 @@ def function_system(
     """The class of a system made of ``draw(key, ...) -> problem`` and ``cell(problem, key, ...) -> {name: array}``.
 
     Without ``draw`` a cell takes no problem. Parameters of ``draw`` become Data, those of the cell alone Setting, those
-    in ``static`` fields of the system; a default is the field's. ``whole`` are traced as integers. BadInput for
-    functions that cannot be called so.
+    in ``static`` (perhaps with their types) fields of the system; a default is the field's. ``whole`` are traced as
+    integers. BadInput for functions that cannot be called so.
     """
     drawn = {} if draw is None else _parameters("draw", draw, 1)
     taken = _parameters("cell", cell, 0 if draw is None else 1)
@@ -128,12 +128,14 @@ def function_system(
     one = lambda name: (name, _annotation(name in whole), field(default=_default(defaults[name])))  # noqa: E731
     numbers = lambda names: {name: one(name) for name in names if name not in static}  # noqa: E731
     data, setting = numbers(drawn), {name: each for name, each in numbers(taken).items() if name not in drawn}
-    fields = [(name, Annotated[Any, FIXED], field(default=_default(defaults[name]))) for name in static]
+    kinds = static if isinstance(static, Mapping) else dict.fromkeys(static, Any)
+    fields = [(name, Annotated[kinds[name], FIXED], field(default=_default(defaults[name]))) for name in static]
     dims = {name: (axes,) if isinstance(axes, str) else tuple(axes) for name, axes in (dims or {}).items()}
     namespace = {
         "name": cell.__name__,
         "__doc__": inspect.getdoc(cell) or cell.__name__,
         "__module__": cell.__module__,
+        "revision": _source(cell, draw),
         "Data": _module("Data", data.values()),
         "Setting": _module("Setting", setting.values()),
         "cell": staticmethod(cell),
@@ -170,7 +172,7 @@ def _module(name: str, fields: Any) -> type[Traced]:
 
 
 def _default(parameter: inspect.Parameter) -> Any:
-    return 0.0 if parameter.default is inspect.Parameter.empty else parameter.default
+    return None if parameter.default is inspect.Parameter.empty else parameter.default
 
 
 def _parameters(field: str, function: Callable[..., Any], positional: int) -> dict[str, inspect.Parameter]:
@@ -219,7 +221,7 @@ def sweep_grid(
     if clash := sorted(kept & {"seed", *values}):
         raise BadInput("dims", f"{clash[0]} is an axis of the sweep already", "use another name")
     listed = tuple(Axis(name, items, many) for name, (items, many) in values.items())
-    precision = dtype or ("float64" if jax.config.jax_enable_x64 else "float32")
+    precision = dtype or str(jnp.result_type(float))
     return Grid(system(dtype=precision), ONCE, seeds, listed)
 
 
@@ -271,12 +273,10 @@ def sweep(
     return run_grid(grid, memory, out=out, progress=progress)
 
 
-def source_digest(system: AnySystem) -> str:
-    """A digest of the source of a function system's functions; empty for other systems."""
-    if not isinstance(system, FunctionSystem):
-        return ""
+def _source(*functions: Callable[..., Any] | None) -> str:
+    """A digest of the source of functions, by which one sweep is told from another."""
     texts = []
-    for function in (type(system).cell, type(system).draw_problem):
+    for function in functions:
         try:
             texts.append("" if function is None else inspect.getsource(function))
         except (OSError, TypeError):

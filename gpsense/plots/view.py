@@ -67,6 +67,13 @@ def axis_label(dataset: xr.Dataset, name: str) -> str:
     return measure_label(dataset[name]) if name in dataset.variables else name
 
 
+def main_measures(dataset: xr.Dataset) -> list[str]:
+    """The measures that stand first: rank and error, else the first numbers of a cell, at most four."""
+    named = [name for name in ("rank", "error") if name in dataset]
+    numbers = [str(n) for n, v in dataset.data_vars.items() if v.dims == dataset["status"].dims and v.dtype.kind == "f"]
+    return named or numbers[:4]
+
+
 def problem_words(dataset: xr.Dataset) -> dict[str, str]:
     """``name value`` of every field of the problem that is the same in all cells, by name.
 

@@ -151,7 +151,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that stands here and in ``Data``
     or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
     beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
-    ``steps`` are those of training and of fine-tuning unless others are asked for. ``revision`` belongs to a run's
+    ``steps`` are those of training and of fine-tuning unless others are asked for, None where there are none to take. ``revision`` belongs to a run's
     identity: raise it when a default or a formula changes its meaning. Fields are checked at construction; BadInput
     names the field.
     """
@@ -161,8 +161,8 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     Setting: ClassVar[type]
     measures: ClassVar[Mapping[str, Measure]] = {}
     table: ClassVar[tuple[str, ...]] = ("rank", "error_trained", "error_pruned", "error")
-    steps: ClassVar[tuple[int, int]] = (1000, 300)
-    revision: ClassVar[int] = 1
+    steps: ClassVar[tuple[int, int] | None] = (1000, 300)
+    revision: ClassVar[int | str] = 1
 
     dtype: Annotated[
         str, Field("run", "float32 or float64", choices=PRECISIONS, key="precision", axis=False, label="precision")
