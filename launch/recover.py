@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gpsense.errors import BadInput
     from gpsense.estimators.recover import recover
+    from gpsense.grid.store import versions
     from launch import device
 
     device.configure(arguments.precision)
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     for notice in found[len(data.notices) :]:
         print(f"notice: {notice}", file=sys.stderr)
     record = facts | {"digest": digest, "settings": options, "notices": found}
-    record |= device.describe(arguments.precision)
+    record |= versions()
     predicted = np.asarray(measurements.forward(jax_factor(result, values)))
     _write(out, record, result, predicted, data.values, example)
     print(_text(facts))

@@ -45,6 +45,7 @@ def results() -> xr.Dataset:
     dataset = xr.Dataset(numbers, coords, {"train_steps": 40})
     dataset["status"][1, 1, 2] = 3
     dataset["error"][1, 1, 2] = np.nan
+    dataset["penalty"].attrs["long_name"] = "penalty λ"
     return dataset
 
 
