@@ -90,8 +90,9 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
     edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
     for (name, cell), values, colour in zip(lines, norms, PALETTE, strict=False):
         values = values[np.isfinite(values).any(axis=1)]
-        kept = f"median rank {over_seeds(cell['rank'])[0]:g}" if len(values) else "no cell left"
-        label = f"{name} ({kept})" if name else kept
+        ranked = f"median rank {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
+        kept = ranked if len(values) else "no cell left"
+        label = f"{name} ({kept})" if name and kept else name or kept
         left.plot(shares, share_above(values, shares), color=colour, lw=2, label=label)
         if len(values):
             heights = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
@@ -102,7 +103,8 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
     name = measure_label(cells["column_norms"]).replace(", largest first", "")
     left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]", xlim=(0, 1), ylim=(-0.02, 1.02))
     right.set(xlabel=name, ylabel="columns per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
-    left.legend(title=hue or None, fontsize=9)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(title=hue or None, fontsize=9)
     if figure is not None:
         _finish(figure, "Column norms after training", fixed, cells, _seeds(cells, "pooled"))
     return both

@@ -131,10 +131,10 @@ def test_columns_and_records_are_thinned_last(run: Path) -> None:
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = fill(tmp_path / "broken", results())
     (broken / "results.nc").write_bytes(b"not netCDF")
-    other = fill(tmp_path / "other", results().drop_vars("rank"))
+    other = fill(tmp_path / "other", results().drop_vars("status"))
     none, empty = tmp_path / "none", tmp_path / "empty"
     empty.mkdir()
-    words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "rank"}
+    words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "status"}
     for directory, word in words.items():
         before = sorted(directory.rglob("*"))
         assert report.main([str(directory)]) == 2

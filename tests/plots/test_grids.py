@@ -59,6 +59,12 @@ GRIDS = {
 }
 
 
+@pytest.mark.parametrize(("dataset", "lines"), [(NOISY, ["0", "0.01", "0.3", "1"]), (make({}), None)])
+def test_columns_need_no_rank(dataset: xr.Dataset, lines: list[str] | None) -> None:
+    legend = plot_columns(dataset.drop_vars("rank"), Figure().subplots(1, 2))[0].get_legend()
+    assert lines == (legend and [text.get_text() for text in legend.get_texts()])
+
+
 @pytest.mark.parametrize(("dataset", "count"), GRIDS.values(), ids=GRIDS.keys())
 def test_every_shape_of_grid_is_drawn(dataset: xr.Dataset, count: int, tmp_path: Path) -> None:
     paths = figures.draw(dataset, tmp_path / "figures")
