@@ -15,7 +15,9 @@ from launch.claims import table
 from launch.claims.experiment import read_claims
 from launch.claims.greedy_pruning import CHECKS
 from launch.claims.quantities import Quantity, exactly, holds, log_slope, mean, over_seeds, share
-from launch.config import DEFAULT, Expectation, Refusal
+from launch.claims.expectations import Expectation
+from launch.config import DEFAULT
+from launch.shell import Refusal
 
 GREEDY = DEFAULT.parent / "greedy_pruning"
 FIELDS = {
@@ -139,7 +141,7 @@ def test_the_full_size_changes_every_grid_and_adds_its_own(tmp_path: Path) -> No
     (small,), (large,) = read_claims(folder, False), read_claims(folder, True)
     assert [small.grids[name].problem.dim.values for name in ("", "never pruned")] == [(6,), (6,)]
     assert set(large.grids) == {"", "never pruned", "wide"}
-    assert {config.problem.dim.values for config in large.grids.values()} == {(9,)}
+    assert {config.values["problem.dim"].values for config in large.grids.values()} == {(9,)}
     assert large.grids["never pruned"].train.penalty.values == (0.0,)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpsense.sensing.measurements import Dense, Distances, Entries, RankOne
-from launch.config import Refusal
+from launch.shell import Refusal
 from launch.measured import check, read, to_map
 
 RNG = np.random.default_rng(0)

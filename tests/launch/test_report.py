@@ -43,6 +43,7 @@ def results() -> xr.Dataset:
     coords = {"seed": np.arange(SEEDS), "noise": NOISE, "penalty": PENALTY, "smoothing": 0.04}
     coords |= {"step": 10 * np.arange(STEPS), "phase": ("step", phase)}
     dataset = xr.Dataset(numbers, coords, {"train_steps": 40})
+    dataset["penalty"].attrs["long_name"] = "penalty λ"
     dataset["status"][1, 1, 2] = 3
     dataset["error"][1, 1, 2] = np.nan
     dataset["penalty"].attrs["long_name"] = "penalty λ"
