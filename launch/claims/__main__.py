@@ -38,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Read and check all claims, then run one after the other; what is done is written at once."""
     chosen = papers() if arguments.paper is None else [arguments.paper]
     if unknown := [name for name in chosen if name not in papers()]:
-        raise Refusal(f"--paper: no claims of {unknown[0]}; use one of {', '.join(papers())}")
+        near = nearest(unknown[0], papers())
+        raise Refusal(f"--paper: no claims of {unknown[0]}; {near or 'use one of ' + ', '.join(papers())}")
 
     from gpsense.grid import files
     from launch import device

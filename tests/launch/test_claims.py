@@ -130,8 +130,8 @@ def test_every_claim_of_the_paper_can_be_read(full: bool) -> None:
         assert f"python -m launch.claims --claim {name}" in (GREEDY / f"{name}.yaml").read_text()
         assert set(claim.grids) == {"", *claim.claim.grids, *(claim.claim.full_grids if full else {})}
     spare = found["convergence"].grids["never pruned"]
-    assert spare.train.penalty.values == (0.0,)
-    assert spare.train.steps == found["convergence"].grids[""].train.steps
+    assert spare.values["train.penalty"].values == (0.0,)
+    assert spare.values["train.steps"] == found["convergence"].grids[""].values["train.steps"]
 
 
 def test_the_full_size_changes_every_grid_and_adds_its_own(tmp_path: Path) -> None:
@@ -139,17 +139,17 @@ def test_the_full_size_changes_every_grid_and_adds_its_own(tmp_path: Path) -> No
     full = {"full": {"problem": {"dim": 9}}, "full_grids": {"wide": {"problem": {"width": 20}}}}
     folder = write(tmp_path, grids=grids, **full)
     (small,), (large,) = read_claims(folder, False), read_claims(folder, True)
-    assert [small.grids[name].problem.dim.values for name in ("", "never pruned")] == [(6,), (6,)]
+    assert [small.grids[name].values["problem.dim"].values for name in ("", "never pruned")] == [(6,), (6,)]
     assert set(large.grids) == {"", "never pruned", "wide"}
     assert {config.values["problem.dim"].values for config in large.grids.values()} == {(9,)}
-    assert large.grids["never pruned"].train.penalty.values == (0.0,)
+    assert large.grids["never pruned"].values["train.penalty"].values == (0.0,)
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"check": "rooot_law"}, r"^small\.yaml: claim\.check: no check rooot_law; use one of figure1, "),
-        ({"grids": {"other": {"train": {"rte": 1}}}}, r"^small\.yaml: train\.rte: unknown field"),
+        ({"check": "rooot_law"}, r"^small\.yaml: claim\.check: no check rooot_law; did you mean root_law\?$"),
+        ({"grids": {"other": {"train": {"rte": 1}}}}, r"^small\.yaml: train\.rte: system sensing has no such field; did you mean train\.rate\?$"),
         ({"grids": {"other": {"train": 1}}}, r"^small\.yaml: train: a section holds fields, not 1"),
         ({"expect": {}, "sentence": "s"}, r"^small\.yaml: claim\.sentence: unknown field"),
     ],
@@ -251,8 +251,8 @@ def test_claims_are_judged_written_and_drawn(
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--paper", "gredy"], "--paper: no claims of gredy; use one of greedy_pruning"),
-        (["--claim", "widht"], "--claim: no claim widht; use one of approximate_points, "),
+        (["--paper", "gredy"], "--paper: no claims of gredy; did you mean greedy_pruning?"),
+        (["--claim", "widht"], "--claim: no claim widht; did you mean width?"),
     ],
 )
 def test_unknown_names_are_refused_in_one_line(argv: list[str], line: str, tmp_path: Path, capsys: Any) -> None:
