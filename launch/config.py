@@ -32,7 +32,8 @@ DEFAULT = configs() / "quickstart.yaml"
 class Config:
     """One grid: a value for every field of its system, by ``section.key``; all combinations of the axes are run.
 
-    ``reference`` is the system as the config names it; ``claim`` is what the grid is to show, for launch.claims.
+    ``reference`` is the system as the config names it; ``claim`` is what the grid is to show, for launch.claims;
+    ``code`` stands for the contents of the plug-ins that were loaded.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Config:
     system: type[AnySystem]
     values: Mapping[str, Any]
     claim: "Claim | None" = None
+    code: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """The config as YAML would hold it, with every field of its system, but for the claim."""
@@ -53,15 +55,15 @@ class Config:
         """Identity of the experiment: the system's name and revision, the fields that differ from defaults, files.
 
         So a field that a release adds, with the old meaning as its default, leaves old runs resumable; where a default
-        or a formula changes its meaning, the system's ``revision`` is raised. Files count by their contents. What
-        decides no number is left out: the name, the memory.
+        or a formula changes its meaning, the system's ``revision`` is raised. Files and plug-ins count by their
+        contents. What decides no number is left out: the name, the memory.
         """
         changed = {
             place: plain(self.values[place])
             for place, field in sorted(schema(self.system).items())
             if place != "run.memory_gib" and field.kind != OTHER and self.values[place] != default(field)
         }
-        identity = [self.system.name, self.system.revision, changed]
+        identity = [self.system.name, self.system.revision, changed, *self.code]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode() + files).hexdigest()[:16]
 
 
@@ -125,7 +127,7 @@ def build(
         from launch.claims.expectations import read_claim
 
         claim = read_claim(claim)
-    return Config(name, reference, system, values, claim)
+    return Config(name, reference, system, values, claim, plugins.sources())
 
 
 def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str, Any], list[str]]:

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ from launch.shell import Refusal
 
 FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
 _functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
-_loaded: dict[str, Any] = {}  # by reference: what was allowed once in this process
+_loaded: dict[str, ModuleType] = {}  # by reference: what was allowed once in this process
 
 
 def is_code(reference: Any) -> bool:
@@ -72,6 +73,12 @@ def _run(path: Path) -> ModuleType:
         del sys.modules[spec.name]
         raise
     return module
+
+
+def sources() -> tuple[str, ...]:
+    """What the loaded files say, hashed: code that is part of what was run."""
+    files = {module.__file__ for module in _loaded.values() if module.__file__ is not None}
+    return tuple(sorted(sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files))
 
 
 def load_named(names: Any, folder: Path, allowed: bool) -> None:

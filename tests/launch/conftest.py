@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from launch import grid
+from gpsense.systems import SYSTEMS
+from launch import grid, plugins
 
 ROOT = Path(__file__).parents[2]
 Refuse = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that was just started: no plug-in is loaded, none has registered a system."""
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(SYSTEMS, "data", dict(SYSTEMS.data))
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import yaml
 
 from launch.claims import __main__ as command
 from launch.claims import table
+from launch.claims.expectations import Expectation
 from launch.claims.experiment import read_claims
 from launch.claims.greedy_pruning import CHECKS
 from launch.claims.quantities import Quantity, exactly, holds, log_slope, mean, over_seeds, share
-from launch.claims.expectations import Expectation
 from launch.config import DEFAULT
 from launch.shell import Refusal
 
@@ -149,7 +149,10 @@ def test_the_full_size_changes_every_grid_and_adds_its_own(tmp_path: Path) -> No
     ("changes", "line"),
     [
         ({"check": "rooot_law"}, r"^small\.yaml: claim\.check: no check rooot_law; did you mean root_law\?$"),
-        ({"grids": {"other": {"train": {"rte": 1}}}}, r"^small\.yaml: train\.rte: system sensing has no such field; did you mean train\.rate\?$"),
+        (
+            {"grids": {"other": {"train": {"rte": 1}}}},
+            r"^small\.yaml: train\.rte: system sensing has no such field; did you mean train\.rate\?$",
+        ),
         ({"grids": {"other": {"train": 1}}}, r"^small\.yaml: train: a section holds fields, not 1"),
         ({"expect": {}, "sentence": "s"}, r"^small\.yaml: claim\.sentence: unknown field"),
     ],

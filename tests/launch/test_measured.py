@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gpsense.sensing.measurements import Dense, Distances, Entries, RankOne
-from launch.shell import Refusal
 from launch.measured import check, read, to_map
+from launch.shell import Refusal
 
 RNG = np.random.default_rng(0)
 N, D = 12, 4

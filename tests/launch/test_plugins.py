@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpsense.systems import SYSTEMS, System
+from gpsense.systems import System
 from launch import plugins
 from launch.arguments import parse
 from launch.config import build
@@ -13,13 +13,6 @@ from launch.shell import Refusal
 from tests.launch.toy_system import RULES
 
 TOY = Path(__file__).with_name("toy_system.py")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that was just started; what a plug-in registers is taken back."""
-    monkeypatch.setattr(plugins, "_loaded", {})
-    monkeypatch.setattr(SYSTEMS, "data", dict(SYSTEMS.data))
 
 
 def test_a_system_of_a_file_is_used_by_its_class(tmp_path: Path) -> None:
@@ -65,6 +58,16 @@ def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path)
     with pytest.raises(Refusal, match="^plugins: more.py cannot be imported .RuntimeError: was run"):
         build({"plugins": ["more.py"]}, tmp_path, allow_plugins=True)
     assert parse([config, "--allow-plugins"]).config.values["problem.dim"].values == (5,)
+
+
+def test_a_plugin_that_was_edited_makes_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["--system", f"{tmp_path / 'mine.py'}:Toy"]
+    digests = []
+    for text in ("", "", "\n# edited\n"):
+        monkeypatch.setattr(plugins, "_loaded", {})
+        (tmp_path / "mine.py").write_text(TOY.read_text() + text)
+        digests.append(parse(argv).config.digest())
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(
