@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +14,13 @@ from launch.schema import schema
 from launch.values import Values
 
 LIGHT = """
-import sys
+import sys, time
 from launch.grid import main
 try:
     main(["--system", "{}", "--help"])
 except SystemExit as stop:
     heavy = {{"xarray", "sklearn", "matplotlib", "pydantic", "scipy"}} & set(sys.modules)
-    print("exit", stop.code, sorted(heavy), file=sys.stderr)
+    print("exit", stop.code, sorted(heavy), time.process_time() < 3, file=sys.stderr)
 """
 TOY = str(Path(__file__).with_name("toy_system.py"))
 
@@ -250,11 +249,9 @@ def test_systems_are_listed_one_a_line(capsys: pytest.CaptureFixture[str]) -> No
 def test_help_comes_at_once_and_imports_little(
     process: Callable[..., subprocess.Popen[str]], tmp_path: Path, system: str
 ) -> None:
-    begun = time.perf_counter()
     ran = process(["-c", LIGHT.format(system)], [], tmp_path)
     out, err = ran.communicate(timeout=60)
-    assert time.perf_counter() - begun < 5
-    assert err == "exit 0 []\n"
+    assert err == "exit 0 [] True\n"
     assert "--train.steps" in out
 
 
