@@ -19,6 +19,7 @@ Refuse = Callable[..., str]
 def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that was just started: no plug-in is loaded, none has registered a system."""
     monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_functions", {})
     monkeypatch.setattr(SYSTEMS, "data", dict(SYSTEMS.data))
 
 
