@@ -9,7 +9,7 @@ import pytest
 from gpsense.descent import CONVERGED, RUNNING, Method, Rates, Target, advance_descent, start_descent
 from gpsense.sensing.losses import Empirical, Population
 from gpsense.sensing.measurements import centred_measurements, gaussian_measurements, rank_one_measurements
-from gpsense.systems import Sensing, SensingProblem, SensingSetting, SensingSpec
+from gpsense.systems.sensing import Sensing, SensingProblem
 from tests import reference
 
 RATE, WEIGHT = 0.05, 0.3
@@ -24,9 +24,9 @@ def _rates(rate=RATE, tolerance=0.0):
 def lasso():
     """The plain group lasso on a population loss of rank one, its matrix M, and a start (5, 3)."""
     truth = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 1)))[0]
-    spec = SensingSpec(dim=5, width=3, rank=1, measurements="population", penalty_kind="group_lasso")
+    system = Sensing(dim=5, width=3, rank=1, measurements="population", penalty_kind="group_lasso")
     problem = SensingProblem(Population(jnp.asarray(truth @ truth.T), jnp.asarray(0.0)), jnp.asarray(truth))
-    target, _ = Sensing().objectives(spec, problem, SensingSetting(penalty=WEIGHT))
+    target, _ = system.targets(problem, Sensing.Setting(penalty=WEIGHT))
     return target, truth, 0.4 * np.random.default_rng(1).normal(size=(5, 3))
 
 
@@ -114,12 +114,12 @@ def test_minibatch_gradients_average_to_the_full_one(draw, key):
 
 def test_chunks_of_a_stochastic_method_have_the_same_bits(key):
     """The draw of a step is that of its number, whatever calls it is reached by; the penalty is in every step."""
-    spec = SensingSpec(dim=4, width=3, rank=1, n=12, form="direct", batch=3, dtype="float64")
+    system = Sensing(dim=4, width=3, rank=1, n=12, form="direct", batch=3, dtype="float64")
     measurements = gaussian_measurements(jax.random.key(1), 12, 4, jnp.float64)
     truth, start = (jax.random.normal(jax.random.key(i), (4, k), jnp.float64) for i, k in ((2, 1), (3, 3)))
     problem = SensingProblem(Empirical(measurements, measurements.forward(truth)), truth)
-    target, _ = Sensing().objectives(spec, problem, SensingSetting())
-    rates, method = _rates(0.01), Sensing().method(spec)
+    target, _ = system.targets(problem, Sensing.Setting())
+    rates, method = _rates(0.01), system.descent
     assert method == SAMPLED
     move = jax.jit(lambda state, n: advance_descent(method, target, state, rates, n), static_argnums=1)
     once = move(start_descent(method, 0.3 * start, rates, key), 60)
