@@ -6,7 +6,7 @@ from gpsense.sensing.symmetric import packed_size
 from launch import bench
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Row, make_row
-from launch.bench.workload import Workload, compiled, needed_flops, phases
+from launch.bench.workload import Workload, compiled, form, needed_flops, phases
 
 TURNS = 3
 
@@ -35,7 +35,7 @@ def share(workload: Workload, target: float) -> Row:
     name = f"engine, d = {workload.dim}, k = {workload.width}, {len(workload.penalties)} settings"
     note = (
         f"{len(workload.seeds)} seeds, n = {workload.n}, {workload.train} + {workload.fine_tune} steps, form "
-        f"{program.plan.spec.form}; {median(around):.2g} s of it for sampling, pruning and measures; against "
+        f"{form(program)}; {median(around):.2g} s of it for sampling, pruning and measures; against "
         f"{machine.gflops:.3g} GFLOP/s of products ({machine.way})"
     )
     return make_row("engine", name, seconds, note, rate, rate / machine.gflops, target)

@@ -69,20 +69,19 @@ def draw(workload: Workload) -> list[Problem]:
     from gpsense.keys import seed_keys
     from gpsense.sensing.losses import Empirical
     from gpsense.sensing.symmetric import smat
-    from gpsense.systems import Sensing, SensingInstance, SensingSetting, SensingSpec
-    from gpsense.systems.sensing import sample_sensing
+    from gpsense.systems.sensing import Sensing
 
-    shape = workload.dim, workload.width, workload.rank, workload.n
-    spec = SensingSpec(*shape, form="direct", dtype=workload.dtype)
-    instance, setting = SensingInstance(noise=workload.noise), SensingSetting(start_scale=workload.start_scale)
+    sizes = {name: getattr(workload, name) for name in ("dim", "width", "rank", "n", "dtype")}
+    system = Sensing(**sizes, form="direct")
+    data, setting = Sensing.Data(noise=workload.noise), Sensing.Setting(start_scale=workload.start_scale)
 
     @jax.jit
     def one(seed: jax.Array) -> tuple[jax.Array, ...]:
         keys = seed_keys(seed)
-        drawn = sample_sensing(spec, instance, keys.problem)
+        drawn = system.draw(data, keys.problem)
         assert isinstance(drawn.objective, Empirical)
         matrices = jax.vmap(smat)(drawn.objective.measurements.packed())
-        start = Sensing().start(spec, setting, keys.start)
+        start = system.init(setting, keys.start)
         return matrices, drawn.objective.values, start, drawn.truth @ drawn.truth.T
 
     return [Problem(*(np.array(leaf) for leaf in one(jax.numpy.uint32(seed)))) for seed in workload.seeds]
@@ -103,14 +102,23 @@ def run_engine(workload: Workload) -> Engine:
     program, chunk = compiled(workload)
     results = program.run(chunk)
     again = lambda: once(lambda: program.run(chunk))[1]  # noqa: E731
-    return Engine(results["error"], needed_flops(workload, results), program.plan.spec.form, again)
+    return Engine(results["error"], needed_flops(workload, results), form(program), again)
+
+
+def form(program: "Program") -> str:
+    """The form of the data that a program's system has chosen."""
+    from gpsense.systems.sensing import Sensing
+
+    system = program.plan.system
+    assert isinstance(system, Sensing)
+    return system.form
 
 
 def to_grid(workload: Workload, axes: Axes | None = None, **more: Any) -> "Grid":
     """The workload as a grid; further ``axes`` and ``more`` constants replace its own."""
     from gpsense.grid import Axis, Grid
     from gpsense.pipeline import Schedule
-    from gpsense.systems import SYSTEMS
+    from gpsense.systems.sensing import Sensing
 
     names = ("width", "rank", "rate", "smoothing", "start_scale", "form", "dtype")
     constants: dict[str, Any] = {name: getattr(workload, name) for name in names}
@@ -120,7 +128,7 @@ def to_grid(workload: Workload, axes: Axes | None = None, **more: Any) -> "Grid"
     constants = {name: value for name, value in constants.items() if name not in listed}
     schedule = Schedule(workload.train, workload.fine_tune, workload.record_every)
     varied = tuple(Axis(name, values) for name, values in listed.items())
-    return Grid(SYSTEMS["sensing"], schedule, Axis("seed", workload.seeds), varied, constants)
+    return Grid(Sensing(), schedule, Axis("seed", workload.seeds), varied, constants)
 
 
 def compiled(workload: Workload, axes: Axes | None = None, **more: Any) -> tuple["Program", "Chunk"]:
@@ -152,7 +160,7 @@ def needed_flops(workload: Workload, results: dict[str, np.ndarray]) -> float:
     A training step takes ``2 D^2 + 4 d^2 k`` with ``D = d (d + 1) / 2``, or ``4 n D`` instead of ``2 D^2`` where that
     is less; a fine-tuning step has the width that the chunk is compacted to in place of k.
     """
-    from gpsense.grid.program import bucket
+    from gpsense.grid.compaction import bucket
     from gpsense.sensing.symmetric import packed_size
 
     packed, square = packed_size(workload.dim), workload.dim**2
