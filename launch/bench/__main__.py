@@ -11,9 +11,9 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+from gpsense.errors import BadInput
 from launch.bench.child import child
 from launch.bench.rows import Row, text
-from launch.shell import Refusal
 
 # the module of every group, whose function has the group's name
 GROUPS = {
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         files.writable(arguments.out)
-    except Refusal as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
+    except BadInput as refusal:
+        print(f"error: --{refusal}", file=sys.stderr)
         return 2
     device.configure("float64" if arguments.group == DOUBLE else "float32")
     rows = []
