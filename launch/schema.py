@@ -169,5 +169,7 @@ def unknown(name: str, system: type[AnySystem]) -> str:
         return f"{name}: system {system.name} has no such field ({have}); leave it out"
     near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
     near = near or difflib.get_close_matches(name, known, 1, 0.7)
+    last = {field.rpartition(".")[2]: field for field in reversed(known)}
+    near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0.7)]
     remedy = f"did you mean {near[0]}?" if near else "--help lists the fields"
     return f"{name}: system {system.name} has no such field; {remedy}"

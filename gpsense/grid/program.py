@@ -95,11 +95,14 @@ class Program:
         Cells carry both axes, (outer, inner, ...), but for a seed, which carries the outer one only.
         """
 
+        inner = self.plan.layout.inner
+
         def build(*fixed: Any) -> Any:
             def rows(problems: Any, settings: Any, *cells: Any) -> Any:
                 def row(problem: Any, cells: tuple[Any, ...]) -> Any:
                     axes = jax.tree.map(lambda leaf: 0 if leaf.ndim else None, cells)
-                    return jax.vmap(lambda s, c: cell(problem, s, *c, *fixed), in_axes=(0, axes))(settings, cells)
+                    one = lambda setting, own: cell(problem, setting, *own, *fixed)  # noqa: E731
+                    return jax.vmap(one, in_axes=(0, axes), axis_size=inner)(settings, cells)
 
                 batch = outer_batch()
                 return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)

@@ -121,9 +121,6 @@ def function_system(
     taken = _parameters("cell", cell, 0 if draw is None else 1)
     keyed = "key" in taken
     taken.pop("key", None)
-    if unknown := [name for name in static if name not in drawn | taken]:
-        near = nearest(unknown[0], drawn | taken)
-        raise BadInput("static", f"no function takes {unknown[0]}", near or "name parameters of draw or cell")
     defaults = taken | drawn
     one = lambda name: (name, _annotation(name in whole), field(default=_default(defaults[name])))  # noqa: E731
     numbers = lambda names: {name: one(name) for name in names if name not in static}  # noqa: E731
@@ -214,6 +211,9 @@ def sweep_grid(
     if missing:
         raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")
     values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
+    if unknown := [name for name in static if name not in defaults]:
+        near = nearest(unknown[0], defaults)
+        raise BadInput("static", f"no function takes {unknown[0]}", near or f"use any of {', '.join(defaults)}")
     fixed = [name for name, (items, _) in values.items() if name in static or any(map(_is_name, items))]
     whole = [name for name, (items, _) in values.items() if all(isinstance(item, int | np.integer) for item in items)]
     system = function_system(cell, draw, static=fixed, dims=dims, attrs=attrs, whole=whole)

@@ -1,0 +1,196 @@
+"""A user's own functions as a grid: axes by the names of parameters, shared draws, directories, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+
+from gpsense import BadInput, sweep
+from gpsense.grid import Layout, Program, make_plan, run_grid
+from gpsense.grid.run import identity
+from gpsense.grid.sweep import sweep_grid
+from gpsense.keys import seed_keys
+
+DIM, ROWS, STEPS = 4, 30, 40
+GIB = 2.0**30
+
+
+def draw(key, n, noise):
+    """A regression of which the first n rows count."""
+    x_key, y_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (ROWS, DIM))
+    return x, x[:, 0] - 2.0 * x[:, 1] + noise * jax.random.normal(y_key, (ROWS,)), jnp.arange(ROWS) < n
+
+
+def cell(problem, key, rate, ridge):
+    """Ridge regression by an optimizer of one's own."""
+    x, y, used = problem
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.lion(rate))
+    loss = lambda w: jnp.sum(used * (x @ w - y) ** 2) / jnp.sum(used) + ridge * jnp.sum(w**2)  # noqa: E731
+
+    def step(carry, _):
+        weights, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(weights), state, weights)
+        return (optax.apply_updates(weights, updates), state), None
+
+    start = jax.random.normal(key, (DIM,))
+    (weights, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), None, length=STEPS)
+    return {"error": loss(weights), "weights": weights}
+
+
+AXES = {"n": [10, 30], "noise": [0.0, 0.5], "rate": [0.01, 0.1, 1e200], "ridge": 0.1}
+DIMS = {"weights": ("weight",)}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    units = {"error": {"units": "variance of y", "long_name": "ridge loss"}}
+    with jax.numpy_dtype_promotion("standard"):
+        return sweep(cell, draw, seeds=[0, 5], dims=DIMS, attrs=units, **AXES)
+
+
+def test_dimensions_are_the_axes_and_those_named(dataset):
+    assert dataset["weights"].dims == ("seed", "n", "noise", "rate", "weight")
+    assert float(dataset["ridge"]) == 0.1
+    assert dataset["error"].attrs == {"long_name": "ridge loss", "units": "variance of y"}
+    np.testing.assert_array_equal(dataset["seed"], [0, 5])
+
+
+def test_a_cell_in_the_grid_is_the_function_called_alone(dataset):
+    for place in ({"seed": 5, "n": 10, "noise": 0.5, "rate": 0.1}, {"seed": 0, "n": 30, "noise": 0.0, "rate": 0.01}):
+        keys = seed_keys(place["seed"])
+        with jax.numpy_dtype_promotion("standard"):
+            problem = draw(keys.problem, place["n"], place["noise"])
+            alone = jax.jit(cell)(problem, keys.start, place["rate"], 0.1)
+        found = dataset.sel(place)
+        np.testing.assert_allclose(found["error"], alone["error"], rtol=1e-9)
+        np.testing.assert_allclose(found["weights"], alone["weights"], rtol=1e-9, atol=1e-12)
+
+
+def test_a_cell_that_fails_leaves_its_neighbours_alone(dataset):
+    bad = dataset.sel(rate=1e200)
+    assert (bad["status"] == 3).all()
+    assert (dataset.sel(rate=[0.01, 0.1])["status"] == 1).all()
+    with jax.numpy_dtype_promotion("standard"):
+        without = sweep(cell, draw, seeds=[0, 5], dims=DIMS, **(AXES | {"rate": [0.01, 0.1]}))
+    np.testing.assert_allclose(dataset["error"].sel(rate=[0.01, 0.1]), without["error"], rtol=1e-12)
+
+
+def test_a_problem_is_drawn_once_for_all_axes_of_the_cell():
+    calls = []
+
+    def noted(key, n):
+        calls.append(n)
+        return jax.random.normal(key, (3,)) * n
+
+    found = sweep(
+        lambda problem, scale: {"sum": scale * problem.sum()}, noted, seeds=3, n=[1.0, 2.0], scale=[1.0, 10.0]
+    )
+    assert found["sum"].dims == ("seed", "n", "scale")
+    np.testing.assert_allclose(found["sum"].sel(scale=10.0), 10 * found["sum"].sel(scale=1.0), rtol=1e-12)
+    grid = sweep_grid(
+        lambda problem, scale: {"sum": scale * problem.sum()}, noted, seeds=3, n=[1.0, 2.0], scale=[1.0, 10.0]
+    )
+    assert (len(grid.outer), len(grid.inner)) == (6, 2)
+
+
+def test_names_and_flags_are_compiled_in_and_whole_numbers_traced_as_integers():
+    def own(key, steps, kind="sum", double=False):
+        total = jax.lax.fori_loop(0, steps, lambda i, x: x + 1.0, 0.0)
+        assert jnp.issubdtype(jnp.result_type(steps), jnp.integer)
+        return {"total": (total if kind == "sum" else -total) * (2.0 if double else 1.0)}
+
+    found = sweep(own, seeds=1, steps=[2, 5], kind=["sum", "minus"], double=[False, True])
+    assert found["total"].dims == ("kind", "double", "seed", "steps")
+    np.testing.assert_array_equal(found["total"].sel(kind="minus", double=True, seed=0), [-4, -10])
+    grid = sweep_grid(own, seeds=1, steps=[2, 5], kind=["sum", "minus"], double=[False, True])
+    assert len(make_plan(grid, GIB).programs) == 4
+
+
+def test_a_parameter_named_static_may_give_a_shape():
+    found = sweep(lambda key, width: {"x": jax.random.normal(key, (width,))}, seeds=2, width=[2, 3], static=["width"])
+    assert found["x"].shape == (2, 2, 3)
+    assert np.isnan(found["x"].sel(width=2)[:, 2]).all()
+
+
+def test_a_directory_resumes_and_belongs_to_one_sweep(tmp_path):
+    own = lambda key, rate: {"x": rate * jax.random.normal(key)}  # noqa: E731
+    out = tmp_path / "run"
+    first = sweep(own, seeds=3, rate=[1.0, 2.0], out=out, progress=False)
+    chunks = {path: path.stat().st_mtime_ns for path in (out / "chunks").iterdir()}
+    again = sweep(own, seeds=3, rate=[1.0, 2.0], out=out, progress=False)
+    assert chunks == {path: path.stat().st_mtime_ns for path in (out / "chunks").iterdir()}
+    xr.testing.assert_identical(first["x"], again["x"])
+    next(iter(chunks)).unlink()
+    third = sweep(own, seeds=3, rate=[1.0, 2.0], out=out, progress=False)
+    np.testing.assert_array_equal(first["x"], third["x"])
+    stored = xr.open_dataset(out / "results.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(stored["x"], first["x"])
+    stored.close()
+    other = lambda key, rate: {"x": rate + jax.random.normal(key)}  # noqa: E731
+    for function, rates in ((own, [1.0, 3.0]), (other, [1.0, 2.0])):
+        with pytest.raises(BadInput, match="^out: .* belongs to another config"):
+            sweep(function, seeds=3, rate=rates, out=out)
+
+
+def test_chunks_give_the_numbers_of_one_program(dataset):
+    with jax.numpy_dtype_promotion("standard"):
+        grid = sweep_grid(cell, draw, seeds=[0, 5], dims=DIMS, **AXES)
+        plan = make_plan(grid, GIB, (Layout(2, 2),))
+        assert len(plan.chunks) > 4
+        program = Program(grid, plan.programs[0])
+        errors = program.run(plan.chunks[0])["error"]
+    np.testing.assert_allclose(errors[0], dataset["error"].values[0, 0, 0, :2], rtol=1e-12)
+
+
+def test_memory_is_kept_within_the_budget():
+    own = lambda key, scale: {"x": scale * jax.random.normal(key, (1000,))}  # noqa: E731
+    grid = sweep_grid(own, seeds=50, scale=list(np.linspace(1, 2, 20)))
+    assert len(make_plan(grid, 100 * 2**20).chunks) == 1
+    small = make_plan(grid, 10 * 2**20)
+    assert small.stored_bytes > 4e6
+    with pytest.raises(BadInput, match=r"^memory_gib: 1000 cells make results of .* MiB, 1 MiB allowed"):
+        make_plan(grid, 2**20)
+
+
+def test_identity_knows_functions_axes_and_seeds():
+    own = lambda key, rate: {"x": rate}  # noqa: E731
+    base = identity(sweep_grid(own, seeds=2, rate=[1.0, 2.0]))
+    assert base == identity(sweep_grid(own, seeds=[0, 1], rate=(1.0, 2.0)))
+    assert base != identity(sweep_grid(own, seeds=3, rate=[1.0, 2.0]))
+    assert base != identity(sweep_grid(own, seeds=2, rate=[1.0]))
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: sweep(cell, draw, seeds=2, **(AXES | {"rat": 1.0})), "rat: no function takes it; did you mean rate?"),
+        (lambda: sweep(cell, draw, seeds=2, n=[3]), "noise: it has no value; give one or several: noise=[...]"),
+        (lambda: sweep(3, seeds=2), "cell: 3 is not a function; give a function"),
+        (lambda: sweep(lambda *all: {}, seeds=2), "cell: its parameter all has no name"),
+        (lambda: sweep(lambda key: 1.0, seeds=2), "cell: it returned 1.0; return a dictionary of arrays"),
+        (lambda: sweep(lambda key: {"status": 1.0}, seeds=2), "cell: it returned 'status'"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[1.0, 1.0]), "a: the axis repeats a value"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[]), "a: the axis is empty"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[float("nan")]), "a: nan is not a finite number"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=0, a=1.0), "seeds: 0 is not allowed"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"y": ("z",)}), "dims: the cell returns no y"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("z",)}), "dims: x has shape ()"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("a",)}), "dims: a is an axis"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=["b"]), "static: no function takes b"),
+        (lambda: sweep(lambda problem: {"x": problem}, lambda: 1.0, seeds=2), "draw: it takes no parameter"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(call, line):
+    with pytest.raises(BadInput) as refusal:
+        call()
+    assert str(refusal.value).startswith(line)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_grid_of_a_sweep_runs_like_any_other(dataset):
+    with jax.numpy_dtype_promotion("standard"):
+        again = run_grid(sweep_grid(cell, draw, seeds=[0, 5], dims=DIMS, **AXES))
+    np.testing.assert_array_equal(again["error"], dataset["error"])

@@ -1,0 +1,34 @@
+"""The least system: sparse linear regression, pruned by input."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+
+from gpsense import Field, TrainPruneFineTune
+from gpsense.fields import Traced
+from gpsense.systems.own import groups
+
+
+class Noise(Traced):
+    noise: Annotated[float, Field("problem", "standard deviation of the noise", at_least=0)] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares(TrainPruneFineTune):
+    """Linear regression on two of many inputs, pruned by input."""
+
+    name, Data, parts = "least_squares", Noise, groups(lambda w: w[None, :])
+    dim: Annotated[int, Field("problem", "inputs", at_least=2)] = 20
+    n: Annotated[int, Field("problem", "samples", at_least=1)] = 100
+
+    def draw(self, data, key):
+        x, e = jax.random.normal(key, (self.n, self.dim + 1), self.dtype).T[:-1].T, jax.random.normal(key, (self.n,))
+        return x, x[:, 0] - 2 * x[:, 1] + data.noise * e
+
+    def init(self, setting, key):
+        return jnp.zeros(self.dim)
+
+    def loss(self, w, problem):
+        return jnp.mean((problem[0] @ w - problem[1]) ** 2)
