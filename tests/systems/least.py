@@ -19,13 +19,14 @@ class Noise(Traced):
 class LeastSquares(TrainPruneFineTune):
     """Linear regression on two of many inputs, pruned by input."""
 
-    name, Data, parts = "least_squares", Noise, groups(lambda w: w[None, :])
+    name, Data, parts = "least_squares", Noise, groups(lambda w: w, axis=0)
     dim: Annotated[int, Field("problem", "inputs", at_least=2)] = 20
     n: Annotated[int, Field("problem", "samples", at_least=1)] = 100
 
     def draw(self, data, key):
-        x, e = jax.random.normal(key, (self.n, self.dim + 1), self.dtype).T[:-1].T, jax.random.normal(key, (self.n,))
-        return x, x[:, 0] - 2 * x[:, 1] + data.noise * e
+        drawn = jax.random.normal(key, (self.n, self.dim + 1), self.dtype)
+        x = drawn[:, 1:]
+        return x, x[:, 0] - 2 * x[:, 1] + data.noise * drawn[:, 0]
 
     def init(self, setting, key):
         return jnp.zeros(self.dim)

@@ -1,4 +1,4 @@
-"""A model of one's own in the pipeline: the phases against NumPy, parts of several kinds, a least system in 30 lines."""
+"""A model of one's own in the pipeline: phases against NumPy, parts of several kinds, a least system in 30 lines."""
 
 import inspect
 import sys
