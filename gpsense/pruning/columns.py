@@ -116,9 +116,17 @@ def _threshold_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
     return margin(jnp.where(given.active, norms, jnp.inf), given.threshold)
 
 
+def _relative_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
+    """Distance of the nearest norm to a tenth of the largest, padding left out."""
+    return margin(jnp.where(given.active, norms, jnp.inf), RELATIVE * jnp.max(jnp.where(given.active, norms, 0.0)))
+
+
 def _random(norms: Norms, given: RuleInput) -> Mask:
     assert given.key is not None
     return random_mask(given.key, norms, given.rank)
+
+
+RELATIVE = 0.1  # share of the largest norm that rule relative asks of a column; baselines count their rank so
 
 
 @dataclass(frozen=True)
@@ -139,5 +147,6 @@ COLUMN_RULES: dict[str, ColumnRule] = {
     "top_r": ColumnRule(lambda norms, given: largest_mask(norms, given.rank)),
     "largest_gap": ColumnRule(lambda norms, given: gap_mask(norms)),
     "random": ColumnRule(_random, random=True),
+    "relative": ColumnRule(lambda norms, given: threshold_mask(norms, RELATIVE * jnp.max(norms)), _relative_margin),
 }
 ROTATIONS: dict[str, Callable[[Factor], Factor]] = {"none": lambda factor: factor, "svd": rotate}

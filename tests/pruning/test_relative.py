@@ -1,0 +1,27 @@
+"""Rule relative: columns above a tenth of the largest norm, whatever the unit."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpsense import Axis, Grid, Schedule, Sensing, run_grid
+from gpsense.pruning import COLUMN_RULES, RuleInput
+
+RULE = COLUMN_RULES["relative"]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_it_does_not_depend_on_the_unit(unit):
+    norms = unit * jnp.asarray([0.05, 2.0, 0.0, 0.21, 0.19])
+    given = RuleInput(0.4, 2, None, jnp.asarray([True, True, False, True, True]))
+    mask = RULE.mask(norms, given)
+    np.testing.assert_array_equal(mask, [False, True, False, True, False])
+    np.testing.assert_allclose(RULE.margin(norms, mask, given), 0.01 * unit, rtol=1e-9)
+
+
+def test_sensing_takes_it_by_name():
+    """The same columns stay where the truth is in another unit, where the default threshold keeps all or none."""
+    system = Sensing(dim=5, n=60, rank=1, rule="relative", dtype="float64", curvature_steps=0)
+    found = run_grid(Grid(system, Schedule(300, 50, 350), 2, (Axis("penalty", (0.1,)), Axis("threshold", (10.0,)))))
+    assert (found["rank"] == 1).all()
+    assert (found["margin"] > 0.05).all()
