@@ -61,6 +61,15 @@ def grasp(params: Parameters, mask: MaskTree, loss: Loss, key: RandomKey, flow: 
     return jax.tree.map(jnp.multiply, at, product)
 
 
+def movement(params: Parameters, mask: MaskTree, loss: Loss, key: RandomKey, flow: Loss | None = None) -> Parameters:
+    """``-w . g``: positive where a step of gradient descent takes the weight away from 0.
+
+    One step of the sum that movement pruning gathers in training (Sanh, Wolf and Rush, NeurIPS 2020), taken before it.
+    """
+    at = apply(mask, params)
+    return jax.tree.map(lambda w, g: -w * g, at, _gradient(loss, mask)(at))
+
+
 def synflow(params: Parameters, mask: MaskTree, loss: Loss, key: RandomKey, flow: Loss | None = None) -> Parameters:
     """``|w . dR/dw|`` with ``R = flow(w)``, ``1^T prod_l |W_l| 1`` as :func:`absolute_flow` makes it; no data enter.
 
@@ -95,6 +104,7 @@ SCORES: dict[str, WeightRule] = {
     "random": WeightRule("drawn at random before training", random),
     "snip": WeightRule("those the loss depends on most before training", snip),
     "grasp": WeightRule("those that keep the gradient large before training", grasp),
+    "movement": WeightRule("those that the first step moves away from 0", movement),
     "synflow": WeightRule("those on the strongest paths before training, no data needed", synflow, rounds=100),
 }
 WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
