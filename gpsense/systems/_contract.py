@@ -151,9 +151,9 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that stands here and in ``Data``
     or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
     beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
-    ``steps`` are those of training and of fine-tuning unless others are asked for, None where there are none to take. ``revision`` belongs to a run's
-    identity: raise it when a default or a formula changes its meaning. Fields are checked at construction; BadInput
-    names the field.
+    ``steps`` are those of training and of fine-tuning unless others are asked for, None where there are none to take.
+    ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. Fields are
+    checked at construction; BadInput names the field.
     """
 
     name: ClassVar[str]
