@@ -124,10 +124,10 @@ def report(work: Work) -> int:
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     count = dataset.sizes["seed"]
-    held = ", ".join(problem_words(dataset).values())
+    held = textwrap.fill(", ".join(problem_words(dataset).values()), 120)
     words = f"Medians over {count} seed{'s' if count > 1 else ''}"
     words += f"; errors: {dataset['error'].attrs['long_name']}" if "error" in dataset else ""
-    print("\n" + textwrap.fill(f"{held}. {words}" if held else words, 120))
+    print("\n".join(["", *filter(None, [held]), words]))
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:
         curved = certificate["curvature"] < -(certificate["gradient_norm"] ** 0.5)

@@ -35,7 +35,10 @@ class DiabetesData(Traced):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Diabetes(CoordinateSystem[DiabetesData]):
-    """The diabetes table among ``noise_columns`` of standard Gaussians, which come after the ten real columns."""
+    """The diabetes table among columns of noise, pruned by input coordinate.
+
+    ``noise_columns`` standard Gaussians come after the ten real columns.
+    """
 
     name: ClassVar[str] = "diabetes"
     Data: ClassVar[type[DiabetesData]] = DiabetesData

@@ -44,7 +44,10 @@ class SparseFeaturesData(Traced):
 @final
 @dataclass(frozen=True, kw_only=True)
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
-    """``directions`` r with ``sparsity`` rows: :func:`gpsense.sparse.directions.draw_directions` says how."""
+    """Sparse single- and multi-index models, pruned by input coordinate (arXiv 2406.08658).
+
+    ``directions`` r with ``sparsity`` rows: :func:`gpsense.sparse.directions.draw_directions` says how.
+    """
 
     name: ClassVar[str] = "sparse_features"
     Data: ClassVar[type[SparseFeaturesData]] = SparseFeaturesData

@@ -254,7 +254,7 @@ def test_claims_are_judged_written_and_drawn(
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--paper", "gredy"], "--paper: no claims of gredy; did you mean greedy_pruning?"),
+        (["--paper", "gredy_pruning"], "--paper: no claims of gredy_pruning; did you mean greedy_pruning?"),
         (["--claim", "widht"], "--claim: no claim widht; did you mean width?"),
     ],
 )
