@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gpsense._types import Scalar
 from gpsense.fields import Field, check_fields
 from gpsense.keys import Keys
-from gpsense.systems import AnySystem
+from gpsense.systems import AnySystem, Evaluator
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
     system = system.resolve(max(schedule.steps, 1))
     learner = system.learner
     problem = system.draw(data, keys.problem)
+    if isinstance(learner, Evaluator):
+        return learner.evaluate(problem, setting, keys)
     train_segments, fine_tune_segments = schedule.segments()
 
     def phase(

@@ -313,7 +313,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "greedy_pruning (at the start, then one step), descent (dense training first), or a baseline without network",
+            "greedy_pruning (then one step), descent (dense training first), or a baseline without network",
             choices=METHODS,
         ),
     ] = "greedy_pruning"
