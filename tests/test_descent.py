@@ -139,7 +139,7 @@ def test_dying_columns_are_flushed_before_they_are_denormal():
 
 
 def _saddle(perturb):
-    """Law: k identical columns are an exact saddle (r = 1, k = 8, lambda = .1, beta = .04)."""
+    """Law: k identical columns are an exact saddle (r = 1, k = 8, lambda = 0.1, beta = 0.04)."""
     system = Sensing(dim=6, width=8, rank=1, measurements="population", dtype="float64", perturb=perturb)
     truth = jnp.eye(6)[:, :1]
     problem = SensingProblem(Population(truth @ truth.T, jnp.asarray(0.0)), truth)

@@ -188,7 +188,7 @@ def identical():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_identical_columns_are_a_saddle_of_known_curvature(identical, dtype):
-    """r = 1, k = 8, lambda = .1, beta = .04, population loss: stationary, curvature -0.33433, in either precision."""
+    """r = 1, k = 8, lambda = 0.1, beta = 0.04, population loss: stationary, curvature -0.33433, in either precision."""
     truth = jnp.eye(6, 1, dtype=dtype)
     saddle = jnp.asarray(np.sqrt(identical[0]), dtype) * jnp.tile(truth, (1, 8))
     found = _certificate(Population(truth @ truth.T, jnp.zeros((), dtype)), saddle, steps=30)

@@ -79,7 +79,7 @@ def dataset(grid):
 
 @pytest.mark.slow
 def test_two_neurons_remain(grid, dataset):
-    """d = k = 15, r = 2, sigma = .5: always 2; their error that of exact rank, the curvature 2: sigma / sqrt(2 n)."""
+    """d = k = 15, r = 2, sigma = 0.5: always 2; their error that of exact rank, the curvature 2: sigma / sqrt(2 n)."""
     assert grid.traced == {"n"}
     assert (dataset["rank"] == 2).all()
     errors = np.sqrt((dataset["error"].sel(n=1500) ** 2).mean()) * np.sqrt(2.0)

@@ -83,7 +83,7 @@ def test_error_law_after_fine_tuning():
 
 @pytest.mark.slow
 def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
-    """d = 20, n = 400, sigma = 1, so nu = .32: tau = .25 keeps too many columns, tau = .5 mostly exactly two."""
+    """d = 20, n = 400, sigma = 1, so nu = 0.32: tau = 0.25 keeps too many columns, tau = 0.5 mostly exactly two."""
     values = {"noise": 1.0, "rate": 0.03, "start_scale": 0.03}
     axes = (Axis("penalty", (0.1, 0.2)), *(Axis(name, (value,), False) for name, value in values.items()))
     grid = Grid(Sensing(dtype="float64"), Schedule(3000, 100, 500), 16, axes)

@@ -154,9 +154,9 @@ def noise_window(runs: Runs) -> Outcome:
     inside = (tau > 1.25 * floors[:, None]) & (tau < 0.8)
     at = lambda sigma, value: right[:, np.abs(noises - sigma).argmin(), np.abs(tau - value).argmin()]  # noqa: E731
     quantities = {
-        "right rank for 1.25 ν < τ < .8": share(right[:, inside].reshape(-1)),
-        "right rank at σ = 1, τ = .25": share(at(1.0, 0.25)),
-        "right rank at σ = 1, τ = .5": share(at(1.0, 0.5)),
+        "right rank for 1.25 ν < τ < 0.8": share(right[:, inside].reshape(-1)),
+        "right rank at σ = 1, τ = 0.25": share(at(1.0, 0.25)),
+        "right rank at σ = 1, τ = 0.5": share(at(1.0, 0.5)),
     }
     if below.any():
         quantities["right rank for τ < ν / 2"] = share(right[:, below].reshape(-1))
