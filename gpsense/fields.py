@@ -148,7 +148,7 @@ def _check_number(field: Field, value: Any) -> Any:
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
-    if isinstance(given, int) and abs(given) >= 2**63:
+    if isinstance(given, int) and abs(int(given)) >= 2**63:
         raise field.refuse(f"{shown(given)} is not allowed")
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")

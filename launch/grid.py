@@ -131,10 +131,11 @@ def report(work: Work) -> int:
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:
         curved = certificate["curvature"] < -(certificate["gradient_norm"] ** 0.5)
-        print(
-            f"\nTraining stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "
-            f"eigenvalue seen is {certificate['curvature']:.2g}{': not every cell reached a minimum' if curved else ''}"
+        words = (
+            f"Training stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "
         )
+        words += f"eigenvalue seen is {certificate['curvature']:.2g}"
+        print("\n" + textwrap.fill(words + ": not every cell reached a minimum" * curved, 120))
     lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""
     print(
         f"\n{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"

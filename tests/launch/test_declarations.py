@@ -1,4 +1,4 @@
-"""Every field of every system, by its declaration: what it may not be is refused alike from Python and from a config."""
+"""Every field of every system: what its declaration excludes is refused alike from Python and from a config."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
