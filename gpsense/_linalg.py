@@ -1,7 +1,7 @@
 """Eigenvalues and singular values of one matrix at a time on CPUs.
 
 A batch of them is shared out by XLA over the threads that run the devices' programs; with several CPU devices all of
-these threads can end up waiting for one another, and the process stands still. Under ``vmap`` on a CPU the matrices are
+these threads can end up waiting for one another, and deadlocks. Under ``vmap`` on a CPU the matrices are
 therefore taken one after the other, on accelerators together.
 """
 

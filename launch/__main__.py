@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 COMMANDS = {
     "grid": ("launch.grid", "run a grid of cells from a config: train, prune, fine-tune, figures and a page"),
     "recover": ("launch.recover", "find a low-rank matrix from your own measurements"),
-    "claims": ("launch.claims.__main__", "run the papers' claims as experiments and judge them"),
+    "claims": ("launch.claims.__main__", "run the papers' claims as experiments and check them"),
     "bench": ("launch.bench.__main__", "measure speed against the machine's limits and other methods"),
     "report": ("launch.report", "draw the figures and the page of a stored run again"),
 }

@@ -129,7 +129,7 @@ def _doubts(result: "Recovery", data: Any, width: int) -> list[str]:
     if rank and fitted < 1.2 * unknowns:
         doubts.append(f"rank {rank} has {unknowns} unknowns, fitted to {fitted} measurements; do not trust it")
     if held < 5:
-        doubts.append(f"only {held} measurements were held out to judge by; raise --held-out or measure more")
+        doubts.append(f"only {held} measurements were held out to check against; raise --held-out or measure more")
     return doubts
 
 

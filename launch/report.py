@@ -273,7 +273,7 @@ def _pictures(directory: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run; 0, or 2 where there is no run to read."""
     parser = argparse.ArgumentParser("python -m launch.report", description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a run directory that launch.grid has filled")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a run directory written by launch.grid")
     directory = parser.parse_args(argv).directory
     try:
         run = read_run(directory)

@@ -148,12 +148,12 @@ def fit_sparse(
     out, rest = np.sort(order[:aside]), order[aside:]
     options = {"parity": parity, "contraction": contraction, "biases": biases, "neurons": neurons}
     options |= {"residual": residual, "fine_tune_steps": fine_tune_steps, "compare": compare}
-    plan = _planned(len(rest) - len(rest) // 5, rows.shape[1], pool, rank, **options)
+    plan = _plan(len(rest) - len(rest) // 5, rows.shape[1], pool, rank, **options)
     centre, scale = _standards(rows[rest])
     (offset,), (unit,) = _standards(outputs[rest, None])
     columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
     arguments = jax.random.key(seed), jnp.asarray(contraction, dtype)
-    found = jax.tree.map(np.asarray, _fitted(plan, columns[rest], values[rest], *arguments))
+    found = jax.tree.map(np.asarray, _fit(plan, columns[rest], values[rest], *arguments))
     network, coordinates = _ordered(found)
     directions, strengths = _leading(network.weights, rank)
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
@@ -178,9 +178,7 @@ def fit_sparse(
 
 
 @partial(jax.jit, static_argnums=0)
-def _fitted(
-    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar
-) -> _Found:
+def _fit(plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar) -> _Found:
     """Scores, the choice of pool and ridge on the inner fifth, the network from all rows, and its comparison."""
     stream_key, bias_key, fit_key = jax.random.split(key, 3)
     stream, dim = samples.table(x, y, stream_key), x.shape[1]
@@ -333,7 +331,7 @@ def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, scale
 
 
-def _planned(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
+def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
     """The options checked; ``seen`` rows decide on the inner fifth."""
     known = {"parity": tuple(inputs.PARITIES), "residual": tuple(nets.RESIDUALS)}
     for name, names in known.items():

@@ -39,7 +39,7 @@ class Fitted(NamedTuple):
     gradient: Float[Array, "kept columns"]
 
 
-def fitted(
+def fit(
     samples: Samples,
     kept: Kept,
     recipe: Recipe,

@@ -107,7 +107,7 @@ class Tuned(Descending):
 class PrunedCoordinates(eqx.Module):
     """The coordinates that stay and how training ended.
 
-    ``directions`` of a method that is no network, from all samples and without the held-out ones; the second only where
+    ``directions`` of a method without a network, from all samples and without the held-out ones; the second only where
     the second layer has something to choose by them.
     """
 

@@ -3,7 +3,7 @@
 :class:`CoordinateSystem` makes problems out of streams of samples. A network's gradients at its start choose the
 coordinates (Algorithm 1 of arXiv 2406.08658); it takes one gradient step on them, draws fresh biases and fits its
 second layer by ridge (Algorithm 2); then all its numbers may be fine-tuned. What one would do instead stands beside it
-in :data:`METHODS`, each a learner of its own: dense training first, and methods that are no networks.
+in :data:`METHODS`, each a learner of its own: dense training first, and methods without a network.
 """
 
 from abc import abstractmethod
@@ -126,7 +126,7 @@ class PruneAtStart(CoordinateLearner[Untrained]):
     def prune(self, problem: CoordinatesProblem, setting: CoordinatesSetting, state: Untrained) -> PrunedCoordinates:
         key = jax.random.fold_in(state.key, 0)
         recipe = Recipe(self.system.neurons, self.system.activation_function, second_layer="none")
-        step = lambda: learner.fitted(problem.train, everything(problem), recipe, key).gradient  # noqa: E731
+        step = lambda: learner.fit(problem.train, everything(problem), recipe, key).gradient  # noqa: E731
         mask, score = self.system.decide(problem, setting, key, step)
         return PrunedCoordinates(mask, score, state.error, state.steps, state.status)
 
@@ -140,7 +140,7 @@ class PruneAtStart(CoordinateLearner[Untrained]):
     ) -> Tuned:
         """One step and the second layer on the kept coordinates."""
         kept = network.kept_coordinates(pruned.mask, width)
-        net, columns = learner.fitted(problem.train, kept, self.system.recipe, jax.random.fold_in(state.key, 1))
+        net, columns = learner.fit(problem.train, kept, self.system.recipe, jax.random.fold_in(state.key, 1))
         return self.tuned(problem, setting, kept, net, columns, pruned)
 
     def record(
@@ -207,7 +207,7 @@ class DenseDescent(CoordinateLearner[Dense]):
 @final
 @dataclass(frozen=True)
 class MomentMethod(CoordinateLearner[Untrained]):
-    """A method that is no network: neurons look along random mixes of its directions, where these are not 0."""
+    """A method without a network: neurons look along random mixes of its directions, where these are not 0."""
 
     baseline: Baseline
 
@@ -259,7 +259,7 @@ class MomentMethod(CoordinateLearner[Untrained]):
         kept = network.kept_coordinates(pruned.mask, width)
         given = jax.vmap(partial(network.rows_of, kept))(pruned.directions)
         key = jax.random.fold_in(state.key, 1)
-        net, columns = learner.fitted(problem.train, kept, self.system.recipe, key, given)
+        net, columns = learner.fit(problem.train, kept, self.system.recipe, key, given)
         return self.tuned(problem, setting, kept, net, columns, pruned)
 
     def record(

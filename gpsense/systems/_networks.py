@@ -71,7 +71,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return {"weights": ravel_pytree(state.run.factor)[0]} if self.tells_weights else {}
 
     def cost(self, train: int, test: int) -> Cost:
-        """Of so many samples: a step sees a batch, or all; records and judgements see all, tests included."""
+        """Of so many samples: a step sees a batch, or all; records and checks see all, tests included."""
         each = max(prod(self.task.shape), 1)
         weights = sum(leaf.size for leaf in jax.tree.leaves(_shapes(self.task)))
         number, numbers = jnp.dtype(self.dtype).itemsize, each * (train + test)

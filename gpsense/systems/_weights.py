@@ -279,12 +279,12 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
 
     @property
     def stride(self) -> int:
-        """A round of iterative pruning, which sorts all weights once; else the steps between judgements."""
+        """A round of iterative pruning, which sorts all weights once; else the steps between checks."""
         return self.system.round_steps if self.rule.at == "rounds" else self.method.check_every
 
     @property
     def method(self) -> Method:
-        """The descent of both phases; minibatches are judged by all samples, which costs more, and so more rarely."""
+        """The descent of both phases; minibatches are checked on all samples, and so more rarely."""
         stochastic = self.model.stochastic
         return Method(self.system.optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
 

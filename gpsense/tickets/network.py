@@ -1,4 +1,4 @@
-"""Multi-layer networks as Equinox modules: how one is made, what it is fitted to, and how both are judged."""
+"""Multi-layer networks as Equinox modules: how one is made, what it is fitted to, and the losses and errors of both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network and its judges. ``make(key)`` gives an Equinox module that maps one input (``shape``) to its outputs.
+    """A network with its loss and error; ``make(key)`` is an Equinox module from one input (``shape``) to its outputs.
 
     ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. Modules whose arrays are not all
     of floating point are refused, and so is one that needs a state or a key when it is called.

@@ -1,8 +1,9 @@
 """Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
 The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
-them; ``baselines`` what one would run instead of it (``jax_baselines``, ``numpy_baselines``, ``torch_baselines``; one ``workload``
-for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features (their baselines in
+them; ``baselines`` what one would run instead of it (``jax_baselines``, ``numpy_baselines``, ``torch_baselines``; one
+``workload`` for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features
+(their baselines in
 ``sparse_baselines``, their grid in ``sparse_grid``); ``tickets`` networks pruned by weights (``ticket_baselines``);
 ``recovery`` one matrix, against the baselines (``baselines``) and other packages (``solvers``).
 """

@@ -31,7 +31,7 @@ def recovery() -> list[Row]:
 
 
 def noiseless() -> list[Row]:
-    """Seconds to each accuracy; a baseline's ratio is its time over recover's, recover's the best unknown-rank baseline's."""
+    """Seconds to each accuracy; a baseline's ratio is its time over recover's, that of recover the best one's."""
     tasks = _tasks(0.0)
     problems = [_problem(task) for task in tasks]
     found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in TUNED}

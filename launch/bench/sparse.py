@@ -150,7 +150,7 @@ def _prune(samples: GaussianSamples, biases: jax.Array, pool: int) -> tuple[inpu
 def _step(samples: GaussianSamples, pairs: int) -> learner.Fitted:
     """One step on all coordinates; the second layer is left at 0."""
     kept = Kept(jnp.arange(samples.dim), jnp.ones((samples.dim,), bool))
-    return learner.fitted(samples, kept, learner.Recipe(pairs, RELU, second_layer="none"), jax.random.key(1))
+    return learner.fit(samples, kept, learner.Recipe(pairs, RELU, second_layer="none"), jax.random.key(1))
 
 
 @jax.jit

@@ -55,7 +55,7 @@ def rounds_to(kept: float, share: float) -> int:
 
 
 def numpy_student(task: Student) -> tuple[float, int]:
-    """Heavy ball on the mask, the gradient written out; relative error and steps, judged every ten of them."""
+    """Heavy ball on the mask, the gradient written out; relative error and steps, checked every ten of them."""
     x, y, mask = task.x, task.y, task.mask.astype(task.x.dtype)
     weights, moving, size = task.start, np.zeros_like(task.start), np.linalg.norm(task.teacher)
     error, rate, momentum = float("nan"), x.dtype.type(task.rate), x.dtype.type(task.momentum)

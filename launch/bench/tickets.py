@@ -88,7 +88,7 @@ def phase_map() -> list[Row]:
 
 
 def iterative() -> list[Row]:
-    """Shares kept x seeds of a network on digits, all shares of a seed as one batch; no baseline judges its steps."""
+    """Shares kept x seeds of a network on digits, all shares of a seed as one batch; no baseline checks its steps."""
     size = bench.TICKET_SIZE
     rounds = max(rounds_to(kept, size["share"]) for kept in bench.TICKET_KEPT)
     train = rounds * size["round_steps"]

@@ -143,7 +143,7 @@ def compiled(workload: Workload, axes: Axes | None = None, **more: Any) -> tuple
 def phases(workload: Workload, program: "Program", chunk: "Chunk") -> tuple[float, float, float]:
     """Seconds of a run, of its training steps and of its fine-tuning steps.
 
-    The stretches of a phase are alike, and all but the first lie between two marks.
+    The segments of a phase are alike, and all but the first lie between two marks.
     """
     marks = [time.perf_counter()]
     program.run(chunk, lambda _: marks.append(time.perf_counter()))

@@ -18,8 +18,8 @@ def lines(record: dict[str, Any]) -> str:
     wrapped = textwrap.fill(head, sum(WIDTHS) + 6, subsequent_indent="    ")
     rows = []
     for name, measured in record["measured"].items():
-        judged = name in record["expected"]
-        wanted = _expected(record["expected"][name], record["tolerance"][name]) if judged else "-"
+        checked = name in record["expected"]
+        wanted = _expected(record["expected"][name], record["tolerance"][name]) if checked else "-"
         rows.append(_row("  " + name, wanted, _measured(measured), record["verdicts"].get(name, "-")))
     return "\n".join(["", wrapped, *rows])
 

@@ -93,7 +93,7 @@ def test_columns_kept_are_algorithm_1s_and_move_with_the_columns() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 9)), rng.normal(size=200)
     y, biases, turn = y + x[:, 2] ** 2, jnp.asarray([0.3, -1.0]), rng.permutation(9)
-    plan = fit_sparse.replace(fit_sparse._planned(160, 9, None, None, **DEFAULTS), pools=(1, 3))
+    plan = fit_sparse.replace(fit_sparse._plan(160, 9, None, None, **DEFAULTS), pools=(1, 3))
     half = jnp.asarray(0.5)
 
     @jax.jit
@@ -124,13 +124,13 @@ DEFAULTS |= {"fine_tune_steps": 0, "compare": True}
 
 
 def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
-    assert fit_sparse._planned(20, 50, None, None, **DEFAULTS).pools == (1, 2, 3)
-    assert fit_sparse._planned(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
-    plan = fit_sparse._planned(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
+    assert fit_sparse._plan(20, 50, None, None, **DEFAULTS).pools == (1, 2, 3)
+    assert fit_sparse._plan(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
+    plan = fit_sparse._plan(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
     assert plan.pools == fit_sparse.POOLS
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), ())]
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
-        made = jax.eval_shape(partial(fit_sparse._fitted, plan), *shapes[:2], jax.random.key(0), shapes[2])
+        made = jax.eval_shape(partial(fit_sparse._fit, plan), *shapes[:2], jax.random.key(0), shapes[2])
     floats = [leaf.dtype for leaf in jax.tree.leaves(made) if leaf.dtype.kind == "f"]
     assert set(floats) == {np.dtype(np.float32)}
 

@@ -20,7 +20,7 @@ DIM, NEURONS = 5, 7
 _loss = jax.jit(learner.loss, static_argnums=2)
 _risk = jax.jit(learner.risk, static_argnums=2)
 _step = jax.jit(nets.step_gradient, static_argnums=5)
-_fitted = jax.jit(learner.fitted, static_argnums=2)
+_fit = jax.jit(learner.fit, static_argnums=2)
 MASK = np.asarray([True, False, True, True, False])
 
 
@@ -121,9 +121,9 @@ def test_loss_and_gradient_by_differences(samples: Any, kept: Kept) -> None:
 @pytest.mark.slow
 def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> None:
     recipe = Recipe(NEURONS, RELU, "ols")
-    narrow = _fitted(samples, kept, recipe, jax.random.key(2))
+    narrow = _fit(samples, kept, recipe, jax.random.key(2))
     wide_kept = nets.kept_coordinates(jnp.asarray(MASK), DIM)
-    wide = _fitted(samples, wide_kept, recipe, jax.random.key(2))
+    wide = _fit(samples, wide_kept, recipe, jax.random.key(2))
     errors = [_risk(samples, k, RELU, f.network) for k, f in ((kept, narrow), (wide_kept, wide))]
     np.testing.assert_allclose(errors[0], errors[1], rtol=1e-9)
     assert 0 < float(errors[0]) < 0.3
@@ -132,10 +132,10 @@ def test_the_fit_does_not_depend_on_the_padding(samples: Any, kept: Kept) -> Non
 
 def test_given_directions_take_the_place_of_the_step(samples: Any, kept: Kept) -> None:
     direction = jnp.asarray([[0.0], [1.0], [0.0], [0.0]])
-    found = _fitted(samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), jnp.stack([direction, direction]))
+    found = _fit(samples, kept, Recipe(NEURONS, RELU, "ols"), jax.random.key(2), jnp.stack([direction, direction]))
     np.testing.assert_allclose(found.network.weights[jnp.asarray([0, 2, 3])], 0.0, atol=1e-12)
     assert float(learner.energy(found.network.weights, direction)) == pytest.approx(1.0)
-    silent = _fitted(samples, kept, Recipe(NEURONS, RELU, second_layer="none"), jax.random.key(2))
+    silent = _fit(samples, kept, Recipe(NEURONS, RELU, second_layer="none"), jax.random.key(2))
     np.testing.assert_allclose(_risk(samples, kept, RELU, silent.network), 1.0, rtol=1e-9)
 
 

@@ -165,7 +165,7 @@ def dataset(grid):
 
 @pytest.mark.slow
 def test_error_law_after_fine_tuning(dataset):
-    """Root mean square over 16 seeds: ``sigma sqrt(r (d_1 + d_2 - r) / n)``; the rank is right, nu = 0.18 < tau = 0.6."""
+    """RMS over 16 seeds: ``sigma sqrt(r (d_1 + d_2 - r) / n)``; the rank is right, nu = 0.18 < tau = 0.6."""
     cells = dataset.sel(penalty=0.12, n=1200)
     assert float(theory.rectangular_noise_floor(1.0, 12, 8, 1200)) == pytest.approx(0.182, abs=1e-3)
     assert float(theory.rectangular_shrinkage(0.12, 0.04)) == pytest.approx(0.6)
