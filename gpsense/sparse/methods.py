@@ -112,7 +112,7 @@ def lasso_path(fit: Moments, held: Moments, n_penalties: int = 40, steps: int = 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method by name: its source, what it is told of the truth, and ``directions(fit, held, r, kept)``.
+    """One method by name: its source, what it is given of the truth, and ``directions(fit, held, r, kept)``.
 
     ``fit`` and ``held`` are moments of training and held-out samples, ``held`` being read where ``holds_out`` to
     choose a penalty, which must not have seen them; the answer is (d, r) with orthonormal columns,

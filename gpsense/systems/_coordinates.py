@@ -2,11 +2,13 @@
 
 :class:`CoordinateSystem` makes problems out of streams of samples. A network's gradients at its start choose the
 coordinates (Algorithm 1 of arXiv 2406.08658); it takes one gradient step on them, draws fresh biases and fits its
-second layer by ridge (Algorithm 2); then all its numbers may be fine-tuned. What one would do instead stands beside it
-in :data:`METHODS`, each a learner of its own: dense training first, and methods without a network.
+second layer by ridge (Algorithm 2); then all its numbers may be fine-tuned. What one would do instead stands beside it,
+each a learner of its own: dense training first (:data:`NETWORKS`), and methods without a network
+(:data:`gpsense.sparse.methods.BASELINES`).
 """
 
 from abc import abstractmethod
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -281,13 +283,11 @@ class CoordinateMethod:
     network: bool = True
 
 
-METHODS: dict[str, CoordinateMethod] = {
+NETWORKS: dict[str, CoordinateMethod] = {
     "greedy_pruning": CoordinateMethod(PruneAtStart),
     "descent": CoordinateMethod(DenseDescent, products=4),
-} | {
-    name: CoordinateMethod(partial(MomentMethod, baseline=baseline), products=4, network=False)
-    for name, baseline in BASELINES.items()
 }
+METHODS = ChainMap[str, Any](BASELINES, NETWORKS)  # by name, the networks first
 RULE_WORDS = ", ".join(f"{name} ({rule.words})" for name, rule in INPUT_RULES.items())
 POOL = Field(
     "prune",
@@ -313,7 +313,8 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "greedy_pruning (then one step), descent (dense training first), or a baseline without network",
+            "greedy_pruning (then one step), descent (dense training first); without a network: "
+            + ", ".join(BASELINES),
             choices=METHODS,
         ),
     ] = "greedy_pruning"
@@ -399,7 +400,15 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
 
     @property
     def learner(self) -> CoordinateLearner[Any]:
-        return METHODS[self.method].learner(self)
+        return self.coordinate_method.learner(self)
+
+    @property
+    def coordinate_method(self) -> CoordinateMethod:
+        """The method, or the baseline that stands in its place."""
+        baseline = BASELINES.get(self.method)
+        if baseline is None:
+            return NETWORKS[self.method]
+        return CoordinateMethod(partial(MomentMethod, baseline=baseline), products=4, network=False)
 
     @property
     def input_rule(self) -> InputRule:
@@ -444,13 +453,13 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
 
     def describe(self) -> str:
         rule = f"rule {self.rule}, parity {self.parity}, pool {self.pool}"
-        rule = rule if METHODS[self.method].network else "no network"
+        rule = rule if self.coordinate_method.network else "no network"
         return f"{self.method}, {rule}, dim {self.n_coordinates}, n up to {self.n}, {2 * self.neurons} neurons"
 
     def cost(self) -> Cost:
         """Drawing and the products: scores or moments once, a pass over the kept coordinates in every step."""
         number, dim = jnp.dtype(self.dtype).itemsize, self.n_coordinates
-        rule, products = self.input_rule, METHODS[self.method].products
+        rule, products = self.input_rule, self.coordinate_method.products
         kept = dim if rule.everything or products is not None else min(dim, 3 * self.pool)
         if products is None:
             biases = len(self.bias_values or ()) or self.biases

@@ -193,7 +193,7 @@ def test_no_signal_gives_zeros_and_no_nan(alone):
     assert not np.any(linear(nothing))
 
 
-def test_registry_says_what_each_method_is_told():
+def test_registry_says_what_each_method_is_given():
     assert all(name == baseline.name and baseline.source for name, baseline in BASELINES.items())
     assert {name for name, baseline in BASELINES.items() if "coordinates" in baseline.knows} == set(SECOND_ORDER[1:])
 

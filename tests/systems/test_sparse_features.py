@@ -17,6 +17,7 @@ from gpsense.pipeline import Schedule, run_cell
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, network
 from gpsense.sparse.hermite import RELU
+from gpsense.sparse.methods import BASELINES, Baseline
 from gpsense.sparse.network import kept_coordinates, mean_part
 from gpsense.sparse.samples import table
 from gpsense.systems.sparse_features import SparseFeatures
@@ -142,6 +143,19 @@ def test_a_rule_and_an_activation_of_ones_own() -> None:
     own = jax.jit(run, static_argnums=0)
     named, given = own(SYSTEM), own(replace(SYSTEM, activation=lambda t: jnp.where(t > 0, t, 0.0)))
     np.testing.assert_allclose(named["error"], given["error"], rtol=1e-9)
+
+
+def test_a_baseline_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry of the registry is a method; the coordinates kept are those of its directions that are not 0."""
+    first = lambda fit, held, r, kept: jnp.zeros((12, r), fit.xy.dtype).at[:kept].set(1.0)  # noqa: E731
+    monkeypatch.setitem(BASELINES, "first", Baseline("first", "made up", "the number of coordinates", first))
+    system, setting = replace(SYSTEM, method="first"), SparseFeatures.Setting()
+    problem = _draw(system, numbers(), seed_keys(0).problem)
+    pruned = system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
+    np.testing.assert_array_equal(np.flatnonzero(pruned.mask), [0, 1, 2])
+    assert system.describe() == "first, no network, dim 12, n up to 700, 16 neurons"
+    with pytest.raises(BadInput, match="use one of greedy_pruning, descent, linear, .*, first"):
+        replace(SYSTEM, method="second")
 
 
 def test_scores_agree_in_float32_and_float64() -> None:
