@@ -1,17 +1,20 @@
 """A user's table: planted columns are found, predictions are the network's, rows put aside are not seen."""
 
 from functools import partial
+from importlib import import_module
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpsense import BadInput, SparseFit, fit_sparse
+from gpsense.errors import BadInput
+from gpsense.estimators import SparseFit, fit_sparse
 from gpsense.pruning import inputs
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.samples import FIT, table
 
+inside = import_module("gpsense.estimators.fit_sparse")  # the module, not the function of its name
 N, DIM, PLANTED = 400, 24, {3, 7, 15}
 OPTIONS = {"neurons": 24, "biases": 3}
 
@@ -93,14 +96,12 @@ def test_columns_kept_are_algorithm_1s_and_move_with_the_columns() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(200, 9)), rng.normal(size=200)
     y, biases, turn = y + x[:, 2] ** 2, jnp.asarray([0.3, -1.0]), rng.permutation(9)
-    plan = fit_sparse.replace(fit_sparse._plan(160, 9, None, None, **DEFAULTS), pools=(1, 3))
+    plan = inside.replace(inside._plan(160, 9, None, None, **DEFAULTS), pools=(1, 3))
     half = jnp.asarray(0.5)
 
     @jax.jit
     def chosen(x):
-        return fit_sparse._chosen(
-            plan, table(x, jnp.asarray(y), jax.random.key(0)).seen_as(jnp.int32(FIT)), biases, half
-        )
+        return inside._chosen(plan, table(x, jnp.asarray(y), jax.random.key(0)).seen_as(jnp.int32(FIT)), biases, half)
 
     @jax.jit
     def separately(x):
@@ -124,13 +125,13 @@ DEFAULTS |= {"fine_tune_steps": 0, "compare": True}
 
 
 def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
-    assert fit_sparse._plan(20, 50, None, None, **DEFAULTS).pools == (1, 2, 3)
-    assert fit_sparse._plan(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
-    plan = fit_sparse._plan(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
-    assert plan.pools == fit_sparse.POOLS
+    assert inside._plan(20, 50, None, None, **DEFAULTS).pools == (1, 2, 3)
+    assert inside._plan(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
+    plan = inside._plan(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
+    assert plan.pools == inside.POOLS
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), ())]
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
-        made = jax.eval_shape(partial(fit_sparse._fit, plan), *shapes[:2], jax.random.key(0), shapes[2])
+        made = jax.eval_shape(partial(inside._fit, plan), *shapes[:2], jax.random.key(0), shapes[2])
     floats = [leaf.dtype for leaf in jax.tree.leaves(made) if leaf.dtype.kind == "f"]
     assert set(floats) == {np.dtype(np.float32)}
 
@@ -139,13 +140,13 @@ def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
 def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = (values[:100] for values in data)
     stream = table(jnp.asarray((x - 3) / np.geomspace(0.01, 100, DIM)), jnp.asarray(y), jax.random.key(0))
-    kept = fit_sparse.Kept(jnp.asarray([3, 7]), jnp.ones(2, bool))
+    kept = inside.Kept(jnp.asarray([3, 7]), jnp.ones(2, bool))
     rng = np.random.default_rng(2)
     layer = [jnp.asarray(rng.normal(size=shape)) for shape in ((2, 6), (6,), (6,), (2,), ())]
-    start = fit_sparse.Network(*layer)
-    error = lambda net: float(fit_sparse.learner.loss(stream, kept, RELU, net)[0])  # noqa: E731
+    start = inside.Network(*layer)
+    error = lambda net: float(inside.learner.loss(stream, kept, RELU, net)[0])  # noqa: E731
     with jax.numpy_dtype_promotion("standard"):
-        tuned = jax.jit(fit_sparse._fine_tuned, static_argnums=3)(stream, kept, start, 40)
+        tuned = jax.jit(inside._fine_tuned, static_argnums=3)(stream, kept, start, 40)
     assert error(tuned) < error(start)
 
 
