@@ -2,8 +2,8 @@
 
 Convention of arXiv 2303.11453: ``L(U) = (1/n) ||A(U U^T) - y||^2`` without a factor 1/2. With
 ``R = (1/n) A*(A(U U^T) - y)`` the gradient is ``4 R U``. The forms are the same function of U; they differ in cost.
-Closed-form gradients need one product with the data where automatic differentiation takes two; ``jax.grad`` of
-:func:`sensing_loss` agrees, and second derivatives come from ``jax.jvp`` of the gradient.
+Closed-form gradients need one product with the data where automatic differentiation takes two. Every form is
+differentiated by JAX to any order and in either mode, as the plain function of U that it is.
 """
 
 from abc import abstractmethod
@@ -90,7 +90,7 @@ class Gram(Objective):
     offset: Scalar
 
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
-        return _gram_step(self.hessian, self.centre, self.slope, self.offset, factor)
+        return _gram_step(self.hessian, self.centre, self.slope, self.offset, factor)[:2]
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         value, pull = _quadratic(self.hessian, self.slope, self.offset, svec(matrix) - self.centre)
@@ -133,34 +133,56 @@ def _quadratic_form_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
     return value, sum(terms, jnp.zeros_like(value))
 
 
-@custom_vmap
-def _gram_step(
+def _step_of_one(
     hessian: Hessian, centre: Packed, slope: Packed, offset: Scalar, factor: Factor
-) -> tuple[Scalar, Factor]:
-    """Loss and gradient of one factor in Gram form."""
+) -> tuple[Scalar, Factor, Symmetric]:
+    """Loss, gradient and R of one factor in Gram form."""
     value, pull = _quadratic(hessian, slope, offset, svec(factor @ factor.T) - centre)
-    return value, 4.0 * (smat(pull) @ factor)
+    residual = smat(pull)
+    return value, 4.0 * (residual @ factor), residual
 
 
-@_gram_step.def_vmap
-def _gram_step_of_many(
+_step = custom_vmap(_step_of_one)
+
+
+@_step.def_vmap
+def _step_of_many(
     axis_size: int, in_batched: list[bool], hessian: Array, centre: Array, slope: Array, offset: Array, factor: Array
-) -> tuple[tuple[Array, Array], tuple[bool, bool]]:
+) -> tuple[tuple[Array, Array, Array], tuple[bool, bool, bool]]:
     """Many factors (cells, dim, width) of one problem: one product (packed, packed) @ (packed, cells).
 
     Packing reads the transpose, so that H multiplies from the left: on CPUs half again as fast as from the right.
     """
-    plain = _gram_step.fun
-    if not any(in_batched):  # so JAX asks where a derivative's direction alone is batched
-        return plain(hessian, centre, slope, offset, factor), (False, False)
     if any(in_batched[:4]) or not in_batched[4]:
         axes = [0 if batched else None for batched in in_batched]
-        return jax.vmap(plain, axes)(hessian, centre, slope, offset, factor), (True, True)
+        return jax.vmap(_step_of_one, axes)(hessian, centre, slope, offset, factor), (True, True, True)
     grams = jax.lax.optimization_barrier(factor @ jnp.matrix_transpose(factor))
     z = svec_of_many(grams) - centre[:, None]
     pull = hessian @ z - slope[:, None]
-    value = jnp.sum(z * (pull - slope[:, None]), axis=0) + offset
-    return (value, 4.0 * (smat_of_many(pull) @ factor)), (True, True)
+    value, residual = jnp.sum(z * (pull - slope[:, None]), axis=0) + offset, smat_of_many(pull)
+    return (value, 4.0 * (residual @ factor), residual), (True, True, True)
+
+
+@jax.custom_jvp
+def _gram_step(
+    hessian: Hessian, centre: Packed, slope: Packed, offset: Scalar, factor: Factor
+) -> tuple[Scalar, Factor, Symmetric]:
+    """Loss, gradient and R of a factor in Gram form, batched as one product."""
+    return _step(hessian, centre, slope, offset, factor)
+
+
+@partial(_gram_step.defjvp, symbolic_zeros=True)
+def _gram_step_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Along U: ``<G, D>``, ``4 (R' U + R D)`` and ``R' = smat(H svec(D U^T + U D^T))``; of the data by JAX."""
+    hessian, *_, factor = primals
+    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:4]):
+        pairs = zip(primals, tangents, strict=True)
+        filled = tuple(jnp.zeros_like(at) if isinstance(along, SymbolicZero) else along for at, along in pairs)
+        return jax.jvp(_step_of_one, primals, filled)
+    along = tangents[4]
+    value, gradient, residual = _gram_step(*primals)
+    bend = smat(hessian @ svec(along @ factor.T + factor @ along.T))
+    return (value, gradient, residual), (jnp.sum(gradient * along), 4.0 * (bend @ factor + residual @ along), bend)
 
 
 def gram_objective(
