@@ -164,7 +164,7 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     if escape is not None:
         kick, stationary, escape = _check(escape, state, value, slope, stationary, rates, method.patience, length)
         noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
-        moved = _where(kick, jax.tree.map(jnp.add, state.factor, noise), moved)
+        moved = optax.tree.where(kick, jax.tree.map(jnp.add, state.factor, noise), moved)
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
         slope = jnp.where(stationary, escape.gradient_norm, slope)
@@ -179,14 +179,14 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     going = running & finite & ~stationary
     verdict = jnp.where(finite, jnp.where(stationary, CONVERGED, RUNNING), DIVERGED).astype(jnp.int32)
     return Descent(
-        factor=_where(going, moved, _where(running & finite, rest, state.factor)),
-        optimizer=_where(going, memory, state.optimizer),
+        factor=optax.tree.where(going, moved, optax.tree.where(running & finite, rest, state.factor)),
+        optimizer=optax.tree.where(going, memory, state.optimizer),
         objective=jnp.where(running, value, state.objective),
         gradient_norm=jnp.where(running, slope, state.gradient_norm),
         steps=state.steps + jnp.where(going, length, 0).astype(jnp.int32),
         status=jnp.where(running, verdict, state.status),
         key=state.key,
-        escape=_where(running, escape, state.escape),
+        escape=optax.tree.where(running, escape, state.escape),
     )
 
 
@@ -228,7 +228,7 @@ def _check(
     start = kick | unmoved
     after = jnp.maximum(escape.countdown - length, 0)
     escape = Escape(
-        anchor=_where(start, state.factor, escape.anchor),
+        anchor=optax.tree.where(start, state.factor, escape.anchor),
         objective=jnp.where(start, value, escape.objective),
         gradient_norm=jnp.where(start, slope, escape.gradient_norm),
         countdown=jnp.where(kick, jnp.int32(patience), jnp.where(due | free, -1, after)).astype(jnp.int32),
@@ -256,14 +256,9 @@ def _flush(factor: Parameters) -> Parameters:
 
 def norm(tree: Parameters) -> Scalar:
     """``sqrt(sum x^2)`` over all numbers of a tree: the Frobenius norm of an array."""
-    return jnp.sqrt(_total(lambda leaf: leaf**2, tree))
+    return optax.tree.norm(tree)
 
 
 def _total(function: Callable[[Elementwise], Elementwise], tree: Parameters) -> Scalar:
     """The sum of a function of every number of a tree."""
     return reduce(operator.add, [jnp.sum(function(leaf)) for leaf in jax.tree.leaves(tree)])
-
-
-def _where(flag: jax.Array, new: Any, old: Any) -> Any:
-    """``where`` over two trees."""
-    return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)

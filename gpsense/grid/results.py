@@ -72,10 +72,11 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Datase
                 full[name] = np.full(cells + tail, empty, kind)
             place = (chunk.program, slice(chunk.outer, chunk.outer_stop), slice(chunk.inner, chunk.inner_stop))
             full[name][place][(..., *map(slice, values.shape[2:]))] = values
-    return _labelled(plan.grid, full)
+    return _labelled(plan, full)
 
 
-def _labelled(grid: Grid, full: dict[str, np.ndarray]) -> xr.Dataset:
+def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> xr.Dataset:
+    grid = plan.grid
     label = lambda name: f"true_{name}" if name in full else name  # noqa: E731
     axes = [replace(axis, name=label(axis.name)) for axis in grid.dimensions()]
     variables: dict[str, Any] = {}
@@ -93,6 +94,9 @@ def _labelled(grid: Grid, full: dict[str, np.ndarray]) -> xr.Dataset:
     dataset = xr.Dataset(variables, coords=coordinates)
     dataset = dataset.squeeze([axis.name for axis in axes if not axis.listed])
     single = {name: shown_value(value) for name, value in grid.single().items() if not grid.known[name].hidden}
+    for name in [name for name, value in single.items() if value is None and name in grid.static]:
+        chosen = {getattr(program.system, name) for program in plan.programs}
+        single[name] = chosen.pop() if len(chosen) == 1 else None  # what was left open, such as a width of dim
     same = {label(name): value for name, value in single.items() if isinstance(value, bool | int | float | str)}
     dataset = dataset.assign_coords({name: value for name, value in same.items() if name not in dataset.coords})
     for name, field in grid.known.items():

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,17 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
     return manifest
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
+
+
 def versions() -> dict[str, Any]:
     """What a number depends on besides the config: versions, devices, precision and flags."""
     return {
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
         "backend": jax.default_backend(),
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
