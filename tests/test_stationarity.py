@@ -137,8 +137,8 @@ def test_a_minimum_has_no_spurious_negative_curvature_in_float32():
     gradient = lambda u: 4.0 * ((u @ u.T - truth @ truth.T) @ u)  # noqa: E731
     factor = jnp.pad(jnp.asarray(truth), ((0, 0), (0, 6)))
     found = jax.jit(jax.vmap(lambda key: certificate(gradient, factor, key, 60)))(jax.random.split(KEY, 200))
-    scale = 8 * np.linalg.norm(truth, 2) ** 2
-    assert np.min(found.curvature) > -30 * np.finfo(np.float32).eps * scale
+    scale = 8 * np.linalg.norm(truth, 2) ** 2  # the largest eigenvalue; every number may add a rounding of it
+    assert np.min(found.curvature) > -factor.size * np.finfo(np.float32).eps * scale
     assert np.max(found.curvature) < 1e-3 * scale
     assert found.curvature.dtype == jnp.float32
 
@@ -192,7 +192,8 @@ def test_identical_columns_are_a_saddle_of_known_curvature(identical, dtype):
     truth = jnp.eye(6, 1, dtype=dtype)
     saddle = jnp.asarray(np.sqrt(identical[0]), dtype) * jnp.tile(truth, (1, 8))
     found = _certificate(Population(truth @ truth.T, jnp.zeros((), dtype)), saddle, steps=30)
-    assert float(found.gradient_norm) < 30 * np.finfo(dtype).eps
+    # the root and its square root within 8 roundings, times the curvature along the columns, which is below 8
+    assert float(found.gradient_norm) < 8 * 8 * np.finfo(dtype).eps
     np.testing.assert_allclose([found.curvature, identical[1]], -0.33433, atol=1e-4 if dtype == jnp.float32 else 2e-6)
 
 

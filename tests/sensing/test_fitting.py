@@ -43,7 +43,8 @@ def test_a_fit_to_noise_is_stationary_and_no_worse_than_the_start():
     factor = fit(measurements, values, start, 1e-12, rounds=4)
     loss, gradient = objective.value_and_gradient(factor)
     assert float(loss) < float(objective(start))
-    assert float(jnp.linalg.norm(gradient)) < 1e-8
+    # descent by the loss alone, which rounding blurs by n eps of it, ends at |g|^2 = 2 h times that; h is below 10
+    assert float(jnp.linalg.norm(gradient)) < np.sqrt(2 * 10 * 120 * np.finfo(float).eps * float(loss))
     np.testing.assert_array_equal(fit(measurements, values, factor, 1e-3)[:, :1].shape, (12, 1))
 
 
