@@ -5,6 +5,7 @@ a system names a baseline in place of greedy pruning.
 """
 
 from abc import abstractmethod
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, final
@@ -12,27 +13,27 @@ from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from gpsense import descent, optimizers, pruning
 from gpsense._linalg import singular_values
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, Rates, Target
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field
 from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput
 from gpsense.sensing import methods
 from gpsense.sensing.losses import Empirical, Objective
 from gpsense.sensing.measurements import Ensemble
-from gpsense.sensing.methods import BASELINES, Baseline, Run, Tuning
+from gpsense.sensing.methods import BASELINES, Baseline, Run
 from gpsense.sensing.symmetric import packed_size
-from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.stationarity import certificate
-from gpsense.systems._contract import Cost, DataT, Learner, Measure, Measures, System
+from gpsense.systems._column_fields import STARTS, ColumnSetting
+from gpsense.systems._contract import Cost, DataT, Learner, Measures, System
 
 GREEDY = "greedy_pruning"
+METHODS: ChainMap[str, Baseline | None] = ChainMap(BASELINES, {GREEDY: None})  # greedy pruning comes first
 PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
 FORMS = ("auto", "gram", "direct")
 PRODUCTS = ("highest", "high", "default")
@@ -52,98 +53,6 @@ class Column(Protocol):
 ColumnT = TypeVar("ColumnT", bound=Column)
 
 
-def gaussian_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
-    """Independent N(0, 1) entries, (rows, width); column j does not depend on the width."""
-    return jax.random.normal(key, (width * rows,), dtype).reshape(width, rows).T
-
-
-def identical_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
-    """One column of N(0, 1) entries in all places, (rows, width)."""
-    return jnp.broadcast_to(gaussian_start(key, rows, 1, dtype), (rows, width))
-
-
-STARTS: dict[str, Callable[[RandomKey, int, int, Any], Factor]] = {
-    "gaussian": gaussian_start,
-    "identical": identical_start,
-}
-
-
-class TruthData(Traced):
-    """Traced numbers that change the data: sizes below the system's bounds, the noise, and the truth."""
-
-    n: ScalarLike | None = None
-    rank: ScalarLike | None = None
-    noise: Annotated[
-        ScalarLike, Field("problem", "standard deviation sigma of the noise", at_least=0, label="noise σ")
-    ] = 0.0
-    condition: Annotated[
-        ScalarLike,
-        Field("problem", "mu_1 / mu_r of the truth, mu_1 = 1", at_least=1, label="condition number of the truth"),
-    ] = 1.0
-    spectrum: Annotated[
-        tuple[float, ...] | jax.Array | None,
-        Field("problem", "eigenvalues of the truth, instead of condition", above=0, axis=False),
-    ] = None
-    truth: Annotated[
-        Factor | None,
-        Field("problem", "factor U* (dim, rank) of the truth, instead of a drawn one", axis=False),
-    ] = None
-
-
-class ColumnSetting(Traced):
-    """Traced numbers that leave the data alone.
-
-    ``width`` None: the system's (columns beyond it are zero and stay zero). ``baseline_*`` tune baselines, each in its
-    own units.
-    """
-
-    width: ScalarLike | None = None
-    penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.1
-    smoothing: Annotated[
-        ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
-    ] = 0.04
-    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
-    momentum: Annotated[
-        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum")
-    ] = 0.9
-    start_scale: Annotated[
-        ScalarLike, Field("train", "expected column norm at the start", above=0, label="scale of the start")
-    ] = 0.3
-    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 1e-4
-    perturbation: Annotated[
-        ScalarLike, Field("train", "radius of the noise added at a stationary point", at_least=0)
-    ] = 0.0
-    threshold: Annotated[
-        ScalarLike | None,
-        Field(
-            "prune",
-            "columns of at most this norm go; null: 2 sqrt(smoothing)",
-            at_least=0,
-            label="threshold on the column norms",
-        ),
-    ] = None
-    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
-        None
-    )
-    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 1e-5
-    baseline_rate: Annotated[ScalarLike, Field("baseline", "step size, in units of the method's own", above=0)] = 1.0
-    baseline_penalty: Annotated[
-        ScalarLike,
-        Field("baseline", "regularisation or damping, relative; 0: the method's own rule", at_least=0),
-    ] = 0.0
-    baseline_start_scale: Annotated[
-        ScalarLike, Field("baseline", "column norm of a random start, relative to the solution", above=0)
-    ] = 1e-3
-    baseline_tolerance: Annotated[
-        ScalarLike, Field("baseline", "stop at this relative change in a step", at_least=0)
-    ] = 0.0
-
-    @property
-    def tuning(self) -> Tuning:
-        """The numbers that a baseline reads."""
-        return Tuning(self.baseline_rate, self.baseline_penalty, self.baseline_start_scale, self.baseline_tolerance)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT]):
     """What the systems pruned by columns share: sizes and names, the loss they train on, the pruning rule.
@@ -158,9 +67,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     ] = None
     rank: Annotated[int, Field("problem", "rank r of the truth", at_least=1, label="rank r of the truth")] = 2
     n: Annotated[int, Field("problem", "number of measurements", at_least=1, label="measurements n")] = 400
-    method: Annotated[
-        str, Field("train", "greedy_pruning, or a baseline to compare with", choices=(GREEDY, *BASELINES))
-    ] = GREEDY
+    method: Annotated[str, Field("train", "greedy_pruning, or a baseline to compare with", choices=METHODS)] = GREEDY
     penalty_kind: Annotated[
         str,
         Field(
@@ -261,7 +168,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     @property
     def baseline(self) -> Baseline | None:
         """The baseline that takes the place of greedy pruning, if one is named."""
-        return None if self.method == GREEDY else BASELINES[self.method]
+        return METHODS[self.method]
 
     @property
     def learner(self) -> Learner[ColumnT, ColumnSetting, Any, Any, Any]:
@@ -414,49 +321,6 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             sampled=sampled if self.batch is not None else None,
         )
         return penalised, Target(plain)
-
-
-def column_measures(error: str, parts: str, norms: str, margin: str, unit: str) -> dict[str, Measure]:
-    """The measures whose words differ between the systems: error, rank, column norms and margin."""
-    return {
-        "error": Measure(error),
-        "rank": Measure(f"{parts} kept by pruning", parts),
-        "column_norms": Measure(norms, unit, ("column",)),
-        "margin": Measure(margin, unit),
-    }
-
-
-def draw_truth(key: RandomKey, dim: int, rank: int, data: TruthData, dtype: Any) -> Factor:
-    """The factor U* (dim, rank): as given, or drawn with the spectrum of ``data``."""
-    if data.truth is not None:
-        return jnp.asarray(data.truth, dtype)
-    return low_rank_truth(key, dim, spectrum_of(rank, data, dtype))
-
-
-def spectrum_of(rank: int, data: TruthData, dtype: Any) -> Float[Array, " rank"]:
-    """The eigenvalues (rank,): as given, or geometric with the condition number of ``data``."""
-    spectrum = data.spectrum
-    if spectrum is None:
-        spectrum = geometric_spectrum(rank, data.condition, dtype, data.rank)
-    return jnp.asarray(spectrum, dtype)
-
-
-def check_truth(rows: int, rank: int, data: TruthData) -> None:
-    """Raise BadInput where condition, spectrum and truth contradict one another, or the rank."""
-    given = [name for name in ("spectrum", "truth") if getattr(data, name) is not None]
-    if given and data.condition != 1.0:
-        raise BadInput("condition", f"{given[0]} already fixes the eigenvalues", "leave condition at 1")
-    if len(given) == 2:
-        raise BadInput("spectrum", "the truth already fixes the eigenvalues", "remove spectrum")
-    if given and data.rank is not None:
-        raise BadInput("rank", f"{given[0]} fixes the rank", "give one value")
-    if data.spectrum is not None and len(data.spectrum) != rank:
-        raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give rank many")
-    if data.truth is not None and data.truth.shape != (rows, rank):
-        problem = f"its shape is {data.truth.shape}, the factor's {(rows, rank)}"
-        raise BadInput("truth", problem, "give one dim and rank that match")
-    if data.truth is not None and not data.truth.any():
-        raise BadInput("truth", "all its numbers are zero", "give a factor that is not")
 
 
 class Pruned(eqx.Module):

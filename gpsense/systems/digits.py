@@ -21,7 +21,8 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
 from gpsense.sensing.losses import Empirical, Objective, gram_objective
 from gpsense.sensing.measurements import Centred, Ensemble, RankOne, centred_measurements
-from gpsense.systems._columns import ColumnSetting, ColumnSystem, column_measures
+from gpsense.systems._column_fields import ColumnSetting, column_measures
+from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems.quadratic_network import INPUTS, network_cost
 

@@ -17,14 +17,8 @@ from gpsense.fields import Field
 from gpsense.sensing.losses import Empirical, gram_objective
 from gpsense.sensing.measurements import ENSEMBLES, Ensemble, centred_measurements
 from gpsense.sensing.symmetric import svec
-from gpsense.systems._columns import (
-    ColumnSetting,
-    ColumnSystem,
-    TruthData,
-    check_truth,
-    column_measures,
-    draw_truth,
-)
+from gpsense.systems._column_fields import ColumnSetting, TruthData, check_truth, column_measures, draw_truth
+from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems.sensing import SensingProblem, columns_of, symmetric_error
 

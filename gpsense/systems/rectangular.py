@@ -21,15 +21,8 @@ from gpsense.sensing.measurements import Ensemble, rectangular_measurements
 from gpsense.sensing.stacked import product
 from gpsense.sensing.stacked_losses import StackedPopulation, stacked_gram
 from gpsense.sensing.truths import low_rank_truth
-from gpsense.systems._columns import (
-    GREEDY,
-    ColumnSetting,
-    ColumnSystem,
-    TruthData,
-    check_truth,
-    column_measures,
-    spectrum_of,
-)
+from gpsense.systems._column_fields import ColumnSetting, TruthData, check_truth, column_measures, spectrum_of
+from gpsense.systems._columns import GREEDY, ColumnSystem
 from gpsense.systems._contract import Measure
 from gpsense.systems.sensing import POPULATION, columns_of
 

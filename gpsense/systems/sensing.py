@@ -5,7 +5,8 @@
 on the loss alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
@@ -18,33 +19,12 @@ from gpsense.fields import Field
 from gpsense.sensing.losses import Empirical, Objective, Population, gram_objective
 from gpsense.sensing.measurements import ENSEMBLES, Ensemble
 from gpsense.sensing.symmetric import svec
-from gpsense.systems._columns import (
-    ColumnSetting,
-    ColumnSystem,
-    TruthData,
-    check_truth,
-    column_measures,
-    draw_truth,
-)
+from gpsense.systems._column_fields import ColumnSetting, TruthData, check_truth, column_measures, draw_truth
+from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Measure
 
-POPULATION = "population"
-
-
-class _Ensembles(Mapping[str, Ensemble | None]):
-    """The random ensembles, and population: the expected loss of isotropic measurements."""
-
-    def __getitem__(self, name: str) -> Ensemble | None:
-        return None if name == POPULATION else ENSEMBLES[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((*ENSEMBLES, POPULATION))
-
-    def __len__(self) -> int:
-        return len(ENSEMBLES) + 1
-
-
-SOURCES = _Ensembles()
+POPULATION = "population"  # the expected loss of isotropic measurements
+SOURCES: ChainMap[str, Ensemble | None] = ChainMap({POPULATION: None}, ENSEMBLES)
 
 
 class SensingProblem(eqx.Module):
