@@ -33,7 +33,7 @@ from gpsense.systems._column_fields import STARTS, ColumnSetting
 from gpsense.systems._contract import Cost, DataT, Learner, Measures, System
 
 GREEDY = "greedy_pruning"
-METHODS: ChainMap[str, Baseline | None] = ChainMap(BASELINES, {GREEDY: None})  # greedy pruning comes first
+METHODS: ChainMap[str, Any] = ChainMap(BASELINES, {GREEDY: None})  # greedy pruning comes first
 PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
 FORMS = ("auto", "gram", "direct")
 PRODUCTS = ("highest", "high", "default")

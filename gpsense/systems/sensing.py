@@ -8,7 +8,7 @@ on the loss alone.
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Measure
 
 POPULATION = "population"  # the expected loss of isotropic measurements
-SOURCES: ChainMap[str, Ensemble | None] = ChainMap({POPULATION: None}, ENSEMBLES)
+SOURCES: ChainMap[str, Any] = ChainMap({POPULATION: None}, ENSEMBLES)
 
 
 class SensingProblem(eqx.Module):
