@@ -130,8 +130,9 @@ def shown(value: Any) -> str:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """``did you mean X?`` with the nearest known name, empty where none is near."""
-    close = difflib.get_close_matches(name, list(known), 1, 0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
+    return f"did you mean {lower[close[0]]}?" if close else ""
 
 
 def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
@@ -141,10 +142,10 @@ def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
 
 
 def _check_number(field: Field, value: Any) -> Any:
-    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim and field.kind == NUMBER:
         _in_range(field, np.asarray(value))
         return value
-    given = value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) else value
+    given = value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and not value.ndim else value
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
@@ -184,7 +185,8 @@ def _check_flag(field: Field, value: Any) -> Any:
 
 def _check_name(field: Field, value: Any) -> Any:
     if not isinstance(value, str):
-        raise field.refuse(f"{shown(value)} is not a name", "" if field.choices is not None else "give a text")
+        what = "neither a name nor a function" if field.accepts else "not a name"
+        raise field.refuse(f"{shown(value)} is {what}", "" if field.choices is not None else "give a text")
     if field.choices is not None and value not in field.choices:
         raise unknown_name(field.name, value, field.choices)
     return str(value)

@@ -4,17 +4,19 @@ A size (number of measurements, rank, width) is part of the program, unless the 
 static bound: see :attr:`Grid.traced`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpsense.errors import BadInput
-from gpsense.fields import Field, declared, nearest
+from gpsense.fields import Field, declared, nearest, shown
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, System
 
@@ -30,7 +32,10 @@ class Axis:
     listed: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
+        given = self.values
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise BadInput(self.name, f"{shown(given)} is not a list of values", f"give ({shown(given)},)")
+        object.__setattr__(self, "values", tuple(_plain(value) for value in given))
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
         if len(set(self.values)) < len(self.values):
@@ -38,6 +43,11 @@ class Axis:
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy or JAX as one of Python."""
+    return value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0 else value
 
 
 SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED, name="seed", kind="whole")

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
 from gpsense.sensing.measurements import Measurements
-from gpsense.sensing.symmetric import packed_size, smat, smat_of_many, svec, svec_of_many
+from gpsense.sensing.symmetric import packed_map, packed_size, smat, smat_of_many, svec, svec_of_many
 
 
 def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
@@ -181,7 +181,7 @@ def _gram_step_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple
         return jax.jvp(_step_of_one, primals, filled)
     along = tangents[4]
     value, gradient, residual = _gram_step(*primals)
-    bend = smat(hessian @ svec(along @ factor.T + factor @ along.T))
+    bend = packed_map(hessian, along @ factor.T + factor @ along.T)
     return (value, gradient, residual), (jnp.sum(gradient * along), 4.0 * (bend @ factor + residual @ along), bend)
 
 

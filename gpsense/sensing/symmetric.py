@@ -5,13 +5,17 @@ numbers multiplied by sqrt(2), so that ``<svec(X), svec(Y)> = <X, Y>``. A linear
 is an ordinary matrix with ``dim (dim + 1) / 2`` columns.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from gpsense._types import Packed, Symmetric
+from gpsense._types import Hessian, Packed, Symmetric
 
 
 def packed_size(dim: int) -> int:
@@ -70,3 +74,41 @@ def smat_of_many(vectors: Float[Array, "packed cells"]) -> Float[Array, "cells d
     _, place, off = _layout(packed_dim(vectors.shape[0]))
     scale = np.where(off, np.sqrt(0.5), 1.0).astype(vectors.dtype)
     return jnp.transpose((vectors * scale[:, None]).at[place].get(mode="promise_in_bounds"), (2, 0, 1))
+
+
+def packed_map(hessian: Hessian, matrix: Symmetric) -> Symmetric:
+    """``smat(H svec(X))`` for symmetric H and X (dim, dim): a linear map of symmetric matrices that is its own adjoint.
+
+    A primitive of its own, because ``vmap`` over X is to be one product (packed, packed) @ (packed, cells), from the
+    left: on CPUs half again as fast as the one it would be. ``custom_vmap`` does that, but has no reverse mode.
+    """
+    return _packed_map.bind(hessian, matrix)
+
+
+def _map_of_one(hessian: Hessian, matrix: Symmetric) -> Symmetric:
+    return smat(hessian @ svec(matrix))
+
+
+def _map_batched(args: Sequence[jax.Array], dims: Sequence[int | None]) -> tuple[jax.Array, int]:
+    hessian, matrices = args
+    if dims[0] is not None:
+        return jax.vmap(_map_of_one, tuple(dims))(hessian, matrices), 0
+    matrices = jax.lax.optimization_barrier(jnp.moveaxis(matrices, dims[1] or 0, 0))
+    return smat_of_many(hessian @ svec_of_many(matrices)), 0
+
+
+def _map_transposed(slope: jax.Array, hessian: jax.Array, matrix: jax.Array) -> tuple[None, jax.Array]:
+    return None, packed_map(hessian, 0.5 * (slope + slope.T))
+
+
+_packed_map = Primitive("packed_map")
+_packed_map.def_impl(_map_of_one)
+_packed_map.def_abstract_eval(lambda hessian, matrix: matrix)
+mlir.register_lowering(_packed_map, mlir.lower_fun(_map_of_one, multiple_results=False))
+batching.primitive_batchers[_packed_map] = _map_batched
+ad.primitive_transposes[_packed_map] = _map_transposed
+ad.defjvp(
+    _packed_map,
+    lambda tangent, hessian, matrix: _map_of_one(tangent, matrix),
+    lambda tangent, hessian, matrix: packed_map(hessian, tangent),
+)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
+from gpsense.sensing.symmetric import packed_dim, packed_map, packed_size, smat, svec
 from tests import reference
 
 
@@ -48,3 +48,25 @@ def test_lengths_that_no_matrix_has_are_refused():
     assert [packed_dim(packed_size(d)) for d in range(1, 200)] == list(range(1, 200))
     with pytest.raises(ValueError, match="no symmetric matrix packs to 5"):
         smat(jnp.zeros(5))
+
+
+def test_a_map_of_packed_matrices_is_its_own_adjoint_and_batched_in_any_way():
+    rng = np.random.default_rng(3)
+    root, matrices = rng.normal(size=(6, 6)), rng.normal(size=(4, 3, 3))
+    matrices = jnp.asarray(matrices + np.swapaxes(matrices, 1, 2))
+    hessians = jnp.asarray(np.stack([root @ root.T, 2 * root @ root.T]))
+    expected = jnp.stack([smat(hessians[0] @ svec(matrix)) for matrix in matrices])
+    alone = jnp.stack([packed_map(hessians[0], matrix) for matrix in matrices])
+    np.testing.assert_allclose(alone, expected, rtol=1e-12)
+    first = lambda matrix: packed_map(hessians[0], matrix)  # noqa: E731
+    np.testing.assert_allclose(jax.vmap(first)(matrices), expected, rtol=1e-12, atol=1e-13)
+    last = jax.vmap(first, in_axes=2)(jnp.moveaxis(matrices, 0, 2))
+    np.testing.assert_allclose(last, expected, rtol=1e-12, atol=1e-13)
+    twice = jax.vmap(lambda hessian: jax.vmap(lambda matrix: packed_map(hessian, matrix))(matrices))(hessians)
+    np.testing.assert_allclose(twice, jnp.stack([expected, 2 * expected]), rtol=1e-12, atol=1e-13)
+    each = jax.vmap(packed_map)(hessians, matrices[:2])
+    np.testing.assert_allclose(each[1], 2 * expected[1], rtol=1e-12, atol=1e-13)
+    pulled = jax.linear_transpose(first, matrices[0])(matrices[1])[0]
+    np.testing.assert_allclose(pulled, expected[1], rtol=1e-12, atol=1e-13)
+    by_hessian = jax.grad(lambda hessian: jnp.sum(packed_map(hessian, matrices[0]) * matrices[1]))(hessians[0])
+    np.testing.assert_allclose(by_hessian, jnp.outer(svec(matrices[1]), svec(matrices[0])), rtol=1e-12)
