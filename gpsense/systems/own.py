@@ -192,13 +192,13 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         return made(**fields)
 
 
-class Unpruned(Descending):
+class Training(Descending):
     """Before pruning: the descent, and a key for a random rule."""
 
     key: RandomKey
 
 
-class Pruned(Descending):
+class FineTuning(Descending):
     """After pruning: the descent of what is left, and the mask of the parts."""
 
     mask: Kept
@@ -221,7 +221,7 @@ class Decided(eqx.Module):
 
 @final
 @dataclass(frozen=True)
-class PruneParts(Learner[Any, PipelineSetting, Unpruned, Decided, Pruned]):
+class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
     """Train on loss plus penalty, prune parts by the rule, fine-tune on the loss with the others at zero."""
 
     system: TrainPruneFineTune[Any, Any]
@@ -235,20 +235,20 @@ class PruneParts(Learner[Any, PipelineSetting, Unpruned, Decided, Pruned]):
     def stride(self) -> int:
         return self.method.check_every
 
-    def start(self, problem: Any, setting: PipelineSetting, keys: Keys) -> Unpruned:
+    def start(self, problem: Any, setting: PipelineSetting, keys: Keys) -> Training:
         params = eqx.filter(self.system.init(setting, keys.start), eqx.is_inexact_array)
         if not jax.tree.leaves(params):
             raise BadInput("init", "it returned no floating-point array", "return a tree of parameters")
         dtype = jnp.dtype(self.system.dtype)
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
         run = descent.start_descent(self.method, params, self._rates(setting)[0])
-        return Unpruned(run, jax.random.fold_in(keys.start, 1))
+        return Training(run, jax.random.fold_in(keys.start, 1))
 
-    def train(self, problem: Any, setting: PipelineSetting, state: Unpruned, n_steps: int) -> Unpruned:
+    def train(self, problem: Any, setting: PipelineSetting, state: Training, n_steps: int) -> Training:
         target, rates = self._penalised(problem, setting), self._rates(setting)[0]
-        return Unpruned(descent.advance_descent(self.method, target, state.run, rates, n_steps), state.key)
+        return Training(descent.advance_descent(self.method, target, state.run, rates, n_steps), state.key)
 
-    def prune(self, problem: Any, setting: PipelineSetting, state: Unpruned) -> Decided:
+    def prune(self, problem: Any, setting: PipelineSetting, state: Training) -> Decided:
         system, params = self.system, state.run.factor
         parts, rule = system.parts, self._rule
         matrix = parts.matrix(params)
@@ -278,16 +278,16 @@ class PruneParts(Learner[Any, PipelineSetting, Unpruned, Decided, Pruned]):
         )
 
     def start_fine_tuning(
-        self, problem: Any, setting: PipelineSetting, state: Unpruned, pruned: Decided, width: int
-    ) -> Pruned:
+        self, problem: Any, setting: PipelineSetting, state: Training, pruned: Decided, width: int
+    ) -> FineTuning:
         """The pruned parameters in their own shapes, optimizer fresh; diverged cells stay stopped."""
         parts, params = self.system.parts, state.run.factor
         params = parts.put(params, pruning.apply_mask(parts.matrix(params), pruned.mask))
         run = descent.start_descent(self.method, params, self._rates(setting)[1])
         status = jnp.where(pruned.status_train == DIVERGED, pruned.status_train, run.status)
-        return Pruned(eqx.tree_at(lambda r: r.status, run, status), pruned.mask)
+        return FineTuning(eqx.tree_at(lambda r: r.status, run, status), pruned.mask)
 
-    def fine_tune(self, problem: Any, setting: PipelineSetting, state: Pruned, n_steps: int) -> Pruned:
+    def fine_tune(self, problem: Any, setting: PipelineSetting, state: FineTuning, n_steps: int) -> FineTuning:
         """Steps on the loss; the gradient of pruned parts is zero."""
         parts, plain = self.system.parts, self._plain(problem, setting)
 
@@ -296,14 +296,14 @@ class PruneParts(Learner[Any, PipelineSetting, Unpruned, Decided, Pruned]):
             return value, parts.put(gradient, pruning.apply_mask(parts.matrix(gradient), state.mask))
 
         run = descent.advance_descent(self.method, Target(masked), state.run, self._rates(setting)[1], n_steps)
-        return Pruned(run, state.mask)
+        return FineTuning(run, state.mask)
 
     def record(self, problem: Any, setting: PipelineSetting, state: Descending) -> dict[str, Scalar]:
         params = state.run.factor
         loss = self.system.loss(self._whole(params, setting), problem)
         return {"loss_curve": loss, "error_curve": self._error(params, problem, setting)}
 
-    def measure(self, problem: Any, setting: PipelineSetting, state: Pruned, pruned: Decided) -> Measures:
+    def measure(self, problem: Any, setting: PipelineSetting, state: FineTuning, pruned: Decided) -> Measures:
         loss, gradient = self._plain(problem, setting)(state.run.factor)
         matrix = self.system.parts.matrix(gradient)
         gradient = self.system.parts.put(gradient, pruning.apply_mask(matrix, pruned.mask))

@@ -6,11 +6,11 @@ from launch.claims.drawing import curve, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
-RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "told the support", "magnitude": "by magnitude"}
+RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "given the support", "magnitude": "by magnitude"}
 
 
 def excess_risk(runs: Runs) -> Outcome:
-    """Excess risk against n: pruned, unpruned and told the support, beside the slope -1/2 of the paper's rate."""
+    """Excess risk against n: pruned, unpruned and given the support, beside the slope -1/2 of the paper's rate."""
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
     for index, one in enumerate(part for cells in runs.values() for part in each(cells, "rule")):
