@@ -10,7 +10,7 @@ from launch.claims.quantities import log_slope, mean, over_seeds, values
 
 
 def error_law(runs: Runs) -> Outcome:
-    """Squared errors against n: never pruned, pruned, fine-tuned, and given the true rank."""
+    """Squared errors against n: never pruned, pruned, fine-tuned, and by the oracle that is given the true rank."""
     cells, oracle = runs[""], runs["oracle"]
     n, dim, rank = cells["n"].values, int(cells["dim"]), int(cells["true_rank"])
     noise, scale = float(cells["noise"]), rank**0.5  # norm of a truth whose eigenvalues are all one
@@ -18,7 +18,7 @@ def error_law(runs: Runs) -> Outcome:
         "never pruned": cells["error_trained"].isel(penalty=0),
         "pruned": cells["error_pruned"].isel(penalty=-1),
         "fine-tuned": cells["error"].isel(penalty=-1),
-        "given the true rank": oracle["error"],
+        "oracle rank": oracle["error"],
     }
     squares = {name: (values(array, "seed", "n") * scale) ** 2 for name, array in kinds.items()}
     figure, (axes,) = panels(1)
@@ -34,8 +34,8 @@ def error_law(runs: Runs) -> Outcome:
         "slope, fine-tuned": log_slope(n, squares["fine-tuned"]),
         "columns kept": mean(values(cells["rank"].isel(penalty=-1), "seed", "n").mean(axis=1)),
         "fine-tuned over the law": over_seeds(ratio, squares["fine-tuned"] / fine),
-        "fine-tuned over given the true rank": over_seeds(
-            lambda a, b: (a.mean(axis=0) / b.mean(axis=0)).max(), squares["fine-tuned"], squares["given the true rank"]
+        "fine-tuned over oracle rank": over_seeds(
+            lambda a, b: (a.mean(axis=0) / b.mean(axis=0)).max(), squares["fine-tuned"], squares["oracle rank"]
         ),
         "never pruned over the law": over_seeds(ratio, squares["never pruned"] / full),
         "never pruned over fine-tuned": over_seeds(

@@ -6,7 +6,7 @@ from launch.claims.drawing import curve, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
-RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "given the support", "magnitude": "by magnitude"}
+RULES = {"gradient": "pruned", "none": "unpruned", "oracle": "oracle support", "magnitude": "by magnitude"}
 
 
 def excess_risk(runs: Runs) -> Outcome:
