@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Scalar, ScalarLike, Symmetric, Values
+from gpsense.errors import BadInput
 from gpsense.sensing.symmetric import svec
 
 
@@ -63,6 +66,25 @@ class Measurements(eqx.Module):
     def packed(self) -> PackedRows:
         """The rows ``svec(A_i)``, shape (n, dim (dim + 1) / 2)."""
         return jax.lax.map(lambda row: svec(self.adjoint(row)), jnp.eye(self.n))
+
+
+def check_indices(side: int, **indices: Array) -> None:
+    """Raise BadInput, by name, for index arrays that are not equally many whole numbers from 0 to below ``side``.
+
+    What is traced is known by its shape and type alone.
+    """
+    n = next(iter(indices.values())).shape
+    for name, index in indices.items():
+        if len(index.shape) != 1 or index.shape != n:
+            shapes = " and ".join(str(each.shape) for each in indices.values())
+            raise BadInput(name, f"index arrays of shapes {shapes}", "give vectors, one index a measurement")
+        if not jnp.issubdtype(index.dtype, jnp.integer):
+            raise BadInput(name, f"it holds {index.dtype}", "give whole numbers counted from 0")
+        if isinstance(index, Tracer):
+            continue
+        known = np.asarray(index)
+        if (outside := known[(known < 0) | (known >= side)]).size:
+            raise BadInput(name, f"index {outside[0]} for a side of {side}", f"count from 0 to {side - 1}")
 
 
 @dataclass(frozen=True)

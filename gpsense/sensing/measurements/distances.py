@@ -1,12 +1,11 @@
 """Squared distances between points: the map of a multidimensional-scaling problem."""
 
-import chex
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, Indices, Symmetric, Values
-from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.measurements._base import Measurements, check_indices
 
 
 class Distances(Measurements):
@@ -15,13 +14,12 @@ class Distances(Measurements):
     Adding one vector to all rows of U changes nothing: compare results on centred Gram matrices.
     """
 
-    first: Indices
-    second: Indices
+    first: Indices = eqx.field(converter=jnp.asarray)
+    second: Indices = eqx.field(converter=jnp.asarray)
     side: int = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        chex.assert_rank([self.first, self.second], 1)
-        chex.assert_equal_shape([self.first, self.second])
+        check_indices(self.side, first=self.first, second=self.second)
 
     @property
     def dim(self) -> int:

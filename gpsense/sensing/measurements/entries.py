@@ -1,24 +1,22 @@
 """Single entries of a symmetric matrix: matrix completion."""
 
-import chex
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, Indices, Symmetric, Values
-from gpsense.sensing.measurements._base import Measurements
+from gpsense.sensing.measurements._base import Measurements, check_indices
 
 
 class Entries(Measurements):
     """``<A_i, X> = X[rows_i, cols_i]``, that is ``A_i = (e_r e_c^T + e_c e_r^T) / 2``; index arrays of shape (n,)."""
 
-    rows: Indices
-    cols: Indices
+    rows: Indices = eqx.field(converter=jnp.asarray)
+    cols: Indices = eqx.field(converter=jnp.asarray)
     side: int = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        chex.assert_rank([self.rows, self.cols], 1)
-        chex.assert_equal_shape([self.rows, self.cols])
+        check_indices(self.side, rows=self.rows, cols=self.cols)
 
     @property
     def dim(self) -> int:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpsense.errors import BadInput
 from gpsense.sensing.measurements import (
     Centred,
     Dense,
@@ -180,14 +181,32 @@ def test_more_measurements_extend_fewer(key, draw):
 
 def test_wrong_shapes_are_refused_at_once():
     for build in (
-        lambda: Entries(jnp.zeros(3, int), jnp.zeros(4, int), 5),
-        lambda: Distances(jnp.zeros((2, 2), int), jnp.zeros((2, 2), int), 5),
         lambda: RankOne(jnp.zeros(3)),
         lambda: Dense(jnp.zeros(6)),
         lambda: DenseBlocks(jnp.zeros((4, 5)), (3, 2)),
     ):
         with pytest.raises((AssertionError, TypeError), match=r"assert|Type-check"):
             build()
+
+
+@pytest.mark.parametrize(("kind", "names"), [(Entries, ("rows", "cols")), (Distances, ("first", "second"))])
+def test_indices_that_cannot_be_are_refused_by_name(kind, names):
+    two = lambda second: (jnp.asarray([0, 4]), jnp.asarray(second))  # noqa: E731
+    for bad, line in (([1, 9], "index 9 for a side of 5; count from 0 to 4"), ([-1, 2], "index -1 for a side of 5")):
+        with pytest.raises(BadInput, match=f"^{names[1]}: {line}"):
+            kind(*two(bad), 5)
+        with pytest.raises(BadInput, match=f"^{names[0]}: {line}"):
+            kind(*two(bad)[::-1], 5)
+    for bad, line in (
+        (jnp.asarray([1.0, 2.0]), "it holds float64; give whole numbers"),
+        (jnp.asarray([1]), r"index arrays of shapes \(2,\) and \(1,\)"),
+        (jnp.zeros((2, 2), int), r"index arrays of shapes \(2,\) and \(2, 2\)"),
+    ):
+        with pytest.raises(BadInput, match=f"^{names[1]}: {line}"):
+            kind(jnp.asarray([0, 1]), bad, 5)
+    inside = jax.jit(lambda first, second: kind(first, second, 5).n)
+    assert inside(*two([1, 9])) == 2  # traced: what they are is not known
+    assert kind([0, 4], np.asarray([1, 2]), 5).n == 2
 
 
 def test_antisymmetric_parts_do_not_count():
