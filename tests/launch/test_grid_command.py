@@ -207,7 +207,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert re.search(r"programs 1 +cells 8 +chunks 1 +memory [\d.]+ MiB a chunk +results [\d.]+ MiB", printed.out)
     assert re.search(r"time about [\d.e-]+ s running \+ [\d.e-]+ s compiling", printed.out)
     assert re.search(
-        r"program 0: greedy_pruning, dim 6, width 6, rank 2, n 30, gaussian, .* chunks of 4 x 2 cells", printed.out
+        r"program 0: greedy_pruning, dim 6, width 6, rank 2, n 30, .*, gaussian; chunks of 4 x 2 cells", printed.out
     )
     assert printed.err == ""
     assert list(tmp_path.iterdir()) == []
