@@ -74,6 +74,26 @@ def test_dimensions_are_the_axes_by_name_and_in_order(dataset):
     assert all("long_name" in values.attrs for values in dataset.data_vars.values())
 
 
+def test_fields_of_one_value_are_labelled_coordinates(grid, dataset):
+    """Each that is declared and shown, whether given or not; the truth's rank beside the measure of that name."""
+    assert dataset["true_rank"].item() == 2
+    assert dataset["true_rank"].attrs == {"long_name": "rank r of the truth", "section": "problem"}
+    assert {"rank", "penalty"} & set(dataset.coords) == {"penalty"}
+    for name, field in grid.known.items():
+        coordinate = dataset.coords.get("true_rank" if name == "rank" else name)
+        if field.hidden:
+            assert coordinate is None, name
+        elif name not in ("noise", "condition", "penalty"):
+            value = getattr(grid.system, name, 0.03 if name == "rate" else field.default)
+            assert (coordinate is None) == (value is None), name
+            assert coordinate is None or coordinate.item() == value, name
+        if coordinate is not None:
+            assert coordinate.attrs["long_name"] == field.words, name
+            assert coordinate.attrs["section"] == field.section, name
+    assert dataset["noise"].attrs["long_name"] == "noise σ"
+    assert (dataset["measurements"].item(), dataset["dtype"].item()) == ("gaussian", "float64")
+
+
 def test_a_cell_alone_equals_the_cell_in_the_grid(grid, dataset):
     """In float64 to 1e-9: the products are summed in another order, nothing else differs."""
     system = make_plan(grid, GIB).programs[0].system
@@ -375,12 +395,42 @@ def test_bad_axes_are_refused_by_name():
         Axis("penalty", ())
     with pytest.raises(BadInput, match="penalty: the axis repeats a value"):
         Axis("penalty", (0.1, 0.1))
-    with pytest.raises(BadInput, match="penelty: system sensing has no such field"):
+    with pytest.raises(BadInput, match="^penalty: 0.1 is not a list of values; give "):
+        Axis("penalty", 0.1)
+    with pytest.raises(BadInput, match="^optimizer: 'adam' is not a list of values; give "):
+        Axis("optimizer", "adam")
+    with pytest.raises(BadInput, match=r"^penelty: system sensing has no such field; did you mean penalty\?"):
         _grid(Axis("penelty", (0.1,)))
+    with pytest.raises(BadInput, match="^noise: it is given twice; give one axis or one constant a field"):
+        _grid(Axis("noise", (0.1,)), Axis("noise", (0.2,)))
+    with pytest.raises(BadInput, match="^noise: it is given twice"):
+        _grid(Axis("noise", (0.1,)), noise=0.2)
+    with pytest.raises(BadInput, match="^penalty: -0.1 is not allowed; use a number 0 or more"):
+        _grid(Axis("penalty", (0.1, -0.1)))
+    with pytest.raises(BadInput, match="^dim: 5.7 is not a whole number"):
+        _grid(Axis("dim", (5, 5.7)))
+    with pytest.raises(BadInput, match="^rule: there is no 'threshhold'; did you mean threshold"):
+        _grid(Axis("rule", ("top_r", "threshhold")))
+    with pytest.raises(BadInput, match=r"^system: .* is not a system; give an instance, such as Sensing\(dim=20\)"):
+        Grid(Sensing)
+    for seeds in (0, -1, 2.5, "3", (1, 1), (0, -1), (2**32,)):
+        with pytest.raises(BadInput, match="^seeds?: "):
+            Grid(Sensing(), seeds=seeds)
     with pytest.raises(BadInput, match="^rank: 9 exceeds dim 8"):
         make_plan(_grid(Axis("rank", (2, 9))), GIB)
     with pytest.raises(BadInput, match="^width: 6 is below rank 7"):
         make_plan(_grid(Axis("rank", (7,))), GIB)
+
+
+def test_axes_take_arrays_and_seeds_a_count_or_a_list():
+    for values in (np.asarray([0.5, 0.25]), jnp.asarray([0.5, 0.25]), [jnp.asarray(0.5), np.float32(0.25)]):
+        (axis,) = Grid(Sensing(), axes=(Axis("penalty", values),)).axes
+        assert axis.values == (0.5, 0.25)
+        assert all(type(value) is float for value in axis.values)
+    (axis,) = Grid(Sensing(), axes=(Axis("dim", np.asarray([5.0, 6.0])),)).axes
+    assert [type(value) for value in axis.values] == [int, int]
+    for seeds, values in ((3, (0, 1, 2)), ([3], (3,)), (np.asarray([4, 2]), (4, 2)), (Axis("seed", (7,)), (7,))):
+        assert Grid(Sensing(), seeds=seeds).seeds.values == values
 
 
 def test_fine_tuning_runs_at_the_kept_width():

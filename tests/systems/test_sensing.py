@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gpsense import theory
+from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule
@@ -47,6 +48,65 @@ def test_start_scale_is_the_expected_column_norm():
     np.testing.assert_allclose(np.linalg.norm(start, axis=0).mean(), 0.7, rtol=0.02)
     wider = replace(system, width=60).init(Sensing.Setting(start_scale=0.7), jax.random.key(1))
     np.testing.assert_array_equal(wider[:, :50], start)
+
+
+@pytest.mark.parametrize(
+    ("build", "line"),
+    [
+        (lambda: Sensing(rule="threshhold"), "rule: there is no 'threshhold'; did you mean threshold? use one of "),
+        (lambda: Sensing(rotation="SVD"), "rotation: there is no 'SVD'; did you mean svd? use one of none, svd"),
+        (lambda: Sensing(start="identicall"), "start: there is no 'identicall'; did you mean identical? use one of "),
+        (lambda: Sensing(form="Gram"), "form: there is no 'Gram'; did you mean gram? use one of auto, gram, direct"),
+        (lambda: Sensing(method="scaledgd"), "method: there is no 'scaledgd'; did you mean scaled_gd? use one of "),
+        (
+            lambda: Sensing(penalty_kind="grouplasso"),
+            "penalty_kind: there is no 'grouplasso'; did you mean group_lasso?",
+        ),
+        (
+            lambda: Sensing(measurements="gausian"),
+            "measurements: there is no 'gausian'; did you mean gaussian? use one ",
+        ),
+        (lambda: Sensing(train_products="fast"), "train_products: there is no 'fast'; use one of highest, "),
+        (lambda: Sensing(dtype="double"), "dtype: there is no 'double'; use one of float32, float64"),
+        (lambda: Sensing(dim="abc"), "dim: 'abc' is not a whole number; use a whole number 1 or more"),
+        (lambda: Sensing(dim=5.7), "dim: 5.7 is not a whole number; use a whole number 1 or more"),
+        (lambda: Sensing(dim=0), "dim: 0 is not allowed; use a whole number 1 or more"),
+        (lambda: Sensing(dim=2, rank=3), "rank: 3 exceeds dim 2; use a rank of at most dim"),
+        (lambda: Sensing(width=1), "width: 1 is below rank 2; use a width of at least rank"),
+        (lambda: Sensing(width=21, method="irls"), "width: 21 exceeds dim 20 for irls; "),
+        (lambda: Sensing(n=10, batch=11), "batch: 11 of 10 measurements; use a batch of at most n, or null"),
+        (lambda: Sensing.Data(noise=-1), "noise: -1 is not allowed; use a number 0 or more"),
+        (lambda: Sensing.Data(condition=0.5), "condition: 0.5 is not allowed; use a number 1 or more"),
+        (lambda: Sensing.Data(spectrum=(1.0, 0.0)), "spectrum: 0.0 is not allowed; use a number above 0, or null"),
+        (lambda: Sensing.Setting(rate=0), "rate: 0 is not allowed; use a number above 0"),
+        (lambda: Sensing.Setting(momentum=1.0), "momentum: 1.0 is not allowed; use a number 0 or more and below 1"),
+        (lambda: Sensing.Setting(smoothing=0.0), "smoothing: 0.0 is not allowed; use a number above 0"),
+        (lambda: Schedule(-5, 10, 10), "train_steps: -5 is not allowed; use a whole number 0 or more"),
+        (lambda: Schedule(5, 10, 0), "record_every: 0 is not allowed; use a whole number 1 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_it_is_said(build, line):
+    """In Python, by the bare name of the field, with the nearest name or the range."""
+    with pytest.raises(BadInput) as refusal:
+        build()
+    assert str(refusal.value).startswith(line)
+    assert refusal.value.field == line.split(":")[0]
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"condition": 2.0, "spectrum": (1.0, 0.5)}, "condition: spectrum already fixes the eigenvalues"),
+        ({"spectrum": (1.0, 0.5, 0.2)}, "spectrum: 3 eigenvalues for rank 2"),
+        ({"truth": np.ones((19, 2))}, "truth: "),
+        ({"truth": np.ones((20, 3))}, "truth: "),
+        ({"truth": np.ones((20, 2)), "spectrum": (1.0, 0.5)}, "spectrum: the truth already fixes the eigenvalues"),
+    ],
+)
+def test_truths_that_contradict_one_another_are_refused(changes, line):
+    with pytest.raises(BadInput, match=f"^{line}"):
+        Grid(Sensing(), constants=changes)
 
 
 def test_seeds_differ_in_every_role():

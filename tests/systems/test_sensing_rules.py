@@ -9,7 +9,7 @@ from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
-from gpsense.pruning import COLUMN_RULES
+from gpsense.pruning import COLUMN_RULES, ColumnRule
 from gpsense.systems.sensing import Sensing
 
 SCHEDULE = Schedule(100, 20, 100)
@@ -66,6 +66,8 @@ def test_every_rule_keeps_what_it_says(rules):
     assert (rules["rank"].sel(rule="largest_gap") >= 1).all()
     norms = rules["column_norms"]
     above = (norms.sel(rule="threshold") > 2 * np.sqrt(0.04)).sum("column")
+    shares = norms.sel(rule="relative") / norms.sel(rule="relative").isel(column=0)
+    np.testing.assert_array_equal(rules["rank"].sel(rule="relative"), (shares > 0.1).sum("column"))
     np.testing.assert_array_equal(rules["rank"].sel(rule="threshold"), above)
     for rule in RULES[1:]:
         np.testing.assert_array_equal(norms.sel(rule=rule), norms.sel(rule="threshold"))
@@ -73,6 +75,39 @@ def test_every_rule_keeps_what_it_says(rules):
     np.testing.assert_allclose(rules["margin"].sel(rule="top_r"), falling[..., 1] - falling[..., 2], rtol=1e-12)
     assert (rules["margin"].sel(rule=["top_r", "largest_gap"]) >= 0).all()
     assert float(rules["coherence"].max()) < 1e-10
+
+
+def above_mean(norms, given):
+    """A rule of one's own."""
+    return (norms > jnp.mean(norms)) & given.active
+
+
+def test_a_rule_may_be_a_function_whose_margin_is_the_gap_it_leaves():
+    dataset = run_grid(_grid(Axis("rule", (above_mean, "threshold"))))
+    assert list(dataset["rule"].values) == ["above_mean", "threshold"]
+    for seed in (0, 3):
+        cell = dataset.sel(rule="above_mean", seed=seed)
+        norms = cell["column_norms"].values
+        kept = norms > norms.mean()
+        assert 0 < kept.sum() < 4
+        assert cell["rank"] == kept.sum()
+        np.testing.assert_allclose(cell["margin"], norms[kept].min() - norms[~kept].max(), rtol=1e-12)
+        nearest = np.abs(norms - 2 * np.sqrt(0.04)).min()
+        np.testing.assert_allclose(dataset["margin"].sel(rule="threshold", seed=seed), nearest, rtol=1e-12)
+    system = Sensing(**FIXED | SIZES, rule=above_mean)
+    alone = jax.jit(lambda: run_cell(system, SCHEDULE, Sensing.Data(), Sensing.Setting(rate=0.03), seed_keys(3)))()
+    np.testing.assert_allclose(alone["error"], dataset["error"].sel(rule="above_mean", seed=3), rtol=1e-8)
+
+
+def test_an_entry_of_the_registry_is_a_rule_by_name(monkeypatch):
+    with pytest.raises(BadInput, match="^rule: there is no 'loudest'; use one of threshold, "):
+        Sensing(rule="loudest")
+    far = ColumnRule(lambda norms, given: norms >= jnp.max(norms), lambda norms, mask, given: jnp.max(norms))
+    monkeypatch.setitem(COLUMN_RULES, "loudest", far)
+    cells = run_grid(_grid(rule="loudest"))
+    assert (cells["rank"] == 1).all()
+    np.testing.assert_array_equal(cells["margin"], cells["column_norms"].isel(column=0))
+    assert cells["rule"].item() == "loudest"
 
 
 def test_a_random_rule_on_turned_columns_gives_a_cell_alone_what_it_gives_it_in_the_grid(rules):
