@@ -141,7 +141,7 @@ def _usable(out: Path, digest: str) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"--out: {out} holds files that are not a recovery's; name an empty directory") from None
         if theirs != digest:
-            raise Refusal(f"--out: {out} holds the recovery of other data or settings; name another directory")
+            raise Refusal(f"--out: {out} holds the recovery of other data or settings; choose another directory")
     writable(out)
 
 
