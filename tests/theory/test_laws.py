@@ -8,26 +8,27 @@ import numpy as np
 import pytest
 
 from gpsense import theory
-from gpsense.pipeline import Schedule, run_sensing
-from gpsense.systems import SensingInstance, SensingSetting, SensingSpec
+from gpsense.keys import seed_keys
+from gpsense.pipeline import Schedule, run_cell
+from gpsense.systems.sensing import Sensing
 
 
 @cache
-def _compiled(spec, schedule):
-    return jax.jit(lambda instance, setting, seed: run_sensing(spec, schedule, instance, setting, seed))
+def _compiled(system, schedule):
+    return jax.jit(lambda data, setting, seed: run_cell(system, schedule, data, setting, seed_keys(seed)))
 
 
-def _run(spec, schedule, instance, setting, seed=0):
-    return _compiled(spec, schedule)(instance, setting, seed)
+def _run(system, schedule, data, setting, seed=0):
+    return _compiled(system, schedule)(data, setting, seed)
 
 
 @pytest.fixture(scope="module")
 def population():
     """A converged population run with four distinct eigenvalues."""
-    spec = SensingSpec(12, 12, 4, measurements="population", optimizer="momentum", dtype="float64")
+    system = Sensing(dim=12, width=12, rank=4, measurements="population", optimizer="momentum", dtype="float64")
     mu = jnp.asarray([1.0, 0.7, 0.5, 0.3])
-    setting = SensingSetting(penalty=0.06, smoothing=0.02, rate=0.01, momentum=0.99, tolerance=1e-8)
-    return mu, _run(spec, Schedule(20_000, 400, 10_000), SensingInstance(spectrum=mu), setting)
+    setting = Sensing.Setting(penalty=0.06, smoothing=0.02, rate=0.01, momentum=0.99, tolerance=1e-8)
+    return mu, _run(system, Schedule(20_000, 400, 10_000), Sensing.Data(spectrum=mu), setting)
 
 
 def test_root_law_on_a_converged_population_run(population):
@@ -69,10 +70,10 @@ def test_the_start_decides_between_the_bounds(tau, least, tiny, large):
     np.testing.assert_allclose(theory.shrinkage(penalty, smoothing), tau, rtol=1e-12)
     mu = jnp.asarray([1.0, 0.5, 0.25, 0.1])
     assert [int(count) for count in theory.column_bounds(mu, penalty, smoothing)] == [least, large]
-    spec = SensingSpec(dim=8, width=8, rank=4, measurements="population", dtype="float64")
+    system = Sensing(dim=8, width=8, rank=4, measurements="population", dtype="float64")
     for scale, columns in ((1e-3, tiny), (0.3, large)):
-        setting = SensingSetting(penalty=penalty, smoothing=smoothing, rate=0.04, start_scale=scale, tolerance=1e-9)
-        result = _run(spec, Schedule(20_000, 1, 20_000), SensingInstance(spectrum=mu), setting)
+        setting = Sensing.Setting(penalty=penalty, smoothing=smoothing, rate=0.04, start_scale=scale, tolerance=1e-9)
+        result = _run(system, Schedule(20_000, 1, 20_000), Sensing.Data(spectrum=mu), setting)
         assert int(result["rank"]) == columns
         if tau > 0.1:  # the weaker the penalty, the slower the rotation onto the eigenvectors
             roots = theory.column_root(mu[:columns], penalty, smoothing)
@@ -81,10 +82,10 @@ def test_the_start_decides_between_the_bounds(tau, least, tiny, large):
 
 def test_fine_tuning_contracts_within_its_bounds():
     """Near the truth at exact rank, each step shrinks the error of X by a factor between the bounds."""
-    spec = SensingSpec(dim=10, width=2, rank=2, measurements="population", dtype="float64")
+    system = Sensing(dim=10, width=2, rank=2, measurements="population", dtype="float64")
     rate = 0.01
-    setting = SensingSetting(penalty=0.02, smoothing=0.01, rate=0.03, fine_tune_rate=rate, fine_tune_tolerance=0.0)
-    result = _run(spec, Schedule(3000, 200, 1), SensingInstance(condition=2.0), setting)
+    setting = Sensing.Setting(penalty=0.02, smoothing=0.01, rate=0.03, fine_tune_rate=rate, fine_tune_tolerance=0.0)
+    result = _run(system, Schedule(3000, 200, 1), Sensing.Data(condition=2.0), setting)
     errors = np.asarray(result["error_curve"])[3001:]
     factors = errors[1:] / errors[:-1]
     low, high = theory.fine_tune_contraction(rate, 1.0, 0.5)
