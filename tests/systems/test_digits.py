@@ -96,7 +96,7 @@ def test_error_is_the_share_of_held_out_images_on_the_wrong_side(key):
 def grid():
     fixed = {"rate": 0.02, "smoothing": 0.01, "positive": 3}
     axes = tuple(Axis(name, (value,), False) for name, value in fixed.items())
-    axes += (Axis("negative", (8, 3)), Axis("penalty", (0.0, 0.1)))
+    axes += (Axis("negative", (8, 7)), Axis("penalty", (0.0, 0.1)))
     return Grid(Digits(width=40), SCHEDULE, Axis("seed", (0, 1, 2)), axes, {"dtype": "float64", "curvature_steps": 4})
 
 
@@ -119,10 +119,15 @@ def test_few_neurons_tell_the_digits_apart_as_well_as_all_forty(dataset):
 
 
 @pytest.mark.slow
-def test_the_same_digit_twice_is_a_cell_that_diverged(dataset):
-    same = dataset.sel(negative=3)
-    assert (same["status"] == 3).all()
-    assert np.isnan(same["error"]).all()
+def test_the_same_digit_twice_is_refused_in_a_grid_and_alone_a_cell_that_diverged():
+    with pytest.raises(BadInput, match="^negative: a digit cannot be told from itself"):
+        Grid(Digits(), SCHEDULE, 3, (Axis("negative", (8, 3)), Axis("positive", (3,), False)))
+    system = Digits(width=40, dtype="float64", curvature_steps=4)
+    setting, data = Setting(rate=0.02, smoothing=0.01), Data(positive=3.0, negative=3.0)
+    for seed in range(3):
+        same = jax.jit(lambda keys: run_cell(system, SCHEDULE, data, setting, keys))(seed_keys(seed))
+        assert int(same["status"]) == 3
+        assert np.isnan(same["error"])
 
 
 @pytest.mark.slow
