@@ -113,7 +113,8 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> xr.Dataset:
 
 def _measure(grid: Grid, name: str, tails: int) -> Measure:
     """What a measure is, with a name for each of its trailing axes."""
-    found = (MEASURES | dict(grid.system.measures)).get(name, Measure(name))
+    common = MEASURES if grid.system.steps or name == "status" else {}  # a user's own measure may have any meaning
+    found = {**common, **grid.system.measures}.get(name, Measure(name))
     if len(found.dims) == tails:
         return found
     return found._replace(dims=tuple(f"{name}_{index}" for index in range(tails)))
