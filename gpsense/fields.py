@@ -28,6 +28,7 @@ from gpsense._types import ScalarLike
 from gpsense.errors import BadInput
 
 WHOLE, NUMBER, FLAG, NAME, WHOLES, NUMBERS, OTHER = "whole", "number", "flag", "name", "wholes", "numbers", "other"
+LARGEST = 2**63 - 1  # of whole numbers
 _KINDS = {int: WHOLE, float: NUMBER, bool: FLAG, str: NAME, tuple[int, ...]: WHOLES, tuple[float, ...]: NUMBERS}
 ROLES = ("static", "data", "setting")
 _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
@@ -149,17 +150,24 @@ def _check_number(field: Field, value: Any) -> Any:
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
-    if isinstance(given, int) and abs(int(given)) >= 2**63:
-        raise field.refuse(f"{shown(given)} is not allowed")
+    if isinstance(given, int) and not -LARGEST <= given <= LARGEST:
+        raise _too_large(field, given)
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")
     number = float(given)
     if whole and not number.is_integer():
         raise field.refuse(f"{shown(given)} is not a whole number")
+    if whole and abs(number) > LARGEST:
+        raise _too_large(field, given)
     _in_range(field, np.asarray(given))
     if field.kind == WHOLE:
         return given if isinstance(given, int) else int(number)
     return number if isinstance(value, float) else value
+
+
+def _too_large(field: Field, value: Any) -> BadInput:
+    what = f"too large (at most {LARGEST})" if value > 0 else f"too small (at least -{LARGEST})"
+    return field.refuse(f"{shown(value)} is {what}")
 
 
 def _in_range(field: Field, values: np.ndarray) -> None:

@@ -5,6 +5,9 @@ import jax
 
 from gpsense._types import Integer, RandomKey
 
+MOST_SEED = 2**32 - 1
+MOST_SEEDS = 10_000_000  # in one grid
+
 
 class Keys(eqx.Module):
     """One key per role, derived from a seed by identity: seed 7 is seed 7 in every grid."""

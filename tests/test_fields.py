@@ -100,7 +100,7 @@ def test_a_declaration_is_read_from_the_annotation():
         ({"dim": 0}, "dim: 0 is not allowed; use a whole number 1 to 9"),
         ({"dim": 10}, "dim: 10 is not allowed; use a whole number 1 to 9"),
         ({"dim": np.asarray([5])}, "dim: array([5]) is not a whole number; use a whole number 1 to 9"),
-        ({"pairs": 10**30}, f"pairs: {10**30} is not allowed; use a whole number"),
+        ({"pairs": 10**30}, f"pairs: {10**30} is too large (at most {2**63 - 1}); use a whole number"),
         ({"pairs": float("inf")}, "pairs: inf is not a finite number; use a whole number"),
         ({"width": 0}, "width: 0 is not allowed; use a whole number above 0, or null"),
         ({"share": 0}, "share: 0 is not allowed; use a number above 0 and below 1"),

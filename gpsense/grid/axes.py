@@ -4,7 +4,7 @@ A size (number of measurements, rank, width) is part of the program, unless the 
 static bound: see :attr:`Grid.traced`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -17,10 +17,9 @@ import numpy as np
 
 from gpsense.errors import BadInput
 from gpsense.fields import Field, declared, nearest, shown
+from gpsense.keys import MOST_SEED, MOST_SEEDS
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, System
-
-MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,34 @@ class Axis:
 
     def __post_init__(self) -> None:
         given = self.values
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        if not isinstance(self.name, str):
+            raise BadInput("name", f"{shown(self.name)} is not the name of a field", f"write {_EXAMPLE}")
+        if isinstance(given, Mapping | Set | Iterator):
+            raise BadInput(self.name, f"a {type(given).__name__} is not a list of values", "give a list or a tuple")
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
             raise BadInput(self.name, f"{shown(given)} is not a list of values", f"give ({shown(given)},)")
         object.__setattr__(self, "values", tuple(_plain(value) for value in given))
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
+        if wrong := [value for value in self.values if not _hashable(value)]:
+            raise BadInput(self.name, f"{shown(wrong[0])} is not a single value", "give one number or name a value")
         if len(set(self.values)) < len(self.values):
             raise BadInput(self.name, "the axis repeats a value", "list each value once")
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+_EXAMPLE = 'Axis("noise", [0.1, 0.2])'
+
+
+def _hashable(value: Any) -> bool:
+    """Whether a value can be told from others: a number, a name, a tuple of them, a function."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:
@@ -61,9 +78,6 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds))  # pyright: ignore[reportGeneralTypeIssues]
     count = replace(SEED, name="seeds", at_least=1, at_most=MOST_SEEDS).check(seeds)
     return Axis("seed", tuple(range(count)))
-
-
-MOST_SEEDS = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +100,12 @@ class Grid:
             raise BadInput("system", f"{self.system!r} is not a system", "give an instance, such as Sensing(dim=20)")
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
         put("seeds", seeds_axis(self.seeds))
+        self._check_types()
         names = [axis.name for axis in self.axes] + list(self.constants)
         for name in names:
             if name not in self.known:
-                near = nearest(name, self.known)
-                raise BadInput(name, f"system {self.system.name} has no such field", near or "remove it")
+                near = nearest(str(name), self.known)
+                raise BadInput(str(name), f"system {self.system.name} has no such field", near or "remove it")
             if names.count(name) > 1:
                 raise BadInput(name, "it is given twice", "give one axis or one constant a field")
         put("axes", tuple(Axis(a.name, tuple(map(self.known[a.name].check, a.values)), a.listed) for a in self.axes))
@@ -99,6 +114,19 @@ class Grid:
         first = {name: values[0] for name, values in given.items() if name in self.static}
         put("system", replace(self.system, **first | self.system.implied(given)))
         self._check_data()
+
+    def _check_types(self) -> None:
+        """Refuse a schedule, axes or constants of another type."""
+        if not isinstance(self.schedule, Schedule):
+            remedy = "give Schedule(train_steps, fine_tune_steps, record_every)"
+            raise BadInput("schedule", f"{shown(self.schedule)} is not a Schedule", remedy)
+        if not isinstance(self.axes, list | tuple):
+            remedy = f"give ({_EXAMPLE},)"
+            raise BadInput("axes", f"{shown(self.axes)} is not a list of axes", remedy)
+        if wrong := [axis for axis in self.axes if not isinstance(axis, Axis)]:
+            raise BadInput("axes", f"{shown(wrong[0])} is not an Axis", f"write {_EXAMPLE}")
+        if not isinstance(self.constants, Mapping):
+            raise BadInput("constants", f"{shown(self.constants)} is not a mapping", "give {field: value}")
 
     def _check_data(self) -> None:
         """Let the system check every combination of the data's numbers with every program's static fields."""

@@ -413,6 +413,26 @@ def test_bad_axes_are_refused_by_name():
         _grid(Axis("rule", ("top_r", "threshhold")))
     with pytest.raises(BadInput, match=r"^system: .* is not a system; give an instance, such as Sensing\(dim=20\)"):
         Grid(Sensing)
+    for values in ({0.1: 1}, {0.1}, (x for x in (0.1,)), np.asarray(0.1), b"x"):
+        with pytest.raises(BadInput, match="^noise: .* is not a list of values; give "):
+            Axis("noise", values)
+    with pytest.raises(BadInput, match=r"^noise: array\(\[1., 1.\]\) is not a single value; give one number"):
+        Axis("noise", np.ones((2, 2)))
+    with pytest.raises(BadInput, match="^name: 3 is not the name of a field; write Axis"):
+        Axis(3, (1,))
+    for schedule in (None, 100):
+        with pytest.raises(BadInput, match=f"^schedule: {schedule} is not a Schedule; give Schedule"):
+            Grid(Sensing(), schedule)
+    for axes in (Axis("noise", (0.1,)), {"noise": [0.1]}, [("noise", [0.1])], iter(())):
+        with pytest.raises(BadInput, match="^axes: .* is not (a list of axes; give|an Axis; write) .*Axis"):
+            Grid(Sensing(), axes=axes)
+    for constants in ([("noise", 0.1)], None):
+        with pytest.raises(BadInput, match="^constants: .* is not a mapping; give {field: value}"):
+            Grid(Sensing(), constants=constants)
+    with pytest.raises(BadInput, match="^3: system sensing has no such field"):
+        Grid(Sensing(), constants={3: 0.1})
+    with pytest.raises(BadInput, match="^seeds: 0 is not allowed; use a whole number 1 to 10000000$"):
+        Grid(Sensing(), seeds=0)
     for seeds in (0, -1, 2.5, "3", (1, 1), (0, -1), (2**32,)):
         with pytest.raises(BadInput, match="^seeds?: "):
             Grid(Sensing(), seeds=seeds)
