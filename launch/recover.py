@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsense.grid.files import atomic, writable, write_json
-from launch.shell import Refusal, guarded, leave
+from launch.shell import Parser, Refusal, guarded, leave, program
 
 if TYPE_CHECKING:
     import jax
@@ -30,16 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(_arguments(argv)))
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that refuses in one line."""
-
-    def error(self, message: str) -> Any:
-        raise Refusal(f"{message}; see --help")
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
-    parser = _Parser("python -m launch.recover", description=summary, epilog=details)
+    parser = Parser(program("recover"), description=summary, epilog=details)
     parser.add_argument("measurements", nargs="?", type=Path, metavar="MEASUREMENTS.npz", help="the file")
     parser.add_argument("--example", choices=["cities"], help="make and recover a worked example instead")
     parser.add_argument("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")

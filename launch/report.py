@@ -4,7 +4,6 @@
 layout and script are ``report_page.html``; this module fills in text and numbers.
 """
 
-import argparse
 import base64
 import html
 import json
@@ -34,6 +33,7 @@ from gpsense.plots.view import (
     without_failures,
 )
 from launch import figures
+from launch.shell import Parser, Refusal, program, refused
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
@@ -85,7 +85,7 @@ def read_run(directory: Path) -> Run:
 
 def _refusal(directory: Path, name: str, error: Exception) -> str:
     if not (directory / name).exists():
-        return f"{directory} has no {name}; run `python -m launch.grid --out {directory}` to its end first"
+        return f"{directory} has no {name}; run `{program('grid')} --out {directory}` to its end first"
     return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"
 
 
@@ -272,15 +272,14 @@ def _pictures(directory: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run; 0, or 2 where there is no run to read."""
-    parser = argparse.ArgumentParser("python -m launch.report", description=main.__doc__)
+    parser = Parser(program("report"), description=main.__doc__)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a run directory written by launch.grid")
-    directory = parser.parse_args(argv).directory
     try:
+        directory = parser.parse_args(argv).directory
         run = read_run(directory)
         paths = [*figures.draw(run.dataset, directory / "figures"), write_report(directory)]
-    except (Unreadable, OSError) as error:
-        print(f"launch.report: {error}", file=sys.stderr)
-        return 2
+    except (Refusal, Unreadable, OSError) as error:
+        return refused(error)
     for path in paths:
         print(path)
     return 0

@@ -1,12 +1,14 @@
 """How a command ends: one line for what went wrong, and the exit code that says which kind it was."""
 
+import argparse
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from gpsense.errors import BadInput
 
@@ -17,14 +19,31 @@ class Refusal(Exception):
     """Input that is refused; the text is one line that names the field and the remedy."""
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse that refuses in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(f"{message}; see --help")
+
+
+def program(command: str) -> str:
+    """How a command is called by whoever runs this one: ``gpsense grid`` or ``python -m launch.grid``."""
+    return f"gpsense {command}" if Path(sys.argv[0]).stem == "gpsense" else f"python -m launch.{command}"
+
+
+def refused(error: Exception) -> int:
+    """Print the one line of a refusal; the exit code."""
+    option = "--" if isinstance(error, BadInput) and error.field == "out" else ""
+    print(f"error: {option}{error}", file=sys.stderr)
+    return 2
+
+
 def guarded(work: Callable[[], int]) -> int:
     """Run a command: 2 for a refusal, 130 for ctrl-C, 1 for a closed pipe or a full disk, each in one line."""
     try:
         return work()
     except (Refusal, BadInput) as refusal:
-        option = "--" if isinstance(refusal, BadInput) and refusal.field == "out" else ""
-        print(f"error: {option}{refusal}", file=sys.stderr)
-        return 2
+        return refused(refusal)
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; rerun to resume", file=sys.stderr)
         return INTERRUPTED

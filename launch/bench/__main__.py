@@ -4,7 +4,6 @@ Prints one table and writes bench.json: ratios are written so that more is bette
 compared with the engine's in the same run. What is scaled up from fewer cells or steps says so.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from gpsense.errors import BadInput
 from launch.bench.child import child
 from launch.bench.rows import Row, text
+from launch.shell import Parser, Refusal, program, refused
 
 # the module of every group, whose function has the group's name
 GROUPS = {
@@ -33,19 +33,18 @@ DOUBLE = "recovery"
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m launch.bench", description=__doc__)
+    parser = Parser(program("bench"), description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder for bench.json (default bench)")
     parser.add_argument("--group", choices=sorted(GROUPS), help="measure this group only")
-    arguments = parser.parse_args(argv)
 
     from gpsense.grid import files
     from launch import device
 
     try:
+        arguments = parser.parse_args(argv)
         files.writable(arguments.out)
-    except BadInput as refusal:
-        print(f"error: --{refusal}", file=sys.stderr)
-        return 2
+    except (Refusal, BadInput) as error:
+        return refused(error)
     device.configure("float64" if arguments.group == DOUBLE else "float32")
     rows = []
     for name in [arguments.group] if arguments.group else list(GROUPS):

@@ -9,23 +9,26 @@ from typing import Any
 
 from gpsense.fields import nearest
 from launch.paths import configs
-from launch.shell import Refusal, guarded, leave
+from launch.shell import Parser, Refusal, guarded, leave, program
 
 CONFIGS = configs()
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        "python -m launch.claims",
+    return guarded(lambda: run(_arguments(argv)))
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        program("claims"),
         description="Run the papers' claims as experiments and print claim, expected, measured and verdict.",
     )
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
     parser.add_argument("--claim", help="this claim only, by the name of its config")
     parser.add_argument("--full", action="store_true", help="at the full size")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: run(arguments))
+    return parser.parse_args(argv)
 
 
 def papers() -> list[str]:

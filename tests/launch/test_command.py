@@ -42,6 +42,33 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert "usage" in out
 
 
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_help_calls_the_command_as_it_was_called(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for called, words in (("/usr/bin/gpsense", f"gpsense {name}"), ("launch/x.py", f"python -m launch.{name}")):
+        monkeypatch.setattr("sys.argv", [called])
+        assert leaves([name, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"usage: {words} ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["report"], "the following arguments are required: DIR; see --help"),
+        (["report", "nosuch"], "nosuch is not a directory; name the directory of a run"),
+        (["claims", "--foo"], "unrecognized arguments: --foo; see --help"),
+        (["bench", "--group", "foo"], "argument --group: invalid choice: 'foo'"),
+        (["recover", "--foo"], "unrecognized arguments: --foo; see --help"),
+    ],
+)
+def test_wrong_options_are_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves(argv) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert printed.err.startswith(f"error: {line}")
+
+
 def test_a_refusal_keeps_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert leaves(["grid", "no_such.yaml"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
