@@ -10,21 +10,21 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gpsense.fields import Field, first_line
+from gpsense.fields import FLAG, NAME, Field, first_line
 from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml
 from launch.paths import find_config
-from launch.schema import SECTIONS, plain, read_number, schema, unknown
-from launch.shell import Refusal
+from launch.schema import SECTIONS, plain, read_flag, read_number, schema, unknown
+from launch.shell import Refusal, program
 from launch.values import expand
 
-PROGRAM = "python -m launch.grid"
 FLAGS = {
     "dry-run": "print the plan, write nothing",
     "allow-plugins": "run code that the config names",
@@ -63,7 +63,7 @@ def parse(argv: list[str]) -> Arguments:
     if "systems" in flags:
         print(systems())
         sys.exit(0)
-    given = {name: _value(name, uses[-1]) for name, uses in options.items()}
+    given = {name: _value(name, _single(name, uses)) for name, uses in options.items()}
     out, asked = given.pop("out", None), given.pop("system", None)
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
     if asked is not None:
@@ -75,7 +75,7 @@ def parse(argv: list[str]) -> Arguments:
     for place, value in given.items():
         section, _, key = place.partition(".")
         if section == "claim":
-            raise Refusal("claim: can only be set in a config file; python -m launch.claims runs it")
+            raise Refusal(f"claim: can only be set in a config file; {program('claims')} runs it")
         if not key and place != "name":
             raise Refusal(unknown(place, plugins.find_system(reference, folder, allowed)))
         if not key:
@@ -91,11 +91,20 @@ def parse(argv: list[str]) -> Arguments:
 
 def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:
     """Options of a function by ``section.key``, and its system made anew for the types of their values."""
-    known = {field.name: place for place, field in schema(system).items()}
-    given = {known.get(name, name): value for name, value in given.items()}
-    names = {place: name for name, place in known.items()}
-    mine = {names[place]: value for place, value in given.items() if place.startswith("cell.") and place in names}
-    values = {name: [read_number(item) for item in expand(value)[0]] for name, value in mine.items()}
+    fields = schema(system)
+    known = {field.name: place for place, field in fields.items()}
+    uses: dict[str, list[Any]] = {}
+    for name, value in given.items():
+        uses.setdefault(known.get(name, name), []).append(value)
+    given = {place: _single(place, values) for place, values in uses.items()}
+    values: dict[str, list[Any]] = {}
+    for place, value in given.items():
+        field = fields.get(place)
+        if field and field.section == "cell" and field.kind != FLAG:
+            with suppress(ValueError):  # which the field refuses
+                if items := expand(value)[0]:
+                    texts = items if field.kind == NAME else map(read_flag, items)
+                    values[field.name] = [read_number(item) for item in texts]
     plugins.as_system(reference, vars(system)["cell"].__func__, values)
     return given
 
@@ -104,7 +113,12 @@ def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], se
     """The config's path (None: the quickstart or none), the words after every use of an option, the flags."""
     path, options, flags = None, {}, set()
     words: list[str] | None = None  # of the option that is being read
-    rest = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    rest: list[str] = []
+    for word in argv:
+        parts = word.split("=", 1) if word.startswith("--") else [word]
+        if len(parts) > 1 and (flag := parts[0].removeprefix("--").replace("_", "-")) in FLAGS:
+            raise Refusal(f"--{flag}: it takes no value; write --{flag}")
+        rest += parts
     for index, word in enumerate(rest):
         name = word.removeprefix("--").replace("-", "_") if word.startswith("--") else ""
         dashed = name.replace("_", "-")
@@ -114,11 +128,13 @@ def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], se
         elif name:
             words = []
             options.setdefault(name, []).append(words)
-        elif path is None and word.endswith((".yaml", ".yml")) and words != []:
+        elif word.endswith((".yaml", ".yml")) and words != []:
+            if path is not None:
+                raise Refusal(f"{word}: a second config; give one")
             path, words = Path(word), None
         elif words is not None and (not word.startswith("-") or NUMBER.match(word)):
             words.append(word)
-        elif index == 0 and ":" in word:
+        elif index == 0 and plugins.is_code(word):
             options["system"] = [[word]]
         elif index == 0 and not word.startswith("-"):
             path = Path(word)
@@ -127,11 +143,21 @@ def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], se
     return path, options, flags
 
 
+def _single(name: str, uses: list[Any]) -> Any:
+    """What an option was given; Refusal where it was given more than once."""
+    if len(uses) > 1:
+        several = "" if name in OPTIONS else ", values separated by commas"
+        raise Refusal(f"{f'--{name}' if name in OPTIONS else name}: it is given twice; give it once{several}")
+    return uses[0]
+
+
 def _value(name: str, words: list[str]) -> Any:
     """The words of an option as YAML would hold them; of ``--name``, ``--system``, ``--out`` one."""
     if name in OPTIONS and len(words) != 1:
         raise Refusal(f"--{name}: give one value, not {len(words)}")
-    return words[0] if name in OPTIONS else _yaml_value(",".join(words))
+    if name in OPTIONS:
+        return words[0]
+    return _yaml_value(",".join([*(word.removesuffix(",") for word in words[:-1]), *words[-1:]]))
 
 
 def _yaml_value(text: str) -> Any:
@@ -167,12 +193,14 @@ def help_text(config: Config, path: Path) -> str:
     fields = schema(config.system)
     indent = max(map(len, fields)) + 5
     words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in FLAGS)]
+    usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]"
     about = [*OPTIONS.values(), *FLAGS.values()]
     lines = [
-        *textwrap.wrap(f"usage: {PROGRAM} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]", wide),
+        *textwrap.wrap(usage, wide),
         *textwrap.wrap(
             f"Fields of system {config.reference}: {first_line(config.system)} In brackets the values of {path.name} "
-            "or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop.",
+            "or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop; "
+            "null is the default where a field does not say otherwise.",
             wide,
         ),
     ]

@@ -94,7 +94,7 @@ def load_named(names: Any, folder: Path, allowed: bool) -> None:
 
 def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) -> type[AnySystem]:
     """The class of a system by its name, or as ``FILE.py:NAME`` or ``package.module:NAME``, where that is allowed."""
-    if reference in _functions:
+    if isinstance(reference, str) and reference in _functions:
         return _functions[reference]
     if not is_code(reference):
         if not isinstance(reference, str) or reference not in SYSTEMS:
@@ -102,8 +102,9 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
             raise Refusal(f"{error}, or give FILE.py:NAME")
         return SYSTEMS[reference]
     module_name, _, name = reference.rpartition(":")
-    if not module_name:
-        raise Refusal(f"system: {reference} names no class; write {reference}:NAME")
+    if not module_name or not name:
+        file = module_name or reference
+        raise Refusal(f"system: {reference} is a file or a module; name the class or function: {file}:NAME")
     _permit("system", module_name, allowed)
     found = getattr(load("system", module_name, folder), name, None)
     if found is None:
@@ -112,7 +113,8 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
     if inspect.isfunction(found):
         return as_system(reference, found, {})
     if not (isinstance(found, type) and issubclass(found, System)):
-        raise Refusal(f"system: {name} in {module_name} is not a system; give a class that derives from System")
+        what = "neither a system nor a function; name a class that derives from System, or a function"
+        raise Refusal(f"system: {name} in {module_name} is {what}")
     return found
 
 

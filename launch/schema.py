@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 from gpsense.errors import BadInput
 from gpsense.fields import FLAG, NAME, NUMBER, NUMBERS, OTHER, WHOLE, WHOLES, Field, declared
+from gpsense.keys import MOST_SEED, MOST_SEEDS
 from gpsense.pipeline import Schedule
 from gpsense.systems import SYSTEMS, AnySystem
 from launch.shell import Refusal
-from launch.values import MOST, Values, expand
+from launch.values import Values, expand
 
 SECTIONS = {
     "problem": "the truth and the data",
@@ -31,7 +32,7 @@ ALIASES = {"seed": "run.seeds", "memory": "run.memory_gib"}
 class Engine:
     """What the engine reads itself, whatever the system."""
 
-    seeds: Annotated[int, Field("run", "how many, or a list", at_least=0, at_most=2**32 - 1)] = 0
+    seeds: Annotated[int, Field("run", f"how many up to {MOST_SEEDS}, or a list", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None, Field("run", "memory for a chunk; null: half of what is free", above=0, axis=False)
     ] = None
@@ -63,7 +64,7 @@ def schema(system: type[AnySystem]) -> Mapping[str, Field]:
 
 def is_axis(field: Field) -> bool:
     """Whether a grid may list several values of the field."""
-    return field.axis and field.kind in (WHOLE, NUMBER, NAME)
+    return field.axis and (field.kind in (WHOLE, NUMBER, NAME) or (field.kind == FLAG and field.role == "static"))
 
 
 def required(field: Field) -> bool:
@@ -98,7 +99,7 @@ def parse(field: Field, raw: Any) -> Any:
     if not many:
         return _typed(field, field.check([read_number(item) for item in items]))
     if field.name == "seeds" and len(items) == 1 and not listed:
-        count = replace(field, at_least=1, at_most=MOST).check(_read(field, items[0]))
+        count = replace(field, at_least=1, at_most=MOST_SEEDS).check(_read(field, items[0]))
         return Values(tuple(range(count)), True)
     if not items:
         raise BadInput(field.name, "the axis is empty", "give at least one value")
@@ -115,8 +116,13 @@ def _read(field: Field, raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
     if field.kind == FLAG:
-        return {"true": True, "false": False}.get(raw.lower(), raw)
+        return read_flag(raw)
     return read_number(raw) if field.kind in (WHOLE, NUMBER) else raw
+
+
+def read_flag(raw: Any) -> Any:
+    """Text as true or false; anything else as it is."""
+    return {"true": True, "false": False}.get(raw.lower(), raw) if isinstance(raw, str) else raw
 
 
 def read_number(raw: Any) -> Any:
@@ -126,7 +132,7 @@ def read_number(raw: Any) -> Any:
             return int(raw)
         with suppress(ValueError):
             number = float(raw)
-            return int(number) if number.is_integer() else number
+            return int(number) if number.is_integer() and abs(number) < 2**63 else number
     return raw
 
 

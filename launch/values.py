@@ -25,9 +25,9 @@ def expand(raw: Any) -> tuple[list[Any], bool]:
         return list(raw.values), raw.listed
     if isinstance(raw, (list, tuple)):
         return [item for part in raw for item in _items(part)], True
-    if isinstance(raw, str) and (":" in raw or "," in raw):
-        return _items(raw), True
-    return _items(raw), False
+    if isinstance(raw, str) and not raw.strip():
+        return [], False
+    return _items(raw), isinstance(raw, str) and (":" in raw or "," in raw)
 
 
 def _items(raw: Any) -> list[Any]:
@@ -36,7 +36,10 @@ def _items(raw: Any) -> list[Any]:
         return [raw]
     kind, _, rest = raw.partition(":")
     if not rest:
-        return [part.strip() for part in raw.split(",") if part.strip()]
+        parts = [part.strip() for part in raw.strip().removesuffix(",").split(",")]
+        if not all(parts):
+            raise ValueError(f"'{raw}' has an empty entry; write one comma between two values")
+        return parts
     forms = {"log": _log, "lin": _lin, "range": _range}
     if kind not in forms:
         forms_text = "log:low:high:count, lin:low:high:count or range:start:stop"
