@@ -1,5 +1,7 @@
 """What a traced function costs, read off its operations without compiling: for systems that do not tell."""
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
@@ -54,6 +56,39 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
 def _bytes(shape: Any) -> int:
     dtype = getattr(shape, "dtype", np.dtype(np.float32))
     return prod(shape.shape) * (8 if jnp.issubdtype(dtype, jax.dtypes.extended) else dtype.itemsize)
+
+
+def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
+    """A digest of the operations of a cell and of the numbers in them, whatever code they come from.
+
+    Draw and cell of a sweep; draw, start, a step, pruning and measures of a system. It tells functions apart by all
+    that they call and close over, and another version of JAX may change it.
+    """
+    keys, learner = seed_keys(0), system.learner
+    digest = hashlib.sha256()
+
+    def note(function: Callable[..., Any], *args: Any) -> Any:
+        traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        digest.update(re.sub(r"0x[0-9a-f]+|at [^ ]+:[0-9]+", "", str(traced)).encode())
+        for constant in traced.consts:
+            if not jnp.issubdtype(constant.dtype, jax.dtypes.extended):
+                array = np.asarray(constant)
+                digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+        return shapes
+
+    problem = note(system.draw, data, keys.problem)
+    if isinstance(learner, Evaluator):
+        note(learner.evaluate, problem, setting, keys)
+        return digest.hexdigest()[:16]
+    state = note(learner.start, problem, setting, keys)
+    note(lambda problem, setting, state: learner.train(problem, setting, state, learner.stride), problem, setting, state)
+    pruned = note(learner.prune, problem, setting, state)
+    width = pruned.mask.shape[0]
+    narrow = lambda problem, setting, state, pruned: learner.start_fine_tuning(  # noqa: E731
+        problem, setting, state, pruned, width
+    )
+    note(learner.measure, problem, setting, note(narrow, problem, setting, state, pruned), pruned)
+    return digest.hexdigest()[:16]
 
 
 def tree_bytes(tree: Any) -> int:

@@ -122,7 +122,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     settings = [grid.system.Setting(**grid.constants_of(grid.system.Setting), **each) for each in _checked(grid)]
     for index, (labels, system) in enumerate(grid.programs()):
         system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
-        cost = system.cost() or estimate_cost(system, *_one_cell(grid))
+        cost = system.cost() or estimate_cost(system, *one_cell(grid))
         layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
         programs.append(ProgramPlan(labels, system, cost, layout))
         for start in range(0, outer, layout.outer):
@@ -136,7 +136,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     return plan
 
 
-def _one_cell(grid: Grid) -> tuple[Any, Any]:
+def one_cell(grid: Grid) -> tuple[Any, Any]:
     """Data and setting of the first cell."""
     data, setting = grid.system.Data, grid.system.Setting
 

@@ -65,6 +65,8 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Datase
             tails[str(name)] = tuple(map(max, tails.get(str(name), tail), tail))
     for chunk, part in parts:
         for name, tail in tails.items():
+            if name not in part:  # a measure that only other programs have
+                continue
             values = part[name].values
             if name not in full:
                 empty = MISSING if name.startswith("status") else np.nan
@@ -124,4 +126,6 @@ def shown_value(value: Any) -> Any:
     """A value as a coordinate: numbers and names as they are, a function by its name."""
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
+    if value is None or isinstance(value, tuple):
+        return str(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -13,7 +13,8 @@ import xarray as xr
 from gpsense.descent import STATUS_NAMES
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
-from gpsense.grid.plan import Plan, make_plan
+from gpsense.grid.estimate import fingerprint
+from gpsense.grid.plan import Plan, make_plan, one_cell
 from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import chunk_dataset, collect, shown_value
 from gpsense.grid.store import Store
@@ -105,8 +106,8 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
 
 
 def identity(grid: Grid) -> str:
-    """A digest of what decides a grid's numbers: the system, its revision (of a sweep the source of its functions), the
-    fields that differ from their defaults, the axes, steps and seeds.
+    """A digest of what decides a grid's numbers: the system, its revision, the fields that differ from their defaults,
+    the axes, steps and seeds; where a user's functions take part, the operations they trace to.
 
     A field that is added later with the old meaning as its default leaves the digest as it is.
     """
@@ -123,8 +124,22 @@ def identity(grid: Grid) -> str:
         },
         "schedule": [grid.schedule.train_steps, grid.schedule.fine_tune_steps, grid.schedule.record_every],
         "seeds": list(grid.seeds.values),
+        "traced": fingerprints(grid) if _has_code(grid) else [],
     }
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprints(grid: Grid) -> list[str]:
+    """The :func:`~gpsense.grid.estimate.fingerprint` of every program of a grid."""
+    data, setting = one_cell(grid)
+    return [fingerprint(system, data, setting) for _, system in grid.programs()]
+
+
+def _has_code(grid: Grid) -> bool:
+    """Whether functions of a user's decide numbers, which no name stands for."""
+    values = [*grid.single().values(), *(value for axis in grid.axes for value in axis.values)]
+    own = not type(grid.system).__module__.startswith("gpsense.") or grid.system.steps is None
+    return own or any(callable(value) for value in values)
 
 
 def _equal(value: Any, default: Any) -> bool:

@@ -5,10 +5,9 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from hashlib import sha256
 from typing import Annotated, Any, ClassVar, final
 
 import jax
@@ -84,15 +83,20 @@ class RunFunction(Evaluator[Any, Any]):
 def _measures(returned: Any, tails: Mapping[str, Sequence[str]]) -> Measures:
     """What a cell returned as arrays by name; BadInput for anything else."""
     if not isinstance(returned, Mapping) or not returned or not all(isinstance(name, str) for name in returned):
-        raise BadInput("cell", f"it returned {shown(returned)}", "return a dictionary of arrays, {'error': error}")
+        what = "one array" if hasattr(returned, "shape") else shown(returned)
+        raise BadInput("cell", f"it returned {what}", "return a dictionary of arrays, {'error': error}")
     measures = {}
     for name, value in returned.items():
         if name == "status":
             raise BadInput("cell", "it returned 'status', which the engine sets", "use another name")
+        if "/" in name:
+            raise BadInput("cell", f"it returned {shown(name)}", "leave the slash out of names of measures")
         try:
             measures[name] = jnp.asarray(value)
         except TypeError:
             raise BadInput("cell", f"its {name} is {shown(value)}", "return arrays of numbers") from None
+        if jnp.issubdtype(measures[name].dtype, jax.dtypes.extended):
+            raise BadInput("cell", f"its {name} is a random key", "return arrays of numbers")
         if name in tails and len(tails[name]) != measures[name].ndim:
             problem = f"{name} has shape {measures[name].shape}, and dims names {', '.join(tails[name]) or 'no axis'}"
             raise BadInput("dims", problem, "name each trailing axis")
@@ -128,11 +132,11 @@ def function_system(
     kinds = static if isinstance(static, Mapping) else dict.fromkeys(static, Any)
     fields = [(name, Annotated[kinds[name], FIXED], field(default=_default(defaults[name]))) for name in static]
     dims = {name: (axes,) if isinstance(axes, str) else tuple(axes) for name, axes in (dims or {}).items()}
+    name: Any = getattr(cell, "__name__", type(cell).__name__)
     namespace = {
-        "name": cell.__name__,
-        "__doc__": inspect.getdoc(cell) or cell.__name__,
-        "__module__": cell.__module__,
-        "revision": _source(cell, draw),
+        "name": name,
+        "__doc__": inspect.getdoc(cell) or name,
+        "__module__": getattr(cell, "__module__", __name__),
         "Data": _module("Data", data.values()),
         "Setting": _module("Setting", setting.values()),
         "cell": staticmethod(cell),
@@ -144,13 +148,13 @@ def function_system(
             for name, each in {**{name: {} for name in dims}, **dict(attrs or {})}.items()
         },
     }
-    name: Any = cell.__name__
     made: Any = dataclasses.make_dataclass(
         name, fields, bases=(FunctionSystem,), namespace=namespace, frozen=True, kw_only=True
     )
     return made
 
 
+RESERVED = ("seed", "seeds", "static", "dims", "attrs", "out", "memory", "progress", "dtype", "step", "phase")
 FIXED = Field("cell")
 NUMBER = Field("cell", kind="number")
 INTEGER = Field("cell", integer=True)
@@ -182,6 +186,8 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
         raise BadInput(field, "it takes no parameter", f"give a function that takes {first} first")
     named = parameters[positional:]
     for each in named:
+        if each.name in RESERVED:
+            raise BadInput(field, f"its parameter {each.name} is a name of the engine's", "rename it")
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
     return {each.name: each for each in named}
@@ -199,6 +205,12 @@ def sweep_grid(
     **axes: Any,
 ) -> Grid:
     """The grid that :func:`sweep` runs."""
+    static = (static,) if isinstance(static, str) else static
+    if not isinstance(static, Sequence):
+        raise BadInput("static", f"{shown(static)} is not a list of names", "name parameters of draw or cell")
+    for name, given in (("dims", dims), ("attrs", attrs)):
+        if given is not None and not isinstance(given, Mapping):
+            raise BadInput(name, f"{shown(given)} is not a dictionary", f"give {name}={{measure: ...}}")
     values = {name: _values(name, value) for name, value in axes.items()}
     taken = _parameters("cell", cell, 0 if draw is None else 1)
     defaults = ({} if draw is None else _parameters("draw", draw, 1)) | taken
@@ -208,6 +220,9 @@ def sweep_grid(
             near = nearest(name, defaults)
             raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
     missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
+    if missing and draw is None and missing[0] == next(iter(taken)):
+        remedy = f"give draw, which makes the problem, or {missing[0]}=[...]"
+        raise BadInput(missing[0], "it has no value", remedy)
     if missing:
         raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")
     values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
@@ -227,13 +242,18 @@ def sweep_grid(
 
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
     """The values of an axis, and whether they were given as a list."""
+    if isinstance(value, Mapping | set | frozenset) or isinstance(value, Iterator):
+        raise BadInput(name, f"a {type(value).__name__} is not an axis", "give a value or a list of values")
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | jax.Array | range):
         return (value,), False
     if getattr(value, "ndim", 1) == 0:
         return (np.asarray(value).item(),), False
     if getattr(value, "ndim", 1) > 1:
         raise BadInput(name, f"an array of shape {np.shape(value)}", "give a list of numbers or names")
-    return tuple(np.asarray(item).item() if hasattr(item, "shape") else item for item in value), True
+    items = tuple(np.asarray(item).item() if np.ndim(item) == 0 and hasattr(item, "shape") else item for item in value)
+    if bad := [item for item in items if isinstance(item, list | dict | set | np.ndarray | jax.Array)]:
+        raise BadInput(name, f"{shown(bad[0])} is not one value", "list numbers or names")
+    return items, True
 
 
 def _is_name(value: Any) -> bool:
@@ -265,20 +285,11 @@ def sweep(
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.
     ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
-    calling again resumes, and a directory of another sweep is refused: functions are told apart by their source and
-    that of nothing they call. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a
+    calling again resumes, and a directory of another sweep is refused: functions are told apart by the operations and
+    numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a
     terminal. BadInput for what cannot be.
     """
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
     grid = sweep_grid(cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
     return run_grid(grid, memory, out=out, progress=progress)
-
-
-def _source(*functions: Callable[..., Any] | None) -> str:
-    """A digest of the source of functions, by which one sweep is told from another."""
-    texts = []
-    for function in functions:
-        try:
-            texts.append("" if function is None else inspect.getsource(function))
-        except (OSError, TypeError):
-            texts.append(repr(getattr(getattr(function, "__code__", None), "co_code", function)))
-    return sha256("\n".join(texts).encode()).hexdigest()[:16]
