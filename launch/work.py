@@ -38,17 +38,23 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
     ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``.
     """
     arrays = read_arrays(config, folder)
-    digest = config.digest(b"".join(array.tobytes() for array in arrays.values()))
-    out = out or root / f"{config.name}-{digest[:8]}"
+    parts = b"".join(array.tobytes() for array in arrays.values())
 
     from gpsense.grid import fit_to_memory, make_plan, store
     from launch import device
 
-    manifest = store.check(out, digest)
     device.configure(config.values["run.precision"])
     with plugins.blamed(config.reference), sections_named(config.system):
+        grid = to_grid(config, arrays)
+        if plugins.is_code(config.reference):  # what a user's code and all that it calls compute
+            from gpsense.grid.run import fingerprints
+
+            parts += "".join(fingerprints(grid)).encode()
+        digest = config.digest(parts)
+        out = out or root / f"{config.name}-{digest[:8]}"
+        manifest = store.check(out, digest)
         memory = device.memory_budget(config.values["run.memory_gib"])
-        made = make_plan(to_grid(config, arrays), memory, store.layouts(manifest))
+        made = make_plan(grid, memory, store.layouts(manifest))
         made = made if manifest else fit_to_memory(made, memory)
     return Work(config, digest, out, made, memory)
 

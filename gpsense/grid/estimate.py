@@ -81,7 +81,9 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
         note(learner.evaluate, problem, setting, keys)
         return digest.hexdigest()[:16]
     state = note(learner.start, problem, setting, keys)
-    note(lambda problem, setting, state: learner.train(problem, setting, state, learner.stride), problem, setting, state)
+    note(
+        lambda problem, setting, state: learner.train(problem, setting, state, learner.stride), problem, setting, state
+    )
     pruned = note(learner.prune, problem, setting, state)
     width = pruned.mask.shape[0]
     narrow = lambda problem, setting, state, pruned: learner.start_fine_tuning(  # noqa: E731

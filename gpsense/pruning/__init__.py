@@ -10,6 +10,7 @@ from gpsense.pruning.columns import (
     ColumnRule,
     RuleInput,
     apply_mask,
+    as_rule,
     coherence,
     column_norms,
     compact,
@@ -21,6 +22,7 @@ from gpsense.pruning.columns import (
     random_mask,
     rotate,
     threshold_mask,
+    verify_rule,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "ColumnRule",
     "RuleInput",
     "apply_mask",
+    "as_rule",
     "coherence",
     "column_norms",
     "compact",
@@ -40,4 +43,5 @@ __all__ = [
     "random_mask",
     "rotate",
     "threshold_mask",
+    "verify_rule",
 ]

@@ -3,6 +3,7 @@
 A rule is an entry of :data:`COLUMN_RULES`, a rotation one of :data:`ROTATIONS`; their keys are the choices.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float
 
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
+from gpsense.errors import BadInput
+from gpsense.fields import shown
 
 
 def column_norms(factor: Factor) -> Norms:
@@ -142,6 +145,39 @@ class ColumnRule:
     random: bool = False
 
 
+def as_rule(rule: str | Callable[..., Mask] | ColumnRule) -> ColumnRule:
+    """A rule by its name in :data:`COLUMN_RULES` or as a function ``rule(norms, given)`` or ``rule(norms)``."""
+    entry = COLUMN_RULES[rule] if isinstance(rule, str) else rule
+    if isinstance(entry, ColumnRule):
+        return entry
+    if not callable(entry):
+        raise BadInput("rule", f"{shown(entry)} is not a rule", "give a function of norms, or a ColumnRule")
+    alone = len(inspect.signature(entry).parameters) == 1
+    return ColumnRule(lambda norms, given: entry(norms) if alone else entry(norms, given))
+
+
+def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
+    """Raise BadInput for a rule that does not return one boolean a column; it is traced on three norms."""
+    if rule in FIXED_RULES:
+        return
+    norms = jax.ShapeDtypeStruct((3,), jnp.float32)
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    given = RuleInput(number, number, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((3,), bool))
+    mask = as_rule(rule).mask
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            found = jax.eval_shape(mask, norms, given)
+    except BadInput:
+        raise
+    except Exception as error:  # a rule that is not ours can fail in any way
+        words = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput("rule", f"it fails ({words})", "give rule(norms, given) -> mask") from error
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if shape != (3,) or dtype != jnp.dtype(bool):
+        problem = f"it returned shape {shape} of {dtype} for 3 columns"
+        raise BadInput("rule", problem, "return one boolean a column, True for those that stay")
+
+
 COLUMN_RULES: dict[str, ColumnRule] = {
     "threshold": ColumnRule(lambda norms, given: threshold_mask(norms, given.threshold), _threshold_margin),
     "top_r": ColumnRule(lambda norms, given: largest_mask(norms, given.rank)),
@@ -149,4 +185,5 @@ COLUMN_RULES: dict[str, ColumnRule] = {
     "random": ColumnRule(_random, random=True),
     "relative": ColumnRule(lambda norms, given: threshold_mask(norms, RELATIVE * jnp.max(norms)), _relative_margin),
 }
+FIXED_RULES = frozenset(COLUMN_RULES)  # those of the package, which need no test
 ROTATIONS: dict[str, Callable[[Factor], Factor]] = {"none": lambda factor: factor, "svd": rotate}

@@ -22,7 +22,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field
 from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
-from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput
+from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.sensing import methods
 from gpsense.sensing.losses import Empirical, Objective
 from gpsense.sensing.measurements import Ensemble
@@ -98,6 +98,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             "threshold; top_r keeps the r largest (r known), largest_gap, random keeps r at random",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
+            verify=verify_rule,
             label="pruning rule",
         ),
     ] = "threshold"
@@ -182,7 +183,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     @property
     def column_rule(self) -> ColumnRule:
         """The pruning rule, by name or as given."""
-        return ColumnRule(self.rule) if callable(self.rule) else COLUMN_RULES[self.rule]
+        return as_rule(self.rule)
 
     @property
     def descent(self) -> Method:

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool
 
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Descent
-from gpsense.fields import Field, check_fields
+from gpsense.errors import BadInput
+from gpsense.fields import Field, check_fields, declared, nearest
 from gpsense.keys import Keys
 
 DataT = TypeVar("DataT")
@@ -167,6 +168,15 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     dtype: Annotated[
         str, Field("run", "float32 or float64", choices=PRECISIONS, key="precision", axis=False, label="precision")
     ] = "float32"
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        known, inside = declared(cls), {**declared(cls.Data, "data"), **declared(cls.Setting, "setting")}
+        for name in fields:
+            if name not in known:
+                near = nearest(name, known)
+                remedy = "give it to a Grid, as an Axis or in constants" if name in inside else near or "leave it out"
+                raise BadInput(name, f"system {cls.name} has no such static field", remedy)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -23,7 +23,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, shown
 from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
-from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput
+from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.pruning import weights as masks
 from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
 
@@ -48,6 +48,8 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     ``where(params)`` names the leaf, or several that are pruned together (a neuron's weights in and out), with an axis
     for each; a part's norm is over all of them.
     """
+    if not callable(where):
+        raise BadInput("where", f"{shown(where)} is not a function", "give a function of params that names a leaf")
     several = lambda params: found if isinstance(found := where(params), tuple | list) else (found,)  # noqa: E731
     axes = lambda count: tuple(axis) if isinstance(axis, Sequence) else (axis,) * count  # noqa: E731
 
@@ -72,7 +74,14 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
 
 def weights() -> Parts:
     """Single weights: all entries of leaves of two axes or more that are not named ``bias``."""
-    flat = lambda params: masks.flat(params, masks.prunable(params))[None, :]  # noqa: E731
+
+    def flat(params: Any) -> Matrix:
+        row = masks.flat(params, masks.prunable(params))
+        if not row.size:
+            remedy = "give groups(lambda params: leaf, axis=0) for a vector"
+            raise BadInput("parts", "weights() finds no leaf of two axes or more", remedy)
+        return row[None, :]
+
     return Parts(flat, lambda params, row: masks.unflat(row[0], params, masks.prunable(params)), "weights")
 
 
@@ -132,6 +141,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             "threshold; top_r keeps the largest, largest_gap, random",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
+            verify=verify_rule,
             label="pruning rule",
         ),
     ] = "threshold"
@@ -171,6 +181,11 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         The parameters of ``draw`` after the key are numbers of ``Data``, their defaults its defaults; ``fields`` are
         static fields (rule, optimizer, penalty_kind, count, dtype).
         """
+        if not isinstance(parts, Parts):
+            raise BadInput("parts", f"{shown(parts)} is not Parts", "give groups(where, axis) or weights()")
+        for field, function in (("draw", draw), ("init", init), ("loss", loss), ("error", error)):
+            if function is not None and not callable(function):
+                raise BadInput(field, f"{shown(function)} is not a function", "give a function")
         names = list(inspect.signature(draw).parameters.values())
         if not names:
             raise BadInput("draw", "it takes no parameter", "give a function that takes a key first")
@@ -329,8 +344,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
 
     @property
     def _rule(self) -> ColumnRule:
-        rule = self.system.rule
-        return ColumnRule(rule) if callable(rule) else COLUMN_RULES[rule]
+        return as_rule(self.system.rule)
 
     def _rates(self, setting: PipelineSetting) -> tuple[Rates, Rates]:
         fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
