@@ -91,6 +91,7 @@ def parse(argv: list[str]) -> Arguments:
 
 def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:
     """Options of a function by ``section.key``, and its system made anew for the types of their values."""
+    fixed = str(given.pop("static", "")).replace(",", " ").split()
     fields = schema(system)
     known = {field.name: place for place, field in fields.items()}
     uses: dict[str, list[Any]] = {}
@@ -105,7 +106,7 @@ def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any])
                 if items := expand(value)[0]:
                     texts = items if field.kind == NAME else map(read_flag, items)
                     values[field.name] = [read_number(item) for item in texts]
-    plugins.as_system(reference, vars(system)["cell"].__func__, values)
+    plugins.as_system(reference, vars(system)["cell"].__func__, values, fixed)
     return given
 
 

@@ -118,10 +118,13 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
     return found
 
 
-def as_system(reference: str, cell: Callable[..., Any], given: Mapping[str, Any]) -> type[AnySystem]:
+def as_system(
+    reference: str, cell: Callable[..., Any], given: Mapping[str, Any], fixed: Sequence[str] = ()
+) -> type[AnySystem]:
     """A function as a system, its parameters typed by the values ``given`` (lists of numbers or names) or by default.
 
-    A cell whose first parameter is called ``problem`` is given what ``draw`` in the same file drew.
+    ``fixed`` are compiled in. A cell whose first parameter is called ``problem`` is given what ``draw`` of the same
+    file drew.
     """
     from gpsense.grid.sweep import function_system
 
@@ -133,6 +136,10 @@ def as_system(reference: str, cell: Callable[..., Any], given: Mapping[str, Any]
     values = {each.name: [each.default] for each in named if each.default is not each.empty}
     values |= {name: list(items) for name, items in given.items()}
     static = {name: type(items[0]) for name, items in values.items() if isinstance(items[0], str | bool)}
+    if unknown := [name for name in fixed if name not in {each.name for each in named}]:
+        near = nearest(unknown[0], [each.name for each in named])
+        raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
+    static |= {name: type(values[name][0]) for name in fixed if name in values}
     whole = [n for n, items in values.items() if n not in static and all(isinstance(each, int) for each in items)]
     with_draw = {name: kind for name, kind in static.items() if name in {each.name for each in named}}
     try:

@@ -25,7 +25,7 @@ SECTIONS = {
 }
 TOP = ("name", "system", "plugins", "claim")
 ENGINE = "engine"  # the role of fields that belong to no system
-ALIASES = {"seed": "run.seeds", "memory": "run.memory_gib"}
+ALIASES = {"out": "--out", "seed": "run.seeds", "memory": "run.memory_gib"}
 
 
 @dataclass(frozen=True)

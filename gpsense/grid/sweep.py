@@ -242,7 +242,7 @@ def sweep_grid(
 
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
     """The values of an axis, and whether they were given as a list."""
-    if isinstance(value, Mapping | set | frozenset) or isinstance(value, Iterator):
+    if isinstance(value, Mapping | set | frozenset | Iterator):
         raise BadInput(name, f"a {type(value).__name__} is not an axis", "give a value or a list of values")
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | jax.Array | range):
         return (value,), False
@@ -286,8 +286,8 @@ def sweep(
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.
     ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
     calling again resumes, and a directory of another sweep is refused: functions are told apart by the operations and
-    numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a
-    terminal. BadInput for what cannot be.
+    numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is
+    a terminal. BadInput for what cannot be.
     """
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")

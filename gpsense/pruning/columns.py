@@ -162,11 +162,12 @@ def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
         return
     norms = jax.ShapeDtypeStruct((3,), jnp.float32)
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    given = RuleInput(number, number, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((3,), bool))
+    key, active = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((3,), bool)
     mask = as_rule(rule).mask
     try:
         with jax.numpy_dtype_promotion("standard"):
-            found = jax.eval_shape(mask, norms, given)
+            traced = lambda norms, *given: mask(norms, RuleInput(*given))  # noqa: E731
+            found = jax.eval_shape(traced, norms, number, number, key, active)
     except BadInput:
         raise
     except Exception as error:  # a rule that is not ours can fail in any way

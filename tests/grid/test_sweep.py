@@ -7,7 +7,7 @@ import optax
 import pytest
 import xarray as xr
 
-from gpsense import BadInput, sweep
+from gpsense import BadInput, Grid, Sensing, sweep
 from gpsense.grid import Layout, Program, make_plan, run_grid
 from gpsense.grid.run import identity
 from gpsense.grid.sweep import sweep_grid
@@ -196,3 +196,25 @@ def test_a_grid_of_a_sweep_runs_like_any_other(dataset):
     with jax.numpy_dtype_promotion("standard"):
         again = run_grid(sweep_grid(cell, draw, seeds=[0, 5], dims=DIMS, **AXES))
     np.testing.assert_array_equal(again["error"], dataset["error"])
+
+
+def test_identity_sees_what_functions_call_and_close_over():
+    """A helper, a closure's number, a rule and an optimizer that change make another run."""
+
+    def made(number):
+        helper = lambda x: x * number  # noqa: E731
+        return sweep_grid(lambda key, x: {"y": helper(x)}, seeds=2, x=[1.0, 2.0])
+
+    assert identity(made(2.0)) == identity(made(2.0)) != identity(made(7.0))
+
+    def ruled(level):
+        return Grid(Sensing(dim=3, n=10, rule=lambda norms: norms > level, curvature_steps=0))
+
+    assert identity(ruled(0.2)) == identity(ruled(0.2)) != identity(ruled(0.3))
+
+
+@pytest.mark.parametrize("name", ["seed", "out", "dtype"])
+def test_names_of_the_engine_are_refused(name):
+    source = f"lambda key, {name}: {{'y': {name}}}"
+    with pytest.raises(BadInput, match=f"^cell: its parameter {name} is a name of the engine's; rename it"):
+        sweep_grid(eval(source), seeds=2)

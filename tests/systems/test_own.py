@@ -174,3 +174,23 @@ def test_a_least_system_is_thirty_lines_and_runs(tmp_path):
     assert float(found["error"].sel(noise=0.0, threshold=0.1).max()) < 1e-3
     assert (found["rank"].sel(noise=0.0) == 2).all()
     assert {"dim", "n", "noise", "threshold", "rate", "rule"} <= set(found.coords)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: system(lss=3), "lss: system own has no such static field"),
+        (lambda: Sensing(dimm=3), "dimm: system sensing has no such static field; did you mean dim?"),
+        (lambda: Sensing(noise=0.1), "noise: system sensing has no such static field; give it to a Grid"),
+        (lambda: Sensing(rule=lambda norms: norms), "rule: it returned shape (3,) of float32 for 3 columns"),
+        (lambda: Sensing(rule=lambda norms: True), "rule: it returned shape"),
+        (lambda: Sensing(rule=lambda a, b, c: a), "rule: it fails ("),
+        (lambda: system(parts=3), "parts: 3 is not Parts; give groups(where, axis) or weights()"),
+        (lambda: groups("w"), "where: 'w' is not a function"),
+        (lambda: weights().matrix(jnp.zeros(4)), "parts: weights() finds no leaf of two axes or more"),
+    ],
+)
+def test_refusals_name_the_argument(call, line):
+    with pytest.raises(BadInput) as refusal:
+        call()
+    assert str(refusal.value).startswith(line)
