@@ -92,7 +92,9 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> xr.Dataset:
                 "flag_meanings": " ".join(("missing", *STATUS_NAMES)),
             }
         variables[name] = ((*(axis.name for axis in axes), *measure.dims), values.reshape(shape), attrs)
-    coordinates = {axis.name: [shown_value(value) for value in axis.values] for axis in axes}
+    coordinates = {
+        axis.name: ["none" if value is None else shown_value(value) for value in axis.values] for axis in axes
+    }
     dataset = xr.Dataset(variables, coords=coordinates)
     dataset = dataset.squeeze([axis.name for axis in axes if not axis.listed])
     single = {name: shown_value(value) for name, value in grid.single().items() if not grid.known[name].hidden}
@@ -126,6 +128,6 @@ def shown_value(value: Any) -> Any:
     """A value as a coordinate: numbers and names as they are, a function by its name."""
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
-    if value is None or isinstance(value, tuple):
+    if isinstance(value, tuple):
         return str(value)
     return value.item() if isinstance(value, np.generic) else value
