@@ -140,7 +140,12 @@ def as_system(
         near = nearest(unknown[0], [each.name for each in named])
         raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}
-    whole = [n for n, items in values.items() if n not in static and all(isinstance(each, int) for each in items)]
+    floats = {each.name for each in named if isinstance(each.default, float)}
+    whole = [
+        name
+        for name, items in values.items()
+        if name not in static and name not in floats and all(isinstance(each, int) for each in items)
+    ]
     with_draw = {name: kind for name, kind in static.items() if name in {each.name for each in named}}
     try:
         system = function_system(cell, draw, static=with_draw, whole=whole)

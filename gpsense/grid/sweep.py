@@ -230,7 +230,11 @@ def sweep_grid(
         near = nearest(unknown[0], defaults)
         raise BadInput("static", f"no function takes {unknown[0]}", near or f"use any of {', '.join(defaults)}")
     fixed = [name for name, (items, _) in values.items() if name in static or any(map(_is_name, items))]
-    whole = [name for name, (items, _) in values.items() if all(isinstance(item, int | np.integer) for item in items)]
+    whole = [
+        name
+        for name, (items, _) in values.items()
+        if all(isinstance(item, int) for item in items) and not isinstance(defaults[name].default, float)
+    ]
     system = function_system(cell, draw, static=fixed, dims=dims, attrs=attrs, whole=whole)
     kept = {name for names in (dims or {}).values() for name in ((names,) if isinstance(names, str) else names)}
     if clash := sorted(kept & {"seed", *values}):
@@ -280,7 +284,7 @@ def sweep(
     ``draw(key, n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters
     are the axes: a value for each, or a list of values, which becomes a dimension. Axes that ``draw`` takes lie outside
     and their problem is drawn once; those of the cell alone lie inside, vmapped over the same problem. Whole numbers
-    are traced as integers, others as floats; parameters named in ``static``, and names, flags and None, are compiled
+    are traced as integers unless the default is a float; parameters named in ``static``, names, flags and None are compiled
     in, a program for each value. ``seeds``: how many, or a list.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.

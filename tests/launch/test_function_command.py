@@ -1,0 +1,85 @@
+"""A user's function from the command line: table, figures, page, types of its parameters, resuming, refusals."""
+
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from launch import grid
+
+SOURCE = '''
+import jax
+import jax.numpy as jnp
+import helper_of_test
+
+
+def draw(key, n=5, noise=0.1):
+    return jax.random.normal(key, (10,)) * noise, jnp.arange(10) < n
+
+
+def cell(problem, key, scale=1.0, kind="sum", double=False):
+    """A scaled sum."""
+    values, used = problem
+    total = jnp.sum(jnp.where(used, values, 0.0)) * scale * (2 if double else 1)
+    return {"total": helper_of_test.twice(total if kind == "sum" else -total), "used": jnp.sum(used)}
+
+
+def size(key, m):
+    return {"total": jnp.sum(jnp.ones(m))}
+
+
+def broken(key, x):
+    return {"y": x + undefined}
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the file and what it imports."""
+    (tmp_path / "mine.py").write_text(SOURCE, encoding="utf-8")
+    (tmp_path / "helper_of_test.py").write_text("def twice(x):\n    return 2 * x\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_function_gives_table_figures_and_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--scale", "1,3", "--kind", "sum,minus", "--double", "false,true", "--n", "4,10", "--seeds", "2"]
+    assert grid.main(["mine.py:cell", *options, "--out", "run"]) == 0
+    shown = capsys.readouterr().out
+    assert "total" in shown
+    assert "32 cells" in shown
+    found = xr.open_dataset("run/results.nc", engine="h5netcdf")
+    assert found["total"].dims == ("kind", "double", "seed", "n", "scale")
+    ratio = found["total"].sel(kind="minus", double=True, scale=3.0) / found["total"].sel(
+        kind="sum", double=False, scale=1.0
+    )
+    assert ratio.values == pytest.approx(-6.0, rel=1e-6)
+    assert found["used"].sel(n=4).values == pytest.approx(4)
+    found.close()
+    assert {path.name for path in Path("run/figures").iterdir()} == {"total.png", "used.png"}
+    assert "total" in Path("run/report.html").read_text(encoding="utf-8")
+    assert grid.main(["mine.py:cell", *options, "--out", "run"]) == 0  # resumes
+
+
+def test_static_parameters_may_give_shapes(folder: Path) -> None:
+    assert grid.main(["mine.py:size", "--m", "3,4", "--static", "m", "--out", "run"]) == 0
+    with xr.open_dataset("run/results.nc", engine="h5netcdf") as found:
+        assert found["total"].sel(seed=0).values.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["mine.py:cell", "--scal", "1"], "error: scal: system cell has no such field; did you mean cell.scale?"),
+        (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
+        (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
+        (["mine.py:size"], "error: cell.m: is missing; give it"),
+        (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
+        (["mine.py:cel"], "error: system: mine.py has no cel; did you mean cell?"),
+    ],
+)
+def test_refusals_are_one_line(argv: list[str], line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.main([*argv, "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(line)
+    assert error.count("\n") == 1
