@@ -284,8 +284,8 @@ def sweep(
     ``draw(key, n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters
     are the axes: a value for each, or a list of values, which becomes a dimension. Axes that ``draw`` takes lie outside
     and their problem is drawn once; those of the cell alone lie inside, vmapped over the same problem. Whole numbers
-    are traced as integers unless the default is a float; parameters named in ``static``, names, flags and None are compiled
-    in, a program for each value. ``seeds``: how many, or a list.
+    are traced as integers unless the default is a float; parameters named in ``static``, names, flags and None are
+    compiled in, a program for each value. ``seeds``: how many, or a list.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.
     ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
