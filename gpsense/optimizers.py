@@ -61,6 +61,11 @@ def _has_default(parameter: inspect.Parameter) -> bool:
 
 
 OPTIMIZERS = Optimizers()
+# whose update of a number depends on that number, its gradients and the step only, whatever array it stands in
+ELEMENTWISE = frozenset(
+    {"gd", "momentum", "nesterov", "sgd", "sign_sgd", "lion", "rmsprop", "rprop", "yogi", "adagrad", "adadelta"}
+    | {"adam", "adamax", "adamaxw", "adamw", "adan", "adabelief", "amsgrad", "radam"}
+)
 
 
 def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Transformation:

@@ -12,7 +12,7 @@ from gpsense.descent import Method, Rates, advance_descent, start_descent
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, Program, chunk_dataset, collect, make_plan
 from gpsense.keys import seed_keys
-from gpsense.optimizers import OPTIMIZERS, build, memories
+from gpsense.optimizers import ELEMENTWISE, OPTIMIZERS, build, memories
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems.sensing import Sensing
 
@@ -154,3 +154,24 @@ def test_names_are_those_of_optax_and_state_is_counted():
     assert heavy > plain
     with pytest.raises(BadInput, match="^optimizer: there is no 'none'"):
         build("none", 0.1, 0.9)
+
+
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE))
+def test_elementwise_optimizers_take_a_tree_as_one_vector(name):
+    """Three steps on the arrays of a tree and on all their numbers in a row are the same, to rounding."""
+    shapes, rng = {"b": (3,), "w": (3, 4), "z": (2, 2, 2)}, np.random.default_rng(0)
+    trees = [{leaf: rng.normal(size=shape) for leaf, shape in shapes.items()} for _ in range(4)]
+    vectors = [np.concatenate([leaf.ravel() for leaf in tree.values()]) for tree in trees]
+
+    @jax.jit
+    def moved(start, gradients):
+        optimizer, point = build(name, 0.1, 0.9), start
+        memory = optimizer.init(point)
+        for gradient in gradients:
+            updates, memory = optimizer.update(gradient, memory, point)
+            point = optax.apply_updates(point, updates)
+        return point
+
+    tree, vector = moved(trees[0], trees[1:]), moved(vectors[0], vectors[1:])
+    np.testing.assert_allclose(np.concatenate([leaf.ravel() for leaf in tree.values()]), vector, rtol=1e-12)
+    assert np.abs(vector - vectors[0]).max() > 0.1

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.flatten_util import ravel_pytree
 from jaxtyping import ArrayLike
 
 from gpsense._types import RandomKey
@@ -19,6 +18,7 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
 from gpsense.optimizers import Optimizer
 from gpsense.pipeline import Schedule
+from gpsense.pruning.weights import Numbers
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
@@ -92,10 +92,8 @@ class Tickets:
             if value not in (known := self.results[name].values.tolist()):
                 raise KeyError(f"{name}: no {value!r}; use one of {', '.join(map(str, known))}")
         cell = self.results["weights"].sel(asked)
-        dtype = cell.dtype
-        shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), dtype)
-        _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-        return self.task.model(unravel(jnp.asarray(cell.values)))
+        shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), cell.dtype)
+        return self.task.model(Numbers(shapes).tree(jnp.asarray(cell.values)))
 
 
 def find_tickets(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from gpsense._types import Integer, Scalar, ScalarLike
@@ -16,6 +17,8 @@ from gpsense._types import Integer, Scalar, ScalarLike
 Tree = TypeVar("Tree")
 MaskTree = PyTree[Bool[Array, "..."]]
 Prunable = PyTree[bool]
+NumbersVector = Float[Array, " numbers"]
+NumbersMask = Bool[Array, " numbers"]
 
 
 def prunable(params: PyTree) -> Prunable:
@@ -60,6 +63,27 @@ def unflat(vector: Shaped[Array, " weights"], tree: Tree, prunable: Prunable) ->
         filled.append(vector[start : start + leaf.size].reshape(leaf.shape) if can else leaf)
         start += leaf.size if can else 0
     return jax.tree.unflatten(structure, filled)
+
+
+class Numbers:
+    """All numbers of a tree of these shapes as one vector (numbers,), leaf after leaf as in ``jax.tree.leaves``.
+
+    ``prunable`` (numbers,) tells those of leaves that can be pruned; it is an array of NumPy, static under ``jit``.
+    """
+
+    def __init__(self, shapes: PyTree):
+        self._shapes = shapes
+        self._all = jax.tree.map(lambda leaf: True, shapes)
+        leaves = jax.tree.leaves(jax.tree.map(lambda leaf, can: np.full(leaf.size, can), shapes, prunable(shapes)))
+        self.prunable = np.concatenate(leaves)
+
+    def vector(self, tree: PyTree[Shaped[Array, "..."]]) -> Shaped[Array, " numbers"]:
+        """The numbers of a tree: parameters, gradients, a mask."""
+        return flat(tree, self._all)
+
+    def tree(self, vector: Shaped[Array, " numbers"]) -> PyTree[Shaped[Array, "..."]]:
+        """The tree of a vector."""
+        return unflat(vector, self._shapes, self._all)
 
 
 def kept_share(mask: MaskTree, prunable: Prunable) -> Scalar:

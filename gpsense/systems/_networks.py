@@ -9,12 +9,11 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from gpsense._types import Integer, Parameters, RandomKey, Scalar
-from gpsense.pruning.weights import MaskTree
+from gpsense.pruning.weights import MaskTree, Numbers
 from gpsense.systems._contract import Cost, Measure, Measures
-from gpsense.systems._weights import Ticket, WeightModel, WeightsSettingT
+from gpsense.systems._weights import WeightModel, WeightsSettingT
 from gpsense.tickets.network import Samples, Task
 
 MEASURES: Mapping[str, Measure] = {
@@ -47,6 +46,10 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     def stochastic(self) -> bool:
         return self.batch is not None
 
+    @property
+    def shapes(self) -> Parameters:
+        return _shapes(self.task, self.dtype)
+
     def start(
         self, problem: NetworkProblem, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey
     ) -> Parameters:
@@ -59,7 +62,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         """The loss on a minibatch drawn with replacement from the rows in use, which come first."""
         inputs, targets, used = problem.train
         rows = jax.random.randint(key, (self.batch or 1,), 0, jnp.sum(used).astype(jnp.int32))
-        return self.task.risk(params, Samples(inputs[rows], targets[rows], used[rows]))
+        return self.task.risk(params, Samples(inputs[rows], targets[rows], jnp.ones(rows.shape, used.dtype)))
 
     def error(self, problem: NetworkProblem, params: Parameters) -> Scalar:
         return self.task.mistakes(params, problem.test)
@@ -67,13 +70,15 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     def flow(self, params: Parameters) -> Scalar:
         return self.task.flow(params)
 
-    def measures(self, problem: NetworkProblem, setting: WeightsSettingT, state: Ticket) -> Measures:
-        return {"weights": ravel_pytree(state.run.factor)[0]} if self.tells_weights else {}
+    def measures(
+        self, problem: NetworkProblem, setting: WeightsSettingT, params: Parameters, mask: MaskTree
+    ) -> Measures:
+        return {"weights": Numbers(self.shapes).vector(params)} if self.tells_weights else {}
 
     def cost(self, train: int, test: int) -> Cost:
         """Of so many samples: a step sees a batch, or all; records and checks see all, tests included."""
         each = max(prod(self.task.shape), 1)
-        weights = sum(leaf.size for leaf in jax.tree.leaves(_shapes(self.task)))
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
         number, numbers = jnp.dtype(self.dtype).itemsize, each * (train + test)
         seen = train if self.batch is None else self.batch
         return Cost(
@@ -87,5 +92,5 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
 
 
 @lru_cache(maxsize=8)
-def _shapes(task: Task) -> Any:
-    return eqx.filter_eval_shape(task.draw, jax.random.key(0), jnp.float32)
+def _shapes(task: Task, dtype: str) -> Any:
+    return eqx.filter_eval_shape(task.draw, jax.random.key(0), jnp.dtype(dtype))

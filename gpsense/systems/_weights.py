@@ -4,7 +4,8 @@
 :class:`WeightModel`: a start and a loss of any tree of arrays. Masks come before training (of a teacher, at random,
 SNIP, GraSP, SynFlow) or from trained weights (magnitude in one shot, or iteratively with rewinding). Before fine-tuning
 a cell trains for as many rounds as iterative pruning would take to its share of weights, whatever its rule, so that
-all rules are given the same steps.
+all rules are given the same steps. States hold all numbers of a model as one vector, masks too (:class:`Numbers`): the
+tree is there where the model, a score or an optimizer reads it.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+import optax
 
 from gpsense import optimizers
 from gpsense._types import Flags, Integer, Parameters, RandomKey, Scalar, ScalarLike
@@ -37,7 +38,7 @@ from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
 from gpsense.pruning import weights
 from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_by
-from gpsense.pruning.weights import MaskTree
+from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVector
 from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
 NEVER = -1.0  # a tolerance that no gradient norm meets
@@ -51,8 +52,8 @@ class Rewind(NamedTuple):
     """
 
     help: str
-    between: Callable[[Parameters, Parameters], Parameters]
-    last: Callable[[Parameters, Parameters, Callable[[], Parameters]], Parameters]
+    between: Callable[[NumbersVector, NumbersVector], NumbersVector]
+    last: Callable[[NumbersVector, NumbersVector, Callable[[], NumbersVector]], NumbersVector]
 
 
 REWINDS: dict[str, Rewind] = {
@@ -112,8 +113,8 @@ WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 class Unpruned(Descending):
     """Before the last pruning: the descent, the mask so far, the weights to rewind to, rounds done, a key."""
 
-    mask: MaskTree
-    original: Parameters
+    mask: NumbersMask
+    original: NumbersVector
     rounds: Integer
     key: RandomKey
 
@@ -121,15 +122,14 @@ class Unpruned(Descending):
 class Ticket(Descending):
     """After it: the descent of what is left, its mask, and the error it began with."""
 
-    mask: MaskTree
+    mask: NumbersMask
     error_pruned: Scalar
 
 
 class PrunedWeights(eqx.Module):
-    """The prunable weights that stay, in one row and as a tree; error, steps and status of the training before."""
+    """The prunable weights that stay, False for other numbers; error, steps and status of the training before."""
 
-    mask: Bool[Array, " weights"]
-    tree: MaskTree
+    mask: NumbersMask
     error_trained: Scalar
     steps_train: Integer
     status_train: Integer
@@ -142,6 +142,11 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     @abstractmethod
     def stochastic(self) -> bool:
         """Whether a step sees some of the samples only."""
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Parameters:
+        """The tree of the weights, a ``jax.ShapeDtypeStruct`` for each array."""
 
     @abstractmethod
     def start(self, problem: ProblemT, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey) -> Parameters:
@@ -171,7 +176,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     def flow(self, params: Parameters) -> Scalar:
         """Sum of the outputs of the network with absolute weights on an input of ones: what SynFlow derives."""
 
-    def measures(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket) -> Measures:
+    def measures(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters, mask: MaskTree) -> Measures:
         """Further measures of a finished cell."""
         return {}
 
@@ -283,15 +288,22 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         return self.system.round_steps if self.rule.at == "rounds" else self.method.check_every
 
     @property
+    def numbers(self) -> Numbers:
+        """How the vectors of the states are read as trees."""
+        return Numbers(self.model.shapes)
+
+    @property
     def method(self) -> Method:
         """The descent of both phases; minibatches are checked on all samples, and so more rarely."""
-        stochastic = self.model.stochastic
-        return Method(self.system.optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
+        stochastic, optimizer = self.model.stochastic, self.system.optimizer
+        if optimizer not in optimizers.ELEMENTWISE:
+            optimizer = _on_trees(optimizer, self.numbers)
+        return Method(optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
 
     def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Unpruned:
         """The start, and its mask where the rule needs no training."""
         start_key, mask_key = jax.random.split(keys.start)
-        rule = self.rule
+        rule, numbers = self.rule, self.numbers
         if rule.at == "given":
             mask = self.model.given_mask(problem, setting, mask_key)
             params = self.model.start(problem, setting, mask, start_key)
@@ -310,9 +322,10 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
                 self.system.score_rounds or rule.rounds,
                 self.model.flow,
             )
-        params = weights.apply(mask, params)
-        run = start_descent(self.method, params, _rates(setting)[0], keys.noise)
-        return self._ended(setting, Unpruned(run, mask, params, jnp.int32(0), keys.start))
+        kept = numbers.vector(mask)
+        vector = weights.apply(kept, numbers.vector(params))
+        run = start_descent(self.method, vector, _rates(setting)[0], keys.noise)
+        return self._ended(setting, Unpruned(run, kept, vector, jnp.int32(0), keys.start))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, n_steps: int) -> Unpruned:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
@@ -344,49 +357,53 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
 
     def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned) -> PrunedWeights:
         """The last round's pruning; of rules that pruned at the start, what they left."""
-        mask, params = state.mask, state.run.factor
+        mask, numbers = state.mask, self.numbers
         if self.rule.trained:
             mask = self._cut(problem, state, self._kept(setting))
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        error = self.model.error(problem, params)
-        return PrunedWeights(weights.flat(mask, weights.prunable(params)), mask, error, state.steps, status)
+        error = self.model.error(problem, numbers.tree(state.run.factor))
+        return PrunedWeights(mask & numbers.prunable, error, state.steps, status)
 
     def start_fine_tuning(
         self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, pruned: PrunedWeights, width: int
     ) -> Ticket:
         """Survivors where they go back to; of rules that pruned at the start, where they are."""
-        params = state.run.factor
+        params, numbers = state.run.factor, self.numbers
+        mask = pruned.mask | ~numbers.prunable
         if self.rule.trained:
             key = jax.random.fold_in(state.key, 2)
             rewind = REWINDS[self.system.rewind].last
-            params = rewind(params, state.original, lambda: self.model.start(problem, setting, None, key))
-        params = weights.apply(pruned.tree, params)
+            draw = lambda: numbers.vector(self.model.start(problem, setting, None, key))  # noqa: E731
+            params = rewind(params, state.original, draw)
+        params = weights.apply(mask, params)
         run = start_descent(self.method, params, _rates(setting)[1], state.run.key)
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
-        return Ticket(run, pruned.tree, self.model.error(problem, params))
+        return Ticket(run, mask, self.model.error(problem, numbers.tree(params)))
 
     def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, n_steps: int) -> Ticket:
         run = self._advance(problem, setting, state.run, state.mask, _rates(setting)[1], n_steps, True)
         return Ticket(run, state.mask, state.error_pruned)
 
     def record(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned | Ticket) -> dict[str, Scalar]:
-        params = state.run.factor
+        params = self.numbers.tree(state.run.factor)
         return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
 
     def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, pruned: PrunedWeights) -> Measures:
-        params = state.run.factor
+        numbers = self.numbers
+        params = numbers.tree(state.run.factor)
         error, loss = self.model.error(problem, params), self.model.loss(problem, params)
+        rank = pruned.mask.sum().astype(error.dtype)
         measures: Measures = {
-            "rank": pruned.mask.sum().astype(error.dtype),
-            "kept_share": pruned.mask.mean(dtype=error.dtype),
+            "rank": rank,
+            "kept_share": rank / int(numbers.prunable.sum()),
             "error_trained": pruned.error_trained,
             "error_pruned": state.error_pruned,
             "error": error,
             "loss": loss,
             "gradient_norm": state.run.gradient_norm,
         }
-        measures |= self.model.measures(problem, setting, state)
+        measures |= self.model.measures(problem, setting, params, numbers.tree(state.mask))
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
         status = jnp.where(jnp.isfinite(error) & jnp.isfinite(loss), status, jnp.int32(DIVERGED))
         measures = {name: jnp.where(status == DIVERGED, jnp.nan, value) for name, value in measures.items()}
@@ -398,17 +415,18 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         problem: ProblemT,
         setting: WeightsSettingT,
         run: Descent,
-        mask: MaskTree,
+        mask: NumbersMask,
         rates: Rates,
         n_steps: int,
         ends: bool,
     ) -> Descent:
         """Steps on the mask; a run that ``ends`` does so where its error is that of success."""
-        method, target = self.method, self._target(problem, mask)
+        method, target, numbers = self.method, self._target(problem, mask), self.numbers
 
         def block(run: Descent, length: int) -> Descent:
             run = advance_descent(method, target, run, rates, length)
-            there = ends & (run.status == RUNNING) & self.model.succeeded(problem, setting, run.factor)
+            found = self.model.succeeded(problem, setting, numbers.tree(run.factor))
+            there = ends & (run.status == RUNNING) & found
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
         whole, rest = divmod(n_steps, method.check_every)
@@ -416,16 +434,17 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             run = jax.lax.scan(lambda r, _: (block(r, method.check_every), None), run, None, length=whole)[0]
         return block(run, rest) if rest else run
 
-    def _target(self, problem: ProblemT, mask: MaskTree) -> Target:
+    def _target(self, problem: ProblemT, mask: NumbersMask) -> Target:
         """The loss as a function of weights that are already masked; its gradient stays on the mask."""
+        numbers = self.numbers
 
-        def value_and_gradient(params: Parameters) -> tuple[Scalar, Parameters]:
-            value, gradient = self.model.value_and_gradient(problem, params)
-            return value, weights.apply(mask, gradient)
+        def value_and_gradient(params: NumbersVector) -> tuple[Scalar, NumbersVector]:
+            value, gradient = self.model.value_and_gradient(problem, numbers.tree(params))
+            return value, weights.apply(mask, numbers.vector(gradient))
 
-        def sampled(params: Parameters, key: RandomKey, step: Integer) -> Parameters:
-            gradient = jax.grad(lambda tree: self.model.sampled_loss(problem, tree, key, step))(params)
-            return weights.apply(mask, gradient)
+        def sampled(params: NumbersVector, key: RandomKey, step: Integer) -> NumbersVector:
+            gradient = jax.grad(lambda tree: self.model.sampled_loss(problem, tree, key, step))(numbers.tree(params))
+            return weights.apply(mask, numbers.vector(gradient))
 
         return Target(value_and_gradient, sampled=sampled if self.model.stochastic else None)
 
@@ -453,16 +472,17 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         fresh = Unpruned(run, mask, state.original, rounds, state.key)
         return _where(due, fresh, state)
 
-    def _cut(self, problem: ProblemT, state: Unpruned, kept: Scalar) -> MaskTree:
+    def _cut(self, problem: ProblemT, state: Unpruned, kept: Scalar) -> NumbersMask:
         """The mask cut to this share of all prunable weights, those of the highest scores."""
-        score, params, mask = self.rule.score, state.run.factor, state.mask
+        score, numbers, mask = self.rule.score, self.numbers, state.mask
         if score is None:
             return mask
-        prunable = weights.prunable(params)
-        total = weights.flat(mask, prunable).shape[0]
+        can, params = numbers.prunable, numbers.tree(state.run.factor)
         key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.rounds)
-        scores = score(params, mask, lambda tree: self.model.loss(problem, tree), key, self.model.flow)
-        return weights.keep_largest(scores, mask, prunable, weights.kept_count(total, kept))
+        loss = lambda tree: self.model.loss(problem, tree)  # noqa: E731
+        scores = numbers.vector(score(params, numbers.tree(mask), loss, key, self.model.flow))
+        count = weights.kept_count(int(can.sum()), kept)
+        return weights.keep_largest(scores, mask & can, True, count) | ~can
 
     def _kept(self, setting: WeightsSettingT) -> Scalar:
         """The share of weights that stays."""
@@ -481,6 +501,24 @@ def _rates(setting: WeightsSetting) -> tuple[Rates, Rates]:
 def rounds_to(kept: ScalarLike, share: ScalarLike) -> int:
     """Rounds of training to this share of the weights: ``log kept / log(1 - share)`` to the nearest, 1 if any go."""
     return max(round(log(kept) / log1p(-share)), int(kept < 1))
+
+
+def _on_trees(optimizer: optimizers.Optimizer, numbers: Numbers) -> optimizers.Optimizer:
+    """An optimizer that is given the tree of a vector of numbers, for its updates may differ from array to array."""
+
+    def make(rate: Any) -> optax.GradientTransformation:
+        inner = optimizers.build(optimizer, rate, 0.0)
+
+        def init(params: Any) -> Any:
+            return inner.init(numbers.tree(params))
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            moves, state = inner.update(numbers.tree(updates), state, numbers.tree(params))
+            return numbers.vector(moves), state
+
+        return optax.GradientTransformation(init, update)
+
+    return make
 
 
 def _where(flag: Flags, new: TreeT, old: TreeT) -> TreeT:

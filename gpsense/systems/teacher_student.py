@@ -20,7 +20,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
 from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule
 from gpsense.systems._contract import Cost, Measure, Measures
-from gpsense.systems._weights import Optimizer, Rate, Samples, Ticket, WeightModel, WeightsSetting, WeightSystem
+from gpsense.systems._weights import Optimizer, Rate, Samples, WeightModel, WeightsSetting, WeightSystem
 from gpsense.tickets import teacher
 from gpsense.tickets.matching import matched, relative_error
 from gpsense.tickets.teacher import DRAWS, SUPPORTS, NeuronMask, TeacherSamples, Weights
@@ -318,6 +318,10 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         """Whether the rows are in the order of the teacher's."""
         return STARTS[self.system.start].ordered
 
+    @property
+    def shapes(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.system.neurons, self.system.dim), jnp.dtype(self.system.dtype))
+
     def start(
         self,
         problem: TeacherStudentProblem,
@@ -372,8 +376,9 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
     def flow(self, params: Weights) -> Scalar:
         return jnp.mean(jnp.sum(jnp.abs(params), axis=1))
 
-    def measures(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, state: Ticket) -> Measures:
-        params, mask = state.run.factor, state.mask
+    def measures(
+        self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights, mask: NeuronMask
+    ) -> Measures:
         dtype = params.dtype
         order = jnp.arange(self.system.neurons) if self.ordered else matched(params, problem.teacher)
         covered = jnp.sum((mask[order] & problem.support).astype(dtype))

@@ -116,6 +116,7 @@ def students(work: Work) -> list[Student]:
         samples, used = problem.samples, np.asarray(problem.samples.used) > 0
         arrays = samples.inputs[used], samples.values[used], state.mask, state.original, problem.teacher
         x, y, mask, start, truth = (np.array(each) for each in arrays)
+        mask, start = mask.reshape(truth.shape), start.reshape(truth.shape)
         numbers = setting.rate, setting.momentum, setting.fine_tune_tolerance, setting.success
         rate, momentum, tolerance, success = (float(each) for each in numbers)
         tasks.append(Student(x, y, mask, start, truth, rate, momentum, tolerance, success, steps))
@@ -135,7 +136,7 @@ def pruned_cells(work: Work) -> list[Pruned]:
     steps = jnp.arange(max(schedule.train_steps, schedule.fine_tune_steps), dtype=jnp.int32)
     for cell, (problem, setting, state) in zip(work.part, _begun(work), strict=True):
         train, test = ((np.array(x).reshape(len(x), -1), np.array(y)) for x, y, _ in problem)
-        start = [np.array(leaf) for leaf in jax.tree.leaves(state.original)]
+        start = [np.array(leaf) for leaf in jax.tree.leaves(system.learner.numbers.tree(state.original))]
         numbers = cell["kept"], float(setting.share), float(setting.rate), system.round_steps, schedule.fine_tune_steps
         tasks.append(Pruned(train, test, start, np.array(drawn(state.run.key, steps)), *numbers))
     return tasks

@@ -75,6 +75,17 @@ def test_masked_entries_are_zero_and_vectors_go_back():
     np.testing.assert_allclose(masks.kept_share(mask, CAN), 16 / 20)
 
 
+def test_all_numbers_of_a_tree_are_a_vector_and_go_back():
+    params = _tree(lambda shape: jnp.asarray(1.0 + np.arange(np.prod(shape)).reshape(shape)))
+    numbers = masks.Numbers(jax.eval_shape(lambda: params))
+    vector = numbers.vector(params)
+    np.testing.assert_array_equal(vector, [*range(1, 13), *range(1, 5), *range(1, 6), *range(1, 9)])
+    np.testing.assert_array_equal(vector[numbers.prunable], masks.flat(params, CAN))
+    back = numbers.tree(vector)
+    assert jax.tree.structure(back) == jax.tree.structure(params)
+    assert jax.tree.all(jax.tree.map(lambda one, other: bool((one == other).all()), back, params))
+
+
 def test_counts_are_rounded_shares_and_never_none():
     shares = np.array([0.0, 0.001, 0.3, 0.8**10, 1.0])
     counts = jax.vmap(lambda kept: masks.kept_count(1234, kept))(jnp.asarray(shares))

@@ -5,19 +5,18 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
 from gpsense import theory
-from gpsense.descent import BUDGET, DIVERGED, Rates, start_descent
+from gpsense.descent import BUDGET, DIVERGED
 from gpsense.errors import BadInput
 from gpsense.grid import Axis, Grid, make_plan, run_grid
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems import SYSTEMS, System
-from gpsense.systems._weights import PruneWeights, Ticket
+from gpsense.systems._weights import PruneWeights
 from gpsense.systems.teacher_student import TeacherModel, TeacherStudent, TeacherStudentProblem
 
 SYSTEM = TeacherStudent(dim=8, neurons=3, support=2, n=40, round_steps=20, dtype="float64")
@@ -32,11 +31,14 @@ _draw = jax.jit(TeacherStudent.draw, static_argnums=0)
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _cell(system: TeacherStudent, problem: Any, setting: Any, schedule: Schedule, seed: int) -> Any:
-    """A cell of this problem and the weights it starts from, those it would start from anew, and all it ends with."""
+    """Weights that a cell of this problem starts from, those it would start from anew, and all it ends with."""
     keys, learner = seed_keys(seed), system.learner
-    begun = learner.start(problem, setting, keys).run.factor
+    begun = learner.numbers.tree(learner.start(problem, setting, keys).run.factor)
     redrawn = system.model.start(problem, setting, None, jax.random.fold_in(keys.start, 2))
-    return begun, redrawn, run_cell(Given(system=system, problem=problem), schedule, None, setting, keys)
+    cell = run_cell(Given(system=system, problem=problem), schedule, None, setting, keys)
+    state = cell.pop("state")
+    ended = {"mask": learner.numbers.tree(state.mask), "weights": learner.numbers.tree(state.run.factor)}
+    return begun, redrawn, cell | ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +150,9 @@ def test_descent_is_heavy_ball_on_the_samples_of_each_step() -> None:
     problem = _problem(system, n=23, noise=0.2)
     setting = TeacherStudent.Setting(rate=1.5, momentum=0.6, distance=0.5, accuracy=0.5, success=0.0)
     start, _, cell = _cell(system, problem, setting, Schedule(0, 30, 10), 1)
-    mask = np.asarray(cell["state"].mask)
+    mask = np.asarray(cell["mask"])
     way = _descend(np.asarray(start), mask, *_rows(problem, 23), 30, rate=1.5, momentum=0.6, subsets=4)
-    np.testing.assert_allclose(cell["state"].run.factor, way[-1], atol=1e-10)
+    np.testing.assert_allclose(cell["weights"], way[-1], atol=1e-10)
     assert np.abs(way[-1] - start).max() > 0.01
     np.testing.assert_allclose(cell["error_curve"], _errors(way, problem.teacher), atol=1e-10)
     np.testing.assert_array_equal(mask.sum(1), 2)
@@ -169,7 +171,7 @@ def test_identical_supports_leave_nothing_of_the_other_inputs() -> None:
     x, y = _rows(problem)
     dense = _descend(np.asarray(start)[:, seen], np.ones((3, 3), bool), x[:, seen], y, 40, rate=3.0, momentum=0.5)
     np.testing.assert_allclose(cell["error_curve"], _errors(dense, np.asarray(problem.teacher)[:, seen]), atol=1e-12)
-    np.testing.assert_allclose(np.asarray(cell["state"].run.factor)[:, seen], dense[-1], atol=1e-12)
+    np.testing.assert_allclose(np.asarray(cell["weights"])[:, seen], dense[-1], atol=1e-12)
     assert float(cell["error"]) < 0.5 * float(cell["error_pruned"]) == pytest.approx(0.2)
     assert float(cell["effective_size"]) == pytest.approx(3)
     assert (float(cell["rank"]), float(cell["mask_accuracy"])) == (9, 1)
@@ -222,8 +224,8 @@ def test_magnitude_pruning_is_its_schedule(rule: str, rewind: str, rewind_step: 
     how |= {"rule": rule, "rewind": rewind, "rewind_step": rewind_step}
     mask, weights, rounds = _schedule(np.asarray(begun), np.asarray(redrawn), x, y, **how)
     assert rounds == 3
-    np.testing.assert_array_equal(cell["state"].mask, mask)
-    np.testing.assert_allclose(cell["state"].run.factor, weights, atol=1e-9)
+    np.testing.assert_array_equal(cell["mask"], mask)
+    np.testing.assert_allclose(cell["weights"], weights, atol=1e-9)
     assert (int(cell["steps_train"]), int(cell["steps_fine_tune"])) == (60, 20)
     assert int(cell["rank"]) == round(0.35 * 24)
     np.testing.assert_allclose(cell["kept_share"], 8 / 24, rtol=1e-12)
@@ -259,15 +261,13 @@ def test_rows_count_in_any_order_where_the_start_does_not_know_them() -> None:
     problem = _problem(replace(SYSTEM, support=3))
     order = np.array([2, 0, 1])
     params, mask = problem.teacher[order], problem.support[order]
-    run = start_descent(SYSTEM.learner.method, params, Rates(1.0, 0.9, 0.0, 0.0), None)
     setting = TeacherStudent.Setting()
 
     @jax.jit
     def judged() -> Any:
-        ticket = Ticket(run, mask, jnp.zeros(()))
         models = {start: TeacherModel(replace(SYSTEM, start=start)) for start in ("gaussian", "near")}
         ended = {start: model.succeeded(problem, setting, params) for start, model in models.items()}
-        return {start: model.measures(problem, setting, ticket) for start, model in models.items()}, ended
+        return {start: model.measures(problem, setting, params, mask) for start, model in models.items()}, ended
 
     measured, ended = judged()
     assert (bool(ended["gaussian"]), bool(ended["near"])) == (True, False)
@@ -349,7 +349,7 @@ def test_other_rules_and_starts_take_the_same_steps() -> None:
         system = replace(SYSTEM, rule=rule, start=start, batch=batch)
         cell = _cell(system, problem, setting, Schedule(80, 20, 40), 2)[2]
         assert (int(cell["steps_train"]), int(cell["steps_fine_tune"])) == (60, 20), rule
-        mask, weights = np.asarray(cell["state"].mask), np.asarray(cell["state"].run.factor)
+        mask, weights = np.asarray(cell["mask"]), np.asarray(cell["weights"])
         assert mask.sum() == float(cell["rank"]) == 8
         np.testing.assert_array_equal(weights[~mask], 0.0)
         assert np.isfinite(float(cell["error"]))
