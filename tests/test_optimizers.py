@@ -174,4 +174,4 @@ def test_elementwise_optimizers_take_a_tree_as_one_vector(name):
 
     tree, vector = moved(trees[0], trees[1:]), moved(vectors[0], vectors[1:])
     np.testing.assert_allclose(np.concatenate([leaf.ravel() for leaf in tree.values()]), vector, rtol=1e-12)
-    assert np.abs(vector - vectors[0]).max() > 0.1
+    assert (vector != vectors[0]).any()
