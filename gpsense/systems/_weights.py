@@ -110,27 +110,28 @@ class WeightsSetting(Traced):
 WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 
 
-class Unpruned(Descending):
-    """Before the last pruning: the descent, the mask so far, the weights to rewind to, rounds done, a key."""
+class Masked(Descending):
+    """The descent of weights on a mask, where they go back to, a key, and whether it is that of the ticket alone.
+
+    Training and fine-tuning carry the same, so that both are one program where no rounds of pruning tell them apart.
+    """
 
     mask: NumbersMask
     original: NumbersVector
-    rounds: Integer
     key: RandomKey
-
-
-class Ticket(Descending):
-    """After it: the descent of what is left, its mask, and the error it began with."""
-
-    mask: NumbersMask
-    error_pruned: Scalar
+    alone: Flags
 
 
 class PrunedWeights(eqx.Module):
-    """The prunable weights that stay, False for other numbers; error, steps and status of the training before."""
+    """The prunable weights that stay (False for other numbers), and all numbers where training of the ticket begins.
+
+    Errors before and after pruning; steps and status of the training before.
+    """
 
     mask: NumbersMask
+    params: NumbersVector
     error_trained: Scalar
+    error_pruned: Scalar
     steps_train: Integer
     status_train: Integer
 
@@ -271,7 +272,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
 
 @final
 @dataclass(frozen=True)
-class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, Ticket]):
+class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Masked]):
     """Training a model, pruning its weights by the rule of a system, training the ticket."""
 
     system: WeightSystem[Any, WeightsSettingT, ProblemT]
@@ -300,7 +301,10 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             optimizer = _on_trees(optimizer, self.numbers)
         return Method(optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
 
-    def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Unpruned:
+    def donates(self, width: int) -> bool:
+        return True
+
+    def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Masked:
         """The start, and its mask where the rule needs no training."""
         start_key, mask_key = jax.random.split(keys.start)
         rule, numbers = self.rule, self.numbers
@@ -324,72 +328,64 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             )
         kept = numbers.vector(mask)
         vector = weights.apply(kept, numbers.vector(params))
-        run = start_descent(self.method, vector, _rates(setting)[0], keys.noise)
-        return self._ended(setting, Unpruned(run, kept, vector, jnp.int32(0), keys.start))
+        alone = jnp.asarray(False)
+        run = start_descent(self.method, vector, _rates(setting, alone), keys.noise)
+        return self._ended(setting, Masked(run, kept, vector, keys.start, alone))
 
-    def train(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, n_steps: int) -> Unpruned:
+    def train(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
 
         A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
         """
-        system, in_rounds, rates = self.system, self.rule.at == "rounds", _rates(setting)[0]
+        system, in_rounds = self.system, self.rule.at == "rounds"
         unit = n_steps
         if in_rounds or setting.kept is not None:
             unit = gcd(n_steps, system.round_steps)
         if self.rule.trained:
             unit = gcd(unit, system.rewind_step)
-        if in_rounds:
-            rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
 
-        def segment(state: Unpruned, _: None) -> tuple[Unpruned, None]:
+        def segment(state: Masked, _: None) -> tuple[Masked, None]:
             if in_rounds:
                 state = self._round(problem, setting, state)
             if system.rewind_step and self.rule.trained:
                 here = state.run.steps == system.rewind_step
                 state = eqx.tree_at(lambda s: s.original, state, _where(here, state.run.factor, state.original))
-            run = self._advance(problem, setting, state.run, state.mask, rates, unit, not in_rounds)
-            state = eqx.tree_at(lambda s: s.run, state, run)
-            return self._ended(setting, state), None
+            return self._advance(problem, setting, state, unit, not in_rounds), None
 
         if unit == n_steps:
             return segment(state, None)[0]
         return jax.lax.scan(segment, state, None, length=n_steps // unit)[0]
 
-    def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned) -> PrunedWeights:
-        """The last round's pruning; of rules that pruned at the start, what they left."""
-        mask, numbers = state.mask, self.numbers
+    def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> PrunedWeights:
+        """The last round's pruning, survivors where they go back to; of rules that pruned at the start, as they are."""
+        mask, params, numbers = state.mask, state.run.factor, self.numbers
         if self.rule.trained:
             mask = self._cut(problem, state, self._kept(setting))
+            key = jax.random.fold_in(state.key, 2)
+            draw = lambda: numbers.vector(self.model.start(problem, setting, None, key))  # noqa: E731
+            params = weights.apply(mask, REWINDS[self.system.rewind].last(params, state.original, draw))
         status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        error = self.model.error(problem, numbers.tree(state.run.factor))
-        return PrunedWeights(mask & numbers.prunable, error, state.steps, status)
+        trained, pruned = (self.model.error(problem, numbers.tree(each)) for each in (state.run.factor, params))
+        return PrunedWeights(mask & numbers.prunable, params, trained, pruned, state.steps, status)
 
     def start_fine_tuning(
-        self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned, pruned: PrunedWeights, width: int
-    ) -> Ticket:
-        """Survivors where they go back to; of rules that pruned at the start, where they are."""
-        params, numbers = state.run.factor, self.numbers
-        mask = pruned.mask | ~numbers.prunable
-        if self.rule.trained:
-            key = jax.random.fold_in(state.key, 2)
-            rewind = REWINDS[self.system.rewind].last
-            draw = lambda: numbers.vector(self.model.start(problem, setting, None, key))  # noqa: E731
-            params = rewind(params, state.original, draw)
-        params = weights.apply(mask, params)
-        run = start_descent(self.method, params, _rates(setting)[1], state.run.key)
+        self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights, width: int
+    ) -> Masked:
+        """The ticket, its optimizer fresh; diverged cells stay stopped."""
+        alone, params = jnp.asarray(True), pruned.params
+        run = start_descent(self.method, params, _rates(setting, alone), state.run.key)
         ended = pruned.status_train == DIVERGED
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
-        return Ticket(run, mask, self.model.error(problem, numbers.tree(params)))
+        return Masked(run, pruned.mask | ~self.numbers.prunable, params, state.key, alone)
 
-    def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, n_steps: int) -> Ticket:
-        run = self._advance(problem, setting, state.run, state.mask, _rates(setting)[1], n_steps, True)
-        return Ticket(run, state.mask, state.error_pruned)
+    def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
+        return self._advance(problem, setting, state, n_steps, True)
 
-    def record(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned | Ticket) -> dict[str, Scalar]:
+    def record(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> dict[str, Scalar]:
         params = self.numbers.tree(state.run.factor)
         return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
 
-    def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Ticket, pruned: PrunedWeights) -> Measures:
+    def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights) -> Measures:
         numbers = self.numbers
         params = numbers.tree(state.run.factor)
         error, loss = self.model.error(problem, params), self.model.loss(problem, params)
@@ -398,7 +394,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             "rank": rank,
             "kept_share": rank / int(numbers.prunable.sum()),
             "error_trained": pruned.error_trained,
-            "error_pruned": state.error_pruned,
+            "error_pruned": pruned.error_pruned,
             "error": error,
             "loss": loss,
             "gradient_norm": state.run.gradient_norm,
@@ -410,18 +406,12 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         steps = {"steps_train": pruned.steps_train, "steps_fine_tune": state.steps}
         return measures | steps | {"status_train": pruned.status_train, "status": status}
 
-    def _advance(
-        self,
-        problem: ProblemT,
-        setting: WeightsSettingT,
-        run: Descent,
-        mask: NumbersMask,
-        rates: Rates,
-        n_steps: int,
-        ends: bool,
-    ) -> Descent:
-        """Steps on the mask; a run that ``ends`` does so where its error is that of success."""
-        method, target, numbers = self.method, self._target(problem, mask), self.numbers
+    def _advance(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int, ends: bool) -> Masked:
+        """Steps on the mask; a run that ``ends`` does so at its tolerance, or where its error is that of success."""
+        method, numbers, rates = self.method, self.numbers, _rates(setting, state.alone)
+        target = self._target(problem, state.mask)
+        if not ends:
+            rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
 
         def block(run: Descent, length: int) -> Descent:
             run = advance_descent(method, target, run, rates, length)
@@ -429,10 +419,11 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
             there = ends & (run.status == RUNNING) & found
             return eqx.tree_at(lambda r: r.status, run, jnp.where(there, jnp.int32(CONVERGED), run.status))
 
-        whole, rest = divmod(n_steps, method.check_every)
+        run, (whole, rest) = state.run, divmod(n_steps, method.check_every)
         if whole:
             run = jax.lax.scan(lambda r, _: (block(r, method.check_every), None), run, None, length=whole)[0]
-        return block(run, rest) if rest else run
+        run = block(run, rest) if rest else run
+        return self._ended(setting, eqx.tree_at(lambda s: s.run, state, run))
 
     def _target(self, problem: ProblemT, mask: NumbersMask) -> Target:
         """The loss as a function of weights that are already masked; its gradient stays on the mask."""
@@ -448,37 +439,36 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
 
         return Target(value_and_gradient, sampled=sampled if self.model.stochastic else None)
 
-    def _ended(self, setting: WeightsSettingT, state: Unpruned) -> Unpruned:
+    def _ended(self, setting: WeightsSettingT, state: Masked) -> Masked:
         """Training ends after ``log kept / log(1 - share)`` rounds, to the nearest; without ``kept`` with the steps."""
         if setting.kept is None:
             return state
         kept = self._kept(setting)
         rounds = jnp.round(jnp.log(kept) / jnp.log1p(-jnp.asarray(setting.share, kept.dtype)))
         rounds = jnp.where(kept < 1, jnp.maximum(rounds, 1), 0)
-        over = state.run.steps >= rounds.astype(jnp.int32) * self.system.round_steps
+        over = ~state.alone & (state.run.steps >= rounds.astype(jnp.int32) * self.system.round_steps)
         status = jnp.where((state.status == RUNNING) & over, jnp.int32(CONVERGED), state.status)
         return eqx.tree_at(lambda s: s.run.status, state, status)
 
-    def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Unpruned) -> Unpruned:
+    def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> Masked:
         """Prune and rewind where a round but the last has ended; the steps go on counting."""
-        rounds = state.rounds + 1
-        due = (state.status == RUNNING) & (state.run.steps >= rounds * self.system.round_steps)
+        rounds, inside = jnp.divmod(state.run.steps, self.system.round_steps)
+        due = (state.status == RUNNING) & (rounds > 0) & (inside == 0)
         kept = self._kept(setting)
         share = jnp.asarray(setting.share, kept.dtype)
         mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
         origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
-        run = start_descent(self.method, weights.apply(mask, origin), _rates(setting)[0], state.run.key)
+        run = start_descent(self.method, weights.apply(mask, origin), _rates(setting, state.alone), state.run.key)
         run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
-        fresh = Unpruned(run, mask, state.original, rounds, state.key)
-        return _where(due, fresh, state)
+        return _where(due, Masked(run, mask, state.original, state.key, state.alone), state)
 
-    def _cut(self, problem: ProblemT, state: Unpruned, kept: Scalar) -> NumbersMask:
+    def _cut(self, problem: ProblemT, state: Masked, kept: Scalar) -> NumbersMask:
         """The mask cut to this share of all prunable weights, those of the highest scores."""
         score, numbers, mask = self.rule.score, self.numbers, state.mask
         if score is None:
             return mask
         can, params = numbers.prunable, numbers.tree(state.run.factor)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.rounds)
+        key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.run.steps)
         loss = lambda tree: self.model.loss(problem, tree)  # noqa: E731
         scores = numbers.vector(score(params, numbers.tree(mask), loss, key, self.model.flow))
         count = weights.kept_count(int(can.sum()), kept)
@@ -489,13 +479,13 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Unpruned, PrunedWeights, T
         return jnp.asarray(1.0 if setting.kept is None else setting.kept, jnp.dtype(self.system.dtype))
 
 
-def _rates(setting: WeightsSetting) -> tuple[Rates, Rates]:
-    """Rates of training and of fine-tuning."""
-    fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
-    return (
-        Rates(setting.rate, setting.momentum, setting.tolerance, 0.0),
-        Rates(fine_tune_rate, setting.momentum, setting.fine_tune_tolerance, 0.0),
-    )
+def _rates(setting: WeightsSetting, alone: Flags) -> Rates:
+    """Rates of training, or of the ticket alone."""
+    rate = setting.rate
+    if setting.fine_tune_rate is not None:
+        rate = jnp.where(alone, setting.fine_tune_rate, rate)
+    tolerance = jnp.where(alone, setting.fine_tune_tolerance, setting.tolerance)
+    return Rates(rate, setting.momentum, tolerance, 0.0)
 
 
 def rounds_to(kept: ScalarLike, share: ScalarLike) -> int:
