@@ -19,20 +19,27 @@ def use_cores() -> None:
 def configure(precision: str) -> None:
     """One dtype per process, full float32 products on accelerators (TF32 and bfloat16 off), one CPU device a core.
 
-    Compiled programs are kept between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept), in a
-    folder of their own for each jaxlib and kind of host, since they hold its machine code.
+    Compiled programs are kept as :func:`keep_programs` says.
     """
     jax.config.update("jax_enable_x64", precision == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
+    keep_programs()
+    use_cores()
+    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
+        one_thread_a_call()
+
+
+def keep_programs() -> None:
+    """Keep compiled programs between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept).
+
+    Each jaxlib and kind of host has a folder of its own there, since programs hold its machine code.
+    """
     folder = os.environ.get("GPSENSE_CACHE", str(Path.home() / ".cache" / "gpsense"))
     if folder:
         host = hashlib.sha256(repr((platform.machine(), platform.processor(), _cpu())).encode()).hexdigest()[:12]
         jax.config.update("jax_compilation_cache_dir", str(Path(folder) / f"{version('jaxlib')}-{host}"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    use_cores()
-    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
-        one_thread_a_call()
 
 
 def one_thread_a_call() -> None:

@@ -4,12 +4,20 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from importlib.metadata import version
 
 # programs are compiled once for all tests, the processes that share them, and the commands they start
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["GPSENSE_CACHE"] = tempfile.mkdtemp(prefix="gpsense-tests-")
-    atexit.register(shutil.rmtree, os.environ["GPSENSE_CACHE"], ignore_errors=True)
+    if kept := os.environ.get("GPSENSE_CACHE"):
+        os.environ["GPSENSE_CACHE"] = os.path.abspath(kept)
+    else:
+        os.environ["GPSENSE_CACHE"] = tempfile.mkdtemp(prefix="gpsense-tests-")
+        atexit.register(shutil.rmtree, os.environ["GPSENSE_CACHE"], ignore_errors=True)
+    # tiny programs cost more to compile than to run; XLA aborts where it does not know a flag, and what is set wins
+    cheap = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+        cheap.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join([*cheap, os.environ.get("XLA_FLAGS", "")]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its size
@@ -22,9 +30,12 @@ with install_import_hook("gpsense", "beartype.beartype"):
 import jax
 import pytest
 
-jax.config.update("jax_compilation_cache_dir", os.environ["GPSENSE_CACHE"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+from launch.device import keep_programs
+
+keep_programs()
+# and by the processes that tests start
+os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -52,12 +63,3 @@ def _tests_in_float64() -> None:
 def key() -> jax.Array:
     """A random key, the same in every test."""
     return jax.random.key(20)
-
-
-@pytest.fixture(scope="module")
-def quick_compiling() -> Iterator[None]:
-    """Programs that compile sooner and run slower: for many programs at tiny sizes."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)

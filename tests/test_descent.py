@@ -23,8 +23,6 @@ from gpsense.sensing.losses import Empirical, Population
 from gpsense.systems.sensing import Sensing, SensingProblem
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _rates(rate=0.05, momentum=0.9, tolerance=0.0, perturbation=0.0):
     return Rates(*(jnp.asarray(x) for x in (rate, momentum, tolerance, perturbation)))

@@ -16,8 +16,6 @@ from gpsense.optimizers import ELEMENTWISE, OPTIMIZERS, build, memories
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems.sensing import Sensing
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 RATES, SCHEDULE, GIB = (0.003, 0.01), Schedule(60, 20, 20), 2.0**30
 SIZES = {"dim": 5, "width": 4, "n": 30, "form": "gram", "curvature_steps": 0}
 

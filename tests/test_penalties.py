@@ -9,8 +9,6 @@ from gpsense.penalties import group_lasso, shrink_columns, smoothed_group_lasso,
 from gpsense.theory import penalty_slope
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 FACTOR = np.random.default_rng(0).normal(size=(5, 4))
 
 

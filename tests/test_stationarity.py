@@ -15,8 +15,6 @@ from gpsense.sensing.measurements import gaussian_measurements
 from gpsense.stationarity import Certificate, certificate, second_order_stationary, smallest_eigenvalue
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 DIM, WIDTH, N = 4, 3, 9
 SIZE = DIM * WIDTH
 KEY = jax.random.key(8)

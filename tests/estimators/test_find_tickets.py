@@ -16,8 +16,6 @@ X = RNG.normal(size=(90, 5))
 LABELS = (X[:, 0] > 0) * 1 + (X[:, 1] > 0) * 1
 TRAIN, TEST = (X[:60], LABELS[:60]), (X[60:], LABELS[60:])
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def mlp(key: Any) -> eqx.nn.MLP:
     return eqx.nn.MLP(5, 3, 8, 1, key=key)

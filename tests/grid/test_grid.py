@@ -1,6 +1,5 @@
 """The grid gives what single cells give, by name, without retracing, whatever happens to a neighbour."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,11 +32,6 @@ from gpsense.systems.sensing import Sensing
 
 GIB = 2.0**30
 SCHEDULE = Schedule(120, 40, 40)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick_compiling):
-    """Many programs at tiny sizes."""
 
 
 def _grid(*axes, seeds=(0, 1, 7), schedule=SCHEDULE, **constants):
@@ -292,8 +286,7 @@ run_grid(grid).to_netcdf(sys.argv[1], engine="h5netcdf")
 
 def test_devices_share_the_problems(dataset, tmp_path):
     """Six problems over four devices, filled up to eight; equal to one device."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": os.environ["GPSENSE_CACHE"]}
-    subprocess.run([sys.executable, "-c", SHARDED, tmp_path / "out.nc"], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", SHARDED, tmp_path / "out.nc"], check=True)
     spread = xr.load_dataset(tmp_path / "out.nc", engine="h5netcdf")
     place = {"condition": 3.0, "penalty": [0.05, 0.2]}
     for name in ("error", "loss_curve", "column_norms", "steps_train", "status"):

@@ -30,7 +30,6 @@ from launch.bench import (
 )
 from launch.bench.workload import Workload, compiled, needed_flops
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 TINY = Workload(5, 4, 20, (0, 1), (0.05, 0.2, 0.3), train=20, fine_tune=20, record_every=10, form="gram")
 
 

@@ -9,12 +9,11 @@ import pytest
 from launch.bench import baselines, rows, solvers
 from launch.bench.workload import Workload, draw, relative_error, run_engine
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 WORK = Workload(6, 4, 40, seeds=(0, 1), penalties=(0.05, 0.2, 2.0), train=20, fine_tune=10, rate=0.03)
 
 
 @pytest.fixture(scope="module")
-def drawn(quick_compiling):
+def drawn():
     """The problems of a tiny workload and the engine's answer."""
     with jax.numpy_dtype_promotion("standard"):
         return draw(WORK), run_engine(WORK)

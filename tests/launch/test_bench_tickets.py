@@ -15,7 +15,6 @@ from launch.bench import tickets
 from launch.bench.ticket_baselines import numpy_student, on_best_threads, rounds_to, torch_student
 from launch.bench.ticket_cells import Work, loop, make_work, stopping, students
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 SMALL = {"dim": 12, "neurons": 2, "distance": 0.1, "rate": 4.0, "momentum": 0.9, "fine_tune_tolerance": 1e-8}
 SMALL |= {"success": 1e-4, "dtype": "float64"}
 LAYERS = {"layers": (6,), "n": 40, "test": 100, "round_steps": 20, "batch": 10, "rate": 0.02, "share": 0.3}
@@ -31,7 +30,7 @@ def one_thread(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def phase(quick_compiling):
+def phase():
     """A tiny phase map, and errors and steps of its cells: some succeed, some do not."""
     axes = (Axis("support", (3, 6)), Axis("n", (4, 40)))
     with jax.numpy_dtype_promotion("standard"):

@@ -205,9 +205,7 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
     assert table.summary([RECORD, other]).strip() == "2 claims: 1 fail, 1 hold (width); 25 s"
 
 
-def test_claims_are_judged_written_and_drawn(
-    quick_compiling: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """One small claim: exit 0 where it holds, 1 where it does not, 2 where it expects what is not measured."""
     folder = write(tmp_path)
     monkeypatch.setattr(command, "CONFIGS", tmp_path)

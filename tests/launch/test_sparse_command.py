@@ -21,11 +21,6 @@ run: {seeds: 2, precision: float64}
 FIRST_LAYER = ["contraction", "n", "kept", "captured", "energy", "error"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick_compiling: None) -> None:
-    """Programs that run for milliseconds."""
-
-
 def run(folder: Path, *argv: str) -> str:
     """What the command prints."""
     (folder / "config.yaml").write_text(CONFIG)

@@ -20,8 +20,6 @@ from gpsense.pruning.columns import (
     threshold_mask,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 FACTOR = jnp.asarray([[3.0, 0.0, 0.1, 1.0], [4.0, 0.0, 0.0, 1.0]])
 
 

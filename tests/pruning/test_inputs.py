@@ -13,8 +13,6 @@ from gpsense.sparse.hermite import ACTIVATIONS, RELU, link
 from gpsense.sparse.samples import GaussianSamples, table
 from tests.sparse.test_samples import everything
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 C, BIASES = 0.6, np.asarray([0.4, -1.1])
 _gradients = jax.jit(inputs.gradients, static_argnums=(3, 4))
 _scores = jax.jit(inputs.gradient_scores, static_argnums=(3, 4, 5))

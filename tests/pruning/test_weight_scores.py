@@ -29,8 +29,6 @@ CAN = {"first": True, "shift": False, "second": True}
 KEY = jax.random.key(3)
 FUNCTIONS = {"magnitude": magnitude} | {name: rule.score for name, rule in SCORES.items()}
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _forward(params, x):
     return params["second"] @ jax.nn.relu(params["first"] @ x + params["shift"])

@@ -4,11 +4,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from gpsense.pruning import weights as masks
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 TREE = {"a": (3, 4), "bias": (4, 1), "c": {"w": (2, 2, 2), "b": (5,)}}
 CAN = {"a": True, "bias": False, "c": {"w": True, "b": False}}
 

@@ -15,8 +15,6 @@ from gpsense.sensing.symmetric import svec
 from gpsense.systems.sensing import Sensing
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 DIM, COLUMNS, WIDTH, N = 4, 3, 2, 9
 NAMES = ("empirical", "gram", "centred gram", "population", "stacked empirical", "stacked gram", "stacked population")
 

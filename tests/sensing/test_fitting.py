@@ -10,8 +10,6 @@ from gpsense.sensing.losses import Empirical
 from gpsense.sensing.measurements import gaussian_measurements, rank_one_measurements
 from gpsense.sensing.truths import low_rank_truth
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _error(factor, truth):
     x, m = (np.asarray(u, np.float64) @ np.asarray(u, np.float64).T for u in (factor, truth))

@@ -10,8 +10,6 @@ from gpsense.sensing.measurements import Dense, gaussian_measurements, rank_one_
 from gpsense.sensing.symmetric import svec
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 DIM, WIDTH, N = 4, 3, 9
 
 

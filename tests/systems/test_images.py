@@ -24,7 +24,6 @@ from gpsense.tickets.images import MNIST_FILES
 SYSTEM = Images(n=100, test=300, layers=(8,), round_steps=20, dtype="float64")
 WEIGHTS = 64 * 8 + 8 * 10
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 _draw = jax.jit(Images.draw, static_argnums=0)
 

@@ -16,7 +16,6 @@ SCHEDULE = Schedule(100, 20, 100)
 SIZES = {"dim": 5, "width": 4, "rank": 2, "n": 30}
 RULES = tuple(COLUMN_RULES)
 FIXED = {"dtype": "float64", "form": "direct", "curvature_steps": 60}
-pytestmark = pytest.mark.usefixtures("quick_compiling")
 
 
 def _grid(*axes, seeds=(0, 3), **constants):

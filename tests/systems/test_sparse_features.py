@@ -31,11 +31,6 @@ MEASURES = ("error", "error_pruned", "energy", "captured", "rank", "loss", "sele
 _draw = jax.jit(SparseFeatures.draw, static_argnums=0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick(quick_compiling: None) -> None:
-    """Programs here are large and run for milliseconds."""
-
-
 def numbers(n: float = 700.0, noise: float = 0.1) -> SparseFeatures.Data:
     return SparseFeatures.Data(n=jnp.asarray(n), noise=jnp.asarray(noise))
 

@@ -23,8 +23,6 @@ SYSTEM = TeacherStudent(dim=8, neurons=3, support=2, n=40, round_steps=20, dtype
 HUGE = 1e9
 MEASURES = ("error", "error_pruned", "rank", "loss", "risk", "mask_accuracy", "effective_size")
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 _draw = jax.jit(TeacherStudent.draw, static_argnums=0)
 

@@ -7,8 +7,6 @@ import pytest
 
 from gpsense import theory
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _kept_errors(factors, kept):
     """Relative error of the longest columns, for each of many factors (..., rank, width)."""

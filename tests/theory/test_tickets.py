@@ -9,8 +9,6 @@ import pytest
 
 from gpsense import theory
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _problem(seed, neurons=3, dim=6, size=3, n=40):
     """Teacher, inputs, and masks that keep ``size`` random inputs of every neuron."""

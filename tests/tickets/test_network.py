@@ -13,8 +13,6 @@ RNG = np.random.default_rng(0)
 X, LABELS, USED = RNG.normal(size=(6, 3)), np.array([0, 1, 1, 0, 1, 0]), np.array([1.0, 1, 0, 1, 1, 0])
 TARGETS = RNG.normal(size=(6, 2))
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 def _forward(layers, x):
     """ReLU between layers of weights and biases, entry by entry."""

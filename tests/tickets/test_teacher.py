@@ -11,8 +11,6 @@ from gpsense.tickets import teacher
 
 DIM, NEURONS = 11, 4
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 
 @pytest.fixture(scope="module")
 def supports():

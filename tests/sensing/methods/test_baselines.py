@@ -17,8 +17,6 @@ from gpsense.sensing.truths import low_rank_truth
 from tests import reference
 from tests import reference_baselines as loops
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 DIM, RANK, WIDTH, CHUNK = 6, 2, 4, 5
 NAMES = tuple(BASELINES)
 WITH_RATE = tuple(name for name in NAMES if name != "irls")

@@ -14,8 +14,6 @@ from gpsense.sensing.measurements import gaussian_measurements, rank_one_measure
 from gpsense.sensing.methods import BASELINES, Tuning, run_baseline
 from gpsense.sensing.truths import low_rank_truth
 
-pytestmark = pytest.mark.usefixtures("quick_compiling")
-
 TRACED = []
 
 
