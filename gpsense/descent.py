@@ -104,6 +104,11 @@ class Descent(eqx.Module):
     escape: Escape | None
 
 
+def ended(status: Integer) -> Integer:
+    """The status at the end of a phase: a run that still goes on has used up its steps."""
+    return jnp.where(status == RUNNING, jnp.int32(BUDGET), status)
+
+
 def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomKey | None = None) -> Descent:
     """A fresh run from a factor; the key is read where the method perturbs or samples.
 

@@ -2,11 +2,15 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt32
 
 from gpsense._types import Integer, RandomKey
 
 MOST_SEED = 2**32 - 1
 MOST_SEEDS = 10_000_000  # in one grid
+GENERATOR = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionable": True}  # what keys_of computes
 
 
 class Keys(eqx.Module):
@@ -20,3 +24,35 @@ class Keys(eqx.Module):
 def seed_keys(seed: Integer | int) -> Keys:
     """``fold_in(key(0), seed)`` split by role."""
     return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 3))
+
+
+def keys_of(seeds: UInt32[np.ndarray, " seeds"]) -> Keys:
+    """:func:`seed_keys` of many seeds, every key of shape (seeds,).
+
+    Under JAX's default generator they are computed here, in NumPy, the same bits: as a part of every program they
+    would take longer to compile than to compute.
+    """
+    if any(getattr(jax.config, name, value) != value for name, value in GENERATOR.items()):
+        return jax.vmap(seed_keys)(jnp.asarray(seeds))
+    words = np.asarray(seeds, np.uint32)
+    zero = np.zeros_like(words)
+    folded = threefry((zero, zero), (zero, words))
+    split = [np.stack(threefry(folded, (zero, zero + np.uint32(role))), -1) for role in range(3)]
+    return Keys(*(jax.random.wrap_key_data(jnp.asarray(words)) for words in split))
+
+
+Words = tuple[UInt32[np.ndarray, "..."], UInt32[np.ndarray, "..."]]
+
+
+def threefry(key: Words, count: Words) -> Words:
+    """The hash Threefry-2x32 of 20 rounds (Salmon et al. 2011), of keys and counts of two words of 32 bits each."""
+    first, second = key
+    schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
+    left, right = count[0] + first, count[1] + second
+    for turn in range(5):
+        for distance in ((13, 15, 26, 6), (17, 29, 16, 24))[turn % 2]:
+            left = left + right
+            right = (right << np.uint32(distance) | right >> np.uint32(32 - distance)) ^ left
+        left = left + schedule[(turn + 1) % 3]
+        right = right + schedule[(turn + 2) % 3] + np.uint32(turn + 1)
+    return left, right

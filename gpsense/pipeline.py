@@ -6,12 +6,14 @@ them; :func:`run_cell` strings them together for one cell inside one program.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpsense._types import Scalar
+from gpsense.descent import BUDGET, DIVERGED, RUNNING
 from gpsense.fields import Field, check_fields
 from gpsense.keys import Keys
 from gpsense.systems import AnySystem, Evaluator
@@ -55,6 +57,38 @@ class Schedule:
         return steps[: len(train) + 1], steps[len(train) + 1 :]
 
 
+class End(NamedTuple):
+    """How a phase ended: its last record, status and steps; arrays of one cell or of many."""
+
+    record: dict[str, Any]
+    status: Any
+    steps: Any
+
+
+def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: End) -> dict[str, Any]:
+    """All measures of finished cells, those that follow from records and states beside the learner's own.
+
+    Arrays of NumPy or JAX, with any axes of cells in front. A phase that still ran has used up its steps; a cell whose
+    loss or error is not finite has diverged, and its measures are NaN.
+    """
+    xp = jnp if isinstance(tuned.status, jax.Array) else np
+    told = {name: value for name, value in tuned.record.items() if not name.endswith("_curve")}
+    told |= {"error_trained": trained.record["error_curve"], "loss_trained": trained.record["loss_curve"]}
+    told |= {"error_pruned": error_pruned, "error": tuned.record["error_curve"], "loss": tuned.record["loss_curve"]}
+    told |= measures
+    status, status_train = (xp.where(end.status == RUNNING, xp.int32(BUDGET), end.status) for end in (tuned, trained))
+    finite = xp.isfinite(told["error"]) & xp.isfinite(told["loss"])
+    status = xp.where(finite, status, xp.int32(DIVERGED))
+
+    def masked(value: Any) -> Any:
+        lost = (status == DIVERGED).reshape(status.shape + (1,) * (value.ndim - status.ndim))
+        return xp.where(lost, xp.nan, value) if xp.issubdtype(value.dtype, xp.inexact) else value
+
+    ends = {"steps_train": trained.steps, "steps_fine_tune": tuned.steps}
+    ends |= {"status_train": status_train, "status": status}
+    return {name: masked(value) for name, value in told.items()} | ends
+
+
 def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
     """One whole experiment as a pure function; its curves have one record per segment, the start first.
 
@@ -87,11 +121,18 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
             parts.append(jax.tree.map(lambda point: point[None], last))
         return state, parts
 
+    def end(state: Any) -> End:
+        return End(learner.record(problem, setting, state), state.status, state.steps)
+
     state = learner.start(problem, setting, keys)
     first = jax.tree.map(lambda point: point[None], learner.record(problem, setting, state))
     state, trained = phase(learner.train, state, train_segments)
+    before = end(state)
     pruned = learner.prune(problem, setting, state)
     state = learner.start_fine_tuning(problem, setting, state, pruned, pruned.mask.shape[0])
+    error_pruned = learner.record(problem, setting, state)["error_curve"]
     state, tuned = phase(learner.fine_tune, state, fine_tune_segments)
-    curves = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, *trained, *tuned)
-    return learner.measure(problem, setting, state, pruned) | curves | {"state": state}
+    measures = completed(learner.measure(problem, setting, state, pruned), before, error_pruned, end(state))
+    parts = [first, *trained, *tuned]
+    curves = {name: jnp.concatenate([part[name] for part in parts]) for name in first if name.endswith("_curve")}
+    return measures | curves | {"state": state}

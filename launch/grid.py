@@ -68,11 +68,11 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     """
     from dataclasses import replace
 
-    from gpsense.grid import Layout, Program
+    from gpsense.grid import Program
 
     first = plan.programs[0]
     memory = Program(plan.grid, first).prepare(plan.chunks[0])
-    layout = Layout(1, first.layout.inner)
+    layout = replace(first.layout, outer=1)
     probe = Program(plan.grid, replace(first, layout=layout))
     chunk = replace(plan.chunks[0], outer_stop=plan.chunks[0].outer + 1)
     compiling, seconds = probe.time_steps(chunk)

@@ -66,8 +66,7 @@ def run_missing(work: Work) -> Work:
     config, place = work.config, store.Store(work.out)
     here = store.versions()
     manifest = {"name": config.name, "digest": work.digest, "config": config.plain()} | here
-    layouts = [[p.layout.outer, p.layout.inner] for p in work.plan.programs]
-    manifest = place.create(manifest | {"layouts": layouts})
+    manifest = place.create(manifest | {"layouts": store.described(work.plan)})
     if any(manifest[key] != here[key] for key in ("versions", "devices")):
         print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))

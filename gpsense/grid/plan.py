@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,37 @@ from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
 
 CHUNK_FLOPS = 2e11
+LESS_FLOPS = 5e10  # operations of a program that take about as long as what compiling with less effort saves ten times
+LEAST_FLOPS, LEAST_DRAWN = 5e9, 5e8  # the same with the least effort, in which random numbers take longest
+DRAWING = 20.0  # operations that drawing a byte of what is sampled costs, about
+ONCE = 40.0  # steps that pruning and its certificate cost, about
+
+
+class Effort(NamedTuple):
+    """How much effort compiling is worth, entries of :data:`gpsense.grid.compiling.EFFORTS`: for drawing the problems,
+    for the other phases that run once a chunk, and for the steps.
+    """
+
+    draw: str = "full"
+    once: str = "full"
+    steps: str = "full"
+
+
+FULL = Effort()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of every chunk of a program: seeds-and-data by settings."""
+    """Shape of every chunk of a program, seeds-and-data by settings, and the effort its phases are compiled with."""
 
     outer: int
     inner: int
+    effort: Effort = FULL
+
+    @property
+    def cells(self) -> int:
+        """Cells of a chunk."""
+        return self.outer * self.inner
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,19 @@ def chunk_bytes(cost: Cost, layout: Layout) -> int:
     return kept + at_once * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
+def effort(cost: Cost, outer: int, inner: int, steps: int) -> Effort:
+    """The effort that compiling a program is worth, by the operations of all its cells."""
+    cells = outer * inner
+    once = cells * (cost.once + ONCE * cost.flops)
+    return Effort(
+        _effort(outer * DRAWING * cost.sample_bytes, LEAST_DRAWN), _effort(once), _effort(cells * cost.flops * steps)
+    )
+
+
+def _effort(flops: float, least: float = LEAST_FLOPS) -> str:
+    return "least" if flops <= least else "less" if flops <= LESS_FLOPS else "full"
+
+
 def padded_outer(outer: int, devices: int) -> int:
     """Problems of a chunk, filled up so that every device has as many."""
     return -(-outer // devices) * devices
@@ -180,7 +216,7 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     rows = _even(outer, int(min(outer, max(jax.device_count(), patience))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)
-    return Layout(rows, columns)
+    return Layout(rows, columns, effort(cost, outer, inner, steps))
 
 
 def _even(total: int, most: int) -> int:

@@ -8,7 +8,7 @@ products over all settings. Between records the host leaves out what has stopped
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,8 +24,10 @@ from gpsense.descent import RUNNING
 from gpsense.fields import declared
 from gpsense.grid.axes import Grid
 from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
-from gpsense.grid.plan import Chunk, Layout, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
-from gpsense.keys import seed_keys
+from gpsense.grid.compiling import Compiled, compile_later
+from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
+from gpsense.keys import Keys, keys_of
+from gpsense.pipeline import End, completed
 from gpsense.systems import Evaluator
 
 Arrays = dict[str, np.ndarray]
@@ -35,8 +37,8 @@ OUTER, SAME = P("outer"), P()
 class Program:
     """The compiled phases of one system, on the given devices (default: all of the default backend).
 
-    ``traces`` counts how often each phase was traced, ``compile_seconds`` what compiling took so far; ``memory`` holds
-    the bytes of every compiled phase, arguments, results and scratch together, over all devices.
+    ``traces`` counts how often each phase was traced; ``compile_seconds`` is how long runs have waited for tracing and
+    compiling so far. ``width`` is the last that fine-tuning was compiled for.
     """
 
     def __init__(self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None):
@@ -46,29 +48,26 @@ class Program:
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
         self.compile_seconds = 0.0
-        self.memory: dict[tuple[Any, ...], int] = {}
+        self.width: int | None = None
         self.mesh = Mesh(np.asarray(devices or jax.devices()), ("outer",))
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
-        self._lowered: dict[tuple[Any, ...], Any] = {}
-        self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._shapes: dict[tuple[Any, ...], Any] = {}
+        self._compiled: dict[tuple[Any, ...], Future[Compiled]] = {}
         self._compaction = Compaction(self.mesh.size, self.outer, outer_batch(), plan.cost.flops)
 
-        def draw(seed: Any, data: Any) -> Any:
-            return system.draw(data, seed_keys(seed).problem)
-
-        self._phases = {"draw": self._over_rows(draw)}
+        self._phases = {"draw": self._over_rows(lambda keys, data: system.draw(data, keys.problem))}
         if isinstance(learner, Evaluator):
-            evaluate = lambda problem, setting, seed: learner.evaluate(problem, setting, seed_keys(seed))  # noqa: E731
-            self._phases["evaluate"] = self._over_cells(evaluate)
+            self._phases["evaluate"] = self._over_cells(learner.evaluate)
             return
         self._learner, self._stride = learner, learner.stride
 
-        def start(problem: Any, setting: Any, seed: Any) -> Any:
-            state = learner.start(problem, setting, seed_keys(seed))
+        def start(problem: Any, setting: Any, keys: Any) -> Any:
+            state = learner.start(problem, setting, keys)
             return state, learner.record(problem, setting, state)
 
         def narrow(problem: Any, setting: Any, state: Any, pruned: Any, width: int) -> Any:
-            return learner.start_fine_tuning(problem, setting, state, pruned, width)
+            state = learner.start_fine_tuning(problem, setting, state, pruned, width)
+            return state, learner.record(problem, setting, state)
 
         self._phases |= {
             "start": self._over_cells(start),
@@ -80,10 +79,10 @@ class Program:
         }
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
-        """``row`` of every seed and its data."""
+        """``row`` of the keys of every seed and of its data."""
 
-        def rows(seeds: Any, data: Any) -> Any:
-            return jax.lax.map(lambda each: row(*each), (seeds, data))
+        def rows(keys: Any, data: Any) -> Any:
+            return jax.lax.map(lambda each: row(*each), (keys, data))
 
         return lambda: jax.jit(self._shard(rows, (OUTER, OUTER)))
 
@@ -92,7 +91,7 @@ class Program:
     ) -> Callable[..., Any]:
         """``cell(problem, setting, *cells, *fixed)`` of every cell.
 
-        Cells carry both axes, (outer, inner, ...), but for a seed, which carries the outer one only.
+        Cells carry both axes, (outer, inner, ...), but for keys, which carry the outer one only.
         """
 
         inner = self.plan.layout.inner
@@ -161,33 +160,27 @@ class Program:
     def _shard(self, function: Callable[..., Any], specs: tuple[Any, ...]) -> Callable[..., Any]:
         return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=OUTER, check_vma=False)
 
-    def _lower(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
-        """Trace a phase for arguments of these shapes, once; its place in ``_lowered`` and ``_compiled``."""
+    @property
+    def memory(self) -> dict[tuple[Any, ...], int]:
+        """Bytes of every compiled phase, arguments, results and scratch together, over all devices."""
+        return {key: compiled.result().bytes * self.mesh.size for key, compiled in self._compiled.items()}
+
+    def _begin(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
+        """Trace a phase for arguments of these shapes, once, and begin to compile it; its place among the others."""
         key = (name, fixed, tuple(leaf.shape for leaf in jax.tree.leaves(args)))
-        if key not in self._lowered:
+        if key not in self._compiled:
             self.traces[name] += 1
-            self._lowered[key] = self._phases[name](*fixed).lower(*args)
+            lowered = self._phases[name](*fixed).lower(*args)
+            effort = self.plan.layout.effort
+            chosen = {"draw": effort.draw, "train": effort.steps, "fine_tune": effort.steps}.get(name, effort.once)
+            self._compiled[key] = compile_later(lowered, chosen, self.mesh.devices.ravel().tolist())
+            spread = NamedSharding(self.mesh, OUTER)
+            shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
+            self._shapes[key] = jax.tree.map(shape, lowered.out_info)
         return key
 
-    def _shapes(self, key: tuple[Any, ...]) -> Any:
-        """What a traced phase gives: shapes, spread over the devices."""
-        spread = NamedSharding(self.mesh, OUTER)
-        shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
-        return jax.tree.map(shape, self._lowered[key].out_info)
-
-    def _compile(self, *keys: tuple[Any, ...]) -> None:
-        """Compile traced phases, each once, side by side."""
-        new = [key for key in dict.fromkeys(keys) if key not in self._compiled]
-        with ThreadPoolExecutor(max(len(new), 1)) as pool:
-            found = list(pool.map(lambda key: self._lowered[key].compile(), new))
-        for key, compiled in zip(new, found, strict=True):
-            self._compiled[key] = compiled
-            used = compiled.memory_analysis()
-            held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-            self.memory[key] = (held + used.temp_size_in_bytes) * self.mesh.size
-
     @contextmanager
-    def _compiling(self) -> Iterator[None]:
+    def _waiting(self) -> Iterator[None]:
         """Count the time."""
         begun = time.perf_counter()
         yield
@@ -195,20 +188,20 @@ class Program:
 
     def _call(self, name: str, args: tuple[Any, ...], *fixed: int) -> Any:
         """Run a phase, compiled for these shapes on first use."""
-        with self._compiling():
-            self._compile(key := self._lower(name, args, *fixed))
-        return self._compiled[key](*args)
+        with self._waiting():
+            call = self._compiled[self._begin(name, args, *fixed)].result().call
+        return call(*args)
 
     def _place(self, tree: Any, spec: Any = OUTER) -> Any:
         """Arrays spread over the devices along their first axis, or the same on each."""
         return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
-    def inputs(self, chunk: Chunk) -> tuple[jax.Array, Any, Any]:
-        """Seeds (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
+    def inputs(self, chunk: Chunk) -> tuple[Keys, Any, Any]:
+        """Keys (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
         grid, system = self.grid, self.plan.system
         outer = padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
         inner = padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
-        seeds = np.asarray([seed for seed, _ in outer], np.uint32)
+        keys = keys_of(np.asarray([seed for seed, _ in outer], np.uint32))
 
         def stack(role: type, rows: list[dict[str, Any]]) -> Any:
             defaults = {name: field.default for name, field in declared(role).items()}
@@ -222,7 +215,7 @@ class Program:
             return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
         data = stack(system.Data, [numbers for _, numbers in outer])
-        return self._place(seeds), self._place(data), self._place(stack(system.Setting, inner), SAME)
+        return self._place(keys), self._place(data), self._place(stack(system.Setting, inner), SAME)
 
     def run(self, chunk: Chunk, on_segment: Callable[[float], None] = lambda share: None) -> Arrays:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
@@ -231,57 +224,52 @@ class Program:
         are none). Cells that have stopped are left out of the segments that follow, where that saves more than the
         smaller program costs to compile.
         """
+        keys, data, settings = inputs = self.inputs(chunk)
+        with self._waiting():
+            self._begin_all(inputs, self.width)
+        problems = self._call("draw", (keys, data))
         if self._once:
-            return self._evaluate(chunk, on_segment)
+            results = self._call("evaluate", (problems, settings, keys))
+            on_segment(1.0)
+            return self._real(chunk, results)
         segments = self.grid.schedule.segments()
         total = sum(sum(part) for part in segments)
-        seeds, data, settings = self.inputs(chunk)
-        self._prepare(seeds, data, settings)
-        problems = self._call("draw", (seeds, data))
-        cells = self._call("start", (problems, settings, seeds))
+        cells = self._call("start", (problems, settings, keys))
         real = np.zeros((self.outer, self.plan.layout.inner), bool)
         real[: chunk.outer_stop - chunk.outer, : chunk.inner_stop - chunk.inner] = True
-        curves = [jax.tree.map(np.array, cells[1])]
+        curves = [_arrays(cells[1])]
 
-        def phase(name: str, cells: Any, lengths: tuple[int, ...]) -> Any:
+        def phase(name: str, cells: Any, lengths: tuple[int, ...]) -> tuple[Any, End]:
             sizes = {real.shape[1]}
             for index, length in enumerate(lengths):
                 running = (np.asarray(cells[0].status) == RUNNING) & real
                 for batch in self._compaction.batches(running, sizes, sum(lengths[index:])):
                     cells = self._call(name, (problems, settings, cells, *self._spread(batch)), length)
-                curves.append(jax.tree.map(np.array, cells[1]) if running.any() else curves[-1])
+                curves.append(_arrays(cells[1]))
                 on_segment(length / total)
-            return cells
+            state, point = cells
+            return state, End(_arrays(point), np.array(state.status), np.array(state.steps))
 
-        states, point = phase("train", cells, segments[0])
+        states, trained = phase("train", cells, segments[0])
         pruned = self._call("prune", (problems, settings, states))
         kept = np.where(real, np.asarray(pruned.mask).sum(-1), 0)
-        width = bucket(int(kept.max()), pruned.mask.shape[-1])
-        with self._compiling():
-            narrow = self._lower("narrow", (problems, settings, states, pruned), width)
-            narrowed = self._shapes(narrow)
-            segment = (problems, settings, (narrowed, point), *self._batch(real))
-            fine_tune = [self._lower("fine_tune", segment, length) for length in segments[1][:1]]
-            self._compile(narrow, *fine_tune, self._lower("measure", (problems, settings, narrowed, pruned)))
-        states = self._call("narrow", (problems, settings, states, pruned), width)
-        states, _ = phase("fine_tune", (states, point), segments[1])
-        results = self._call("measure", (problems, settings, states, pruned))
+        self.width = bucket(int(kept.max()), pruned.mask.shape[-1])
+        with self._waiting():
+            self._begin_tuning(problems, settings, states, pruned, self.width)
+        cells = self._call("narrow", (problems, settings, states, pruned), self.width)
+        error_pruned = np.array(cells[1]["error_curve"])
+        states, tuned = phase("fine_tune", cells, segments[1])
+        measures = self._call("measure", (problems, settings, states, pruned))
         if total == 0:
             on_segment(1.0)
-        results |= {name: np.stack([point[name] for point in curves], -1) for name in curves[0]}
+        results = completed(_arrays(measures), trained, error_pruned, tuned)
+        stacked = {name: np.stack([point[name] for point in curves], -1) for name in curves[0]}
+        return self._real(chunk, results | {name: curve for name, curve in stacked.items() if name.endswith("_curve")})
+
+    def _real(self, chunk: Chunk, results: dict[str, Any]) -> Arrays:
+        """The cells of a chunk without those that fill up the layout."""
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
-
-    def _evaluate(self, chunk: Chunk, on_segment: Callable[[float], None]) -> Arrays:
-        """:meth:`run` of a learner of one phase."""
-        seeds, data, settings = self.inputs(chunk)
-        self._prepare(seeds, data, settings)
-        problems = self._call("draw", (seeds, data))
-        results = self._call("evaluate", (problems, settings, seeds))
-        rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
-        found = {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
-        on_segment(1.0)
-        return found
 
     def _spread(self, batch: Batch) -> tuple[Any, Any, Any]:
         """A batch on the devices."""
@@ -291,43 +279,63 @@ class Program:
         """All running cells as one batch."""
         return self._spread(next(self._compaction.batches(running, {running.shape[1]}, 0)))
 
+    def begin(self, chunk: Chunk, width: int | None = None) -> None:
+        """Trace what a chunk needs and begin to compile it; with a guess of its ``width`` what fine-tuning needs, too.
+
+        May be called in another thread, beside the run of another program.
+        """
+        self._begin_all(self.inputs(chunk), width)
+
     def prepare(self, chunk: Chunk) -> int:
         """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
-        return self._prepare(*self.inputs(chunk))
-
-    def _prepare(self, seeds: Any, data: Any, settings: Any) -> int:
-        with self._compiling():
-            draw = self._lower("draw", (seeds, data))
-            problems = self._shapes(draw)
-            if self._once:
-                evaluate = self._lower("evaluate", (problems, settings, seeds))
-                self._compile(draw, evaluate)
-                return max(self.memory[draw], self.memory[evaluate]) + _bytes(self._shapes(evaluate))
-            start = self._lower("start", (problems, settings, seeds))
-            cells = self._shapes(start)
-            batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
-            segments = self.grid.schedule.segments()
-            train = [self._lower("train", (problems, settings, cells, *batch), n) for n in segments[0][:1]]
-            prune = self._lower("prune", (problems, settings, cells[0]))
-            self._compile(draw, start, *train, prune)
-        pruned, records = self._shapes(prune), 1 + len(segments[0]) + len(segments[1])
+        with self._waiting():
+            shapes = self._begin_all(self.inputs(chunk), None)
+            most = max(self.memory.values())
+        if self._once:
+            return most + _bytes(shapes)
+        (train, tune), (problems, cells, pruned) = self.grid.schedule.segments(), shapes
         narrowing = _bytes((problems, cells, pruned)) + _bytes(cells[0]) // 2
-        results = records * _bytes(cells[1]) + _bytes(pruned)
-        return max(narrowing, *(self.memory[key] for key in (draw, start, *train, prune))) + results
+        return max(narrowing, most) + (1 + len(train) + len(tune)) * _bytes(cells[1]) + _bytes(pruned)
+
+    def _begin_all(self, inputs: tuple[Any, Any, Any], width: int | None) -> Any:
+        """Begin to compile all phases up to pruning, in their order, and given a width those after it.
+
+        Returns the shapes of the results, or of problems, cells and what pruning decides.
+        """
+        keys, data, settings = inputs
+        problems = self._shapes[self._begin("draw", (keys, data))]
+        if self._once:
+            return self._shapes[self._begin("evaluate", (problems, settings, keys))]
+        cells = self._shapes[self._begin("start", (problems, settings, keys))]
+        batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
+        for length in self.grid.schedule.segments()[0][:1]:
+            self._begin("train", (problems, settings, cells, *batch), length)
+        pruned = self._shapes[self._begin("prune", (problems, settings, cells[0]))]
+        if width is not None:
+            self._begin_tuning(problems, settings, cells[0], pruned, width)
+        return problems, cells, pruned
+
+    def _begin_tuning(self, problems: Any, settings: Any, states: Any, pruned: Any, width: int) -> None:
+        """Begin to compile the phases after pruning."""
+        cells = self._shapes[self._begin("narrow", (problems, settings, states, pruned), width)]
+        batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
+        for length in self.grid.schedule.segments()[1][:1]:
+            self._begin("fine_tune", (problems, settings, cells, *batch), length)
+        self._begin("measure", (problems, settings, cells[0], pruned))
 
     def time_steps(self, chunk: Chunk) -> tuple[float, float]:
         """Seconds to compile up to the pruning, and seconds of one training step of all cells.
 
         Where no training step is taken: of drawing, starting and pruning all cells.
         """
-        seeds, data, settings = self.inputs(chunk)
-        self._prepare(seeds, data, settings)
+        self.prepare(chunk)
+        keys, data, settings = self.inputs(chunk)
         begun = time.perf_counter()
-        problems = self._call("draw", (seeds, data))
+        problems = self._call("draw", (keys, data))
         if self._once:
-            jax.block_until_ready(self._call("evaluate", (problems, settings, seeds)))
+            jax.block_until_ready(self._call("evaluate", (problems, settings, keys)))
             return self.compile_seconds, time.perf_counter() - begun
-        cells = self._call("start", (problems, settings, seeds))
+        cells = self._call("start", (problems, settings, keys))
         segments, _ = self.grid.schedule.segments()
         if not segments:
             jax.block_until_ready(self._call("prune", (problems, settings, cells[0])))
@@ -351,11 +359,16 @@ def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
         )
         heaviest = plan.programs[index]
         needed = Program(plan.grid, heaviest).prepare(next(c for c in plan.chunks if c.program == index))
-        if needed <= memory or heaviest.layout == Layout(1, 1):
+        if needed <= memory or heaviest.layout.cells == 1:
             break
         budget *= 0.9 * memory / needed
         plan = make_plan(plan.grid, budget)
     return plan
+
+
+def _arrays(tree: Any) -> Any:
+    """NumPy arrays of their own."""
+    return jax.tree.map(np.array, tree)
 
 
 def _bytes(tree: Any) -> int:

@@ -1,9 +1,11 @@
 """A whole grid, in memory or into a directory that can be resumed."""
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from gpsense.descent import STATUS_NAMES
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
-from gpsense.grid.plan import Plan, make_plan, one_cell
+from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell
 from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import chunk_dataset, collect, shown_value
 from gpsense.grid.store import Store
@@ -40,8 +42,8 @@ def run_grid(
     manifest = store.check(place.directory, digest)
     plan = make_plan(grid, memory, store.layouts(manifest))
     plan = plan if manifest else fit_to_memory(plan, memory)
-    layouts = [[program.layout.outer, program.layout.inner] for program in plan.programs]
-    manifest = place.create({"name": grid.system.name, "digest": digest, "layouts": layouts} | store.versions())
+    manifest = {"name": grid.system.name, "digest": digest, "layouts": store.described(plan)}
+    manifest = place.create(manifest | store.versions())
     plan = make_plan(grid, memory, store.layouts(manifest))
     run_chunks(plan, place.missing(plan), place.keep, progress)
     dataset = collect(plan, place.chunks(plan))
@@ -64,7 +66,6 @@ def run_chunks(
     """
     from tqdm import tqdm
 
-    programs: dict[int, Program] = {}
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     total = sum(chunk.cells for chunk in chunks)
     hidden = None if progress is None else not progress
@@ -77,17 +78,36 @@ def run_chunks(
 
             return move
 
-        for chunk in chunks:
+        for program, chunk in with_programs(plan, chunks):
             check()
-            if chunk.program not in programs:
-                programs.clear()
-                programs[chunk.program] = Program(plan.grid, plan.programs[chunk.program])
-            program = programs[chunk.program]
             start, compiled = time.perf_counter(), program.compile_seconds
             arrays = program.run(chunk, moved(chunk.cells))
             compiling = program.compile_seconds - compiled
             line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
             keep(chunk, chunk_dataset(chunk, arrays), line)
+
+
+def with_programs(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[tuple[Program, Chunk]]:
+    """Every chunk with its program; while one program runs, the next is traced and compiled in another thread."""
+    firsts = {chunk.program: chunk for chunk in reversed(chunks)}
+    order = sorted(firsts, key=lambda index: chunks.index(firsts[index]))
+    after = dict(itertools.pairwise(order))
+    with ThreadPoolExecutor(1, thread_name_prefix="tracing") as aside:
+        following: Future[Program] | None = None
+        for index, own in itertools.groupby(chunks, key=lambda chunk: chunk.program):
+            program = following.result() if following else Program(plan.grid, plan.programs[index])
+            following = None
+            for chunk in own:
+                if following is None and index in after:
+                    following = aside.submit(_begun, plan, firsts[after[index]], program.width)
+                yield program, chunk
+
+
+def _begun(plan: Plan, chunk: Chunk, width: int | None) -> Program:
+    """The program of a chunk, which has begun to compile."""
+    program = Program(plan.grid, plan.programs[chunk.program])
+    program.begin(chunk, width)
+    return program
 
 
 def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> dict[str, Any]:

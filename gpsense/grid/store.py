@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import xarray as xr
 
 from gpsense.errors import BadInput
+from gpsense.grid.compiling import EFFORTS
 from gpsense.grid.files import atomic, unwritable, writable, write_json
-from gpsense.grid.plan import Chunk, Layout, Plan
+from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
 MANIFEST = "manifest.json"
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
@@ -141,6 +142,17 @@ class Store:
             file.write(("\n" if torn else "") + json.dumps(line) + "\n")
 
 
+def described(plan: Plan) -> list[list[Any]]:
+    """How a plan is cut and compiled, a program at a time, as a manifest holds it."""
+    return [[p.layout.outer, p.layout.inner, *p.layout.effort] for p in plan.programs]
+
+
 def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
-    """How an earlier run was cut; its chunks keep their meaning only if it is cut the same way again."""
-    return tuple(Layout(int(outer), int(inner)) for outer, inner in manifest["layouts"]) if manifest else None
+    """How an earlier run was cut and compiled; its chunks keep their meaning only if that is done again."""
+    return tuple(_layout(*each) for each in manifest["layouts"]) if manifest else None
+
+
+def _layout(outer: int, inner: int, *effort: str) -> Layout:
+    if any(each not in EFFORTS for each in effort):
+        raise ValueError(f"no effort {effort}")
+    return Layout(int(outer), int(inner), Effort(*effort))

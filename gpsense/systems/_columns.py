@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from gpsense import descent, optimizers, pruning
 from gpsense._linalg import singular_values
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
-from gpsense.descent import BUDGET, DIVERGED, RUNNING, Descent, Method, Rates, Target
+from gpsense.descent import DIVERGED, Descent, Method, Rates, Target, ended
 from gpsense.errors import BadInput
 from gpsense.fields import Field
 from gpsense.keys import Keys
@@ -331,59 +331,36 @@ class Pruned(eqx.Module):
     scores: Norms
     rank: Scalar
     margin: Scalar
-    error_trained: Scalar
-    error_pruned: Scalar
-    loss_trained: Scalar
     gradient_norm_trained: Scalar
     curvature_trained: Scalar
     curvature_residual: Scalar
     coherence: Scalar
-    steps_train: Integer
-    status_train: Integer
 
 
-def _measured(
-    system: ColumnSystem[Any, Any], problem: Column, setting: Any, state: Descent, pruned: Pruned
-) -> Measures:
-    """All measures of a finished cell by name; numbers of a diverged cell are NaN, its status says why."""
-    loss, gradient = system.targets(problem, setting)[1](state.factor)
-    status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-    measures = {
+def _measured(pruned: Pruned) -> Measures:
+    """The measures that pruning takes, by name."""
+    return {
         "rank": pruned.rank,
-        "error_trained": pruned.error_trained,
-        "error_pruned": pruned.error_pruned,
-        "error": system.error(problem, state.factor),
-        "loss_trained": pruned.loss_trained,
-        "loss": loss,
         "gradient_norm_trained": pruned.gradient_norm_trained,
         "curvature_trained": pruned.curvature_trained,
         "curvature_residual": pruned.curvature_residual,
         "coherence": pruned.coherence,
-        "gradient_norm": jnp.sqrt(jnp.sum(gradient**2)),
         "margin": pruned.margin,
         "column_norms": pruned.scores,
-    }
-    diverged = status == DIVERGED
-    measures = {name: jnp.where(diverged, jnp.nan, value) for name, value in measures.items()}
-    return measures | {
-        "steps_train": pruned.steps_train,
-        "steps_fine_tune": state.steps,
-        "status_train": pruned.status_train,
-        "status": status,
     }
 
 
 def _recorded(system: ColumnSystem[Any, Any], problem: Column, setting: Any, factor: Factor) -> dict[str, Scalar]:
-    """Loss (without penalty) and error of a factor."""
-    loss, _ = system.targets(problem, setting)[1](factor)
-    return {"loss_curve": loss, "error_curve": system.error(problem, factor)}
+    """Loss (without penalty), its gradient norm and the error of a factor."""
+    loss, gradient = system.targets(problem, setting)[1](factor)
+    norm = jnp.sqrt(jnp.sum(gradient**2))
+    return {"loss_curve": loss, "error_curve": system.error(problem, factor), "gradient_norm": norm}
 
 
 def _decided(
     system: ColumnSystem[Any, Any],
     problem: Column,
     setting: Any,
-    state: "Descent | Run",
     *,
     trained: Factor,
     turned: Factor,
@@ -393,24 +370,18 @@ def _decided(
     margin: Scalar,
     curvature: tuple[Scalar, Scalar],
 ) -> Pruned:
-    """A decision with its measures before and after: ``trained`` as it was, ``turned`` as pruning sees it."""
-    penalised, plain = system.targets(problem, setting)
-    loss, _ = plain(trained)
+    """A decision with its measures: ``trained`` as it was, ``turned`` as pruning sees it."""
+    penalised, _ = system.targets(problem, setting)
     _, gradient = penalised(trained)
     return Pruned(
         mask=mask,
         scores=-jnp.sort(-scores),
-        rank=counted.sum().astype(loss.dtype),
+        rank=counted.sum().astype(scores.dtype),
         margin=margin,
-        error_trained=system.error(problem, trained),
-        error_pruned=system.error(problem, pruning.apply_mask(turned, mask)),
-        loss_trained=loss,
         gradient_norm_trained=penalised.gradient_norm(trained, gradient, system.rates(setting)[0].rate),
         curvature_trained=curvature[0],
         curvature_residual=curvature[1],
         coherence=pruning.coherence(turned, mask),
-        steps_train=state.steps,
-        status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
     )
 
 
@@ -452,7 +423,6 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
             system,
             problem,
             setting,
-            state,
             trained=trained,
             turned=turned,
             mask=mask,
@@ -468,7 +438,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         """The pruned factor at a static width, optimizer fresh; diverged cells stay stopped."""
         _, rates = self.system.rates(setting)
         fresh = descent.start_descent(self._plain, pruning.compact(self._turned(state), pruned.mask, width), rates)
-        status = jnp.where(pruned.status_train == DIVERGED, pruned.status_train, fresh.status)
+        status = jnp.where(state.status == DIVERGED, state.status, fresh.status)
         return eqx.tree_at(lambda s: s.status, fresh, status)
 
     def fine_tune(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
@@ -480,7 +450,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         return _recorded(self.system, problem, setting, state.factor)
 
     def measure(self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned) -> Measures:
-        return _measured(self.system, problem, setting, state, pruned)
+        return _measured(pruned)
 
     @property
     def _plain(self) -> Method:
@@ -528,7 +498,6 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
             self.system,
             problem,
             setting,
-            state,
             trained=factor,
             turned=factor,
             mask=active,
@@ -545,7 +514,7 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
         _, rates = self.system.rates(setting)
         factor = pruning.compact(self.baseline.factor(state.state), pruned.mask, width)
         fresh = descent.start_descent(Method(self.system.optimizer), factor, rates)
-        return eqx.tree_at(lambda s: s.status, fresh, pruned.status_train)
+        return eqx.tree_at(lambda s: s.status, fresh, ended(state.status))
 
     def fine_tune(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
         """Nothing: the run has ended."""
@@ -556,4 +525,4 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
         return _recorded(self.system, problem, setting, factor)
 
     def measure(self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned) -> Measures:
-        return _measured(self.system, problem, setting, state, pruned)
+        return _measured(pruned)

@@ -127,13 +127,18 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @abstractmethod
     def record(self, problem: ProblemT, setting: SettingT, state: StateT | TunedT) -> dict[str, Scalar]:
-        """``loss_curve`` and ``error_curve`` of a state of either phase as it stands."""
+        """``loss_curve`` and ``error_curve`` of a state of either phase as it stands.
+
+        Further numbers are kept as they are at the end of fine-tuning.
+        """
 
     @abstractmethod
     def measure(self, problem: ProblemT, setting: SettingT, state: TunedT, pruned: PrunedT) -> Measures:
-        """All measures of a finished cell by name: ``rank`` (parts kept), ``error``, ``status`` and more.
+        """What else is measured of a finished cell, by name: ``rank`` (parts kept) and more.
 
-        Numbers of a diverged cell are NaN; its status says why.
+        From the records follow ``error_trained`` and ``loss_trained`` (at the end of training), ``error_pruned`` (where
+        fine-tuning starts), ``error`` and ``loss``; from the states ``status`` and ``steps`` of both phases. A cell
+        whose loss or error is not finite has diverged, and its measures are NaN.
         """
 
 

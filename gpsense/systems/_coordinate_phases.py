@@ -8,16 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
-from gpsense.descent import (
-    BUDGET,
-    CONVERGED,
-    RUNNING,
-    Descent,
-    Method,
-    Rates,
-    Target,
-    advance_descent,
-)
+from gpsense.descent import CONVERGED, Descent, Method, Rates, Target, advance_descent
 from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
 from gpsense.sparse import learner
@@ -92,14 +83,13 @@ class Dense(Descending):
 
 
 class Tuned(Descending):
-    """After pruning: the network on the kept coordinates, its loss and error as it stands, and what they were at first.
+    """After pruning: the network on the kept coordinates, its loss and error as it stands.
 
     ``aligned``: measures of its first layer against the truth, when it began.
     """
 
     kept: Kept
     aligned: dict[str, Scalar]
-    error_pruned: Scalar
     loss: Scalar
     error: Scalar
 
@@ -113,9 +103,7 @@ class PrunedCoordinates(eqx.Module):
 
     mask: Bool[Array, " dim"]
     score: Float[Array, " dim"]
-    error_trained: Scalar
-    steps_train: Integer
-    status_train: Integer
+    status: Integer
     directions: Float[Array, "parts dim r"] | None = None
 
 
@@ -156,8 +144,3 @@ def untrained(problem: CoordinatesProblem, keys: Keys) -> Untrained:
 def recorded(state: Untrained | Tuned) -> dict[str, Scalar]:
     """The point of the curves that a state carries."""
     return {"loss_curve": state.loss, "error_curve": state.error}
-
-
-def ended(status: Integer) -> Integer:
-    """The status at the end of a phase: one that still runs has used up its steps."""
-    return jnp.where(status == RUNNING, jnp.int32(BUDGET), status)

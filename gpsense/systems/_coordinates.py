@@ -44,7 +44,6 @@ from gpsense.systems._coordinate_phases import (
     PrunedCoordinates,
     Tuned,
     Untrained,
-    ended,
     everything,
     recorded,
     untrained,
@@ -80,36 +79,24 @@ class CoordinateLearner(Learner[CoordinatesProblem, CoordinatesSetting, StateT, 
         What diverged before stays so.
         """
         run = start_descent(self.descent.method, net, setting.fine_tune_rates)
-        lost = pruned.status_train == DIVERGED
-        run = eqx.tree_at(lambda r: r.status, run, jnp.where(lost, pruned.status_train, run.status))
+        lost = pruned.status == DIVERGED
+        run = eqx.tree_at(lambda r: r.status, run, jnp.where(lost, pruned.status, run.status))
         loss, error = self.descent.errors(problem, kept, net)
-        return Tuned(run, kept, self.system.measure_layer(problem, kept, columns), error, loss, error)
+        return Tuned(run, kept, self.system.measure_layer(problem, kept, columns), loss, error)
 
     def fine_tune(self, problem: CoordinatesProblem, setting: CoordinatesSetting, state: Tuned, n_steps: int) -> Tuned:
         if self.descent.silent:
             return state
         run = self.descent.advance(problem, state.kept, state.run, setting.fine_tune_rates, n_steps)
         loss, error = self.descent.errors(problem, state.kept, run.factor)
-        return Tuned(run, state.kept, state.aligned, state.error_pruned, loss, error)
+        return Tuned(run, state.kept, state.aligned, loss, error)
 
     def measure(
         self, problem: CoordinatesProblem, setting: CoordinatesSetting, state: Tuned, pruned: PrunedCoordinates
     ) -> Measures:
         dtype = pruned.score.dtype
-        measures = {
-            "rank": pruned.mask.sum().astype(dtype),
-            "error_trained": pruned.error_trained,
-            "error_pruned": state.error_pruned,
-            "error": state.error,
-            "loss": state.loss,
-            "selected": pruned.mask.astype(dtype),
-        }
-        measures |= state.aligned | self.system.measure_kept(problem, pruned)
-        finite = jnp.isfinite(state.error) & jnp.isfinite(state.loss)
-        status = jnp.where(finite, ended(state.status), jnp.int32(DIVERGED))
-        measures = {name: jnp.where(status == DIVERGED, jnp.nan, value) for name, value in measures.items()}
-        steps = {"steps_train": pruned.steps_train, "steps_fine_tune": state.steps}
-        return measures | steps | {"status_train": pruned.status_train, "status": status}
+        measures = {"rank": pruned.mask.sum().astype(dtype), "selected": pruned.mask.astype(dtype)}
+        return measures | state.aligned | self.system.measure_kept(problem, pruned)
 
 
 @final
@@ -130,7 +117,7 @@ class PruneAtStart(CoordinateLearner[Untrained]):
         recipe = Recipe(self.system.neurons, self.system.activation_function, second_layer="none")
         step = lambda: learner.fit(problem.train, everything(problem), recipe, key).gradient  # noqa: E731
         mask, score = self.system.decide(problem, setting, key, step)
-        return PrunedCoordinates(mask, score, state.error, state.steps, state.status)
+        return PrunedCoordinates(mask, score, state.status)
 
     def start_fine_tuning(
         self,
@@ -179,8 +166,7 @@ class DenseDescent(CoordinateLearner[Dense]):
     def prune(self, problem: CoordinatesProblem, setting: CoordinatesSetting, state: Dense) -> PrunedCoordinates:
         key = jax.random.fold_in(state.key, 0)
         mask, score = self.system.decide(problem, setting, key, lambda: state.run.factor.weights)
-        error = learner.risk(problem.test, everything(problem), self.descent.activation, state.run.factor)
-        return PrunedCoordinates(mask, score, error, state.steps, ended(state.status))
+        return PrunedCoordinates(mask, score, state.status)
 
     def start_fine_tuning(
         self,
@@ -225,7 +211,7 @@ class MomentMethod(CoordinateLearner[Untrained]):
         """The rows of its directions that are not 0."""
         directions = self._directions(problem.train)
         score = jnp.sum(directions[0] ** 2, axis=1)
-        return PrunedCoordinates(score > 0, score, state.error, state.steps, state.status, directions)
+        return PrunedCoordinates(score > 0, score, state.status, directions)
 
     def _directions(self, stream: Samples) -> Float[Array, "parts dim r"]:
         """From all samples and, where the second layer has something to choose, from those not held out.

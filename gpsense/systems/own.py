@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gpsense import descent, optimizers, pruning
-from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
-from gpsense.descent import BUDGET, DIVERGED, RUNNING, Method, Rates, Target
+from gpsense._types import RandomKey, Scalar, ScalarLike
+from gpsense.descent import DIVERGED, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, shown
 from gpsense.keys import Keys
@@ -225,13 +225,8 @@ class Decided(eqx.Module):
     mask: Kept
     norms: Float[Array, " parts"]
     margin: Scalar
-    error_trained: Scalar
-    error_pruned: Scalar
-    loss_trained: Scalar
     coherence: Scalar
     gradient_norm_trained: Scalar
-    steps_train: Integer
-    status_train: Integer
 
 
 @final
@@ -275,21 +270,14 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         mask = rule.mask(norms, given)
         if mask.shape != norms.shape:
             raise BadInput("rule", f"it returned shape {mask.shape} for {count} parts", "return a mask of the parts")
-        loss, _ = self._plain(problem, setting)(params)
         penalised = self._penalised(problem, setting)
         _, gradient = penalised(params)
-        pruned = parts.put(params, pruning.apply_mask(matrix, mask))
         return Decided(
             mask=mask,
             norms=norms,
             margin=rule.margin(norms, mask, given),
-            error_trained=self._error(params, problem, setting),
-            error_pruned=self._error(pruned, problem, setting),
-            loss_trained=loss,
             coherence=pruning.coherence(matrix, mask) if parts.unit != "weights" else jnp.zeros((), matrix.dtype),
             gradient_norm_trained=penalised.gradient_norm(params, gradient, setting.rate),
-            steps_train=state.steps,
-            status_train=jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status),
         )
 
     def start_fine_tuning(
@@ -299,7 +287,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         parts, params = self.system.parts, state.run.factor
         params = parts.put(params, pruning.apply_mask(parts.matrix(params), pruned.mask))
         run = descent.start_descent(self.method, params, self._rates(setting)[1])
-        status = jnp.where(pruned.status_train == DIVERGED, pruned.status_train, run.status)
+        status = jnp.where(state.status == DIVERGED, state.status, run.status)
         return FineTuning(eqx.tree_at(lambda r: r.status, run, status), pruned.mask)
 
     def fine_tune(self, problem: Any, setting: PipelineSetting, state: FineTuning, n_steps: int) -> FineTuning:
@@ -322,14 +310,8 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         loss, gradient = self._plain(problem, setting)(state.run.factor)
         matrix = self.system.parts.matrix(gradient)
         gradient = self.system.parts.put(gradient, pruning.apply_mask(matrix, pruned.mask))
-        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
         measures = {
             "rank": pruned.mask.sum().astype(loss.dtype),
-            "error_trained": pruned.error_trained,
-            "error_pruned": pruned.error_pruned,
-            "error": self._error(state.run.factor, problem, setting),
-            "loss_trained": pruned.loss_trained,
-            "loss": loss,
             "gradient_norm_trained": pruned.gradient_norm_trained,
             "gradient_norm": descent.norm(gradient),
             "coherence": pruned.coherence,
@@ -337,10 +319,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         }
         if self.system.parts.unit != "weights":
             measures["column_norms"] = -jnp.sort(-pruned.norms)
-        diverged = status == DIVERGED
-        measures = {name: jnp.where(diverged, jnp.nan, value) for name, value in measures.items()}
-        steps = {"steps_train": pruned.steps_train, "steps_fine_tune": state.steps}
-        return measures | steps | {"status_train": pruned.status_train, "status": status}
+        return measures
 
     @property
     def _rule(self) -> ColumnRule:

@@ -87,7 +87,7 @@ def test_what_cannot_be_is_refused():
     assert not names & set(Diabetes.__dataclass_fields__)
     problem = SYSTEM.draw(Diabetes.Data(), jax.random.key(0))
     mask, score = SYSTEM.oracle(problem)
-    found = SYSTEM.measure_kept(problem, PrunedCoordinates(mask, score, jnp.ones(()), jnp.int32(0), jnp.int32(0)))
+    found = SYSTEM.measure_kept(problem, PrunedCoordinates(mask, score, jnp.int32(0)))
     assert {name: float(value) for name, value in found.items()} == {"real": 10.0, "noise_kept": 0.0}
     wide, narrow = (Diabetes(noise_columns=noise).cost() for noise in (400, 200))
     assert wide.problem_bytes > 1.5 * narrow.problem_bytes > 1.5 * 8 * 442 * 210

@@ -1,0 +1,77 @@
+"""Compiling traced programs: in the background, as cheaply as their work deserves, equal ones once in a process."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from threading import Lock
+from typing import Any, NamedTuple
+
+import jax
+
+# What is compiled with less effort takes longer to run: less about a tenth, least two to five times. Each operation is
+# compiled by itself rather than by templates for fused ones, in one piece, with less optimisation of its machine code.
+SIMPLE = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+EFFORTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "less": SIMPLE | {"xla_backend_optimization_level": 1},
+    "least": SIMPLE | {"xla_backend_optimization_level": 0},
+}
+WORKERS = 4
+KEPT = 512  # programs of a process that are kept for others like them
+
+
+class Compiled(NamedTuple):
+    """A compiled program and the bytes it needs on a device: arguments, results and scratch together."""
+
+    call: Any
+    bytes: int
+    seconds: float
+
+
+_pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="compiling")
+_known: OrderedDict[tuple[Any, ...], Future[Compiled]] = OrderedDict()
+_lock = Lock()
+
+
+@cache
+def options(effort: str) -> dict[str, Any]:
+    """The options of an entry of :data:`EFFORTS` that this version of XLA knows; none beside a CPU."""
+    known = EFFORTS[effort] if jax.default_backend() == "cpu" else {}
+    return {name: value for name, value in known.items() if _known_option(name, value)}
+
+
+@cache
+def _known_option(name: str, value: Any) -> bool:
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options={name: value})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[Compiled]":
+    """Begin to compile a traced program for these devices; one that was compiled before is not compiled again."""
+    chosen = options(effort)
+    text = hashlib.sha256(lowered.as_text().encode()).digest()
+    places = tuple(device.id for device in devices)
+    shapes = str((lowered.in_avals, lowered.out_info))
+    key = (text, shapes, lowered.in_tree, lowered.out_tree, tuple(chosen.items()), places)
+    with _lock:
+        found = _known.get(key)
+        if found is None or (found.done() and found.exception()):
+            found = _known[key] = _pool.submit(_compile, lowered, chosen)
+        _known.move_to_end(key)
+        while len(_known) > KEPT:
+            _known.popitem(last=False)
+    return found
+
+
+def _compile(lowered: Any, chosen: dict[str, Any]) -> Compiled:
+    begun = time.perf_counter()
+    call = lowered.compile(compiler_options=chosen or None)
+    used = call.memory_analysis()
+    held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+    return Compiled(call, held + used.temp_size_in_bytes, time.perf_counter() - begun)
