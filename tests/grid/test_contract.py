@@ -218,7 +218,11 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
         names = [path.name for path in figures.draw(part, run / "figures")]
         assert names == (["curves.png"] if name == "all" else []) + ["rank.png", "error.png"]
         page = numbers_of(report.write_report(run).read_text(encoding="utf-8"))
-        assert (page["norms"], page["columns"], list(page["medians"])) == ([], 0, ["rank", "error", "error_trained", "error_pruned"])
+        assert (page["norms"], page["columns"], list(page["medians"])) == (
+            [],
+            0,
+            ["rank", "error", "error_trained", "error_pruned"],
+        )
         assert list(page["curves"]) == (["loss", "error"] if name == "all" else [])
     assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 2
 
