@@ -22,7 +22,6 @@ import optax
 from gpsense import optimizers
 from gpsense._types import Flags, Integer, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.descent import (
-    BUDGET,
     CONVERGED,
     DIVERGED,
     RUNNING,
@@ -123,17 +122,9 @@ class Masked(Descending):
 
 
 class PrunedWeights(eqx.Module):
-    """The prunable weights that stay (False for other numbers), and all numbers where training of the ticket begins.
-
-    Errors before and after pruning; steps and status of the training before.
-    """
+    """The prunable weights that stay, False for other numbers."""
 
     mask: NumbersMask
-    params: NumbersVector
-    error_trained: Scalar
-    error_pruned: Scalar
-    steps_train: Integer
-    status_train: Integer
 
 
 class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
@@ -357,26 +348,24 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return jax.lax.scan(segment, state, None, length=n_steps // unit)[0]
 
     def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> PrunedWeights:
-        """The last round's pruning, survivors where they go back to; of rules that pruned at the start, as they are."""
-        mask, params, numbers = state.mask, state.run.factor, self.numbers
-        if self.rule.trained:
-            mask = self._cut(problem, state, self._kept(setting))
-            key = jax.random.fold_in(state.key, 2)
-            draw = lambda: numbers.vector(self.model.start(problem, setting, None, key))  # noqa: E731
-            params = weights.apply(mask, REWINDS[self.system.rewind].last(params, state.original, draw))
-        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        trained, pruned = (self.model.error(problem, numbers.tree(each)) for each in (state.run.factor, params))
-        return PrunedWeights(mask & numbers.prunable, params, trained, pruned, state.steps, status)
+        """The last round's pruning; of rules that pruned at the start, what they left."""
+        mask = self._cut(problem, state, self._kept(setting)) if self.rule.trained else state.mask
+        return PrunedWeights(mask & self.numbers.prunable)
 
     def start_fine_tuning(
         self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights, width: int
     ) -> Masked:
-        """The ticket, its optimizer fresh; diverged cells stay stopped."""
-        alone, params = jnp.asarray(True), pruned.params
+        """Survivors where they go back to; of rules that pruned at the start, where they are."""
+        params, numbers, alone = state.run.factor, self.numbers, jnp.asarray(True)
+        mask = pruned.mask | ~numbers.prunable
+        if self.rule.trained:
+            key = jax.random.fold_in(state.key, 2)
+            draw = lambda: numbers.vector(self.model.start(problem, setting, None, key))  # noqa: E731
+            params = REWINDS[self.system.rewind].last(params, state.original, draw)
+        params = weights.apply(mask, params)
         run = start_descent(self.method, params, _rates(setting, alone), state.run.key)
-        ended = pruned.status_train == DIVERGED
-        run = eqx.tree_at(lambda r: r.status, run, jnp.where(ended, pruned.status_train, run.status))
-        return Masked(run, pruned.mask | ~self.numbers.prunable, params, state.key, alone)
+        status = jnp.where(state.status == DIVERGED, state.status, run.status)
+        return Masked(eqx.tree_at(lambda r: r.status, run, status), mask, params, state.key, alone)
 
     def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
         return self._advance(problem, setting, state, n_steps, True)
@@ -386,32 +375,25 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
 
     def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights) -> Measures:
-        numbers = self.numbers
-        params = numbers.tree(state.run.factor)
-        error, loss = self.model.error(problem, params), self.model.loss(problem, params)
-        rank = pruned.mask.sum().astype(error.dtype)
-        measures: Measures = {
-            "rank": rank,
-            "kept_share": rank / int(numbers.prunable.sum()),
-            "error_trained": pruned.error_trained,
-            "error_pruned": pruned.error_pruned,
-            "error": error,
-            "loss": loss,
-            "gradient_norm": state.run.gradient_norm,
-        }
-        measures |= self.model.measures(problem, setting, params, numbers.tree(state.mask))
-        status = jnp.where(state.status == RUNNING, jnp.int32(BUDGET), state.status)
-        status = jnp.where(jnp.isfinite(error) & jnp.isfinite(loss), status, jnp.int32(DIVERGED))
-        measures = {name: jnp.where(status == DIVERGED, jnp.nan, value) for name, value in measures.items()}
-        steps = {"steps_train": pruned.steps_train, "steps_fine_tune": state.steps}
-        return measures | steps | {"status_train": pruned.status_train, "status": status}
+        numbers, norm = self.numbers, state.run.gradient_norm
+        rank = pruned.mask.sum().astype(norm.dtype)
+        share = rank / int(numbers.prunable.sum())
+        params, mask = numbers.tree(state.run.factor), numbers.tree(state.mask)
+        own = self.model.measures(problem, setting, params, mask)
+        return {"rank": rank, "kept_share": share, "gradient_norm": norm} | own
 
     def _advance(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int, ends: bool) -> Masked:
-        """Steps on the mask; a run that ``ends`` does so at its tolerance, or where its error is that of success."""
+        """Steps on the mask; a run that ``ends`` does so at its tolerance, or where its error is that of success.
+
+        The others are checked for numbers that are not finite only: minibatches spare them the gradient of all samples.
+        """
         method, numbers, rates = self.method, self.numbers, _rates(setting, state.alone)
         target = self._target(problem, state.mask)
         if not ends:
             rates = eqx.tree_at(lambda r: r.tolerance, rates, NEVER)
+            if method.stochastic:
+                unread = lambda params: (jnp.zeros((), params.dtype), jnp.zeros_like(params))  # noqa: E731
+                target = target._replace(value_and_gradient=unread)
 
         def block(run: Descent, length: int) -> Descent:
             run = advance_descent(method, target, run, rates, length)
