@@ -10,7 +10,7 @@ import numpy as np
 from gpsense.descent import RUNNING
 from gpsense.grid import Axis, Grid, Layout, Program, make_plan
 from gpsense.keys import Keys, seed_keys
-from gpsense.pipeline import Schedule
+from gpsense.pipeline import End, Schedule, completed
 from gpsense.systems import SYSTEMS, AnySystem, Learner
 from gpsense.systems.images import Images
 from launch.bench.ticket_baselines import Pruned, Student
@@ -83,11 +83,16 @@ def stopping(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
         _, state = jax.lax.while_loop(going, further, (0, state))
         return move(problem, setting, state, steps % stride) if steps % stride else state
 
+    def end(state: Any) -> End:
+        return End(learner.record(problem, setting, state), state.status, state.steps)
+
     state = phase(learner.train, learner.start(problem, setting, keys), schedule.train_steps)
+    trained = end(state)
     pruned = learner.prune(problem, setting, state)
     state = learner.start_fine_tuning(problem, setting, state, pruned, pruned.mask.shape[0])
+    error_pruned = end(state).record["error_curve"]
     state = phase(learner.fine_tune, state, schedule.fine_tune_steps)
-    return learner.measure(problem, setting, state, pruned)
+    return completed(learner.measure(problem, setting, state, pruned), trained, error_pruned, end(state))
 
 
 def _learner(system: AnySystem) -> Learner[Any, Any, Any, Any, Any]:
