@@ -63,7 +63,7 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
         return f"a network of one's own, rule {self.rule}"
 
     def cost(self) -> Cost:
-        return self.model.cost(self.n, len(self.samples.test.targets))
+        return self.model.cost(len(self.samples.test.targets))
 
     def draw(self, data: TicketsData, key: RandomKey) -> NetworkProblem:
         """The samples, whatever the key."""
@@ -71,7 +71,7 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
 
     @property
     def model(self) -> NetworkModel[TicketsSetting]:
-        return NetworkModel(self.task, self.batch, self.dtype, tells_weights=True)
+        return NetworkModel(self.task, self.n, self.batch, self.dtype, tells_weights=True)
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ class NetworkProblem(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
-    """A task as a model; ``tells_weights``: all numbers of the ticket are a measure."""
+    """A task with ``n`` samples to train on as a model; ``tells_weights``: all numbers of the ticket are a measure."""
 
     task: Task
+    n: int
     batch: int | None
     dtype: str
     tells_weights: bool = False
@@ -45,6 +46,11 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     @property
     def stochastic(self) -> bool:
         return self.batch is not None
+
+    @property
+    def check_every(self) -> int:
+        """Checks on all samples take a twentieth of the time of the steps at most, where these see a batch."""
+        return 10 if self.batch is None else max(50, 20 * self.n // self.batch)
 
     @property
     def shapes(self) -> Parameters:
@@ -75,9 +81,9 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     ) -> Measures:
         return {"weights": Numbers(self.shapes).vector(params)} if self.tells_weights else {}
 
-    def cost(self, train: int, test: int) -> Cost:
-        """Of so many samples: a step sees a batch, or all; records and checks see all, tests included."""
-        each = max(prod(self.task.shape), 1)
+    def cost(self, test: int) -> Cost:
+        """Of so many samples to test on: a step sees a batch, or all; records and checks see all, tests included."""
+        train, each = self.n, max(prod(self.task.shape), 1)
         weights = sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
         number, numbers = jnp.dtype(self.dtype).itemsize, each * (train + test)
         seen = train if self.batch is None else self.batch

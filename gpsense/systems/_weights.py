@@ -136,6 +136,11 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
         """Whether a step sees some of the samples only."""
 
     @property
+    def check_every(self) -> int:
+        """Steps between checks of a run by the gradient on all samples."""
+        return 50 if self.stochastic else 10
+
+    @property
     @abstractmethod
     def shapes(self) -> Parameters:
         """The tree of the weights, a ``jax.ShapeDtypeStruct`` for each array."""
@@ -286,11 +291,11 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     @property
     def method(self) -> Method:
-        """The descent of both phases; minibatches are checked on all samples, and so more rarely."""
-        stochastic, optimizer = self.model.stochastic, self.system.optimizer
+        """The descent of both phases."""
+        optimizer = self.system.optimizer
         if optimizer not in optimizers.ELEMENTWISE:
             optimizer = _on_trees(optimizer, self.numbers)
-        return Method(optimizer, check_every=50 if stochastic else 10, stochastic=stochastic)
+        return Method(optimizer, check_every=self.model.check_every, stochastic=self.model.stochastic)
 
     def donates(self, width: int) -> bool:
         return True

@@ -82,7 +82,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         return f"{self.data}, rule {self.rule}, layers {'-'.join(map(str, self.layers))}, n up to {self.n}"
 
     def cost(self) -> Cost:
-        return self.model.cost(self.n, self.test)
+        return self.model.cost(self.test)
 
     def draw(self, data: ImagesData, key: RandomKey) -> NetworkProblem:
         """Images to train on, drawn by the key: more extend fewer. Those left over, or a data set's own, test.
@@ -106,7 +106,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     @property
     def model(self) -> NetworkModel[ImagesSetting]:
         task = _task(self._images.train_x.shape[1:], self.layers, DATA[self.data].classes)
-        return NetworkModel(task, self.batch, self.dtype)
+        return NetworkModel(task, self.n, self.batch, self.dtype)
 
     @property
     def _images(self) -> ImageArrays:
