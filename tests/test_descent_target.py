@@ -17,7 +17,14 @@ SAMPLED = Method(stochastic=True)
 
 
 def _rates(rate=RATE, tolerance=0.0):
-    return Rates(*(jnp.asarray(x) for x in (rate, 0.9, tolerance, 0.0)))
+    return Rates(*(np.asarray(x) for x in (rate, 0.9, tolerance, 0.0)))
+
+
+def _descend(method, target, start, rates, n_steps, key=None):
+    """From a start, compiled as a whole."""
+    return jax.jit(
+        lambda start: advance_descent(method, target, start_descent(method, start, rates, key), rates, n_steps)
+    )(start)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +45,13 @@ def test_proximal_steps_equal_the_loops(lasso):
         for j in range(3):
             length = np.sqrt(sum(x * x for x in moved[:, j]))
             expected[:, j] = 0.0 if length <= RATE * WEIGHT else (1 - RATE * WEIGHT / length) * moved[:, j]
-    state = advance_descent(Method(), target, start_descent(Method(), jnp.asarray(start), _rates()), _rates(), 15)
+    state = _descend(Method(), target, start, _rates(), 15)
     np.testing.assert_allclose(state.factor, expected, rtol=1e-10, atol=1e-14)
 
 
 def test_value_counts_the_penalty_and_the_gradient_is_of_the_smooth_part(lasso):
     target, truth, start = lasso
-    value, gradient = target(jnp.asarray(start))
+    value, gradient = jax.jit(lambda factor: target(factor))(start)
     loss = ((reference.gram(start) - truth @ truth.T) ** 2).sum()
     np.testing.assert_allclose(value, loss + WEIGHT * np.linalg.norm(start, axis=0).sum(), rtol=1e-12)
     np.testing.assert_allclose(gradient, 4 * (start @ start.T - truth @ truth.T) @ start, rtol=1e-12)
@@ -54,34 +61,41 @@ def test_stationarity_vanishes_at_a_proximal_fixed_point_and_a_run_ends_there(la
     """One column t u with ``4 t (t^2 - 1) + lambda = 0``, zero columns beside it; and the origin."""
     target, truth, start = lasso
     length = max(np.roots([4, 0, -4, WEIGHT]).real)
-    point = jnp.asarray(np.concatenate([length * truth, np.zeros((5, 2))], axis=1))
-    for fixed in (point, jnp.zeros((5, 3))):
+    point = np.concatenate([length * truth, np.zeros((5, 2))], axis=1)
+    norm = jax.jit(lambda factor, rate: target.gradient_norm(factor, target(factor)[1], rate))
+    for fixed in (point, np.zeros((5, 3))):
         for rate in (RATE, 0.01):
-            np.testing.assert_allclose(target.gradient_norm(fixed, target(fixed)[1], rate), 0.0, atol=1e-13)
+            np.testing.assert_allclose(norm(fixed, rate), 0.0, atol=1e-13)
     rates = _rates(tolerance=1e-9)
-    state = advance_descent(Method(), target, start_descent(Method(), jnp.asarray(start), rates), rates, 4000)
+    state = _descend(Method(), target, start, rates, 4000)
     assert int(state.status) == CONVERGED
-    np.testing.assert_allclose(state.factor @ state.factor.T, point @ point.T, atol=1e-8)
+    factor = np.asarray(state.factor)
+    np.testing.assert_allclose(factor @ factor.T, point @ point.T, atol=1e-8)
 
 
 def test_stationarity_at_a_small_rate_is_the_least_subgradient(lasso):
     target, _, start = lasso
-    gradient = target(jnp.asarray(start))[1]
-    least = np.asarray(gradient) + WEIGHT * start / np.linalg.norm(start, axis=0)
-    norm = target.gradient_norm(jnp.asarray(start), gradient, 1e-6)
-    np.testing.assert_allclose(norm, np.linalg.norm(least), rtol=1e-5)
     plain = Target(target.value_and_gradient)
-    np.testing.assert_allclose(plain.gradient_norm(jnp.asarray(start), gradient, 1e-6), np.linalg.norm(gradient))
+
+    @jax.jit
+    def norms(start):
+        gradient = target(start)[1]
+        return gradient, target.gradient_norm(start, gradient, 1e-6), plain.gradient_norm(start, gradient, 1e-6)
+
+    gradient, norm, smooth = norms(start)
+    least = gradient + WEIGHT * start / np.linalg.norm(start, axis=0)
+    np.testing.assert_allclose(norm, np.linalg.norm(least), rtol=1e-5)
+    np.testing.assert_allclose(smooth, np.linalg.norm(gradient))
 
 
 def test_steps_follow_the_sampled_gradient_and_judgement_the_full_one(key):
     target = Target(lambda u: (0.5 * jnp.sum(u**2), u), sampled=lambda u, *_: jnp.ones_like(u))
-    start = jnp.full((2, 2), 3.0)
-    state = advance_descent(SAMPLED, target, start_descent(SAMPLED, start, _rates(), key), _rates(), 20)
+    start = np.full((2, 2), 3.0)
+    state = _descend(SAMPLED, target, start, _rates(), 20, key)
     np.testing.assert_allclose(state.factor, start - 20 * RATE, rtol=1e-12)
     np.testing.assert_allclose(state.gradient_norm, np.linalg.norm(start - 10 * RATE), rtol=1e-12)
     np.testing.assert_allclose(state.objective, 0.5 * np.sum((start - 10 * RATE) ** 2), rtol=1e-12)
-    still = advance_descent(SAMPLED, target, start_descent(SAMPLED, 0 * start, _rates(), key), _rates(), 20)
+    still = _descend(SAMPLED, target, 0 * start, _rates(), 20, key)
     assert (int(still.status), int(still.steps)) == (CONVERGED, 0)
     np.testing.assert_array_equal(still.factor, 0 * start)
 
@@ -98,37 +112,46 @@ def _centred():
 @pytest.mark.parametrize("draw", [_gaussian, _centred])
 def test_minibatch_gradients_average_to_the_full_one(draw, key):
     """Over many draws, and exactly over the measurements one by one; some may be left out of the loss."""
-    measurements, values = draw()
-    objective = Empirical(measurements, values)
-    factor = jax.random.normal(key, (3, 2), jnp.float64)
-    full = objective.value_and_gradient(factor)[1]
+    objective = Empirical(*jax.jit(draw)())
+    factor = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)))
+    full = jax.jit(lambda: objective.value_and_gradient(factor)[1])()
     sampled = jax.jit(jax.vmap(lambda k: objective.minibatch(k, 4).value_and_gradient(factor)[1]))
     draws = sampled(jax.random.split(key, 4000))
     spread = np.std(draws, axis=0) / np.sqrt(4000)
     assert (np.abs(np.mean(draws, axis=0) - full) < 5 * spread).all()
     assert (spread < 0.1 * np.max(np.abs(full))).all()
-    one = [Empirical(measurements.take(jnp.asarray([i])), objective.values[i : i + 1]) for i in range(6)]
-    single = [each.value_and_gradient(factor)[1] for each in one]
-    np.testing.assert_allclose(np.mean(single, axis=0), full, rtol=1e-12)
+
+    @jax.jit
+    def of_one(i):
+        one = Empirical(objective.measurements.take(i[None]), objective.values[i[None]])
+        return one.value_and_gradient(factor)[1]
+
+    np.testing.assert_allclose(np.mean([of_one(i) for i in np.arange(6)], axis=0), full, rtol=1e-12)
 
 
 def test_chunks_of_a_stochastic_method_have_the_same_bits(key):
     """The draw of a step is that of its number, whatever calls it is reached by; the penalty is in every step."""
     system = Sensing(dim=4, width=3, rank=1, n=12, form="direct", batch=3, dtype="float64")
-    measurements = gaussian_measurements(jax.random.key(1), 12, 4, jnp.float64)
-    truth, start = (jax.random.normal(jax.random.key(i), (4, k), jnp.float64) for i, k in ((2, 1), (3, 3)))
-    problem = SensingProblem(Empirical(measurements, measurements.forward(truth)), truth)
+    truth, start = (np.random.default_rng(i).normal(size=(4, k)) for i, k in ((2, 1), (3, 3)))
+
+    @jax.jit
+    def draw():
+        measurements = gaussian_measurements(jax.random.key(1), 12, 4, jnp.float64)
+        return SensingProblem(Empirical(measurements, measurements.forward(jnp.asarray(truth))), jnp.asarray(truth))
+
+    problem = draw()
     target, _ = system.targets(problem, Sensing.Setting())
     rates, method = _rates(0.01), system.descent
     assert method == SAMPLED
     move = jax.jit(lambda state, n: advance_descent(method, target, state, rates, n), static_argnums=1)
-    once = move(start_descent(method, 0.3 * start, rates, key), 60)
-    state = start_descent(method, 0.3 * start, rates, key)
+    begin = jax.jit(lambda key: start_descent(method, 0.3 * start, rates, key))
+    state = begin(key)
+    once = move(state, 60)
     for _ in range(3):
         state = move(state, 20)
     chex.assert_trees_all_equal(once, state)
     assert int(once.status) == RUNNING
-    other = move(start_descent(method, 0.3 * start, rates, jax.random.key(21)), 60)
+    other = move(begin(jax.random.key(21)), 60)
     assert not np.allclose(once.factor, other.factor)
 
 
