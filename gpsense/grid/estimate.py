@@ -113,6 +113,7 @@ def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
             kept_bytes=size,
             once=drawing + once,
             result_bytes=size,
+            products=False,
         )
     begun, _, state = traced_cost(learner.start, problem, setting, keys)
     step = lambda problem, setting, state: learner.train(problem, setting, state, learner.stride)  # noqa: E731
@@ -125,4 +126,5 @@ def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
         cell_bytes=max(held, weighed),
         kept_bytes=2 * tree_bytes(state),
         once=drawing + begun + pruning,
+        products=False,
     )

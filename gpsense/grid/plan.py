@@ -14,10 +14,12 @@ from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
 
 CHUNK_FLOPS = 2e11
-LESS_FLOPS = 5e10  # operations of a program that take about as long as what compiling with less effort saves ten times
-LEAST_FLOPS, LEAST_DRAWN = 5e9, 5e8  # the same with the least effort, in which random numbers take longest
+# Operations of all cells of a program up to which its phases are compiled with the least and with less effort: what
+# that saves, .5 to 3 s a program, is more than it costs. Random numbers then take longest, products hardly longer.
+LIMITS = {"draw": (5e8, 1e11), "once": (2e10, 1e12), "steps": (5e9, 1.5e11)}
 DRAWING = 20.0  # operations that drawing a byte of what is sampled costs, about
-ONCE = 40.0  # steps that pruning and its certificate cost, about
+PRUNING = 40.0  # steps that pruning and its certificate cost, about
+ELEMENTWISE = 10.0  # operations of products that take as long as another one
 
 
 class Effort(NamedTuple):
@@ -128,14 +130,18 @@ def chunk_bytes(cost: Cost, layout: Layout) -> int:
 def effort(cost: Cost, outer: int, inner: int, steps: int) -> Effort:
     """The effort that compiling a program is worth, by the operations of all its cells."""
     cells = outer * inner
-    once = cells * (cost.once + ONCE * cost.flops)
-    return Effort(
-        _effort(outer * DRAWING * cost.sample_bytes, LEAST_DRAWN), _effort(once), _effort(cells * cost.flops * steps)
-    )
+    flops = {
+        "draw": outer * DRAWING * cost.sample_bytes,
+        "once": cells * (cost.once + min(steps, PRUNING) * cost.flops),
+        "steps": cells * cost.flops * steps,
+    }
+    slower = 1.0 if cost.products else ELEMENTWISE
 
+    def chosen(work: str) -> str:
+        least, less = LIMITS[work]
+        return "least" if slower * flops[work] <= least else "less" if slower * flops[work] <= less else "full"
 
-def _effort(flops: float, least: float = LEAST_FLOPS) -> str:
-    return "least" if flops <= least else "less" if flops <= LESS_FLOPS else "full"
+    return Effort(**{work: chosen(work) for work in flops})
 
 
 def padded_outer(outer: int, devices: int) -> int:

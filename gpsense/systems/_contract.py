@@ -34,7 +34,8 @@ class Cost(eqx.Module):
     """What one cell costs: flops a training step, bytes of a problem, bytes of a cell being trained or kept.
 
     ``sample_bytes`` are needed while a problem is drawn; ``once`` are flops beside the steps: drawing, pruning;
-    ``result_bytes`` those of a cell's measures, 0 where the engine's own estimate will do.
+    ``result_bytes`` those of a cell's measures, 0 where the engine's own estimate will do; ``products``: flops are
+    those of matrix products, else of any operation.
     """
 
     flops: float = eqx.field(static=True)
@@ -44,6 +45,7 @@ class Cost(eqx.Module):
     kept_bytes: int = eqx.field(static=True)
     once: float = eqx.field(static=True, default=0.0)
     result_bytes: int = eqx.field(static=True, default=0)
+    products: bool = eqx.field(static=True, default=True)
 
 
 class Measure(NamedTuple):
