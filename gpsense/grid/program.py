@@ -26,6 +26,7 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
 from gpsense.grid.compiling import Compiled, compile_later
 from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
+from gpsense.grid.tracing import Reader, Traces
 from gpsense.keys import Keys, keys_of
 from gpsense.pipeline import End, completed
 from gpsense.systems import Evaluator
@@ -37,13 +38,18 @@ OUTER, SAME = P("outer"), P()
 class Program:
     """The compiled phases of one system, on the given devices (default: all of the default backend).
 
-    ``traces`` counts how often each phase was traced; ``compile_seconds`` is how long runs have waited for tracing and
-    compiling so far. ``width`` is the last that fine-tuning was compiled for.
+    ``traces`` counts the shapes that each phase was traced for, here or in another program of ``known``;
+    ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is the last that
+    fine-tuning was compiled for.
     """
 
-    def __init__(self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None):
-        system = plan.system
-        learner = system.learner
+    def __init__(
+        self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None, known: Traces | None = None
+    ):
+        self._reader, self._known = Reader(plan.system), known or Traces()
+        system = self._reader.system
+        with self._reader.noting() as self._reads:
+            learner = system.learner
         self._once = isinstance(learner, Evaluator)
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
@@ -59,7 +65,9 @@ class Program:
         if isinstance(learner, Evaluator):
             self._phases["evaluate"] = self._over_cells(learner.evaluate)
             return
-        self._learner, self._stride = learner, learner.stride
+        with self._reader.noting() as reads:
+            self._learner, self._stride, train_products = learner, learner.stride, system.train_precision
+        self._reads |= reads
 
         def start(problem: Any, setting: Any, keys: Any) -> Any:
             state = learner.start(problem, setting, keys)
@@ -71,7 +79,7 @@ class Program:
 
         self._phases |= {
             "start": self._over_cells(start),
-            "train": self._segment(learner.train, system.train_precision),
+            "train": self._segment(learner.train, train_products),
             "prune": self._over_cells(learner.prune),
             "narrow": self._over_cells(narrow, donated=lambda width: (2,) if learner.donates(width) else ()),
             "fine_tune": self._segment(learner.fine_tune, "highest"),
@@ -167,16 +175,26 @@ class Program:
 
     def _begin(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
         """Trace a phase for arguments of these shapes, once, and begin to compile it; its place among the others."""
-        key = (name, fixed, tuple(leaf.shape for leaf in jax.tree.leaves(args)))
-        if key not in self._compiled:
-            self.traces[name] += 1
+        leaves, tree = jax.tree.flatten(args)
+        key = (name, fixed, tuple(leaf.shape for leaf in leaves))
+        if key in self._compiled:
+            return key
+        self.traces[name] += 1
+        effort = self.plan.layout.effort
+        chosen = {"draw": effort.draw, "train": effort.steps, "fine_tune": effort.steps}.get(name, effort.once)
+        devices = self.mesh.devices.ravel().tolist()
+        spread = NamedSharding(self.mesh, OUTER)
+
+        def trace() -> tuple[Future[Compiled], Any]:
             lowered = self._phases[name](*fixed).lower(*args)
-            effort = self.plan.layout.effort
-            chosen = {"draw": effort.draw, "train": effort.steps, "fine_tune": effort.steps}.get(name, effort.once)
-            self._compiled[key] = compile_later(lowered, chosen, self.mesh.devices.ravel().tolist())
-            spread = NamedSharding(self.mesh, OUTER)
             shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
-            self._shapes[key] = jax.tree.map(shape, lowered.out_info)
+            return compile_later(lowered, chosen, devices), jax.tree.map(shape, lowered.out_info)
+
+        types = tuple(str(leaf.dtype) for leaf in leaves)
+        cells = (self.plan.layout.inner, outer_batch(), tuple(device.id for device in devices))
+        whole = (type(self.plan.system), key, types, tree, cells, chosen)
+        before = set() if name == "draw" else self._reads
+        self._compiled[key], self._shapes[key] = self._known.once(name, whole, self._reader, before, trace)
         return key
 
     @contextmanager

@@ -20,6 +20,7 @@ from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell
 from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import chunk_dataset, collect, shown_value
 from gpsense.grid.store import Store
+from gpsense.grid.tracing import Traces
 
 MEMORY = 4.0 * 2**30
 
@@ -58,11 +59,12 @@ def run_chunks(
     keep: Callable[[Any, xr.Dataset, dict[str, Any]], None],
     progress: bool | None = None,
     check: Callable[[], None] = lambda: None,
+    known: Traces | None = None,
 ) -> None:
     """Run these chunks of a plan, handing each to ``keep(chunk, dataset, log line)`` as it is done.
 
     ``progress``: whether to show a bar; None: where there is a terminal. ``check`` is called between segments and may
-    raise to stop.
+    raise to stop. ``known``: phases that were traced for other runs.
     """
     from tqdm import tqdm
 
@@ -78,7 +80,7 @@ def run_chunks(
 
             return move
 
-        for program, chunk in with_programs(plan, chunks):
+        for program, chunk in with_programs(plan, chunks, known or Traces()):
             check()
             start, compiled = time.perf_counter(), program.compile_seconds
             arrays = program.run(chunk, moved(chunk.cells))
@@ -87,7 +89,7 @@ def run_chunks(
             keep(chunk, chunk_dataset(chunk, arrays), line)
 
 
-def with_programs(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[tuple[Program, Chunk]]:
+def with_programs(plan: Plan, chunks: Sequence[Chunk], known: Traces) -> Iterator[tuple[Program, Chunk]]:
     """Every chunk with its program; while one program runs, the next is traced and compiled in another thread."""
     firsts = {chunk.program: chunk for chunk in reversed(chunks)}
     order = sorted(firsts, key=lambda index: chunks.index(firsts[index]))
@@ -95,17 +97,17 @@ def with_programs(plan: Plan, chunks: Sequence[Chunk]) -> Iterator[tuple[Program
     with ThreadPoolExecutor(1, thread_name_prefix="tracing") as aside:
         following: Future[Program] | None = None
         for index, own in itertools.groupby(chunks, key=lambda chunk: chunk.program):
-            program = following.result() if following else Program(plan.grid, plan.programs[index])
+            program = following.result() if following else Program(plan.grid, plan.programs[index], known=known)
             following = None
             for chunk in own:
                 if following is None and index in after:
-                    following = aside.submit(_begun, plan, firsts[after[index]], program.width)
+                    following = aside.submit(_begun, plan, firsts[after[index]], program.width, known)
                 yield program, chunk
 
 
-def _begun(plan: Plan, chunk: Chunk, width: int | None) -> Program:
+def _begun(plan: Plan, chunk: Chunk, width: int | None, known: Traces) -> Program:
     """The program of a chunk, which has begun to compile."""
-    program = Program(plan.grid, plan.programs[chunk.program])
+    program = Program(plan.grid, plan.programs[chunk.program], known=known)
     program.begin(chunk, width)
     return program
 

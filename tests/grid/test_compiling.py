@@ -1,0 +1,142 @@
+"""Phases are traced once for systems that they cannot tell apart, and compiled with an effort that is recorded."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import gpsense.grid.plan as plan_module
+from gpsense.grid import Axis, Grid, Layout, Program, compiling, make_plan, run_grid
+from gpsense.grid.plan import FULL, Effort, effort
+from gpsense.grid.tracing import Reader, Traces
+from gpsense.keys import keys_of, seed_keys, threefry
+from gpsense.pipeline import Schedule
+from gpsense.pruning import COLUMN_RULES, ColumnRule
+from gpsense.systems import Cost
+from gpsense.systems.sensing import Sensing
+
+GIB = 2.0**30
+SEEDS = np.asarray([0, 1, 7, 2**31, 2**32 - 1], np.uint32)
+LEAST = Effort("least", "least", "least")
+
+
+def _grid(*axes, seeds=(0, 1), **constants):
+    system = Sensing(dim=8, n=60, width=6, dtype="float64", curvature_steps=0)
+    return Grid(system, Schedule(80, 40, 40), Axis("seed", seeds), axes, {"rate": 0.03} | constants)
+
+
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_keys_of_many_seeds_are_those_of_each(partitionable):
+    with jax.threefry_partitionable(partitionable):
+        for many, one in zip(jax.tree.leaves(keys_of(SEEDS)), jax.tree.leaves(jax.vmap(seed_keys)(SEEDS)), strict=True):
+            np.testing.assert_array_equal(jax.random.key_data(many), jax.random.key_data(one))
+
+
+def test_the_hash_gives_the_published_numbers():
+    """Three known answers of Threefry-2x32 with 20 rounds, as Random123 has them."""
+    words = lambda *values: tuple(np.asarray(value, np.uint32) for value in values)  # noqa: E731
+    ones = words(0xFFFFFFFF, 0xFFFFFFFF)
+    with np.errstate(over="ignore"):
+        assert tuple(map(int, threefry(words(0, 0), words(0, 0)))) == (0x6B200159, 0x99BA4EFE)
+        assert tuple(map(int, threefry(ones, ones))) == (0x1CB996FC, 0xBB002BE7)
+        pi = words(0x13198A2E, 0x03707344), words(0x243F6A88, 0x85A308D3)
+        assert tuple(map(int, threefry(*pi))) == (0xC4923A9C, 0x483DF7A0)
+
+
+def test_programs_share_the_phases_that_read_nothing_they_differ_in():
+    grid = _grid(Axis("rule", ("threshold", "top_r", "largest_gap")), Axis("penalty", (0.05, 0.2)))
+    plan, known = make_plan(grid, GIB), Traces()
+    for chunk in plan.chunks:
+        program = Program(grid, plan.programs[chunk.program], known=known)
+        alone = Program(grid, plan.programs[chunk.program])
+        for name, values in program.run(chunk).items():
+            np.testing.assert_array_equal(values, alone.run(chunk)[name], err_msg=name)
+    assert known.counts["start"] == known.counts["train"] == 1
+    assert known.counts["measure"] <= 2  # one for every width
+    assert known.counts["prune"] == 3
+
+
+def test_programs_that_differ_in_what_a_phase_reads_share_nothing_of_it():
+    grid = _grid(Axis("optimizer", ("gd", "momentum")), Axis("penalty", (0.1,)))
+    plan, known = make_plan(grid, GIB), Traces()
+    results = [Program(grid, plan.programs[c.program], known=known).run(c) for c in plan.chunks]
+    assert known.counts["train"] == known.counts["fine_tune"] == 2
+    assert known.counts["prune"] == 2  # what it is given, the state of the optimizer, is of another shape
+    assert (results[0]["error"] != results[1]["error"]).all()
+
+
+def test_a_reader_notes_fields_wherever_they_are_read(monkeypatch):
+    system = Sensing(dim=8, n=60, rule="top_r")
+    reader = Reader(system)
+    with reader.noting() as names:
+        assert reader.system.full_width == 8
+    assert names == {"width", "dim"}
+    with reader.noting() as outer:
+        assert reader.system.packed == 36
+        with reader.noting() as inner:
+            assert reader.system.n == 60
+    assert (outer, inner) == ({"dim", "n"}, {"n"})
+    with reader.noting() as every:
+        assert replace(reader.system, n=50).n == 50
+    assert every == set(reader.fields) - {"n"}
+    assert reader.equal(reader.values({"dim", "rule"}))
+    reads = reader.values({"rule"})
+    assert not Reader(replace(system, rule="threshold")).equal(reads)
+    assert Reader(replace(system, n=10)).equal(reads)
+    monkeypatch.setitem(COLUMN_RULES, "top_r", ColumnRule(lambda norms, given: norms > 1))
+    assert not Reader(system).equal(reads)  # another rule of the same name
+
+
+def test_the_least_effort_gives_the_same_numbers():
+    grid = _grid(Axis("penalty", (0.05, 0.2)), tolerance=0.0, fine_tune_tolerance=0.0)
+    layouts = [Layout(2, 2, each) for each in (FULL, Effort("less", "less", "less"), LEAST)]
+    plans = [make_plan(grid, GIB, (layout,)) for layout in layouts]
+    full, *others = (Program(grid, plan.programs[0]).run(plan.chunks[0]) for plan in plans)
+    for other in others:
+        for name, values in full.items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+def test_effort_grows_with_the_work():
+    small = Cost(flops=1e3, problem_bytes=1, sample_bytes=10, cell_bytes=1, kept_bytes=1)
+    assert effort(small, 10, 10, 100) == LEAST
+    assert effort(small, 10, 10_000, 1000) == Effort("least", "least", "less")
+    assert effort(small, 10_000, 10_000, 1000) == Effort("least", "full", "full")
+    assert effort(replace(small, sample_bytes=10**9), 100, 1, 0).draw == "full"
+    assert effort(replace(small, products=False), 10, 1_000, 100).steps == "less"
+    assert effort(replace(small, once=1e9), 10, 100, 0) == Effort("least", "less", "least")
+
+
+def test_a_run_is_resumed_with_the_effort_it_began_with(tmp_path, monkeypatch):
+    grid = _grid(Axis("penalty", (0.05, 0.2)))
+    first = run_grid(grid, out=tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["layouts"] == [[2, 2, *LEAST]]
+    monkeypatch.setattr(plan_module, "LIMITS", dict.fromkeys(plan_module.LIMITS, (0.0, 0.0)))
+    assert make_plan(grid, GIB).programs[0].layout.effort == FULL
+    efforts = []
+    begin = compiling.compile_later
+    monkeypatch.setattr(
+        "gpsense.grid.program.compile_later", lambda low, effort, on: efforts.append(effort) or begin(low, effort, on)
+    )
+    (tmp_path / "chunks" / "000000.nc").unlink()
+    again = run_grid(grid, out=tmp_path)
+    assert set(efforts) == {"least"}
+    np.testing.assert_array_equal(again["error"], first["error"])
+
+
+def test_options_that_are_not_known_are_left_out(monkeypatch):
+    monkeypatch.setitem(compiling.EFFORTS, "odd", {"xla_no_such_option": 1, "xla_backend_optimization_level": 1})
+    assert compiling.options("odd") == {"xla_backend_optimization_level": 1}
+    assert compiling.options("full") == {}
+
+
+def test_equal_programs_are_compiled_once():
+    lower = lambda scale: jax.jit(lambda x: scale * x).lower(1.0)  # noqa: E731
+    same, again, other = (
+        compiling.compile_later(lower(scale), "least", jax.devices()[:1]) for scale in (3.25, 3.25, 4.5)
+    )
+    assert same is again
+    assert [float(each.result().call(2.0)) for each in (same, other)] == [6.5, 9.0]
