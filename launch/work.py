@@ -4,7 +4,7 @@ What ``launch.grid`` and ``launch.claims`` share; they add what is printed and d
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from gpsense.grid import Grid, Plan
+    from gpsense.grid.tracing import Traces
 
 
 class Work(NamedTuple):
@@ -59,8 +60,11 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
     return Work(config, digest, out, made, memory)
 
 
-def run_missing(work: Work) -> Work:
-    """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up."""
+def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[], None] = lambda: None) -> Work:
+    """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
+
+    ``known`` and ``meanwhile`` are those of :func:`gpsense.grid.run.run_chunks`.
+    """
     from gpsense.grid import make_plan, run_chunks, store
 
     config, place = work.config, store.Store(work.out)
@@ -72,13 +76,23 @@ def run_missing(work: Work) -> Work:
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))
     try:
         with interruptible() as check:
-            run_chunks(made, place.missing(made), place.keep, check=check)
+            run_chunks(made, place.missing(made), place.keep, check=check, known=known, meanwhile=meanwhile)
     except KeyboardInterrupt:
         chunks = len(made.chunks)
         done = chunks - len(place.missing(made))
         print(f"interrupted: {done} of {chunks} chunks are kept in {work.out}; rerun to resume", file=sys.stderr)
         raise
     return work._replace(plan=made)
+
+
+def begin(work: Work, known: "Traces") -> None:
+    """Trace the first program that is still to be run and begin to compile it, if there is one."""
+    from gpsense.grid import store
+    from gpsense.grid.run import begun
+
+    missing = store.Store(work.out).missing(work.plan)
+    if missing:
+        begun(work.plan, missing[0], known)
 
 
 def collect(work: Work) -> "xr.Dataset":

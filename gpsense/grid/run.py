@@ -23,6 +23,7 @@ from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
 
 MEMORY = 4.0 * 2**30
+_aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
 def run_grid(
@@ -60,11 +61,13 @@ def run_chunks(
     progress: bool | None = None,
     check: Callable[[], None] = lambda: None,
     known: Traces | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Run these chunks of a plan, handing each to ``keep(chunk, dataset, log line)`` as it is done.
 
     ``progress``: whether to show a bar; None: where there is a terminal. ``check`` is called between segments and may
-    raise to stop. ``known``: phases that were traced for other runs.
+    raise to stop. ``known``: phases that were traced for other runs;
+    ``meanwhile`` is called in another thread while the last program runs.
     """
     from tqdm import tqdm
 
@@ -80,7 +83,7 @@ def run_chunks(
 
             return move
 
-        for program, chunk in with_programs(plan, chunks, known or Traces()):
+        for program, chunk in with_programs(plan, chunks, known or Traces(), meanwhile):
             check()
             start, compiled = time.perf_counter(), program.compile_seconds
             arrays = program.run(chunk, moved(chunk.cells))
@@ -89,23 +92,34 @@ def run_chunks(
             keep(chunk, chunk_dataset(chunk, arrays), line)
 
 
-def with_programs(plan: Plan, chunks: Sequence[Chunk], known: Traces) -> Iterator[tuple[Program, Chunk]]:
-    """Every chunk with its program; while one program runs, the next is traced and compiled in another thread."""
-    firsts = {chunk.program: chunk for chunk in reversed(chunks)}
-    order = sorted(firsts, key=lambda index: chunks.index(firsts[index]))
-    after = dict(itertools.pairwise(order))
-    with ThreadPoolExecutor(1, thread_name_prefix="tracing") as aside:
-        following: Future[Program] | None = None
-        for index, own in itertools.groupby(chunks, key=lambda chunk: chunk.program):
-            program = following.result() if following else Program(plan.grid, plan.programs[index], known=known)
-            following = None
-            for chunk in own:
-                if following is None and index in after:
-                    following = aside.submit(_begun, plan, firsts[after[index]], program.width, known)
-                yield program, chunk
+def with_programs(
+    plan: Plan, chunks: Sequence[Chunk], known: Traces, meanwhile: Callable[[], None]
+) -> Iterator[tuple[Program, Chunk]]:
+    """Every chunk with its program; while one program runs, the next is traced and compiled in another thread.
+
+    While the last one runs, ``meanwhile`` is called there. The next program is taken to keep as many columns as the
+    one before: what fine-tuning needs is compiled for that.
+    """
+    parts = [list(own) for _, own in itertools.groupby(chunks, key=lambda chunk: chunk.program)]
+    following: Future[Program] | None = None
+    width = None
+    for part, after in itertools.zip_longest(parts, parts[1:]):
+        program = following.result() if following else Program(plan.grid, plan.programs[part[0].program], known=known)
+        if after:
+            following = _aside.submit(begun, plan, after[0], known, width)
+        else:
+            _aside.submit(meanwhile)
+        for chunk in part:
+            yield program, chunk
+        width = program.width
 
 
-def _begun(plan: Plan, chunk: Chunk, width: int | None, known: Traces) -> Program:
+def settle() -> None:
+    """Wait until nothing is traced in the other thread any more, as before a change of precision."""
+    _aside.submit(lambda: None).result()
+
+
+def begun(plan: Plan, chunk: Chunk, known: Traces, width: int | None = None) -> Program:
     """The program of a chunk, which has begun to compile."""
     program = Program(plan.grid, plan.programs[chunk.program], known=known)
     program.begin(chunk, width)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import xarray as xr
 
 from gpsense.errors import BadInput
-from gpsense.grid.compiling import EFFORTS
+from gpsense.grid.compiling import EFFORTS, options
 from gpsense.grid.files import atomic, unwritable, writable, write_json
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
@@ -73,6 +73,7 @@ def versions() -> dict[str, Any]:
         "flags": {
             "jax_default_matmul_precision": jax.config.jax_default_matmul_precision,  # pyright: ignore[reportAttributeAccessIssue]
             "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+            "compile_options": {effort: options(effort) for effort in EFFORTS},
         },
     }
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import textwrap
+from itertools import zip_longest
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise Refusal(f"--paper: no claims of {unknown[0]}; {near or 'use one of ' + ', '.join(papers())}")
 
     from gpsense.grid import files
+    from gpsense.grid.tracing import Traces
     from launch import device
-    from launch.claims.experiment import caveat, evaluate, read_claims
+    from launch.claims.experiment import Running, caveat, evaluate, read_claims
     from launch.claims.table import heading, lines, summary
 
     device.use_cores()
@@ -59,8 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refusal(f"--claim: no claim {arguments.claim}; {near or 'use one of ' + ', '.join(known)}")
     print(heading())
     records: list[dict[str, Any]] = []
-    for claim in claims:
-        record = evaluate(claim, arguments.out)
+    running = [Running(claim, arguments.out, Traces()) for claim in claims]
+    for one, following in zip_longest(running, running[1:]):
+        record = evaluate(one, following)
         records.append(record)
         files.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
         print(lines(record), flush=True)

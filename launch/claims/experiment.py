@@ -3,22 +3,24 @@
 import textwrap
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
 from gpsense.fields import nearest
+from gpsense.grid.run import settle
+from gpsense.grid.tracing import Traces
 from gpsense.plots.view import without_failures
 from launch import figures
 from launch.claims.expectations import Claim, Expectation
 from launch.claims.quantities import Quantity, holds
 from launch.config import Config, build, merged, read_yaml
 from launch.shell import Refusal
-from launch.work import collect, plan, run_missing
+from launch.work import Work, begin, collect, plan, run_missing
 
 
 class Outcome(NamedTuple):
@@ -75,10 +77,33 @@ def caveat(paper: str) -> str:
     return getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
 
 
-def evaluate(experiment: Experiment, out: Path) -> dict[str, Any]:
-    """Run, measure, draw and evaluate; the claim as ``claims.json`` holds it."""
-    begun = time.perf_counter()
-    datasets = {name: _dataset(config, experiment.folder, out) for name, config in experiment.grids.items()}
+class Running(NamedTuple):
+    """An experiment whose grids are run: where, and the phases that were traced for it so far."""
+
+    experiment: Experiment
+    out: Path
+    known: Traces
+
+    def work(self, name: str) -> Work:
+        """A grid, checked and planned."""
+        return plan(self.experiment.grids[name], self.experiment.folder, root=self.out / "grids")
+
+    def begin(self, name: str, precision: str) -> None:
+        """Begin to compile a grid, ahead of its time, if it has the precision that is in use."""
+        if self.experiment.grids[name].values["run.precision"] == precision:
+            begin(self.work(name), self.known)
+
+
+def evaluate(running: Running, following: Running | None = None) -> dict[str, Any]:
+    """Run, measure, draw and evaluate; the claim as ``claims.json`` holds it.
+
+    While the last program of a grid runs, the first of the next grid is compiled: of this claim or of ``following``.
+    """
+    began = time.perf_counter()
+    experiment, out = running.experiment, running.out
+    grids = [(running, name) for name in experiment.grids]
+    ahead = [*grids[1:], (following, "") if following else None]
+    datasets = {name: _dataset(running, name, next_) for (_, name), next_ in zip(grids, ahead, strict=True)}
     try:
         quantities, figure = experiment.check(datasets)
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -92,7 +117,6 @@ def evaluate(experiment: Experiment, out: Path) -> dict[str, Any]:
         known = ", ".join(quantities)
         raise Refusal(f"{experiment.name}.yaml: claim.expect: {unknown[0]} is not measured; use any of {known}")
     draw(figure, experiment, out / "figures")
-    jax.clear_caches()  # the next claim's programs are others
     verdicts = {name: holds(expected, quantities[name]) for name, expected in expect.items()}
     return {
         "paper": experiment.paper,
@@ -105,14 +129,16 @@ def evaluate(experiment: Experiment, out: Path) -> dict[str, Any]:
         "tolerance": {name: expected.within for name, expected in expect.items()},
         "verdicts": {name: "holds" if good else "fails" for name, good in verdicts.items()},
         "verdict": "holds" if all(verdicts.values()) else "fails",
-        "seconds": round(time.perf_counter() - begun, 1),
+        "seconds": round(time.perf_counter() - began, 1),
     }
 
 
-def _dataset(config: Config, folder: Path, out: Path) -> xr.Dataset:
-    """A grid run into a directory of its own below ``out``, or read from there; failed cells are NaN."""
-    work = plan(config, folder, root=out / "grids")
-    return without_failures(collect(run_missing(work)))
+def _dataset(running: Running, name: str, following: tuple[Running, str] | None) -> xr.Dataset:
+    """A grid run into a directory of its own, or read from there; failed cells are NaN."""
+    settle()
+    precision = running.experiment.grids[name].values["run.precision"]
+    meanwhile = partial(following[0].begin, following[1], precision) if following else lambda: None
+    return without_failures(collect(run_missing(running.work(name), running.known, meanwhile)))
 
 
 def _expected(expected: Expectation) -> Any:

@@ -142,7 +142,8 @@ def test_manifest_says_what_the_numbers_depend_on(tiny: Ran) -> None:
     assert manifest["precision"] == "float64"
     assert manifest["versions"]["jax"] == jax.__version__
     assert manifest["devices"]
-    assert manifest["layouts"] == [[4, 2]]
+    assert manifest["layouts"] == [[4, 2, "least", "least", "least"]]
+    assert set(manifest["flags"]["compile_options"]) == {"full", "less", "least"}
 
 
 def test_table_holds_medians_over_seeds_and_the_exact_rank_law(tiny: Ran) -> None:
