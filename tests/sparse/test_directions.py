@@ -8,6 +8,7 @@ import pytest
 from gpsense.sparse.directions import draw_directions, orthonormal
 
 DIM, SPARSITY = 14, 6
+_draw = jax.jit(draw_directions, static_argnums=(1, 2, 3, 4, 5, 7))
 
 
 def many(
@@ -15,7 +16,7 @@ def many(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Some draws, one after another."""
     keys = jax.random.split(jax.random.key(0), n)
-    drawn = [draw_directions(key, DIM, sparsity, r, spread, softness, tilt, jnp.float64) for key in keys]
+    drawn = [_draw(key, DIM, sparsity, r, spread, softness, tilt, jnp.float64) for key in keys]
     return np.stack([support for support, _ in drawn]), np.stack([rows for _, rows in drawn])
 
 
@@ -66,9 +67,9 @@ def test_soft_rows_fall_as_a_power() -> None:
 
 def test_nearly_dependent_columns_are_made_orthonormal_in_float32() -> None:
     """And, whatever their directions, to the span and the orientation that they have."""
-    given = jnp.asarray([[1.0, 1.0], [1.0, 1.001], [1.0, 1.0]], jnp.float32)
-    columns = orthonormal(given)
+    given = np.asarray([[1.0, 1.0], [1.0, 1.001], [1.0, 1.0]], np.float32)
+    columns = np.asarray(jax.jit(orthonormal)(given))
     assert columns.dtype == jnp.float32
     np.testing.assert_allclose(columns.T @ columns, np.eye(2), atol=1e-6)
     np.testing.assert_allclose(columns @ (columns.T @ given), given, atol=1e-6)
-    assert (jnp.sum(columns * given, axis=0) > 0).all()
+    assert (np.sum(columns * given, axis=0) > 0).all()
