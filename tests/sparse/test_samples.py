@@ -11,6 +11,8 @@ from gpsense.sparse.hermite import link
 from gpsense.sparse.samples import ALL, FIT, HELD, ROWS, GaussianSamples, Samples, fold, outputs, table
 
 DIM = 6
+_table, _blocks = jax.jit(table), jax.jit(lambda samples: samples.blocks)
+_block = jax.jit(lambda samples, index, coordinates: samples.block(index, coordinates))
 
 
 def stream(count: float, noise: float = 0.3) -> GaussianSamples:
@@ -30,8 +32,8 @@ def stream(count: float, noise: float = 0.3) -> GaussianSamples:
 
 def everything(samples: Samples, coordinates: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
     """All blocks side by side, the rows that are used: x (n, coordinates), y (n,)."""
-    which = jnp.arange(samples.dim) if coordinates is None else jnp.asarray(coordinates)
-    blocks = [samples.block(jnp.int32(i), which) for i in range(int(samples.blocks))]
+    which = np.arange(samples.dim) if coordinates is None else coordinates
+    blocks = [_block(samples, np.int32(i), which) for i in range(int(_blocks(samples)))]
     x, y, used = (np.concatenate([np.asarray(part) for part in parts], -1) for parts in zip(*blocks, strict=True))
     return x.T[used > 0], y[used > 0]
 
@@ -82,7 +84,7 @@ def test_a_table_is_read_as_given() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(1403, 3)), rng.normal(size=1403) + 5
     weights = (np.arange(1403) % 7 > 0).astype(float)
-    samples = table(jnp.asarray(x), jnp.asarray(y), jax.random.key(0), jnp.asarray(weights))
+    samples = _table(x, y, jax.random.key(0), weights)
     found = everything(samples)
     order, expected = np.lexsort(found[0].T), np.lexsort(x[weights > 0].T)
     np.testing.assert_array_equal(found[0][order], x[weights > 0][expected])
@@ -94,7 +96,7 @@ def test_a_table_is_read_as_given() -> None:
 
 
 def test_a_table_draws_its_noise_coordinate() -> None:
-    samples = table(jnp.zeros((2000, 2)), jnp.arange(2000.0), jax.random.key(0))
+    samples = _table(np.zeros((2000, 2)), np.arange(2000.0), jax.random.key(0))
     noise = everything(samples, np.asarray([2, 0]))[0]
     np.testing.assert_allclose([noise[:, 0].std(), noise[:, 1].std()], [1.0, 0.0], atol=0.05)
 
