@@ -1,6 +1,7 @@
 """The system of sparse features: what is drawn, what its rules keep, and cells alone and in the grid."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,6 +30,15 @@ HUGE, OVERFLOWING = 1e30, 1e200
 MEASURES = ("error", "error_pruned", "energy", "captured", "rank", "loss", "selected")
 
 _draw = jax.jit(SparseFeatures.draw, static_argnums=0)
+_table = jax.jit(table)
+
+
+@partial(jax.jit, static_argnums=0)
+def _prune(system: SparseFeatures, problem: Any) -> Any:
+    """What is kept, and how it is measured."""
+    setting = SparseFeatures.Setting()
+    pruned = system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
+    return pruned.mask, system.measure_kept(problem, pruned)
 
 
 def numbers(n: float = 700.0, noise: float = 0.1) -> SparseFeatures.Data:
@@ -103,10 +113,8 @@ def test_noise_levels_and_numbers_of_samples_share_their_draws() -> None:
 
 
 def _pruned(rule: Any, problem: Any) -> tuple[np.ndarray, dict[str, float]]:
-    system, setting = replace(SYSTEM, rule=rule), SparseFeatures.Setting()
-    pruned = system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
-    found = system.measure_kept(problem, pruned)
-    return np.asarray(pruned.mask), {name: float(value) for name, value in found.items()}
+    mask, found = _prune(replace(SYSTEM, rule=rule), problem)
+    return np.asarray(mask), {name: float(value) for name, value in found.items()}
 
 
 def test_rules_keep_what_they_say() -> None:
@@ -144,10 +152,9 @@ def test_a_baseline_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry of the registry is a method; the coordinates kept are those of its directions that are not 0."""
     first = lambda fit, held, r, kept: jnp.zeros((12, r), fit.xy.dtype).at[:kept].set(1.0)  # noqa: E731
     monkeypatch.setitem(BASELINES, "first", Baseline("first", "made up", "the number of coordinates", first))
-    system, setting = replace(SYSTEM, method="first"), SparseFeatures.Setting()
-    problem = _draw(system, numbers(), seed_keys(0).problem)
-    pruned = system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
-    np.testing.assert_array_equal(np.flatnonzero(pruned.mask), [0, 1, 2])
+    system = replace(SYSTEM, method="first")
+    mask, _ = _prune(system, _draw(system, numbers(), seed_keys(0).problem))
+    np.testing.assert_array_equal(np.flatnonzero(mask), [0, 1, 2])
     assert system.describe() == "first, no network, dim 12, n up to 700, 16 neurons"
     with pytest.raises(BadInput, match="use one of greedy_pruning, descent, linear, .*, first"):
         replace(SYSTEM, method="second")
@@ -158,8 +165,8 @@ def test_scores_agree_in_float32_and_float64() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(600, 6)), rng.normal(size=600)
     score = jax.jit(lambda stream, bias: inputs.gradients(stream, bias, 1.0, RELU, "even")[0])
-    given = [(jnp.asarray(x, dtype), jnp.asarray(y, dtype), jnp.asarray([0.3], dtype)) for dtype in ("f4", "f8")]
-    one, other = (score(table(x, y, jax.random.key(0)), bias) for x, y, bias in given)
+    given = [(x.astype(dtype), y.astype(dtype), np.asarray([0.3], dtype)) for dtype in ("f4", "f8")]
+    one, other = (score(_table(x, y, jax.random.key(0)), bias) for x, y, bias in given)
     assert (one.dtype, other.dtype) == (jnp.float32, jnp.float64)
     np.testing.assert_allclose(one, other, atol=2e-5)
 
@@ -167,13 +174,19 @@ def test_scores_agree_in_float32_and_float64() -> None:
 def test_a_fit_to_nothing_is_a_constant() -> None:
     """A method that finds no direction has error 1, not none: the network's output is the mean."""
     rng = np.random.default_rng(1)
-    stream = table(jnp.asarray(rng.normal(size=(640, 3))), jnp.asarray(rng.normal(size=640)), jax.random.key(0))
-    kept = kept_coordinates(jnp.zeros(3, bool), 2)
-    still = network.stepped(jnp.zeros((2, 4)), jnp.zeros(2), jnp.linspace(-1.0, 1.0, 8))
-    path = network.ridge(network.statistics(stream, kept, still, RELU), still, jnp.asarray([1e-5]))
-    error, variance = network.squared_errors(stream, kept, path, RELU)
-    np.testing.assert_allclose(error[0], variance, rtol=1e-9)
-    assert float(learner.energy(jnp.zeros((2, 4)), jnp.zeros((2, 1)))) == 0
+    x, y = rng.normal(size=(640, 3)), rng.normal(size=640)
+
+    @jax.jit
+    def errors() -> Any:
+        stream = table(jnp.asarray(x), jnp.asarray(y), jax.random.key(0))
+        kept = kept_coordinates(jnp.zeros(3, bool), 2)
+        still = network.stepped(jnp.zeros((2, 4)), jnp.zeros(2), jnp.linspace(-1.0, 1.0, 8))
+        path = network.ridge(network.statistics(stream, kept, still, RELU), still, jnp.asarray([1e-5]))
+        return *network.squared_errors(stream, kept, path, RELU), learner.energy(jnp.zeros((2, 4)), jnp.zeros((2, 1)))
+
+    error, variance, energy = errors()
+    np.testing.assert_allclose(np.asarray(error)[0], variance, rtol=1e-9)
+    assert float(energy) == 0
 
 
 def _grid(
