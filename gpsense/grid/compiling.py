@@ -69,6 +69,12 @@ def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[
     return found
 
 
+def forget() -> None:
+    """Compile anew what was compiled before."""
+    with _lock:
+        _known.clear()
+
+
 def _compile(lowered: Any, chosen: dict[str, Any]) -> Compiled:
     begun = time.perf_counter()
     call = lowered.compile(compiler_options=chosen or None)

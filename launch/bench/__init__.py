@@ -2,9 +2,9 @@
 
 The sizes of what is measured stand here. ``machine`` measures matrix products and ``engine`` the grid engine against
 them; ``baselines`` what one would run instead of it (``jax_baselines``, ``numpy_baselines``, ``torch_baselines``; one
-``workload`` for all); ``stopping``, ``scale`` and ``start`` what a user waits for; ``sparse`` the sparse features
-(their baselines in
-``sparse_baselines``, their grid in ``sparse_grid``); ``tickets`` networks pruned by weights (``ticket_baselines``);
+``workload`` for all); ``stopping``, ``scale``, ``start`` and ``compile`` what a user waits for; ``sparse`` the sparse
+features (their baselines in ``sparse_baselines``, their grid in ``sparse_grid``); ``tickets`` networks pruned by
+weights (``ticket_baselines``);
 ``recovery`` one matrix, against the baselines (``baselines``) and other packages (``solvers``).
 """
 
@@ -37,6 +37,10 @@ SCALE_CELLS, SCALE_SETTINGS, PLAN_SECONDS = (1_000, 10_000, 100_000), 50, 2.0
 SCALE_SIZE = Workload(6, 4, 30, train=50, fine_tune=20, record_every=50)
 MEMORY_SIZE = Workload(30, 30, 900, tuple(range(400)), LISTED, train=4, fine_tune=4, record_every=4, form="gram")
 START_SECONDS, START_JOB = 8.0, ()
+
+# programs of these configs, each compiled up to fine-tuning at this width; what compiling is to be quicker by
+COMPILE_CONFIGS = ("quickstart", "greedy_pruning/pruning_rules", "sparse_features/baselines", "lottery_ticket/noise")
+COMPILE_WIDTH, COMPILE_QUICKSTART, COMPILE_EFFORT, COMPILE_AGREE = 4, 1.8, 2.0, 1e-3
 
 SOLVE_DIM, SOLVE_RANK, SOLVE_MEASUREMENTS, SOLVE_NOISE = 50, 3, 600, 0.1
 SOLVE_WIDTH, SOLVE_SEEDS, SOLVE_STEPS = 10, 3, 1500

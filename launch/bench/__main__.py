@@ -24,6 +24,7 @@ GROUPS = {
     "stopping": "stopping",
     "scale": "scale",
     "start": "start",
+    "compile": "compile",
     "sparse": "sparse",
     "tickets": "tickets",
     "recovery": "recovery",

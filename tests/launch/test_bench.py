@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 import gpsense
+from gpsense.grid import Axis, Grid
+from gpsense.pipeline import Schedule
+from gpsense.systems.sensing import Sensing
 from launch import bench, device
 from launch.bench import __main__ as command
 from launch.bench import (
@@ -28,6 +31,7 @@ from launch.bench import (
     start,
     stopping,
 )
+from launch.bench import compile as compiling
 from launch.bench.workload import Workload, compiled, needed_flops
 
 TINY = Workload(5, 4, 20, (0, 1), (0.05, 0.2, 0.3), train=20, fine_tune=20, record_every=10, form="gram")
@@ -170,6 +174,27 @@ def test_the_first_chunk_is_timed(monkeypatch):
     monkeypatch.setattr(start, "child", run)
     rows = start.start()
     assert [row["name"] for row in rows] == ["first chunk, empty cache", "first chunk, filled cache"]
+
+
+def test_compiling_is_measured_and_the_naive_program_agrees(monkeypatch):
+    axes = (Axis("noise", (0.0, 0.3)), Axis("penalty", (0.05, 0.2)), Axis("rule", ("threshold", "top_r")))
+    grid = Grid(Sensing(dim=6, n=30, width=4, dtype="float64"), Schedule(40, 20, 20), 3, axes[:2], {"rate": 0.03})
+    ours, naive = compiling.engine(grid), compiling.naive(grid)
+    np.testing.assert_allclose(ours["error"], naive["error"], rtol=1e-8)
+    two = Grid(grid.system, grid.schedule, 3, axes[1:], {"rate": 0.03})
+    planned, full = compiling.planned(two), compiling.full(two)
+    assert (planned["programs"], full["programs"], full["traced"]) == (2, 2, 14)
+    assert planned["traced"] < full["traced"]
+    told = {"engine": ours, "naive": naive, "planned": planned, "full": full}
+    monkeypatch.setattr(compiling, "child", lambda code, **_: json.dumps(told[code[1].split("'")[1]]))
+    rows = compiling.compile()
+    assert [row["name"] for row in rows[1:]] == [f"programs of {name}" for name in bench.COMPILE_CONFIGS]
+    assert rows[0]["ratio"] == pytest.approx(naive["seconds"] / ours["seconds"])
+    assert "agree" in rows[0]["note"]
+
+
+def test_every_config_that_is_compiled_is_there():
+    assert all(compiling.grid_of(name).system for name in bench.COMPILE_CONFIGS)
 
 
 def test_sparse_pruning_is_the_baselines_and_absent_packages_are_named(monkeypatch):
