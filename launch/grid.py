@@ -6,6 +6,7 @@ Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 inter
 
 import sys
 import textwrap
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from launch import device
@@ -32,7 +33,7 @@ def run(arguments: Arguments) -> int:
         print(describe(work.plan))
         return 0
     try:
-        work = run_missing(work)
+        work = run_missing(work, meanwhile=lambda: import_module("launch.report"))
     except KeyboardInterrupt:
         return INTERRUPTED
     return report(work)

@@ -60,7 +60,7 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
     return Work(config, digest, out, made, memory)
 
 
-def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[], None] = lambda: None) -> Work:
+def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[], object] = lambda: None) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
 
     ``known`` and ``meanwhile`` are those of :func:`gpsense.grid.run.run_chunks`.

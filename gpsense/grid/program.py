@@ -235,16 +235,22 @@ class Program:
         data = stack(system.Data, [numbers for _, numbers in outer])
         return self._place(keys), self._place(data), self._place(stack(system.Setting, inner), SAME)
 
-    def run(self, chunk: Chunk, on_segment: Callable[[float], None] = lambda share: None) -> Arrays:
+    def run(
+        self,
+        chunk: Chunk,
+        on_segment: Callable[[float], None] = lambda share: None,
+        on_running: Callable[[], None] = lambda: None,
+    ) -> Arrays:
         """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
 
         ``on_segment`` is told after each segment which share of the chunk's steps it was (all, at the end, where there
-        are none). Cells that have stopped are left out of the segments that follow, where that saves more than the
-        smaller program costs to compile.
+        are none); ``on_running`` is called once what is known to be needed has been traced. Cells that have stopped are
+        left out of the segments that follow, where that saves more than the smaller program costs to compile.
         """
         keys, data, settings = inputs = self.inputs(chunk)
         with self._waiting():
             self._begin_all(inputs, self.width)
+        on_running()
         problems = self._call("draw", (keys, data))
         if self._once:
             results = self._call("evaluate", (problems, settings, keys))

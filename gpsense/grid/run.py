@@ -4,8 +4,9 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,15 @@ def run_chunks(
     progress: bool | None = None,
     check: Callable[[], None] = lambda: None,
     known: Traces | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
     """Run these chunks of a plan, handing each to ``keep(chunk, dataset, log line)`` as it is done.
 
     ``progress``: whether to show a bar; None: where there is a terminal. ``check`` is called between segments and may
-    raise to stop. ``known``: phases that were traced for other runs;
-    ``meanwhile`` is called in another thread while the last program runs.
+    raise to stop.
+
+    While one program runs, the next is traced and compiled in another thread, as if it kept as many columns as the one
+    before; while the last one runs, ``meanwhile`` is called there. ``known``: phases that were traced for other runs.
     """
     from tqdm import tqdm
 
@@ -83,35 +86,21 @@ def run_chunks(
 
             return move
 
-        for program, chunk in with_programs(plan, chunks, known or Traces(), meanwhile):
-            check()
-            start, compiled = time.perf_counter(), program.compile_seconds
-            arrays = program.run(chunk, moved(chunk.cells))
-            compiling = program.compile_seconds - compiled
-            line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
-            keep(chunk, chunk_dataset(chunk, arrays), line)
-
-
-def with_programs(
-    plan: Plan, chunks: Sequence[Chunk], known: Traces, meanwhile: Callable[[], None]
-) -> Iterator[tuple[Program, Chunk]]:
-    """Every chunk with its program; while one program runs, the next is traced and compiled in another thread.
-
-    While the last one runs, ``meanwhile`` is called there. The next program is taken to keep as many columns as the
-    one before: what fine-tuning needs is compiled for that.
-    """
-    parts = [list(own) for _, own in itertools.groupby(chunks, key=lambda chunk: chunk.program)]
-    following: Future[Program] | None = None
-    width = None
-    for part, after in itertools.zip_longest(parts, parts[1:]):
-        program = following.result() if following else Program(plan.grid, plan.programs[part[0].program], known=known)
-        if after:
-            following = _aside.submit(begun, plan, after[0], known, width)
-        else:
-            _aside.submit(meanwhile)
-        for chunk in part:
-            yield program, chunk
-        width = program.width
+        known, begun_aside, width = known or Traces(), [], None
+        parts = [list(part) for _, part in itertools.groupby(chunks, key=lambda chunk: chunk.program)]
+        for part, after in itertools.zip_longest(parts, parts[1:]):
+            ours = plan.programs[part[0].program]
+            program = begun_aside.pop().result() if begun_aside else Program(plan.grid, ours, known=known)
+            ahead = partial(begun, plan, after[0], known, width) if after else meanwhile
+            for chunk in part:
+                check()
+                start, compiled = time.perf_counter(), program.compile_seconds
+                go_on = lambda ahead=ahead: begun_aside.append(_aside.submit(ahead))  # noqa: E731
+                arrays = program.run(chunk, moved(chunk.cells), go_on if chunk is part[0] else lambda: None)
+                compiling = program.compile_seconds - compiled
+                line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
+                keep(chunk, chunk_dataset(chunk, arrays), line)
+            width = program.width
 
 
 def settle() -> None:
