@@ -76,13 +76,22 @@ def test_every_closed_form_is_listed():
     assert {*SCALARS, *SPECTRA, *MATRICES, *LINKS, *TICKETS} == set(theory.__all__)
 
 
+@pytest.fixture(scope="module")
+def values():
+    """All laws in one program, of numbers in float64; and of two of each in float32, batched."""
+    spectrum = np.asarray([1.0, 0.6, 0.02])
+    numbers = SCALARS | {name: (spectrum, *others) for name, others in SPECTRA.items()}
+    numbers = {name: [np.asarray(number) for number in each] for name, each in numbers.items()}
+    pairs = jax.tree.map(lambda number: np.stack([number] * 2).astype(np.float32), numbers)
+    laws = {name: getattr(theory, name) for name in numbers}
+    alone = jax.jit(lambda numbers: {name: law(*numbers[name]) for name, law in laws.items()})(numbers)
+    batched = jax.jit(lambda pairs: {name: jax.vmap(law)(*pairs[name]) for name, law in laws.items()})(pairs)
+    return alone, batched
+
+
 @pytest.mark.parametrize("name", [*SCALARS, *SPECTRA])
-def test_batched_in_float32_as_alone_in_float64(name):
-    law = getattr(theory, name)
-    numbers = SCALARS.get(name) or (jnp.asarray([1.0, 0.6, 0.02]), *SPECTRA[name])
-    alone = law(*numbers)
-    pairs = [jnp.stack([jnp.asarray(number, jnp.float32)] * 2) for number in numbers]
-    batched = jax.jit(jax.vmap(law))(*pairs)
+def test_batched_in_float32_as_alone_in_float64(values, name):
+    alone, batched = (each[name] for each in values)
     for one, two in zip(jax.tree.leaves(alone), jax.tree.leaves(batched), strict=True):
         np.testing.assert_allclose(two, np.stack([one] * 2), rtol=2e-5)
         if jnp.issubdtype(one.dtype, jnp.floating):
@@ -90,8 +99,9 @@ def test_batched_in_float32_as_alone_in_float64(name):
 
 
 def test_matrices_keep_their_type(key):
-    factor = jax.jit(theory.sample_columns, static_argnums=2)(key, jnp.asarray([1.0, 0.5], jnp.float32), 5)
+    factor = np.asarray(jax.jit(theory.sample_columns, static_argnums=2)(key, np.asarray([1.0, 0.5], np.float32), 5))
     gram = factor @ factor.T
-    assert {factor.dtype, theory.dropped_error(factor, 2).dtype, theory.quadratic_moment(gram).dtype} == {gram.dtype}
+    dropped, moment = jax.jit(lambda u, x: (theory.dropped_error(u, 2), theory.quadratic_moment(x)))(factor, gram)
+    assert {factor.dtype, dropped.dtype, moment.dtype} == {gram.dtype}
     np.testing.assert_allclose(gram, np.diag([1.0, 0.5]), atol=1e-6)
     assert gram.dtype == jnp.float32

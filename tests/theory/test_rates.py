@@ -8,6 +8,9 @@ import pytest
 from gpsense import theory
 from gpsense.penalties import smoothed_group_lasso
 from gpsense.sensing.losses import Population
+from tests.compiled import Compiled
+
+LAWS = Compiled(theory)
 
 
 def test_curvature_bound_bounds_the_hessian():
@@ -18,13 +21,13 @@ def test_curvature_bound_bounds_the_hessian():
     top = np.linalg.eigvalsh(jax.jit(jax.hessian(f))(jnp.asarray(factor.reshape(-1))))[-1]
     residual = np.linalg.norm(factor @ factor.T - truth @ truth.T, 2)
     numbers = np.linalg.norm(factor, 2), residual, 0.7, 0.1
-    assert top <= float(theory.curvature_bound(*numbers))
-    np.testing.assert_allclose(theory.stable_rate(*numbers) * theory.curvature_bound(*numbers), 2, rtol=1e-12)
+    assert top <= float(LAWS.curvature_bound(*numbers))
+    np.testing.assert_allclose(LAWS.stable_rate(*numbers) * LAWS.curvature_bound(*numbers), 2, rtol=1e-12)
 
 
 def test_descent_at_one_column_is_stable_exactly_up_to_the_stable_rate():
     """Without penalty the bound is the curvature ``8 mu`` at the truth itself."""
-    limit = float(theory.stable_rate(1.0, 0.0, 0.0, 0.1))
+    limit = float(LAWS.stable_rate(1.0, 0.0, 0.0, 0.1))
     for rate, stays in ((0.98 * limit, True), (1.02 * limit, False)):
         column = 1.0 + 1e-3
         for _ in range(400):
@@ -40,7 +43,7 @@ def test_surplus_directions_decay_as_one_over_t(width):
     for _ in range(steps):
         factor -= 4 * rate * (factor @ factor.T - truth) @ factor
     error = np.linalg.norm(factor @ factor.T - truth)
-    np.testing.assert_allclose(theory.surplus_error(rate, steps, dim, width, rank), error, rtol=0.03)
+    np.testing.assert_allclose(LAWS.surplus_error(rate, steps, dim, width, rank), error, rtol=0.03)
 
 
 def test_one_surplus_eigenvalue_follows_its_law_from_the_start():
@@ -48,4 +51,4 @@ def test_one_surplus_eigenvalue_follows_its_law_from_the_start():
     for step in range(1, 1001):
         eigenvalue *= (1 - 4 * rate * eigenvalue) ** 2
         if step in (10, 100, 1000):
-            np.testing.assert_allclose(theory.surplus_eigenvalue(0.05, rate, step), eigenvalue, rtol=0.005)
+            np.testing.assert_allclose(LAWS.surplus_eigenvalue(0.05, rate, step), eigenvalue, rtol=0.005)
