@@ -1,5 +1,6 @@
 """A free constant eliminated and samples left out: the loss against loops, and what it does not see."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,9 +18,14 @@ def data():
     return rng.normal(size=(N, DIM)), rng.normal(size=N) + 2.0, rng.random(N) < 0.7, rng.normal(size=(DIM, WIDTH))
 
 
+_centred = jax.jit(centred_measurements, static_argnames="centre")
+_gram = jax.jit(gram_objective)
+_both = jax.jit(lambda objective, factor: objective.value_and_gradient(factor))
+
+
 def _built(data, centre=True):
     vectors, values, used, _ = data
-    return centred_measurements(RankOne(jnp.asarray(vectors)), jnp.asarray(values), jnp.asarray(used), centre)
+    return _centred(RankOne(jnp.asarray(vectors)), values, used, centre=centre)
 
 
 def _loss(data, factor, constant=None):
@@ -37,8 +43,8 @@ def test_the_loss_is_that_of_the_best_constant_in_every_form(data):
     best, constant = _loss(data, factor)
     assert all(_loss(data, factor, constant + shift)[0] > best for shift in (-1e-3, 1e-3))
     slope = reference.gradient(lambda u: _loss(data, u)[0], factor)
-    for objective in (Empirical(measurements, values), gram_objective(measurements, values)):
-        value, gradient = objective.value_and_gradient(jnp.asarray(factor))
+    for objective in (Empirical(measurements, values), _gram(measurements, values)):
+        value, gradient = _both(objective, factor)
         np.testing.assert_allclose(value, best, rtol=1e-11)
         np.testing.assert_allclose(gradient, slope, rtol=1e-6, atol=1e-6)
 
@@ -46,40 +52,54 @@ def test_the_loss_is_that_of_the_best_constant_in_every_form(data):
 def test_without_centring_the_constant_is_zero(data):
     measurements, values = _built(data, centre=False)
     assert measurements.mean is None
-    factor = jnp.asarray(data[3])
-    np.testing.assert_allclose(sensing_loss(factor, measurements, values), _loss(data, data[3], 0.0)[0], rtol=1e-12)
-    rows, other = measurements.packed(), jnp.asarray(np.random.default_rng(4).normal(size=(DIM, WIDTH)))
-    np.testing.assert_allclose(rows @ rows.T @ values, measurements.apply(measurements.adjoint(values)), rtol=1e-11)
-    np.testing.assert_allclose(measurements.pull(other, values), measurements.adjoint(values) @ other, rtol=1e-11)
-    np.testing.assert_allclose(measurements.bilinear(factor, factor), measurements.forward(factor), rtol=1e-12)
+    loss = jax.jit(sensing_loss)(data[3], measurements, values)
+    np.testing.assert_allclose(loss, _loss(data, data[3], 0.0)[0], rtol=1e-12)
+
+    @jax.jit
+    def pairs(factor, other):
+        rows, adjoint = measurements.packed(), measurements.adjoint(values)
+        return (
+            (rows @ (rows.T @ values), measurements.apply(adjoint)),
+            (measurements.pull(other, values), adjoint @ other),
+            (measurements.bilinear(factor, factor), measurements.forward(factor)),
+        )
+
+    for one, other in pairs(data[3], np.random.default_rng(4).normal(size=(DIM, WIDTH))):
+        np.testing.assert_allclose(one, other, rtol=1e-11)
 
 
 def test_all_used_and_nothing_centred_is_the_map_itself(data):
     vectors, values, _, factor = data
     inner = RankOne(jnp.asarray(vectors))
-    same, kept = centred_measurements(inner, jnp.asarray(values), jnp.ones(N, bool), centre=False)
-    np.testing.assert_allclose(same.forward(jnp.asarray(factor)), inner.forward(jnp.asarray(factor)), rtol=1e-14)
+    same, kept = _centred(inner, values, np.ones(N, bool), centre=False)
+    images = jax.jit(lambda factor: (same.forward(factor), inner.forward(factor)))(factor)
+    np.testing.assert_allclose(*images, rtol=1e-14)
     np.testing.assert_array_equal(kept, values)
 
 
 def test_left_out_samples_and_a_shift_of_the_values_do_not_count(data):
     vectors, values, used, factor = data
-    inner, factor = RankOne(jnp.asarray(vectors)), jnp.asarray(factor)
-    changed = RankOne(jnp.where(jnp.asarray(used)[:, None], inner.vectors, 7.0))
-    shifted = jnp.asarray(np.where(used, values + 5.0, -3.0))
-    losses = [
-        gram_objective(*centred_measurements(map_, y, jnp.asarray(used)))(factor)
-        for map_, y in ((inner, jnp.asarray(values)), (changed, shifted))
-    ]
+    changed, shifted = np.where(used[:, None], vectors, 7.0), np.where(used, values + 5.0, -3.0)
+
+    @jax.jit
+    def loss(vectors, values):
+        return gram_objective(*centred_measurements(RankOne(vectors), values, jnp.asarray(used)))(jnp.asarray(factor))
+
+    losses = loss(vectors, values), loss(changed, shifted)
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-11)
 
 
 def test_what_baselines_read_of_a_loss_is_the_same_in_both_forms(data):
     measurements, values = _built(data)
-    direct, gram = Empirical(measurements, values), gram_objective(measurements, values)
-    matrix = jnp.asarray(data[3] @ data[3].T)
-    for one, other in zip(direct.residual(matrix), gram.residual(matrix), strict=True):
+
+    @jax.jit
+    def read(matrix):
+        forms = Empirical(measurements, values), gram_objective(measurements, values)
+        return [(*form.residual(matrix), form.back_projection(), -form.residual(0 * matrix)[1]) for form in forms]
+
+    direct, gram = read(data[3] @ data[3].T)
+    for one, other in zip(direct, gram, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(direct.back_projection(), gram.back_projection(), rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(direct.back_projection(), -direct.residual(0 * matrix)[1], rtol=1e-10, atol=1e-12)
-    assert type(cheapest_objective(measurements, values, 4)) is type(cheapest_objective(measurements.inner, values, 4))
+    np.testing.assert_allclose(direct[2], direct[3], rtol=1e-10, atol=1e-12)
+    form = lambda maps: type(jax.eval_shape(lambda: cheapest_objective(maps, values, 4)))  # noqa: E731
+    assert form(measurements) is form(measurements.inner)

@@ -24,6 +24,16 @@ from tests import reference
 DIM, N, WIDTH = 5, 12, 3
 
 
+packed = jax.jit(lambda measurements: measurements.packed())
+forward = jax.jit(lambda measurements, factor: measurements.forward(factor))
+adjoint = jax.jit(lambda measurements, values: measurements.adjoint(values))
+applied = jax.jit(lambda measurements, matrix: measurements.apply(matrix))
+gaussian = jax.jit(gaussian_measurements, static_argnums=(1, 2, 3))
+rank_one = jax.jit(rank_one_measurements, static_argnums=(1, 2, 3))
+rectangular = jax.jit(rectangular_measurements, static_argnums=(1, 2, 3, 4))
+dense = jax.jit(dense_measurements)
+
+
 def _unit(i):
     return np.eye(DIM)[i]
 
@@ -40,14 +50,14 @@ def _maps(seed=0):
     scales = np.array([1.5, 0.0, 1.0, 2.0] * (N // 4))
     mean = raw[0] + raw[0].T
     return {
-        "dense": (dense_measurements(jnp.asarray(raw)), [(a + a.T) / 2 for a in raw]),
+        "dense": (dense(raw), [(a + a.T) / 2 for a in raw]),
         "rank_one": (RankOne(jnp.asarray(vectors)), [np.outer(x, x) for x in vectors]),
         "entries": (
             Entries(jnp.asarray(i), jnp.asarray(j), DIM),
             [(np.outer(_unit(a), _unit(b)) + np.outer(_unit(b), _unit(a))) / 2 for a, b in zip(i, j, strict=True)],
         ),
         "blocks": (
-            DenseBlocks(jnp.asarray(blocks).reshape(N, -1), (3, DIM - 3)),
+            DenseBlocks(jnp.asarray(blocks.reshape(N, -1)), (3, DIM - 3)),
             [np.block([[np.zeros((3, 3)), a / 2], [a.T / 2, np.zeros((DIM - 3, DIM - 3))]]) for a in blocks],
         ),
         "distances": (Distances(jnp.asarray(first), jnp.asarray(second), DIM), [np.outer(g, g) for g in gaps]),
@@ -72,21 +82,16 @@ def test_forward_and_adjoint_equal_the_loops(pair, factor):
     measurements, matrices = pair
     values = np.random.default_rng(8).normal(size=N)
     assert (measurements.dim, measurements.n) == (DIM, N)
-    np.testing.assert_allclose(
-        measurements.forward(jnp.asarray(factor)), reference.forward(matrices, factor), rtol=1e-12
-    )
-    np.testing.assert_allclose(
-        measurements.adjoint(jnp.asarray(values)), reference.adjoint(matrices, values), rtol=1e-12, atol=1e-12
-    )
+    np.testing.assert_allclose(forward(measurements, factor), reference.forward(matrices, factor), rtol=1e-12)
+    expected = reference.adjoint(matrices, values)
+    np.testing.assert_allclose(adjoint(measurements, values), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_adjoint_is_the_adjoint(pair, factor):
     measurements, _ = pair
-    values = jnp.asarray(np.random.default_rng(9).normal(size=N))
-    x = jnp.asarray(factor @ factor.T)
-    np.testing.assert_allclose(
-        measurements.forward(jnp.asarray(factor)) @ values, jnp.sum(x * measurements.adjoint(values)), rtol=1e-12
-    )
+    values = np.random.default_rng(9).normal(size=N)
+    left = np.asarray(forward(measurements, factor)) @ values
+    np.testing.assert_allclose(left, np.sum(factor @ factor.T * adjoint(measurements, values)), rtol=1e-12)
 
 
 def test_apply_takes_any_symmetric_matrix(pair, factor):
@@ -94,89 +99,84 @@ def test_apply_takes_any_symmetric_matrix(pair, factor):
     matrix = np.random.default_rng(4).normal(size=(DIM, DIM))
     matrix = matrix + matrix.T
     expected = [np.sum(a * matrix) for a in matrices]
-    np.testing.assert_allclose(measurements.apply(jnp.asarray(matrix)), expected, rtol=1e-11, atol=1e-12)
-    gram = jnp.asarray(factor @ factor.T)
-    np.testing.assert_allclose(measurements.apply(gram), measurements.forward(jnp.asarray(factor)), rtol=1e-11)
+    np.testing.assert_allclose(applied(measurements, matrix), expected, rtol=1e-11, atol=1e-12)
+    gram = factor @ factor.T
+    np.testing.assert_allclose(applied(measurements, gram), forward(measurements, factor), rtol=1e-11)
 
 
 def test_bilinear_is_the_map_of_a_product(pair, factor):
     measurements, matrices = pair
     other = np.random.default_rng(5).normal(size=factor.shape)
     expected = [np.sum(a * (factor @ other.T)) for a in matrices]
-    np.testing.assert_allclose(
-        measurements.bilinear(jnp.asarray(factor), jnp.asarray(other)), expected, rtol=1e-11, atol=1e-12
-    )
+    found = jax.jit(lambda u, v: measurements.bilinear(u, v))(factor, other)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_pull_and_packed_agree_with_the_adjoint(pair, factor):
     measurements, matrices = pair
-    values = jnp.asarray(np.random.default_rng(9).normal(size=N))
-    u = jnp.asarray(factor)
-    np.testing.assert_allclose(measurements.pull(u, values), measurements.adjoint(values) @ u, rtol=1e-11, atol=1e-11)
-    np.testing.assert_allclose(measurements.packed(), [svec(jnp.asarray(a)) for a in matrices], rtol=1e-12, atol=1e-12)
+    values = np.random.default_rng(9).normal(size=N)
+    pulled = jax.jit(lambda u, values: measurements.pull(u, values))(factor, values)
+    np.testing.assert_allclose(pulled, adjoint(measurements, values) @ factor, rtol=1e-11, atol=1e-11)
+    rows = jax.jit(jax.vmap(svec))(np.stack(matrices))
+    np.testing.assert_allclose(packed(measurements), rows, rtol=1e-12, atol=1e-12)
 
 
 def test_take_keeps_order(pair, factor):
     measurements, matrices = pair
-    index = jnp.asarray([4, 0, 7])
-    part = measurements.take(index)
+    index = np.asarray([4, 0, 7])
+    part = jax.jit(lambda index: measurements.take(index))(index)
     assert part.n == 3
-    np.testing.assert_allclose(
-        part.forward(jnp.asarray(factor)), reference.forward([matrices[i] for i in index], factor), rtol=1e-12
-    )
+    expected = reference.forward([matrices[i] for i in index], factor)
+    np.testing.assert_allclose(forward(part, factor), expected, rtol=1e-12)
 
 
 def test_rotation_invariance(pair, factor):
     measurements, _ = pair
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(WIDTH, WIDTH)))
-    np.testing.assert_allclose(
-        measurements.forward(jnp.asarray(factor @ turn)), measurements.forward(jnp.asarray(factor)), rtol=1e-11
-    )
+    np.testing.assert_allclose(forward(measurements, factor @ turn), forward(measurements, factor), rtol=1e-11)
 
 
 def test_distances_do_not_see_translations(factor):
     measurements, _ = _maps()["distances"]
-    np.testing.assert_allclose(
-        measurements.forward(jnp.asarray(factor + np.ones((DIM, 1)))),
-        measurements.forward(jnp.asarray(factor)),
-        rtol=1e-11,
-    )
+    moved = factor + np.ones((DIM, 1))
+    np.testing.assert_allclose(forward(measurements, moved), forward(measurements, factor), rtol=1e-11)
 
 
 def test_gaussian_ensemble_is_isotropic(key):
     """``E<A, X>^2 = ||X||_F^2``, and in matrix entries variance 1 on the diagonal, 1/2 off it."""
-    rows = gaussian_measurements(key, 40_000, 4, jnp.float64).rows
+    rows = np.asarray(gaussian(key, 40_000, 4, jnp.float64).rows)
     np.testing.assert_allclose(rows.T @ rows / 40_000, np.eye(10), atol=0.03)
-    matrices = reference.unpacked(np.asarray(rows[:20_000]), 4)
+    matrices = reference.unpacked(rows[:20_000], 4)
     np.testing.assert_allclose(matrices.var(0), 0.5 + 0.5 * np.eye(4), atol=0.04)
 
 
 def test_rank_one_ensemble_has_its_second_moment(key):
     """``E<x x^T, X>^2 = 2 ||X||_F^2 + (tr X)^2``."""
-    factor = jnp.asarray([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]])
-    x = np.asarray(factor @ factor.T)
-    values = rank_one_measurements(key, 400_000, 3, jnp.float64).forward(factor)
-    np.testing.assert_allclose(jnp.mean(values**2), 2 * (x**2).sum() + np.trace(x) ** 2, rtol=0.02)
+    factor = np.asarray([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]])
+    x = factor @ factor.T
+    values = np.asarray(forward(rank_one(key, 400_000, 3, jnp.float64), factor))
+    np.testing.assert_allclose(np.mean(values**2), 2 * (x**2).sum() + np.trace(x) ** 2, rtol=0.02)
 
 
 def test_rectangular_ensemble_is_isotropic(key):
     """``E<A, X>^2 = ||X||_F^2`` of independent standard entries, read off the product of the halves."""
-    measurements = rectangular_measurements(key, 40_000, 3, 2, jnp.float64)
-    np.testing.assert_allclose(measurements.rows.T @ measurements.rows / 40_000, np.eye(6), atol=0.03)
+    measurements = rectangular(key, 40_000, 3, 2, jnp.float64)
+    rows = np.asarray(measurements.rows)
+    np.testing.assert_allclose(rows.T @ rows / 40_000, np.eye(6), atol=0.03)
     factor = np.random.default_rng(2).normal(size=(5, 2))
     square = ((factor[:3] @ factor[3:].T) ** 2).sum()
-    np.testing.assert_allclose(jnp.mean(measurements.forward(jnp.asarray(factor)) ** 2), square, rtol=0.03)
+    np.testing.assert_allclose(np.mean(np.square(forward(measurements, factor))), square, rtol=0.03)
 
 
 def _rectangular(key, n, dim, dtype):
-    return rectangular_measurements(key, n, dim, dim + 1, dtype)
+    return rectangular(key, n, dim, dim + 1, dtype)
 
 
-@pytest.mark.parametrize("draw", [gaussian_measurements, rank_one_measurements, _rectangular])
+@pytest.mark.parametrize("draw", [gaussian, rank_one, _rectangular], ids=["gaussian", "rank_one", "rectangular"])
 def test_more_measurements_extend_fewer(key, draw):
     few, many = draw(key, 5, 4, jnp.float64), draw(key, 9, 4, jnp.float64)
     for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
-        np.testing.assert_array_equal(a, b[:5])
+        np.testing.assert_array_equal(a, np.asarray(b)[:5])
 
 
 def test_wrong_shapes_are_refused_at_once():
@@ -211,6 +211,6 @@ def test_indices_that_cannot_be_are_refused_by_name(kind, names):
 
 def test_antisymmetric_parts_do_not_count():
     a = np.random.default_rng(0).normal(size=(3, 4, 4))
-    swapped = dense_measurements(jnp.asarray(a.transpose(0, 2, 1)))
-    np.testing.assert_allclose(dense_measurements(jnp.asarray(a)).rows, swapped.rows, rtol=1e-14)
+    swapped = dense(a.transpose(0, 2, 1))
+    np.testing.assert_allclose(dense(a).rows, swapped.rows, rtol=1e-14)
     assert isinstance(swapped, Dense)

@@ -1,6 +1,7 @@
 """Measurements in, factor and trace out."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import jax
@@ -39,8 +40,13 @@ class Counting:
 
 @pytest.fixture
 def problem():
-    measurements = gaussian_measurements(jax.random.key(0), 60, 6, jnp.float32)
-    truth = low_rank_truth(jax.random.key(1), 6, jnp.array([1.0, 0.5], jnp.float32))
+    return _draw(gaussian_measurements, 60, 6, (1.0, 0.5))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _draw(ensemble, n, dim, spectrum):
+    measurements = ensemble(jax.random.key(0), n, dim, jnp.float32)
+    truth = low_rank_truth(jax.random.key(1), dim, jnp.array(spectrum, jnp.float32))
     return measurements, measurements.forward(truth), truth
 
 
@@ -52,8 +58,8 @@ def test_factor_and_trace_in_single_precision_without_compiling_twice(problem, m
     assert result.factor.dtype == np.float32
     np.testing.assert_array_equal(result.recorded, [0, 20, 40, 60])
     assert (result.steps, result.status) == (60, "budget")
-    np.testing.assert_allclose(result.factor @ result.factor.T, np.asarray(truth @ truth.T), atol=1e-3)
-    loss = sensing_loss(jnp.asarray(result.factor), measurements, values)
+    np.testing.assert_allclose(result.factor @ result.factor.T, np.asarray(truth) @ np.asarray(truth).T, atol=1e-3)
+    loss = jax.jit(sensing_loss)(result.factor, measurements, values)
     np.testing.assert_allclose(result.losses[-1], loss, atol=1e-5)
     assert result.losses[0] > 1e-3
     before = len(TRACED)
@@ -84,9 +90,7 @@ def test_what_cannot_be_is_refused_by_name(problem, change, field):
 
 def test_single_precision_of_vectors():
     """No product with a constant matrix is left to the compiler: fused, some CPUs return garbage for it."""
-    measurements = rank_one_measurements(jax.random.key(0), 600, 30, jnp.float32)
-    truth = low_rank_truth(jax.random.key(9), 30, jnp.array([1.0, 0.6, 0.3], jnp.float32))
-    values = measurements.forward(truth)
+    measurements, values, _ = _draw(rank_one_measurements, 600, 30, (1.0, 0.6, 0.3))
     for name in ("irls", "trace_norm"):
         result = run_baseline(name, measurements, values, width=6, steps=5, record_every=5)
         assert result.steps == 5, name
