@@ -273,7 +273,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
 
     def cost(self) -> Cost:
         number, weights = jnp.dtype(self.dtype).itemsize, self.neurons * self.dim
-        samples = self.n * (self.dim + 2)
+        samples = self.n * (self.dim * (1 + (self.n <= teacher.WHOLE)) + 2)
         hessian = self.hessian * weights**2
         return Cost(
             flops=4.0 * self.n * weights + 40.0 * weights,

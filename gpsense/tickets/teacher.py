@@ -15,18 +15,22 @@ from jaxtyping import Array, Bool, Float
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.theory.tickets import population_risk
 
-BLOCK = 128  # rows
+WHOLE, BLOCK = 512, 128  # rows read at once: as many as there are up to WHOLE, else those of a block
 Weights = Float[Array, "neurons dim"]
 NeuronMask = Bool[Array, "neurons dim"]
 
 
 class TeacherSamples(eqx.Module):
-    """Inputs (n, dim), values (n,), and which rows count (n,): 1 or 0; ``power`` is E y^2 without noise."""
+    """Inputs (n, dim), values (n,), and which rows count (n,): 1 or 0; ``power`` is E y^2 without noise.
+
+    ``across`` are the inputs transposed, where they are few: a product reads either order along its rows.
+    """
 
     inputs: Vectors
     values: Values
     used: Values
     power: Scalar
+    across: Float[Array, "dim n"] | None = None
 
 
 def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, dtype: Any) -> Float[Array, " neurons"]:
@@ -112,7 +116,8 @@ def draw_samples(key: RandomKey, weights: Weights, n: int, count: ScalarLike, no
     power = population_risk(weights, jnp.zeros_like(weights))
     noises = jnp.asarray(noise, dtype) * jnp.sqrt(power) * jax.random.normal(noise_key, (n,), dtype)
     used = (jnp.arange(n, dtype=dtype) < jnp.asarray(count, dtype)).astype(dtype)
-    return TeacherSamples(inputs, outputs(weights, inputs) + noises, used, power)
+    across = inputs.T if n <= WHOLE else None
+    return TeacherSamples(inputs, outputs(weights, inputs) + noises, used, power, across)
 
 
 def outputs(weights: Weights, inputs: Vectors) -> Values:
@@ -129,27 +134,32 @@ def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Sca
 def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar, Weights]:
     """:func:`risk` of the samples and its gradient ``(1 / KN) sum_n used_n (yhat_n - y_n) 1[w_j^T x_n > 0] x_n``.
 
-    On a CPU rows are read in blocks, and blocks behind the last row in use not at all: cells of few samples in a
-    program made for many cost no more than they must.
+    On a CPU more than :data:`WHOLE` rows are read in blocks, and blocks behind the last row in use not at all: cells of
+    few samples in a program made for many cost no more than they must.
     """
     inputs, values, used = samples.inputs, samples.values, samples.used
     n, neurons = inputs.shape[0], weights.shape[0]
-    rows = min(n, BLOCK) if jax.default_backend() == "cpu" else n
-    last = jnp.max(jnp.where(used > 0, jnp.arange(1, n + 1, dtype=jnp.int32), 0))
+    count = jnp.maximum(jnp.sum(used), 1)
+
+    def part(x: Vectors, across: Array, y: Values, weight: Values) -> tuple[Scalar, Weights]:
+        active = weights @ across
+        residual = jnp.mean(jax.nn.relu(active), axis=0) - y
+        pull = weight * residual
+        return jnp.sum(pull * residual), jnp.where(active > 0, pull[None, :], 0.0) @ x
 
     def add(index: Integer, sums: tuple[Scalar, Weights]) -> tuple[Scalar, Weights]:
-        first = jnp.minimum(index * rows, n - rows)
-        x, y, weight = (jax.lax.dynamic_slice_in_dim(each, first, rows) for each in (inputs, values, used))
-        fresh = first + jnp.arange(rows, dtype=jnp.int32) >= index * rows  # the last block begins inside the one before
-        active = weights @ x.T
-        residual = jnp.mean(jax.nn.relu(active), axis=0) - y
-        pull = jnp.where(fresh, weight * residual, 0.0)
-        slope = jnp.where(active > 0, pull[None, :], 0.0) @ x
-        return sums[0] + jnp.sum(pull * residual), sums[1] + slope
+        first = jnp.minimum(index * BLOCK, n - BLOCK)
+        x, y, weight = (jax.lax.dynamic_slice_in_dim(each, first, BLOCK) for each in (inputs, values, used))
+        fresh = first + jnp.arange(BLOCK, dtype=jnp.int32) >= index * BLOCK  # the last begins inside the one before
+        square, slope = part(x, x.T, y, jnp.where(fresh, weight, 0.0))
+        return sums[0] + square, sums[1] + slope
 
-    start = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
-    square, slope = jax.lax.fori_loop(0, (last + rows - 1) // rows, add, start)
-    count = jnp.maximum(jnp.sum(used), 1)
+    if n <= WHOLE or jax.default_backend() != "cpu":
+        square, slope = part(inputs, inputs.T if samples.across is None else samples.across, values, used)
+    else:
+        last = jnp.max(jnp.where(used > 0, jnp.arange(1, n + 1, dtype=jnp.int32), 0))
+        start = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
+        square, slope = jax.lax.fori_loop(0, (last + BLOCK - 1) // BLOCK, add, start)
     return square / (2 * count), slope / (neurons * count)
 
 
