@@ -273,11 +273,12 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
 
     def cost(self) -> Cost:
         number, weights = jnp.dtype(self.dtype).itemsize, self.neurons * self.dim
-        samples = self.n * (self.dim * (1 + (self.n <= teacher.WHOLE)) + 2)
+        samples = self.n * (self.dim + 2)
+        parts = 4 * self.n * self.dim if self.n <= teacher.WHOLE else 0
         hessian = self.hessian * weights**2
         return Cost(
             flops=4.0 * self.n * weights + 40.0 * weights,
-            problem_bytes=number * (samples + 2 * weights),
+            problem_bytes=number * (samples + parts + 2 * weights),
             sample_bytes=number * 2 * samples,
             cell_bytes=number * (6 * weights + 3 * self.n * self.neurons),
             kept_bytes=number * (6 * weights + 4 * hessian),
@@ -292,8 +293,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         sizes = teacher.support_sizes(self.neurons, size, data.uneven, self.dim, dtype)
         support = SUPPORTS[self.supports].draw(support_key, self.dim, sizes, data.overlap)
         weights = teacher.draw_weights(weight_key, support, DRAWS[self.entries], data.condition, dtype)
-        count = self.n if data.n is None else data.n
-        samples = teacher.draw_samples(sample_key, weights, self.n, count, data.noise)
+        samples = teacher.draw_samples(sample_key, weights, self.n, data.n, data.noise)
         noise = jnp.asarray(data.noise, dtype) * jnp.sqrt(samples.power)
         return TeacherStudentProblem(samples, noise, weights, support)
 

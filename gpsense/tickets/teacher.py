@@ -15,22 +15,29 @@ from jaxtyping import Array, Bool, Float
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
 from gpsense.theory.tickets import population_risk
 
-WHOLE, BLOCK = 512, 128  # rows read at once: as many as there are up to WHOLE, else those of a block
+BLOCK, WHOLE = 128, 512  # rows read at once, where there are more than WHOLE
 Weights = Float[Array, "neurons dim"]
 NeuronMask = Bool[Array, "neurons dim"]
+
+
+class Part(NamedTuple):
+    """The first rows of inputs, and the same transposed: products read each faster than a part of something larger."""
+
+    inputs: Vectors
+    across: Float[Array, "dim n"]
 
 
 class TeacherSamples(eqx.Module):
     """Inputs (n, dim), values (n,), and which rows count (n,): 1 or 0; ``power`` is E y^2 without noise.
 
-    ``across`` are the inputs transposed, where they are few: a product reads either order along its rows.
+    ``parts``: up to :data:`WHOLE` rows a second time, a quarter, half and all of them where fewer may be in use.
     """
 
     inputs: Vectors
     values: Values
     used: Values
     power: Scalar
-    across: Float[Array, "dim n"] | None = None
+    parts: tuple[Part, ...] = ()
 
 
 def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, dtype: Any) -> Float[Array, " neurons"]:
@@ -108,16 +115,22 @@ def draw_weights(
     return jnp.where(mask, drawn.reshape(neurons, dim) * fall[:, None], 0.0)
 
 
-def draw_samples(key: RandomKey, weights: Weights, n: int, count: ScalarLike, noise: ScalarLike) -> TeacherSamples:
-    """``n`` samples, the first ``count`` of which are used; ``noise`` is a multiple of the root mean square of y."""
+def draw_samples(
+    key: RandomKey, weights: Weights, n: int, count: ScalarLike | None, noise: ScalarLike
+) -> TeacherSamples:
+    """``n`` samples, the first ``count`` of which are used (None: all).
+
+    ``noise`` is a multiple of the root mean square of y.
+    """
     dtype, dim = weights.dtype, weights.shape[1]
     input_key, noise_key = jax.random.split(key)
     inputs = jax.random.normal(input_key, (n * dim,), dtype).reshape(n, dim)
     power = population_risk(weights, jnp.zeros_like(weights))
     noises = jnp.asarray(noise, dtype) * jnp.sqrt(power) * jax.random.normal(noise_key, (n,), dtype)
-    used = (jnp.arange(n, dtype=dtype) < jnp.asarray(count, dtype)).astype(dtype)
-    across = inputs.T if n <= WHOLE else None
-    return TeacherSamples(inputs, outputs(weights, inputs) + noises, used, power, across)
+    used = (jnp.arange(n, dtype=dtype) < jnp.asarray(n if count is None else count, dtype)).astype(dtype)
+    sizes = [] if n > WHOLE else [n] if count is None else sorted({-(-n // share) for share in (4, 2, 1)})
+    parts = tuple(Part(inputs[:rows], inputs[:rows].T) for rows in sizes)
+    return TeacherSamples(inputs, outputs(weights, inputs) + noises, used, power, parts)
 
 
 def outputs(weights: Weights, inputs: Vectors) -> Values:
@@ -134,32 +147,44 @@ def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Sca
 def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar, Weights]:
     """:func:`risk` of the samples and its gradient ``(1 / KN) sum_n used_n (yhat_n - y_n) 1[w_j^T x_n > 0] x_n``.
 
-    On a CPU more than :data:`WHOLE` rows are read in blocks, and blocks behind the last row in use not at all: cells of
-    few samples in a program made for many cost no more than they must.
+    On a CPU the fewest rows are read that hold those in use: cells of few samples in a program made for many cost
+    little more than they must. These are the smallest of ``samples.parts``, or as many blocks of :data:`BLOCK` rows.
     """
-    inputs, values, used = samples.inputs, samples.values, samples.used
+    inputs, values, used, parts = samples.inputs, samples.values, samples.used, samples.parts
     n, neurons = inputs.shape[0], weights.shape[0]
     count = jnp.maximum(jnp.sum(used), 1)
+    last = jnp.max(jnp.where(used > 0, jnp.arange(1, n + 1, dtype=jnp.int32), 0))
 
-    def part(x: Vectors, across: Array, y: Values, weight: Values) -> tuple[Scalar, Weights]:
-        active = weights @ across
+    def sums(at: Weights, x: Vectors, across: Array, y: Values, weight: Values) -> tuple[Scalar, Weights]:
+        active = at @ across
         residual = jnp.mean(jax.nn.relu(active), axis=0) - y
         pull = weight * residual
         return jnp.sum(pull * residual), jnp.where(active > 0, pull[None, :], 0.0) @ x
 
-    def add(index: Integer, sums: tuple[Scalar, Weights]) -> tuple[Scalar, Weights]:
+    def add_block(index: Integer, before: tuple[Scalar, Weights]) -> tuple[Scalar, Weights]:
         first = jnp.minimum(index * BLOCK, n - BLOCK)
         x, y, weight = (jax.lax.dynamic_slice_in_dim(each, first, BLOCK) for each in (inputs, values, used))
         fresh = first + jnp.arange(BLOCK, dtype=jnp.int32) >= index * BLOCK  # the last begins inside the one before
-        square, slope = part(x, x.T, y, jnp.where(fresh, weight, 0.0))
-        return sums[0] + square, sums[1] + slope
+        square, slope = sums(weights, x, x.T, y, jnp.where(fresh, weight, 0.0))
+        return before[0] + square, before[1] + slope
 
-    if n <= WHOLE or jax.default_backend() != "cpu":
-        square, slope = part(inputs, inputs.T if samples.across is None else samples.across, values, used)
+    none = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
+    if jax.default_backend() != "cpu" or len(parts) == 1:
+        square, slope = sums(weights, inputs, parts[-1].across if parts else inputs.T, values, used)
+    elif parts:
+        square, slope = none
+        rows = 0
+        for part in parts:
+            fewer, rows = rows, part.inputs.shape[0]
+
+            def read(index: Integer, before: tuple[Scalar, Weights], part: Part = part) -> tuple[Scalar, Weights]:
+                at = jnp.where(index < 0, 0.0, weights)  # what no index enters would be done whether or not it is read
+                return sums(at, *part, values[: len(part.inputs)], used[: len(part.inputs)])
+
+            wanted = (last > fewer) & (last <= rows)
+            square, slope = jax.lax.fori_loop(0, wanted.astype(jnp.int32), read, (square, slope))
     else:
-        last = jnp.max(jnp.where(used > 0, jnp.arange(1, n + 1, dtype=jnp.int32), 0))
-        start = jnp.zeros((), weights.dtype), jnp.zeros_like(weights)
-        square, slope = jax.lax.fori_loop(0, (last + BLOCK - 1) // BLOCK, add, start)
+        square, slope = jax.lax.fori_loop(0, (last + BLOCK - 1) // BLOCK, add_block, none)
     return square / (2 * count), slope / (neurons * count)
 
 

@@ -109,12 +109,15 @@ def test_risk_is_half_the_mean_square_over_the_rows_in_use(rows):
     assert float(risk(*given[:3], jnp.zeros(6))) == 0
 
 
-@pytest.mark.parametrize(("n", "used"), [(6, 5), (600, 333), (600, 600), (600, 0)])
+@pytest.mark.parametrize(
+    ("n", "used"), [(6, 5), (6, 2), (6, None), (400, 100), (400, 101), (400, 0), (600, 333), (600, None)]
+)
 def test_gradients_are_sums_over_the_rows_in_use(n, used):
     """Of few rows at once, of many in blocks, the last of which overlaps the one before; neuron by neuron."""
     rng = np.random.default_rng(1)
     truth, weights = jnp.asarray(rng.normal(size=(2, 3, 4)))
     samples = teacher.draw_samples(jax.random.key(0), truth, n, used, 0.1)
+    used = n if used is None else used
     square, slope = jax.jit(teacher.risk_and_gradient)(weights, samples)
     residual = np.asarray([_output(np.asarray(weights), x) for x in np.asarray(samples.inputs)]) - samples.values
     residual, x = residual[:used], np.asarray(samples.inputs)[:used]
