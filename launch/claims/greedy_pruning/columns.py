@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -57,21 +58,22 @@ def column_count(runs: Runs) -> Outcome:
     ranks = values(cells["rank"], "seed", "start_scale", "penalty")
     norms = values(cells["column_norms"], "seed", "start_scale", "penalty", "column")
     worst = 0.0
+    penalties = [float(penalty) for penalty in cells["penalty"].values]
+    roots = np.sqrt([np.asarray(theory.column_root(jnp.asarray(spectrum), each, smoothing)) for each in penalties])
     for place in np.ndindex(ranks.shape):
-        for eigenvalue, norm in zip(spectrum[: int(np.nan_to_num(ranks[place]))], norms[place], strict=False):
-            root = theory.column_root(eigenvalue, float(cells["penalty"][place[2]]), smoothing)
-            worst = max(worst, abs(norm - float(root) ** 0.5))
+        for root, norm in zip(roots[place[2]][: int(np.nan_to_num(ranks[place]))], norms[place], strict=False):
+            worst = max(worst, abs(norm - root))
     tau = tau_of(cells)
     figure, (axes,) = panels(1)
     grid = np.linspace(0, 1.1 * tau.max(), 500)
     law(axes, grid, (spectrum[:, None] > grid).sum(0), "eigenvalues above τ", "-")
-    lowest = [theory.fold_eigenvalue(2 * t * smoothing**0.5, smoothing) for t in grid]
+    lowest = jax.vmap(lambda t: theory.fold_eigenvalue(2 * t * smoothing**0.5, smoothing))(jnp.asarray(grid))
     law(axes, grid, (spectrum[:, None] > np.asarray(lowest)).sum(0), "eigenvalues with a root", ":")
     for index, scale in enumerate(cells["start_scale"].values):
         points(axes, tau, ranks[:, index], index, f"start scale {scale:g}", "os"[index % 2])
     axes.set(xlabel="τ = λ / (2 √β)", ylabel="columns kept", ylim=(-0.2, len(spectrum) + 0.5))
     axes.legend(fontsize=8)
-    bounds = [theory.column_bounds(jnp.asarray(spectrum), float(p), smoothing) for p in cells["penalty"].values]
+    bounds = [theory.column_bounds(jnp.asarray(spectrum), each, smoothing) for each in penalties]
     low, high = (np.asarray([pair[i] for pair in bounds]) for i in range(2))
     small = tau < spectrum.min()
     quantities = {
