@@ -69,7 +69,7 @@ class _Split(NamedTuple):
 
     def held_out(self, factor: Factor) -> float:
         """Root mean square residual on what was held out."""
-        return float(jnp.sqrt(jnp.mean(_residuals(self.test, self.test_values, factor[None]) ** 2)))
+        return _root_mean_square(_residuals(self.test, self.test_values, factor[None]))
 
 
 class _Cell(eqx.Module):
@@ -127,15 +127,15 @@ def recover(
     path = path._replace(held_out_error=np.sqrt((residuals**2).mean(1)))
     chosen = _choose(residuals, path.rank, np.asarray(split.test_values))
     rank = int(path.rank[chosen])
-    factor = tuned[chosen][:, :rank]
+    factor = jnp.asarray(np.asarray(tuned)[chosen][:, :rank])
     factor = fit(measurements, values, factor, accuracy, rounds=4) if rank else factor
-    misfit = -values if not factor.shape[1] else measurements.forward(factor) - values
+    misfit = values if not factor.shape[1] else _residuals(measurements, values, factor[None])
     root = float(np.sqrt(unit))
     return Recovery(
         factor=np.asarray(factor) * root,
         rank=factor.shape[1],
         noise=float(path.held_out_error[chosen]) * unit,
-        residual=float(jnp.sqrt(jnp.mean(misfit**2))) * unit,
+        residual=_root_mean_square(misfit) * unit,
         chosen=chosen,
         held_out=out,
         path=path._replace(
@@ -151,16 +151,16 @@ def _train_path(
     measurements: Measurements, values: Values, top: float, start: Factor, count: int, blocks: int
 ) -> tuple[Path, jax.Array]:
     """Train every penalty from the same start, prune, fine-tune: the path and the factors (path, dim, width)."""
-    objective = cheapest_objective(measurements, values, start.shape[1])
-    starts = jnp.broadcast_to(start, (count, *start.shape))
-    nothing, one = jnp.zeros(count, values.dtype), jnp.ones(count, values.dtype)
+    objective = jax.jit(cheapest_objective, static_argnums=2)(measurements, values, start.shape[1])
+    starts = _like(np.broadcast_to(start, (count, *start.shape)), values)
+    nothing, one = _like(np.zeros(count), values), _like(np.ones(count), values)
     free = _solve(objective, starts, nothing, one, top, 6, 0.0)
-    largest = float(np.linalg.norm(np.asarray(free.descent.factor[0]), 2)) ** 2
+    largest = float(np.linalg.norm(np.asarray(free.descent.factor)[0], 2)) ** 2
     target = np.geomspace(2.0, 1e-3, count)
     smoothing = target * largest / 16
     penalty = 2 * np.sqrt(smoothing) * target * top
     trained = _solve(objective, starts, _like(penalty, values), _like(smoothing, values), top, blocks, 3e-6).descent
-    norms = np.asarray(jax.vmap(pruning.column_norms)(trained.factor))
+    norms = np.linalg.norm(trained.factor, axis=1)
     mask = norms > 2 * np.sqrt(smoothing)[:, None]
     ranks = mask.sum(1)
     narrow = _compact(trained.factor, jnp.asarray(mask), max(1, int(ranks.max())))
@@ -174,16 +174,16 @@ def _probe(split: _Split, top: float, start: Factor) -> tuple[Path | None, jax.A
     The step is safe for maps near isotropic only; where it is not, nothing is explained and the path decides.
     """
     exact = max(1e-6, 30 * float(jnp.finfo(start.dtype).eps))
-    largest = float(jnp.sum(start**2, axis=0).max())
+    largest = float(np.max(np.sum(np.square(start), axis=0)))
     for target, steps in PROBES:
         smoothing = target * largest / 16
         penalty = 2 * np.sqrt(smoothing) * target * top
         numbers = _like(np.array([penalty, smoothing, 8 * top + 2 * penalty / np.sqrt(smoothing)]), start)
         trained = _brief(split.train, split.values, start, numbers, jnp.int32(steps))
-        norms = np.asarray(pruning.column_norms(trained))
+        norms = np.linalg.norm(trained, axis=0)
         kept = np.flatnonzero(norms > 2 * np.sqrt(smoothing))
         if 0 < kept.size < start.shape[1] and np.isfinite(norms).all():
-            tuned, error = _explain(split, trained[:, kept], exact)
+            tuned, error = _explain(split, _like(np.asarray(trained)[:, kept], trained), exact)
             if error <= 10 * exact:
                 one = lambda number: np.array([number])  # noqa: E731
                 rank = one(tuned.shape[1])
@@ -225,7 +225,7 @@ def _check(measurements: Measurements, values: Values) -> float:
         raise BadInput("y", f"shape {values.shape} for {measurements.n} measurements", "give one value each")
     if measurements.n < 5:
         raise BadInput("y", f"only {measurements.n} measurements", "give at least 5, some are held out")
-    if not bool(jnp.all(jnp.isfinite(values))):
+    if not np.isfinite(values).all():
         raise BadInput("y", "holds NaN or infinity", "remove those measurements")
     unit = float(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2)))
     if unit == 0:
@@ -271,11 +271,11 @@ def _solve(
     tolerance: float,
 ) -> _Cell:
     """Descend from every start (cells, dim, width) with its own penalty, block by block, until all have stopped."""
-    cells = jax.vmap(_begin)(starts)
+    cells = _begin_all(starts)
     floor = jnp.asarray(8 * top, starts.dtype)
     for _ in range(blocks):
         cells = _blocks(objective, cells, penalty, smoothing, floor, jnp.asarray(tolerance, starts.dtype))
-        if not bool(jnp.any(cells.descent.status == RUNNING)):
+        if not (np.asarray(cells.descent.status) == RUNNING).any():
             break
     return cells
 
@@ -284,6 +284,9 @@ def _begin(start: Factor) -> _Cell:
     zero = jnp.zeros((), start.dtype)
     direction = jnp.cos(2.3 * jnp.arange(start.size, dtype=start.dtype)).reshape(start.shape)
     return _Cell(start_descent(METHOD, start, Rates(zero, zero, zero, zero)), jnp.ones((), start.dtype), direction)
+
+
+_begin_all = jax.jit(jax.vmap(_begin))
 
 
 def _penalised(objective: Objective, penalty: Scalar, smoothing: Scalar, factor: Factor) -> tuple[Scalar, Factor]:
@@ -341,6 +344,10 @@ def _compact(factors: jax.Array, masks: jax.Array, width: int) -> jax.Array:
 def _residuals(measurements: Measurements, values: Values, factors: jax.Array) -> jax.Array:
     """``A(U U^T) - y`` for every factor (cells, dim, width); shape (cells, n)."""
     return jax.vmap(lambda factor: measurements.forward(factor) - values)(factors)
+
+
+def _root_mean_square(numbers: jax.Array) -> float:
+    return float(np.sqrt(np.mean(np.square(numbers))))
 
 
 def _choose(residuals: np.ndarray, ranks: np.ndarray, values: np.ndarray) -> int:
