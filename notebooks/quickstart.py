@@ -82,7 +82,8 @@ example = cities.example(share=0.3, noise=0.02, seed=0)
 pairs = (jnp.asarray(example.fields[name]) for name in ("i", "j"))
 measurements = Distances(*pairs, len(example.places))
 values = jnp.asarray(example.fields["y"], jnp.float32)
-result = recover(measurements, values, blocks=10 if tiny else 40)
+effort = {"width": 8, "penalties": 4} if tiny else {"blocks": 40}
+result = recover(measurements, values, **effort)
 result.rank, example.score(result.factor)
 
 # %%

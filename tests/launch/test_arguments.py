@@ -254,7 +254,10 @@ def test_systems_are_listed_one_a_line(capsys: pytest.CaptureFixture[str]) -> No
     assert all(len(line.split()) > 3 for line in lines)
 
 
-@pytest.mark.parametrize("system", ["sensing", "sparse_features", "teacher_student", "images"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sparse_features", "teacher_student", "images")]
+
+
+@pytest.mark.parametrize("system", ["sensing", *OTHERS])
 def test_help_comes_at_once_and_imports_little(
     process: Callable[..., subprocess.Popen[str]], tmp_path: Path, system: str
 ) -> None:
@@ -292,7 +295,7 @@ def test_flags_of_a_function_are_listed(tmp_path: Path) -> None:
             parse([f"{path}:cell", *argv])
 
 
-@pytest.mark.parametrize("argv", [["--problem.nosie", "1"], ["nowhere.yaml"]])
+@pytest.mark.parametrize("argv", [["--problem.nosie", "1"], pytest.param(["nowhere.yaml"], marks=pytest.mark.slow)])
 def test_a_refusing_process_ends_with_2_and_one_line(
     process: Callable[..., subprocess.Popen[str]], tmp_path: Path, argv: list[str]
 ) -> None:
