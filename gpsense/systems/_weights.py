@@ -281,8 +281,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     @property
     def stride(self) -> int:
-        """A round of iterative pruning, which sorts all weights once; else the steps between checks."""
-        return self.system.round_steps if self.rule.at == "rounds" else self.method.check_every
+        return self.method.check_every
 
     @property
     def numbers(self) -> Numbers:
@@ -295,7 +294,8 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         optimizer = self.system.optimizer
         if optimizer not in optimizers.ELEMENTWISE:
             optimizer = _on_trees(optimizer, self.numbers)
-        return Method(optimizer, check_every=self.model.check_every, stochastic=self.model.stochastic)
+        check_every = min(self.model.check_every, self.system.round_steps)
+        return Method(optimizer, check_every=check_every, stochastic=self.model.stochastic)
 
     def donates(self, width: int) -> bool:
         return True
@@ -440,14 +440,20 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
     def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> Masked:
         """Prune and rewind where a round but the last has ended; the steps go on counting."""
         rounds, inside = jnp.divmod(state.run.steps, self.system.round_steps)
-        due = (state.status == RUNNING) & (rounds > 0) & (inside == 0)
         kept = self._kept(setting)
         share = jnp.asarray(setting.share, kept.dtype)
-        mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
-        origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
-        run = start_descent(self.method, weights.apply(mask, origin), _rates(setting, state.alone), state.run.key)
-        run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
-        return _where(due, Masked(run, mask, state.original, state.key, state.alone), state)
+
+        def begin(carry: tuple[Flags, Masked]) -> tuple[Flags, Masked]:
+            _, state = carry
+            mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
+            origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
+            run = start_descent(self.method, weights.apply(mask, origin), _rates(setting, state.alone), state.run.key)
+            run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
+            return jnp.asarray(False), Masked(run, mask, state.original, state.key, state.alone)
+
+        due = (state.status == RUNNING) & (rounds > 0) & (inside == 0)
+        # a loop of one turn at most: cells run side by side sort their weights only where one of them is due
+        return jax.lax.while_loop(lambda carry: carry[0], begin, (due, state))[1]
 
     def _cut(self, problem: ProblemT, state: Masked, kept: Scalar) -> NumbersMask:
         """The mask cut to this share of all prunable weights, those of the highest scores."""
