@@ -178,7 +178,8 @@ def test_the_first_chunk_is_timed(monkeypatch):
 
 def test_compiling_is_measured_and_the_naive_program_agrees(monkeypatch):
     axes = (Axis("noise", (0.0, 0.3)), Axis("penalty", (0.05, 0.2)), Axis("rule", ("threshold", "top_r")))
-    grid = Grid(Sensing(dim=6, n=30, width=4, dtype="float64"), Schedule(40, 20, 20), 3, axes[:2], {"rate": 0.03})
+    system = Sensing(dim=6, n=30, width=4, dtype="float64", curvature_steps=0)
+    grid = Grid(system, Schedule(40, 20, 20), 3, axes[:2], {"rate": 0.03})
     ours, naive = compiling.engine(grid), compiling.naive(grid)
     np.testing.assert_allclose(ours["error"], naive["error"], rtol=1e-8)
     two = Grid(grid.system, grid.schedule, 3, axes[1:], {"rate": 0.03})

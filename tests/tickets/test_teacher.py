@@ -115,13 +115,14 @@ def test_risk_is_half_the_mean_square_over_the_rows_in_use(rows):
 def test_gradients_are_sums_over_the_rows_in_use(n, used):
     """Of few rows at once, of many in blocks, the last of which overlaps the one before; neuron by neuron."""
     rng = np.random.default_rng(1)
-    truth, weights = jnp.asarray(rng.normal(size=(2, 3, 4)))
-    samples = teacher.draw_samples(jax.random.key(0), truth, n, used, 0.1)
+    truth, weights = rng.normal(size=(2, 3, 4))
+    draw = jax.jit(teacher.draw_samples, static_argnums=2)
+    samples = draw(jax.random.key(0), truth, n, used, 0.1)
     used = n if used is None else used
     square, slope = jax.jit(teacher.risk_and_gradient)(weights, samples)
-    residual = np.asarray([_output(np.asarray(weights), x) for x in np.asarray(samples.inputs)]) - samples.values
+    residual = np.asarray([_output(weights, x) for x in np.asarray(samples.inputs)]) - samples.values
     residual, x = residual[:used], np.asarray(samples.inputs)[:used]
-    expected = [np.where(x @ row > 0, residual, 0.0) @ x / (3 * max(used, 1)) for row in np.asarray(weights)]
+    expected = [np.where(x @ row > 0, residual, 0.0) @ x / (3 * max(used, 1)) for row in weights]
     np.testing.assert_allclose(slope, expected, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(square, np.sum(residual**2) / (2 * max(used, 1)), rtol=1e-12)
 
