@@ -20,7 +20,7 @@ EFFORTS: dict[str, dict[str, Any]] = {
     "least": SIMPLE | {"xla_backend_optimization_level": 0},
 }
 WORKERS = 4
-KEPT = 512  # programs of a process that are kept for others like them
+KEPT, KEPT_TEXT = 128, 2**20  # programs of a process that are kept for others like them, and the longest text of one
 
 
 class Compiled(NamedTuple):
@@ -53,9 +53,16 @@ def _known_option(name: str, value: Any) -> bool:
 
 
 def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[Compiled]":
-    """Begin to compile a traced program for these devices; one that was compiled before is not compiled again."""
+    """Begin to compile a traced program for these devices; one that was compiled before is not compiled again.
+
+    Programs that call back into Python are told apart by nothing in their text, and large ones hold much memory: these
+    are compiled for whoever asks.
+    """
     chosen = options(effort)
-    text = hashlib.sha256(lowered.as_text().encode()).digest()
+    text = lowered.as_text()
+    if "callback" in text or len(text) > KEPT_TEXT:
+        return _pool.submit(_compile, lowered, chosen)
+    text = hashlib.sha256(text.encode()).digest()
     places = tuple(device.id for device in devices)
     shapes = str((lowered.in_avals, lowered.out_info))
     key = (text, shapes, lowered.in_tree, lowered.out_tree, tuple(chosen.items()), places)

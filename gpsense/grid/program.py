@@ -29,9 +29,10 @@ from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, 
 from gpsense.grid.tracing import Reader, Traces
 from gpsense.keys import Keys, keys_of
 from gpsense.pipeline import End, completed
-from gpsense.systems import Evaluator
+from gpsense.systems import AnySystem, Evaluator, Learner
 
 Arrays = dict[str, np.ndarray]
+AnyLearner = Learner[Any, Any, Any, Any, Any]
 OUTER, SAME = P("outer"), P()
 
 
@@ -47,10 +48,7 @@ class Program:
         self, grid: Grid, plan: ProgramPlan, devices: Sequence[Any] | None = None, known: Traces | None = None
     ):
         self._reader, self._known = Reader(plan.system), known or Traces()
-        system = self._reader.system
-        with self._reader.noting() as self._reads:
-            learner = system.learner
-        self._once = isinstance(learner, Evaluator)
+        self._once = isinstance(plan.system.learner, Evaluator)
         self.grid, self.plan = grid, plan
         self.traces: Counter[str] = Counter()
         self.compile_seconds = 0.0
@@ -61,13 +59,13 @@ class Program:
         self._compiled: dict[tuple[Any, ...], Future[Compiled]] = {}
         self._compaction = Compaction(self.mesh.size, self.outer, outer_batch(), plan.cost.flops)
 
-        self._phases = {"draw": self._over_rows(lambda keys, data: system.draw(data, keys.problem))}
+    def _phase(self, name: str, system: AnySystem) -> Callable[..., Any]:
+        """What builds a phase of a system, given the numbers that are fixed in it."""
+        if name == "draw":
+            return self._over_rows(lambda keys, data: system.draw(data, keys.problem))
+        learner = system.learner
         if isinstance(learner, Evaluator):
-            self._phases["evaluate"] = self._over_cells(learner.evaluate)
-            return
-        with self._reader.noting() as reads:
-            self._learner, self._stride, train_products = learner, learner.stride, system.train_precision
-        self._reads |= reads
+            return self._over_cells(learner.evaluate)
 
         def start(problem: Any, setting: Any, keys: Any) -> Any:
             state = learner.start(problem, setting, keys)
@@ -77,14 +75,13 @@ class Program:
             state = learner.start_fine_tuning(problem, setting, state, pruned, width)
             return state, learner.record(problem, setting, state)
 
-        self._phases |= {
-            "start": self._over_cells(start),
-            "train": self._segment(learner.train, train_products),
-            "prune": self._over_cells(learner.prune),
-            "narrow": self._over_cells(narrow, donated=lambda width: (2,) if learner.donates(width) else ()),
-            "fine_tune": self._segment(learner.fine_tune, "highest"),
-            "measure": self._over_cells(learner.measure),
-        }
+        if name == "train":
+            return self._segment(learner, learner.train, system.train_precision)
+        if name == "fine_tune":
+            return self._segment(learner, learner.fine_tune, "highest")
+        if name == "narrow":
+            return self._over_cells(narrow, donated=lambda width: (2,) if learner.donates(width) else ())
+        return self._over_cells({"start": start, "prune": learner.prune, "measure": learner.measure}[name])
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
         """``row`` of the keys of every seed and of its data."""
@@ -119,13 +116,14 @@ class Program:
 
         return build
 
-    def _segment(self, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
+    def _segment(self, learner: AnyLearner, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
         """Some steps and a record of chosen cells, written into the arrays of all cells.
 
         ``rows`` (devices, blocks, batch) are the problems to run on each device, the first ``count`` blocks of them;
         ``chosen`` (outer, cells) the settings to run of each. A row ends as soon as none of its cells is running.
         """
-        learner = self._learner
+
+        stride = learner.stride
 
         def build(n_steps: int) -> Any:
             def row(problem: Any, settings: Any, states: Any) -> Any:
@@ -134,10 +132,10 @@ class Program:
                 def several(n: int, states: Any) -> Any:
                     return jax.vmap(lambda setting, state: move(setting, state, n))(settings, states)
 
-                whole, rest = divmod(n_steps, self._stride)
+                whole, rest = divmod(n_steps, stride)
                 _, states = jax.lax.while_loop(
                     lambda carry: (carry[0] < whole) & jnp.any(carry[1].status == RUNNING),
-                    lambda carry: (carry[0] + 1, several(self._stride, carry[1])),
+                    lambda carry: (carry[0] + 1, several(stride, carry[1])),
                     (0, states),
                 )
                 states = several(rest, states) if rest else states
@@ -185,16 +183,15 @@ class Program:
         devices = self.mesh.devices.ravel().tolist()
         spread = NamedSharding(self.mesh, OUTER)
 
-        def trace() -> tuple[Future[Compiled], Any]:
-            lowered = self._phases[name](*fixed).lower(*args)
+        def trace(system: AnySystem) -> tuple[Future[Compiled], Any]:
+            lowered = self._phase(name, system)(*fixed).lower(*args)
             shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
             return compile_later(lowered, chosen, devices), jax.tree.map(shape, lowered.out_info)
 
         types = tuple(str(leaf.dtype) for leaf in leaves)
         cells = (self.plan.layout.inner, outer_batch(), tuple(device.id for device in devices))
         whole = (type(self.plan.system), key, types, tree, cells, chosen)
-        before = set() if name == "draw" else self._reads
-        self._compiled[key], self._shapes[key] = self._known.once(name, whole, self._reader, before, trace)
+        self._compiled[key], self._shapes[key] = self._known.once(name, whole, self._reader, trace)
         return key
 
     @contextmanager

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -24,6 +25,18 @@ from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
 
 MEMORY = 4.0 * 2**30
+CONTEXT = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_default_device",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_debug_nans",
+    "jax_debug_infs",
+    "jax_disable_jit",
+)
 _aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
@@ -91,7 +104,7 @@ def run_chunks(
         for part, after in itertools.zip_longest(parts, parts[1:]):
             ours = plan.programs[part[0].program]
             program = begun_aside.pop().result() if begun_aside else Program(plan.grid, ours, known=known)
-            ahead = partial(begun, plan, after[0], known, width) if after else meanwhile
+            ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
             for chunk in part:
                 check()
                 start, compiled = time.perf_counter(), program.compile_seconds
@@ -108,11 +121,19 @@ def settle() -> None:
     _aside.submit(lambda: None).result()
 
 
-def begun(plan: Plan, chunk: Chunk, known: Traces, width: int | None = None) -> Program:
-    """The program of a chunk, which has begun to compile."""
+def begun(
+    plan: Plan, chunk: Chunk, known: Traces, width: int | None = None, context: tuple[Any, ...] | None = None
+) -> Program:
+    """The program of a chunk, which has begun to compile, unless JAX is set otherwise here than in ``context``."""
     program = Program(plan.grid, plan.programs[chunk.program], known=known)
-    program.begin(chunk, width)
+    if context is None or context == _context():
+        program.begin(chunk, width)
     return program
+
+
+def _context() -> tuple[Any, ...]:
+    """The settings of JAX that ``with`` can change in one thread, and that change what is traced."""
+    return tuple(getattr(jax.config, name, None) for name in CONTEXT)
 
 
 def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> dict[str, Any]:

@@ -6,7 +6,6 @@ What a phase reads is seen while it is traced, on a copy of the system that note
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -15,24 +14,22 @@ from gpsense.systems import AnySystem
 
 
 class Reader:
-    """A system whose fields are noted as they are read: ``system`` is the copy to use in its place."""
+    """A system as phases read it; ``reading`` gives a copy that notes its fields as they are read."""
 
     def __init__(self, system: AnySystem):
         self.fields: Mapping[str, Field] = declared(type(system))
-        self.system: AnySystem = object.__new__(_noting(type(system)))
-        self._noted: set[str] = set()
-        for name, value in {**vars(system), "_noted": self._noted}.items():
-            object.__setattr__(self.system, name, value)
-        self._original = system
+        self._system, self._class = system, _noting(type(system), frozenset(self.fields))
 
     @contextmanager
-    def noting(self) -> Iterator[set[str]]:
-        """The names of the fields that are read meanwhile."""
-        before, found = set(self._noted), set()
-        self._noted.clear()
-        yield found
-        found |= self._noted
-        self._noted |= before
+    def reading(self) -> Iterator[tuple[AnySystem, set[str]]]:
+        """A copy of the system, and the names of the fields that are read of it.
+
+        What a system keeps beside its fields may have been made of any: to read it is to read all of them.
+        """
+        copy, noted = object.__new__(self._class), set[str]()
+        for name, value in {**vars(self._system), "_noted": noted}.items():
+            object.__setattr__(copy, name, value)
+        yield copy, noted
 
     def values(self, names: set[str]) -> dict[str, Any]:
         """The values of fields; of a name, with the entry that it stands for."""
@@ -43,20 +40,18 @@ class Reader:
         return all(_same(value, self._value(name)) for name, value in reads.items())
 
     def _value(self, name: str) -> Any:
-        value, field = getattr(self._original, name), self.fields.get(name)
+        value, field = getattr(self._system, name), self.fields.get(name)
         entries = field.choices if field is not None else None
         return value, entries.get(value) if isinstance(entries, Mapping) and isinstance(value, str) else None
 
 
-@cache
-def _noting(system: type) -> type:
+def _noting(system: type, names: frozenset[str]) -> type:
     """The system's class, whose objects note the fields that are read."""
-    names = frozenset(declared(system))
 
     def read(self: Any, name: str) -> Any:
-        if name in names or name == "__dict__":
-            noted = object.__getattribute__(self, "__dict__").get("_noted", set())  # none in a copy of the copy
-            noted.update({name} & names or names)
+        own = object.__getattribute__(self, "__dict__")
+        if name in names or name in own or name == "__dict__":
+            own.get("_noted", set()).update({name} & names or names)  # not noted in a copy of the copy
         return object.__getattribute__(self, name)
 
     return type(system.__name__, (system,), {"__getattribute__": read, "__module__": system.__module__})
@@ -79,10 +74,10 @@ class Traces:
         self._known: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], Any]]] = {}
         self._lock = Lock()
 
-    def once(self, name: str, key: tuple[Any, ...], reader: Reader, before: set[str], trace: Callable[[], Any]) -> Any:
-        """What ``trace`` makes of a phase, or has made of it for a system that differs in nothing that it read.
+    def once(self, name: str, key: tuple[Any, ...], reader: Reader, trace: Callable[[AnySystem], Any]) -> Any:
+        """What ``trace`` makes of a phase of a system, or has made of it for one that differs in nothing it read.
 
-        ``key``: what it depends on beside the system; ``before``: the fields that were read to set the phase up.
+        ``key``: what it depends on beside the system.
         """
         key = (name, *key)
         with self._lock:
@@ -90,9 +85,9 @@ class Traces:
         for reads, made in known:
             if reader.equal(reads):
                 return made
-        with reader.noting() as names:
-            made = trace()
+        with reader.reading() as (system, names):
+            made = trace(system)
         with self._lock:
             self.counts[name] += 1
-            self._known.setdefault(key, []).append((reader.values(names | before), made))
+            self._known.setdefault(key, []).append((reader.values(names), made))
         return made

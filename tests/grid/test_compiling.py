@@ -1,13 +1,19 @@
 """Phases are traced once for systems that they cannot tell apart, and compiled with an effort that is recorded."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Annotated
 
 import jax
+import jax.experimental
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gpsense.grid.plan as plan_module
+from gpsense import Field, TrainPruneFineTune, sweep
+from gpsense.fields import Traced
 from gpsense.grid import Axis, Grid, Program, compiling, make_plan, run_grid
 from gpsense.grid.plan import FULL, Effort, effort
 from gpsense.grid.tracing import Reader, Traces
@@ -15,6 +21,7 @@ from gpsense.keys import keys_of, seed_keys, threefry
 from gpsense.pipeline import Schedule
 from gpsense.pruning import COLUMN_RULES, ColumnRule
 from gpsense.systems import Cost
+from gpsense.systems.own import groups
 from gpsense.systems.sensing import Sensing
 
 GIB = 2.0**30
@@ -70,23 +77,74 @@ def test_programs_that_differ_in_what_a_phase_reads_share_nothing_of_it():
 def test_a_reader_notes_fields_wherever_they_are_read(monkeypatch):
     system = Sensing(dim=8, n=60, rule="top_r")
     reader = Reader(system)
-    with reader.noting() as names:
-        assert reader.system.full_width == 8
+    with reader.reading() as (copy, names):
+        assert isinstance(copy, Sensing)
+        assert copy.full_width == 8
     assert names == {"width", "dim"}
-    with reader.noting() as outer:
-        assert reader.system.packed == 36
-        with reader.noting() as inner:
-            assert reader.system.n == 60
-    assert (outer, inner) == ({"dim", "n"}, {"n"})
-    with reader.noting() as every:
-        assert replace(reader.system, n=50).n == 50
-    assert every == set(reader.fields) - {"n"}
-    assert reader.equal(reader.values({"dim", "rule"}))
+    with reader.reading() as (copy, names):
+        assert replace(copy, n=50).n == 50
+    assert names == set(reader.fields) - {"n"}
     reads = reader.values({"rule"})
+    assert reader.equal(reader.values({"dim", "rule"}))
     assert not Reader(replace(system, rule="threshold")).equal(reads)
     assert Reader(replace(system, n=10)).equal(reads)
     monkeypatch.setitem(COLUMN_RULES, "top_r", ColumnRule(lambda norms, given: norms > 1))
     assert not Reader(system).equal(reads)  # another rule of the same name
+
+
+class Nothing(Traced):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted(TrainPruneFineTune):
+    """Least squares from a start and with a constant that are made of a field, once."""
+
+    name, Data, parts = "shifted", Nothing, groups(lambda w: w, axis=0)
+    shift: Annotated[int, Field("problem", "of everything")] = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "constant", 0.1 * self.shift)
+
+    @cached_property
+    def begin(self):
+        return 1.0 + self.shift
+
+    def draw(self, data, key):
+        return jax.random.normal(key, (4,), self.dtype)
+
+    def init(self, setting, key):
+        return jnp.full(4, self.begin, self.dtype)
+
+    def loss(self, w, problem):
+        return jnp.sum((w - problem) ** 2) + self.constant
+
+
+def test_what_a_system_makes_of_its_fields_tells_programs_apart():
+    run = lambda *shifts: run_grid(Grid(Shifted(optimizer="gd"), Schedule(20, 0, 20), 2, (Axis("shift", shifts),)))  # noqa: E731
+    together = run(1, 2, 3)
+    for shift in (1, 2, 3):
+        alone = run(shift)
+        for name in ("loss", "loss_curve", "error_pruned"):
+            np.testing.assert_array_equal(together[name].sel(shift=shift), alone[name].sel(shift=shift), err_msg=name)
+    assert len(set(together["loss_curve"].isel(seed=0, step=0).values.tolist())) == 3
+
+
+def test_programs_that_call_back_into_python_are_told_apart():
+    def cell(key, a, k):
+        shape = jax.ShapeDtypeStruct((), a.dtype)
+        return {"v": jax.pure_callback(lambda v: v * k, shape, a, vmap_method="sequential")}
+
+    assert sweep(cell, seeds=1, a=[2.0], k=[1, 10, 100], static=["k"])["v"].values.ravel().tolist() == [2, 20, 200]
+
+
+def test_a_setting_of_one_thread_holds_for_every_program():
+    grid = _grid(Axis("rule", ("threshold", "top_r", "largest_gap")), seeds=(0,))
+    expected = run_grid(grid)["error"].values
+    jax.config.update("jax_enable_x64", False)
+    with (getattr(jax, "enable_x64", None) or jax.experimental.enable_x64)(True):  # its place before jax 0.8
+        np.testing.assert_array_equal(run_grid(grid)["error"].values, expected)
 
 
 def test_the_least_effort_gives_the_same_numbers(monkeypatch):
