@@ -143,7 +143,8 @@ def test_a_setting_of_one_thread_holds_for_every_program():
     grid = _grid(Axis("rule", ("threshold", "top_r", "largest_gap")), seeds=(0,))
     expected = run_grid(grid)["error"].values
     jax.config.update("jax_enable_x64", False)
-    with (getattr(jax, "enable_x64", None) or jax.experimental.enable_x64)(True):  # its place before jax 0.8
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # its place before jax 0.8
+    with enable(True):
         np.testing.assert_array_equal(run_grid(grid)["error"].values, expected)
 
 
