@@ -305,10 +305,10 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
         def add(loss: tuple[Later, Factor], factor: Factor) -> tuple[Later, Factor]:
             value, gradient = loss
-            total = lambda: value() + weight * penalty.value(factor, setting.smoothing)  # noqa: E731
             if penalty.proximal is not None:
-                return total, gradient
-            return total, gradient + weight * jax.grad(penalty.value)(factor, setting.smoothing)
+                return lambda: value() + weight * penalty.value(factor, setting.smoothing), gradient
+            extra, slope = jax.value_and_grad(penalty.value)(factor, setting.smoothing)
+            return lambda: value() + weight * extra, gradient + weight * slope
 
         def sampled(factor: Factor, key: RandomKey, step: Integer) -> Factor:
             assert isinstance(problem.objective, Empirical)
