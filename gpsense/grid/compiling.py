@@ -64,7 +64,8 @@ def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[
         return _pool.submit(_compile, lowered, chosen)
     text = hashlib.sha256(text.encode()).digest()
     places = tuple(device.id for device in devices)
-    shapes = str((lowered.in_avals, lowered.out_info))
+    leaves = jax.tree.leaves((lowered.in_avals, lowered.out_info))
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     key = (text, shapes, lowered.in_tree, lowered.out_tree, tuple(chosen.items()), places)
     with _lock:
         found = _known.get(key)

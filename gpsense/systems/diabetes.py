@@ -52,6 +52,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         "error_pruned": Measure("squared error on the test rows after the step and the ridge, relative"),
         "error_curve": Measure("squared error on the test rows along the run, relative", "1", ("step",)),
         "loss": Measure("mean squared error on the training rows", "variance of y"),
+        "loss_trained": Measure("mean squared error on the training rows before pruning", "variance of y"),
         "loss_curve": Measure("mean squared error along the run", "variance of y", ("step",)),
     }
 
