@@ -33,6 +33,7 @@ from launch.bench import (
 )
 from launch.bench import compile as compiling
 from launch.bench.workload import Workload, compiled, needed_flops
+from tests.systems.least import LeastSquares
 
 TINY = Workload(5, 4, 20, (0, 1), (0.05, 0.2, 0.3), train=20, fine_tune=20, record_every=10, form="gram")
 
@@ -182,7 +183,8 @@ def test_compiling_is_measured_and_the_naive_program_agrees(monkeypatch):
     grid = Grid(system, Schedule(40, 20, 20), 3, axes[:2], {"rate": 0.03})
     ours, naive = compiling.engine(grid), compiling.naive(grid)
     np.testing.assert_allclose(ours["error"], naive["error"], rtol=1e-8)
-    two = Grid(grid.system, grid.schedule, 3, axes[1:], {"rate": 0.03})
+    least = LeastSquares(dim=6, dtype="float64", optimizer="gd")
+    two = Grid(least, grid.schedule, 3, (axes[0], axes[2]), {"rate": 0.03})
     planned, full = compiling.planned(two), compiling.full(two)
     assert (planned["programs"], full["programs"], full["traced"]) == (2, 2, 14)
     assert planned["traced"] < full["traced"]

@@ -142,10 +142,15 @@ def test_a_rule_and_an_activation_of_ones_own() -> None:
     problem = _draw(replace(SYSTEM, link=(1.0,)), numbers(), seed_keys(0).problem)
     x, y = everything(problem.train)
     np.testing.assert_array_equal(np.flatnonzero(_pruned(by_means, problem)[0]), np.sort(np.argsort(-abs(x.T @ y))[:2]))
-    run = lambda system: run_cell(system, Schedule(0, 0, 1), numbers(), SparseFeatures.Setting(), seed_keys(1))  # noqa: E731
-    own = jax.jit(run, static_argnums=0)
-    named, given = own(SYSTEM), own(replace(SYSTEM, activation=lambda t: jnp.where(t > 0, t, 0.0)))
-    np.testing.assert_allclose(named["error"], given["error"], rtol=1e-9)
+
+    @jax.jit
+    def networks() -> Any:
+        kept = kept_coordinates(jnp.arange(12) < 3, 3)
+        systems = SYSTEM, replace(SYSTEM, activation=lambda t: jnp.where(t > 0, t, 0.0))
+        return [learner.fit(problem.train, kept, each.recipe, seed_keys(1).start).network for each in systems]
+
+    for one, other in zip(*map(jax.tree.leaves, networks()), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_a_baseline_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
