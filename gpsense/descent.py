@@ -25,12 +25,13 @@ from gpsense.optimizers import Optimizer, build
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
 STATUS_NAMES = ("running", "converged", "budget", "diverged")
 
-ValueAndGradient = Callable[[Parameters], tuple[Scalar, Parameters]]
+ValueAndGradient = Callable[[Parameters], tuple[Scalar | Callable[[], Scalar], Parameters]]
 
 
 class Target(NamedTuple):
     """What a descent minimises: a smooth part with its gradient, and what else a step needs.
 
+    The value may be a function without arguments, which is called where a run is checked.
     ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
     then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
     step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient.
@@ -42,7 +43,8 @@ class Target(NamedTuple):
 
     def __call__(self, factor: Parameters) -> tuple[Scalar, Parameters]:
         """Value and gradient."""
-        return self.value_and_gradient(factor)
+        value, gradient = self.value_and_gradient(factor)
+        return value() if callable(value) else value, gradient
 
     def gradient_norm(self, factor: Parameters, gradient: Parameters, rate: ScalarLike) -> Scalar:
         """``||g||_F``, with a proximal map ``||U - prox(U - rate g)||_F / rate``: zero where U is stationary."""
@@ -153,32 +155,45 @@ def advance_descent(
 
 
 def _block(method: Method, target: Target, state: Descent, rates: Rates, length: int) -> Descent:
-    """Evaluate, check, and take ``length`` steps if the run goes on.
+    """Take ``length`` steps, and keep them if the run goes on: the gradient of the first step is that of the check.
 
-    The gradient of the check is the first step's, too; only a stochastic method, whose steps draw their own, takes all
-    of them in the scan, which compiles sooner.
+    Loss and gradient stand in the program once, unless steps draw a gradient of their own.
     """
     move = _mover(method, target, state, rates)
-    value, gradient = target(state.factor)
-    slope = target.gradient_norm(state.factor, gradient, rates.rate)
+
+    def check(factor: Parameters) -> tuple[Parameters, Callable[[], tuple[Scalar, Scalar]]]:
+        """The gradient, and what is seen of a run there."""
+        value, gradient = target.value_and_gradient(factor)
+        norm = lambda: target.gradient_norm(factor, gradient, rates.rate)  # noqa: E731
+        return gradient, lambda: (value() if callable(value) else value, norm())
+
+    seen = check(state.factor)[1]() if method.stochastic else (state.objective, state.gradient_norm)
+    noise = None
+    if state.escape is not None:
+        noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
+
+    def step(carry: Any, index: Integer) -> tuple[Any, None]:
+        factor, memory, seen = carry
+        gradient = None
+        if not method.stochastic:
+            gradient, look = check(factor)
+            seen = jax.lax.cond(index == 0, look, lambda: seen)
+        moved, memory = move(factor, memory, index, gradient)
+        if state.escape is not None:
+            kick, _, _ = _check(state.escape, state, seen[0], seen[1], rates, method.patience, length)
+            kick = kick & (index == 0)
+            moved = optax.tree.where(kick, jax.tree.map(jnp.add, factor, noise), moved)
+        return (moved, memory, seen), None
+
+    steps = jnp.arange(length, dtype=jnp.int32)
+    (moved, memory, (value, slope)), _ = jax.lax.scan(step, (state.factor, state.optimizer, seen), steps)
     finite = jnp.isfinite(value) & jnp.isfinite(slope)
     stationary, rest, escape = slope <= rates.tolerance, state.factor, state.escape
-    drawn = method.stochastic and state.escape is None
-    start = (state.factor, state.optimizer)
-    moved, memory = start if drawn else move(*start, 0, gradient)
     if escape is not None:
-        kick, stationary, escape = _check(escape, state, value, slope, stationary, rates, method.patience, length)
-        noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
-        moved = optax.tree.where(kick, jax.tree.map(jnp.add, state.factor, noise), moved)
+        _, stationary, escape = _check(escape, state, value, slope, rates, method.patience, length)
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
         slope = jnp.where(stationary, escape.gradient_norm, slope)
-
-    def step(carry: tuple[Parameters, Any], index: Integer) -> tuple[tuple[Parameters, Any], None]:
-        return move(*carry, index), None
-
-    later = jnp.arange(0 if drawn else 1, length, dtype=jnp.int32)
-    (moved, memory), _ = jax.lax.scan(step, (moved, memory), later)
     running = state.status == RUNNING
     finite = finite & jnp.isfinite(_total(jnp.abs, moved))
     going = running & finite & ~stationary
@@ -196,17 +211,13 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
 
 
 def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Callable[..., tuple[Parameters, Any]]:
-    """One step: ``move(factor, memory, index)`` counted from the state's; a gradient already known may be given."""
+    """One step: ``move(factor, memory, index, gradient)``, the index counted from the state's; stochastic ones draw."""
     optimizer = method.build(rates.rate, rates.momentum)
 
-    def move(
-        factor: Parameters, memory: Any, index: Integer | int, gradient: Parameters | None = None
-    ) -> tuple[Parameters, Any]:
+    def move(factor: Parameters, memory: Any, index: Integer, gradient: Parameters) -> tuple[Parameters, Any]:
         if method.stochastic:
             draw = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.steps + index)  # pyright: ignore
             gradient = target.sampled(factor, draw, state.steps + index)  # pyright: ignore[reportOptionalCall]
-        elif gradient is None:
-            gradient = target(factor)[1]
         updates, memory = optimizer.update(gradient, memory, factor)  # pyright: ignore[reportArgumentType]
         moved: Any = optax.apply_updates(factor, updates)  # pyright: ignore[reportArgumentType]
         return _flush(moved if target.proximal is None else target.proximal(moved, rates.rate)), memory
@@ -219,12 +230,12 @@ def _check(
     state: Descent,
     value: Scalar,
     slope: Scalar,
-    stationary: jax.Array,
     rates: Rates,
     patience: int,
     length: int,
 ) -> tuple[jax.Array, jax.Array, Escape]:
     """Whether to perturb now, whether to stop now, and the escape that follows."""
+    stationary = slope <= rates.tolerance
     free, due = escape.countdown < 0, escape.countdown == 0
     slack = 16 * jnp.finfo(value.dtype).eps * jnp.abs(escape.objective)
     lower = value < escape.objective - slack

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from gpsense._lanes import in_lanes
 from gpsense.descent import RUNNING
 from gpsense.fields import declared
 from gpsense.grid.axes import Grid
@@ -127,18 +128,14 @@ class Program:
 
         def build(n_steps: int) -> Any:
             def row(problem: Any, settings: Any, states: Any) -> Any:
-                move = partial(phase, problem)
+                def cell(setting: Any, state: Any) -> Any:
+                    move, (whole, rest) = partial(phase, problem, setting), divmod(n_steps, stride)
+                    going = lambda carry: (carry[0] < whole) & (carry[1].status == RUNNING)  # noqa: E731
+                    step = lambda carry: (carry[0] + 1, move(carry[1], stride))  # noqa: E731
+                    state = jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
+                    return move(state, rest) if rest else state
 
-                def several(n: int, states: Any) -> Any:
-                    return jax.vmap(lambda setting, state: move(setting, state, n))(settings, states)
-
-                whole, rest = divmod(n_steps, stride)
-                _, states = jax.lax.while_loop(
-                    lambda carry: (carry[0] < whole) & jnp.any(carry[1].status == RUNNING),
-                    lambda carry: (carry[0] + 1, several(stride, carry[1])),
-                    (0, states),
-                )
-                states = several(rest, states) if rest else states
+                states = jax.vmap(partial(in_lanes, cell) if learner.lanes(problem) else cell)(settings, states)
                 point = jax.vmap(partial(learner.record, problem))(settings, states)
                 return states, point
 

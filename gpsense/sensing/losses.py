@@ -7,19 +7,21 @@ differentiated by JAX to any order and in either mode, as the plain function of 
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
 from gpsense.sensing.measurements import Measurements
-from gpsense.sensing.symmetric import packed_map, packed_size, smat, smat_of_many, svec, svec_of_many
+from gpsense.sensing.symmetric import mapped, packed_size, smat, squared, svec, times
+
+Later = Callable[[], Scalar]
 
 
 def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
@@ -35,9 +37,19 @@ def population_loss(factor: Factor, matrix: Symmetric) -> Scalar:
 class Objective(eqx.Module):
     """A loss of the factor that knows its gradient."""
 
+    @property
+    def lanes(self) -> bool:
+        """Whether a batch of factors is best held along the last axis (:mod:`gpsense._lanes`)."""
+        return False
+
     @abstractmethod
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
         """Loss and ``dL/dU``, shapes () and (dim, width)."""
+
+    def gradient_first(self, factor: Factor) -> tuple[Later, Factor]:
+        """The loss as a function to call where it is needed, and the gradient."""
+        value, gradient = self.value_and_gradient(factor)
+        return lambda: value, gradient
 
     @abstractmethod
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
@@ -89,8 +101,19 @@ class Gram(Objective):
     slope: Packed
     offset: Scalar
 
+    @property
+    def lanes(self) -> bool:
+        return True
+
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
-        return _gram_step(self.hessian, self.centre, self.slope, self.offset, factor)[:2]
+        value, gradient = self.gradient_first(factor)
+        return value(), gradient
+
+    def gradient_first(self, factor: Factor) -> tuple[Later, Factor]:
+        z = squared(factor) - self.centre
+        image = mapped(self.hessian, z)
+        value = lambda: jnp.sum(z * (image - 2.0 * self.slope)) + self.offset  # noqa: E731
+        return value, 4.0 * times(image - self.slope, factor)
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         value, pull = _quadratic(self.hessian, self.slope, self.offset, svec(matrix) - self.centre)
@@ -131,58 +154,6 @@ def _quadratic_form_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> 
     )
     terms = [rule(t) for rule, t in zip(along, tangents, strict=True) if not isinstance(t, SymbolicZero)]
     return value, sum(terms, jnp.zeros_like(value))
-
-
-def _step_of_one(
-    hessian: Hessian, centre: Packed, slope: Packed, offset: Scalar, factor: Factor
-) -> tuple[Scalar, Factor, Symmetric]:
-    """Loss, gradient and R of one factor in Gram form."""
-    value, pull = _quadratic(hessian, slope, offset, svec(factor @ factor.T) - centre)
-    residual = smat(pull)
-    return value, 4.0 * (residual @ factor), residual
-
-
-_step = custom_vmap(_step_of_one)
-
-
-@_step.def_vmap
-def _step_of_many(
-    axis_size: int, in_batched: list[bool], hessian: Array, centre: Array, slope: Array, offset: Array, factor: Array
-) -> tuple[tuple[Array, Array, Array], tuple[bool, bool, bool]]:
-    """Many factors (cells, dim, width) of one problem: one product (packed, packed) @ (packed, cells).
-
-    Packing reads the transpose, so that H multiplies from the left: on CPUs half again as fast as from the right.
-    """
-    if any(in_batched[:4]) or not in_batched[4]:
-        axes = [0 if batched else None for batched in in_batched]
-        return jax.vmap(_step_of_one, axes)(hessian, centre, slope, offset, factor), (True, True, True)
-    grams = jax.lax.optimization_barrier(factor @ jnp.matrix_transpose(factor))
-    z = svec_of_many(grams) - centre[:, None]
-    pull = hessian @ z - slope[:, None]
-    value, residual = jnp.sum(z * (pull - slope[:, None]), axis=0) + offset, smat_of_many(pull)
-    return (value, 4.0 * (residual @ factor), residual), (True, True, True)
-
-
-@jax.custom_jvp
-def _gram_step(
-    hessian: Hessian, centre: Packed, slope: Packed, offset: Scalar, factor: Factor
-) -> tuple[Scalar, Factor, Symmetric]:
-    """Loss, gradient and R of a factor in Gram form, batched as one product."""
-    return _step(hessian, centre, slope, offset, factor)
-
-
-@partial(_gram_step.defjvp, symbolic_zeros=True)
-def _gram_step_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Along U: ``<G, D>``, ``4 (R' U + R D)`` and ``R' = smat(H svec(D U^T + U D^T))``; of the data by JAX."""
-    hessian, *_, factor = primals
-    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents[:4]):
-        pairs = zip(primals, tangents, strict=True)
-        filled = tuple(jnp.zeros_like(at) if isinstance(along, SymbolicZero) else along for at, along in pairs)
-        return jax.jvp(_step_of_one, primals, filled)
-    along = tangents[4]
-    value, gradient, residual = _gram_step(*primals)
-    bend = packed_map(hessian, along @ factor.T + factor @ along.T)
-    return (value, gradient, residual), (jnp.sum(gradient * along), 4.0 * (bend @ factor + residual @ along), bend)
 
 
 def gram_objective(
@@ -249,9 +220,17 @@ class Population(Objective):
     matrix: Symmetric
     offset: Scalar
 
+    @property
+    def lanes(self) -> bool:
+        return True
+
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
-        residual = factor @ factor.T - self.matrix
-        return jnp.sum(residual**2) + self.offset, 4.0 * (residual @ factor)
+        value, gradient = self.gradient_first(factor)
+        return value(), gradient
+
+    def gradient_first(self, factor: Factor) -> tuple[Later, Factor]:
+        residual = squared(factor) - svec(self.matrix)
+        return lambda: jnp.sum(residual**2) + self.offset, 4.0 * times(residual, factor)
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
         gap = matrix - self.matrix

@@ -5,17 +5,23 @@ numbers multiplied by sqrt(2), so that ``<svec(X), svec(Y)> = <X, Y>``. A linear
 is an ordinary matrix with ``dim (dim + 1) / 2`` columns.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+import operator
+from collections.abc import Callable, Sequence
+from functools import lru_cache, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jaxtyping import Array, Float
 
-from gpsense._types import Hessian, Packed, Symmetric
+from gpsense._lanes import primitive
+from gpsense._types import Factor, Hessian, Packed, Symmetric
+
+Factors = Float[Array, "dim width cells"]
+PackedMany = Float[Array, "packed cells"]
+UNROLLED = 64  # sides up to which products of many small matrices are written out, term by term
 
 
 def packed_size(dim: int) -> int:
@@ -47,7 +53,7 @@ def svec(matrix: Symmetric) -> Packed:
     """
     upper, _, off = _layout(matrix.shape[0])
     scale = np.where(off, np.sqrt(2.0), 1.0).astype(matrix.dtype)
-    return matrix.reshape(-1).at[upper].get(mode="promise_in_bounds", unique_indices=True) * scale
+    return jnp.ravel(matrix).at[upper].get(mode="promise_in_bounds", unique_indices=True) * scale
 
 
 def smat(vector: Packed) -> Symmetric:
@@ -57,58 +63,105 @@ def smat(vector: Packed) -> Symmetric:
     """
     _, place, off = _layout(packed_dim(vector.shape[0]))
     scale = np.where(off, np.sqrt(0.5), 1.0).astype(vector.dtype)
-    return (vector * scale).at[place].get(mode="promise_in_bounds")
+    return jnp.asarray(vector * scale).at[place].get(mode="promise_in_bounds")
 
 
-def svec_of_many(matrices: Float[Array, "cells dim dim"]) -> Float[Array, "packed cells"]:
-    """:func:`svec` of each matrix, one column each: (cells, dim, dim) -> (packed, cells)."""
-    count, dim, _ = matrices.shape
+def squared(factor: Factor) -> Packed:
+    """``svec(U U^T)``: (dim, width) -> (dim (dim + 1) / 2,)."""
+    return _squared.bind(jnp.asarray(factor))
+
+
+def crossed(first: Factor, second: Factor) -> Packed:
+    """``svec(U V^T + V U^T)``, the derivative of :func:`squared` at U along V."""
+    return _crossed.bind(jnp.asarray(first), jnp.asarray(second))
+
+
+def times(vector: Packed, factor: Factor) -> Factor:
+    """``smat(v) U``: (dim (dim + 1) / 2,), (dim, width) -> (dim, width)."""
+    return _times.bind(jnp.asarray(vector), jnp.asarray(factor))
+
+
+def mapped(hessian: Hessian, vector: Packed) -> Packed:
+    """``H v`` for symmetric H (packed, packed): of many vectors one product, H from the left."""
+    return _mapped.bind(jnp.asarray(hessian), jnp.asarray(vector))
+
+
+def _mapped_many(values: Sequence[jax.Array], axes: Sequence[int | None]) -> tuple[jax.Array, int]:
+    """On CPUs a product with columns is half again as fast as one with rows, which XLA would make of it."""
+    hessian, vectors = values
+    if axes[0] is not None or axes[1] is None:
+        return jax.vmap(jnp.matmul, tuple(axes))(hessian, vectors), 0
+    columns = jax.lax.optimization_barrier(jnp.moveaxis(vectors, axes[1], 1))
+    return jax.lax.optimization_barrier(hessian @ columns), 1
+
+
+def _crossed_alone(first: Factor, second: Factor) -> Packed:
+    product = first @ second.T
+    return svec(product + product.T)
+
+
+def _squared_alone(factor: Factor) -> Packed:
+    return svec(factor @ factor.T)
+
+
+def _squared_in_lanes(factors: Factors) -> PackedMany:
+    dim, width, cells = factors.shape
+    if max(dim, width) > UNROLLED:
+        return jax.vmap(_squared_alone, -1, -1)(factors)
     upper, _, off = _layout(dim)
-    scale = np.where(off, np.sqrt(2.0), 1.0).astype(matrices.dtype)
-    rows = matrices.reshape(count, dim * dim).T.at[upper].get(mode="promise_in_bounds", unique_indices=True)
-    return rows * scale[:, None]
+    scale = np.where(off, np.sqrt(2.0), 1.0).astype(factors.dtype)
+    squares = _summed([column * jnp.swapaxes(column, 0, 1) for column in _slices(factors, 1)])
+    return _rows(squares.reshape(dim * dim, cells), upper) * scale[:, None]
 
 
-def smat_of_many(vectors: Float[Array, "packed cells"]) -> Float[Array, "cells dim dim"]:
-    """:func:`smat` of each column: (packed, cells) -> (cells, dim, dim)."""
-    _, place, off = _layout(packed_dim(vectors.shape[0]))
+def _times_alone(vector: Packed, factor: Factor) -> Factor:
+    return smat(vector) @ factor
+
+
+def _times_in_lanes(vectors: PackedMany, factors: Factors) -> Factors:
+    dim, width, _ = factors.shape
+    if max(dim, width) > UNROLLED:
+        return jax.vmap(_times_alone, -1, -1)(vectors, factors)
+    _, place, off = _layout(dim)
     scale = np.where(off, np.sqrt(0.5), 1.0).astype(vectors.dtype)
-    return jnp.transpose((vectors * scale[:, None]).at[place].get(mode="promise_in_bounds"), (2, 0, 1))
+    pairs = zip(_slices(_rows(vectors * scale[:, None], place), 0), _slices(factors, 0), strict=True)
+    return _summed([jnp.swapaxes(row, 0, 1) * part for row, part in pairs])
 
 
-def packed_map(hessian: Hessian, matrix: Symmetric) -> Symmetric:
-    """``smat(H svec(X))`` for symmetric H and X (dim, dim): a linear map of symmetric matrices that is its own adjoint.
-
-    A primitive of its own, because ``vmap`` over X is to be one product (packed, packed) @ (packed, cells), from the
-    left: on CPUs half again as fast as the one it would be. ``custom_vmap`` does that, but has no reverse mode.
-    """
-    return _packed_map.bind(hessian, matrix)
+def _summed(terms: list[jax.Array]) -> jax.Array:
+    """The sum, in two halves: in one chain every addition would wait for the last."""
+    return reduce(operator.add, [reduce(operator.add, terms[start::2]) for start in range(min(2, len(terms)))])
 
 
-def _map_of_one(hessian: Hessian, matrix: Symmetric) -> Symmetric:
-    return smat(hessian @ svec(matrix))
+def _slices(array: jax.Array, axis: int) -> list[jax.Array]:
+    return [jax.lax.slice_in_dim(array, place, place + 1, axis=axis) for place in range(array.shape[axis])]
 
 
-def _map_batched(args: Sequence[jax.Array], dims: Sequence[int | None]) -> tuple[jax.Array, int]:
-    hessian, matrices = args
-    if dims[0] is not None:
-        return jax.vmap(_map_of_one, tuple(dims))(hessian, matrices), 0
-    matrices = jax.lax.optimization_barrier(jnp.moveaxis(matrices, dims[1] or 0, 0))
-    return smat_of_many(hessian @ svec_of_many(matrices)), 0
+def _rows(array: jax.Array, index: np.ndarray) -> jax.Array:
+    return array.at[index].get(mode="promise_in_bounds")
 
 
-def _map_transposed(slope: jax.Array, hessian: jax.Array, matrix: jax.Array) -> tuple[None, jax.Array]:
-    return None, packed_map(hessian, 0.5 * (slope + slope.T))
+_mapped, _crossed = primitive("mapped", jnp.matmul), primitive("crossed", _crossed_alone)
+_squared = primitive("squared", _squared_alone, _squared_in_lanes)
+_times = primitive("times", _times_alone, _times_in_lanes)
+batching.primitive_batchers[_mapped] = _mapped_many
+ad.defjvp(_mapped, lambda t, hessian, vector: mapped(t, vector), lambda t, hessian, vector: mapped(hessian, t))
+ad.defjvp(_squared, lambda t, factor: crossed(t, factor))
+ad.defjvp(_crossed, lambda t, first, second: crossed(t, second), lambda t, first, second: crossed(first, t))
+ad.defjvp(_times, lambda t, vector, factor: times(t, factor), lambda t, vector, factor: times(vector, t))
 
 
-_packed_map = Primitive("packed_map")
-_packed_map.def_impl(_map_of_one)
-_packed_map.def_abstract_eval(lambda hessian, matrix: matrix)
-mlir.register_lowering(_packed_map, mlir.lower_fun(_map_of_one, multiple_results=False))
-batching.primitive_batchers[_packed_map] = _map_batched
-ad.primitive_transposes[_packed_map] = _map_transposed
-ad.defjvp(
-    _packed_map,
-    lambda tangent, hessian, matrix: _map_of_one(tangent, matrix),
-    lambda tangent, hessian, matrix: packed_map(hessian, tangent),
+def _of_first(first: Any, of: Callable[[], jax.Array], otherwise: Callable[[], jax.Array]) -> tuple[Any, Any]:
+    """What a transposed bilinear map gives: for the operand that it is linear in, and nothing for the other."""
+    return (of(), None) if ad.is_undefined_primal(first) else (None, otherwise())
+
+
+ad.primitive_transposes[_mapped] = lambda slope, hessian, vector: _of_first(
+    hessian, lambda: jnp.outer(slope, vector), lambda: mapped(hessian, slope)
+)
+ad.primitive_transposes[_crossed] = lambda slope, first, second: _of_first(
+    first, lambda: 2.0 * times(slope, second), lambda: 2.0 * times(slope, first)
+)
+ad.primitive_transposes[_times] = lambda slope, vector, factor: _of_first(
+    vector, lambda: 0.5 * crossed(slope, factor), lambda: times(vector, slope)
 )

@@ -24,7 +24,7 @@ from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.sensing import methods
-from gpsense.sensing.losses import Empirical, Objective
+from gpsense.sensing.losses import Empirical, Later, Objective
 from gpsense.sensing.measurements import Ensemble
 from gpsense.sensing.methods import BASELINES, Baseline, Run
 from gpsense.sensing.symmetric import packed_size
@@ -303,19 +303,19 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         """What training and what fine-tuning minimise, with gradients."""
         penalty, weight = PENALTIES[self.penalty_kind], setting.penalty
 
-        def add(loss: tuple[Scalar, Factor], factor: Factor) -> tuple[Scalar, Factor]:
+        def add(loss: tuple[Later, Factor], factor: Factor) -> tuple[Later, Factor]:
             value, gradient = loss
             if penalty.proximal is not None:
-                return value + weight * penalty.value(factor, setting.smoothing), gradient
+                return lambda: value() + weight * penalty.value(factor, setting.smoothing), gradient
             extra, slope = jax.value_and_grad(penalty.value)(factor, setting.smoothing)
-            return value + weight * extra, gradient + weight * slope
+            return lambda: value() + weight * extra, gradient + weight * slope
 
         def sampled(factor: Factor, key: RandomKey, step: Integer) -> Factor:
             assert isinstance(problem.objective, Empirical)
             part = problem.objective.minibatch(key, self.batch or 1)
-            return add(part.value_and_gradient(factor), factor)[1]
+            return add(part.gradient_first(factor), factor)[1]
 
-        plain, shrink = problem.objective.value_and_gradient, penalty.proximal
+        plain, shrink = problem.objective.gradient_first, penalty.proximal
         penalised = Target(
             value_and_gradient=lambda factor: add(plain(factor), factor),
             proximal=None if shrink is None else lambda factor, rate: shrink(factor, rate * weight),
@@ -395,6 +395,9 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
     @property
     def stride(self) -> int:
         return self.system.descent.check_every
+
+    def lanes(self, problem: ColumnT) -> bool:
+        return problem.objective.lanes
 
     def donates(self, width: int) -> bool:
         return not self.system.descent.perturb and width == self.system.full_width

