@@ -1,4 +1,4 @@
-"""Run the claims and evaluate them; exit 0 if all hold, 1 if one fails, 2 for bad input, 130 when interrupted."""
+"""Run the claims and judge them; exit 0 if none fails, 1 if one does, 2 for bad input, 130 when interrupted."""
 
 import argparse
 import json
@@ -28,8 +28,22 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
     parser.add_argument("--claim", help="this claim only, by the name of its config")
     parser.add_argument("--full", action="store_true", help="at the full size")
+    parser.add_argument(
+        "--seed-offset",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="add N to all seeds; results go to OUT/offset-N (default 0)",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
     return parser.parse_args(argv)
+
+
+def _count(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+    return int(text)
 
 
 def papers() -> list[str]:
@@ -52,8 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     from launch.claims.table import heading, lines, summary
 
     device.use_cores()
-    files.writable(arguments.out)
-    claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full)]
+    out = arguments.out / f"offset-{arguments.seed_offset}" if arguments.seed_offset else arguments.out
+    files.writable(out)
+    offset = arguments.seed_offset
+    claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full, offset)]
     if arguments.claim is not None:
         claims, known = [c for c in claims if c.name == arguments.claim], [c.name for c in claims]
         if not claims:
@@ -61,17 +77,17 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refusal(f"--claim: no claim {arguments.claim}; {near or 'use one of ' + ', '.join(known)}")
     print(heading())
     records: list[dict[str, Any]] = []
-    running = [Running(claim, arguments.out, Traces()) for claim in claims]
+    running = [Running(claim, out, Traces()) for claim in claims]
     for one, following in zip_longest(running, running[1:]):
         record = evaluate(one, following)
         records.append(record)
-        files.write_json(arguments.out / "claims.json", kept(arguments.out / "claims.json", records))
+        files.write_json(out / "claims.json", kept(out / "claims.json", records))
         print(lines(record), flush=True)
     print(summary(records))
     for paper in dict.fromkeys(claim.paper for claim in claims):
         if words := caveat(paper):
             print(textwrap.fill(f"{paper}: {words}", 120))
-    print(f"written to {arguments.out / 'claims.json'}   figures {arguments.out / 'figures'}")
+    print(f"written to {out / 'claims.json'}   figures {out / 'figures'}")
     return 1 if any(record["verdict"] == "fails" for record in records) else 0
 
 

@@ -15,13 +15,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Kind = Literal["law", "comparison", "regression"]
+
+
 class Expectation(Section):
-    """What one measured quantity must be for a claim to hold: near a value, or between bounds."""
+    """What one measured quantity must be for a claim to hold: near a value, or between bounds.
+
+    ``kind`` is given where it is not the claim's.
+    """
 
     value: float | tuple[float, ...] | None = None
     within: float = Field(default=0.0, ge=0, description="distance from value that is allowed")
     at_least: float | None = None
     at_most: float | None = None
+    kind: Kind | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "Expectation":
@@ -34,13 +41,18 @@ class Expectation(Section):
 class Claim(Section):
     """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
 
-    ``check`` names the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full``
-    changes all of them to the full size, which may need ``full_grids`` besides.
+    ``kind`` says what the expectations are: what theory predicts (law), that one way does better than another
+    (comparison), or what was measured here before (regression). ``check`` names the measurement; ``grids`` are further
+    grids, as changes of this config, that it needs; ``full`` changes all of them to the full size, which may need
+    ``full_grids`` besides. Seeds of all of them count from ``first_seed``: the seeds below are those of pilots, after
+    which expectations were written.
     """
 
     statement: str
     source: Literal["paper", "recalled", "derived"]
+    kind: Kind
     check: str
+    first_seed: int = Field(default=0, ge=0, description="added to all seeds of all grids")
     expect: dict[str, Expectation]
     grids: dict[str, dict[str, Any]] = {}
     full: dict[str, Any] = {}

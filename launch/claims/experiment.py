@@ -3,6 +3,7 @@
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,12 +15,15 @@ from matplotlib.figure import Figure
 from gpsense.fields import nearest
 from gpsense.grid.run import settle
 from gpsense.grid.tracing import Traces
+from gpsense.keys import MOST_SEED
 from gpsense.plots.view import without_failures
 from launch import figures
 from launch.claims.expectations import Claim, Expectation
-from launch.claims.quantities import Quantity, holds
+from launch.claims.quantities import Quantity
+from launch.claims.verdicts import UNDECIDED, judge, together
 from launch.config import Config, build, merged, read_yaml
 from launch.shell import Refusal
+from launch.values import Values
 from launch.work import Work, begin, collect, plan, run_missing
 
 
@@ -35,7 +39,10 @@ Check = Callable[[Runs], Outcome]
 
 
 class Experiment(NamedTuple):
-    """A claim with the configs of its grids: the config itself under the name "", further ones under their own."""
+    """A claim with the configs of its grids: the config itself under the name "", further ones under their own.
+
+    ``offset`` was added to all seeds besides what the claim adds.
+    """
 
     paper: str
     name: str
@@ -44,32 +51,43 @@ class Experiment(NamedTuple):
     grids: dict[str, Config]
     folder: Path
     size: str
+    offset: int = 0
 
 
-def read_claims(folder: Path, full: bool) -> list[Experiment]:
+def read_claims(folder: Path, full: bool, offset: int = 0) -> list[Experiment]:
     """The claims of a paper, every config checked; Refusal names the file and the field."""
     checks = import_module(f"launch.claims.{folder.name}").CHECKS
-    found = []
-    for path in sorted(folder.glob("*.yaml")):
-        fields = read_yaml(path)
-        try:
-            claim = build(fields, folder).claim
-            if claim is None:
-                continue
-            if claim.check not in checks:
-                near = nearest(claim.check, checks)
-                raise Refusal(f"claim.check: no check {claim.check}; {near or 'use one of ' + ', '.join(checks)}")
-            changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
-            size = claim.full if full else {}
-            grids = {name: build(merged(merged(fields, size), change), folder) for name, change in changes.items()}
-        except Refusal as refusal:
-            raise Refusal(f"{path.name}: {refusal}") from None
-        found.append(
-            Experiment(
-                folder.name, grids[""].name, claim, checks[claim.check], grids, folder, "full" if full else "small"
-            )
-        )
-    return found
+    found = (_read(path, folder.name, checks, full, offset) for path in sorted(folder.glob("*.yaml")))
+    return [experiment for experiment in found if experiment is not None]
+
+
+def _read(path: Path, paper: str, checks: dict[str, Check], full: bool, offset: int) -> Experiment | None:
+    """The claim of one config; None where it has none."""
+    fields, folder = read_yaml(path), path.parent
+    try:
+        claim = build(fields, folder).claim
+        if claim is None:
+            return None
+        if claim.check not in checks:
+            near = nearest(claim.check, checks)
+            raise Refusal(f"claim.check: no check {claim.check}; {near or 'use one of ' + ', '.join(checks)}")
+        changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
+        size = claim.full if full else {}
+        grids = {name: build(merged(merged(fields, size), change), folder) for name, change in changes.items()}
+        grids = {name: _moved(config, claim.first_seed, offset) for name, config in grids.items()}
+    except Refusal as refusal:
+        raise Refusal(f"{path.name}: {refusal}") from None
+    name, words = grids[""].name, "full" if full else "small"
+    return Experiment(paper, name, claim, checks[claim.check], grids, folder, words, offset)
+
+
+def _moved(config: Config, first: int, offset: int) -> Config:
+    """The config with all of its seeds moved up, which makes it another experiment."""
+    seeds = [seed + first + offset for seed in config.values["run.seeds"].values]
+    if max(seeds) > MOST_SEED:
+        field = "--seed-offset" if offset else "claim.first_seed"
+        raise Refusal(f"{field}: moves seeds beyond {MOST_SEED}; give a smaller number")
+    return replace(config, values={**config.values, "run.seeds": Values(tuple(seeds), True)})
 
 
 def caveat(paper: str) -> str:
@@ -117,18 +135,25 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
         known = ", ".join(quantities)
         raise Refusal(f"{experiment.name}.yaml: claim.expect: {unknown[0]} is not measured; use any of {known}")
     draw(figure, experiment, out / "figures")
-    verdicts = {name: holds(expected, quantities[name]) for name, expected in expect.items()}
+    verdicts = {name: judge(expected, quantities[name]) for name, expected in expect.items()}
+    verdict = together(verdicts.values())
     return {
         "paper": experiment.paper,
         "claim": experiment.name,
         "size": experiment.size,
+        "seed_offset": experiment.offset,
+        "first_seed": experiment.claim.first_seed,
         "statement": experiment.claim.statement,
         "source": experiment.claim.source,
+        "kind": experiment.claim.kind,
+        "kinds": {name: expected.kind or experiment.claim.kind for name, expected in expect.items()},
+        "precision": sorted({config.values["run.precision"] for config in experiment.grids.values()}),
         "expected": {name: _expected(expected) for name, expected in expect.items()},
         "measured": {name: quantity.plain() for name, quantity in quantities.items()},
         "tolerance": {name: expected.within for name, expected in expect.items()},
-        "verdicts": {name: "holds" if good else "fails" for name, good in verdicts.items()},
-        "verdict": "holds" if all(verdicts.values()) else "fails",
+        "verdicts": {name: each.word for name, each in verdicts.items()},
+        "deciding_seeds": {name: each.seeds for name, each in verdicts.items() if each.word == UNDECIDED},
+        "verdict": verdict.word,
         "seconds": round(time.perf_counter() - began, 1),
     }
 

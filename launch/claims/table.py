@@ -4,41 +4,48 @@ import textwrap
 from collections import Counter
 from typing import Any
 
-WIDTHS = (45, 20, 42, 7)
+WORDS = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
+WIDTHS = (44, 10, 18, 34, 9)
 
 
 def heading() -> str:
     """The titles of the columns."""
-    return _row("quantity", "expected", "measured [95 % interval]", "verdict")
+    return _row("quantity", "kind", "expected", "measured [95 % interval]", "verdict")
 
 
 def lines(record: dict[str, Any]) -> str:
-    """A claim: its name, whose it is, the statement, and one line for each quantity."""
-    head = f"{record['claim']} ({record['source']}, {record['seconds']:.0f} s)  {record['statement']}"
-    wrapped = textwrap.fill(head, sum(WIDTHS) + 6, subsequent_indent="    ")
+    """A claim: its name, whose it is, precision and time, the statement, and one line for each quantity."""
+    facts = [record["source"], " and ".join(record["precision"]), f"{record['seconds']:.0f} s"]
+    wrapped = textwrap.fill(
+        f"{record['claim']} ({', '.join(facts)})  {record['statement']}", 120, subsequent_indent="    "
+    )
     rows = []
     for name, measured in record["measured"].items():
         checked = name in record["expected"]
-        wanted = _expected(record["expected"][name], record["tolerance"][name]) if checked else "-"
-        rows.append(_row("  " + name, wanted, _measured(measured), record["verdicts"].get(name, "-")))
+        wanted = expected_text(record["expected"][name], record["tolerance"][name]) if checked else "-"
+        cells = "  " + name, record["kinds"].get(name, "-"), wanted, measured_text(measured)
+        rows.append(_row(*cells, verdict_text(record, name)))
     return "\n".join(["", wrapped, *rows])
 
 
 def summary(records: list[dict[str, Any]]) -> str:
-    """How many hold, how many fail, and how long it took."""
+    """How many hold, fail and are undecided, which of them do not hold, and how long it took."""
     counts = Counter(record["verdict"] for record in records)
-    words = ", ".join(f"{count} {'hold' if verdict == 'holds' else 'fail'}" for verdict, count in counts.items())
-    failed = [record["claim"] for record in records if record["verdict"] == "fails"]
-    ending = f" ({', '.join(failed)})" if failed else ""
+    words = []
+    for verdict, word in WORDS.items():
+        if counts[verdict]:
+            names = [record["claim"] for record in records if record["verdict"] == verdict and verdict != "holds"]
+            words.append(f"{counts[verdict]} {word}" + (f" ({', '.join(names)})" if names else ""))
     title = "claims" if len(records) > 1 else "claim"
-    return f"\n{len(records)} {title}: {words}{ending}; {sum(record['seconds'] for record in records):.0f} s"
+    return f"\n{len(records)} {title}: {', '.join(words)}; {sum(record['seconds'] for record in records):.0f} s"
 
 
 def _row(*cells: str) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
-def _expected(expected: Any, within: float) -> str:
+def expected_text(expected: Any, within: float) -> str:
+    """What a quantity must be."""
     if isinstance(expected, dict):
         low, high = expected["at_least"], expected["at_most"]
         if low is not None and high is not None:
@@ -47,15 +54,27 @@ def _expected(expected: Any, within: float) -> str:
     return number(expected) + (f" ± {within:g}" if within else "")
 
 
-def _measured(measured: dict[str, Any]) -> str:
-    text = number(measured["value"])
-    if measured["low"] is None:
-        return text
-    low, high = measured["low"], measured["high"]
+def measured_text(measured: dict[str, Any]) -> str:
+    """What it was, its interval, and over how many seeds; where all of them agree, or there is none, that."""
+    text, low, high, seeds = (measured[name] for name in ("value", "low", "high", "seeds"))
+    text = number(text)
+    if low is None and high is None and seeds is None:
+        return f"{text} (exact)"
+    if low == high == measured["value"]:
+        return f"{text} (all {seeds} seeds)"
     if isinstance(low, list):
-        widths = [b - a for a, b in zip(low, high, strict=True) if None not in (a, b)]
-        return f"{text} (± {max(widths) / 2:.2g} at most)" if widths else text
-    return f"{text} [{number(low)}, {number(high)}]"
+        widths = [b - a for a, b in zip(low, high or low, strict=True) if None not in (a, b)]
+        return f"{text} ± {max(widths) / 2:.2g} at most ({seeds} seeds)" if widths else f"{text} ({seeds} seeds)"
+    return f"{text} [{number(low)}, {number(high)}] ({seeds} seeds)"
+
+
+def verdict_text(record: dict[str, Any], name: str) -> str:
+    """The verdict on a quantity; undecided with the seeds that would decide."""
+    word = record["verdicts"].get(name, "-")
+    if word != "undecided":
+        return word
+    seeds = record["deciding_seeds"][name]
+    return f"undecided (about {seeds} seeds decide)" if seeds else "undecided (no number of seeds decides)"
 
 
 def number(value: Any) -> str:

@@ -12,10 +12,10 @@ import yaml
 
 from launch.claims import __main__ as command
 from launch.claims import table
-from launch.claims.expectations import Expectation
+from launch.claims.__main__ import papers
 from launch.claims.experiment import read_claims
 from launch.claims.greedy_pruning import CHECKS
-from launch.claims.quantities import Quantity, exactly, holds, log_slope, mean, over_seeds, share
+from launch.claims.quantities import Quantity, exactly
 from launch.config import DEFAULT
 from launch.shell import Refusal
 
@@ -24,12 +24,18 @@ FIELDS = {
     "paper",
     "claim",
     "size",
+    "seed_offset",
+    "first_seed",
     "statement",
     "source",
+    "kind",
+    "kinds",
+    "precision",
     "expected",
     "measured",
     "tolerance",
     "verdicts",
+    "deciding_seeds",
     "verdict",
     "seconds",
 }
@@ -41,6 +47,7 @@ SMALL = {
     "claim": {
         "statement": "A column on eigenvalue mu has squared norm s with s + (lambda/4) psi(s) = mu.",
         "source": "derived",
+        "kind": "law",
         "check": "root_law",
         "expect": {"columns kept": {"value": [1, 1]}, "largest residual": {"at_most": 1e-3}},
     },
@@ -55,68 +62,10 @@ def write(folder: Path, **changes: Any) -> Path:
     return folder / "greedy_pruning"
 
 
-def test_the_bootstrap_covers_the_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    found = [mean(rng.normal(3.0, 2.0, (25, 4))) for _ in range(25)]
-    covered = np.mean([(q.low <= 3.0) & (q.high >= 3.0) for q in found])
-    assert 0.85 <= covered <= 0.99
-    values = rng.normal(size=(25, 2))
-    np.testing.assert_allclose(mean(values).value, values.mean(0))
-    np.testing.assert_allclose(mean(values).high, values.mean(0) + 1.96 * values.std(0) / 5, atol=0.1)
-    np.testing.assert_array_equal(mean(values).low, mean(values).low)
-
-
-def test_what_is_paired_is_resampled_together() -> None:
-    values = np.random.default_rng(2).normal(5.0, 1.0, 30)
-    ratio = over_seeds(lambda a, b: a.mean() / b.mean(), values, 2 * values)
-    assert (float(ratio.low), float(ratio.value), float(ratio.high)) == pytest.approx((0.5, 0.5, 0.5), rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("hits", "total", "low", "high"),
-    [(10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (81, 263, 0.2553, 0.3662)],
-)
-def test_shares_have_wilsons_interval(hits: int, total: int, low: float, high: float) -> None:
-    found = share(np.arange(total) < hits)
-    assert float(found.value) == pytest.approx(hits / total)
-    np.testing.assert_allclose([found.low, found.high], [low, high], atol=1e-4)
-
-
-def test_the_slope_of_a_power_law_is_its_power() -> None:
-    x = np.array([1.0, 2.0, 5.0, 9.0])
-    factors = np.random.default_rng(3).uniform(1, 2, (6, 1))
-    found = log_slope(x, factors * x**-1.5)
-    np.testing.assert_allclose([found.value, found.low, found.high], -1.5, rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("expected", "value", "good"),
-    [
-        ({"value": 2}, 2.0, True),
-        ({"value": 2}, 2.0001, False),
-        ({"value": 2, "within": 0.1}, 2.1, True),
-        ({"value": 2, "within": 0.1}, 1.89, False),
-        ({"value": [1, 2]}, [1.0, 2.0], True),
-        ({"value": [1, 2], "within": 0.5}, [1.2, 2.6], False),
-        ({"value": [1, 2]}, [1.0, 2.0, 3.0], False),
-        ({"value": 1}, [1.0, 1.0], False),
-        ({"at_least": 0}, [0.0, 1.0], True),
-        ({"at_least": 0}, [-0.1, 1.0], False),
-        ({"at_least": 0, "at_most": 1}, 1.5, False),
-        ({"at_most": 1}, 1.0, True),
-        ({"at_most": 1}, float("nan"), False),
-        ({"at_least": 1}, float("inf"), False),
-        ({"value": [1, 2]}, [1.0, float("nan")], False),
-    ],
-)
-def test_a_claim_holds_where_every_number_is_as_expected(expected: dict[str, Any], value: Any, good: bool) -> None:
-    assert holds(Expectation(**expected), exactly(value)) is good
-
-
 def test_quantities_are_plain_numbers_and_null() -> None:
-    assert exactly(3).plain() == {"value": 3.0, "low": None, "high": None}
-    listed = Quantity(np.array([1.0, np.nan]), np.array([0.5, np.inf]), np.array([2.0, 3.0]))
-    assert listed.plain() == {"value": [1.0, None], "low": [0.5, None], "high": [2.0, 3.0]}
+    assert exactly(3).plain() == {"value": 3.0, "low": None, "high": None, "seeds": None}
+    listed = Quantity(np.array([1.0, np.nan]), np.array([0.5, np.inf]), np.array([2.0, 3.0]), 7)
+    assert listed.plain() == {"value": [1.0, None], "low": [0.5, None], "high": [2.0, 3.0], "seeds": 7}
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -167,6 +116,9 @@ def test_a_claim_that_cannot_be_run_is_refused_by_file_and_field(
 RECORD = {
     "claim": "width",
     "source": "paper",
+    "kind": "law",
+    "kinds": {"a": "law", "b": "regression", "c": "law", "d": "law", "e": "law", "f": "law"},
+    "precision": ["float32", "float64"],
     "seconds": 12.3,
     "statement": "Columns do not depend on k.",
     "expected": {
@@ -175,34 +127,50 @@ RECORD = {
         "c": {"at_least": None, "at_most": 1e-3},
         "d": {"at_least": 0.5, "at_most": None},
         "e": {"at_least": 0.3, "at_most": 0.49},
+        "f": 2.0,
     },
-    "tolerance": {"a": 0.1, "b": 0.0, "c": 0.0, "d": 0.0, "e": 0.0},
+    "tolerance": {"a": 0.1, "b": 0.0, "c": 0.0, "d": 0.0, "e": 0.0, "f": 0.0},
     "measured": {
-        "a": {"value": 2.04, "low": 2.0, "high": 2.1},
-        "b": {"value": [1.0, None], "low": [0.9, None], "high": [1.1, None]},
-        "c": {"value": 1.234e-4, "low": None, "high": None},
-        "d": {"value": 0.75, "low": None, "high": None},
-        "e": {"value": 0.4, "low": None, "high": None},
+        "a": {"value": 2.04, "low": 2.0, "high": 2.1, "seeds": 16},
+        "b": {"value": [1.0, None], "low": [0.9, None], "high": [1.1, None], "seeds": 16},
+        "c": {"value": 1.234e-4, "low": None, "high": None, "seeds": None},
+        "d": {"value": 0.75, "low": 0.4, "high": 0.9, "seeds": 20},
+        "e": {"value": 0.4, "low": 0.4, "high": 0.4, "seeds": 16},
+        "f": {"value": 2.0, "low": None, "high": None, "seeds": 16},
     },
-    "verdicts": {"a": "holds", "b": "fails", "c": "holds", "d": "holds", "e": "holds"},
+    "verdicts": {"a": "holds", "b": "fails", "c": "holds", "d": "undecided", "e": "holds", "f": "undecided"},
+    "deciding_seeds": {"d": 40, "f": None},
     "verdict": "fails",
 }
 
 
 def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
     first, *rows = table.lines(RECORD).strip().splitlines()
-    assert first == "width (paper, 12 s)  Columns do not depend on k."
+    assert first == "width (paper, float32 and float64, 12 s)  Columns do not depend on k."
     assert [" ".join(row.split()) for row in rows] == [
-        "a 2 ± 0.1 2.04 [2, 2.1] holds",
-        "b 1 2 1 - (± 0.1 at most) fails",
-        "c at most 0.001 0.000123 holds",
-        "d at least 0.5 0.75 holds",
-        "e 0.3 to 0.49 0.4 holds",
+        "a law 2 ± 0.1 2.04 [2, 2.1] (16 seeds) holds",
+        "b regression 1 2 1 - ± 0.1 at most (16 seeds) fails",
+        "c law at most 0.001 0.000123 (exact) holds",
+        "d law at least 0.5 0.75 [0.4, 0.9] (20 seeds) undecided (about 40 seeds decide)",
+        "e law 0.3 to 0.49 0.4 (all 16 seeds) holds",
+        "f law 2 2 [-, -] (16 seeds) undecided (no number of seeds decides)",
     ]
     where = table.heading().index("verdict")
-    assert all(row[where:] in ("holds", "fails") for row in rows)
-    other = RECORD | {"claim": "figure1", "verdict": "holds"}
-    assert table.summary([RECORD, other]).strip() == "2 claims: 1 fail, 1 hold (width); 25 s"
+    assert all(row[where:].split()[0] in ("holds", "fails", "undecided") for row in rows)
+    others = [RECORD | {"claim": "figure1", "verdict": "holds"}, RECORD | {"claim": "saddle", "verdict": "undecided"}]
+    words = "3 claims: 1 hold, 1 fail (width), 1 undecided (saddle); 37 s"
+    assert table.summary([RECORD, *others]).strip() == words
+
+
+@pytest.mark.parametrize("paper", papers())
+def test_claims_are_judged_on_seeds_that_no_pilot_used_and_an_offset_moves_all(paper: str) -> None:
+    folder = DEFAULT.parent / paper
+    for one, other in zip(read_claims(folder, True), read_claims(folder, True, 5), strict=True):
+        for name, config in one.grids.items():
+            seeds, moved = (np.asarray(each.values["run.seeds"].values) for each in (config, other.grids[name]))
+            assert seeds.min() >= 1000
+            np.testing.assert_array_equal(moved, seeds + 5)
+            assert config.digest() != other.grids[name].digest()
 
 
 def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -219,7 +187,13 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
         "source": "derived",
         "verdict": "holds",
     }
-    assert record["measured"]["columns kept"] == {"value": [1.0, 1.0], "low": [1.0, 1.0], "high": [1.0, 1.0]}
+    assert record["measured"]["columns kept"] == {
+        "value": [1.0, 1.0],
+        "low": [1.0, 1.0],
+        "high": [1.0, 1.0],
+        "seeds": 2,
+    }
+    assert (record["precision"], record["seed_offset"]) == (["float64"], 0)
     assert record["expected"] == {"columns kept": [1.0, 1.0], "largest residual": {"at_least": None, "at_most": 1e-3}}
     assert (out / "figures" / "small.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "1 claim: 1 hold; " in capsys.readouterr().out
@@ -235,6 +209,10 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
         "largest residual": "holds",
     }
     assert len(list((out / "grids").iterdir())) == 1  # the grid is that of the first run
+    assert command.main(["--out", str(out), "--seed-offset", "3"]) == 1
+    (moved,) = json.loads((out / "offset-3" / "claims.json").read_text())
+    assert moved["seed_offset"] == 3
+    assert len(json.loads((out / "claims.json").read_text())) == 2
 
     config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"check": "saddle"}}))
     assert command.main(["--out", str(out)]) == 2
@@ -254,6 +232,8 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
     [
         (["--paper", "gredy_pruning"], "--paper: no claims of gredy_pruning; did you mean greedy_pruning?"),
         (["--claim", "widht"], "--claim: no claim widht; did you mean width?"),
+        (["--seed-offset", "-3"], "argument --seed-offset: -3 is not a whole number from 0 on"),
+        (["--seed-offset", "4294967000"], "approximate_points.yaml: --seed-offset: moves seeds beyond 4294967295"),
     ],
 )
 def test_unknown_names_are_refused_in_one_line(argv: list[str], line: str, tmp_path: Path, capsys: Any) -> None:

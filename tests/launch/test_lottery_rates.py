@@ -12,13 +12,18 @@ from launch.claims.expectations import Expectation
 from launch.claims.lottery_ticket import CHECKS
 from launch.claims.lottery_ticket.rates import factor
 from launch.claims.lottery_ticket.samples import half
-from launch.claims.quantities import holds
+from launch.claims.quantities import Quantity
+from launch.claims.verdicts import judge
 from tests.reference_claims import ANY, dataset, outcome, over, value
 
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantities, "RESAMPLES", 20)
+
+
+def fails(expected: Expectation, quantity: Quantity) -> bool:
+    return judge(expected, quantity).word == "fails"
 
 
 def spectral(mu: float, largest: float, rate: float, momentum: float) -> float:
@@ -76,7 +81,7 @@ def test_a_diverged_run_has_not_found_the_teacher() -> None:
 def test_curves_that_never_cross_hold_nothing() -> None:
     found = outcome("phase_map", {"": phase(lambda distance, r: 10 + 6 * r if r < 30 else 1e9)})
     for name in ("N50", "slope in r", "R^2", "N50 over K r"):
-        assert not holds(ANY, found.quantities[f"{name}, start at 0.1"])
+        assert fails(ANY, found.quantities[f"{name}, start at 0.1"])
     np.testing.assert_allclose(value(found, "N50, start at 0.1")[:2], [70, 130])
 
 
@@ -87,8 +92,8 @@ def test_the_radius_falls_along_a_line_in_the_root_of_the_size(beyond: float) ->
     cells = dataset({"support": r, "distance": distance}, {}, success=(("support", "distance"), success))
     found = outcome("radius", {"": cells}) if beyond else CHECKS["radius"]({"": cells})
     if beyond:
-        assert not holds(ANY, found.quantities["radius"])
-        assert not holds(ANY, found.quantities["slope in sqrt(r)"])
+        assert fails(ANY, found.quantities["radius"])
+        assert fails(ANY, found.quantities["slope in sqrt(r)"])
     else:
         np.testing.assert_allclose(value(found, "radius"), [1.0, 0.8, 0.6])
         assert value(found, "slope in sqrt(r)") == pytest.approx(-0.2)
@@ -107,7 +112,6 @@ def test_overlap_costs_samples_and_speed() -> None:
     found = outcome("overlap", {"": cells, "rate": rate})
     np.testing.assert_allclose(value(found, "N50, start at 0.5"), [110, 130, 150])
     assert value(found, "N50, most over least overlap, start at 0.5") == pytest.approx(15 / 11)
-    np.testing.assert_allclose(value(found, "r~"), [7.2, 20, 20])
     np.testing.assert_allclose(value(found, "factor a step"), [0.9, 0.8, 0.85])
     np.testing.assert_allclose(value(found, "measured less predicted"), [0.1, 0, 0.05], atol=1e-9)
 
@@ -118,7 +122,7 @@ def test_a_dimension_without_a_crossing_is_not_passed_over(last: float, ratio: f
     success = over(lambda dim, n: n > {40: 50, 100: last, 200: 70}[dim], dims, N)
     found = outcome("inputs", {"": dataset({"dim": dims, "n": N}, {}, success=(("dim", "n"), success))})
     assert value(found, "N50, largest over smallest") == pytest.approx(ratio, nan_ok=True)
-    assert holds(Expectation(at_most=1.5), found.quantities["N50, largest over smallest"]) == np.isfinite(ratio)
+    assert fails(Expectation(at_most=1.5), found.quantities["N50, largest over smallest"]) == np.isnan(ratio)
 
 
 def test_a_factor_is_that_of_the_curve_between_its_ends() -> None:
@@ -151,8 +155,8 @@ def test_momentum_against_the_spectral_radius() -> None:
     assert value(found, "off the prediction, less momentum") == pytest.approx(0.004, rel=0.01)
     cells["error_curve"][0, 2] = np.nan
     lost = CHECKS["momentum"]({"": cells})
-    assert not holds(ANY, lost.quantities["off the prediction, momentum 0.5 and more"])
-    assert holds(ANY, lost.quantities["off the prediction, less momentum"])
+    assert fails(ANY, lost.quantities["off the prediction, momentum 0.5 and more"])
+    assert not fails(ANY, lost.quantities["off the prediction, less momentum"])
 
 
 def test_factors_in_the_root_of_the_size_are_told_from_those_in_the_size() -> None:

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from launch.claims.experiment import read_claims
-from launch.claims.greedy_pruning.phase import Curve, curve_of, phase_diagram
+from launch.claims.greedy_pruning.phase import curve_of, phase_diagram, threshold
 from launch.config import DEFAULT
 
 N = [40, 50, 60, 80]
@@ -53,7 +53,7 @@ def test_equal_ranks_are_told_apart_by_the_larger_penalty():
 )
 def test_what_is_needed_counts_from_the_last_failure_on(rates: list[int], needed: float):
     recovered = np.broadcast_to(np.array(rates, bool), (5, 3))
-    assert Curve(np.array([1, 1.5, 2]), recovered, "").needed() == needed
+    assert threshold(np.array([1, 1.5, 2]), recovered) == needed
 
 
 def test_the_check_measures_what_the_config_expects_and_draws_a_panel_for_each_size():

@@ -12,7 +12,6 @@ from gpsense import theory
 from gpsense.sparse.hermite import link
 from launch.claims import __main__ as command
 from launch.claims.experiment import caveat
-from launch.claims.quantities import independently
 from launch.claims.sparse_features import samples
 from launch.claims.sparse_features.samples import Curve, crossing
 from launch.config import DEFAULT
@@ -45,16 +44,6 @@ def test_slopes_over_dimensions_with_their_own_samples_and_seeds() -> None:
     assert float(found.value) == pytest.approx(1.5)
     assert 1.4 < float(found.low) <= 1.5 <= float(found.high) < 1.6
     np.testing.assert_allclose(samples.over_law(curves, np.asarray([2.0 * c.dim**1.5 for c in curves])).value, 1.0)
-
-
-def test_arrays_of_different_length_are_resampled_on_their_own() -> None:
-    rng = np.random.default_rng(0)
-    one, other = rng.normal(1.0, 1.0, 40), rng.normal(2.0, 1.0, 10)
-    found = independently(lambda a, b: a.mean() - b.mean(), one, other)
-    assert found.low is not None
-    assert found.high is not None
-    half = 1.96 * np.sqrt(one.var() / 40 + other.var() / 10)
-    assert float(found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
 
 
 def cells(rule: list[str], dims: list[int], half: Any) -> xr.Dataset:

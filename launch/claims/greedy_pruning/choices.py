@@ -7,7 +7,7 @@ from gpsense import theory
 from gpsense.plots.grids import share_above
 from launch.claims.drawing import curve, law, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, exactly, mean, over_seeds, share, values
+from launch.claims.quantities import Quantity, exactly, mean, over_seeds, pooled_share, values
 
 
 def law_at_known_rank(cells: xr.Dataset) -> float:
@@ -101,7 +101,7 @@ def optimizers(runs: Runs) -> Outcome:
         errors = values(cells["error"], "seed", "start_scale")
         shares(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)
         points(right, cells["start_scale"].values * 1.04**index, errors, index, name)
-        quantities[f"right rank, {name}"] = share(right_rank.reshape(-1))
+        quantities[f"right rank, {name}"] = pooled_share(right_rank)
         quantities[f"error over the law, {name}"] = over_seeds(lambda v, k=known: np.median(v) / k, errors)
         if index == 0:
             right.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
@@ -115,24 +115,20 @@ def optimizers(runs: Runs) -> Outcome:
 def prescription(runs: Runs) -> Outcome:
     """Rank under this project's rule for the parameters, from several starts, at several condition numbers."""
     figure, (axes,) = panels(1)
-    right_ranks, gaps, worst = [], [], 0.0
+    right_ranks, worst = [], 0.0
     for index, cells in enumerate(runs.values()):
         condition = float(cells["condition"])
-        floor = theory.noise_floor(float(cells["noise"]), float(cells["dim"]), float(cells["n"]))
-        chosen = theory.prescribe(1 / condition, floor)
-        gaps += [float(cells["smoothing"]) / chosen.smoothing - 1, float(cells["penalty"]) / chosen.penalty - 1]
         rank = int(cells["true_rank"])
         found = values(cells["rank"], "seed", "start_scale") == rank
         norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
         worst = max(worst, float(cells["error_pruned"].max()) * norm * 2 * condition)
         label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
         shares(axes, cells["start_scale"].values * 1.05**index, found, index, label)
-        right_ranks.append(found.reshape(-1))
+        right_ranks.append(found)
     axes.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
     axes.legend(fontsize=8)
     quantities = {
-        "right rank": share(np.concatenate(right_ranks)),
+        "right rank": pooled_share(np.stack(right_ranks, axis=1)),
         "largest pruned error over μ_r / 2": exactly(worst),
-        "distance to the rule": exactly(np.abs(np.asarray(gaps, float)).max()),
     }
     return Outcome(quantities, figure)

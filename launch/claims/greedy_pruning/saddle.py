@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from gpsense import theory
 from launch.claims.drawing import PALETTE, curve, law, log_log, panels
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import exactly, mean, share, values
+from launch.claims.quantities import exactly, mean, pooled_share, values
 
 
 def saddle(runs: Runs) -> Outcome:
@@ -68,11 +68,9 @@ def approximate_points(runs: Runs) -> Outcome:
     ends = np.array([bound[several].min(), bound[several].max()])
     law(axes, ends, ends, "bound")
     log_log(axes, "bound (s_max / s_min) (γ √s_max + 2.12 ε) / λ", "largest cos² between kept columns")
-    within = (coherence <= bound)[several]
     finest = coherence[..., np.argmin(tolerances)]
     quantities = {
-        "share of points within the bound": share(within),
-        "points": exactly(within.size),
+        "share of points within the bound": pooled_share(coherence <= bound, several),
         "largest cos² at the finest": exactly(finest.max()),
     }
     return Outcome(quantities, figure)

@@ -6,7 +6,7 @@ import numpy as np
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import exactly, mean, over_seeds, share, values
+from launch.claims.quantities import exactly, mean, over_seeds, pooled_share, values
 
 
 def root_mean_square(sample: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def quadratic_network(runs: Runs) -> Outcome:
     left.legend(fontsize=8)
     log_log(right, "samples n", "‖UUᵀ - M‖ after fine-tuning, root mean square")
     quantities = {
-        "runs with the teacher's neurons": share((ranks == rank).reshape(-1)),
+        "runs with the teacher's neurons": pooled_share(ranks == rank),
         "error over the law": over_seeds(lambda v: root_mean_square(v).mean(axis=-1) / expected, errors),
     }
     return Outcome(quantities, figure)
@@ -96,7 +96,7 @@ def rectangular(runs: Runs) -> Outcome:
     quantities = {
         "columns kept": mean(values(cells["rank"], "seed")),
         "distance to the root": exactly(np.abs(kept - roots).max()),
-        "right rank with noise": share((values(noisy["rank"], "seed", "n") == rank).reshape(-1)),
+        "right rank with noise": pooled_share(values(noisy["rank"], "seed", "n") == rank),
         "error over the law": over_seeds(lambda v: root_mean_square(v) / expected, errors),
     }
     return Outcome(quantities, figure)

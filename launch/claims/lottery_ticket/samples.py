@@ -110,7 +110,6 @@ def overlap(runs: Runs) -> Outcome:
     law(right, rate["overlap"].values, expected.mean(axis=0), "from the Hessian at the teacher")
     quantities["factor a step"] = over_seeds(lambda v: v.mean(axis=0), measured)
     quantities["measured less predicted"] = over_seeds(lambda v: v.mean(axis=0), measured - expected)
-    quantities["r~"] = Quantity(sizes)
     left.set(xlabel="share of a support that all neurons have", ylabel="samples N for a share of 1/2", ylim=(0, None))
     right.set(xlabel="share of a support that all neurons have", ylabel="factor a step of the error")
     for axes in (left, right):

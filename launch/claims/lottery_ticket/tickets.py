@@ -8,7 +8,7 @@ import xarray as xr
 from launch.claims.drawing import curve, log_log, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.lottery_ticket.samples import succeeded
-from launch.claims.quantities import Quantity, each, log_slope, mean, over_seeds, values
+from launch.claims.quantities import Quantity, each, log_slope, mean, over_seeds, share, values
 
 TENTH = 0.1
 SUCCESS = 1e-4  # errors below this are all the same
@@ -117,7 +117,7 @@ def starts(runs: Runs) -> Outcome:
         curve(left, n, begun, index, name)
         shares(right, n, success, index, name, "os"[index])
         quantities[f"error of the start, {name}"] = over_seeds(lambda v: np.median(v, axis=0), begun)
-        quantities[f"share that finds the teacher, {name}"] = mean(success)
+        quantities[f"share that finds the teacher, {name}"] = share(success)
         if name == "tensor method":
             quantities["slope in n of the start's error"] = log_slope(n, begun)
             middle = np.median(begun, axis=0)
