@@ -36,16 +36,33 @@ def is_code(reference: Any) -> bool:
 
 def load(option: str, reference: str, folder: Path = Path()) -> ModuleType:
     """Import ``FILE.py`` (here or in ``folder``) or ``package.module``; Refusal names the file and the error."""
-    if reference in _loaded:
-        return _loaded[reference]
+    if reference not in _loaded:
+        _loaded[reference] = _imported(option, reference, folder)
+    return _loaded[reference]
+
+
+def find_function(option: str, reference: str, folder: Path = Path()) -> Callable[..., Any]:
+    """A function by ``FILE.py:NAME`` or ``package.module:NAME``, whose source is no part of what grids compute."""
+    module_name, _, name = reference.rpartition(":")
+    if not module_name or not name:
+        raise Refusal(f"{option}: {reference} names no function; write FILE.py:NAME")
+    module = _loaded.get(module_name) or _imported(option, module_name, folder)
+    found = getattr(module, name, None)
+    if not inspect.isfunction(found):
+        near = nearest(name, [each for each, value in vars(module).items() if inspect.isfunction(value)])
+        raise Refusal(f"{option}: {module_name} has no function {name}; {near or 'name a function in it'}")
+    return found
+
+
+def _imported(option: str, reference: str, folder: Path) -> ModuleType:
+    """The module; Refusal names the file and the error."""
     try:
         if reference.endswith(".py"):
             path = next((path for path in (Path(reference), folder / reference) if path.is_file()), None)
             if path is None:
                 raise Refusal(f"{option}: no file {reference}; give the path of a Python file")
-            module = _run(path.resolve())
-        else:
-            module = importlib.import_module(reference)
+            return _run(path.resolve())
+        return importlib.import_module(reference)
     except Refusal:
         raise
     except (Exception, SystemExit) as error:
@@ -53,8 +70,6 @@ def load(option: str, reference: str, folder: Path = Path()) -> ModuleType:
         where = "" if "importlib" in last.filename else f" in {Path(last.filename).name} at line {last.lineno}"
         words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise Refusal(f"{option}: {reference} cannot be imported ({words}{where}); fix it") from None
-    _loaded[reference] = module
-    return module
 
 
 @lru_cache(maxsize=64)

@@ -60,6 +60,14 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
     return Work(config, digest, out, made, memory)
 
 
+def check_plan(config: Config, folder: Path) -> None:
+    """Refusal for a config that cannot be planned, whatever the memory; nothing compiles."""
+    from gpsense.grid import make_plan
+
+    with plugins.blamed(config.reference), sections_named(config.system):
+        make_plan(to_grid(config, read_arrays(config, folder)), 2**60)
+
+
 def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[], object] = lambda: None) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
 

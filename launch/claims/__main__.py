@@ -6,11 +6,14 @@ import textwrap
 from itertools import zip_longest
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpsense.fields import nearest
-from launch.paths import configs
+from launch.paths import configs, find_config
 from launch.shell import Parser, Refusal, guarded, leave, program
+
+if TYPE_CHECKING:
+    from launch.claims.experiment import Experiment
 
 CONFIGS = configs()
 
@@ -23,7 +26,14 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         program("claims"),
-        description="Run the papers' claims as experiments and print claim, expected, measured and verdict.",
+        description="Run the papers' claims, or your own, as experiments and judge them.",
+    )
+    parser.add_argument(
+        "configs",
+        nargs="*",
+        type=Path,
+        metavar="CONFIG.yaml",
+        help="claims of your own, claim.check being FILE.py:FUNCTION, which is run; default: the papers'",
     )
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
     parser.add_argument("--claim", help="this claim only, by the name of its config")
@@ -34,6 +44,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         default=0,
         metavar="N",
         help="add N to all seeds; results go to OUT/offset-N (default 0)",
+    )
+    parser.add_argument(
+        "--write-tables",
+        action="store_true",
+        help="run nothing: write configs/PAPER/README.md from OUT/claims.json and what was recorded before",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
     return parser.parse_args(argv)
@@ -52,29 +67,48 @@ def papers() -> list[str]:
     return sorted(path.name for path in here.iterdir() if (path / "__init__.py").exists())
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Read and check all claims, then run one after the other; what is done is written at once."""
-    chosen = papers() if arguments.paper is None else [arguments.paper]
-    if unknown := [name for name in chosen if name not in papers()]:
+def chosen(arguments: argparse.Namespace) -> "list[Experiment]":
+    """The claims that are asked for, every one checked."""
+    from launch.claims.experiment import read_claims, read_own
+
+    size = arguments.full, arguments.seed_offset
+    if arguments.configs:
+        if option := "--paper" if arguments.paper else "--claim" if arguments.claim else "":
+            raise Refusal(f"{option}: chooses among the papers' claims; leave it out, or the config files")
+        return [read_own(find_config(path), *size) for path in arguments.configs]
+    names = papers() if arguments.paper is None else [arguments.paper]
+    if unknown := [name for name in names if name not in papers()]:
         near = nearest(unknown[0], papers())
         raise Refusal(f"--paper: no claims of {unknown[0]}; {near or 'use one of ' + ', '.join(papers())}")
+    claims = [claim for paper in names for claim in read_claims(CONFIGS / paper, *size)]
+    if arguments.claim is None:
+        return claims
+    if not (found := [claim for claim in claims if claim.name == arguments.claim]):
+        known = [claim.name for claim in claims]
+        near = nearest(arguments.claim, known)
+        raise Refusal(f"--claim: no claim {arguments.claim}; {near or 'use one of ' + ', '.join(known)}")
+    return found
 
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read and check all claims, then run one after the other; what is done is written at once."""
     from gpsense.grid import files
     from gpsense.grid.tracing import Traces
     from launch import device
-    from launch.claims.experiment import Running, caveat, evaluate, read_claims
+    from launch.claims.experiment import Running, caveat, evaluate
+    from launch.claims.page import write_page
     from launch.claims.table import heading, lines, summary
 
+    if arguments.write_tables:
+        from launch.claims.readme import write_tables
+
+        for path in write_tables(CONFIGS, papers(), arguments.out):
+            print(path)
+        return 0
     device.use_cores()
     out = arguments.out / f"offset-{arguments.seed_offset}" if arguments.seed_offset else arguments.out
     files.writable(out)
-    offset = arguments.seed_offset
-    claims = [claim for paper in chosen for claim in read_claims(CONFIGS / paper, arguments.full, offset)]
-    if arguments.claim is not None:
-        claims, known = [c for c in claims if c.name == arguments.claim], [c.name for c in claims]
-        if not claims:
-            near = nearest(arguments.claim, known)
-            raise Refusal(f"--claim: no claim {arguments.claim}; {near or 'use one of ' + ', '.join(known)}")
+    claims = chosen(arguments)
     print(heading())
     records: list[dict[str, Any]] = []
     running = [Running(claim, out, Traces()) for claim in claims]
@@ -87,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     for paper in dict.fromkeys(claim.paper for claim in claims):
         if words := caveat(paper):
             print(textwrap.fill(f"{paper}: {words}", 120))
-    print(f"written to {out / 'claims.json'}   figures {out / 'figures'}")
+    print(f"written to {out / 'claims.json'}   figures {out / 'figures'}   page {write_page(out)}")
     return 1 if any(record["verdict"] == "fails" for record in records) else 0
 
 

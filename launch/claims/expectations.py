@@ -49,7 +49,7 @@ class Claim(Section):
     """
 
     statement: str
-    source: Literal["paper", "recalled", "derived"]
+    source: Literal["paper", "recalled", "derived", "own"]
     kind: Kind
     check: str
     first_seed: int = Field(default=0, ge=0, description="added to all seeds of all grids")

@@ -21,10 +21,11 @@ from launch import figures
 from launch.claims.expectations import Claim, Expectation
 from launch.claims.quantities import Quantity
 from launch.claims.verdicts import UNDECIDED, judge, together
-from launch.config import Config, build, merged, read_yaml
+from launch.config import Config, merged, read_yaml
+from launch.config import build as launch_build
 from launch.shell import Refusal
 from launch.values import Values
-from launch.work import Work, begin, collect, plan, run_missing
+from launch.work import Work, begin, check_plan, collect, plan, run_missing
 
 
 class Outcome(NamedTuple):
@@ -34,6 +35,8 @@ class Outcome(NamedTuple):
     figure: Figure
 
 
+OWN = "own"  # in place of a paper's name
+REQUIRED = [name for name, field in Claim.model_fields.items() if field.is_required()]
 Runs = dict[str, xr.Dataset]
 Check = Callable[[Runs], Outcome]
 
@@ -49,36 +52,62 @@ class Experiment(NamedTuple):
     claim: Claim
     check: Check
     grids: dict[str, Config]
-    folder: Path
+    path: Path
     size: str
     offset: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the config's files are looked for."""
+        return self.path.parent
 
 
 def read_claims(folder: Path, full: bool, offset: int = 0) -> list[Experiment]:
     """The claims of a paper, every config checked; Refusal names the file and the field."""
-    checks = import_module(f"launch.claims.{folder.name}").CHECKS
-    found = (_read(path, folder.name, checks, full, offset) for path in sorted(folder.glob("*.yaml")))
+    found = (_read(path, folder.name, full, offset) for path in sorted(folder.glob("*.yaml")))
     return [experiment for experiment in found if experiment is not None]
 
 
-def _read(path: Path, paper: str, checks: dict[str, Check], full: bool, offset: int) -> Experiment | None:
+def read_own(path: Path, full: bool, offset: int = 0) -> Experiment:
+    """The claim of a user's config, whose code is run; Refusal where it has none."""
+    found = _read(path, OWN, full, offset)
+    if found is None:
+        raise Refusal(f"{path.name}: claim: is missing; add a section claim with {', '.join(REQUIRED)}")
+    return found
+
+
+def _read(path: Path, paper: str, full: bool, offset: int) -> Experiment | None:
     """The claim of one config; None where it has none."""
     fields, folder = read_yaml(path), path.parent
+    build = partial(launch_build, folder=folder, allow_plugins=paper == OWN)
     try:
-        claim = build(fields, folder).claim
+        claim = build(fields).claim
         if claim is None:
             return None
-        if claim.check not in checks:
-            near = nearest(claim.check, checks)
-            raise Refusal(f"claim.check: no check {claim.check}; {near or 'use one of ' + ', '.join(checks)}")
+        check = _check(claim, paper, folder)
         changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
         size = claim.full if full else {}
-        grids = {name: build(merged(merged(fields, size), change), folder) for name, change in changes.items()}
+        grids = {name: build(merged(merged(fields, size), change)) for name, change in changes.items()}
         grids = {name: _moved(config, claim.first_seed, offset) for name, config in grids.items()}
+        for config in grids.values() if paper == OWN else ():
+            check_plan(config, folder)
     except Refusal as refusal:
         raise Refusal(f"{path.name}: {refusal}") from None
     name, words = grids[""].name, "full" if full else "small"
-    return Experiment(paper, name, claim, checks[claim.check], grids, folder, words, offset)
+    return Experiment(paper, name, claim, check, grids, path, words, offset)
+
+
+def _check(claim: Claim, paper: str, folder: Path) -> Check:
+    """What measures a claim: an entry of its paper's, or a user's function."""
+    if paper == OWN:
+        from launch.claims.own import own_check
+
+        return own_check(claim, folder)
+    checks = import_module(f"launch.claims.{paper}").CHECKS
+    if claim.check not in checks:
+        near = nearest(claim.check, checks)
+        raise Refusal(f"claim.check: no check {claim.check}; {near or 'use one of ' + ', '.join(checks)}")
+    return checks[claim.check]
 
 
 def _moved(config: Config, first: int, offset: int) -> Config:
@@ -92,7 +121,7 @@ def _moved(config: Config, first: int, offset: int) -> Config:
 
 def caveat(paper: str) -> str:
     """What has to be said beside all verdicts of a paper; empty where there is nothing."""
-    return getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
+    return "" if paper == OWN else getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
 
 
 class Running(NamedTuple):
@@ -122,18 +151,21 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
     grids = [(running, name) for name in experiment.grids]
     ahead = [*grids[1:], (following, "") if following else None]
     datasets = {name: _dataset(running, name, next_) for (_, name), next_ in zip(grids, ahead, strict=True)}
+    file = experiment.path.name
     try:
         quantities, figure = experiment.check(datasets)
+    except Refusal as refusal:
+        raise Refusal(f"{file}: {refusal}") from refusal
     except (KeyError, ValueError, TypeError, IndexError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise Refusal(
-            f"{experiment.name}.yaml: claim.check: {experiment.claim.check} cannot measure these grids ({reason}); "
+            f"{file}: claim.check: {experiment.claim.check} cannot measure these grids ({reason}); "
             "give them the axes and names that it measures elsewhere"
         ) from error
     expect = experiment.claim.expect
     if unknown := [name for name in expect if name not in quantities]:
         known = ", ".join(quantities)
-        raise Refusal(f"{experiment.name}.yaml: claim.expect: {unknown[0]} is not measured; use any of {known}")
+        raise Refusal(f"{file}: claim.expect: {unknown[0]} is not measured; use any of {known}")
     draw(figure, experiment, out / "figures")
     verdicts = {name: judge(expected, quantities[name]) for name, expected in expect.items()}
     verdict = together(verdicts.values())
@@ -148,12 +180,14 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
         "kind": experiment.claim.kind,
         "kinds": {name: expected.kind or experiment.claim.kind for name, expected in expect.items()},
         "precision": sorted({config.values["run.precision"] for config in experiment.grids.values()}),
-        "expected": {name: _expected(expected) for name, expected in expect.items()},
+        "expected": {name: expected_of(expected) for name, expected in expect.items()},
         "measured": {name: quantity.plain() for name, quantity in quantities.items()},
         "tolerance": {name: expected.within for name, expected in expect.items()},
         "verdicts": {name: each.word for name, each in verdicts.items()},
         "deciding_seeds": {name: each.seeds for name, each in verdicts.items() if each.word == UNDECIDED},
         "verdict": verdict.word,
+        "digests": {name: config.digest() for name, config in experiment.grids.items()},
+        "config": experiment.path.read_text(encoding="utf-8"),
         "seconds": round(time.perf_counter() - began, 1),
     }
 
@@ -166,7 +200,7 @@ def _dataset(running: Running, name: str, following: tuple[Running, str] | None)
     return without_failures(collect(run_missing(running.work(name), running.known, meanwhile)))
 
 
-def _expected(expected: Expectation) -> Any:
+def expected_of(expected: Expectation) -> Any:
     """A number, a list of them, or the bounds."""
     if expected.value is not None:
         return list(expected.value) if isinstance(expected.value, tuple) else expected.value

@@ -1,7 +1,6 @@
 """The table of claims as a terminal shows it."""
 
 import textwrap
-from collections import Counter
 from typing import Any
 
 WORDS = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
@@ -14,30 +13,38 @@ def heading() -> str:
 
 
 def lines(record: dict[str, Any]) -> str:
-    """A claim: its name, whose it is, precision and time, the statement, and one line for each quantity."""
-    facts = [record["source"], " and ".join(record["precision"]), f"{record['seconds']:.0f} s"]
-    wrapped = textwrap.fill(
-        f"{record['claim']} ({', '.join(facts)})  {record['statement']}", 120, subsequent_indent="    "
-    )
+    """A claim: its name, what is known of it, the statement, and one line for each quantity."""
+    head = f"{record['claim']} ({facts(record)})  {record['statement']}"
     rows = []
     for name, measured in record["measured"].items():
         checked = name in record["expected"]
         wanted = expected_text(record["expected"][name], record["tolerance"][name]) if checked else "-"
         cells = "  " + name, record["kinds"].get(name, "-"), wanted, measured_text(measured)
         rows.append(_row(*cells, verdict_text(record, name)))
-    return "\n".join(["", wrapped, *rows])
+    return "\n".join(["", textwrap.fill(head, 120, subsequent_indent="    "), *rows])
+
+
+def facts(record: dict[str, Any]) -> str:
+    """Whose the claim is, its precision, the first seed where it is not 0, and the time it took."""
+    first = record["first_seed"] + record["seed_offset"]
+    seeds = [f"seeds from {first}"] if first else []
+    return ", ".join([record["source"], " and ".join(record["precision"]), *seeds, f"{record['seconds']:.0f} s"])
 
 
 def summary(records: list[dict[str, Any]]) -> str:
     """How many hold, fail and are undecided, which of them do not hold, and how long it took."""
-    counts = Counter(record["verdict"] for record in records)
+    return f"\n{counts(records)}; {sum(record['seconds'] for record in records):.0f} s"
+
+
+def counts(records: list[dict[str, Any]]) -> str:
+    """How many hold, fail and are undecided, and which of them do not hold."""
     words = []
     for verdict, word in WORDS.items():
-        if counts[verdict]:
-            names = [record["claim"] for record in records if record["verdict"] == verdict and verdict != "holds"]
-            words.append(f"{counts[verdict]} {word}" + (f" ({', '.join(names)})" if names else ""))
-    title = "claims" if len(records) > 1 else "claim"
-    return f"\n{len(records)} {title}: {', '.join(words)}; {sum(record['seconds'] for record in records):.0f} s"
+        names = [record["claim"] for record in records if record["verdict"] == verdict]
+        if names:
+            words.append(f"{len(names)} {word}" + (f" ({', '.join(names)})" if verdict != "holds" else ""))
+    title = "claims" if len(records) != 1 else "claim"
+    return f"{len(records)} {title}: {', '.join(words)}"
 
 
 def _row(*cells: str) -> str:

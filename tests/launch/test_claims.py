@@ -37,6 +37,8 @@ FIELDS = {
     "verdicts",
     "deciding_seeds",
     "verdict",
+    "digests",
+    "config",
     "seconds",
 }
 SMALL = {
@@ -116,6 +118,8 @@ def test_a_claim_that_cannot_be_run_is_refused_by_file_and_field(
 RECORD = {
     "claim": "width",
     "source": "paper",
+    "first_seed": 1000,
+    "seed_offset": 5,
     "kind": "law",
     "kinds": {"a": "law", "b": "regression", "c": "law", "d": "law", "e": "law", "f": "law"},
     "precision": ["float32", "float64"],
@@ -146,7 +150,7 @@ RECORD = {
 
 def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
     first, *rows = table.lines(RECORD).strip().splitlines()
-    assert first == "width (paper, float32 and float64, 12 s)  Columns do not depend on k."
+    assert first == "width (paper, float32 and float64, seeds from 1005, 12 s)  Columns do not depend on k."
     assert [" ".join(row.split()) for row in rows] == [
         "a law 2 ± 0.1 2.04 [2, 2.1] (16 seeds) holds",
         "b regression 1 2 1 - ± 0.1 at most (16 seeds) fails",
@@ -195,6 +199,8 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
     }
     assert (record["precision"], record["seed_offset"]) == (["float64"], 0)
     assert record["expected"] == {"columns kept": [1.0, 1.0], "largest residual": {"at_least": None, "at_most": 1e-3}}
+    assert record["config"] == config.read_text()
+    assert (out / "claims.html").exists()
     assert (out / "figures" / "small.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "1 claim: 1 hold; " in capsys.readouterr().out
 

@@ -9,6 +9,7 @@ CHECKS: dict[str, Check] = {
     "root_law": columns.root_law,
     "bias_law": columns.bias_law,
     "noise_window": columns.noise_window,
+    "narrow_window": columns.narrow_window,
     "weight_decay": columns.weight_decay,
     "plain_lasso": columns.plain_lasso,
     "error_law": samples.error_law,

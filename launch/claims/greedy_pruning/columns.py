@@ -158,11 +158,47 @@ def noise_window(runs: Runs) -> Outcome:
     quantities = {
         "right rank for 1.25 ν < τ < 0.8": pooled_share(right[:, inside]),
         "right rank at σ = 1, τ = 0.25": share(at(1.0, 0.25)),
-        "right rank at σ = 1, τ = 0.5": share(at(1.0, 0.5)),
     }
     if below.any():
         quantities["right rank for τ < ν / 2"] = pooled_share(right[:, below])
         quantities["columns for τ < ν / 2"] = mean(ranks[:, below].mean(axis=1))
+    return Outcome(quantities, figure)
+
+
+def narrow_window(runs: Runs) -> Outcome:
+    """Share of runs with the right rank against the noise floor over the fold, for all noises and penalties.
+
+    The law: noise has d - r directions of its own, a symmetric Gaussian matrix with variance sigma^2 / n on the
+    diagonal and half of that off it; a run is right where no eigenvalue of it exceeds the fold.
+    """
+    cells = runs[""]
+    noises, penalties, smoothing = cells["noise"].values, cells["penalty"].values, float(cells["smoothing"])
+    n, dim, rank = float(cells["n"]), int(cells["dim"]), int(cells["true_rank"])
+    folds = np.array([float(theory.fold_eigenvalue(float(penalty), smoothing)) for penalty in penalties])
+    floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(dim), n))
+    ratio = floors[:, None] / folds
+    ranks = values(cells["rank"], "seed", "noise", "penalty")
+    right = ranks == rank
+    figure, (left, middle) = panels(2)
+    for index, penalty in enumerate(penalties):
+        shares(left, ratio[:, index], right[..., index], index, f"λ = {penalty:g}", "os^D"[index % 4])
+        points(middle, ratio[:, index], ranks[..., index], index, f"λ = {penalty:g}", "os^D"[index % 4])
+    drawn = np.random.default_rng(0).normal(size=(400, dim - rank, dim - rank)) / np.sqrt(n)
+    largest = np.linalg.eigvalsh((drawn + drawn.transpose(0, 2, 1)) / 2)[:, -1]
+    grid = np.linspace(ratio.min(), ratio.max(), 200)
+    unit = float(theory.noise_floor(1.0, float(dim), n))
+    law(left, grid, (largest[:, None] < unit / grid).mean(axis=0), "no eigenvalue of the noise above the fold")
+    for axes in (left, middle):
+        axes.set(xscale="log", xlabel="ν / μ_low: noise floor over the fold of the root equation")
+        axes.axvline(1.0, color="black", ls=":", lw=1.4)
+        axes.legend(fontsize=8)
+    left.set_ylabel("share of runs with the right rank")
+    middle.set(ylabel="columns kept", ylim=(0, None))
+    quantities = {
+        "right rank for ν < 0.9 μ_low": pooled_share(right[:, ratio < 0.9]),
+        "right rank for ν > 2 μ_low": pooled_share(right[:, ratio > 2]),
+        "columns for ν > 2 μ_low": mean(ranks[:, ratio > 2].mean(axis=1)),
+    }
     return Outcome(quantities, figure)
 
 

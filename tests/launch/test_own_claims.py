@@ -1,0 +1,123 @@
+"""A claim of a user's own is judged alike: quantities, figure, page; bad input in one line, before anything runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from launch.claims import __main__ as command
+from launch.claims.expectations import Claim
+from launch.claims.own import outcome_of
+from launch.shell import Refusal
+
+CHECK = """
+def check(runs):
+    cells = runs[""]
+    kept = cells["rank"].sel(penalty=0.2) == 1
+    return {"right rank": kept, "error": cells["error"].sel(penalty=0.2), "columns": 3}
+
+
+def broken(runs):
+    return runs["other"]
+
+
+def words(runs):
+    return {"right rank": "many"}
+"""
+FIELDS: dict[str, Any] = {
+    "problem": {"dim": 6, "width": 3, "rank": 1, "measurements": "population"},
+    "train": {"penalty": [0, 0.2], "smoothing": 0.04, "rate": 0.05, "steps": 40},
+    "fine_tune": {"steps": 10},
+    "run": {"seeds": 16, "record_every": 20, "precision": "float64"},
+}
+CLAIM: dict[str, Any] = {
+    "statement": "With the penalty one column is left.",
+    "source": "own",
+    "kind": "comparison",
+    "check": "mine.py:check",
+    "expect": {"right rank": {"at_most": 1}, "error": {"at_most": 2}, "columns": {"value": 3}},
+}
+
+
+def write(folder: Path, fields: dict[str, Any] | None = None, **changes: Any) -> str:
+    (folder / "mine.py").write_text(CHECK)
+    path = folder / "my_claim.yaml"
+    path.write_text(yaml.safe_dump(FIELDS | {"claim": CLAIM | changes} | (fields or {}), sort_keys=False))
+    return str(path)
+
+
+def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    assert command.main([write(tmp_path), "--out", str(out)]) == 0
+    (record,) = json.loads((out / "claims.json").read_text())
+    assert (record["paper"], record["claim"], record["kind"]) == ("own", "my_claim", "comparison")
+    assert record["measured"]["right rank"]["seeds"] == record["measured"]["error"]["seeds"] == 16
+    assert record["measured"]["columns"] == {"value": 3.0, "low": None, "high": None, "seeds": None}
+    assert record["verdicts"]["columns"] == "holds"
+    assert "1 claim: 1 " in capsys.readouterr().out
+    page = (out / "claims.html").read_text()
+    for part in (CLAIM["statement"], "data:image/png;base64,", "right rank", "check: mine.py:check", "(exact)"):
+        assert part in page
+    assert "{{" not in page
+    assert 'src="http' not in page
+    assert "<script" not in page
+
+    config = write(tmp_path, expect={"columns": {"value": 4}})
+    assert command.main([config, "--out", str(out)]) == 1
+    assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "fails"
+
+    for name, line in {
+        "broken": "failed in mine.py at line 9 (KeyError: 'other'); fix it",
+        "words": "gives no numbers as right rank; give a DataArray along seed",
+    }.items():
+        capsys.readouterr()
+        assert command.main([write(tmp_path, check=f"mine.py:{name}"), "--out", str(out)]) == 2
+        assert capsys.readouterr().err == f"error: my_claim.yaml: claim.check: mine.py:{name} {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes", "line"),
+    [
+        ({}, {"check": "mine.py:chek"}, "claim.check: mine.py has no function chek; did you mean check?"),
+        ({}, {"check": "other.py:check"}, "claim.check: no file other.py; give the path of a Python file"),
+        ({}, {"check": "root_law"}, "claim.check: root_law names no function; write FILE.py:NAME"),
+        ({}, {"kind": "wish"}, "claim.kind: Input should be 'law', 'comparison' or 'regression', got 'wish'"),
+        ({}, {"expect": {"a": {}}}, "claim.expect.a: give either value (and within) or at_least and at_most"),
+        ({"claim": None}, {}, "claim: is missing; add a section claim with statement, source, kind, check, expect"),
+        ({"train": {"rte": 1}}, {}, "train.rte: system sensing has no such field; did you mean train.rate?"),
+        ({}, {"grids": {"a": {"problem": {"rank": 9}}}}, "problem.rank: "),
+        ({}, {"first_seed": -1}, "claim.first_seed: Input should be greater than or equal to 0, got -1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_before_anything_runs(
+    fields: dict[str, Any], changes: dict[str, Any], line: str, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    assert command.main([write(tmp_path, fields, **changes), "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: my_claim.yaml: {line}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert not out.exists()
+
+
+def test_a_file_and_the_name_of_a_papers_claim_do_not_go_together(tmp_path: Path, capsys: Any) -> None:
+    assert command.main([write(tmp_path), "--claim", "width"]) == 2
+    assert capsys.readouterr().err.startswith("error: --claim: chooses among the papers' claims; ")
+    assert command.main([str(tmp_path / "none.yaml")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_arrays_along_seeds_are_means_and_shares_whatever_their_other_axes() -> None:
+    claim = Claim(statement="s", source="own", kind="law", check="f.py:g", expect={})
+    numbers = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=("n", "seed"))
+    found = outcome_of({"mean": numbers, "share": numbers > 5, "worst": numbers.max()}, claim).quantities
+    np.testing.assert_allclose(found["mean"].value, numbers.mean("seed"))
+    np.testing.assert_allclose(found["share"].value, [0, 0.5, 1])
+    assert (found["share"].seeds, found["worst"].seeds, float(found["worst"].value)) == (4, None, 11)
+    with pytest.raises(Refusal, match=r"^claim\.check: f\.py:g gives list, not quantities by name; "):
+        outcome_of([1.0], claim)
