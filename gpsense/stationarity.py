@@ -4,64 +4,130 @@ An (eps, gamma)-second-order stationary point has ``||grad f|| <= eps`` and ``la
 Hessian is met in products only, each a directional derivative of the gradient.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Float, Int
 
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Mask, RandomKey, Scalar, ScalarLike
 
+DOUBT = 1e-3  # probability that a random start hides more than `low` allows for
+DENSE = 2048  # numbers of a factor up to which the whole Hessian is affordable
+
 
 class Certificate(NamedTuple):
-    """Gradient norm, smallest Ritz value of the Hessian and the norm of its residual; NaN where not finite."""
+    """Gradient norm and what is known of the smallest Hessian eigenvalue; NaN where not finite.
+
+    ``curvature``, the smallest Ritz value, is an upper bound of it; some eigenvalue lies within ``residual`` of
+    ``curvature``; ``low`` is a lower bound that holds with probability 0.999 over the start.
+    """
 
     gradient_norm: Scalar
     curvature: Scalar
     residual: Scalar
+    low: Scalar
+
+
+class Smallest(NamedTuple):
+    """An upper bound of the smallest eigenvalue, the residual of its vector, and a lower bound."""
+
+    value: Scalar
+    residual: Scalar
+    low: Scalar
 
 
 def certificate(
-    gradient: Callable[[Factor], Factor], factor: Factor, key: RandomKey, steps: int = 30, active: Mask | None = None
+    gradient: Callable[[Factor], Factor],
+    factor: Factor,
+    key: RandomKey,
+    steps: int | None = 30,
+    active: Mask | None = None,
 ) -> Certificate:
-    """Gradient norm at a factor (dim, width), and the smallest Hessian eigenvalue after some steps of Lanczos.
+    """Gradient norm at a factor (dim, width), and bounds of the smallest Hessian eigenvalue from some Lanczos steps.
 
     ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: a
-    negative one proves negative curvature, another only that these steps met none. Within ``residual`` of it lies an
-    eigenvalue, not always the smallest. Costs one gradient and ``steps`` Hessian products. The start is drawn from the
-    key; only ``active`` columns are varied where given. With a random start of N numbers the gap exceeds a share e of
-    ``lambda_max - lambda_min`` with probability at most ``1.648 sqrt(N) exp(-sqrt(e) (2 steps - 1))`` (Kuczynski and
-    Wozniakowski 1992). The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
+    negative one proves negative curvature, another proves nothing. Within ``residual`` of it lies an eigenvalue, not
+    always the smallest. ``low``: see :func:`smallest_eigenvalue`. ``steps`` None: the whole Hessian and its
+    eigenvalues, so that all three agree up to rounding. Costs one gradient and ``steps`` Hessian products (None: one a
+    number of the factor, and memory for its square). The start is drawn from the key; only ``active`` columns are
+    varied where given. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
     """
 
     def within(direction: Factor) -> Factor:
         return direction if active is None else jnp.where(active[None, :], direction, jnp.zeros((), direction.dtype))
 
+    def product(direction: Factor) -> Factor:
+        return within(jax.jvp(gradient, (factor,), (direction,))[1])
+
     norm = jnp.sqrt(jnp.sum(gradient(factor) ** 2))
-    curvature, residual = smallest_eigenvalue(
-        lambda direction: within(jax.jvp(gradient, (factor,), (direction,))[1]),
-        within(jax.random.normal(key, factor.shape, factor.dtype)),
-        steps,
-    )
-    return Certificate(jnp.where(jnp.isfinite(norm), norm, jnp.nan), curvature, residual)
+    if steps is None:
+        found = _whole(product, factor, within)
+    else:
+        found = smallest_eigenvalue(product, within(jax.random.normal(key, factor.shape, factor.dtype)), steps)
+    return Certificate(jnp.where(jnp.isfinite(norm), norm, jnp.nan), *found)
 
 
-def second_order_stationary(certificate: Certificate, eps: ScalarLike, gamma: ScalarLike) -> Bool[Array, "..."]:
-    """``gradient norm <= eps and curvature >= -gamma``, False where either is NaN.
+def second_order(certificate: Certificate, eps: ScalarLike, gamma: ScalarLike) -> Int[Array, "..."]:
+    """Whether a point is (eps, gamma)-second-order stationary: 1 it is, -1 it is not, 0 undecided.
 
-    False is proven; True holds as far as the certificate's steps have seen (see :func:`certificate`).
+    -1 is proven: ``gradient norm > eps`` or ``curvature < -gamma``, or NaN. 1, ``gradient norm <= eps`` and
+    ``low >= -gamma``, holds with the probability of ``low``. Between the two more steps decide.
     """
-    return (certificate.gradient_norm <= eps) & (certificate.curvature >= -gamma)
+    holds = (certificate.gradient_norm <= eps) & (certificate.low >= -gamma)
+    open_ = (certificate.gradient_norm <= eps) & (certificate.curvature >= -gamma)
+    return jnp.where(holds, 1, jnp.where(open_, 0, -1))
 
 
-def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, steps: int) -> tuple[Scalar, Scalar]:
-    """The smallest Ritz value of a symmetric map after ``steps`` products from a start, and its residual norm.
+def certify(
+    gradient: Callable[[Factor], Factor], factor: Factor, key: RandomKey, eps: float, gamma: float, most: int = 1000
+) -> tuple[Certificate, int]:
+    """:func:`certificate` with 30 Lanczos steps, then twice as many, until :func:`second_order` tells; both.
+
+    Where that takes more steps than the factor has numbers, and these are at most 2048, the whole Hessian decides.
+    Beyond ``most`` steps the answer may stay 0, undecided.
+    """
+    steps: int | None = 30
+    while True:
+        found = jax.jit(certificate, static_argnums=(0, 3))(gradient, factor, key, steps)
+        verdict = int(second_order(found, eps, gamma))
+        if verdict or steps is None:
+            return found, verdict
+        steps = 2 * steps
+        if steps >= factor.size and factor.size <= DENSE:
+            steps = None
+        elif steps > most:
+            return found, verdict
+
+
+def _whole(product: Callable[[Factor], Factor], factor: Factor, within: Callable[[Factor], Factor]) -> Smallest:
+    """The smallest eigenvalue from all products, within rounding; that of ``within``'s columns alone."""
+    size = factor.size
+    basis = jnp.eye(size, dtype=factor.dtype).reshape(size, *factor.shape)
+    varied = within(jnp.ones_like(factor)).reshape(size) != 0
+    matrix = jax.lax.map(lambda direction: product(within(direction)).reshape(size), basis)
+    finite = jnp.all(jnp.isfinite(matrix))
+    sums = jnp.max(jnp.sum(jnp.abs(matrix), axis=0))  # no eigenvalue is larger
+    symmetric = 0.5 * (matrix + matrix.T) + jnp.diag(jnp.where(varied, 0.0, sums).astype(factor.dtype))
+    values, _ = eigh(jnp.where(finite, symmetric, jnp.eye(size, dtype=factor.dtype)))
+    rounding = size * jnp.finfo(factor.dtype).eps * sums
+    return Smallest(*(jnp.where(finite, x, jnp.nan) for x in (values[0], rounding, values[0] - rounding)))
+
+
+def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, steps: int) -> Smallest:
+    """The smallest Ritz value of a symmetric map after ``steps`` products from a start, its residual, a lower bound.
 
     Lanczos by its three-term recurrence, in the order of operations whose Ritz values stay within the spectrum up to
     rounding though orthogonality is lost (Paige 1976): no basis is kept, so that memory does not grow with the steps.
     Where the Krylov space is exhausted the Ritz values stand still. NaN where a product is not finite.
+
+    From a random normal start of N numbers the smallest and the largest Ritz value each miss their eigenvalue by more
+    than a share e of ``lambda_max - lambda_min`` with probability at most ``1.648 sqrt(N) exp(-sqrt(e) (2 steps - 1))``
+    (Kuczynski and Wozniakowski 1992). At the e that makes this half of :data:`DOUBT`, and below 1/2, derived from it,
+    ``low = value - e / (1 - 2 e) (largest Ritz value - value)``; else it is minus infinity.
     """
 
     def unit(vector: Factor) -> tuple[Factor, Scalar]:
@@ -84,5 +150,11 @@ def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, step
     matrix = jnp.diag(diagonal) + jnp.diag(links, 1) + jnp.diag(links, -1)
     finite = jnp.all(jnp.isfinite(matrix))
     values, vectors = eigh(jnp.where(finite, matrix, jnp.eye(steps, dtype=matrix.dtype)))
-    nan = jnp.full_like(values[0], jnp.nan)
-    return jnp.where(finite, values[0], nan), jnp.where(finite, jnp.abs(last * vectors[-1, 0]), nan)
+    residual = jnp.abs(last * vectors[-1, 0])
+    return Smallest(*(jnp.where(finite, x, jnp.nan) for x in (values[0], residual, _low(values, start.size, steps))))
+
+
+def _low(values: Float[Array, " steps"], size: int, steps: int) -> Scalar:
+    """The lower bound of :func:`smallest_eigenvalue` from its Ritz values."""
+    share = (math.log(2 * 1.648 * math.sqrt(size) / DOUBT) / (2 * steps - 1)) ** 2
+    return values[0] - (share / (1 - 2 * share) * (values[-1] - values[0]) if share < 0.5 else jnp.inf)

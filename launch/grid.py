@@ -7,7 +7,7 @@ Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 inter
 import sys
 import textwrap
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launch import device
 from launch.arguments import Arguments, parse
@@ -83,15 +83,45 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     return 2 * compiling * len(plan.programs), seconds * share, memory
 
 
-def certified(dataset: "xr.Dataset") -> dict[str, float] | None:
-    """How stationary the worst cell was where training stopped: (eps, gamma) = (gradient_norm, -curvature).
+def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
+    """How stationary the worst cell was where training stopped; None where it was not measured.
 
-    None where it was not measured.
+    The largest gradient norm eps, the smallest of the cells' bounds of their smallest Hessian eigenvalue, and how many
+    cells have none below ``-sqrt(eps)``: ``minima`` (by the lower bound, each with probability 0.999), ``saddles``
+    (proven to have one, or diverged) and ``undecided``.
     """
-    if not {"gradient_norm_trained", "curvature_trained"} <= set(dataset.data_vars):
+    if not {"gradient_norm_trained", "curvature_trained", "curvature_low"} <= set(dataset.data_vars):
         return None
-    gradient, curvature = float(dataset["gradient_norm_trained"].max()), float(dataset["curvature_trained"].min())
-    return {"gradient_norm": gradient, "curvature": curvature} if curvature == curvature else None
+    gradient, high, low = (dataset[name] for name in ("gradient_norm_trained", "curvature_trained", "curvature_low"))
+    if bool(high.isnull().all()):
+        return None
+    eps = float(gradient.max())
+    gamma = eps**0.5
+    minima, open_ = int((low >= -gamma).sum()), int((high >= -gamma).sum())
+    return {
+        "gradient_norm": eps,
+        "gamma": gamma,
+        "curvature": float(high.min()),
+        "curvature_low": float(low.min()) if bool((low > float("-inf")).all()) else None,
+        "minima": minima,
+        "saddles": high.size - open_,
+        "undecided": open_ - minima,
+    }
+
+
+def certificate_words(found: dict[str, Any]) -> str:
+    """The line under a run's table: what is proven of the points where training stopped."""
+    counts = {
+        "have no Hessian eigenvalue below that (each with probability 0.999)": found["minima"],
+        "have one, or diverged": found["saddles"],
+        "are undecided (more run.curvature_steps tell)": found["undecided"],
+    }
+    return (
+        f"Training stopped at gradient norms of at most eps = {found['gradient_norm']:.2g}. Against -sqrt(eps) = "
+        f"{-found['gamma']:.2g}, of the cells "
+        + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+        + f". The smallest eigenvalue of any cell is at most {found['curvature']:.2g}"
+    )
 
 
 def report(work: Work) -> int:
@@ -131,12 +161,7 @@ def report(work: Work) -> int:
     print("\n".join(["", *filter(None, [held]), words]))
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:
-        curved = certificate["curvature"] < -(certificate["gradient_norm"] ** 0.5)
-        words = (
-            f"Training stopped at gradient norms of at most {certificate['gradient_norm']:.2g}; the smallest Hessian "
-        )
-        words += f"eigenvalue seen is {certificate['curvature']:.2g}"
-        print("\n" + textwrap.fill(words + ": not every cell reached a minimum" * curved, 120))
+        print("\n" + textwrap.fill(certificate_words(certificate), 120))
     lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""
     print(
         f"\n{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"

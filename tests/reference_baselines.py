@@ -61,18 +61,43 @@ def scaled(matrices, values, u, rate, curvature, damping, steps):
     return u
 
 
+def gauss_newton(matrices, values, u, rate, curvature, steps):
+    """U <- U - rate / c (I - P/2) R U (U^T U)^+ with P onto the columns of U, both from NumPy's pseudo-inverse."""
+    for _ in range(steps):
+        inverse = np.linalg.pinv(u)
+        onto = u @ inverse
+        u = u - rate / curvature * (np.eye(len(u)) - onto / 2) @ residual(matrices, values, u @ u.T) @ inverse.T
+    return u
+
+
+def held_out_stop(matrices, values, u, rate, steps):
+    """Gradient descent on all but every fifth measurement; the factor, the first one too, of least loss on those."""
+    held = np.arange(len(values)) % 5 == 4
+    losses, path = [], [u]
+    for _ in range(steps):
+        path.append(descend(matrices[~held], values[~held], path[-1], rate, 1))
+    losses = [loss(matrices[held], values[held], each @ each.T) for each in path]
+    return path[int(np.argmin(losses))], losses
+
+
+def best_of_rank(x, rank):
+    """Closest symmetric matrix of this rank, and the projection onto its columns."""
+    eigenvalues, vectors = np.linalg.eigh(x)
+    out, onto = np.zeros_like(x), np.zeros_like(x)
+    for j in np.argsort(-np.abs(eigenvalues))[:rank]:
+        pair = np.outer(vectors[:, j], vectors[:, j])
+        out, onto = out + eigenvalues[j] * pair, onto + pair
+    return out, onto
+
+
 def niht(matrices, values, rank, rate, steps):
-    x = best_psd(-residual(matrices, values, np.zeros_like(matrices[0])), rank)
-    x = x * np.sum(x * x) / np.sum(x * normal(matrices, x))
+    """Tanner and Wei's: mu = ||P R||^2 / ||A(P R)||^2 n with P onto the columns of X, from H_r(A*(y)/n)."""
+    x, onto = best_of_rank(-residual(matrices, values, np.zeros_like(matrices[0])), rank)
     for _ in range(steps):
         r = residual(matrices, values, x)
-        eigenvalues, vectors = np.linalg.eigh(x)
-        off = np.eye(len(x))
-        for j in np.argsort(-eigenvalues)[:rank]:
-            off -= np.outer(vectors[:, j], vectors[:, j])
-        g = r - off @ r @ off
-        images = [np.sum(a * g) for a in matrices]
-        x = best_psd(x - rate * np.sum(g * g) / np.mean(np.square(images)) * r, rank)
+        images = [np.sum(a * (onto @ r)) for a in matrices]
+        mu = np.sum((onto @ r) ** 2) / np.mean(np.square(images))
+        x, onto = best_of_rank(x - rate * mu * r, rank)
     return x
 
 

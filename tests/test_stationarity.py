@@ -12,14 +12,14 @@ from gpsense.descent import CONVERGED, Method, Rates, advance_descent, start_des
 from gpsense.penalties import smoothed_group_lasso
 from gpsense.sensing.losses import Empirical, Population, gram_objective
 from gpsense.sensing.measurements import gaussian_measurements
-from gpsense.stationarity import Certificate, certificate, second_order_stationary, smallest_eigenvalue
+from gpsense.stationarity import Certificate, certificate, certify, second_order, smallest_eigenvalue
 from tests import reference
 
 DIM, WIDTH, N = 4, 3, 9
 SIZE = DIM * WIDTH
 KEY = jax.random.key(8)
 SMOOTHING = 0.04
-_stationary = jax.jit(second_order_stationary)
+_verdict = jax.jit(second_order)
 
 
 def _gradient(objective, penalty):
@@ -153,7 +153,7 @@ def test_a_minimum_has_no_spurious_negative_curvature_in_float32():
 def test_an_exhausted_space_adds_nothing():
     """A multiple of the identity has one Ritz value, whatever the steps; 0 among the multiples."""
     start, scales = jnp.asarray(np.random.default_rng(8).normal(size=(DIM, WIDTH))), np.asarray([2.0, 0.0, -1.0])
-    values, residuals = jax.jit(jax.vmap(lambda scale: smallest_eigenvalue(lambda v: scale * v, start, 20)))(scales)
+    values, residuals, _ = jax.jit(jax.vmap(lambda scale: smallest_eigenvalue(lambda v: scale * v, start, 20)))(scales)
     np.testing.assert_allclose(values, scales, rtol=1e-12)
     np.testing.assert_allclose(residuals, 0.0, atol=1e-12)
 
@@ -162,7 +162,7 @@ def test_the_gap_keeps_to_its_probability():
     """Kuczynski and Wozniakowski's bound over starts: eigenvalues 0 .. 1, ten steps, a gap of a tenth."""
     eigenvalues = np.linspace(0.0, 1.0, 100).reshape(10, 10)
     starts = np.random.default_rng(8).normal(size=(500, 10, 10))
-    values, _ = jax.jit(jax.vmap(lambda start: smallest_eigenvalue(lambda v: eigenvalues * v, start, 10)))(starts)
+    values, _, _ = jax.jit(jax.vmap(lambda start: smallest_eigenvalue(lambda v: eigenvalues * v, start, 10)))(starts)
     assert np.min(values) > -1e-12
     assert np.mean(np.asarray(values) > 0.1) <= 1.648 * 10 * np.exp(-np.sqrt(0.1) * 19)
 
@@ -176,12 +176,61 @@ def test_what_is_not_finite_is_nan_and_certifies_nothing():
     for each in found:
         assert each.dtype == jnp.float32
         np.testing.assert_array_equal(np.isnan(each), [False, True, True, True])
-    np.testing.assert_array_equal(_stationary(found, 1e9, 1e9), [True, False, False, False])
+    np.testing.assert_array_equal(_verdict(found, 1e9, 1e9), [0, -1, -1, -1])  # 5 steps: no lower bound
 
 
-def test_both_tolerances_are_needed():
-    found = Certificate(np.asarray([1e-3, 1e-3, 1e-1, np.nan]), np.asarray([-0.1, -0.3, 0.5, 0.5]), np.zeros(4))
-    np.testing.assert_array_equal(_stationary(found, 1e-2, 0.2), [True, False, False, False])
+def test_both_tolerances_are_needed_and_between_the_bounds_it_is_undecided():
+    gradients = np.asarray([1e-3, 1e-3, 1e-1, np.nan, 1e-3])
+    high, low = np.asarray([-0.1, -0.3, 0.5, 0.5, -0.1]), np.asarray([-0.15, -0.4, 0.4, 0.4, -0.25])
+    found = Certificate(gradients, high, np.zeros(5), low)
+    np.testing.assert_array_equal(_verdict(found, 1e-2, 0.2), [1, -1, -1, -1, 0])
+
+
+def test_the_lower_bound_is_below_the_smallest_eigenvalue_and_meets_it_as_steps_grow(objectives, data):
+    """From 100 starts each, where the upper bound after few steps is of the wrong sign."""
+    rng = np.random.default_rng(9)
+    turn, _ = np.linalg.qr(rng.normal(size=(120, 120)))
+    eigenvalues = np.concatenate([[-0.01], np.linspace(0.0, 1.0, 119)])
+    matrix = (turn * eigenvalues) @ turn.T
+    product = lambda v: (matrix @ v.reshape(120)).reshape(12, 10)  # noqa: E731
+    starts = rng.normal(size=(100, 12, 10))
+    slack = []
+    for steps in (8, 40, 120):
+        found = jax.jit(jax.vmap(lambda start, steps=steps: smallest_eigenvalue(product, start, steps)))(starts)
+        assert np.all(found.low <= -0.01)
+        share = (np.log(2 * 1.648 * np.sqrt(120) / 1e-3) / (2 * steps - 1)) ** 2
+        assert np.all(found.value - found.low >= share * 0.99)
+        slack.append(float(np.median(found.value - found.low)))
+        if steps == 8:
+            assert np.median(found.value) > 0
+    assert slack[0] > 10 * slack[1] > 40 * slack[2]
+    assert slack[2] < 0.002
+    assert np.all(np.isneginf(jax.jit(jax.vmap(lambda start: smallest_eigenvalue(product, start, 5)))(starts).low))
+
+
+def test_the_whole_hessian_leaves_rounding_alone(objectives, data):
+    exact = _spectrum(objectives["gram"], data[2])[0]
+    gradient = _gradient(objectives["gram"], 0.1)
+    found = jax.jit(lambda u: certificate(gradient, u, KEY, None))(data[2])
+    np.testing.assert_allclose(found[1:], [exact, found.residual, exact - found.residual], rtol=1e-9, atol=1e-12)
+    assert float(found.residual) < 1e-10 * abs(exact) + 1e-10
+    half = np.arange(WIDTH) < 1
+    some = jax.jit(lambda u: certificate(gradient, u, KEY, None, jnp.asarray(half)))(data[2])
+    few = jax.jit(lambda u: certificate(gradient, u, KEY, SIZE, jnp.asarray(half)))(data[2])
+    np.testing.assert_allclose(some.curvature, few.curvature, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("least", "expected"), [(-0.02, -1), (0.0, 1)])
+def test_steps_are_added_until_the_sign_is_told(least, expected):
+    """One eigenvalue of 4096, -0.02 or 0 under others from 0.05 to 1; a saddle of that size is told in the end."""
+    eigenvalues = jnp.asarray(np.concatenate([[least], np.linspace(0.05, 1.0, 4095)]).reshape(64, 64))
+    gradient = lambda u: eigenvalues * u  # noqa: E731
+    point = jnp.zeros((64, 64))
+    assert int(_verdict(certificate(gradient, point, KEY, 8), 1.0, 0.01)) == 0
+    found, verdict = certify(gradient, point, KEY, 1.0, 0.01)
+    assert verdict == expected
+    assert float(found.low) <= least <= float(found.curvature)
+    assert certify(gradient, point, KEY, 1.0, 1e-7 - min(least, 0.0), most=60)[1] == 0
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +273,10 @@ def test_plain_descent_stays_at_identical_columns_and_a_perturbation_of_a_millio
     np.testing.assert_array_equal(factor, np.tile(factor[:, :1], 8))
     np.testing.assert_allclose(factor[0], np.sqrt(identical[0]), rtol=1e-7)
     np.testing.assert_allclose(saddle.curvature, identical[1], rtol=1e-6)
-    assert not bool(_stationary(saddle, 1e-8, 0.3))
+    assert int(_verdict(saddle, 1e-8, 0.3)) == -1
     left, minimum = run(Method(perturb=True, patience=1000), plain.factor)
     norms = np.sort(np.linalg.norm(left.factor, axis=0))
     assert norms[-1] > 2 * np.sqrt(SMOOTHING)
     assert norms[-2] < 1e-5
     assert float(left.objective) < float(plain.objective)
-    assert bool(_stationary(minimum, 1e-8, 1e-6))
+    assert int(_verdict(minimum, 1e-8, 1e-6)) == 1

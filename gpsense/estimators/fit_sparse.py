@@ -25,8 +25,6 @@ from gpsense.sparse import learner, samples
 from gpsense.sparse import network as nets
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.learner import Recipe
-from gpsense.sparse.methods import lasso_path
-from gpsense.sparse.moments import moments
 from gpsense.sparse.network import Kept, Network
 from gpsense.sparse.samples import ALL, FIT, HELD, TableSamples
 
@@ -34,6 +32,7 @@ POOLS = (1, 2, 3, 5, 8, 12, 20)
 FEWEST, TRAINED = 30, 20  # rows, and those to train on, at least
 STRENGTH = 0.9  # of the first layer's squared singular values, in the directions returned
 ADAM, RATE = Method("adam"), 1e-3  # of fine-tuning
+FOLDS, LASSO_STEPS = 5, 10_000  # of the Lasso's cross validation
 
 
 class SparseFit(NamedTuple):
@@ -45,8 +44,9 @@ class SparseFit(NamedTuple):
     their shares of its squared singular values. ``linear`` (dim,): the linear part beside the hidden layer. All in
     units of standardised columns. ``pool`` M; ``ridge``: the penalty; ``held_out``: numbers of the rows put aside.
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
-    ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk``; the last two
-    None unless compared. ``centre`` and ``scale`` (dim,) standardise columns, ``offset`` and ``unit`` y.
+    ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
+    which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
+    columns, ``offset`` and ``unit`` y.
     """
 
     coordinates: np.ndarray
@@ -60,6 +60,7 @@ class SparseFit(NamedTuple):
     held_out_risk: float
     unpruned_risk: float | None
     lasso_risk: float | None
+    lasso_kept: int | None
     network: Network
     centre: np.ndarray
     scale: np.ndarray
@@ -97,7 +98,6 @@ class _Found(NamedTuple):
     kept: Kept
     network: Network
     unpruned: Network | None
-    lasso: Float[Array, " dim"] | None
 
 
 class _Tried(NamedTuple):
@@ -135,8 +135,9 @@ def fit_sparse(
     those kept; None: as many as hold 0.9 of the strength. ``fine_tune_steps`` of Adam on all the network's numbers may
     follow.
 
-    ``compare``: the same network on all columns, with residual none where they are more than half of those rows; and
-    the Lasso; penalties chosen alike. Works in float64 where x is and JAX is set to it, else in float32.
+    ``compare``: the same network on all columns, with residual none where they are more than half of those rows, its
+    ridge chosen alike; and :func:`cross_validated_lasso` on the same rows. Works in float64 where x is and JAX is set
+    to it, else in float32.
     Deterministic for a seed. Raises BadInput for values that are not finite, shapes that do not match, fewer than 30
     rows, columns that are constant on the rows trained on, and options that cannot be.
     """
@@ -156,6 +157,7 @@ def fit_sparse(
     found = jax.tree.map(np.asarray, _fit(plan, columns[rest], values[rest], *arguments))
     network, coordinates = _ordered(found)
     directions, strengths = _leading(network.weights, rank)
+    lasso = cross_validated_lasso(columns[rest], values[rest]) if compare else None
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
     return SparseFit(
         coordinates=coordinates,
@@ -168,13 +170,21 @@ def fit_sparse(
         held_out=out,
         held_out_risk=risk(_evaluated(network, columns[out][:, coordinates])),
         unpruned_risk=risk(_evaluated(found.unpruned, columns[out])) if compare else None,
-        lasso_risk=risk(columns[out] @ found.lasso) if compare else None,
+        lasso_risk=None if lasso is None else risk(lasso.predict(columns[out])),
+        lasso_kept=None if lasso is None else int(np.count_nonzero(lasso.coef_)),
         network=network,
         centre=centre,
         scale=scale,
         offset=float(offset),
         unit=float(unit),
     )
+
+
+def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " n"]) -> Any:
+    """The Lasso whose penalty has the least error over five folds, fitted to all rows: scikit-learn's LassoCV."""
+    from sklearn.linear_model import LassoCV
+
+    return LassoCV(cv=FOLDS, max_iter=LASSO_STEPS).fit(x, y)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -194,11 +204,8 @@ def _fit(plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: Rand
     network = jax.tree.map(lambda leaf: leaf[1, pool, ridge], networks)
     if plan.fine_tune_steps:
         network = _fine_tuned(stream, final, network, plan.fine_tune_steps)
-    baselines = (None, None)
-    if plan.compare:
-        part = jnp.asarray(samples.held_out(np.arange(y.shape[0])))
-        baselines = _unpruned(plan, stream, fit_key), lasso_path(moments(x, y, ~part), moments(x, y, part))
-    return _Found(pool, ridge, ratios[pool], final, network, *baselines)
+    unpruned = _unpruned(plan, stream, fit_key) if plan.compare else None
+    return _Found(pool, ridge, ratios[pool], final, network, unpruned)
 
 
 def _chosen(

@@ -25,10 +25,11 @@ MEASURES: dict[str, Measure] = {
     "gradient_norm_trained": Measure("gradient norm of loss plus penalty where training stopped", "loss / norm of U"),
     "gradient_norm": Measure("gradient norm of the loss after fine-tuning", "loss / norm of U"),
     "curvature_trained": Measure(
-        "smallest Hessian eigenvalue of loss plus penalty where training stopped, by Lanczos, from above",
+        "upper bound of the smallest Hessian eigenvalue of loss plus penalty where training stopped, by Lanczos",
         "loss / norm of U^2",
     ),
     "curvature_residual": Measure("an eigenvalue lies within this of curvature_trained", "loss / norm of U^2"),
+    "curvature_low": Measure("lower bound of that eigenvalue, with probability 0.999", "loss / norm of U^2"),
     "coherence": Measure("largest cos^2 of the angle between two kept columns before fine-tuning"),
     "loss_curve": Measure("data loss along the run", "loss", ("step",)),
     "error_curve": Measure("error along the run", "1", ("step",)),

@@ -23,6 +23,8 @@ from gpsense.sensing.symmetric import mapped, packed_size, smat, squared, svec, 
 
 Later = Callable[[], Scalar]
 
+FOLD = 5  # every so many measurements one is held out
+
 
 def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
     """``L(U) = (1/n) sum_i (<A_i, U U^T> - y_i)^2`` for a factor (dim, width) and values (n,)."""
@@ -179,6 +181,36 @@ def normal_equations(
     n = jnp.sum(weights)
     weighted = rows * weights[:, None] / n
     return rows.T @ weighted, centre, residual @ weighted, jnp.sum(weights * residual**2) / n
+
+
+class Split(Objective):
+    """The whole loss, and its parts: ``fit`` on four fifths of the measurements, ``held`` on the others."""
+
+    whole: Gram
+    fit: Gram
+    held: Gram
+
+    def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        return self.whole.value_and_gradient(factor)
+
+    def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        return self.whole.residual(matrix)
+
+    def __call__(self, factor: Factor) -> Scalar:
+        return self.whole(factor)
+
+    def back_projection(self) -> Symmetric:
+        return self.whole.back_projection()
+
+
+def split_objective(
+    measurements: Measurements, values: Values, centre: Packed | None = None, used: Bool[Array, " n"] | None = None
+) -> Split:
+    """:func:`gram_objective` of all measurements, of those not held out and of every fifth, which is held out."""
+    every = jnp.ones_like(values, bool) if used is None else used
+    held = jnp.arange(values.shape[0]) % FOLD == FOLD - 1
+    parts = (every, every & ~held, every & held)
+    return Split(*(gram_objective(measurements, values, centre, part) for part in parts))
 
 
 def cheapest_objective(measurements: Measurements, values: Values, width: int) -> Objective:

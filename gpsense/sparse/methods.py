@@ -97,50 +97,57 @@ def lasso_residual(moments: Moments, penalty: ScalarLike, coefficients: Vector) 
     return jnp.max(jnp.abs(coefficients - _shrink(coefficients - pull, penalty)))
 
 
-def lasso_path(fit: Moments, held: Moments, n_penalties: int = 40, steps: int = 500) -> Vector:
-    """The :func:`lasso` whose squared error ``y2 - 2 b^T xy + b^T xx b`` on held-out samples is least; b (d,).
+def lasso_penalty(fit: Moments, held: Moments, n_penalties: int = 40, steps: int = 500) -> Scalar:
+    """The penalty whose :func:`lasso` on ``fit`` has the least error ``y2 - 2 b^T xy + b^T xx b`` on ``held``.
 
     Penalties fall evenly in the log from ``max_i |xy_i|``, where b = 0, to 1e-3 of it; of equals the largest is taken,
     so b = 0 where nothing linear is found. Sources as in :func:`lasso`; the path is Friedman, Hastie and Tibshirani
     2010's.
     """
     falling = jnp.logspace(0.0, jnp.log10(PATH_END), n_penalties, dtype=fit.xy.dtype)
-    found = jax.vmap(lambda penalty: lasso(fit, penalty, steps))(jnp.max(jnp.abs(fit.xy)) * falling)
+    penalties = jnp.max(jnp.abs(fit.xy)) * falling
+    found = jax.vmap(lambda penalty: lasso(fit, penalty, steps))(penalties)
     errors = jax.vmap(lambda b: held.y2 - 2.0 * jnp.sum(b * held.xy) + jnp.sum(b * (held.xx @ b)))(found)
-    return found[jnp.argmin(errors)]
+    return penalties[jnp.argmin(errors)]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method by name: its source, what it is given of the truth, and ``directions(fit, held, r, kept)``.
+    """One method by name: its source, what it is given of the truth, and ``directions(seen, penalty, r, kept)``.
 
-    ``fit`` and ``held`` are moments of training and held-out samples, ``held`` being read where ``holds_out`` to
-    choose a penalty, which must not have seen them; the answer is (d, r) with orthonormal columns,
-    or one column (d, 1): of norm 1 (linear), or the coefficients, which may be 0 (lasso).
+    ``seen`` are the moments to learn from; ``choose(fit, held)`` takes a penalty from two parts of the samples that
+    share none, None where there is none to take. The answer is (d, r) with orthonormal columns, or one column (d, 1):
+    of norm 1 (linear), or the coefficients, which may be 0 (lasso).
     """
 
     name: str
     source: str
     knows: str
-    directions: Callable[[Moments, Moments, int, int], Directions]
-    holds_out: bool = False
+    directions: Callable[[Moments, Scalar, int, int], Directions]
+    choose: Callable[[Moments, Moments], Scalar] | None = None
 
 
 _BASELINES = (
-    Baseline("linear", "Brillinger 1982", "nothing", lambda fit, held, r, kept: linear(fit)),
-    Baseline("lasso", "Tibshirani 1996", "nothing", lambda fit, held, r, kept: lasso_path(fit, held)[:, None], True),
-    Baseline("spectral", "Li 1992", "r", lambda fit, held, r, kept: spectral(fit, r)),
+    Baseline("linear", "Brillinger 1982", "nothing", lambda seen, penalty, r, kept: linear(seen)),
+    Baseline(
+        "lasso",
+        "Tibshirani 1996",
+        "nothing",
+        lambda seen, penalty, r, kept: lasso(seen, penalty)[:, None],
+        lasso_penalty,
+    ),
+    Baseline("spectral", "Li 1992", "r", lambda seen, penalty, r, kept: spectral(seen, r)),
     Baseline(
         "diagonal_spectral",
         "Johnstone and Lu 2009",
         "r and the number of coordinates",
-        lambda fit, held, r, kept: diagonal_spectral(fit, r, kept),
+        lambda seen, penalty, r, kept: diagonal_spectral(seen, r, kept),
     ),
     Baseline(
         "truncated_power",
         "Yuan and Zhang 2013, arXiv 1112.2679",
         "r and the number of coordinates",
-        lambda fit, held, r, kept: truncated_power(fit, r, kept),
+        lambda seen, penalty, r, kept: truncated_power(seen, r, kept),
     ),
 )
 BASELINES: dict[str, Baseline] = {baseline.name: baseline for baseline in _BASELINES}

@@ -85,6 +85,16 @@ class ColumnSetting(Traced):
             label="threshold on the column norms",
         ),
     ] = None
+    keep: Annotated[
+        ScalarLike | None,
+        Field(
+            "prune",
+            "columns that rules top_r and random keep; null: the true rank",
+            at_least=1,
+            whole=True,
+            label="columns kept",
+        ),
+    ] = None
     fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
         None
     )

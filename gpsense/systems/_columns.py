@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, final
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, final
 
 import equinox as eqx
 import jax
@@ -28,7 +28,7 @@ from gpsense.sensing.losses import Empirical, Later, Objective
 from gpsense.sensing.measurements import Ensemble
 from gpsense.sensing.methods import BASELINES, Baseline, Run
 from gpsense.sensing.symmetric import packed_size
-from gpsense.stationarity import certificate
+from gpsense.stationarity import Smallest, certificate
 from gpsense.systems._column_fields import STARTS, ColumnSetting
 from gpsense.systems._contract import Cost, DataT, Learner, Measures, System
 
@@ -60,6 +60,9 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     ``n``, ``rank`` and ``width`` are bounds where ``Data`` or ``Setting`` gives the number itself. ``rule`` may be a
     function of norms and :class:`gpsense.pruning.RuleInput` that returns the mask.
     """
+
+    revision: ClassVar[int | str] = 2
+    splits: ClassVar[bool] = False  # whether the problem can hold measurements out for a baseline
 
     dim: Annotated[int, Field("problem", "side d of the matrices, or inputs", at_least=1, label="dimension d")] = 20
     width: Annotated[
@@ -127,7 +130,8 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "run",
-            "Lanczos steps for the smallest Hessian eigenvalue after training; 0: not measured",
+            "Lanczos steps for bounds of the smallest Hessian eigenvalue after training (as many as the factor has "
+            "numbers: exactly); 0: not measured",
             at_least=0,
             axis=False,
         ),
@@ -206,6 +210,12 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             raise BadInput("rank", f"{self.rank} exceeds dim {self.dim}", "use a rank of at most dim")
         if self.full_width < self.rank:
             raise BadInput("width", f"{self.full_width} is below rank {self.rank}", "use a width of at least rank")
+        if self.baseline is not None and self.baseline.holds_out:
+            if not self.splits:
+                raise BadInput("method", f"{self.method} needs measurements to hold out", "use system sensing")
+            if self.ensemble is None or self.form == "direct":
+                problem = "population data or form direct cannot hold measurements out"
+                raise BadInput("method", f"{self.method}: {problem}", "use drawn measurements in form gram or auto")
         if self.baseline is not None and self.full_width > self.dim:
             remedy = "use a width of at most dim, or greedy_pruning alone"
             raise BadInput("width", f"{self.full_width} exceeds dim {self.dim} for {self.method}", remedy)
@@ -221,6 +231,8 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             system = replace(system, width=self.rank)
         if self.ensemble is None or self.batch is not None:
             return replace(system, form="direct")
+        if self.baseline is not None and self.baseline.holds_out:
+            return replace(system, form="gram")
         if self.form != "auto":
             return system
         build = 2.0 * self.n * self.packed**2 / evaluations
@@ -334,6 +346,7 @@ class Pruned(eqx.Module):
     gradient_norm_trained: Scalar
     curvature_trained: Scalar
     curvature_residual: Scalar
+    curvature_low: Scalar
     coherence: Scalar
 
 
@@ -344,6 +357,7 @@ def _measured(pruned: Pruned) -> Measures:
         "gradient_norm_trained": pruned.gradient_norm_trained,
         "curvature_trained": pruned.curvature_trained,
         "curvature_residual": pruned.curvature_residual,
+        "curvature_low": pruned.curvature_low,
         "coherence": pruned.coherence,
         "margin": pruned.margin,
         "column_norms": pruned.scores,
@@ -368,7 +382,7 @@ def _decided(
     counted: Mask,
     scores: Norms,
     margin: Scalar,
-    curvature: tuple[Scalar, Scalar],
+    curvature: Smallest,
 ) -> Pruned:
     """A decision with its measures: ``trained`` as it was, ``turned`` as pruning sees it."""
     penalised, _ = system.targets(problem, setting)
@@ -379,8 +393,9 @@ def _decided(
         rank=counted.sum().astype(scores.dtype),
         margin=margin,
         gradient_norm_trained=penalised.gradient_norm(trained, gradient, system.rates(setting)[0].rate),
-        curvature_trained=curvature[0],
-        curvature_residual=curvature[1],
+        curvature_trained=curvature.value,
+        curvature_residual=curvature.residual,
+        curvature_low=curvature.low,
         coherence=pruning.coherence(turned, mask),
     )
 
@@ -420,7 +435,8 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         rule, active = system.column_rule, system.active(setting)
         norms = pruning.column_norms(turned)
         threshold = pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
-        given = RuleInput(threshold, system.known_rank(problem), problem.key, active)
+        rank = system.known_rank(problem) if setting.keep is None else setting.keep
+        given = RuleInput(threshold, rank, problem.key, active)
         mask = rule.mask(jnp.where(active, norms, 0.0), given) & active
         return _decided(
             system,
@@ -464,14 +480,18 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         """The trained factor in the coordinates that pruning sees."""
         return ROTATIONS[self.system.rotation](state.factor)
 
-    def _curvature(self, penalised: Target, factor: Factor, active: Mask) -> tuple[Scalar, Scalar]:
-        """Smallest Hessian eigenvalue of what training minimised and its residual; NaN where none is asked for."""
+    def _curvature(self, penalised: Target, factor: Factor, active: Mask) -> Smallest:
+        """Bounds of the smallest Hessian eigenvalue of what training minimised; NaN where none is asked for."""
         if self.system.curvature_steps == 0:
-            nan = jnp.full((), jnp.nan, factor.dtype)
-            return nan, nan
-        steps = self.system.curvature_steps
-        found = certificate(lambda at: penalised(at)[1], factor, jax.random.key(0), steps, active)
-        return found.curvature, found.residual
+            return _unmeasured(factor)
+        steps = None if self.system.curvature_steps >= factor.size else self.system.curvature_steps
+        return Smallest(*certificate(lambda at: penalised(at)[1], factor, jax.random.key(0), steps, active)[1:])
+
+
+def _unmeasured(factor: Factor) -> Smallest:
+    """Bounds of an eigenvalue that was not looked for."""
+    nan = jnp.full((), jnp.nan, factor.dtype)
+    return Smallest(nan, nan, nan)
 
 
 @final
@@ -496,7 +516,6 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
     def prune(self, problem: ColumnT, setting: ColumnSetting, state: Run) -> Pruned:
         factor, active = self.baseline.factor(state.state), self.system.active(setting)
         scores = singular_values(factor)
-        nan = jnp.full((), jnp.nan, factor.dtype)
         return _decided(
             self.system,
             problem,
@@ -507,7 +526,7 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
             counted=pruning.threshold_mask(scores, 0.1 * scores[0]),
             scores=scores,
             margin=pruning.margin(scores, 0.1 * scores[0]),
-            curvature=(nan, nan),
+            curvature=_unmeasured(factor),
         )
 
     def start_fine_tuning(

@@ -216,9 +216,9 @@ class MomentMethod(CoordinateLearner[Untrained]):
     def _directions(self, stream: Samples) -> Float[Array, "parts dim r"]:
         """From all samples and, where the second layer has something to choose, from those not held out.
 
-        A method that chooses by held-out samples never learns from them: its directions are the same twice.
+        A penalty is chosen by the held-out samples once and serves both.
         """
-        find, (r, kept) = self.baseline.directions, self.system.oracle_sizes
+        choose, (r, kept) = self.baseline.choose, self.system.oracle_sizes
         count = 1 if self.descent.silent else 2
 
         def seen(part: Integer) -> Moments:
@@ -226,13 +226,11 @@ class MomentMethod(CoordinateLearner[Untrained]):
             add = lambda sums, block: sums.add(block.x[: stream.dim].T, block.y, block.used)  # noqa: E731
             return samples.fold(stream.seen_as(part), add, start).moments()
 
-        parts = [samples.FIT, samples.HELD] if self.baseline.holds_out else list(learner.PARTS[:count])
+        parts = [samples.ALL, samples.FIT, samples.HELD][: count if choose is None else 3]
         found = jax.vmap(seen)(jnp.asarray(parts, jnp.int32))
         moments = [jax.tree.map(itemgetter(place), found) for place in range(len(parts))]
-        if self.baseline.holds_out:
-            fit, held = moments
-            return jnp.stack([find(fit, held, r, kept)] * count)
-        return jnp.stack([find(each, each, r, kept) for each in moments])
+        penalty = jnp.zeros((), stream.dtype) if choose is None else choose(moments[1], moments[2])
+        return jnp.stack([self.baseline.directions(each, penalty, r, kept) for each in moments[:count]])
 
     def start_fine_tuning(
         self,
@@ -288,6 +286,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
     """What the systems pruned by input coordinate share: how coordinates are chosen and a network is fitted."""
 
     Setting: ClassVar[type[CoordinatesSetting]] = CoordinatesSetting
+    revision: ClassVar[int | str] = 2
     steps: ClassVar[tuple[int, int]] = (0, 0)
     measures: ClassVar[Mapping[str, Measure]] = {
         "rank": Measure("coordinates kept", "coordinates"),

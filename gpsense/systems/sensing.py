@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike
 from gpsense.fields import Field
-from gpsense.sensing.losses import Empirical, Objective, Population, gram_objective
+from gpsense.sensing.losses import Empirical, Objective, Population, gram_objective, split_objective
 from gpsense.sensing.measurements import ENSEMBLES, Ensemble
 from gpsense.sensing.symmetric import svec
 from gpsense.systems._column_fields import ColumnSetting, TruthData, check_truth, column_measures, draw_truth
@@ -62,6 +62,8 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         "norm of U",
     )
 
+    splits: ClassVar[bool] = True
+
     measurements: Annotated[
         str,
         Field("problem", "ensemble of the A_i; population: the expected loss, n is not read", choices=SOURCES),
@@ -93,8 +95,9 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         if self.form != "gram":
             return SensingProblem(Empirical(measurements, values), truth, self.prune_key(key))
         used = None if data.n is None else jnp.arange(self.n, dtype=dtype) < data.n
-        gram = gram_objective(measurements, values, svec(truth @ truth.T), used)
-        return SensingProblem(gram, truth, self.prune_key(key))
+        objective = split_objective if self.baseline is not None and self.baseline.holds_out else gram_objective
+        centred = objective(measurements, values, svec(truth @ truth.T), used)
+        return SensingProblem(centred, truth, self.prune_key(key))
 
     def error(self, problem: SensingProblem, factor: Factor) -> Scalar:
         return symmetric_error(problem.truth, factor)

@@ -122,10 +122,28 @@ def mean(values: Any) -> Quantity:
     return over_seeds(lambda v: v.mean(axis=0), values)
 
 
+def told(condition: Any, *numbers: Any) -> np.ndarray:
+    """1 where a condition holds, 0 where it does not, NaN where a number that it speaks of is NaN: a failed cell."""
+    failed = np.any(np.broadcast_arrays(*(np.isnan(np.asarray(each, float)) for each in numbers)), axis=0)
+    return np.where(failed, np.nan, np.asarray(condition, float))
+
+
 def share(successes: Any) -> Quantity:
-    """Fraction of the first axis, the seeds, that is true, with Wilson's interval."""
-    hits = np.asarray(successes, bool).astype(float)
-    return _wilson(hits.mean(axis=0), np.full(hits.shape[1:], len(hits)), len(hits))
+    """Fraction of the first axis, the seeds, that is true, with Wilson's interval.
+
+    A failed cell, NaN (see :func:`told`), is no success, and the interval's upper end lets it be one: it helps neither
+    a lower bound nor an upper one.
+    """
+    found = np.asarray(successes, float)
+    if np.isnan(found).any():
+        return _with_failures(share, found)
+    return _wilson(found.mean(axis=0), np.full(found.shape[1:], len(found)), len(found))
+
+
+def _with_failures(statistic: Callable[[np.ndarray], Quantity], found: np.ndarray) -> Quantity:
+    """A share from its least to its most that failed cells, NaN, could have made of it; its value is the least."""
+    least, most = (statistic(np.nan_to_num(found, nan=fill)) for fill in (0.0, 1.0))
+    return Quantity(least.value, least.low, most.high, least.seeds)
 
 
 def pooled_share(successes: Any, counted: Any = True) -> Quantity:
@@ -133,9 +151,12 @@ def pooled_share(successes: Any, counted: Any = True) -> Quantity:
 
     ``counted`` says which cells there are. Wilson's interval with as many draws as the spread between the seeds' own
     fractions leaves, ``n p (1 - p) / variance``, where two more seeds of all and two of none are taken along: where
-    all seeds agree, that is the number of seeds.
+    all seeds agree, that is the number of seeds. Failed cells as in :func:`share`.
     """
-    hits = np.asarray(successes, bool)
+    found = np.asarray(successes, float)
+    if np.isnan(found).any():
+        return _with_failures(lambda filled: pooled_share(filled, counted), found)
+    hits = found > 0
     there = np.broadcast_to(np.asarray(counted, bool), hits.shape)
     hits, there = (array.reshape(len(hits), -1) for array in (hits & there, there))
     some = there.any(axis=1)

@@ -6,16 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
+from gpsense import theory
 from launch.claims import __main__ as command
 from launch.claims import table
 from launch.claims.__main__ import papers
+from launch.claims.expectations import Expectation
 from launch.claims.experiment import read_claims
 from launch.claims.greedy_pruning import CHECKS
-from launch.claims.quantities import Quantity, exactly
+from launch.claims.greedy_pruning.columns import column_count
+from launch.claims.greedy_pruning.saddle import approximate_points
+from launch.claims.quantities import Quantity, exactly, pooled_share, share, told
+from launch.claims.verdicts import judge
 from launch.config import DEFAULT
 from launch.shell import Refusal
 
@@ -62,6 +69,59 @@ def write(folder: Path, **changes: Any) -> Path:
     fields = SMALL | {"claim": SMALL["claim"] | changes}
     (folder / "greedy_pruning" / "small.yaml").write_text(yaml.safe_dump(fields))
     return folder / "greedy_pruning"
+
+
+def test_a_failed_cell_helps_neither_a_lower_nor_an_upper_bound() -> None:
+    ranks = np.array([2.0, 2.0, 3.0, np.nan])
+    found = share(told(ranks == 2, ranks))
+    whole = {hits: share(np.arange(4) < hits) for hits in (2, 3)}
+    assert (found.value, found.low, found.high) == (whole[2].value, whole[2].low, whole[3].high)
+    pooled = pooled_share(told(ranks == 2, ranks)[None].repeat(20, 0))
+    assert float(pooled.value) == 0.5
+    assert float(pooled.high) > 0.75
+    np.testing.assert_array_equal(told(ranks > 2, ranks, [0, np.nan, 0, 0]), [0, np.nan, 1, np.nan])
+
+
+def test_failed_cells_lie_outside_the_bounds_of_the_column_count() -> None:
+    axes = {"seed": range(2), "start_scale": [1e-3, 0.3], "penalty": [0.01, 0.06]}
+    ranks = np.full((2, 2, 2), 1.0)
+    root = float(theory.column_root(jnp.asarray(1.0), 0.01, 0.01)) ** 0.5
+    other = float(theory.column_root(jnp.asarray(1.0), 0.06, 0.01)) ** 0.5
+    norms = np.zeros((2, 2, 2, 3))
+    norms[..., 0] = [root, other]
+    scalars = {"smoothing": 0.01, "true_rank": 1}
+
+    def measured(ranks: np.ndarray) -> dict[str, Quantity]:
+        found = {"rank": (tuple(axes), ranks), "column_norms": ((*axes, "column"), norms)}
+        return column_count({"": xr.Dataset(found, axes | scalars, {"spectrum": [1.0]})}).quantities
+
+    good = measured(ranks)
+    assert good["runs outside the bounds"].value == 0
+    assert good["distance to the root"].value < 1e-6
+    ranks[1, 0, 1] = np.nan
+    lost = measured(ranks)
+    assert lost["runs outside the bounds"].value == 1
+    assert judge(Expectation(at_most=1e-4), lost["distance to the root"]).word == "fails"
+    assert judge(Expectation(value=1), lost["columns for τ < μ_r, all starts"]).word == "fails"
+
+
+def test_failed_cells_are_points_outside_the_bound() -> None:
+    axes = {"seed": range(2), "penalty": [0.1], "tolerance": [1e-8, 0.3]}
+    shape = (2, 1, 2)
+    numbers = {"coherence": 1e-6, "gradient_norm_trained": 0.1, "curvature_low": -0.1, "rank": 2.0}
+
+    def measured(lost: bool) -> Quantity:
+        found = {name: np.full(shape, value) for name, value in numbers.items()}
+        norms = np.ones((*shape, 3))
+        if lost:
+            for values in (*found.values(), norms):
+                values[0, 0, 1] = np.nan
+        arrays = {name: (tuple(axes), values) for name, values in found.items()}
+        arrays["column_norms"] = ((*axes, "column"), norms)
+        return approximate_points({"": xr.Dataset(arrays, axes)}).quantities["share of points within the bound"]
+
+    assert float(measured(False).value) == 1.0
+    assert float(measured(True).value) == 0.75
 
 
 def test_quantities_are_plain_numbers_and_null() -> None:

@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.linear_model import Lasso
 
 from gpsense import datasets
 from gpsense.errors import BadInput
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
 from gpsense.pruning import inputs
+from gpsense.sparse import samples
 from gpsense.sparse.hermite import RELU
 from gpsense.systems._coordinates import PrunedCoordinates
 from gpsense.systems.diabetes import Diabetes
@@ -96,11 +98,30 @@ def test_what_cannot_be_is_refused():
 
 @pytest.mark.parametrize("method", ["lasso", "truncated_power"])
 def test_baselines_find_one_direction_in_all_samples_and_without_those_held_out(method):
-    system, setting = Diabetes(method=method, noise_columns=20), Diabetes.Setting()
+    system, setting = Diabetes(method=method, noise_columns=20, dtype="float64"), Diabetes.Setting()
 
-    def pruned(key):
-        problem = system.draw(Diabetes.Data(), key)
+    def pruned(problem):
         return system.learner.prune(problem, setting, system.learner.start(problem, setting, seed_keys(0)))
 
     assert system.oracle_sizes == (1, 10)
-    assert jax.eval_shape(pruned, jax.random.key(0)).directions.shape == (2, 30, 1)
+    problem = jax.jit(system.draw)(Diabetes.Data(), jax.random.key(0))
+    assert jax.eval_shape(pruned, problem).directions.shape == (2, 30, 1)
+    if method == "lasso":
+        _lasso_is_refitted(problem, np.asarray(jax.jit(pruned)(problem).directions)[..., 0])
+
+
+def _lasso_is_refitted(problem, found):
+    """The penalty that the held-out fifth chooses, for a fit to all rows and for one to the others, by scikit-learn."""
+
+    def part(number):
+        block = problem.train.seen_as(number).block(jnp.int32(0), None)
+        used = np.asarray(block.used) > 0
+        x, y = np.asarray(block.x)[: problem.train.dim, used].T, np.asarray(block.y)[used]
+        return x, y - y.mean()
+
+    whole, fit, (x_held, y_held) = (part(number) for number in (samples.ALL, samples.FIT, samples.HELD))
+    penalties = np.abs(fit[0].T @ fit[1]).max() / len(fit[1]) * np.logspace(0, -3, 40)
+    fitted = lambda penalty, rows: Lasso(alpha=penalty, fit_intercept=False, tol=1e-8).fit(*rows)  # noqa: E731
+    path = [fitted(penalty, fit) for penalty in penalties]
+    best = penalties[np.argmin([np.mean((y_held - model.predict(x_held)) ** 2) for model in path])]
+    np.testing.assert_allclose(found, [fitted(best, rows).coef_ for rows in (whole, fit)], atol=1e-4)

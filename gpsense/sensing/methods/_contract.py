@@ -29,12 +29,14 @@ class Tuning(eqx.Module):
 class Baseline(Protocol):
     """One baseline: a start, a step and the factor of a state; pure functions.
 
-    ``knows_rank`` methods are given the true rank as ``width``; the others an upper bound of it. ``source`` names
+    ``knows_rank`` methods are given the true rank as ``width``; the others an upper bound of it. ``holds_out``
+    methods are given a :class:`~gpsense.sensing.losses.Split`. ``source`` names
     where the method comes from, ``tuning`` what it reads of :class:`Tuning` and its default rule.
     """
 
     name: ClassVar[str]
     knows_rank: ClassVar[bool]
+    holds_out: ClassVar[bool]
     source: ClassVar[str]
     tuning: ClassVar[str]
 

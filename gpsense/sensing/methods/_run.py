@@ -1,5 +1,6 @@
 """One call that runs any baseline on given measurements."""
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from gpsense._types import Values
 from gpsense.descent import BUDGET, RUNNING, STATUS_NAMES
 from gpsense.errors import BadInput
 from gpsense.fields import unknown_name
-from gpsense.sensing.losses import Objective, cheapest_objective
+from gpsense.sensing.losses import Objective, cheapest_objective, split_objective
 from gpsense.sensing.measurements import Measurements
 from gpsense.sensing.methods._contract import BASELINES, Baseline, Run, Tuning, advance, start
 
@@ -52,7 +53,9 @@ def run_baseline(
         raise BadInput("width", f"{width} is not between 1 and dim {measurements.dim}", "choose one that is")
     if steps < 0 or record_every < 1:
         raise BadInput("steps", f"{steps} steps recorded every {record_every}", "use steps >= 0, record_every >= 1")
-    method, objective = BASELINES[name], cheapest_objective(measurements, values, width)
+    method = BASELINES[name]
+    given = split_objective if method.holds_out else partial(cheapest_objective, width=width)
+    objective = given(measurements, values)
     tuning = jax.tree.map(lambda number: jnp.asarray(number, values.dtype), tuning)
     run, loss = _start(method, objective, measurements.dim, width, tuning, jax.random.key(seed))
     losses, recorded = [float(loss)], [0]

@@ -40,6 +40,7 @@ class IRLS:
     iterations: int = 100
     name: ClassVar[str] = "irls"
     knows_rank: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = (
         "Mohan and Fazel 2012; Fornasier, Rauhut and Ward 2011; weights of Kümmerle and Sigl 2018, arXiv 1703.05038"
     )

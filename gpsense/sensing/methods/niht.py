@@ -1,27 +1,21 @@
-"""Normalised iterative hard thresholding: projected gradient with the exact step on the current subspace."""
+"""Normalised iterative hard thresholding: projected gradient with the exact step on the current column space."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
+from gpsense._linalg import eigh
 from gpsense._types import Factor, RandomKey, Scalar, Symmetric
 from gpsense.sensing.losses import Objective
-from gpsense.sensing.methods._common import (
-    Frame,
-    Spectrum,
-    compose,
-    inner,
-    leading,
-    normal_map,
-    relative_change,
-)
+from gpsense.sensing.methods._common import Frame, Spectrum, compose, inner, normal_map, relative_change
 from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Thresholded(eqx.Module):
-    """``X = V diag(lambda) V^T``: orthonormal V (dim, rank), eigenvalues (rank,), none negative."""
+    """``X = V diag(lambda) V^T``: orthonormal V (dim, rank), eigenvalues (rank,) of either sign."""
 
     frame: Frame
     spectrum: Spectrum
@@ -30,41 +24,42 @@ class Thresholded(eqx.Module):
 @register
 @dataclass(frozen=True)
 class NIHT:
-    """``X <- P_r(X - mu R)``, P_r onto PSD matrices of rank r; ``mu = <R, G> / <G, H(G)>`` with ``G = P_T R``.
+    """``X <- H_r(X - mu R)``, H_r the best matrix of rank r; ``mu = ||P R||_F^2 / (||A(P R)||^2 / n)``, ``P = V V^T``.
 
-    ``P_T R = R - (I - V V^T) R (I - V V^T)`` keeps rows and columns in the column space V of X: for symmetric
-    matrices this stands for the source's projection to the column space, and mu minimises the loss along G.
+    V spans the columns of X. As the source has it, for symmetric measurements, which see the symmetric part of P R
+    alone; starts from ``H_r(A*(y)/n)``, the one rule here that is in units of isotropic measurements. X is symmetric,
+    not held PSD; negative eigenvalues are cut from the factor.
     """
 
     name: ClassVar[str] = "niht"
     knows_rank: ClassVar[bool] = True
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Tanner and Wei 2013, Normalized iterative hard thresholding for matrix completion"
-    tuning: ClassVar[str] = "rate: multiplies mu, the exact step on the subspace (1: the source's rule)"
+    tuning: ClassVar[str] = "rate: multiplies mu, the exact step on the column space (1: the source's rule)"
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Thresholded:
-        frame, spectrum = leading(objective.back_projection(), width)
-        matrix = _matrix(Thresholded(frame, spectrum))
-        scale = inner(matrix, matrix) / inner(matrix, normal_map(objective, matrix))
-        return Thresholded(frame, scale * spectrum)
+        return _thresholded(objective.back_projection(), width)
 
     def step(self, objective: Objective, tuning: Tuning, state: Thresholded) -> tuple[Thresholded, Scalar]:
         matrix = _matrix(state)
         residual = objective.residual(matrix)[1]
-        direction = _to_tangent(residual, state.frame)
-        slope, bend = inner(residual, direction), inner(direction, normal_map(objective, direction))
-        size = jnp.where(slope > 0, slope / jnp.where(slope > 0, bend, 1.0), 0.0)
-        moved = Thresholded(*leading(matrix - (tuning.rate * size) * residual, state.spectrum.shape[0]))
+        inside = state.frame @ (state.frame.T @ residual)
+        seen = 0.5 * (inside + inside.T)
+        square, bend = inner(inside, inside), inner(seen, normal_map(objective, seen))
+        size = jnp.where(square > 0, square / jnp.where(square > 0, bend, 1.0), 0.0)
+        moved = _thresholded(matrix - (tuning.rate * size) * residual, state.spectrum.shape[0])
         return moved, relative_change(_matrix(moved), matrix)
 
     def factor(self, state: Thresholded) -> Factor:
-        return compose(state.frame, state.spectrum)
+        return compose(state.frame, jnp.maximum(state.spectrum, 0.0))
 
 
 def _matrix(state: Thresholded) -> Symmetric:
     return (state.frame * state.spectrum[None, :]) @ state.frame.T
 
 
-def _to_tangent(matrix: Symmetric, frame: Frame) -> Symmetric:
-    """``P M + M P - P M P`` with ``P = V V^T``."""
-    rows = frame @ (frame.T @ matrix)
-    return rows + rows.T - (rows @ frame) @ frame.T
+def _thresholded(matrix: Symmetric, rank: int) -> Thresholded:
+    """The eigenpairs whose eigenvalues are largest in size."""
+    values, vectors = eigh(matrix)
+    _, places = jax.lax.top_k(jnp.abs(values), rank)
+    return Thresholded(vectors[:, places], values[places])

@@ -24,6 +24,7 @@ class PrecGD:
 
     name: ClassVar[str] = "prec_gd"
     knows_rank: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Zhang, Fattahi and Zhang 2021 (NeurIPS)"
     tuning: ClassVar[str] = "rate: step is rate / (2 c), our rule; penalty: multiplies eta_k (0: 1, the source's)"
 

@@ -29,6 +29,7 @@ class ScaledGD:
 
     name: ClassVar[str] = "scaled_gd"
     knows_rank: ClassVar[bool] = True
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Tong, Ma and Chi 2020, arXiv 2005.08898"
     tuning: ClassVar[str] = "rate: step of R U (U^T U)^-1 is rate / (2 c), our rule"
 

@@ -18,11 +18,13 @@ class ScaledGDLambda:
     """``U <- U - step R U (U^T U + damping I)^-1``, overparameterised, damping fixed; step ``rate / (2 c)``.
 
     c is the curvature of the data along the leading eigenvector of ``b = A*(y)/n`` and b_1/c the size of a solution.
-    The source asks for damping of the order of the smallest eigenvalue of the truth.
+    The source asks for damping of the order of the smallest eigenvalue of the truth: with eigenvalues from 1 to
+    1/kappa that is a ``penalty`` of the order of ``1 / kappa``.
     """
 
     name: ClassVar[str] = "scaled_gd_lambda"
     knows_rank: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Xu, Shen, Chi and Ma 2023, arXiv 2302.01186"
     tuning: ClassVar[str] = (
         "rate: step is rate / (2 c), our rule; penalty: damping in units of the size of a solution (0: 0.1, our "

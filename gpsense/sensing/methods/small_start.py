@@ -21,6 +21,7 @@ class SmallStart:
 
     name: ClassVar[str] = "small_start"
     knows_rank: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Li, Ma and Zhang 2018; Stöger and Soltanolkotabi 2021, arXiv 2106.15013"
     tuning: ClassVar[str] = (
         "rate: step of R U is rate / (2 b_1), our rule; start_scale: column norms at the start, in units of the root "

@@ -29,6 +29,7 @@ class Spectral:
 
     name: ClassVar[str] = "spectral"
     knows_rank: ClassVar[bool] = True
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Tu, Boczar, Simchowitz, Soltanolkotabi and Recht 2015, arXiv 1507.03566"
     tuning: ClassVar[str] = "rate: step of R U is rate / (2 b_1), our rule"
 

@@ -15,7 +15,7 @@ DECAY = 0.9
 
 
 class Accelerated(eqx.Module):
-    """Iterate X, the point ahead Y, momentum t, current weight; 1/largest curvature of H, and b_1."""
+    """Iterate X, the point ahead Y, momentum t, current weight; 1/bound of the largest curvature of H, and b_1."""
 
     matrix: Symmetric
     ahead: Symmetric
@@ -31,17 +31,20 @@ class Accelerated(eqx.Module):
 class TraceNorm:
     """``min L(X) + 2 w b_1 tr X`` over X PSD by FISTA: ``X <- P_PSD(Y - step (R(Y) + w b_1 I))``, with restarts.
 
-    b_1 is the largest eigenvalue of ``A*(y)/n``: from ``w = 1`` on the solution is 0. The step is
-    ``rate / largest eigenvalue of H``. The weight falls from 1/2 by a factor a step down to ``penalty``; with penalty
-    0 down to rounding, where X is the feasible matrix of least trace. Momentum restarts where it points uphill.
+    b_1 is the largest eigenvalue of ``A*(y)/n``: from ``w = 1`` on the solution is 0. The step is ``rate / bound``, an
+    upper bound of the largest eigenvalue of H, so that every rate up to 1 is within the source's theory. The weight
+    falls from 1/2 by a factor a step down to ``penalty``; with penalty 0 down to rounding, where X is the feasible
+    matrix of least trace. Momentum restarts where it points uphill. A run stops by the fixed-point residual of the
+    step, ``||X - Y||_F / ||Y||_F``, once the weight has stopped falling: it vanishes at the solution alone.
     """
 
     name: ClassVar[str] = "trace_norm"
     knows_rank: ClassVar[bool] = False
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Beck and Teboulle 2009 (FISTA); O'Donoghue and Candès 2015 (restart), arXiv 1204.3982"
     tuning: ClassVar[str] = (
-        "rate: step is rate / largest curvature; penalty: w, between 0 and 1 (0: least trace among the feasible); "
-        "w falls by 0.9 a step, our rule"
+        "rate: step is rate / a bound of the largest curvature, at most 1 in theory; penalty: w, between 0 and 1 (0: "
+        "least trace among the feasible); w falls by 0.9 a step, our rule"
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Accelerated:
@@ -55,7 +58,7 @@ class TraceNorm:
     def step(self, objective: Objective, tuning: Tuning, state: Accelerated) -> tuple[Accelerated, Scalar]:
         size = tuning.rate * state.pace
         # without any weight rounding would add up in the null space of A
-        floor = 8 * jnp.finfo(state.weight.dtype).eps
+        last = jnp.maximum(tuning.penalty, 8 * jnp.finfo(state.weight.dtype).eps)
         pull = objective.residual(state.ahead)[1] + state.weight * state.top * jnp.eye(
             len(state.ahead), dtype=state.top.dtype
         )
@@ -68,12 +71,13 @@ class TraceNorm:
             matrix=moved,
             ahead=moved + carry * (moved - state.matrix),
             momentum=momentum,
-            weight=jnp.maximum(DECAY * state.weight, jnp.maximum(tuning.penalty, floor)),
+            weight=jnp.maximum(DECAY * state.weight, last),
             pace=state.pace,
             top=state.top,
             width=state.width,
         )
-        return after, relative_change(moved, state.matrix)
+        residual = relative_change(moved, state.ahead)
+        return after, jnp.where(state.weight > last, jnp.maximum(residual, 1.0), residual)
 
     def factor(self, state: Accelerated) -> Factor:
         return compose(*leading(state.matrix, state.width))

@@ -7,7 +7,7 @@ from gpsense import theory
 from gpsense.plots.grids import share_above
 from launch.claims.drawing import curve, law, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, exactly, mean, over_seeds, pooled_share, values
+from launch.claims.quantities import Quantity, exactly, mean, over_seeds, pooled_share, told, values
 
 
 def law_at_known_rank(cells: xr.Dataset) -> float:
@@ -97,7 +97,8 @@ def optimizers(runs: Runs) -> Outcome:
     quantities = {}
     for index, (name, cells) in enumerate(methods.items()):
         rank, known = int(cells["true_rank"]), law_at_known_rank(cells)
-        right_rank = values(cells["rank"], "seed", "start_scale") == rank
+        ranks = values(cells["rank"], "seed", "start_scale")
+        right_rank = told(ranks == rank, ranks)
         errors = values(cells["error"], "seed", "start_scale")
         shares(left, cells["start_scale"].values * 1.04**index, right_rank, index, name)
         points(right, cells["start_scale"].values * 1.04**index, errors, index, name)
@@ -119,9 +120,10 @@ def prescription(runs: Runs) -> Outcome:
     for index, cells in enumerate(runs.values()):
         condition = float(cells["condition"])
         rank = int(cells["true_rank"])
-        found = values(cells["rank"], "seed", "start_scale") == rank
+        ranks = values(cells["rank"], "seed", "start_scale")
+        found = told(ranks == rank, ranks)
         norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
-        worst = max(worst, float(cells["error_pruned"].max()) * norm * 2 * condition)
+        worst = max(worst, float(cells["error_pruned"].values.max()) * norm * 2 * condition)
         label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
         shares(axes, cells["start_scale"].values * 1.05**index, found, index, label)
         right_ranks.append(found)

@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from gpsense import theory
 from launch.claims.drawing import PALETTE, curve, law, log_log, panels
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import exactly, mean, pooled_share, values
+from launch.claims.quantities import exactly, mean, pooled_share, told, values
 
 
 def saddle(runs: Runs) -> Outcome:
@@ -48,14 +48,14 @@ def approximate_points(runs: Runs) -> Outcome:
     """Largest squared cosine between kept columns against its bound, at points of every precision."""
     cells = runs[""]
     dims = ("seed", "penalty", "tolerance")
-    coherence, gradient, curvature, residual, ranks = (
-        values(cells[name], *dims)
-        for name in ("coherence", "gradient_norm_trained", "curvature_trained", "curvature_residual", "rank")
+    coherence, gradient, curvature, ranks = (
+        values(cells[name], *dims) for name in ("coherence", "gradient_norm_trained", "curvature_low", "rank")
     )
     squares = values(cells["column_norms"], *dims, "column") ** 2
-    last = np.take_along_axis(squares, np.maximum(ranks.astype(int) - 1, 0)[..., None], -1)[..., 0]
+    failed = np.isnan(ranks)
+    last = np.take_along_axis(squares, np.maximum(np.nan_to_num(ranks).astype(int) - 1, 0)[..., None], -1)[..., 0]
     penalty = cells["penalty"].values[None, :, None]
-    negative = np.maximum(0.0, -(curvature - residual))
+    negative = np.maximum(0.0, -curvature)
     bound = np.asarray(theory.cosine_bound(*map(jnp.asarray, (squares[..., 0], last, negative, gradient, penalty))))
     several = ranks >= 2
     figure, (axes,) = panels(1)
@@ -70,7 +70,7 @@ def approximate_points(runs: Runs) -> Outcome:
     log_log(axes, "bound (s_max / s_min) (γ √s_max + 2.12 ε) / λ", "largest cos² between kept columns")
     finest = coherence[..., np.argmin(tolerances)]
     quantities = {
-        "share of points within the bound": pooled_share(coherence <= bound, several),
+        "share of points within the bound": pooled_share(told(coherence <= bound, coherence, bound), several | failed),
         "largest cos² at the finest": exactly(finest.max()),
     }
     return Outcome(quantities, figure)

@@ -6,7 +6,7 @@ import numpy as np
 from gpsense import theory
 from launch.claims.drawing import PALETTE, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import exactly, mean, over_seeds, pooled_share, values
+from launch.claims.quantities import exactly, mean, over_seeds, pooled_share, told, values
 
 
 def root_mean_square(sample: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def quadratic_network(runs: Runs) -> Outcome:
     left.legend(fontsize=8)
     log_log(right, "samples n", "‖UUᵀ - M‖ after fine-tuning, root mean square")
     quantities = {
-        "runs with the teacher's neurons": pooled_share(ranks == rank),
+        "runs with the teacher's neurons": pooled_share(told(ranks == rank, ranks)),
         "error over the law": over_seeds(lambda v: root_mean_square(v).mean(axis=-1) / expected, errors),
     }
     return Outcome(quantities, figure)
@@ -93,10 +93,11 @@ def rectangular(runs: Runs) -> Outcome:
     right.plot(n, root_mean_square(errors), "o", color=PALETTE[1], label="after fine-tuning")
     law(right, n, expected, "σ √(r (d₁ + d₂ - r) / n)")
     log_log(right, "measurements n", "‖UVᵀ - M‖, root mean square")
+    ranks = values(noisy["rank"], "seed", "n")
     quantities = {
         "columns kept": mean(values(cells["rank"], "seed")),
         "distance to the root": exactly(np.abs(kept - roots).max()),
-        "right rank with noise": pooled_share(values(noisy["rank"], "seed", "n") == rank),
+        "right rank with noise": pooled_share(told(ranks == rank, ranks)),
         "error over the law": over_seeds(lambda v: root_mean_square(v) / expected, errors),
     }
     return Outcome(quantities, figure)

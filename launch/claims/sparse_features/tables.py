@@ -1,9 +1,15 @@
 """Real tables among columns of noise: what stays, and how well the network that is left predicts."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from gpsense.datasets import DIABETES_COLUMNS
+from gpsense.estimators.fit_sparse import cross_validated_lasso
+from gpsense.keys import seed_keys
+from gpsense.sparse.samples import TableSamples
+from gpsense.systems.diabetes import Diabetes
 from launch.claims.drawing import panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import mean, values
@@ -15,17 +21,22 @@ RULES = {
     "oracle": "real columns",
     "random": "random",
 }
+LASSO = "Lasso"
 
 
 def diabetes(runs: Runs) -> Outcome:
     """Real and drawn columns kept, and errors on test rows: the paper's rule, others, and the Lasso."""
-    ways = {label: runs[""].sel(rule=rule) for rule, label in RULES.items()} | {"Lasso": runs["lasso"]}
-    risks = {label: values(cells["error"], "seed") for label, cells in ways.items()}
+    cells = runs[""]
+    ways = {label: cells.sel(rule=rule) for rule, label in RULES.items()}
+    risks = {label: values(each["error"], "seed") for label, each in ways.items()}
+    kept = {label: values(ways[label]["selected"], "seed", "coordinate") for label in ("pruned", "by magnitude")}
+    kept[LASSO], risks[LASSO] = _lasso(cells)
+    real = len(DIABETES_COLUMNS)
     figure, (left, right) = panels(2)
-    for index, label in enumerate(("pruned", "by magnitude", "Lasso")):
-        kept = _kept(ways[label])
-        points(left, np.arange(kept.shape[1]) + 0.12 * index, kept, index, label, "osd"[index])
-    left.set(xticks=range(len(DIABETES_COLUMNS) + 1), xticklabels=[*DIABETES_COLUMNS, "noise"])
+    for index, (label, columns) in enumerate(kept.items()):
+        shares = np.concatenate([columns[:, :real], columns[:, real:].mean(axis=1, keepdims=True)], axis=1)
+        points(left, np.arange(real + 1) + 0.12 * index, shares, index, label, "osd"[index])
+    left.set(xticks=range(real + 1), xticklabels=[*DIABETES_COLUMNS, "noise"])
     left.set(
         xlabel="column; noise: mean of those drawn", ylabel="share of seeds in which it is kept", ylim=(-0.05, 1.05)
     )
@@ -35,19 +46,32 @@ def diabetes(runs: Runs) -> Outcome:
     right.axhline(1, color="black", ls="--", lw=1.4)
     right.set(xticks=range(len(risks)), ylabel="squared error on test rows over their variance")
     right.set_xticklabels(list(risks), rotation=20)
-    counts = {
-        f"{words} kept, {label}": mean(values(ways[label][name], "seed"))
-        for name, words in {"real": "real columns", "noise_kept": "noise columns"}.items()
-        for label in ("pruned", "by magnitude", "Lasso")
-    }
-    quantities = counts | {f"risk, {label}": mean(sample) for label, sample in risks.items()}
-    for other in ("unpruned", "Lasso", "by magnitude"):
+    noise = {label: columns[:, real:].sum(axis=1) for label, columns in kept.items()}
+    quantities = {f"real columns kept, {label}": mean(columns[:, :real].sum(axis=1)) for label, columns in kept.items()}
+    quantities |= {f"noise columns kept, {label}": mean(count) for label, count in noise.items()}
+    quantities |= {f"risk, {label}": mean(sample) for label, sample in risks.items()}
+    for other in ("unpruned", LASSO, "by magnitude"):
         quantities[f"risk, pruned less {other}"] = mean(risks["pruned"] - risks[other])
+    quantities[f"noise columns kept, pruned less {LASSO}"] = mean(noise["pruned"] - noise[LASSO])
     return Outcome(quantities, figure)
 
 
-def _kept(cells: xr.Dataset) -> np.ndarray:
-    """Whether each real column is kept (seeds, 10), and the share of those drawn (seeds, 1)."""
-    selected = values(cells["selected"], "seed", "coordinate")
-    real = len(DIABETES_COLUMNS)
-    return np.concatenate([selected[:, :real], selected[:, real:].mean(axis=1, keepdims=True)], axis=1)
+def _lasso(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Columns kept (seeds, dim) and errors on the test rows (seeds,) of the Lasso, on the rows of the cells' seeds."""
+    size = cells.sizes["coordinate"] - len(DIABETES_COLUMNS)
+    draw = jax.jit(Diabetes(n=int(cells["n"]), noise_columns=size).draw)
+    kept, errors = [], []
+    for seed in cells["seed"].values:
+        problem = draw(Diabetes.Data(), seed_keys(int(seed)).problem)
+        (x, y), (x_test, y_test) = _rows(problem.train), _rows(problem.test)
+        model = cross_validated_lasso(x, y)
+        kept.append(model.coef_ != 0)
+        errors.append(np.mean((model.predict(x_test) - y_test) ** 2) / np.var(y_test))
+    return np.array(kept, float), np.array(errors)
+
+
+def _rows(stream: TableSamples) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (n, dim) and outputs (n,) of the rows that a stream holds, those held out by the networks last."""
+    blocks = [stream.block(jnp.int32(index), None) for index in range(int(stream.blocks))]
+    x, y, used = (np.concatenate([np.asarray(part) for part in parts], axis=-1) for parts in zip(*blocks, strict=True))
+    return x[: stream.dim, used > 0].T.astype(np.float64), y[used > 0].astype(np.float64)

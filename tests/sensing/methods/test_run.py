@@ -24,6 +24,7 @@ class Counting:
 
     name: ClassVar[str] = "counting"
     knows_rank: ClassVar[bool] = True
+    holds_out: ClassVar[bool] = False
     source: ClassVar[str] = ""
     tuning: ClassVar[str] = ""
 
