@@ -36,6 +36,7 @@ class Convolution(eqx.Module):
         return self.last(jnp.mean(jax.nn.relu(self.filters(x)), axis=1))
 
 
+@pytest.mark.slow
 def test_tickets_of_a_convolution() -> None:
     """Weights are 0 where pruned and nowhere else, steps are those of two rounds, the network has the error told."""
     targets = np.stack([X[:, 0] * X[:, 1], X[:, 2]], axis=1)

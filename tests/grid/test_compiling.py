@@ -139,6 +139,7 @@ def test_programs_that_call_back_into_python_are_told_apart():
     assert sweep(cell, seeds=1, a=[2.0], k=[1, 10, 100], static=["k"])["v"].values.ravel().tolist() == [2, 20, 200]
 
 
+@pytest.mark.slow
 def test_a_setting_of_one_thread_holds_for_every_program():
     grid = _grid(Axis("rule", ("threshold", "top_r", "largest_gap")), seeds=(0,))
     expected = run_grid(grid)["error"].values
@@ -148,6 +149,7 @@ def test_a_setting_of_one_thread_holds_for_every_program():
         np.testing.assert_array_equal(run_grid(grid)["error"].values, expected)
 
 
+@pytest.mark.slow
 def test_the_least_effort_gives_the_same_numbers(monkeypatch):
     """A problem and its training, compiled in every way: "full" as without the flags of the tests."""
     whole = {"xla_backend_optimization_level": 3, "xla_cpu_parallel_codegen_split_count": 32}
@@ -180,6 +182,7 @@ def test_effort_grows_with_the_work():
     assert effort(replace(small, once=1e9), 10, 100, 0) == Effort("least", "less", "least")
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_effort_it_began_with(tmp_path, monkeypatch):
     grid = _grid(Axis("penalty", (0.05, 0.2)))
     first = run_grid(grid, out=tmp_path)

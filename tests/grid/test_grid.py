@@ -291,6 +291,7 @@ run_grid(grid).to_netcdf(sys.argv[1], engine="h5netcdf")
 """
 
 
+@pytest.mark.slow
 def test_devices_share_the_problems(dataset, tmp_path):
     """Six problems over four devices, filled up to eight; equal to one device."""
     subprocess.run([sys.executable, "-c", SHARDED, tmp_path / "out.nc"], check=True)
@@ -465,6 +466,7 @@ def test_perturbed_grids_run_and_compile_away_when_unused():
     )
 
 
+@pytest.mark.slow
 def test_schedule_with_a_remainder_records_its_end(rerun):
     dataset = rerun(_cube(schedule=Schedule(50, 30, 40)))
     np.testing.assert_array_equal(dataset["step"], [0, 40, 50, 80])

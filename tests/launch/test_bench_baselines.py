@@ -19,7 +19,10 @@ def drawn():
         return draw(WORK), run_engine(WORK)
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if "autograd" in name else ()) for name in baselines.BASELINES],
+)
 def test_a_baseline_ends_at_the_engines_errors(name, drawn, monkeypatch):
     problems, engine = drawn
     if name.startswith("PyTorch"):

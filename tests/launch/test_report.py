@@ -145,6 +145,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
         assert sorted(directory.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_command_prints_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = fill(tmp_path / "run", results().isel(noise=1))
     assert report.main([str(run)]) == 0

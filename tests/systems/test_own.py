@@ -78,6 +78,7 @@ def test_a_grid_of_it_is_its_cells_and_measures_what_systems_measure():
     assert (found["status"].sel(rate=1e300) == 3).all()
 
 
+@pytest.mark.slow
 def test_it_agrees_with_the_sensing_system_on_its_problem():
     sensing = Sensing(dim=5, width=5, n=60, measurements="rank_one", form="direct", dtype="float64", curvature_steps=0)
     data, setting = sensing.Data(noise=0.1), {"penalty": 0.2, "smoothing": 0.04, "rate": 0.005}

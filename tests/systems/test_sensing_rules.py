@@ -83,6 +83,7 @@ def above_mean(norms, given):
     return (norms > jnp.mean(norms)) & given.active
 
 
+@pytest.mark.slow
 def test_a_rule_may_be_a_function_whose_margin_is_the_gap_it_leaves():
     dataset = run_grid(_grid(Axis("rule", (above_mean, "threshold"))))
     assert list(dataset["rule"].values) == ["above_mean", "threshold"]

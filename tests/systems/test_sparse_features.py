@@ -132,6 +132,7 @@ def test_rules_keep_what_they_say() -> None:
     assert _pruned("none", problem)[0].all()
 
 
+@pytest.mark.slow
 def test_a_rule_and_an_activation_of_ones_own() -> None:
     """A rule that keeps the largest means of y x; a ReLU written anew is the ReLU."""
 
