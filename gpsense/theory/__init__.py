@@ -6,7 +6,7 @@ without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sq
 ``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
 in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own; so does ``tickets``: masked
 teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in float32 and
-float64.
+float64, but for ``trace_norm_samples``, a number of two sizes.
 """
 
 from gpsense.theory.columns import (
@@ -18,6 +18,7 @@ from gpsense.theory.columns import (
     penalty_slope,
     penalty_slope_derivative,
 )
+from gpsense.theory.convex import trace_norm_samples
 from gpsense.theory.errors import bias, exact_rank_error, noise_floor, relative_bias, unpruned_error
 from gpsense.theory.prescriptions import Prescription, RecalledScalings, prescribe, recalled_scalings
 from gpsense.theory.rates import (
@@ -135,6 +136,7 @@ __all__ = [
     "surplus_eigenvalue",
     "surplus_error",
     "teacher_hessian",
+    "trace_norm_samples",
     "tuned_descent",
     "tuned_momentum",
     "unpruned_energy",
