@@ -28,6 +28,7 @@ SYSTEMS = Systems(
         "diabetes": "gpsense.systems.diabetes:Diabetes",
         "teacher_student": "gpsense.systems.teacher_student:TeacherStudent",
         "images": "gpsense.systems.images:Images",
+        "patches": "gpsense.systems.patches:Patches",
     }
 )
 

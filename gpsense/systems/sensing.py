@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike
+from gpsense.errors import BadInput
 from gpsense.fields import Field
 from gpsense.sensing.losses import Empirical, Objective, Population, gram_objective, split_objective
 from gpsense.sensing.measurements import ENSEMBLES, Ensemble
@@ -68,10 +69,20 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         str,
         Field("problem", "ensemble of the A_i; population: the expected loss, n is not read", choices=SOURCES),
     ] = "gaussian"
+    reference_rank: Annotated[
+        int | None,
+        Field("problem", "errors are measured against the best matrix of this rank; null: the truth", at_least=1),
+    ] = None
 
     @property
     def ensemble(self) -> Ensemble | None:
         return SOURCES[self.measurements]
+
+    def check(self) -> None:
+        super().check()
+        if self.reference_rank is not None and self.reference_rank > self.rank:
+            wrong = f"{self.reference_rank} exceeds rank {self.rank}"
+            raise BadInput("reference_rank", wrong, "use at most rank, or null")
 
     def check_data(self, data: TruthData) -> None:
         check_truth(self.rows, self.rank, data)
@@ -100,7 +111,10 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         return SensingProblem(centred, truth, self.prune_key(key))
 
     def error(self, problem: SensingProblem, factor: Factor) -> Scalar:
-        return symmetric_error(problem.truth, factor)
+        if self.reference_rank is None:
+            return symmetric_error(problem.truth, factor)
+        longest = jnp.argsort(-jnp.sum(problem.truth**2, axis=0))[: self.reference_rank]
+        return symmetric_error(problem.truth[:, longest], factor)
 
     def known_rank(self, problem: SensingProblem) -> ScalarLike | Integer:
         return columns_of(problem.truth)

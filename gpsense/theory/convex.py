@@ -8,7 +8,6 @@ place within a few square roots of it (Amelunxen, Lotz, McCoy and Tropp, arXiv 1
 from functools import lru_cache
 
 import numpy as np
-from scipy.integrate import cumulative_simpson
 
 NODES = 8193
 MARGIN = 9.0  # how far beyond the edge of the spectrum its density is followed
@@ -48,6 +47,8 @@ def eigenvalue_density(side: int) -> tuple[np.ndarray, np.ndarray]:
     ``sum_j<N phi_j(x)^2 + sqrt(N/2) phi_{N-1}(x) int sign(x - y)/2 phi_N(y) dy``, and for odd N also
     ``phi_{N-1}(x) / int phi_{N-1}``, with phi_j the normalised Hermite functions (Mehta, Random Matrices, chapter 7).
     """
+    from scipy.integrate import cumulative_simpson  # here: importing it takes a tenth of a second
+
     edge = np.sqrt(2.0 * side) + MARGIN
     at = np.linspace(-edge, edge, NODES)
     step = at[1] - at[0]

@@ -153,3 +153,18 @@ def test_the_rank_comes_out_between_the_noise_floor_and_the_eigenvalues():
     assert (ranks.sel(penalty=0.2) == 2).mean() >= 0.7
     assert (ranks.sel(penalty=0.1) > 2).mean() >= 0.7
     assert float(ranks.sel(penalty=0.1).mean() - ranks.sel(penalty=0.2).mean()) > 1
+
+
+def test_errors_may_be_measured_against_the_best_matrix_of_a_rank():
+    """The same run; distance to the two largest eigenvalues of the truth, relative to them, in whatever order."""
+    system = Sensing(dim=6, width=4, rank=3, measurements="population", dtype="float64")
+    problem = system.draw(Sensing.Data(spectrum=jnp.asarray([0.25, 1.0, 0.5])), seed_keys(0).problem)
+    factor = jax.random.normal(seed_keys(1).start, (6, 4))
+    values, vectors = np.linalg.eigh(np.asarray(problem.truth @ problem.truth.T))
+    best = (vectors[:, -2:] * values[-2:]) @ vectors[:, -2:].T
+    expected = np.linalg.norm(np.asarray(factor @ factor.T) - best) / np.linalg.norm(best)
+    np.testing.assert_allclose(replace(system, reference_rank=2).error(problem, factor), expected, rtol=1e-10)
+    whole = system.error(problem, factor)
+    np.testing.assert_allclose(replace(system, reference_rank=3).error(problem, factor), whole, rtol=1e-12)
+    with pytest.raises(BadInput, match="^reference_rank: 4 exceeds rank 3; use at most rank"):
+        replace(system, reference_rank=4)

@@ -1,0 +1,106 @@
+"""A signal among noise, learned by a convolution of two patches whose weights were pruned at random at the start.
+
+A sample is a patch ``y mu e_1`` with the label y = +-1, and one of Gaussian noise orthogonal to ``e_1``. The network is
+``f(x) = F_+(x) - F_-(x)`` with ``F_j(x) = sum_r relu(<w_jr, y mu e_1>)^3 + relu(<w_jr, xi>)^3`` over its filters; a
+random share p of all weights is kept from the start on, and scaled by ``p^(-1/2)``, so that noise moves the outputs of
+large and small networks alike. It can fit the training samples by the signal, which
+generalises, or by their noise. Setting after arXiv 2301.00335 (abstract known); sizes and the cube are derived.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from gpsense._types import RandomKey, Scalar, ScalarLike
+from gpsense.fields import Field, Traced
+from gpsense.systems.own import PipelineSetting, TrainPruneFineTune, weights
+
+Filters = Float[Array, "signs neurons dim"]
+
+
+class PatchesData(Traced):
+    """Traced numbers that change the data, and the share of the weights that a network has at all."""
+
+    signal: Annotated[ScalarLike, Field("problem", "length mu of the signal's patch", above=0)] = 0.3
+    share: Annotated[
+        ScalarLike,
+        Field("problem", "share of the weights kept at the start", above=0, at_most=1, label="share of weights kept"),
+    ] = 1.0
+
+
+class PatchesSetting(PipelineSetting):
+    """The pipeline's numbers, and the size of the start."""
+
+    start_scale: Annotated[ScalarLike, Field("train", "standard deviation of the weights at the start", above=0)] = 0.02
+
+
+class PatchesProblem(NamedTuple):
+    """Samples to learn from and to test on: labels (n,), noise patches (n, dim); the signal and the weights' mask."""
+
+    labels: Float[Array, " n"]
+    noise: Float[Array, "n dim"]
+    test_labels: Float[Array, " test"]
+    test_noise: Float[Array, "test dim"]
+    signal: Scalar
+    mask: Bool[Array, "signs neurons dim"]
+    share: Scalar
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
+    """A two-layer convolution on a signal and a noise patch, its weights pruned at random before training."""
+
+    name: ClassVar[str] = "patches"
+    Data: ClassVar[type[PatchesData]] = PatchesData
+    Setting: ClassVar[type[PatchesSetting]] = PatchesSetting
+    parts = weights()
+
+    dim: Annotated[int, Field("problem", "numbers of a patch", at_least=2, label="dimension d")] = 300
+    neurons: Annotated[int, Field("problem", "filters of either sign", at_least=1)] = 32
+    n: Annotated[int, Field("problem", "samples to learn from", at_least=1, label="samples n")] = 40
+    test: Annotated[int, Field("problem", "samples to test on", at_least=1)] = 1000
+
+    def draw(self, data: PatchesData, key: RandomKey) -> PatchesProblem:
+        """The same key gives the same samples, and masks of which a smaller share lies within a larger one."""
+        train, test, mask = jax.random.split(key, 3)
+        dtype = jnp.dtype(self.dtype)
+
+        def samples(key: RandomKey, count: int) -> tuple[Array, Array]:
+            labels, noise = jax.random.split(key)
+            drawn = jax.random.normal(noise, (count, self.dim), dtype) / jnp.sqrt(jnp.asarray(self.dim, dtype))
+            return jax.random.rademacher(labels, (count,), dtype), drawn.at[:, 0].set(0.0)
+
+        level = jax.random.uniform(mask, (2, self.neurons, self.dim), dtype)
+        return PatchesProblem(
+            *samples(train, self.n),
+            *samples(test, self.test),
+            jnp.asarray(data.signal, dtype),
+            level < data.share,
+            jnp.asarray(data.share, dtype),
+        )
+
+    def init(self, setting: PatchesSetting, key: RandomKey) -> Filters:
+        dtype = jnp.dtype(self.dtype)
+        return jnp.asarray(setting.start_scale, dtype) * jax.random.normal(key, (2, self.neurons, self.dim), dtype)
+
+    def outputs(self, params: Filters, problem: PatchesProblem, labels: Array, noise: Array) -> Array:
+        """``f`` of samples (n,)."""
+        filters = jnp.where(problem.mask, params / jnp.sqrt(problem.share), 0.0)
+        cube = lambda z: jax.nn.relu(z) ** 3  # noqa: E731
+        signal = cube(jnp.einsum("n,sr->nsr", labels * problem.signal, filters[:, :, 0]))
+        both = jnp.sum(signal + cube(jnp.einsum("srd,nd->nsr", filters, noise)), axis=2)
+        return both[:, 1] - both[:, 0]
+
+    def loss(self, params: Filters, problem: PatchesProblem) -> Scalar:
+        """Mean logistic loss on the samples to learn from."""
+        outputs = self.outputs(params, problem, problem.labels, problem.noise)
+        return jnp.mean(jax.nn.softplus(-problem.labels * outputs))
+
+    def error(self, params: Filters, problem: PatchesProblem) -> Scalar:
+        """Share of the samples to test on with the wrong sign; half of those on the boundary."""
+        margins = problem.test_labels * self.outputs(params, problem, problem.test_labels, problem.test_noise)
+        return jnp.mean((1.0 - jnp.sign(margins)) / 2.0)

@@ -1,0 +1,14 @@
+"""Claims about descent of models with more parameters than they need, beyond the three papers: what measures each."""
+
+from launch.claims.experiment import Check
+from launch.claims.overparameterisation import paths, pruned
+
+CHECKS: dict[str, Check] = {
+    "two_forms": paths.two_forms,
+    "incremental": paths.incremental,
+    "random_pruning": pruned.random_pruning,
+}
+CAVEAT = (
+    "of these papers the abstracts are known here; sizes, settings and numbers are of this project. The claims show "
+    "what the abstracts state, not the theorems' constants."
+)
