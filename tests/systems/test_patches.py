@@ -69,7 +69,8 @@ def test_without_a_single_weight_it_guesses():
 
 def test_a_cell_alone_equals_the_cell_in_the_grid():
     schedule = Schedule(40, 0, 20)
-    grid = Grid(SYSTEM, schedule, (0, 3), (Axis("share", (1.0, 0.4)), Axis("rate", (0.2, 0.5))), {"threshold": 0.0, "start_scale": 0.4})
+    axes = (Axis("share", (1.0, 0.4)), Axis("rate", (0.2, 0.5)))
+    grid = Grid(SYSTEM, schedule, (0, 3), axes, {"threshold": 0.0, "start_scale": 0.4})
     found = run_grid(grid)
     alone = jax.jit(lambda keys: run_cell(SYSTEM, schedule, PatchesData(share=0.4), PatchesSetting(**SETTING), keys))(
         seed_keys(3)
