@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.stats import t
 
 from gpsense.plots.grids import PALETTE
 from launch.claims.quantities import share
@@ -21,9 +22,10 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str = "o") -> None:
-    """Means over the seeds (first axis of ``values``) with 95 % intervals of the mean."""
+    """Means over the seeds (first axis of ``values``) with Student's 95 % intervals."""
     values = np.asarray(values, float)
-    spread = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
+    count = len(values)
+    spread = t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else None
     style = {"fmt": marker, "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
     axes.errorbar(np.asarray(x), values.mean(axis=0), spread, label=label, **style)
 

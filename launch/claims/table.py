@@ -81,7 +81,7 @@ def verdict_text(record: dict[str, Any], name: str) -> str:
     if word != "undecided":
         return word
     seeds = record["deciding_seeds"][name]
-    return f"undecided (about {seeds} seeds decide)" if seeds else "undecided (no number of seeds decides)"
+    return f"undecided (about {seeds} seeds decide)" if seeds else "undecided (seeds that decide: unknown)"
 
 
 def number(value: Any) -> str:

@@ -14,7 +14,7 @@ ROUNDING = 1e-9  # of a bound: what still counts as on it
 
 
 class Verdict(NamedTuple):
-    """The word, and the seeds that would decide where it is undecided; None there if no number of seeds would."""
+    """The word, and the seeds that would decide where it is undecided; None there if the interval does not tell."""
 
     word: str
     seeds: int | None = None

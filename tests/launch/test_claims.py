@@ -217,7 +217,7 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
         "c law at most 0.001 0.000123 (exact) holds",
         "d law at least 0.5 0.75 [0.4, 0.9] (20 seeds) undecided (about 40 seeds decide)",
         "e law 0.3 to 0.49 0.4 (all 16 seeds) holds",
-        "f law 2 2 [-, -] (16 seeds) undecided (no number of seeds decides)",
+        "f law 2 2 [-, -] (16 seeds) undecided (seeds that decide: unknown)",
     ]
     where = table.heading().index("verdict")
     assert all(row[where:].split()[0] in ("holds", "fails", "undecided") for row in rows)
