@@ -179,7 +179,7 @@ def narrow_window(runs: Runs) -> Outcome:
     floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(dim), n))
     ratio = floors[:, None] / folds
     ranks = values(cells["rank"], "seed", "noise", "penalty")
-    right = ranks == rank
+    right = told(ranks == rank, ranks)
     figure, (left, middle) = panels(2)
     for index, penalty in enumerate(penalties):
         shares(left, ratio[:, index], right[..., index], index, f"λ = {penalty:g}", "os^D"[index % 4])
