@@ -6,6 +6,7 @@ claim whose config has changed since is shown without numbers.
 
 import json
 import textwrap
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ def readme(folder: Path) -> str:
     known = {record["claim"]: record for record in read_records(folder)}
     current = {claim.name: known.get(claim.name) for claim in claims}
     current = {c.name: r for c in claims if (r := current[c.name]) is not None and same(c, r)}
-    module = __import__(f"launch.claims.{folder.name}", fromlist=["CHECKS"])
-    head = str(module.__doc__).split(": what measures each")[0].removeprefix("The claims of ")
+    module = import_module(f"launch.claims.{folder.name}")
+    head = str(module.__doc__).split(": what measures each")[0]
     words = [
-        f"# Claims of {head}",
+        f"# {head}",
         f"This page is written by `{COMMAND}` from `claims.json` and the configs; change those.",
         f"`python -m launch.claims --paper {folder.name}` runs all of them, `--claim NAME` one.",
         counts(list(current.values())) + "." if current else "",
