@@ -78,4 +78,6 @@ def _line(problem: Any) -> str:
         return f"{field}: is missing; give it"
     if problem["type"] == "model_type":
         return f"{field}: a section holds fields, not {shown(problem['input'])}; write {field}: {{field: value}}"
+    if problem["type"] == "literal_error":
+        return f"{field}: {shown(problem['input'])} is unknown; use {problem['ctx']['expected']}"
     return f"{field}: {message}" + ("" if problem["type"] == "value_error" else f", got {shown(problem['input'])}")

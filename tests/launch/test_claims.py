@@ -233,6 +233,7 @@ def test_claims_are_judged_on_seeds_that_no_pilot_used_and_an_offset_moves_all(p
         for name, config in one.grids.items():
             seeds, moved = (np.asarray(each.values["run.seeds"].values) for each in (config, other.grids[name]))
             assert seeds.min() >= 1000
+            assert len(seeds) >= 16
             np.testing.assert_array_equal(moved, seeds + 5)
             assert config.digest() != other.grids[name].digest()
 

@@ -85,7 +85,7 @@ def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: P
         ({}, {"check": "mine.py:chek"}, "claim.check: mine.py has no function chek; did you mean check?"),
         ({}, {"check": "other.py:check"}, "claim.check: no file other.py; give the path of a Python file"),
         ({}, {"check": "root_law"}, "claim.check: root_law names no function; write FILE.py:NAME"),
-        ({}, {"kind": "wish"}, "claim.kind: Input should be 'law', 'comparison' or 'regression', got 'wish'"),
+        ({}, {"kind": "wish"}, "claim.kind: 'wish' is unknown; use 'law', 'comparison' or 'regression'"),
         ({}, {"expect": {"a": {}}}, "claim.expect.a: give either value (and within) or at_least and at_most"),
         ({"claim": None}, {}, "claim: is missing; add a section claim with statement, source, kind, check, expect"),
         ({"train": {"rte": 1}}, {}, "train.rte: system sensing has no such field; did you mean train.rate?"),

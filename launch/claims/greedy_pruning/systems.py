@@ -66,6 +66,9 @@ def digits(runs: Runs) -> Outcome:
         "accuracy before pruning": mean(ours["trained"]),
         "accuracy after pruning": mean(ours["pruned"]),
         "accuracy after fine-tuning": mean(ours["fine-tuned"]),
+        "lost by pruning": mean(ours["trained"] - ours["pruned"]),
+        "lost by pruning and fine-tuning": mean(ours["trained"] - ours["fine-tuned"]),
+        "lost by the cut without a penalty": mean(theirs["trained"] - theirs["pruned"]),
         "no penalty, after the cut": mean(theirs["pruned"]),
         "no penalty, after fine-tuning": mean(theirs["fine-tuned"]),
     }

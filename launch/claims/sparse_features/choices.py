@@ -49,12 +49,21 @@ def sensitivity(runs: Runs) -> Outcome:
     """Energy and share captured against contraction, parity and pool."""
     figure, panes = panels(3)
     quantities: dict[str, Quantity] = {}
+    captured: dict[str, np.ndarray] = {}
+    energies: dict[str, np.ndarray] = {}
     for index, one in enumerate(each(runs[""], "parity")):
         parity, contraction = str(one["parity"].values), one["contraction"].values
-        energy = values(one["energy"], "seed", "contraction")
-        points(panes[0], contraction, values(one["captured"], "seed", "contraction"), index, parity, "os^"[index])
+        energies[parity] = energy = values(one["energy"], "seed", "contraction")
+        captured[parity] = values(one["captured"], "seed", "contraction")
+        points(panes[0], contraction, captured[parity], index, parity, "os^"[index])
         points(panes[1], contraction, energy, index, parity, "os^"[index])
         quantities[f"energy along c, {parity}"] = over_seeds(lambda v: np.median(v, axis=0), energy)
+    middle, least = (np.abs(runs[""]["contraction"].values - c).argmin() for c in (0.5, 0.0))
+    for name, found in (("energy", energies), ("share of V captured", captured)):
+        quantities[f"{name}, even less both, c = 1/2"] = mean((found["even"] - found["both"])[:, middle])
+    for parity in ("even", "both"):
+        lost = energies[parity][:, middle] - energies[parity][:, least]
+        quantities[f"energy, c = 1/2 less the least c, {parity}"] = mean(lost)
     pools = [one for one in each(runs["pool"], "pool")]
     sizes = [int(one["pool"]) for one in pools]
     for index, name in enumerate(("captured", "energy")):

@@ -10,7 +10,7 @@ from gpsense.sparse.hermite import ACTIVATIONS, link
 from gpsense.systems.sparse_features import SparseFeatures
 from launch.claims.drawing import PALETTE, law, log_log, panels
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, each, independently, values
+from launch.claims.quantities import Quantity, each, independently, over_seeds, values
 
 HALF = 0.5  # energy that counts as found
 NAMES = {
@@ -65,7 +65,8 @@ def _over(curves: list[Curve], statistic: Any) -> Quantity:
         found = [crossing(one.n, energy) for one, energy in zip(curves, energies, strict=True)]
         return statistic(dims, np.asarray(found))
 
-    return independently(from_energies, *(one.energy for one in curves))
+    together = len({len(one.energy) for one in curves}) == 1  # the same seeds at every dimension
+    return (over_seeds if together else independently)(from_energies, *(one.energy for one in curves))
 
 
 def methods(runs: Runs) -> dict[str, list[Curve]]:
@@ -160,10 +161,10 @@ def dense_step(runs: Runs) -> Outcome:
         _energies(axes, [Curve(dim, n, energy)], index, name)
         expected = expected + (1 - expected) * int(one["directions"]) / dim  # noise has its share in V, too
         law(axes, n, expected, "law n / (n + n50) and the noise in V" if index == 0 else "")
-        quantities[f"odds over the law, {name}"] = independently(
+        quantities[f"odds over the law, {name}"] = over_seeds(
             lambda e, expected=expected: (
                 np.median(e, axis=0) / (1 - np.median(e, axis=0)) / (expected / (1 - expected))
-            ).mean(),
+            ),
             energy,
         )
     axes.set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median over seeds)", ylim=(0, 1))
