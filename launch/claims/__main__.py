@@ -126,13 +126,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def kept(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """These records, after those of earlier runs into the same folder that they do not replace."""
+    """These records, after those of earlier runs into the same folder that they do not replace and that are alike."""
     key = itemgetter("paper", "claim", "size")
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         fresh = {key(record) for record in records}
-        return [record for record in earlier if key(record) not in fresh] + records
-    except (OSError, ValueError, KeyError, TypeError):
+        alike = [record for record in earlier if record.keys() == records[0].keys()]
+        return [record for record in alike if key(record) not in fresh] + records
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return records
 
 

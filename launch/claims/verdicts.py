@@ -10,7 +10,7 @@ from launch.claims.quantities import Quantity
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 FEWEST = 16  # seeds; with fewer an interval covers less often than it says
-ROUNDING = 1e-9  # of a bound: what still counts as on it
+ROUNDING = 1e-9  # relative to a bound: what still counts as on it
 
 
 class Verdict(NamedTuple):
@@ -59,12 +59,12 @@ def _one(lowest: float, highest: float, value: float, low: float, high: float, s
     """The verdict on one number."""
     if not np.isfinite(value):
         return Verdict(FAILS)
-    slack = ROUNDING * max(1.0, *(abs(bound) for bound in (lowest, highest) if np.isfinite(bound)))
+    below, above = lowest - ROUNDING * abs(lowest), highest + ROUNDING * abs(highest)
     if seeds is not None and seeds < FEWEST and low < high:
         return Verdict(UNDECIDED, FEWEST)
-    if low >= lowest - slack and high <= highest + slack:
+    if low >= below and high <= above:
         return Verdict(HOLDS)
-    if high < lowest - slack or low > highest + slack:
+    if high < below or low > above:
         return Verdict(FAILS)
     return Verdict(UNDECIDED, _deciding(lowest, highest, value, low, high, seeds))
 
@@ -77,10 +77,11 @@ def _deciding(lowest: float, highest: float, value: float, low: float, high: flo
     ratios = [0.0]
     for bound in (lowest, highest):
         half = value - low if bound < value else high - value  # the side on which the bound lies
+        if not np.isfinite(bound):
+            continue
         if bound == value or not np.isfinite(half):
             return None
-        if np.isfinite(bound):
-            room = abs(bound - value)
-            of_all = (value, high) == (1, 1) or (value, low) == (0, 0)
-            ratios.append(half / (1 - half) * (1 - room) / room if of_all and half < 1 else (half / room) ** 2)
+        room = abs(bound - value)
+        of_all = (value, high) == (1, 1) or (value, low) == (0, 0)
+        ratios.append(half / (1 - half) * (1 - room) / room if of_all and half < 1 else (half / room) ** 2)
     return int(np.ceil(seeds * max(ratios))) if seeds else None
