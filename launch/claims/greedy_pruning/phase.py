@@ -9,29 +9,38 @@ from matplotlib.axes import Axes
 from gpsense.plots.view import value_text
 from launch.claims.drawing import law, panels, shares
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, mean, over_seeds, values
+from launch.claims.quantities import Quantity, each, exactly, mean, over_seeds, told, values
 
 RECOVERED = 1e-3  # largest relative error of U U^T that counts as recovered
-FITTED = 1e-6  # largest loss of a cell of a path that the data allow
+FITTED = 1e-6  # largest loss of a try that the data allow
 NEEDED = 0.9  # share of instances that have to be recovered
-PAIRED = 1.25  # the n / (d r) at which methods are compared instance by instance
-METHODS = ("greedy_pruning", "trace_norm", "scaled_gd_lambda", "small_start", "irls")
+PAIRED = (1.0, 1.25)  # the n / (d r) at which methods are compared instance by instance
+OURS, SCAN = "greedy_pruning", "rank_scan"
+METHODS = (OURS, SCAN, "irls", "niht", "agn", "scaled_gd_lambda", "small_start", "small_start_held_out", "trace_norm")
+TRIES = ("penalty", "keep", "baseline_penalty", "baseline_start_scale", "baseline_rate")  # what a path runs along
+WORDS = {"penalty": "λ", "keep": "k", "baseline_penalty": "penalty", "baseline_start_scale": "start"}
 
 
 class Curve(NamedTuple):
-    """Which instances (seed, n) a method recovered, against ``n / (d r)``, and its setting in words."""
+    """Which instances (seed, n) a method recovered, 1 or 0, NaN of one that failed, against ``n / (d r)``; in words."""
 
     ratio: np.ndarray
     recovered: np.ndarray
     setting: str
 
     def needed(self) -> Quantity:
-        """The smallest ``n / (d r)`` from which on the share NEEDED is recovered; infinite where there is none."""
+        """The smallest ``n / (d r)`` from which on the share NEEDED is recovered; infinite where there is none.
+
+        NaN where it depends on what instances that failed would have given.
+        """
+        if np.isnan(self.recovered).any():
+            ends = {threshold(self.ratio, np.nan_to_num(self.recovered, nan=fill)) for fill in (0.0, 1.0)}
+            return exactly(ends.pop() if len(ends) == 1 else np.nan)
         return over_seeds(lambda recovered: threshold(self.ratio, recovered), self.recovered)
 
     def at(self, ratio: float) -> np.ndarray:
         """The instances recovered (seed,) at the ``n / (d r)`` nearest to this one."""
-        return self.recovered[:, np.abs(self.ratio - ratio).argmin()].astype(float)
+        return self.recovered[:, np.abs(self.ratio - ratio).argmin()]
 
 
 def threshold(ratio: np.ndarray, recovered: np.ndarray) -> float:
@@ -45,57 +54,72 @@ Size = tuple[int, int, float]  # d, r, condition
 
 
 def phase_diagram(runs: Runs) -> Outcome:
-    """Share of instances recovered against ``n / (d r)``, one panel for each size of problem."""
+    """Share of instances recovered against ``n / (d r)``, one panel for each size of problem and condition."""
     sizes: dict[Size, Panel] = {}
-    for cells in runs.values():
-        size = int(cells["dim"]), int(cells["true_rank"]), float(cells["condition"])
-        sizes.setdefault(size, {})[str(cells["method"].values)] = curve_of(cells)
+    for grid in runs.values():
+        for cells in each(grid, "condition"):
+            size = int(cells["dim"]), int(cells["true_rank"]), float(cells["condition"])
+            sizes.setdefault(size, {})[name_of(cells)] = curve_of(cells)
     figure, axes = panels(len(sizes))
+    quantities: dict[str, Quantity] = {}
+    smallest = min(dim for dim, _, _ in sizes)
     for place, size in zip(axes, sorted(sizes), strict=True):
         _draw(place, size, sizes[size])
+        if size[0] == smallest:
+            quantities |= _quantities(sizes[size], f"condition {size[2]:g}")
     axes[0].set_ylabel(f"share recovered (relative error < {RECOVERED:g})")
-    first = sizes[min(sizes)]
-    ours = [panel["greedy_pruning"] for panel in sizes.values()]
-    quantities = {f"n/(d r), {name}": first[name].needed() for name in METHODS}
-    quantities["greedy_pruning, worst panel"] = over_seeds(
-        lambda *found: max(threshold(one.ratio, hits) for one, hits in zip(ours, found, strict=True)),
-        *(one.recovered for one in ours),
-    )
-    for name in METHODS[1:]:
-        lead = first["greedy_pruning"].at(PAIRED) - first[name].at(PAIRED)
-        quantities[f"lead over {name}"] = mean(lead)
     return Outcome(quantities, figure)
 
 
-def curve_of(cells: xr.Dataset) -> Curve:
-    """The instances a grid recovered; along a path of penalties, those its chosen cell did.
+def _quantities(panel: Panel, words: str) -> dict[str, Quantity]:
+    """What a panel shows: the ``n / (d r)`` that every method needs, and instances that we recover and it does not."""
+    found = {f"n/(d r), {name}, {words}": curve.needed() for name, curve in panel.items()}
+    for ratio in PAIRED:
+        for name, curve in panel.items():
+            if name != OURS:
+                found[f"lead over {name} at {ratio:g}, {words}"] = mean(panel[OURS].at(ratio) - curve.at(ratio))
+    return found
 
-    The cell of a path: the smallest rank whose loss is below FITTED, at the largest penalty that gives it. An instance
-    without such a cell is not recovered.
+
+def name_of(cells: xr.Dataset) -> str:
+    """The method; of greedy pruning along numbers of columns to keep, the scan of ranks that it is then."""
+    return SCAN if "keep" in cells.dims else str(cells["method"].values)
+
+
+def curve_of(cells: xr.Dataset) -> Curve:
+    """The instances a grid recovered; of several tries, those its chosen try did.
+
+    A try is chosen among those whose loss is below FITTED, without the truth. Of tries that prune: the smallest rank,
+    at the largest penalty that gives it. Of a baseline's, which says no rank: the first in the order of its config. An
+    instance without such a try is not recovered; one all of whose tries failed is NaN.
     """
     ratio = cells["n"].values / (int(cells["dim"]) * int(cells["true_rank"]))
-    if "penalty" not in cells.dims:
-        return Curve(ratio, values(cells["error"], "seed", "n") < RECOVERED, setting_of(cells))
-    axes = "seed", "n", "penalty"
-    falling = cells.sortby("penalty", ascending=False)
-    fitted = values(falling["loss"], *axes) < FITTED
-    ranks = np.where(fitted, values(falling["rank"], *axes), np.inf)
-    chosen = ranks.argmin(axis=-1)[..., None]
-    good = fitted & (values(falling["error"], *axes) < RECOVERED)
-    return Curve(ratio, np.take_along_axis(good, chosen, axis=-1)[..., 0], setting_of(cells))
+    along = [name for name in TRIES if name in cells.dims]
+    if not along:
+        errors = values(cells["error"], "seed", "n")
+        return Curve(ratio, told(errors < RECOVERED, errors), setting_of(cells))
+    axes = "seed", "n", along[0]
+    tries = cells.sortby(along[0], ascending=False) if along[0] == "penalty" else cells
+    errors = values(tries["error"], *axes)
+    fitted = values(tries["loss"], *axes) < FITTED
+    prunes = along[0] in ("penalty", "keep")
+    order = values(tries["rank"], *axes) if prunes else np.broadcast_to(np.arange(errors.shape[-1]), errors.shape)
+    chosen = np.where(fitted, order, np.inf).argmin(axis=-1)[..., None]
+    good = np.take_along_axis(fitted & (errors < RECOVERED), chosen, axis=-1)[..., 0]
+    return Curve(ratio, np.where(np.isnan(errors).all(axis=-1), np.nan, good), setting_of(cells))
 
 
 def setting_of(cells: xr.Dataset) -> str:
     """What a legend says of a grid: the method and the numbers it was given."""
-    method = str(cells["method"].values)
-    if method == "greedy_pruning":
-        path = np.atleast_1d(cells["penalty"].values)
-        shown = f"{path.max():g} … {path.min():g}" if len(path) > 1 else f"{path[0]:g}"
-        return f"greedy_pruning, λ = {shown}, β = {float(cells['smoothing']):g}"
-    numbers = [f"k = {int(cells['width'])}", f"{cells.attrs['train_steps']} steps"]
-    if float(cells["baseline_penalty"]) > 0:
+    name, numbers = name_of(cells), [f"{cells.attrs['train_steps']} steps"]
+    if name not in (OURS, SCAN):
+        numbers.insert(0, f"k = {int(cells['width'])}")
+    for along in TRIES:
+        if along in cells.dims:
+            numbers.insert(0, f"{WORDS.get(along, along)} = {', '.join(f'{x:g}' for x in cells[along].values)}")
+    if "baseline_penalty" not in cells.dims and name not in (OURS, SCAN) and float(cells["baseline_penalty"]) > 0:
         numbers.insert(0, f"penalty {value_text(cells['baseline_penalty'])}")
-    return f"{method}, {', '.join(numbers)}"
+    return f"{name}, {', '.join(numbers)}"
 
 
 def _draw(axes: Axes, size: Size, panel: Panel) -> None:
@@ -103,13 +127,13 @@ def _draw(axes: Axes, size: Size, panel: Panel) -> None:
     dim, rank, condition = size
     for index, name in enumerate(name for name in METHODS if name in panel):
         curve, place = panel[name], METHODS.index(name)
-        shares(axes, curve.ratio + 0.012 * (index - 2), curve.recovered, place, curve.setting, "os^Dv"[place])
+        shares(axes, curve.ratio + 0.008 * (index - 4), curve.recovered, place, curve.setting, "os^Dv<>Px"[place])
     unknowns = (rank * dim - rank * (rank - 1) / 2) / (dim * rank)
     law(axes, [unknowns, unknowns], [0, 1], "number of unknowns", ":")
-    count = len(panel["greedy_pruning"].recovered)
+    count = len(panel[OURS].recovered)
     absent = [name for name in METHODS if name not in panel]
     title = f"d = {dim}, r = {rank}, condition {condition:g}; {count} instances"
     axes.set_title(title + (f"\nnot run: {', '.join(absent)}" if absent else ""), fontsize=10)
     axes.set(xlabel="n / (d r)", xlim=(0.9, 3.1), ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=6, loc="lower right")
