@@ -435,7 +435,8 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         rule, active = system.column_rule, system.active(setting)
         norms = pruning.column_norms(turned)
         threshold = pruning.default_threshold(setting.smoothing) if setting.threshold is None else setting.threshold
-        rank = system.known_rank(problem) if setting.keep is None else setting.keep
+        keep, integer = setting.keep, jnp.result_type(int)
+        rank = system.known_rank(problem) if keep is None else jnp.asarray(keep).astype(integer)
         given = RuleInput(threshold, rank, problem.key, active)
         mask = rule.mask(jnp.where(active, norms, 0.0), given) & active
         return _decided(

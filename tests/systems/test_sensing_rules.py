@@ -161,3 +161,20 @@ def test_no_steps_give_no_curvature(certified):
     assert without[["curvature_trained", "curvature_residual"]].to_array().isnull().all()
     for name in ("error", "coherence", "column_norms"):
         np.testing.assert_array_equal(without[name], certified[name], err_msg=name)
+
+
+def test_top_r_keeps_as_many_columns_as_it_is_told_and_the_true_rank_otherwise():
+    told = run_grid(_grid(Axis("keep", (1.0, 3.0)), rule="top_r", penalty=0.02))
+    np.testing.assert_array_equal(told["rank"], [[1, 3], [1, 3]])
+    alone = run_grid(_grid(rule="top_r", penalty=0.02))
+    np.testing.assert_array_equal(alone["rank"], 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"measurements": "population"}, "hold measurements out"), ({"form": "direct"}, "hold measurements out")],
+)
+def test_a_baseline_that_holds_measurements_out_needs_some(fields, words):
+    with pytest.raises(BadInput, match=words):
+        Sensing(method="small_start_held_out", **fields)
+    assert Sensing(method="small_start_held_out").resolve(10).form == "gram"
