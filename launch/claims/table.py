@@ -62,7 +62,10 @@ def expected_text(expected: Any, within: float) -> str:
 
 
 def measured_text(measured: dict[str, Any]) -> str:
-    """What it was, its interval, and over how many seeds; where all of them agree, or there is none, that."""
+    """What it was, its interval, and over how many seeds; where all of them agree, or there is none, that.
+
+    Three digits, or as many as tell the value and the ends of its interval apart.
+    """
     text, low, high, seeds = (measured[name] for name in ("value", "low", "high", "seeds"))
     text = number(text)
     if low is None and high is None and seeds is None:
@@ -72,7 +75,9 @@ def measured_text(measured: dict[str, Any]) -> str:
     if isinstance(low, list):
         widths = [b - a for a, b in zip(low, high or low, strict=True) if None not in (a, b)]
         return f"{text} ± {max(widths) / 2:.2g} at most ({seeds} seeds)" if widths else f"{text} ({seeds} seeds)"
-    return f"{text} [{number(low)}, {number(high)}] ({seeds} seeds)"
+    several = [each for each in (measured["value"], low, high) if each is not None]
+    digits = next((d for d in range(3, 7) if len({number(each, d) for each in several}) == len(several)), 6)
+    return "{} [{}, {}] ({} seeds)".format(*(number(each, digits) for each in (measured["value"], low, high)), seeds)
 
 
 def verdict_text(record: dict[str, Any], name: str) -> str:
@@ -84,8 +89,8 @@ def verdict_text(record: dict[str, Any], name: str) -> str:
     return f"undecided (about {seeds} seeds decide)" if seeds else "undecided (seeds that decide: unknown)"
 
 
-def number(value: Any) -> str:
-    """A number to three digits, or several."""
+def number(value: Any, digits: int = 3) -> str:
+    """A number to so many digits, or several."""
     if isinstance(value, list):
-        return " ".join(number(each) for each in value)
-    return "-" if value is None else f"{value:.3g}"
+        return " ".join(number(each, digits) for each in value)
+    return "-" if value is None else f"{value:.{digits}g}"

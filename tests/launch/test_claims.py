@@ -219,6 +219,8 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
         "e law 0.3 to 0.49 0.4 (all 16 seeds) holds",
         "f law 2 2 [-, -] (16 seeds) undecided (seeds that decide: unknown)",
     ]
+    close = {"value": 1.00042, "low": 0.99981, "high": 1.0006, "seeds": 16}
+    assert table.measured_text(close) == "1.0004 [0.99981, 1.0006] (16 seeds)"
     where = table.heading().index("verdict")
     assert all(row[where:].split()[0] in ("holds", "fails", "undecided") for row in rows)
     others = [RECORD | {"claim": "figure1", "verdict": "holds"}, RECORD | {"claim": "saddle", "verdict": "undecided"}]
