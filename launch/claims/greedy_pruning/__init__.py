@@ -25,4 +25,5 @@ CHECKS: dict[str, Check] = {
     "optimizers": choices.optimizers,
     "prescription": choices.prescription,
     "phase_diagram": phase.phase_diagram,
+    "trace_norm_law": phase.trace_norm_law,
 }

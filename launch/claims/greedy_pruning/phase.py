@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from gpsense import theory
 from gpsense.plots.view import value_text
 from launch.claims.drawing import law, panels, shares
 from launch.claims.experiment import Outcome, Runs
@@ -137,3 +138,34 @@ def _draw(axes: Axes, size: Size, panel: Panel) -> None:
     axes.set(xlabel="n / (d r)", xlim=(0.9, 3.1), ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=6, loc="lower right")
+
+
+def trace_norm_law(runs: Runs) -> Outcome:
+    """Share of instances that the trace norm recovers against n over the statistical dimension, one line a rank."""
+    figure, (axes,) = panels(1)
+    halves = {}
+    ordered = sorted(runs.values(), key=lambda cells: int(cells["true_rank"]))
+    for index, cells in enumerate(ordered):
+        dim, rank, n = int(cells["dim"]), int(cells["true_rank"]), cells["n"].values
+        recovered = values(cells["error"], "seed", "n") < RECOVERED
+        law_n = theory.trace_norm_samples(dim, rank)
+        shares(axes, n / law_n, recovered, index, f"d = {dim}, r = {rank}")
+        halves[rank] = over_seeds(lambda hits, n=n, law_n=law_n: crossing(n, hits) / law_n, recovered)
+    axes.axvline(1.0, color="black", ls="--", lw=1.4, label="statistical dimension")
+    axes.axhline(0.5, color="black", ls=":", lw=1.0)
+    axes.set(xlabel="n / statistical dimension", ylabel=f"share recovered (relative error < {RECOVERED:g})")
+    axes.legend(fontsize=8)
+    together = Quantity(
+        *(np.asarray([part[i] for part in halves.values()], float) for i in range(3)), next(iter(halves.values())).seeds
+    )
+    return Outcome({"half-recovery over the statistical dimension": together}, figure)
+
+
+def crossing(n: np.ndarray, recovered: np.ndarray) -> float:
+    """Where the share of recovered instances (seed, n) crosses one half, between the n by lines; NaN if nowhere."""
+    share = np.maximum.accumulate(recovered.mean(axis=0))
+    above = np.flatnonzero(share >= 0.5)
+    if not len(above) or above[0] == 0:
+        return np.nan
+    left, right = above[0] - 1, above[0]
+    return float(n[left] + (n[right] - n[left]) * (0.5 - share[left]) / (share[right] - share[left]))
