@@ -2,17 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from gpsense.errors import BadInput
-
-INTERRUPTED = 130
+from launch.interrupt import INTERRUPTED
 
 
 class Refusal(Exception):
@@ -53,30 +49,6 @@ def guarded(work: Callable[[], int]) -> int:
     except OSError as error:
         print(f"error: {error}; what was finished is kept; fix the cause and rerun to resume", file=sys.stderr)
         return 1
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """A check that raises KeyboardInterrupt if ctrl-C came, also where a library swallowed the exception itself."""
-    came = threading.Event()
-
-    def note(number: int, frame: Any) -> None:
-        came.set()
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield check
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def leave(code: int) -> None:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
 from launch import plugins
 from launch.config import Config
+from launch.interrupt import telling
 from launch.schema import plain, schema, sections_named
-from launch.shell import Refusal, interruptible
+from launch.shell import Refusal
 from launch.values import Values
 
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-    from gpsense.grid import Grid, Plan
+    from gpsense.grid import Grid, Plan, store
     from gpsense.grid.tracing import Traces
 
 
@@ -75,30 +76,32 @@ def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[
     """
     from gpsense.grid import make_plan, run_chunks, store
 
-    config, place = work.config, store.Store(work.out)
+    config, place = work.config, opened(work)
     here = store.versions()
     manifest = {"name": config.name, "digest": work.digest, "config": config.plain()} | here
     manifest = place.create(manifest | {"layouts": store.described(work.plan)})
     if any(manifest[key] != here[key] for key in ("versions", "devices")):
         print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))
-    try:
-        with interruptible() as check:
-            run_chunks(made, place.missing(made), place.keep, check=check, known=known, meanwhile=meanwhile)
-    except KeyboardInterrupt:
-        chunks = len(made.chunks)
-        done = chunks - len(place.missing(made))
-        print(f"interrupted: {done} of {chunks} chunks are kept in {work.out}; rerun to resume", file=sys.stderr)
-        raise
+    chunks = len(made.chunks)
+    words = lambda: f"interrupted: {place.count(made)} of {chunks} chunks are kept in {work.out}; rerun to resume"  # noqa: E731
+    with telling(words):
+        run_chunks(made, place.missing(made), place.keep, known=known, meanwhile=meanwhile)
     return work._replace(plan=made)
+
+
+def opened(work: Work) -> "store.Store":
+    """The run directory; what is set aside there is told in a line."""
+    from gpsense.grid.store import Store
+
+    return Store(work.out, work.digest, lambda line: print(f"notice: {line}", file=sys.stderr))
 
 
 def begin(work: Work, known: "Traces") -> None:
     """Trace the first program that is still to be run and begin to compile it, if there is one."""
-    from gpsense.grid import store
     from gpsense.grid.run import begun
 
-    missing = store.Store(work.out).missing(work.plan)
+    missing = opened(work).missing(work.plan)
     if missing:
         begun(work.plan, missing[0], known)
 
@@ -108,7 +111,7 @@ def collect(work: Work) -> "xr.Dataset":
     from gpsense import grid
     from gpsense.grid import store
 
-    dataset = grid.collect(work.plan, store.Store(work.out).chunks(work.plan))
+    dataset = grid.collect(work.plan, opened(work).chunks(work.plan))
     config = work.config
     dataset.attrs |= {"config_digest": work.digest, "name": config.name, "system": config.system.name}
     for place, field in schema(config.system).items():

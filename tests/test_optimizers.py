@@ -10,7 +10,7 @@ import pytest
 
 from gpsense.descent import Method, Rates, advance_descent, start_descent
 from gpsense.errors import BadInput
-from gpsense.grid import Axis, Grid, Program, chunk_dataset, collect, make_plan
+from gpsense.grid import Axis, Grid, Program, collect, make_plan
 from gpsense.keys import seed_keys
 from gpsense.optimizers import ELEMENTWISE, OPTIMIZERS, build, memories
 from gpsense.pipeline import Schedule, run_cell
@@ -41,7 +41,7 @@ def test_any_optimizer_runs_in_a_grid_with_traced_rates(optimizer):
     grid = Grid(system, SCHEDULE, (0, 3), (Axis("rate", RATES), Axis("threshold", (0.0,), False)))
     plan = make_plan(grid, GIB)
     (program,) = [Program(grid, each) for each in plan.programs]
-    dataset = collect(plan, [(chunk, chunk_dataset(chunk, program.run(chunk))) for chunk in plan.chunks])
+    dataset = collect(plan, [(chunk, program.run(chunk)) for chunk in plan.chunks])
     assert program.traces["train"] == program.traces["fine_tune"] == 1
     assert len(plan.chunks) == 1
     np.testing.assert_array_equal(dataset["rate"], RATES)

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from gpsense.grid.axes import Axis, Grid
     from gpsense.grid.plan import Chunk, Layout, Plan, make_plan
     from gpsense.grid.program import Program, fit_to_memory
-    from gpsense.grid.results import chunk_dataset, collect
+    from gpsense.grid.results import collect
     from gpsense.grid.run import run_chunks, run_grid
 
 _HOMES = {
     "axes": ("Axis", "Grid"),
     "plan": ("Chunk", "Layout", "Plan", "make_plan"),
     "program": ("Program", "fit_to_memory"),
-    "results": ("chunk_dataset", "collect"),
+    "results": ("collect",),
     "run": ("run_chunks", "run_grid"),
 }
 _PLACES = {name: f"gpsense.grid.{home}" for home, names in _HOMES.items() for name in names}
@@ -30,7 +30,6 @@ __all__ = [
     "Layout",
     "Plan",
     "Program",
-    "chunk_dataset",
     "collect",
     "fit_to_memory",
     "make_plan",

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
 
     With ``keep`` a ``path`` that is there already stays as it is.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         yield aside
         with open(aside, "rb") as written:
@@ -25,6 +27,26 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
         (_settle if keep else os.replace)(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what processes of this host that have ended left half written in a folder."""
+    for path in folder.glob(".*.part"):
+        owner = re.fullmatch(rf"\..*\.{re.escape(socket.gethostname())}\.(\d+)\.part", path.name)
+        if owner and not _alive(int(owner[1])):
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    """Whether there is such a process, of whomever."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _settle(aside: Path, path: Path) -> None:

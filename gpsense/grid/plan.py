@@ -13,7 +13,8 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
 
-CHUNK_FLOPS = 2e11
+CHUNK_FLOPS = 2e11  # operations of a chunk at most, some twenty seconds: a kill loses no more
+OVERHEAD = 1e4  # operations that take as long as a step of the smallest cell
 # Operations of all cells of a program up to which its phases are compiled with the least and with less effort: what
 # that saves, .5 to 3 s a program, is more than it costs. Random numbers then take longest, products hardly longer.
 LIMITS = {"draw": (5e8, 1e11), "once": (2e10, 1e12), "steps": (5e9, 1.5e11)}
@@ -217,9 +218,9 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
         )
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
-    columns = _even(inner, max(1, min(inner, fits)))
-    patience = CHUNK_FLOPS / max(cell_flops(cost, steps) * columns, 1.0)
-    rows = _even(outer, int(min(outer, max(jax.device_count(), patience))))
+    patience = CHUNK_FLOPS / (cell_flops(cost, steps) + OVERHEAD * (steps + PRUNING))  # cells of a chunk
+    columns = _even(inner, max(1, min(inner, fits, int(patience / min(outer, jax.device_count())))))
+    rows = _even(outer, int(min(outer, max(jax.device_count(), patience / columns))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)
     return Layout(rows, columns, effort(cost, outer, inner, steps))

@@ -39,42 +39,28 @@ MEASURES: dict[str, Measure] = {
 MISSING = -1
 
 
-def chunk_dataset(chunk: Chunk, arrays: Arrays) -> xr.Dataset:
-    """A chunk's measures with dimensions (outer, inner, ...), its place in the attributes."""
-    variables = {}
-    for name, values in arrays.items():
-        dims = ("outer", "inner", *(f"{name}_{index}" for index in range(values.ndim - 2)))
-        variables[name] = (dims, values.astype(np.int16) if name.startswith("status") else values)
-    place = {"chunk": chunk.number, "program": chunk.program, "outer_start": chunk.outer, "inner_start": chunk.inner}
-    return xr.Dataset(variables, attrs=place)
+def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> xr.Dataset:
+    """One Dataset of all cells, put together from the measures (outer, inner, ...) of each chunk.
 
-
-def collect(plan: Plan, chunks: Iterable[tuple[Chunk, xr.Dataset]]) -> xr.Dataset:
-    """One Dataset of all cells; cells of chunks that are not there are NaN with status -1 (missing).
-
-    Dimensions: the listed axes in the order programs, seed, data, settings, then the trailing axes of a measure. Fields
-    with one value are scalar coordinates. A field with the name of a measure is labelled ``true_NAME``. Where programs
-    differ in the length of a trailing axis, it is padded with NaN.
+    Cells of chunks that are not there are NaN with status -1 (missing). Dimensions: the listed axes in the order
+    programs, seed, data, settings, then the trailing axes of a measure. Fields with one value are scalar coordinates. A
+    field with the name of a measure is labelled ``true_NAME``. Where programs differ in the length of a trailing axis,
+    it is padded with NaN.
     """
     full: dict[str, np.ndarray] = {}
     cells = (len(plan.programs), plan.n_outer, plan.n_inner)
-    tails: dict[str, tuple[int, ...]] = {}
-    parts = list(chunks)
-    for _, part in parts:
-        for name in part.data_vars:
-            tail = part[name].shape[2:]
-            tails[str(name)] = tuple(map(max, tails.get(str(name), tail), tail))
-    for chunk, part in parts:
-        for name, tail in tails.items():
-            if name not in part:  # a measure that only other programs have
-                continue
-            values = part[name].values
-            if name not in full:
-                empty = MISSING if name.startswith("status") else np.nan
-                kind = np.int16 if name.startswith("status") else np.result_type(values.dtype, np.float32)
-                full[name] = np.full(cells + tail, empty, kind)
+    for chunk, arrays in chunks:
+        for name, values in arrays.items():
+            status, tail = name.startswith("status"), values.shape[2:]
+            kind, empty = (np.dtype(np.int16), MISSING) if status else (np.result_type(values, np.float32), np.nan)
+            there = full.get(name, np.empty(cells + tail, kind)[:0])
+            shape = cells + tuple(map(max, there.shape[3:], tail))
+            if there.shape != shape or there.dtype != np.result_type(there, kind):
+                grown = np.full(shape, empty, np.result_type(there, kind))
+                grown[tuple(map(slice, there.shape))] = there
+                full[name] = grown
             place = (chunk.program, slice(chunk.outer, chunk.outer_stop), slice(chunk.inner, chunk.inner_stop))
-            full[name][place][(..., *map(slice, values.shape[2:]))] = values
+            full[name][place][(..., *map(slice, tail))] = values
     return _labelled(plan, full)
 
 

@@ -20,7 +20,7 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
 from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell
 from gpsense.grid.program import Arrays, Program, fit_to_memory
-from gpsense.grid.results import chunk_dataset, collect, shown_value
+from gpsense.grid.results import collect, shown_value
 from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
 
@@ -51,10 +51,11 @@ def run_grid(
     """
     if out is None:
         plan = fit_to_memory(make_plan(grid, memory), memory)
-        kept: list[tuple[Any, xr.Dataset]] = []
-        run_chunks(plan, plan.chunks, lambda chunk, data, line: kept.append((chunk, data)), progress or False)
+        kept: list[tuple[Chunk, Arrays]] = []
+        run_chunks(plan, plan.chunks, lambda chunk, arrays, line: kept.append((chunk, arrays)), progress or False)
         return collect(plan, kept)
-    place, digest = Store(Path(out)), identity(grid)
+    digest = identity(grid)
+    place = Store(Path(out), digest)
     manifest = store.check(place.directory, digest)
     plan = make_plan(grid, memory, store.layouts(manifest))
     plan = plan if manifest else fit_to_memory(plan, memory)
@@ -71,16 +72,14 @@ def run_grid(
 def run_chunks(
     plan: Plan,
     chunks: Any,
-    keep: Callable[[Any, xr.Dataset, dict[str, Any]], None],
+    keep: Callable[[Chunk, Arrays, dict[str, Any]], None],
     progress: bool | None = None,
-    check: Callable[[], None] = lambda: None,
     known: Traces | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
-    """Run these chunks of a plan, handing each to ``keep(chunk, dataset, log line)`` as it is done.
+    """Run these chunks of a plan, handing each to ``keep(chunk, arrays, log line)`` as it is done.
 
-    ``progress``: whether to show a bar; None: where there is a terminal. ``check`` is called between segments and may
-    raise to stop.
+    ``progress``: whether to show a bar; None: where there is a terminal.
 
     While one program runs, the next is traced and compiled in another thread, as if it kept as many columns as the one
     before; while the last one runs, ``meanwhile`` is called there. ``known``: phases that were traced for other runs.
@@ -94,7 +93,6 @@ def run_chunks(
 
         def moved(cells: int) -> Callable[[float], None]:
             def move(share: float) -> None:
-                check()
                 bar.update(share * cells)
 
             return move
@@ -106,13 +104,12 @@ def run_chunks(
             program = begun_aside.pop().result() if begun_aside else Program(plan.grid, ours, known=known)
             ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
             for chunk in part:
-                check()
                 start, compiled = time.perf_counter(), program.compile_seconds
                 go_on = lambda ahead=ahead: begun_aside.append(_aside.submit(ahead))  # noqa: E731
                 arrays = program.run(chunk, moved(chunk.cells), go_on if chunk is part[0] else lambda: None)
                 compiling = program.compile_seconds - compiled
                 line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
-                keep(chunk, chunk_dataset(chunk, arrays), line)
+                keep(chunk, arrays, line)
             width = program.width
 
 

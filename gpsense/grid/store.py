@@ -3,20 +3,24 @@
 import json
 import os
 import platform
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import xarray as xr
 
 from gpsense.errors import BadInput
+from gpsense.grid import chunkfile
 from gpsense.grid.compiling import EFFORTS, options
-from gpsense.grid.files import atomic, unwritable, writable, write_json
+from gpsense.grid.files import atomic, remove_left_over, unwritable, writable, write_json
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
+Arrays = dict[str, np.ndarray]
 MANIFEST = "manifest.json"
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
@@ -27,12 +31,6 @@ def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     encoding = {str(name): packed for name, values in dataset.data_vars.items() if values.ndim}
     with atomic(path) as aside:
         dataset.to_netcdf(aside, engine="h5netcdf", encoding=encoding)
-
-
-def read_dataset(path: Path) -> xr.Dataset:
-    """A netCDF file, loaded and closed."""
-    with xr.open_dataset(path, engine="h5netcdf") as dataset:
-        return dataset.load()
 
 
 def check(directory: Path, digest: str) -> dict[str, Any] | None:
@@ -78,49 +76,95 @@ def versions() -> dict[str, Any]:
     }
 
 
-class Store:
-    """The files of one run."""
+def _warn(words: str) -> None:
+    warnings.warn(words, stacklevel=4)
 
-    def __init__(self, directory: Path):
-        self.directory = directory
+
+class Store:
+    """The files of one run, whose config has this digest; ``tell`` is given a line where a file is set aside."""
+
+    def __init__(self, directory: Path, digest: str = "", tell: Callable[[str], None] = _warn):
+        self.directory, self.digest, self.tell = directory, digest, tell
 
     def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Make the directory and its manifest unless they are there; returns the manifest that stands.
 
-        BadInput where that is not possible or the manifest that stands is of another config.
+        What a process that was killed left half written is removed. BadInput where that is not possible or the manifest
+        that stands is of another config.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_json(self.directory / MANIFEST, manifest, keep=True)
             (self.directory / "chunks").mkdir(exist_ok=True)
+            for folder in (self.directory, self.directory / "chunks"):
+                remove_left_over(folder)
         except OSError as error:
             raise unwritable(self.directory, error) from None
         return check(self.directory, manifest["digest"]) or manifest
 
     def path(self, chunk: Chunk) -> Path:
         """The file of a chunk."""
-        return self.directory / "chunks" / f"{chunk.number:06d}.nc"
+        return self.directory / "chunks" / f"{chunk.number:06d}.chunk"
+
+    def count(self, plan: Plan) -> int:
+        """How many chunks there are."""
+        return sum(self.path(chunk).exists() for chunk in plan.chunks)
 
     def missing(self, plan: Plan) -> list[Chunk]:
-        """The chunks that are still to be run."""
-        return [chunk for chunk in plan.chunks if not self.path(chunk).exists()]
+        """The chunks that are still to be run; a file that is not the chunk it should be is set aside."""
+        return [chunk for chunk in plan.chunks if self.read(chunk) is None]
 
-    def write(self, chunk: Chunk, dataset: xr.Dataset) -> None:
+    def read(self, chunk: Chunk) -> Arrays | None:
+        """The numbers of a chunk; None where there are none. A file that does not vouch for them is set aside.
+
+        It must be whole by its checksum, and made for this digest and this place in the grid.
+        """
+        path = self.path(chunk)
+        try:
+            facts, arrays = chunkfile.decode(path.read_bytes())
+            self._check(chunk, facts, arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error) if isinstance(error, OSError | ValueError) and str(error) else "it cannot be read"
+            self._set_aside(path, reason)
+            return None
+        return arrays
+
+    def _check(self, chunk: Chunk, facts: Mapping[str, Any], arrays: Arrays) -> None:
+        if facts["digest"] != self.digest:
+            raise ValueError("it belongs to another run")
+        if facts["place"] != _place(chunk):
+            raise ValueError(f"it is chunk {facts['place'][0]} of the run, or of another cut")
+        cells = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
+        if wrong := [name for name, values in arrays.items() if values.shape[:2] != cells]:
+            raise ValueError(f"{wrong[0]} is not of its {cells[0]} x {cells[1]} cells")
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Move a file to ``chunks/damaged`` and say so."""
+        folder = path.parent / "damaged"
+        try:
+            folder.mkdir(exist_ok=True)
+            free = (folder / (path.name + (f".{index}" if index else "")) for index in range(10**6))
+            os.replace(path, next(place for place in free if not place.exists()))
+        except OSError as error:
+            raise unwritable(self.directory, error) from None
+        self.tell(f"{path} was set aside in {folder} and is run again: {reason}")
+
+    def write(self, chunk: Chunk, arrays: Arrays) -> None:
         """Store a chunk."""
-        write_dataset(self.path(chunk), dataset)
+        with atomic(self.path(chunk)) as aside:
+            aside.write_bytes(chunkfile.encode({"digest": self.digest, "place": _place(chunk)}, arrays))
 
-    def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, xr.Dataset]]:
-        """The stored chunks of a plan; BadInput where one is damaged."""
+    def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, Arrays]]:
+        """The stored chunks of a plan; one that does not vouch for its numbers is set aside and not among them."""
         for chunk in plan.chunks:
-            if self.path(chunk).exists():
-                try:
-                    yield chunk, read_dataset(self.path(chunk))
-                except (OSError, ValueError):
-                    raise BadInput("out", f"{self.path(chunk)} is damaged", "delete it and rerun") from None
+            if (arrays := self.read(chunk)) is not None:
+                yield chunk, arrays
 
-    def keep(self, chunk: Chunk, dataset: xr.Dataset, line: dict[str, Any]) -> None:
+    def keep(self, chunk: Chunk, arrays: Arrays, line: dict[str, Any]) -> None:
         """Store a chunk and what metrics.jsonl says of it."""
-        self.write(chunk, dataset)
+        self.write(chunk, arrays)
         self.log(line)
 
     def seconds(self, kind: str = "seconds") -> float:
@@ -141,6 +185,11 @@ class Store:
         torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
         with open(path, "a", encoding="utf-8") as file:
             file.write(("\n" if torn else "") + json.dumps(line) + "\n")
+
+
+def _place(chunk: Chunk) -> list[int]:
+    """Where a chunk lies: its number, program, rows and columns."""
+    return [chunk.number, chunk.program, chunk.outer, chunk.outer_stop, chunk.inner, chunk.inner_stop]
 
 
 def described(plan: Plan) -> list[list[Any]]:

@@ -33,7 +33,7 @@ def scale() -> list[Row]:
 
 def whole_grid(cells: int) -> tuple[float, str]:
     """Seconds to plan, run and collect a grid of small cells whose programs are compiled, and how it was cut."""
-    from gpsense.grid import Program, chunk_dataset, collect, make_plan
+    from gpsense.grid import Program, collect, make_plan
 
     grid = _small(cells)
     plan = make_plan(grid, BUDGET)
@@ -41,7 +41,7 @@ def whole_grid(cells: int) -> tuple[float, str]:
 
     def run() -> Any:
         plan = make_plan(grid, BUDGET)
-        parts = [(chunk, chunk_dataset(chunk, programs[chunk.program].run(chunk))) for chunk in plan.chunks]
+        parts = [(chunk, programs[chunk.program].run(chunk)) for chunk in plan.chunks]
         return collect(plan, parts)
 
     run()

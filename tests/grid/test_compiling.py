@@ -195,7 +195,7 @@ def test_a_run_is_resumed_with_the_effort_it_began_with(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "gpsense.grid.program.compile_later", lambda low, effort, on: efforts.append(effort) or begin(low, effort, on)
     )
-    (tmp_path / "chunks" / "000000.nc").unlink()
+    (tmp_path / "chunks" / "000000.chunk").unlink()
     again = run_grid(grid, out=tmp_path)
     assert set(efforts) == {"least"}
     np.testing.assert_array_equal(again["error"], first["error"])

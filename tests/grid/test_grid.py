@@ -18,7 +18,6 @@ from gpsense.grid import (
     Grid,
     Layout,
     Program,
-    chunk_dataset,
     collect,
     compaction,
     fit_to_memory,
@@ -61,7 +60,7 @@ def rerun(grid):
 
     def run(other):
         plan, program.grid = make_plan(other, GIB), other
-        return collect(plan, [(chunk, chunk_dataset(chunk, program.run(chunk))) for chunk in plan.chunks])
+        return collect(plan, [(chunk, program.run(chunk)) for chunk in plan.chunks])
 
     return run
 
@@ -134,7 +133,7 @@ def test_chunks_give_the_same_numbers_as_one_program(grid, dataset):
     plan = make_plan(grid, GIB, layouts)
     assert [chunk.cells for chunk in plan.chunks] == [10, 5, 10, 5, 4, 2]
     program = Program(grid, plan.programs[0])
-    parts = [(chunk, chunk_dataset(chunk, program.run(chunk))) for chunk in plan.chunks]
+    parts = [(chunk, program.run(chunk)) for chunk in plan.chunks]
     whole = collect(plan, parts)
     for name in dataset.data_vars:
         np.testing.assert_allclose(whole[name], dataset[name], rtol=1e-9, atol=1e-12, err_msg=name)
@@ -209,7 +208,7 @@ def phase():
     grid = _grid(*axes, Axis("threshold", (0.0,), False), seeds=(0, 3))
     plan = make_plan(grid, GIB)
     program = Program(grid, plan.programs[0])
-    parts = [(chunk, chunk_dataset(chunk, program.run(chunk))) for chunk in plan.chunks]
+    parts = [(chunk, program.run(chunk)) for chunk in plan.chunks]
     return plan, program, collect(plan, parts)
 
 
@@ -473,3 +472,26 @@ def test_schedule_with_a_remainder_records_its_end(rerun):
     assert (dataset["steps_train"] == 50).all()
     assert np.isfinite(dataset["error"]).all()
     assert replace(SCHEDULE, train_steps=50).segments()[0] == (40, 10)
+
+
+def test_a_damaged_chunk_is_set_aside_and_run_again(tmp_path):
+    system = Sensing(dim=5, n=30, width=4, dtype="float64", curvature_steps=0)
+    grid = Grid(system, Schedule(20, 10, 10), (0, 1, 2), (Axis("penalty", (0.05, 0.2)),), {"rate": 0.03})
+    first = run_grid(grid, out=tmp_path)
+    (path,) = (tmp_path / "chunks").glob("*.chunk")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"000000\.chunk was set aside in .*damaged and is run again: its checksum"):
+        again = run_grid(grid, out=tmp_path)
+    xr.testing.assert_identical(again, first)
+    assert (tmp_path / "chunks" / "damaged" / "000000.chunk").read_bytes() == data
+
+
+def test_chunks_are_cut_by_work_however_small_the_cells():
+    """A million cells of 16 numbers are some twenty chunks; of one row settings are cut."""
+    system = Sensing(dim=4, n=20, width=4, form="gram")
+    many, more = (Axis("penalty", tuple(np.linspace(0.0, 1.0, count).tolist())) for count in (1000, 200_000))
+    for axes, least in (((Axis("noise", many.values), many), 10), ((more,), 3)):
+        plan = make_plan(Grid(system, Schedule(50, 10, 10), (0,), axes), GIB * 64)
+        assert least < len(plan.chunks) < 60

@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ import xarray as xr
 
 from gpsense.errors import BadInput
 from gpsense.grid import Chunk, Layout, store
+from gpsense.grid.chunkfile import decode, encode
 from gpsense.grid.files import atomic
 
 MANIFEST = {"digest": "abc", "layouts": [[4, 2], [1, 2]]}
@@ -20,12 +24,18 @@ CHUNKS = tuple(Chunk(number, 0, number, number + 1, 0, 2) for number in range(3)
 PLAN: Any = SimpleNamespace(chunks=CHUNKS)
 
 
-def dataset(seed: int) -> xr.Dataset:
-    """Numbers of a chunk, a NaN among them."""
-    error = np.random.default_rng(seed).normal(size=(1, 2, 3))
+def numbers(seed: int, rows: int = 1) -> dict[str, np.ndarray]:
+    """Numbers of a chunk, a NaN among them, in several types."""
+    error = np.random.default_rng(seed).normal(size=(rows, 2, 3))
     error[0, 0, 0] = np.nan
-    variables = {"error": (("outer", "inner", "step"), error), "status": ((), np.int16(2))}
-    return xr.Dataset(variables, attrs={"chunk": seed})
+    mask, steps = error[..., 0] > 0, np.arange(2 * rows, dtype=np.int32).reshape(rows, 2)
+    return {"error": error, "loss": error[..., 0].astype(np.float32), "mask": mask, "steps": steps}
+
+
+def same(read: dict[str, np.ndarray] | None, written: dict[str, np.ndarray]) -> bool:
+    """Whether all names, types, shapes and bits agree."""
+    facts = lambda arrays: {n: (v.dtype, v.shape, v.tobytes()) for n, v in (arrays or {}).items()}  # noqa: E731
+    return facts(read) == facts(written)
 
 
 def fail_half_way(path: Path) -> None:
@@ -67,9 +77,10 @@ def test_first_manifest_stands(tmp_path: Path, links: bool, monkeypatch: pytest.
 
 
 def test_netcdf_gives_back_every_bit_and_name(tmp_path: Path) -> None:
-    written = dataset(7)
+    variables = {"error": (("outer", "step"), numbers(7)["error"][0]), "status": ((), np.int16(2))}
+    written = xr.Dataset(variables, attrs={"chunk": 7})
     store.write_dataset(tmp_path / "x.nc", written)
-    read = store.read_dataset(tmp_path / "x.nc")
+    read = xr.load_dataset(tmp_path / "x.nc", engine="h5netcdf")
     xr.testing.assert_identical(read, written)
     assert read["error"].dtype == np.float64
     assert read["status"].dtype == np.int16
@@ -133,26 +144,90 @@ def test_read_only_directory_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         store.check(tmp_path, "abc")
 
 
-def test_only_whole_chunks_count(tmp_path: Path) -> None:
-    place = store.Store(tmp_path)
-    place.create(MANIFEST)
-    place.write(CHUNKS[1], dataset(1))
-    (tmp_path / "chunks" / ".000002.nc.99.part").write_bytes(b"half")
-    assert place.missing(PLAN) == [CHUNKS[0], CHUNKS[2]]
+@pytest.fixture
+def place(tmp_path: Path) -> store.Store:
+    """A run with its first chunk; what it sets aside is listed in ``told``."""
+    told: list[str] = []
+    found = store.Store(tmp_path, "abc", told.append)
+    found.told = told  # pyright: ignore[reportAttributeAccessIssue]
+    found.create(MANIFEST)
+    found.write(CHUNKS[0], numbers(0))
+    return found
+
+
+def is_set_aside(place: Any, word: str) -> None:
+    """The first chunk is not read, told of in one line with this word, and kept beside the others."""
+    damaged = place.directory / "chunks" / "damaged"
+    before = len(place.told)
+    assert place.missing(PLAN) == list(CHUNKS)
+    (line,) = place.told[before:]
+    assert "000000.chunk was set aside in" in line
+    assert word in line
+    assert "\n" not in line
+    assert list(place.chunks(PLAN)) == []
+    assert (damaged / "000000.chunk").exists()
+
+
+def test_only_whole_chunks_count_and_give_back_every_bit(place: store.Store) -> None:
+    (place.directory / "chunks" / ".000002.chunk.there.99.part").write_bytes(b"half")
+    assert place.missing(PLAN) == list(CHUNKS[1:])
     ((chunk, read),) = place.chunks(PLAN)
-    assert chunk == CHUNKS[1]
-    xr.testing.assert_identical(read, dataset(1))
+    assert chunk == CHUNKS[0]
+    assert same(read, numbers(0))
 
 
-@pytest.mark.parametrize("keep", [0, 20, 1000])
-def test_damaged_chunk_is_refused_by_name(tmp_path: Path, keep: int) -> None:
-    place = store.Store(tmp_path)
-    place.create(MANIFEST)
-    place.write(CHUNKS[0], dataset(0))
+@pytest.mark.parametrize("keep", [0, 3, 20, 100, -1])
+def test_a_torn_chunk_is_set_aside(place: store.Store, keep: int) -> None:
     path = place.path(CHUNKS[0])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BadInput, match=r"000000\.nc is damaged; delete it and rerun"):
-        list(place.chunks(PLAN))
+    is_set_aside(place, "format" if -1 < keep < 16 else "checksum")
+
+
+def test_no_flipped_bit_is_read(place: store.Store) -> None:
+    path = place.path(CHUNKS[0])
+    whole = path.read_bytes()
+    for at in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << (at % 8)
+        with pytest.raises(ValueError, match="checksum|format"):
+            decode(bytes(damaged))
+
+
+@pytest.mark.parametrize("how", ["copied", "linked", "another run", "another cut", "short"])
+def test_a_chunk_of_elsewhere_is_set_aside(place: store.Store, how: str) -> None:
+    path, other = place.path(CHUNKS[0]), place.path(CHUNKS[1])
+    place.write(CHUNKS[1], numbers(1))
+    if how == "copied":
+        os.replace(other, path)
+    elif how == "linked":
+        path.unlink()
+        other.rename(other.with_suffix(".away"))
+        path.symlink_to(other.with_suffix(".away"))
+    else:
+        other.unlink()
+        digest = "xyz" if how == "another run" else "abc"
+        cut = CHUNKS[0] if how != "another cut" else Chunk(0, 0, 0, 2, 0, 2)
+        store.Store(place.directory, digest).write(cut, numbers(1, rows=2 if how != "another run" else 1))
+    words = {"copied": "chunk 1 of the run", "linked": "chunk 1 of the run", "another cut": "another cut"}
+    is_set_aside(place, (words | {"another run": "another run", "short": "1 x 2 cells"})[how])
+
+
+def test_what_ended_processes_left_is_removed_and_no_more(place: store.Store) -> None:
+    folder, host = place.directory / "chunks", socket.gethostname()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f".000001.chunk.{host}.{pid}.part" for pid in (ended.pid, os.getpid())] + [
+        ".000001.chunk.elsewhere.1.part"
+    ]
+    for name in names:
+        (folder / name).write_bytes(b"half")
+    place.create(MANIFEST)
+    assert [name for name in names if (folder / name).exists()] == names[1:]
+
+
+def test_numbers_of_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match="is of type"):
+        decode(encode({}, {"name": np.array([b"x"])}))
 
 
 def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_first_chunk_is_timed(monkeypatch):
     def run(code: list[str], **environment: str) -> str:
         out = code[code.index("--out") + 1]
         (scale.Path(out) / "chunks").mkdir(parents=True)
-        (scale.Path(out) / "chunks" / "0.nc").write_text("")
+        (scale.Path(out) / "chunks" / "0.chunk").write_text("")
         return ""
 
     monkeypatch.setattr(start, "child", run)

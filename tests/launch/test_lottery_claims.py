@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gpsense.grid import chunk_dataset, collect, make_plan
+from gpsense.grid import collect, make_plan
 from launch.claims import quantities
 from launch.claims.experiment import Experiment, caveat, read_claims
 from launch.claims.lottery_ticket import CHECKS
@@ -123,7 +123,7 @@ def arrays(config: Config) -> xr.Dataset:
         shape = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
         made = {name: rng.uniform(0.2, 0.4, shape) for name in names}
         made["error_curve"] = 0.1 * rng.uniform(0.9, 0.95, (*shape, 1)) ** np.arange(0, 4 * points, 4)
-        parts.append((chunk, chunk_dataset(chunk, made)))
+        parts.append((chunk, made))
     return collect(plan, parts)
 
 

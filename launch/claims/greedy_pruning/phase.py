@@ -155,9 +155,9 @@ def trace_norm_law(runs: Runs) -> Outcome:
     axes.axhline(0.5, color="black", ls=":", lw=1.0)
     axes.set(xlabel="n / statistical dimension", ylabel=f"share recovered (relative error < {RECOVERED:g})")
     axes.legend(fontsize=8)
-    together = Quantity(
-        *(np.asarray([part[i] for part in halves.values()], float) for i in range(3)), next(iter(halves.values())).seeds
-    )
+    parts = list(halves.values())
+    value, low, high = (np.asarray([getattr(part, name) for part in parts], float) for name in ("value", "low", "high"))
+    together = Quantity(value, low, high, parts[0].seeds)
     return Outcome({"half-recovery over the statistical dimension": together}, figure)
 
 

@@ -1,0 +1,48 @@
+"""A chunk as bytes that vouch for themselves: a checksum, what the chunk is, and its numbers."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+MAGIC = b"gpsense chunk 1\n"
+DIGEST = 32  # bytes of the checksum
+KINDS = ("f", "i", "u", "b")
+
+
+def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Bytes of named arrays and of facts about them, as JSON holds them.
+
+    Layout: a line that names the format, the BLAKE2b checksum of all that follows, the length of a JSON header, the
+    header (facts; name, type and shape of every array), and the arrays' numbers in that order, compressed by zlib.
+    """
+    flat = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    little = {name: values.astype(values.dtype.newbyteorder("<"), copy=False) for name, values in flat.items()}
+    listed = [[name, values.dtype.str, list(values.shape)] for name, values in little.items()]
+    header = json.dumps({"facts": dict(facts), "arrays": listed}, sort_keys=True).encode()
+    numbers = zlib.compress(b"".join(values.tobytes() for values in little.values()), 1)
+    body = len(header).to_bytes(8, "little") + header + numbers
+    return MAGIC + hashlib.blake2b(body, digest_size=DIGEST).digest() + body
+
+
+def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Facts and arrays of :func:`encode`; ValueError says what is wrong with the bytes."""
+    if not data.startswith(MAGIC):
+        raise ValueError("it is not a chunk of this format")
+    body = data[len(MAGIC) + DIGEST :]
+    if hashlib.blake2b(body, digest_size=DIGEST).digest() != data[len(MAGIC) : len(MAGIC) + DIGEST]:
+        raise ValueError("its checksum does not fit its bytes")
+    length = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + length])
+    numbers, arrays, place = zlib.decompress(body[8 + length :]), {}, 0
+    for name, kind, shape in header["arrays"]:
+        dtype = np.dtype(kind)
+        if dtype.kind not in KINDS:
+            raise ValueError(f"{name} is of type {kind}")
+        stop = place + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        arrays[name] = np.frombuffer(numbers[place:stop], dtype).reshape(shape)
+        place = stop
+    return header["facts"], arrays

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM end a command at once, in one line and with exit code 130, whatever it is doing.
+
+A thread waits for the signal and ends the process: the main thread may be within a library that holds it up or swallows
+KeyboardInterrupt. Ending so loses nothing that a kill would not: files get their names when they are whole.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+
+INTERRUPTED = 130
+_told: list[Callable[[], str]] = [lambda: "interrupted: what was finished is kept; rerun to resume"]
+
+
+def is_command() -> bool:
+    """Whether this process was started as a command: ``python -m launch...`` or ``gpsense``."""
+    module = any(option == "-m" and name.split(".")[0] == "launch" for option, name in pairwise(sys.orig_argv))
+    return (module and sys.argv[:1] == ["-m"]) or os.path.basename(sys.argv[0] if sys.argv else "") == "gpsense"
+
+
+def install() -> None:
+    """From now on signals end the process; one that is ignored stays so."""
+    signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    for each in signals:
+        signal.signal(each, lambda number, frame: None)
+    threading.Thread(target=_watch, args=(read, signals), daemon=True, name="interrupt").start()
+
+
+def _watch(read: int, signals: list[signal.Signals]) -> None:
+    while os.read(read, 1)[0] not in signals:
+        pass
+    try:
+        words = _told[-1]()
+    except Exception:  # the process is in any state
+        words = _told[0]()
+    with suppress(OSError):
+        os.write(2, f"{chr(10) if os.isatty(2) else ''}{words}\n".encode())  # not in the line of a bar
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def telling(words: Callable[[], str]) -> Iterator[None]:
+    """Within the block ctrl-C prints these words."""
+    _told.append(words)
+    try:
+        yield
+    finally:
+        _told.remove(words)

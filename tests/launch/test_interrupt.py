@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM end a command in one line, at whatever moment they come."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import interrupt
+
+START = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a process that a shell started in the background ignores it
+os.execv(sys.executable, [sys.executable, "-m", "launch.grid", "--dry-run", "--out", sys.argv[1]])
+"""
+
+
+def until_installed(process: subprocess.Popen[str]) -> None:
+    """Wait until the process handles SIGTERM, which Python alone does not."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        time.sleep(2)
+        return
+    for _ in range(3000):
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never handled SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_a_signal_ends_a_command_while_it_imports(tmp_path: Path, number: signal.Signals, seconds: float) -> None:
+    command = [sys.executable, "-c", START, tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until_installed(process)
+    time.sleep(seconds)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted: what was finished is kept; rerun to resume\n"
+
+
+def test_code_that_holds_the_main_thread_up_is_ended_too(tmp_path: Path) -> None:
+    """A lock that is never free, and a library that swallows the exception."""
+    code = """
+import threading
+from launch import interrupt
+interrupt.install()
+with interrupt.telling(lambda: "told"):
+    print("ready", flush=True)
+    while True:
+        try:
+            threading.Lock().acquire() and threading.Event().wait(0.01)
+            lock = threading.Lock(); lock.acquire(); lock.acquire()
+        except BaseException:
+            pass
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "told\n")
+
+
+def test_other_processes_keep_their_signals() -> None:
+    assert not interrupt.is_command()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
