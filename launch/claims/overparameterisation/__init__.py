@@ -1,11 +1,12 @@
 """Claims about descent of models with more parameters than they need, beyond the three papers: what measures each."""
 
 from launch.claims.experiment import Check
-from launch.claims.overparameterisation import paths, pruned
+from launch.claims.overparameterisation import held_out, paths, pruned
 
 CHECKS: dict[str, Check] = {
     "two_forms": paths.two_forms,
     "incremental": paths.incremental,
+    "held_out": held_out.held_out,
     "random_pruning": pruned.random_pruning,
 }
 CAVEAT = (
