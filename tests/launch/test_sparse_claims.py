@@ -46,6 +46,19 @@ def test_slopes_over_dimensions_with_their_own_samples_and_seeds() -> None:
     np.testing.assert_allclose(samples.over_law(curves, np.asarray([2.0 * c.dim**1.5 for c in curves])).value, 1.0)
 
 
+def test_the_difference_of_slopes_has_an_interval_over_the_seeds_of_both() -> None:
+    steep, flat = (
+        [Curve(dim, N, energies(40.0 * dim**power, seeds, 0.2)) for dim in (16, 64)]
+        for power, seeds in ((1.5, 8), (0.5, 6))
+    )
+    found = samples.slope_less(steep, flat)
+    assert found.low is not None
+    assert found.high is not None
+    assert float(found.value) == pytest.approx(1.0)
+    assert 0.8 < float(found.low) < 1 < float(found.high) < 1.2
+    assert found.seeds == 6
+
+
 def cells(rule: list[str], dims: list[int], half: Any) -> xr.Dataset:
     """A dataset as a grid gives it."""
     found = np.asarray([[energies(half(r, d)) for d in dims] for r in rule])
@@ -60,6 +73,7 @@ def test_the_check_of_sample_numbers() -> None:
     quantities, figure = samples.samples(runs)
     assert float(quantities["slope, unpruned"].value) == pytest.approx(2.0)
     assert float(quantities["slope, pruned"].value) == pytest.approx(0.0, abs=1e-9)
+    assert float(quantities["slope, unpruned less pruned"].value) == pytest.approx(2.0)
     np.testing.assert_allclose(quantities["unpruned over its law"].value, 1.0, rtol=1e-6)
     labels = figure.axes[1].get_legend_handles_labels()[1]
     assert "law of the unpruned step" in labels

@@ -1,5 +1,6 @@
 """From how many samples the first layer finds the directions, against the dimension."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,25 +46,36 @@ def crossing(n: np.ndarray, energy: np.ndarray) -> float:
 
 def slope(curves: list[Curve]) -> Quantity:
     """Slope of log n50 against log d, with the bootstrap's interval over the seeds of every dimension."""
-    return _over(curves, lambda dims, found: np.polyfit(np.log(dims), np.log(found), 1)[0])
+    return _over(curves, lambda found: _slope(curves, found))
+
+
+def _slope(curves: list[Curve], found: np.ndarray) -> float:
+    """Slope of the logarithm of what was found at every dimension against that of the dimension."""
+    return np.polyfit(np.log([one.dim for one in curves]), np.log(found), 1)[0]
+
+
+def slope_less(steeper: list[Curve], flatter: list[Curve]) -> Quantity:
+    """Slope of one method less that of another; seeds are resampled for both alike where they are the same."""
+    count = len(steeper)
+    less = lambda found: _slope(steeper, found[:count]) - _slope(flatter, found[count:])  # noqa: E731
+    return _over([*steeper, *flatter], less)
 
 
 def needed(curves: list[Curve]) -> Quantity:
     """n50 at every dimension."""
-    return _over(curves, lambda dims, found: found)
+    return _over(curves, lambda found: found)
 
 
 def over_law(curves: list[Curve], laws: np.ndarray) -> Quantity:
     """n50 over a law, at every dimension."""
-    return _over(curves, lambda dims, found: found / laws)
+    return _over(curves, lambda found: found / laws)
 
 
-def _over(curves: list[Curve], statistic: Any) -> Quantity:
-    dims = np.asarray([one.dim for one in curves], float)
+def _over(curves: list[Curve], statistic: Callable[[np.ndarray], Any]) -> Quantity:
+    """A statistic of the n50 of all curves."""
 
     def from_energies(*energies: np.ndarray) -> Any:
-        found = [crossing(one.n, energy) for one, energy in zip(curves, energies, strict=True)]
-        return statistic(dims, np.asarray(found))
+        return statistic(np.asarray([crossing(one.n, energy) for one, energy in zip(curves, energies, strict=True)]))
 
     together = len({len(one.energy) for one in curves}) == 1  # the same seeds at every dimension
     return (over_seeds if together else independently)(from_energies, *(one.energy for one in curves))
@@ -105,6 +117,8 @@ def samples(runs: Runs) -> Outcome:
         quantities[f"n50, {name}"] = counts
         if len(curves) > 1:
             quantities[f"slope, {name}"] = slope(curves)
+    if all(len(found.get(name, [])) > 1 for name in ("unpruned", "pruned")):
+        quantities["slope, unpruned less pruned"] = slope_less(found["unpruned"], found["pruned"])
     if "unpruned" in found:
         dims = np.asarray([one.dim for one in found["unpruned"]])
         laws = np.asarray([theory.unpruned_samples(function, int(d), noise, ACTIVATIONS[activation]) for d in dims])
