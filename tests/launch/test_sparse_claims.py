@@ -12,7 +12,7 @@ from gpsense import theory
 from gpsense.sparse.hermite import link
 from launch.claims import __main__ as command
 from launch.claims.experiment import caveat
-from launch.claims.sparse_features import samples
+from launch.claims.sparse_features import risks, samples
 from launch.claims.sparse_features.samples import Curve, crossing
 from launch.config import DEFAULT
 
@@ -78,6 +78,28 @@ def test_the_check_of_sample_numbers() -> None:
     labels = figure.axes[1].get_legend_handles_labels()[1]
     assert "law of the unpruned step" in labels
     assert "CSQ slope 1 without sparsity" in labels
+
+
+def test_what_training_densely_costs_is_counted_and_compared_seed_by_seed() -> None:
+    def scheme(method: str, before: int, kept: list[int], error: list[float]) -> xr.Dataset:
+        measures = {"rank": kept, "error": error, "error_pruned": [0.1, 0.2, 0.4], "error_trained": [1.0] * 3}
+        measures |= {"steps_train": [before] * 3, "steps_fine_tune": [200] * 3}
+        scalars = {"dim": 64, "neurons": 10, "biases": 4, "parity": "both", "method": method}
+        return xr.Dataset({name: (("seed",), np.asarray(each, float)) for name, each in measures.items()}, scalars)
+
+    pruned, dense = (
+        scheme("greedy_pruning", 0, [20, 30, 25], [0.01, 0.02, 0.04]),
+        scheme("descent", 200, [30, 30, 30], [0.03, 0.02, 0.05]),
+    )
+    step = 12 * 10
+    np.testing.assert_allclose(risks.operations(pruned), [8 * 2 * 64**2 + 201 * step * kept for kept in (20, 30, 25)])
+    np.testing.assert_allclose(risks.operations(dense), 200 * step * (64 + 30))
+    quantities, _ = risks.general_scheme({"": pruned, "dense": dense})
+    assert float(quantities["cost of dense over pruned at the start"].value) == pytest.approx(
+        200 * step * 94 / (8 * 2 * 64**2 + 201 * step * 25)
+    )
+    assert float(quantities["risk, dense less pruned at the start"].value) == pytest.approx(0.01)
+    assert float(quantities["risk, fine-tuned over one step"].value) == pytest.approx(0.1)
 
 
 def test_the_caveat_stands_beside_the_verdicts() -> None:

@@ -1,8 +1,10 @@
 """The risk of what was learnt: against the number of samples, for several directions, after several steps."""
 
 import numpy as np
+import xarray as xr
 
-from launch.claims.drawing import curve, law, log_log, panels, points
+from gpsense.pruning.inputs import PARITIES
+from launch.claims.drawing import PALETTE, curve, law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
@@ -47,19 +49,44 @@ def multi_index(runs: Runs) -> Outcome:
     return Outcome(quantities, figure)
 
 
+def operations(cells: xr.Dataset) -> np.ndarray:
+    """Operations a sample of every seed, as a plan counts them: scores, steps on all coordinates, steps on those kept.
+
+    ``2 d^2`` for every bias and part of the activation that scores, ``12 m d`` a step of 2 m neurons on d coordinates.
+    """
+    dim, neurons, dense = int(cells["dim"]), int(cells["neurons"]), str(cells["method"].values) == "descent"
+    parts = len(PARITIES[str(cells["parity"].values)].parts)
+    scores = 0 if dense else 2.0 * dim**2 * int(cells["biases"]) * parts
+    kept, before, after = (values(cells[name], "seed") for name in ("rank", "steps_train", "steps_fine_tune"))
+    return scores + 12.0 * neurons * (before * dim + (after + (0 if dense else 1)) * kept)
+
+
 def general_scheme(runs: Runs) -> Outcome:
     """One step and ridge, then descent on all numbers; against training densely, pruning by magnitude, fine-tuning."""
-    figure, (axes,) = panels(1)
+    figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}
     names = {"": "pruned at the start", "dense": "trained, then pruned by magnitude"}
     stages = ("error_trained", "error_pruned", "error")
+    cost, risk = ({key: measure(runs[key]) for key in names} for measure in (operations, _risk))
     for index, (key, name) in enumerate(names.items()):
         cells = runs[key]
         errors = np.stack([values(cells[stage], "seed") for stage in stages], axis=1)
-        points(axes, np.arange(3) + 0.06 * index, errors, index, name, "os"[index])
+        points(left, np.arange(3) + 0.06 * index, errors, index, name, "os"[index])
+        right.plot(cost[key], risk[key], "os"[index], color=PALETTE[index], ms=5, label=name)
         for stage, label in zip(stages, ("before pruning", "after pruning", "fine-tuned"), strict=True):
             quantities[f"{label}, {name}"] = over_seeds(np.median, values(cells[stage], "seed"))
-    axes.set(xticks=range(3), yscale="log", ylabel="excess risk / variance of the target")
-    axes.set_xticklabels(["before pruning", "after pruning", "fine-tuned"])
-    axes.legend(fontsize=8)
+    quantities["cost of dense over pruned at the start"] = over_seeds(np.median, cost["dense"] / cost[""])
+    quantities["risk, dense less pruned at the start"] = over_seeds(np.median, risk["dense"] - risk[""])
+    quantities["risk, fine-tuned over one step"] = over_seeds(
+        np.median, risk[""] / values(runs[""]["error_pruned"], "seed")
+    )
+    left.set(xticks=range(3), yscale="log", ylabel="excess risk / variance of the target")
+    left.set_xticklabels(["before pruning", "after pruning", "fine-tuned"])
+    left.legend(fontsize=8)
+    log_log(right, "operations a sample, scores and training", "excess risk / variance of the target")
     return Outcome(quantities, figure)
+
+
+def _risk(cells: xr.Dataset) -> np.ndarray:
+    """The excess risk of every seed in the end."""
+    return values(cells["error"], "seed")
