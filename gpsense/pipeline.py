@@ -14,9 +14,12 @@ import numpy as np
 
 from gpsense._types import Scalar
 from gpsense.descent import BUDGET, DIVERGED, RUNNING
+from gpsense.errors import BadInput
 from gpsense.fields import Field, check_fields
 from gpsense.keys import Keys
 from gpsense.systems import AnySystem, Evaluator
+
+MOST_STEPS, MOST_RECORDS = 10**9, 100_000
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,23 @@ class Schedule:
     """Steps of training and of fine-tuning at most (either may be 0), and how often loss and error are recorded."""
 
     train_steps: Annotated[
-        int, Field("train", "steps at most; 0: pruned at the start", at_least=0, axis=False, key="steps")
+        int,
+        Field(
+            "train", "steps at most; 0: pruned at the start", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"
+        ),
     ] = 500
     fine_tune_steps: Annotated[
-        int, Field("fine_tune", "steps at most; 0: measured as pruned", at_least=0, axis=False, key="steps")
+        int,
+        Field(
+            "fine_tune", "steps at most; 0: measured as pruned", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"
+        ),
     ] = 200
     record_every: Annotated[int, Field("run", "steps between records of loss and error", at_least=1, axis=False)] = 50
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if (records := self.steps // self.record_every) > MOST_RECORDS:
+            raise BadInput("record_every", f"{records:,} records of a run", f"record at most {MOST_RECORDS:,} times")
 
     @property
     def steps(self) -> int:

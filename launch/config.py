@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -25,6 +25,7 @@ from launch.shell import Refusal
 if TYPE_CHECKING:
     from launch.claims.expectations import Claim
 
+LONGEST, LONGEST_NUMBER, MOST_NODES, DEEPEST = 4_000_000, 40, 200_000, 50  # characters of a config, a number; values
 DEFAULT = configs() / "quickstart.yaml"
 
 
@@ -68,7 +69,29 @@ class Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML, but a key given twice in a mapping is an error."""
+    """Plain YAML with the scalars of version 1.2, where 010 is ten and 10:40 text; a key given twice is an error."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=f"sections within sections, {DEEPEST} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def whole(self, node: yaml.ScalarNode) -> int:
+        text = str(node.value)
+        if len(text) > LONGEST_NUMBER:
+            problem = f"a number of {len(text)} characters"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+        return int(text[2:] if base != 10 else text, base)
+
+    def number(self, node: yaml.ScalarNode) -> float:
+        return float(str(node.value).lower().replace(".inf", "inf").replace(".nan", "nan"))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -81,21 +104,65 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+for tag, pattern, first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", "[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", "<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), list(first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.whole)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
+
+
+def _load(text: str) -> Any:
+    """The value of a YAML text; YAMLError or RecursionError for one that is none, or that is not meant as a config."""
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"{len(text)} characters; a config has less than {LONGEST}")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        sizes: dict[int, int] = {}
+
+        def size(node: Any) -> int:
+            """Nodes below this one, aliases written out."""
+            if id(node) not in sizes:
+                sizes[id(node)] = MOST_NODES  # of one that holds itself
+                parts = [node.value] if isinstance(node, yaml.ScalarNode) else node.value
+                inside = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
+                sizes[id(node)] = 1 + sum(size(each) for each in inside if isinstance(each, yaml.Node))
+            return sizes[id(node)]
+
+        if node is not None and size(node) >= MOST_NODES:
+            raise yaml.MarkedYAMLError(problem=f"{MOST_NODES} values and more, aliases written out")
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a dictionary; Refusal if it is missing or no mapping."""
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        loaded = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"config {path}: cannot be read ({type(error).__name__}); give a readable YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or _plain_words(error)
         where = (f" at line {mark.line + 1}" if mark else "") + (f" ({problem})" if problem else "")
         raise Refusal(f"config {path}: not valid YAML{where}; fix the syntax") from None
     if not isinstance(loaded, dict):
         raise Refusal(f"config {path}: not a mapping of sections; see {DEFAULT.name} for the form")
     return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)} | loaded
+
+
+def _plain_words(error: Exception) -> str:
+    """What an error says, where that is one short line."""
+    text = str(error)
+    return text if isinstance(error, yaml.YAMLError) and "\n" not in text and len(text) < 100 else ""
 
 
 def build(

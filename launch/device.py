@@ -34,7 +34,10 @@ def keep_programs() -> None:
 
     Each jaxlib and kind of host has a folder of its own there, since programs hold its machine code.
     """
-    folder = os.environ.get("GPSENSE_CACHE", str(Path.home() / ".cache" / "gpsense"))
+    folder = os.environ.get("GPSENSE_CACHE")
+    if folder is None:
+        with suppress(RuntimeError):  # a user without a home: programs are not kept
+            folder = str(Path.home() / ".cache" / "gpsense")
     if folder:
         host = hashlib.sha256(repr((platform.machine(), platform.processor(), _cpu())).encode()).hexdigest()[:12]
         jax.config.update("jax_compilation_cache_dir", str(Path(folder) / f"{version('jaxlib')}-{host}"))

@@ -34,7 +34,8 @@ class Engine:
 
     seeds: Annotated[int, Field("run", f"how many up to {MOST_SEEDS}, or a list", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
-        float | None, Field("run", "memory for a chunk; null: half of what is free", above=0, axis=False)
+        float | None,
+        Field("run", "memory for a chunk; null: half of what is free", above=0, at_most=2.0**20, axis=False),
     ] = None
 
 

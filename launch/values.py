@@ -24,26 +24,40 @@ def expand(raw: Any) -> tuple[list[Any], bool]:
     if isinstance(raw, Values):
         return list(raw.values), raw.listed
     if isinstance(raw, (list, tuple)):
-        return [item for part in raw for item in _items(part)], True
+        if len(raw) > MOST:
+            raise ValueError(f"the axis lists {len(raw)} entries; give at most {MOST} values")
+        items: list[Any] = []
+        for part in raw:
+            items += _items(part)
+            if len(items) > MOST:
+                raise ValueError(f"the axis has more than {MOST} values; give fewer")
+        return items, True
     if isinstance(raw, str) and not raw.strip():
         return [], False
     return _items(raw), isinstance(raw, str) and (":" in raw or "," in raw)
+
+
+def quoted(raw: str) -> str:
+    """Text in quotation marks, cut to a readable length."""
+    return repr(raw if len(raw) <= 60 else f"{raw[:57]}...")
 
 
 def _items(raw: Any) -> list[Any]:
     """One entry of an axis to its values."""
     if not isinstance(raw, str):
         return [raw]
+    if raw.count(",") >= MOST or len(raw) > 100 * MOST:
+        raise ValueError(f"the axis lists {raw.count(',') + 1} values; give at most {MOST}")
     kind, _, rest = raw.partition(":")
     if not rest:
         parts = [part.strip() for part in raw.strip().removesuffix(",").split(",")]
         if not all(parts):
-            raise ValueError(f"'{raw}' has an empty entry; write one comma between two values")
+            raise ValueError(f"{quoted(raw)} has an empty entry; write one comma between two values")
         return parts
     forms = {"log": _log, "lin": _lin, "range": _range}
     if kind not in forms:
         forms_text = "log:low:high:count, lin:low:high:count or range:start:stop"
-        raise ValueError(f"'{raw}' is not a valid range; write {forms_text}")
+        raise ValueError(f"{quoted(raw)} is not a valid range; write {forms_text}")
     try:
         return forms[kind](*rest.split(":"))
     except (TypeError, ValueError) as error:
@@ -52,7 +66,7 @@ def _items(raw: Any) -> list[Any]:
             "lin": f"lin:low:high:count with count from 2 to {MOST}",
             "range": f"range:start:stop of at most {MOST} numbers",
         }
-        raise ValueError(f"'{raw}' is not a valid range; write {usage[kind]}") from error
+        raise ValueError(f"{quoted(raw)} is not a valid range; write {usage[kind]}") from error
 
 
 def _spaced(low: float, high: float, count: str) -> list[float]:

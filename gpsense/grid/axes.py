@@ -50,6 +50,8 @@ class Axis:
         return len(self.values)
 
 
+MOST_CELLS = 10**8
+CHECKED = 20_000  # combinations of the data's numbers that a system checks one by one; of more, the ends of each axis
 _EXAMPLE = 'Axis("noise", [0.1, 0.2])'
 
 
@@ -110,6 +112,11 @@ class Grid:
                 raise BadInput(name, "it is given twice", "give one axis or one constant a field")
         put("axes", tuple(Axis(a.name, tuple(map(self.known[a.name].check, a.values)), a.listed) for a in self.axes))
         put("constants", {name: self.known[name].check(value) for name, value in self.constants.items()})
+        cells = prod(map(len, (self.seeds, *self.axes)))
+        if cells > MOST_CELLS:
+            longest = max((self.seeds, *self.axes), key=len)
+            problem = f"the axes have {cells:.3g} combinations, at most {MOST_CELLS:.0e}"
+            raise BadInput(longest.name, problem, f"give fewer than its {len(longest)} values")
         given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
         first = {name: values[0] for name, values in given.items() if name in self.static}
         put("system", replace(self.system, **first | self.system.implied(given)))
@@ -129,7 +136,7 @@ class Grid:
             raise BadInput("constants", f"{shown(self.constants)} is not a mapping", "give {field: value}")
 
     def _check_data(self) -> None:
-        """Let the system check every combination of the data's numbers with every program's static fields."""
+        """Let the system check the combinations of the data's numbers with every program's static fields."""
         system, data = type(self.system), self.system.Data
         if system.check_data is System.check_data:
             return
@@ -137,9 +144,10 @@ class Grid:
         numbers = [axis for axis in self.axes if axis.name in self.fields(data) and axis.name not in self.static]
         same = {name: value for name, value in self.constants.items() if name in self.fields(data)}
         same = {name: value for name, value in same.items() if name not in self.static}
-        for labels in _combinations(static):
+        for labels in Combinations(static):
             one = replace(self.system, **labels)
-            for values in _combinations(numbers):
+            several = Combinations(numbers)
+            for values in several if len(several) <= CHECKED else _ends(numbers):
                 one.check_data(data(**same, **values))
 
     @cached_property
@@ -172,7 +180,7 @@ class Grid:
         settings = [len(a) for a in self.axes if a.name in setting and a.name not in self.static]
         evaluations = prod(settings) * max(self.schedule.steps, 1)
         names = frozenset(sizes)
-        for labels in _combinations(fixed) if sizes else []:
+        for labels in Combinations(fixed) if sizes else []:
             bounds = self.program(labels | {name: max(values) for name, values in sizes.items()})
             names &= bounds.traceable(sizes, evaluations)
         return names
@@ -204,17 +212,17 @@ class Grid:
         names = [name for name in self.fields(role) if name in self.constants and name not in self.static]
         return {name: self.constants[name] for name in names}
 
-    def labels(self, role: type) -> list[dict[str, Any]]:
+    def labels(self, role: type) -> "Combinations":
         """Every combination of this class's axes, last axis fastest."""
-        return _combinations(self.of(role))
+        return Combinations(self.of(role))
 
     @cached_property
-    def outer(self) -> list[tuple[int, dict[str, Any]]]:
+    def outer(self) -> "Combinations":
         """Seeds x data: (seed, fields of Data), data fastest."""
-        return list(product(self.seeds.values, self.labels(self.system.Data)))
+        return Combinations(self.of(self.system.Data), self.seeds)
 
     @cached_property
-    def inner(self) -> list[dict[str, Any]]:
+    def inner(self) -> "Combinations":
         """The settings of a problem."""
         return self.labels(self.system.Setting)
 
@@ -236,6 +244,41 @@ class Grid:
         return {name: value for name, value in values.items() if name not in axes}
 
 
-def _combinations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-    names = [axis.name for axis in axes]
-    return [dict(zip(names, values, strict=True)) for values in product(*(axis.values for axis in axes))]
+class Combinations(Sequence[Any]):
+    """Every combination of the values of axes as ``{name: value}``, last axis fastest; each is made when asked for.
+
+    With ``seeds`` as ``(seed, {name: value})``, the seeds slowest.
+    """
+
+    def __init__(self, axes: Sequence[Axis], seeds: Axis | None = None):
+        self._names = [axis.name for axis in axes]
+        self._values = [*([seeds.values] if seeds else []), *(axis.values for axis in axes)]
+        self._seeded = seeds is not None
+
+    def __len__(self) -> int:
+        return prod(map(len, self._values))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place, picked = range(len(self))[index], []
+        for values in reversed(self._values):
+            place, inside = divmod(place, len(values))
+            picked.append(values[inside])
+        return self._named(tuple(reversed(picked)))
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._named, product(*self._values))
+
+    def _named(self, picked: tuple[Any, ...]) -> Any:
+        if self._seeded:
+            return picked[0], dict(zip(self._names, picked[1:], strict=True))
+        return dict(zip(self._names, picked, strict=True))
+
+
+def _ends(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
+    """Each value of each axis, the other axes at their first value and at their last."""
+    for end in (0, -1):
+        others = {axis.name: axis.values[end] for axis in axes}
+        for axis in axes:
+            yield from (others | {axis.name: value} for value in axis.values)

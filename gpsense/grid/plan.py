@@ -1,5 +1,6 @@
 """From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
@@ -191,7 +192,7 @@ def one_cell(grid: Grid) -> tuple[Any, Any]:
     return one(data, grid.outer[0][1]), one(setting, grid.inner[0])
 
 
-def _checked(grid: Grid) -> list[dict[str, Any]]:
+def _checked(grid: Grid) -> Sequence[dict[str, Any]]:
     """The settings that a system's schedule is checked against: all, or none where it checks nothing."""
     return [] if type(grid.system).check_schedule is System.check_schedule else grid.inner
 

@@ -24,6 +24,7 @@ from gpsense.grid import (
     make_plan,
     run_grid,
 )
+from gpsense.grid.axes import Combinations
 from gpsense.grid.compaction import bucket, smaller
 from gpsense.keys import seed_keys
 from gpsense.pipeline import Schedule, run_cell
@@ -179,7 +180,8 @@ def test_new_traced_values_do_not_retrace():
 def test_a_cell_that_fails_leaves_the_others_bit_equal(dataset, rerun, penalty):
     """One that diverges; and a NaN setting, which reaches every product of its cell and no product of another."""
     failing = _cube()
-    failing.inner[1]["penalty"] = penalty  # an axis would refuse NaN
+    inner = [each | {"penalty": penalty} if place == 1 else each for place, each in enumerate(failing.inner)]
+    failing.__dict__["inner"] = inner  # an axis would refuse NaN
     hurt = rerun(failing)
     assert (hurt["status"].isel(penalty=1) == 3).all()
     assert bool(hurt["error"].isel(penalty=1).isnull().all())
@@ -495,3 +497,42 @@ def test_chunks_are_cut_by_work_however_small_the_cells():
     for axes, least in (((Axis("noise", many.values), many), 4), ((more,), 1)):
         plan = make_plan(Grid(system, Schedule(50, 10, 10), (0,), axes), GIB * 64)
         assert least < len(plan.chunks) < 60
+
+
+def test_combinations_are_made_when_asked_for():
+    axes = (Axis("noise", (0.1, 0.2, 0.3)), Axis("condition", (1.0, 2.0)))
+    listed = [{"noise": a, "condition": b} for a in (0.1, 0.2, 0.3) for b in (1.0, 2.0)]
+    lazy = Combinations(axes)
+    assert list(lazy) == [lazy[place] for place in range(6)] == lazy[:] == listed
+    assert (lazy[-1], lazy[1:5:2], len(lazy)) == (listed[-1], listed[1:5:2], 6)
+    with pytest.raises(IndexError):
+        lazy[6]
+    seeded = Combinations(axes, Axis("seed", (4, 7)))
+    assert list(seeded) == seeded[:] == [(seed, each) for seed in (4, 7) for each in listed]
+    assert Combinations(())[:] == [{}]
+
+
+def test_grids_too_large_to_run_are_refused_by_number_and_large_ones_planned():
+    system, many = Sensing(dim=4, n=20, width=4, form="gram"), tuple(np.linspace(0.0, 1.0, 3000).tolist())
+    axes = (Axis("noise", many), Axis("penalty", many))
+    plan = make_plan(Grid(system, Schedule(50, 10, 50), (0,), axes), GIB * 64)
+    assert plan.cells == 9_000_000
+    assert sum(chunk.cells for chunk in plan.chunks) == plan.cells
+    with pytest.raises(BadInput, match=r"^noise: the axes have 1.8e\+08 combinations, at most 1e\+08; give fewer than"):
+        Grid(system, Schedule(50, 10, 50), 20, axes)
+    with pytest.raises(BadInput, match=r"^record_every: 1,000,200 records of a run; record at most 100,000 times"):
+        Schedule(1_000_000, 200, 1)
+
+
+def test_conditions_of_many_data_are_checked_at_the_ends_of_each_axis():
+    """One value of thousands that the system refuses, wherever it is."""
+    noises, conditions = (tuple(np.linspace(low, low + 1, 300).tolist()) for low in (0.0, 1.0))
+    with pytest.raises(BadInput, match="^rank"):
+        Grid(
+            Sensing(dim=4, n=20, width=4, form="gram"),
+            axes=(
+                Axis("noise", noises),
+                Axis("condition", conditions),
+                Axis("rank", (1, 5)),
+            ),
+        )

@@ -222,7 +222,7 @@ def test_fields_of_starts_batches_and_pruning_rules_are_axes() -> None:
     assert build({"run": {"curvature_steps": 0}}).values["run.curvature_steps"] == 0
 
 
-CLAIM = {"statement": "s", "source": "paper", "check": "c", "expect": {"a": {"value": 1}}}
+CLAIM = {"statement": "s", "source": "paper", "kind": "law", "check": "c", "expect": {"a": {"value": 1}}}
 
 
 def test_a_claim_expects_a_value_or_bounds() -> None:
