@@ -22,11 +22,13 @@ from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule
 from gpsense.systems._contract import Cost, Measure, Measures
 from gpsense.systems._weights import Optimizer, Rate, Samples, WeightModel, WeightsSetting, WeightSystem
 from gpsense.tickets import teacher
+from gpsense.tickets.convexity import least_secant_curvature
 from gpsense.tickets.matching import matched, relative_error
 from gpsense.tickets.teacher import DRAWS, SUPPORTS, NeuronMask, TeacherSamples, Weights
 from gpsense.tickets.tensor import tensor_start
 
 FOUND = 1e-4  # a relative error that counts as success, unless a larger one is asked for
+NEAR = 0.1  # of the distance to the teacher: how far convexity is looked for
 RULES: ChainMap[str, WeightRule] = ChainMap(
     WEIGHT_RULES, {"teacher": WeightRule("the teacher's, as far as the accuracy of the mask goes", at="given")}
 )
@@ -166,7 +168,8 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
     teacher's weights: uniform on [-1/2, 1/2] or gaussian. ``n`` samples and ``support`` are bounds where the data give
     them. ``rule`` teacher is a mask that knows the teacher's, as far as its accuracy goes. ``start``: near the teacher,
     gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each. ``hessian``:
-    eigenvalues of the loss at the teacher are measured.
+    eigenvalues of the loss at the teacher are measured. ``convexity``: whether the gradient is monotone from where
+    training ended to points a tenth of the distance to the teacher away (:mod:`gpsense.tickets.convexity`).
     """
 
     name: ClassVar[str] = "teacher_student"
@@ -192,6 +195,10 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         "gradient_norm": Measure("gradient norm on the mask where training ended", "loss / weight"),
         "least_eigenvalue": Measure("smallest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
         "largest_eigenvalue": Measure("largest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
+        "secant_curvature": Measure(
+            "least <grad f(W) - grad f(V), W - V> / ||W - V||^2 where training ended, V along the flattest directions",
+            "loss / weight^2",
+        ),
         "noise_floor": Measure(
             "relative error of least squares with the teacher's activation pattern, from the Hessian"
         ),
@@ -245,6 +252,9 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         ),
     ] = 1
     hessian: Annotated[bool, Field("run", "eigenvalues of the loss at the teacher are measured", axis=False)] = False
+    convexity: Annotated[
+        bool, Field("run", "whether the gradient is monotone where training ended is measured", axis=False)
+    ] = False
 
     def check(self) -> None:
         super().check()
@@ -275,14 +285,14 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         number, weights = jnp.dtype(self.dtype).itemsize, self.neurons * self.dim
         samples = self.n * (self.dim + 2)
         parts = 4 * self.n * self.dim if self.n <= teacher.WHOLE else 0
-        hessian = self.hessian * weights**2
+        hessian = (self.hessian + self.convexity) * weights**2
         return Cost(
             flops=4.0 * self.n * weights + 40.0 * weights,
             problem_bytes=number * (samples + parts + 2 * weights),
             sample_bytes=number * 2 * samples,
             cell_bytes=number * (6 * weights + 3 * self.n * self.neurons),
             kept_bytes=number * (6 * weights + 4 * hessian),
-            once=60.0 * samples + 2.0 * self.n * hessian + 10.0 * self.hessian * weights**3,
+            once=60.0 * samples + 2.0 * self.n * hessian + 10.0 * (self.hessian + self.convexity) * weights**3,
         )
 
     def draw(self, data: TeacherStudentData, key: RandomKey) -> TeacherStudentProblem:
@@ -398,4 +408,7 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
             floor = theory.linearised_noise(hessian, mask, problem.noise, jnp.sum(samples.used))
             floor = floor / jnp.linalg.norm(problem.teacher)
             found |= {"least_eigenvalue": least, "largest_eigenvalue": largest, "noise_floor": floor}
+        if self.system.convexity:
+            length = NEAR * jnp.linalg.norm(params - problem.teacher)
+            found["secant_curvature"] = least_secant_curvature(params, problem.samples, mask, length)
         return found

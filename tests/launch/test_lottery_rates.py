@@ -90,7 +90,13 @@ def test_the_radius_falls_along_a_line_in_the_root_of_the_size(beyond: float) ->
     r, distance = np.asarray([4, 9, 16]), np.arange(0.1, 1.6, 0.2)
     success = over(lambda size, start: start < 1.4 - 0.2 * np.sqrt(size) + (beyond if size == 16 else 0), r, distance)
     cells = dataset({"support": r, "distance": distance}, {}, success=(("support", "distance"), success))
-    found = outcome("radius", {"": cells}) if beyond else CHECKS["radius"]({"": cells})
+    curvature = over(lambda size, start: (0.85 - 0.2 * np.sqrt(size) - start) / size, [4, 9], distance)
+    curvature[:, -1] = 1.0  # convex again far away, which does not count
+    axes = {"support": [4, 9], "distance": distance}
+    runs = {"": cells, "convex": dataset(axes, {}, secant_curvature=(("support", "distance"), curvature))}
+    found = outcome("radius", runs) if beyond else CHECKS["radius"](runs)
+    np.testing.assert_allclose(value(found, "radius of convexity"), [0.4, 0.2])
+    assert value(found, "radius of convexity, fewest over most inputs") == pytest.approx(2)
     if beyond:
         assert fails(ANY, found.quantities["radius"])
         assert fails(ANY, found.quantities["slope in sqrt(r)"])

@@ -69,13 +69,23 @@ def phase_map(runs: Runs) -> Outcome:
     return Outcome(quantities, figure)
 
 
+def convex_up_to(cells: xr.Dataset) -> np.ndarray:
+    """Whether the gradient was monotone at all distances up to each (seeds, support, distance), 1 or 0.
+
+    Of pairs along the flattest directions of a point at that distance; where it failed to be measured it was not.
+    """
+    return np.minimum.accumulate(
+        (values(cells["secant_curvature"], "seed", "support", "distance") > 0).astype(float), 2
+    )
+
+
 def radius(runs: Runs) -> Outcome:
-    """The distance from which half of the runs still find the teacher, against the support size r."""
+    """The distance from which half of the runs still find the teacher, and up to which f is convex, against r."""
     cells = runs[""]
     r, distance = cells["support"].values, cells["distance"].values
     success = succeeded(cells, "support", "distance")
     found = halves(distance, success)
-    figure, (left, right) = panels(2)
+    figure, (left, last, right) = panels(3)
     for index, size in enumerate(r):
         shares(left, distance, success[:, index], index, f"r = {int(size)}")
     _crossings(right, np.sqrt(r), found, 0, "distance for 1/2")
@@ -83,10 +93,19 @@ def radius(runs: Runs) -> Outcome:
     law(right, np.sqrt(r), np.polyval(slope, np.sqrt(r)), "straight line: the form a - b sqrt(r/N), recalled")
     left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share that finds the teacher")
     right.set(xlabel="sqrt(r)", ylabel="radius: distance for a share of 1/2")
-    for axes in (left, right):
-        axes.legend(fontsize=8)
     fall = over_seeds(lambda s: np.polyfit(np.sqrt(r), _halves(distance, s), 1)[0], success)
-    return Outcome({"radius": found, "slope in sqrt(r)": fall}, figure)
+    near = runs["convex"]
+    size, reach, convex = near["support"].values, near["distance"].values, convex_up_to(near)
+    region = halves(reach, convex)
+    for index, one in enumerate(size):
+        shares(last, reach, convex[:, index], index, f"r = {int(one)}")
+    _crossings(right, np.sqrt(size), region, 1, "gradient monotone up to, for 1/2")
+    ratio = over_seeds(lambda c: half(reach, c[:, 0]) / half(reach, c[:, -1]), convex)
+    last.set(xlabel="‖W - W*‖ / ‖W*‖", ylabel="share with a monotone gradient up to there", xscale="log")
+    for axes in (left, right, last):
+        axes.legend(fontsize=8)
+    quantities = {"radius": found, "slope in sqrt(r)": fall, "radius of convexity": region}
+    return Outcome(quantities | {"radius of convexity, fewest over most inputs": ratio}, figure)
 
 
 def overlap(runs: Runs) -> Outcome:
