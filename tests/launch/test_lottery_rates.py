@@ -201,6 +201,7 @@ def test_the_best_rate_of_every_number_of_neurons() -> None:
     np.testing.assert_allclose(value(found, "1 - factor, gradient descent"), 0.8 / np.asarray([2, 4, 16]))
     assert value(found, "slope in K, gradient descent") == pytest.approx(-1)
     assert value(found, "slope in K, heavy ball") == pytest.approx(-0.5)
+    assert value(found, "slope in K, heavy ball less gradient descent") == pytest.approx(0.5)
 
 
 def test_noise_over_its_floor_and_its_law() -> None:

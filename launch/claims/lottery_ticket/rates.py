@@ -117,6 +117,10 @@ def rate_neurons(runs: Runs) -> Outcome:
         law(axes, neurons, reference, f"slope {exponent:g}, recalled", ":")
         quantities[f"1 - factor, {label}"] = mean(found)
         quantities[f"slope in K, {label}"] = log_slope(neurons, found)
+    logs = np.log(neurons)
+    steeper = lambda slow, fast: np.polyfit(logs, np.log(fast.mean(axis=0) / slow.mean(axis=0)), 1)[0]  # noqa: E731
+    both = (np.stack(best[label], axis=1) for label in ("gradient descent", "heavy ball"))
+    quantities["slope in K, heavy ball less gradient descent"] = over_seeds(steeper, *both)
     log_log(axes, "neurons K", "1 - factor a step of the error, at its best")
     return Outcome(quantities, figure)
 
