@@ -1,8 +1,12 @@
 """Reading a user's measurements: every refusal names the array and the remedy. Nothing here imports JAX."""
 
+import math
+import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ import numpy as np
 from launch.shell import Refusal
 
 FORMS = {"dense": ("A",), "rank_one": ("x",), "entries": ("rows", "cols"), "distances": ("i", "j")}
+LONGEST = 60  # characters of a name
 WANTED = "one of A, x, rows and cols, or i and j with kind='distances'"
 
 
@@ -25,17 +30,47 @@ class Measured:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; Refusal if it is missing or no such file."""
+    """The arrays of an .npz file; Refusal if it is missing or no such file, before much memory is taken."""
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
+        if path.is_file() and not zipfile.is_zipfile(path):
+            np.load(path, mmap_mode="r", allow_pickle=False)
             raise Refusal(f"{path}: is a single array; save y and {WANTED} with numpy.savez")
-        with file:
-            return {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as file:
+            return {name: array for info in file.infolist() for name, array in [_member(file, info, _most())]}
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give the path of an .npz file with y and {WANTED}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError, TokenError):
         raise Refusal(f"{path}: is no .npz file of plain arrays; save it with numpy.savez") from None
+
+
+def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[str, np.ndarray]:
+    """Name and array of a member; Refusal for one larger than ``most`` bytes or than its own header says."""
+    name = info.filename.removesuffix(".npy")
+    if not name.isprintable() or len(name) > LONGEST:
+        raise Refusal(f"{name[:LONGEST]!r}: is no name of an array; save it with numpy.savez")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refusal(f"{name}: is compressed in a way that is not read; save it with numpy.savez")
+    if info.file_size > most:
+        size = f"{info.file_size / 2**30:.3g} GiB, more than an eighth of the memory"
+        raise Refusal(f"{name}: holds {size}; save fewer or smaller numbers")
+    with file.open(info) as member:
+        form = np.lib.format.read_magic(member)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if form not in header:
+            raise ValueError(f"format {form}")
+        shape, fortran, dtype = header[form](member)
+        if dtype.hasobject:
+            raise ValueError("objects are code")
+        count = math.prod(shape)
+        data = member.read(info.file_size)
+        if len(data) != count * dtype.itemsize:
+            raise ValueError(f"{count} numbers are {count * dtype.itemsize} bytes, not {len(data)}")
+    return name, np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _most() -> int:
+    """An eighth of the machine's memory, in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 def check(fields: dict[str, np.ndarray], precision: str = "float64") -> Measured:
@@ -62,6 +97,8 @@ def check(fields: dict[str, np.ndarray], precision: str = "float64") -> Measured
         matrices, notice = _matrices(_real("A", fields["A"], precision), values.size)
         notices += notice
         arrays, dim = {"A": matrices}, matrices.shape[1]
+    if not all(arrays[name].any() for name in ("A", "x") if name in arrays and arrays[name].size):
+        raise Refusal(f"{FORMS[kind][0]}: is all zero; give what was measured with")
     if dim < 1:
         raise Refusal(f"{FORMS[kind][0]}: matrices of side 0; give at least one row")
     return Measured(kind, arrays, dim, values, notices)
@@ -122,15 +159,22 @@ def _indices(kind: str, fields: dict[str, np.ndarray], n: int) -> tuple[dict[str
     if kind == "distances" and (first == second).any():
         raise Refusal(f"i: {int((first == second).sum())} pairs with i = j; remove them, their distance is 0")
     largest = int(max(first.max(), second.max()))
-    try:
-        dim = int(fields["dim"]) if "dim" in fields else largest + 1
-    except (TypeError, ValueError):
-        raise Refusal("dim: is no single number; give the number of points or rows") from None
+    dim = _side(fields["dim"]) if "dim" in fields else largest + 1
     if dim <= largest:
         raise Refusal(f"{FORMS[kind][0]}: index {largest} is beyond dim {dim}; count from 0 or raise dim")
     if dim > 5000:
         raise Refusal(f"{FORMS[kind][0]}: index {largest} makes matrices of side {dim}; number from 0 without gaps")
     return {name: index.astype(np.int32) for name, index in arrays.items()}, dim
+
+
+def _side(given: np.ndarray) -> int:
+    """A whole number, which may be alone in an array."""
+    array = np.asarray(given)
+    if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.item()).is_integer():
+        raise Refusal(
+            f"dim: {' '.join(str(array).split())[:LONGEST]} is no whole number; give the number of points or rows"
+        )
+    return int(array.item())
 
 
 def _matrices(matrices: np.ndarray, n: int) -> tuple[np.ndarray, list[str]]:

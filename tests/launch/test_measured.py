@@ -1,9 +1,14 @@
 """A user's file is used or refused in one line that names the array and the remedy."""
 
+import zipfile
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gpsense.sensing.measurements import Dense, Distances, Entries, RankOne
+from launch import measured
 from launch.measured import check, read, to_map
 from launch.shell import Refusal
 
@@ -24,9 +29,9 @@ GOOD = {
 @pytest.mark.parametrize("kind", GOOD)
 def test_every_form_is_read_and_becomes_its_map(kind, tmp_path):
     np.savez(tmp_path / "m.npz", **GOOD[kind])
-    measured = check(read(tmp_path / "m.npz"))
-    assert (measured.kind, measured.dim, measured.notices) == (kind, D, [])
-    measurements, values = to_map(measured)
+    found = check(read(tmp_path / "m.npz"))
+    assert (found.kind, found.dim, found.notices) == (kind, D, [])
+    measurements, values = to_map(found)
     maps = {"dense": Dense, "rank_one": RankOne, "entries": Entries, "distances": Distances}
     assert isinstance(measurements, maps[kind])
     assert (measurements.n, measurements.dim) == (N, D)
@@ -81,7 +86,7 @@ BAD = {
     "float indices": ({"y": Y, "rows": FIRST * 1.0, "cols": SECOND}, r"^rows: holds float64; give integers"),
     "negative index": ({"y": Y, "rows": FIRST - 1, "cols": SECOND}, r"^rows: holds negative indices; count from 0"),
     "beyond dim": ({**GOOD["entries"], "dim": np.array(2)}, r"^rows: index 3 is beyond dim 2"),
-    "dim vector": ({**GOOD["entries"], "dim": np.array([2, 3])}, r"^dim: is no single number"),
+    "dim vector": ({**GOOD["entries"], "dim": np.array([2, 3])}, r"^dim: \[2 3\] is no whole number"),
     "huge index": ({"y": Y, "rows": FIRST + 10**6, "cols": SECOND}, r"^rows: index 1000003 makes matrices of side"),
     "a pair with itself": ({**GOOD["distances"], "j": FIRST}, r"^i: 12 pairs with i = j; remove them"),
 }
@@ -120,3 +125,74 @@ def test_files_that_are_none_are_refused(tmp_path):
         read(tmp_path / "objects.npz")
     with pytest.raises(Refusal, match="is no .npz file"):
         read(tmp_path)
+
+
+def _npz(path: Path, member: bytes, name: str = "y.npy", how: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", how) as file:
+        file.writestr(name, member)
+    return path
+
+
+def _npy(header: str, numbers: bytes = b"") -> bytes:
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + numbers
+
+
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
+
+
+@pytest.mark.parametrize(
+    ("member", "name", "how", "words"),
+    [
+        (_npy(HEADER % 10**12), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (_npy(HEADER % 3, b"\0" * 23), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (_npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (_npy("{'descr': '<f8', 'shape': ("), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (b"PNG", "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (_npy(HEADER % 0), "y\x1b[31m\n.npy", zipfile.ZIP_STORED, "is no name of an array"),
+        (_npy(HEADER % 0), "y.npy", zipfile.ZIP_BZIP2, "compressed in a way"),
+        (_npy(HEADER % 0), "y.npy", zipfile.ZIP_LZMA, "compressed in a way"),
+        (b"\0" * 2**21, "y.npy", zipfile.ZIP_DEFLATED, "an eighth of the memory"),
+    ],
+)
+def test_files_of_strangers_are_refused_before_memory_is_taken(
+    member: bytes, name: str, how: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured, "_most", lambda: 2**20)
+    with pytest.raises(Refusal, match=words) as refusal:
+        read(_npz(tmp_path / "x.npz", member, name, how))
+    assert str(refusal.value).isprintable()
+
+
+def test_torn_files_are_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", y=np.arange(50.0), A=np.ones((50, 3, 3)))
+    whole = (tmp_path / "x.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        torn = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            torn[place] = rng.integers(256)
+        kept = rng.integers(1, len(whole) + 1) if rng.random() < 0.3 else len(whole)
+        (tmp_path / "torn.npz").write_bytes(bytes(torn[:kept]))
+        said = ""
+        try:
+            read(tmp_path / "torn.npz")
+        except Refusal as refusal:
+            said = str(refusal)
+        assert said.isprintable()
+
+
+@pytest.mark.parametrize("dim", [5.7, np.inf, np.nan, "5", True])
+def test_sides_that_are_no_whole_number_are_refused(dim: Any) -> None:
+    with pytest.raises(Refusal, match="^dim: .* is no whole number"):
+        check({**GOOD["entries"], "dim": np.asarray(dim)})
+
+
+@pytest.mark.parametrize("dim", [9, 9.0, [[9]]])
+def test_a_side_alone_in_an_array_is_a_side(dim: Any) -> None:
+    assert check({**GOOD["entries"], "dim": np.asarray(dim)}).dim == 9
+
+
+def test_a_map_of_zeros_is_refused_by_its_name() -> None:
+    with pytest.raises(Refusal, match="^A: is all zero"):
+        check({"y": np.arange(1.0, 9.0), "A": np.zeros((8, 3, 3))})
