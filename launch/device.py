@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jax
 
+from launch.shell import Refusal
+
 
 def use_cores() -> None:
     """One CPU device a core; to be called before anything uses a device, a plug-in say."""
@@ -19,12 +21,23 @@ def use_cores() -> None:
 def configure(precision: str) -> None:
     """One dtype per process, full float32 products on accelerators (TF32 and bfloat16 off), one CPU device a core.
 
-    Compiled programs are kept as :func:`keep_programs` says.
+    Compiled programs are kept as :func:`keep_programs` says. Refusal for what JAX is told by the environment and a grid
+    cannot run with: a platform that is not there, checks of every operation for NaN, which a cell that fails would stop
+    all others by, and operations that are not compiled.
     """
+    for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit"):
+        if getattr(jax.config, name):
+            raise Refusal(f"{name.upper()}: a grid cannot run with it; unset it")
     jax.config.update("jax_enable_x64", precision == "float64")
     jax.config.update("jax_default_matmul_precision", "highest")
     keep_programs()
     use_cores()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        said = " ".join(str(error).split())[:150] or "no such device"
+        name = os.environ.get("JAX_PLATFORMS")
+        raise Refusal(f"JAX_PLATFORMS: {name} cannot be used ({said}); unset it or use cpu") from None
     if getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
         one_thread_a_call()
 
