@@ -51,11 +51,11 @@ def incremental(runs: Runs) -> Outcome:
     for index, rank in enumerate(ranks):
         points(left, scales, closest[:, index], index, f"rank {rank}")
         middle = np.median(paths[:, index, 0], axis=0)
-        right.plot(cells["step"].values, middle, color=PALETTE[index % len(PALETTE)], label=f"to rank {rank}")
+        right.plot(cells["step"].values[1:], middle[1:], color=PALETTE[index % len(PALETTE)], label=f"to rank {rank}")
     log_log(left, "size of the start", "closest to the best matrix of rank s (relative)")
     right.set(xlabel="steps", ylabel="distance to the best matrix of rank s", ylim=(1e-4, 3))
     right.set_title(f"start {scales[0]:g}", fontsize=9)
-    log_log(right, "steps", "distance to the best matrix of rank s", both=False)
+    log_log(right, "steps", "distance to the best matrix of rank s")
     quantities = {
         "closest to each rank, smallest start": mean(closest[:, :, 0]),
         "visited in turn, smallest start": mean((np.diff(at[:, :, 0], axis=1) > 0).all(axis=1)),
