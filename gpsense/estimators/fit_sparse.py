@@ -181,10 +181,13 @@ def fit_sparse(
 
 
 def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " n"]) -> Any:
-    """The Lasso whose penalty has the least error over five folds, fitted to all rows: scikit-learn's LassoCV."""
+    """The Lasso whose penalty has the least error over five folds, fitted to all rows: scikit-learn's LassoCV.
+
+    In float64: in float32 its descent does not reach its own tolerance.
+    """
     from sklearn.linear_model import LassoCV
 
-    return LassoCV(cv=FOLDS, max_iter=LASSO_STEPS).fit(x, y)
+    return LassoCV(cv=FOLDS, max_iter=LASSO_STEPS).fit(x.astype(np.float64), y.astype(np.float64))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -74,14 +74,17 @@ def test_the_lasso_is_cross_validated_and_fitted_to_all_rows_that_the_networks_s
 
 @pytest.mark.slow
 def test_on_a_real_table_the_lasso_is_as_good_as_the_network() -> None:
-    """The README's table, noise drawn for every seed: 0.541 by scikit-learn on the same rows in their order."""
+    """The README's table in float32, as people run it, noise drawn for every seed: 0.541 by scikit-learn on the same
+    rows in their order. Nothing warns.
+    """
+    jax.config.update("jax_enable_x64", False)
     columns, y = datasets.diabetes()
     risks = []
     for seed in range(12):
         noise = np.random.default_rng(seed).normal(size=(len(y), 200))
         risks.append(fit_sparse(np.hstack([columns, noise]), y, pool=5, seed=seed))
     assert np.mean([each.lasso_risk for each in risks]) == pytest.approx(0.541, abs=0.002)
-    assert np.mean([each.held_out_risk - each.lasso_risk for each in risks]) == pytest.approx(0.0, abs=0.03)
+    assert np.mean([each.held_out_risk for each in risks]) == pytest.approx(0.5535, abs=0.005)
 
 
 def descend(x: np.ndarray, y: np.ndarray, penalties: np.ndarray) -> list[tuple[float, np.ndarray]]:

@@ -11,7 +11,7 @@ from gpsense.sensing.losses import Objective
 from gpsense.sensing.methods._common import compose, inner, largest_curvature, leading, relative_change, units
 from gpsense.sensing.methods._contract import Tuning, register
 
-DECAY, LEAST = 0.9, 1e-6
+DECAY = 0.9
 
 
 class Accelerated(eqx.Module):
@@ -33,10 +33,10 @@ class TraceNorm:
 
     b_1 is the largest eigenvalue of ``A*(y)/n``: from ``w = 1`` on the solution is 0. The step is ``rate / bound``, an
     upper bound of the largest eigenvalue of H, so that every rate up to 1 is within the source's theory. The weight
-    falls from 1/2 by a factor a step down to ``penalty``, or to 1e-6, where X is all but the feasible matrix of least
-    trace. Momentum restarts where it points uphill. A run stops by the fixed-point residual of the step,
-    ``||X - Y||_F / ||Y||_F``, once the weight has stopped falling: it vanishes at the solution alone. In the null space
-    of A a step moves X by no more than the weight, so that the tolerance has to be well below it.
+    falls from 1/2 by a factor a step down to ``penalty``, or to rounding. Momentum restarts where it points uphill. A
+    run stops by the fixed-point residual of the step, ``||X - Y||_F / ||Y||_F``, once the weight stays: it vanishes at
+    the solution alone. In the null space of A a step moves X by no more than the weight, so that the
+    tolerance has to be well below it: in float64 a run with penalty 0 ends at a feasible X before the trace has acted.
     """
 
     name: ClassVar[str] = "trace_norm"
@@ -44,7 +44,7 @@ class TraceNorm:
     holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Beck and Teboulle 2009 (FISTA); O'Donoghue and Candès 2015 (restart), arXiv 1204.3982"
     tuning: ClassVar[str] = (
-        "rate: step is rate / a bound of the largest curvature, at most 1 in theory; penalty: w, at least 1e-6; "
+        "rate: step is rate / a bound of the largest curvature, at most 1 in theory; penalty: w, between 0 and 1; "
         "tolerance: a thousandth of w or less; w falls by 0.9 a step, our rule"
     )
 
@@ -58,8 +58,8 @@ class TraceNorm:
 
     def step(self, objective: Objective, tuning: Tuning, state: Accelerated) -> tuple[Accelerated, Scalar]:
         size = tuning.rate * state.pace
-        # with less weight the trace would take longer to act than any run, and rounding add up in the null space of A
-        last = jnp.maximum(jnp.asarray(LEAST, state.weight.dtype), tuning.penalty)
+        # without any weight rounding would add up in the null space of A
+        last = jnp.maximum(tuning.penalty, 8 * jnp.finfo(state.weight.dtype).eps)
         pull = objective.residual(state.ahead)[1] + state.weight * state.top * jnp.eye(
             len(state.ahead), dtype=state.top.dtype
         )

@@ -229,7 +229,7 @@ def test_noiseless_truth_is_recovered(name):
     measurements, values, truth = data(60)
     run = go(name, gram_objective(measurements, values), tuned(start_scale=1e-3), 25 if name == "irls" else 400)
     assert int(run.status) in (RUNNING, CONVERGED)
-    assert off(estimate(name, run), truth) < (2e-2 if name in TWICE else 1e-5 if name == "trace_norm" else 1e-6)
+    assert off(estimate(name, run), truth) < (2e-2 if name in TWICE else 1e-6)
 
 
 def test_fewer_measurements_than_numbers_are_enough():
