@@ -10,7 +10,7 @@ import numpy as np
 
 MAGIC = b"gpsense chunk 1\n"
 DIGEST = 32  # bytes of the checksum
-KINDS = ("f", "i", "u", "b")
+KINDS = ("f", "i", "u", "b", "c")  # of numbers that NumPy itself has
 
 
 def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -18,8 +18,9 @@ def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
     Layout: a line that names the format, the BLAKE2b checksum of all that follows, the length of a JSON header, the
     header (facts; name, type and shape of every array), and the arrays' numbers in that order, compressed by zlib.
+    Numbers of a type that NumPy does not have, bfloat16 say, become float32. ValueError for what is no number.
     """
-    flat = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    flat = {name: _plain(name, np.ascontiguousarray(values)) for name, values in arrays.items()}
     little = {name: values.astype(values.dtype.newbyteorder("<"), copy=False) for name, values in flat.items()}
     listed = [[name, values.dtype.str, list(values.shape)] for name, values in little.items()]
     header = json.dumps({"facts": dict(facts), "arrays": listed}, sort_keys=True).encode()
@@ -46,3 +47,12 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays[name] = np.frombuffer(numbers[place:stop], dtype).reshape(shape)
         place = stop
     return header["facts"], arrays
+
+
+def _plain(name: str, values: np.ndarray) -> np.ndarray:
+    """Numbers in a type of NumPy's own."""
+    if values.dtype.kind in KINDS:
+        return values
+    if values.dtype.kind != "V" or values.dtype.fields:  # V: those that other packages add
+        raise ValueError(f"{name} is of type {values.dtype}, no number")
+    return values.astype(np.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -225,9 +226,19 @@ def test_what_ended_processes_left_is_removed_and_no_more(place: store.Store) ->
     assert [name for name in names if (folder / name).exists()] == names[1:]
 
 
-def test_numbers_of_other_types_are_refused() -> None:
-    with pytest.raises(ValueError, match="is of type"):
-        decode(encode({}, {"name": np.array([b"x"])}))
+@pytest.mark.parametrize(
+    "kind", ["float16", "float64", "complex64", "complex128", "uint8", "int64", "bool", "bfloat16"]
+)
+def test_numbers_of_every_type_come_back(kind: str) -> None:
+    values = np.asarray(jnp.arange(6).reshape(2, 3).astype(kind))
+    read = decode(encode({"a": 1}, {"v": values}))[1]["v"]
+    assert read.dtype == (np.float32 if kind == "bfloat16" else values.dtype)
+    np.testing.assert_array_equal(read.astype(complex), values.astype(complex))
+
+
+def test_what_is_no_number_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="name is of type .*, no number"):
+        encode({}, {"name": np.array([b"x"])})
 
 
 def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:

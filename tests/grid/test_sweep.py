@@ -218,3 +218,13 @@ def test_names_of_the_engine_are_refused(name):
     source = f"lambda key, {name}: {{'y': {name}}}"
     with pytest.raises(BadInput, match=f"^cell: its parameter {name} is a name of the engine's; rename it"):
         sweep_grid(eval(source), seeds=2)
+
+
+def test_complex_numbers_and_bfloat16_are_stored_as_they_are_returned(tmp_path):
+    def cell(key, a):
+        return {"z": jax.lax.complex(a, a), "b": a.astype(jnp.bfloat16), "n": jnp.int32(3)}
+
+    stored, kept = (sweep(cell, seeds=2, a=[1.0, 2.0], out=out) for out in (tmp_path, None))
+    for name in ("z", "b", "n"):
+        assert stored[name].dtype == kept[name].dtype
+        np.testing.assert_array_equal(stored[name], kept[name])
