@@ -112,14 +112,14 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 def certificate_words(found: dict[str, Any]) -> str:
     """The line under a run's table: what is proven of the points where training stopped."""
     counts = {
-        "have no Hessian eigenvalue below that (each with probability 0.999)": found["minima"],
-        "have one, or diverged": found["saddles"],
-        "are undecided (more run.curvature_steps tell)": found["undecided"],
+        "no Hessian eigenvalue is lower (each with probability 0.999)": found["minima"],
+        "one is lower, or the cell diverged": found["saddles"],
+        "undecided, a greater run.curvature_steps may tell": found["undecided"],
     }
     return (
-        f"Training stopped at gradient norms of at most eps = {found['gradient_norm']:.2g}. Against -sqrt(eps) = "
-        f"{-found['gamma']:.2g}, of the cells "
-        + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+        f"Training stopped at gradient norms of at most eps = {found['gradient_norm']:.2g}. Cells against -sqrt(eps) = "
+        f"{-found['gamma']:.2g}: "
+        + "; ".join(f"{words}: {count}" for words, count in counts.items() if count)
         + f". The smallest eigenvalue of any cell is at most {found['curvature']:.2g}"
     )
 

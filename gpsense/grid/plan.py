@@ -14,7 +14,7 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, System
 
-CHUNK_FLOPS = 2e11  # operations of a chunk at most, some twenty seconds: a kill loses no more
+CHUNK_FLOPS = 2e11  # operations of a chunk at most, where a row for every device has fewer: a kill loses no more
 OVERHEAD = 1e4  # operations that take as long as a step of the smallest cell
 # Operations of all cells of a program up to which its phases are compiled with the least and with less effort: what
 # that saves, .5 to 3 s a program, is more than it costs. Random numbers then take longest, products hardly longer.

@@ -1,6 +1,7 @@
 """Values of an axis in every form, YAML to a checked config, and the config's identity."""
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -313,3 +314,9 @@ def test_tolerances_are_the_systems_own_unless_given(system, expected):
     for given, tolerances in (({}, expected), ({"train": {"tolerance": 0.1}}, (0.1, expected[1]))):
         axes = {axis.name: axis.values for axis in to_grid(build({"system": system} | given)).axes}
         assert (axes["tolerance"], axes["fine_tune_tolerance"]) == tuple((each,) for each in tolerances)
+
+
+def test_the_readme_names_the_folder_that_the_main_job_writes() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    folder = f"runs/quickstart-{build(read_yaml(DEFAULT)).digest()[:8]}"
+    assert set(re.findall(r"runs/quickstart-\w+", readme)) == {folder}

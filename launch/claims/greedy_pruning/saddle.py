@@ -68,7 +68,9 @@ def approximate_points(runs: Runs) -> Outcome:
     ends = np.array([bound[several].min(), bound[several].max()])
     law(axes, ends, ends, "bound")
     log_log(axes, "bound (s_max / s_min) (γ √s_max + 2.12 ε) / λ", "largest cos² between kept columns")
+    finest = coherence[..., np.argmin(tolerances)]
     quantities = {
         "share of points within the bound": pooled_share(told(coherence <= bound, coherence, bound), several | failed),
+        "largest cos² at the finest": exactly(finest.max()),
     }
     return Outcome(quantities, figure)
