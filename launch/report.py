@@ -217,7 +217,9 @@ def _made(run: Run) -> str:
         "devices": ", ".join([*counted, *([str(manifest["host"])] if "host" in manifest else [])]),
         "precision": manifest.get("precision"),
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items()),
-        "flags": ", ".join(f"{name}={value}" for name, value in manifest.get("flags", {}).items() if value != ""),
+        "flags": ", ".join(
+            f"{n}={value}" for n, value in manifest.get("flags", {}).items() if isinstance(value, str) and value
+        ),
         "config digest": manifest.get("digest"),
     }
     return "".join(f"<dt>{name}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items() if fact)
