@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from gpsense.fields import FLAG, NAME, Field, first_line
+from gpsense.fields import FLAG, NAME, Field, first_line, shown
 from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml
@@ -36,6 +36,7 @@ OPTIONS = {
     "system": "a name, FILE.py:NAME or package.module:NAME",
     "out": "folder for the results (runs/NAME-DIGEST)",
     "plugin": "FILE.py or module with further rules, systems, ...",
+    "shard": "i/N: run part i (from 0) of N alone",
 }
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
@@ -48,6 +49,7 @@ class Arguments:
     folder: Path
     out: Path | None
     dry_run: bool
+    shard: tuple[int, int] | None = None
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -65,6 +67,7 @@ def parse(argv: list[str]) -> Arguments:
         sys.exit(0)
     given = {name: _value(name, _single(name, uses)) for name, uses in options.items()}
     out, asked = given.pop("out", None), given.pop("system", None)
+    shard = _shard(given.pop("shard")) if "shard" in given else None
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
     if asked is not None:
         system = plugins.find_system(asked, allowed=True)
@@ -86,7 +89,16 @@ def parse(argv: list[str]) -> Arguments:
         print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
         sys.exit(0)
     config = build(fields, folder, allowed)
-    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags)
+    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags, shard)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``i/N`` as numbers; Refusal where there is no such part."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not index < count:
+        raise Refusal(f"--shard: {shown(text)} is no part of a run; give i/N with i from 0 to N - 1, 0/4 say")
+    return index, count
 
 
 def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:

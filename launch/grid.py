@@ -1,4 +1,4 @@
-"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``.
+"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run] [--shard i/N]``.
 
 Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
 Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from launch import device
 from launch.arguments import Arguments, parse
 from launch.shell import INTERRUPTED, guarded, leave
-from launch.work import Work, collect, plan, run_missing
+from launch.work import Work, collect, opened, plan, run_missing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,15 +28,27 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: Arguments) -> int:
     """Check everything, then plan, run and report."""
-    work = plan(arguments.config, arguments.folder, arguments.out)
+    parts = arguments.shard[1] if arguments.shard else 1
+    work = plan(arguments.config, arguments.folder, arguments.out, parts=parts)
     if arguments.dry_run:
         print(describe(work.plan))
         return 0
     try:
+        if arguments.shard is not None:
+            return run_shard(work, arguments.shard)
         work = run_missing(work, meanwhile=lambda: import_module("launch.report"))
     except KeyboardInterrupt:
         return INTERRUPTED
     return report(work)
+
+
+def run_shard(work: Work, shard: tuple[int, int]) -> int:
+    """Run one part of the missing chunks and tell how many of all there are."""
+    made = run_missing(work, shard=shard).plan
+    place, (index, count) = opened(work), shard
+    there = f"{place.count(made)} of {len(made.chunks)} chunks are in {work.out}"
+    print(f"part {index} of {count} is done; {there}; run the same command without --shard to collect them")
+    return 0
 
 
 def describe(plan: "Plan") -> str:

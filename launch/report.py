@@ -1,7 +1,8 @@
 """The page of a run: one self-contained HTML file in which every cell of the grid can be looked at.
 
-``python -m launch.report DIR`` draws the figures and writes the page again from what is stored in DIR. The page's
-layout and script are ``report_page.html``; this module fills in text and numbers.
+``python -m launch.report DIR`` draws the figures and writes the page again from what is stored in DIR; of a run that
+is not finished, from the chunks that are there. ``--merge OUT DIR...`` puts directories of one config together first.
+The page's layout and script are ``report_page.html``; this module fills in text and numbers.
 """
 
 import base64
@@ -10,12 +11,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 import yaml
 
+from gpsense.errors import BadInput
 from gpsense.grid.files import atomic
 from gpsense.plots.view import (
     FAILED,
@@ -34,6 +36,9 @@ from gpsense.plots.view import (
 )
 from launch import figures
 from launch.shell import Parser, Refusal, program, refused
+
+if TYPE_CHECKING:
+    from launch.work import Work
 
 MOST_NUMBERS = 2_000_000
 MEDIANS = ("rank", "error", "error_trained", "error_pruned")
@@ -83,27 +88,46 @@ def read_run(directory: Path) -> Run:
     return Run(parts[0], parts[1], dataset)
 
 
+def read_unfinished(work: "Work") -> Run:
+    """What a run that is not finished has stored; cells of chunks that are not there are NaN with status -1.
+
+    Unreadable where there is none. Writes nothing.
+    """
+    from launch import table
+    from launch.work import collected, opened
+
+    place, plan = opened(work), work.plan
+    count = place.count(plan)
+    if not count:
+        raise Unreadable(f"{work.out} holds no chunk yet; wait for the first")
+    dataset = collected(work)
+    summary = {"name": work.config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
+    summary |= {"seconds": round(place.seconds(), 3), "chunks": [count, len(plan.chunks)]}
+    manifest = json.loads((work.out / "manifest.json").read_text(encoding="utf-8"))
+    return Run(manifest, summary | {"table": table.rows(dataset, work.config.system.table)}, dataset)
+
+
 def _refusal(directory: Path, name: str, error: Exception) -> str:
     if not (directory / name).exists():
         return f"{directory} has no {name}; run `{program('grid')} --out {directory}` to its end first"
     return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"
 
 
-def write_report(directory: Path, limit: int = MOST_NUMBERS) -> Path:
-    """Write ``report.html`` from what the directory holds and return its path.
+def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = None) -> Path:
+    """Write ``report.html`` from what the directory holds (None: its results, once finished) and return its path.
 
     About ``limit`` numbers are embedded at most: fewer seeds, then fewer columns, then fewer records of each cell,
     and the page says so. Figures already in ``directory/figures`` are embedded as pictures. Raises Unreadable.
     """
     from plotly.offline import get_plotlyjs
 
-    run = read_run(directory)
+    run = run or read_run(directory)
     dataset = without_failures(run.dataset)
     kept = fit(dataset, limit)
     parts = {
         "title": html.escape(_title(run, directory)),
         "made": _made(run),
-        "note": _note(dataset, kept),
+        "note": _unfinished(run) + _note(dataset, kept),
         "table": _table(run.summary.get("table", []), dataset),
         "pictures": _pictures(directory / "figures"),
         "config": html.escape(yaml.safe_dump(run.manifest.get("config", {}), sort_keys=False, allow_unicode=True)),
@@ -225,6 +249,15 @@ def _made(run: Run) -> str:
     return "".join(f"<dt>{name}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items() if fact)
 
 
+def _unfinished(run: Run) -> str:
+    """That a run is not finished, and how much of it is there; or nothing."""
+    if "chunks" not in run.summary:
+        return ""
+    (count, total), status = run.summary["chunks"], run.dataset["status"]
+    there = f"{int((status != FAILED[0]).sum())} of {status.size} cells ({count} of {total} chunks) are there"
+    return f'<p class="note"><strong>This run is not finished:</strong> {there}, and the numbers are theirs alone.</p>'
+
+
 def _note(dataset: xr.Dataset, kept: Kept) -> str:
     """What the page had to leave out, or nothing."""
     dims = {"seeds": "seed", "columns": "column", "records": "step"}
@@ -273,16 +306,42 @@ def _pictures(directory: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw the figures and write the page of a stored run; 0, or 2 where there is no run to read."""
+    """Draw the figures and write the page of a stored run, finished or not; 0, or 2 where there is no run to read."""
     parser = Parser(program("report"), description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", help="a run directory written by launch.grid")
+    parser.add_argument("directory", type=Path, metavar="DIR", nargs="+", help="a run directory of launch.grid")
+    parser.add_argument("--merge", type=Path, metavar="OUT", help="put the chunks of all DIR together in OUT first")
+    parser.add_argument("--allow-plugins", action="store_true", help="run code that the manifest names")
     try:
-        directory = parser.parse_args(argv).directory
-        run = read_run(directory)
-        paths = [*figures.draw(run.dataset, directory / "figures"), write_report(directory)]
-    except (Refusal, Unreadable, OSError) as error:
+        given = parser.parse_args(argv)
+        directories, allowed = given.directory, given.allow_plugins
+        if given.merge is not None:
+            from launch.merge import merge
+
+            print(merge(given.merge, directories))
+            directories = [given.merge]
+        return max(again(directory, allowed) for directory in directories)
+    except (Refusal, BadInput, Unreadable, OSError) as error:
         return refused(error)
-    for path in paths:
+
+
+def again(directory: Path, allow_plugins: bool = False) -> int:
+    """Draw and write what a directory holds, and print what was written; the exit code.
+
+    Where all chunks are there but no results, they are collected as launch.grid would do.
+    """
+    names = ("results.nc", "summary.json")
+    if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
+        run = read_run(directory)
+    else:
+        from launch.work import opened, stored
+
+        work = stored(directory, allow_plugins)
+        if not opened(work).missing(work.plan):
+            from launch.grid import report
+
+            return report(work)
+        run = read_unfinished(work)
+    for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:
         print(path)
     return 0
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpsense.errors import BadInput
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
 from launch import plugins
-from launch.config import Config
+from launch.config import Config, build
 from launch.interrupt import telling
 from launch.schema import plain, schema, sections_named
 from launch.shell import Refusal
@@ -32,15 +33,17 @@ class Work(NamedTuple):
     out: Path
     plan: "Plan"
     memory: float
+    folder: Path = Path()
 
 
-def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Path("runs")) -> Work:
+def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Path("runs"), parts: int = 1) -> Work:
     """Check a config and its run directory and plan the grid; Refusal for anything wrong, before anything compiles.
 
-    ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``.
+    ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``. A new run
+    is cut into ``parts`` chunks at least.
     """
     arrays = read_arrays(config, folder)
-    parts = b"".join(array.tobytes() for array in arrays.values())
+    files = b"".join(array.tobytes() for array in arrays.values())
 
     from gpsense.grid import fit_to_memory, make_plan, store
     from launch import device
@@ -51,14 +54,36 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Pat
         if plugins.is_code(config.reference):  # what a user's code and all that it calls compute
             from gpsense.grid.run import fingerprints
 
-            parts += "".join(fingerprints(grid)).encode()
-        digest = config.digest(parts)
+            files += "".join(fingerprints(grid)).encode()
+        digest = config.digest(files)
         out = out or root / f"{config.name}-{digest[:8]}"
         manifest = store.check(out, digest)
         memory = device.memory_budget(config.values["run.memory_gib"])
-        made = make_plan(grid, memory, store.layouts(manifest))
+        made = make_plan(grid, memory, store.layouts(manifest), parts)
         made = made if manifest else fit_to_memory(made, memory)
-    return Work(config, digest, out, made, memory)
+    return Work(config, digest, out, made, memory, folder)
+
+
+def stored(directory: Path, allow_plugins: bool = False) -> Work:
+    """The work that a run directory was made for, from its manifest alone; Refusal in one line where that cannot be."""
+    from gpsense.grid import store
+
+    manifest = store.read(directory)
+    fields, folder = manifest.get("config"), Path(str(manifest.get("folder", ".")))
+    if not isinstance(fields, dict):
+        remedy = "call run_grid or sweep with this directory as out"
+        raise Refusal(f"{directory}: its grid was made in Python, and no config stands in its manifest; {remedy}")
+    try:
+        reference = str(fields.get("system"))
+        if plugins.is_code(reference):
+            system = plugins.find_system(reference, folder, allow_plugins)
+            if plugins.is_function(reference):
+                given = {name: value if isinstance(value, list) else [value] for name, value in fields["cell"].items()}
+                plugins.as_system(reference, vars(system)["cell"].__func__, given, manifest.get("static", ()))
+        return plan(build(fields, folder, allow_plugins), folder, directory)
+    except (BadInput, Refusal, KeyError, AttributeError, TypeError) as error:
+        words = f"{error.problem}" if isinstance(error, BadInput) else " ".join(str(error).split())
+        raise Refusal(f"{directory}: its manifest does not make this run again ({words})") from None
 
 
 def check_plan(config: Config, folder: Path) -> None:
@@ -69,24 +94,34 @@ def check_plan(config: Config, folder: Path) -> None:
         make_plan(to_grid(config, read_arrays(config, folder)), 2**60)
 
 
-def run_missing(work: Work, known: "Traces | None" = None, meanwhile: Callable[[], object] = lambda: None) -> Work:
+def run_missing(
+    work: Work,
+    known: "Traces | None" = None,
+    meanwhile: Callable[[], object] = lambda: None,
+    shard: tuple[int, int] | None = None,
+) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
 
-    ``known`` and ``meanwhile`` are those of :func:`gpsense.grid.run.run_chunks`.
+    ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`.
     """
-    from gpsense.grid import make_plan, run_chunks, store
+    from gpsense.grid import make_plan, store
+    from gpsense.grid.run import run_missing as run
 
     config, place = work.config, opened(work)
     here = store.versions()
     manifest = {"name": config.name, "digest": work.digest, "config": config.plain()} | here
-    manifest = place.create(manifest | {"layouts": store.described(work.plan)})
-    if any(manifest[key] != here[key] for key in ("versions", "devices")):
+    if config.code or any(field.kind == OTHER for field in schema(config.system).values()):
+        manifest["folder"] = str(work.folder.resolve())
+    if plugins.is_function(config.reference):
+        manifest["static"] = [field.name for field in schema(config.system).values() if field.role == "static"]
+    manifest = place.create(manifest | {"layouts": store.described(work.plan), "chunks": len(work.plan.chunks)})
+    if any(manifest.get(key) != here[key] for key in ("versions", "devices")):
         print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))
     chunks = len(made.chunks)
     words = lambda: f"interrupted: {place.count(made)} of {chunks} chunks are kept in {work.out}; rerun to resume"  # noqa: E731
     with telling(words):
-        run_chunks(made, place.missing(made), place.keep, known=known, meanwhile=meanwhile)
+        run(made, place, known=known, meanwhile=meanwhile, shard=shard)
     return work._replace(plan=made)
 
 
@@ -106,10 +141,9 @@ def begin(work: Work, known: "Traces") -> None:
         begun(work.plan, missing[0], known)
 
 
-def collect(work: Work) -> "xr.Dataset":
-    """The chunks of a run as one labelled Dataset, written to results.nc."""
+def collected(work: Work) -> "xr.Dataset":
+    """The chunks of a run that are there as one labelled Dataset; cells of others are missing."""
     from gpsense import grid
-    from gpsense.grid import store
 
     dataset = grid.collect(work.plan, opened(work).chunks(work.plan))
     config = work.config
@@ -117,6 +151,14 @@ def collect(work: Work) -> "xr.Dataset":
     for place, field in schema(config.system).items():
         if field.kind in (NUMBERS, WHOLES, OTHER) and config.values[place] is not None:
             dataset.attrs[field.name] = plain(config.values[place])
+    return dataset
+
+
+def collect(work: Work) -> "xr.Dataset":
+    """The chunks of a run as one labelled Dataset, written to results.nc."""
+    from gpsense.grid import store
+
+    dataset = collected(work)
     store.write_dataset(work.out / "results.nc", dataset)
     return dataset
 

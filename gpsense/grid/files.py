@@ -33,12 +33,12 @@ def remove_left_over(folder: Path) -> None:
     """Remove what processes of this host that have ended left half written in a folder."""
     for path in folder.glob(".*.part"):
         owner = re.fullmatch(rf"\..*\.{re.escape(socket.gethostname())}\.(\d+)\.part", path.name)
-        if owner and not _alive(int(owner[1])):
+        if owner and not alive(int(owner[1])):
             with suppress(FileNotFoundError):
                 path.unlink()
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     """Whether there is such a process, of whomever."""
     try:
         os.kill(process, 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Plan:
     chunks: tuple[Chunk, ...]
     n_outer: int
     n_inner: int
+    parts: int = 1
 
     @property
     def cells(self) -> int:
@@ -156,28 +158,51 @@ def outer_batch() -> int:
     return 1 if jax.default_backend() == "cpu" else 64
 
 
-def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None) -> Plan:
+def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None, parts: int = 1) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
 
+    It is cut into ``parts`` chunks at least, by seeds and data, where there are so many.
     Raises BadInput for a system that cannot be and, with the numbers, for a single cell that does not fit.
     """
     outer, inner = len(grid.outer), len(grid.inner)
     programs, chunks = [], []
     settings = [grid.system.Setting(**grid.constants_of(grid.system.Setting), **each) for each in _checked(grid)]
-    for index, (labels, system) in enumerate(grid.programs()):
+    listed = list(grid.programs())
+    if layouts and (len(layouts) != len(listed) or any(each.outer > outer or each.inner > inner for each in layouts)):
+        problem = (
+            f"its manifest cuts {len(layouts)} programs, not the {len(listed)} of {outer} x {inner} cells of this run"
+        )
+        raise BadInput("out", problem, "choose another directory")
+    for index, (labels, system) in enumerate(listed):
         system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
         cost = system.cost() or estimate_cost(system, *one_cell(grid))
-        layout = layouts[index] if layouts else _cut(cost, outer, inner, grid.schedule.steps, memory)
+        layout = (
+            layouts[index]
+            if layouts
+            else _cut(cost, outer, inner, grid.schedule.steps, memory, -(-parts // len(listed)))
+        )
         programs.append(ProgramPlan(labels, system, cost, layout))
         for start in range(0, outer, layout.outer):
             for left in range(0, inner, layout.inner):
                 stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
                 chunks.append(Chunk(len(chunks), index, start, stop, left, right))
-    plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner)
+    plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner, parts)
     if plan.stored_bytes > memory:
         sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
         raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")
     return plan
+
+
+def shard_of(plan: Plan, index: int, count: int) -> set[Chunk]:
+    """The chunks of part ``index`` (from 0) of a plan in ``count`` parts.
+
+    They follow one another, so that few programs are compiled for each part, and take about as many operations.
+    """
+    per_cell = [cell_flops(p.cost, plan.steps) + OVERHEAD * (plan.steps + PRUNING) for p in plan.programs]
+    work = [per_cell[chunk.program] * chunk.cells for chunk in plan.chunks]
+    middles = [end - each / 2 for end, each in zip(accumulate(work), work, strict=True)]
+    places = [min(int(count * middle / sum(work)), count - 1) for middle in middles]
+    return {chunk for chunk, place in zip(plan.chunks, places, strict=True) if place == index}
 
 
 def one_cell(grid: Grid) -> tuple[Any, Any]:
@@ -205,10 +230,10 @@ def size_text(size: float) -> str:
     return f"{size:.3g} B"
 
 
-def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) -> Layout:
+def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int, parts: int) -> Layout:
     """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut.
 
-    Beyond those seconds too, if only so every device has a row.
+    Beyond those seconds too, if only so every device has a row. There are ``parts`` at least, if there are such rows.
     """
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:
@@ -221,7 +246,8 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int) ->
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     patience = CHUNK_FLOPS / (cell_flops(cost, steps) + OVERHEAD * (steps + PRUNING))  # cells of a chunk
     columns = _even(inner, max(1, min(inner, fits, int(patience / min(outer, jax.device_count())))))
-    rows = _even(outer, int(min(outer, max(jax.device_count(), patience / columns))))
+    share = max(1, outer * ceil(inner / columns) // parts)
+    rows = _even(outer, int(min(outer, share, max(jax.device_count(), patience / columns))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)
     return Layout(rows, columns, effort(cost, outer, inner, steps))

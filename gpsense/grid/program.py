@@ -380,7 +380,7 @@ def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
         if needed <= memory or heaviest.layout.cells == 1:
             break
         budget *= 0.9 * memory / needed
-        plan = make_plan(plan.grid, budget)
+        plan = make_plan(plan.grid, budget, parts=plan.parts)
     return plan
 
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from gpsense.descent import STATUS_NAMES
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
-from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell
+from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell, shard_of
 from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import collect, shown_value
 from gpsense.grid.store import Store
@@ -62,11 +62,58 @@ def run_grid(
     manifest = {"name": grid.system.name, "digest": digest, "layouts": store.described(plan)}
     manifest = place.create(manifest | store.versions())
     plan = make_plan(grid, memory, store.layouts(manifest))
-    run_chunks(plan, place.missing(plan), place.keep, progress)
+    run_missing(plan, place, progress)
     dataset = collect(plan, place.chunks(plan))
     dataset.attrs |= {"config_digest": digest, "name": grid.system.name, "system": grid.system.name}
     store.write_dataset(place.directory / "results.nc", dataset)
     return dataset
+
+
+def _nothing() -> None:
+    pass
+
+
+def run_missing(
+    plan: Plan,
+    place: Store,
+    progress: bool | None = None,
+    known: Traces | None = None,
+    meanwhile: Callable[[], object] = _nothing,
+    shard: tuple[int, int] | None = None,
+) -> None:
+    """Run the chunks that a run directory lacks, divided with other processes that do so; returns when all are there.
+
+    Each chunk is run by whoever takes its lease first, and again where that process ends without having stored it.
+    ``shard`` (i, N): only those of :func:`~gpsense.grid.plan.shard_of`. ``progress``, ``known`` and ``meanwhile`` are
+    those of :func:`run_chunks`; the bar counts what others do, too.
+    """
+    chunks = place.missing(plan, None if shard is None else shard_of(plan, *shard))
+    known = known or Traces()
+    with place.leases() as leases, _bar(plan, chunks, progress) as bar:
+
+        def take(chunk: Chunk) -> bool:
+            if place.path(chunk).exists() or not leases.take(chunk.number):
+                return False
+            if place.path(chunk).exists():  # stored between the two looks
+                leases.give_back(chunk.number)
+                return False
+            return True
+
+        def keep(chunk: Chunk, arrays: Arrays, line: dict[str, Any]) -> None:
+            place.keep(chunk, arrays, line)
+            leases.give_back(chunk.number)
+            stored.add(chunk.number)
+
+        while chunks:
+            stored = set[int]()
+            _run_chunks(plan, chunks, keep, bar, known, meanwhile, take)
+            meanwhile = meanwhile if not stored else _nothing
+            others = [chunk for chunk in chunks if chunk.number not in stored]
+            chunks = [chunk for chunk in others if place.read(chunk) is None]
+            bar.update(sum(chunk.cells for chunk in others) - sum(chunk.cells for chunk in chunks))
+            if chunks and not stored:
+                bar.set_postfix_str(f"{len(chunks)} chunks left to other processes")
+                time.sleep(min(1.0, leases.expiry / 6))
 
 
 def run_chunks(
@@ -75,7 +122,7 @@ def run_chunks(
     keep: Callable[[Chunk, Arrays, dict[str, Any]], None],
     progress: bool | None = None,
     known: Traces | None = None,
-    meanwhile: Callable[[], object] = lambda: None,
+    meanwhile: Callable[[], object] = _nothing,
 ) -> None:
     """Run these chunks of a plan, handing each to ``keep(chunk, arrays, log line)`` as it is done.
 
@@ -84,33 +131,54 @@ def run_chunks(
     While one program runs, the next is traced and compiled in another thread, as if it kept as many columns as the one
     before; while the last one runs, ``meanwhile`` is called there. ``known``: phases that were traced for other runs.
     """
+    with _bar(plan, chunks, progress) as bar:
+        _run_chunks(plan, chunks, keep, bar, known or Traces(), meanwhile)
+
+
+def _bar(plan: Plan, chunks: Sequence[Chunk], progress: bool | None) -> Any:
+    """A progress bar over the cells of these chunks."""
     from tqdm import tqdm
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     total = sum(chunk.cells for chunk in chunks)
     hidden = None if progress is None else not progress
-    with tqdm(total=total, desc=f"{plan.cells} cells", bar_format=layout, disable=hidden) as bar:
+    return tqdm(total=total, desc=f"{plan.cells} cells", bar_format=layout, disable=hidden)
 
-        def moved(cells: int) -> Callable[[float], None]:
-            def move(share: float) -> None:
-                bar.update(share * cells)
 
-            return move
+def _run_chunks(
+    plan: Plan,
+    chunks: Sequence[Chunk],
+    keep: Callable[[Chunk, Arrays, dict[str, Any]], None],
+    bar: Any,
+    known: Traces,
+    meanwhile: Callable[[], object],
+    take: Callable[[Chunk], bool] = lambda chunk: True,
+) -> None:
+    """:func:`run_chunks` of those chunks that ``take`` agrees to, when it is their turn."""
 
-        known, begun_aside, width = known or Traces(), [], None
-        parts = [list(part) for _, part in itertools.groupby(chunks, key=lambda chunk: chunk.program)]
-        for part, after in itertools.zip_longest(parts, parts[1:]):
-            ours = plan.programs[part[0].program]
-            program = begun_aside.pop().result() if begun_aside else Program(plan.grid, ours, known=known)
-            ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
-            for chunk in part:
-                start, compiled = time.perf_counter(), program.compile_seconds
-                go_on = lambda ahead=ahead: begun_aside.append(_aside.submit(ahead))  # noqa: E731
-                arrays = program.run(chunk, moved(chunk.cells), go_on if chunk is part[0] else lambda: None)
-                compiling = program.compile_seconds - compiled
-                line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
-                keep(chunk, arrays, line)
-            width = program.width
+    def moved(cells: int) -> Callable[[float], None]:
+        def move(share: float) -> None:
+            bar.update(share * cells)
+
+        return move
+
+    begun_aside, width = [], None
+    parts = [list(part) for _, part in itertools.groupby(chunks, key=lambda chunk: chunk.program)]
+    for part, after in itertools.zip_longest(parts, parts[1:]):
+        ready, begun_aside, program = begun_aside, [], None
+        for chunk in filter(take, part):
+            on_running = _nothing
+            if program is None:
+                ours = plan.programs[chunk.program]
+                program = ready.pop().result() if ready else Program(plan.grid, ours, known=known)
+                ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
+                on_running = lambda ahead=ahead, to=begun_aside: to.append(_aside.submit(ahead))  # noqa: E731
+            start, compiled = time.perf_counter(), program.compile_seconds
+            arrays = program.run(chunk, moved(chunk.cells), on_running)
+            compiling = program.compile_seconds - compiled
+            line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
+            keep(chunk, arrays, line)
+        width = program.width if program else width
 
 
 def settle() -> None:

@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gpsense.errors import BadInput
 from gpsense.grid import chunkfile
 from gpsense.grid.compiling import EFFORTS, options
 from gpsense.grid.files import atomic, remove_left_over, unwritable, writable, write_json
+from gpsense.grid.leases import Leases, remove_ended
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
 Arrays = dict[str, np.ndarray]
@@ -33,6 +35,18 @@ def write_dataset(path: Path, dataset: xr.Dataset) -> None:
         dataset.to_netcdf(aside, engine="h5netcdf", encoding=encoding)
 
 
+def read(directory: Path) -> dict[str, Any]:
+    """The manifest of a run; BadInput for a directory that is none."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if not re.fullmatch("[0-9A-Za-z]{1,64}", manifest["digest"]):
+            raise ValueError("no digest")
+        layouts(manifest)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        raise BadInput("out", f"{directory} is not a gpsense run", "name the directory of a run") from None
+    return manifest
+
+
 def check(directory: Path, digest: str) -> dict[str, Any] | None:
     """The manifest of a run to resume, None for a fresh directory; BadInput for one that cannot be used.
 
@@ -42,13 +56,11 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
     if not directory.exists() or all(path.name.startswith(".") for path in directory.iterdir()):
         return None
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        theirs = manifest["digest"]
-        layouts(manifest)
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = read(directory)
+    except BadInput:
         raise BadInput("out", f"{directory} is not empty and not a gpsense run", "choose another directory") from None
-    if theirs != digest:
-        problem = f"{directory} belongs to another config (digest {theirs}, this one {digest})"
+    if manifest["digest"] != digest:
+        problem = f"{directory} belongs to another config (digest {manifest['digest']}, this one {digest})"
         raise BadInput("out", problem, "choose another directory")
     return manifest
 
@@ -98,6 +110,7 @@ class Store:
             (self.directory / "chunks").mkdir(exist_ok=True)
             for folder in (self.directory, self.directory / "chunks"):
                 remove_left_over(folder)
+            remove_ended(self.directory / "chunks")
         except OSError as error:
             raise unwritable(self.directory, error) from None
         return check(self.directory, manifest["digest"]) or manifest
@@ -106,13 +119,18 @@ class Store:
         """The file of a chunk."""
         return self.directory / "chunks" / f"{chunk.number:06d}.chunk"
 
+    def leases(self) -> Leases:
+        """The chunks that this process is to run, among others in the directory."""
+        return Leases(self.directory / "chunks")
+
     def count(self, plan: Plan) -> int:
         """How many chunks there are."""
         return sum(self.path(chunk).exists() for chunk in plan.chunks)
 
-    def missing(self, plan: Plan) -> list[Chunk]:
-        """The chunks that are still to be run; a file that is not the chunk it should be is set aside."""
-        return [chunk for chunk in plan.chunks if self.read(chunk) is None]
+    def missing(self, plan: Plan, among: Collection[Chunk] | None = None) -> list[Chunk]:
+        """The chunks (of ``among``) that are still to be run; a file that is no chunk of here is set aside."""
+        wanted = plan.chunks if among is None else [chunk for chunk in plan.chunks if chunk in among]
+        return [chunk for chunk in wanted if self.read(chunk) is None]
 
     def read(self, chunk: Chunk) -> Arrays | None:
         """The numbers of a chunk; None where there are none. A file that does not vouch for them is set aside.
@@ -181,10 +199,9 @@ class Store:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""
-        path = self.directory / "metrics.jsonl"
-        torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + json.dumps(line) + "\n")
+        with open(self.directory / "metrics.jsonl", "ab+") as file:
+            torn = file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(("\n" if torn else "").encode() + json.dumps(line).encode() + b"\n")
 
 
 def _place(chunk: Chunk) -> list[int]:
@@ -199,10 +216,16 @@ def described(plan: Plan) -> list[list[Any]]:
 
 def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
     """How an earlier run was cut and compiled; its chunks keep their meaning only if that is done again."""
-    return tuple(_layout(*each) for each in manifest["layouts"]) if manifest else None
+    if not manifest:
+        return None
+    if not isinstance(manifest["layouts"], list) or not manifest["layouts"]:
+        raise ValueError("no layouts")
+    return tuple(_layout(*each) for each in manifest["layouts"])
 
 
 def _layout(outer: int, inner: int, *effort: str) -> Layout:
     if any(each not in EFFORTS for each in effort):
         raise ValueError(f"no effort {effort}")
-    return Layout(int(outer), int(inner), Effort(*effort))
+    if not all(isinstance(size, int) and 0 < size < 2**31 for size in (outer, inner)):
+        raise ValueError(f"no chunk of {outer} x {inner} cells")
+    return Layout(outer, inner, Effort(*effort))

@@ -385,7 +385,7 @@ def test_resumed_run_keeps_the_cut_and_the_chunks_of_the_first(history: History)
 
 
 @pytest.mark.slow
-def test_two_at_once_in_one_directory_both_succeed(
+def test_two_at_once_in_one_directory_divide_the_chunks_and_both_succeed(
     process: Callable[..., subprocess.Popen[str]], tmp_path: Path, uninterrupted: Ran
 ) -> None:
     started = [process(COMMAND, [*LONG, *budget], tmp_path) for budget in (one_cell_a_chunk(), [])]
@@ -393,5 +393,7 @@ def test_two_at_once_in_one_directory_both_succeed(
         assert (ran.code, ran.err) == (0, "")
     ((outer, inner, *_),) = json.loads((tmp_path / "run" / "manifest.json").read_text())["layouts"]
     assert len(ran.chunks()) == CELLS // (outer * inner)
-    assert not list(tmp_path.rglob("*.part"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["chunk"] for line in lines) == list(range(len(ran.chunks())))
+    assert not [*tmp_path.rglob("*.part"), *tmp_path.rglob("*.lease")]
     xr.testing.assert_allclose(ran.dataset, uninterrupted.dataset, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,124 @@
+"""Which of several processes in one run directory runs a chunk: whoever makes its lease file first.
+
+A lease is renewed while its process lives, by the clock of the file system, and expires when it is not; then another
+process takes it. Nothing rests on leases but who computes what: a chunk that is run twice is written twice, whole.
+"""
+
+import json
+import os
+import socket
+import threading
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from gpsense.grid.files import alive
+
+EXPIRY = 60.0  # seconds without a renewal; longer than a file system that is shared may hold back a renewal
+
+
+class Leases:
+    """The leases of this process in the folder of a run's chunks, renewed within ``with`` and given back at its end.
+
+    A lease of another process counts for ``expiry`` seconds after its last renewal, and not at all where that process
+    was of this host and has ended. OSError where the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, expiry: float = EXPIRY):
+        self.folder, self.expiry = folder, expiry
+        self._token = f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        self._held: set[Path] = set()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._renew, daemon=True, name="leases").start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.give_back()
+
+    def path(self, chunk: int) -> Path:
+        """The lease file of a chunk."""
+        return self.folder / f"{chunk:06d}.lease"
+
+    def take(self, chunk: int) -> bool:
+        """Whether the chunk is this process's to run from now on."""
+        path = self.path(chunk)
+        if self._make(path):
+            return True
+        if not self._expired(path):
+            return False
+        path.unlink(missing_ok=True)
+        return self._make(path)
+
+    def give_back(self, chunk: int | None = None) -> None:
+        """End the lease of a chunk, or of all (None); one that another process has taken since is left alone."""
+        with self._lock:
+            ours = list(self._held) if chunk is None else [self.path(chunk)]
+            self._held.difference_update(ours)
+        for path in ours:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                if json.loads(path.read_text(encoding="utf-8"))["token"] == self._token:
+                    path.unlink()
+
+    def _make(self, path: Path) -> bool:
+        """Make a lease file unless there is one, which no two processes do for the same name."""
+        try:
+            made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        try:
+            about = {"token": self._token, "host": socket.gethostname(), "process": os.getpid()}
+            os.write(made, json.dumps(about).encode())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(made)
+        with self._lock:
+            self._held.add(path)
+        return True
+
+    def _expired(self, path: Path) -> bool:
+        """Whether a lease no longer counts; its file is opened, since only that asks a file server for its age."""
+        try:
+            with open(path, "rb") as file:
+                renewed, text = os.fstat(file.fileno()).st_mtime, file.read(1000)
+        except FileNotFoundError:  # given back just now
+            return True
+        try:
+            about = json.loads(text)
+            if about["host"] == socket.gethostname() and not alive(int(about["process"])):
+                return True
+        except (ValueError, KeyError, TypeError, OverflowError):  # not written to its end yet, or by no process of ours
+            pass
+        return self._now() - renewed > self.expiry
+
+    def _now(self) -> float:
+        """The time by the clock of the file system, which other hosts go by, too."""
+        probe = self.folder / f".clock.{self._token}.{socket.gethostname()}.{os.getpid()}.part"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self.expiry / 6):
+            with self._lock:
+                held = list(self._held)
+            for path in held:
+                with suppress(OSError):
+                    os.utime(path)
+
+
+def remove_ended(folder: Path) -> None:
+    """Remove the leases of processes of this host that have ended, and those of chunks that are there."""
+    for path in folder.glob("*.lease"):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            about = json.loads(path.read_text(encoding="utf-8"))
+            ended = about["host"] == socket.gethostname() and not alive(int(about["process"]))
+            if ended or path.with_suffix(".chunk").exists():
+                path.unlink()

@@ -1,0 +1,88 @@
+"""Several run directories of one config as one: ``python -m launch.report --merge OUT DIR...``.
+
+Needs no JAX: chunks are copied as they are, each after its checksum, digest and number were read.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpsense.grid import chunkfile
+from gpsense.grid.files import atomic, write_json
+from launch.shell import Refusal
+
+
+def merge(out: Path, directories: Sequence[Path]) -> str:
+    """Copy the chunks of run directories into ``out``, and a line that says how many there are now.
+
+    All belong to one config, by its digest, and are cut alike; Refusal otherwise, before anything is written. ``out``
+    is new, empty, or such a directory itself; what it holds stays. Of a chunk that several hold the first is taken.
+    """
+    manifests = {directory: _manifest(directory) for directory in directories}
+    first, ours = next(iter(manifests.items()))
+    if out.is_file():
+        raise Refusal(f"{out} is a file; choose a directory")
+    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        manifests[out] = _manifest(out)
+    for directory, manifest in manifests.items():
+        if manifest["digest"] != ours["digest"]:
+            theirs = f"digest {manifest['digest']}, {first} has {ours['digest']}"
+            raise Refusal(f"{directory} belongs to another config ({theirs}); merge runs of one config")
+        if manifest["layouts"] != ours["layouts"]:
+            remedy = "run them with one run.memory_gib on the same kind and number of devices"
+            raise Refusal(f"{directory} is cut into other chunks than {first}; {remedy}")
+    if any(manifest.get(key) != ours.get(key) for manifest in manifests.values() for key in ("versions", "devices")):
+        print("notice: these chunks were made with different versions or devices", file=sys.stderr)
+    (out / "chunks").mkdir(parents=True, exist_ok=True)
+    write_json(out / "manifest.json", ours, keep=True)
+    for directory in manifests:
+        if directory != out:
+            _copy(directory, out, ours["digest"])
+    count, total = len(list((out / "chunks").glob("*.chunk"))), ours.get("chunks")
+    return f"{count}{f' of {total}' if isinstance(total, int) else ''} chunks are in {out}"
+
+
+def _copy(directory: Path, out: Path, digest: str) -> None:
+    """Copy the chunks that are not in ``out`` yet, and their lines of metrics.jsonl."""
+    copied = set()
+    for path in sorted((directory / "chunks").glob("*.chunk")):
+        place = out / "chunks" / path.name
+        if place.exists():
+            continue
+        try:
+            data = path.read_bytes()
+            facts, _ = chunkfile.decode(data)
+            if facts["digest"] != digest or f"{facts['place'][0]:06d}.chunk" != path.name:
+                raise ValueError("it belongs elsewhere")
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            reason = str(error) if isinstance(error, ValueError | OSError) else "it cannot be read"
+            print(f"notice: {path} was left out: {reason}", file=sys.stderr)
+            continue
+        with atomic(place) as aside:
+            aside.write_bytes(data)
+        copied.add(facts["place"][0])
+    log = directory / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines if _chunk_of(line) in copied)
+
+
+def _chunk_of(line: str) -> Any:
+    """The chunk that a line of a log is about; None for a torn one."""
+    try:
+        return json.loads(line)["chunk"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a run directory; Refusal for one that is none."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        if not isinstance(manifest["digest"], str) or not isinstance(manifest["layouts"], list):
+            raise TypeError("no manifest of a run")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise Refusal(f"{directory} is not a gpsense run; name directories of runs") from None
+    return manifest
