@@ -23,7 +23,8 @@ from gpsense._types import Elementwise, Integer, Parameters, RandomKey, Scalar, 
 from gpsense.optimizers import Optimizer, build
 
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
-STATUS_NAMES = ("running", "converged", "budget", "diverged")
+COLLAPSED = 4  # no descent ends so: pruning left a layer no weight (gpsense.pipeline)
+STATUS_NAMES = ("running", "converged", "budget", "diverged", "collapsed")
 
 ValueAndGradient = Callable[[Parameters], tuple[Scalar | Callable[[], Scalar], Parameters]]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense._types import Scalar
-from gpsense.descent import BUDGET, DIVERGED, RUNNING
+from gpsense.descent import BUDGET, COLLAPSED, DIVERGED, RUNNING
 from gpsense.errors import BadInput
 from gpsense.fields import Field, check_fields
 from gpsense.keys import Keys
@@ -80,7 +80,8 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
     """All measures of finished cells, those that follow from records and states beside the learner's own.
 
     Arrays of NumPy or JAX, with any axes of cells in front. A phase that still ran has used up its steps; a cell whose
-    loss or error is not finite has diverged, and its measures are NaN.
+    loss or error is not finite has diverged, and its measures are NaN. One whose pruning left a layer no weight
+    (``kept_by_layer``) has collapsed; its measures stay.
     """
     xp = jnp if isinstance(tuned.status, jax.Array) else np
     told = {name: value for name, value in tuned.record.items() if not name.endswith("_curve")}
@@ -90,6 +91,9 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
     status, status_train = (xp.where(end.status == RUNNING, xp.int32(BUDGET), end.status) for end in (tuned, trained))
     finite = xp.isfinite(told["error"]) & xp.isfinite(told["loss"])
     status = xp.where(finite, status, xp.int32(DIVERGED))
+    if "kept_by_layer" in told:
+        gone = xp.any(told["kept_by_layer"] == 0, axis=-1)
+        status = xp.where(gone & (status != DIVERGED), xp.int32(COLLAPSED), status)
 
     def masked(value: Any) -> Any:
         lost = (status == DIVERGED).reshape(status.shape + (1,) * (value.ndim - status.ndim))

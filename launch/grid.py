@@ -138,7 +138,7 @@ def certificate_words(found: dict[str, Any]) -> str:
 
 def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
-    from gpsense.descent import DIVERGED
+    from gpsense.descent import COLLAPSED, DIVERGED
     from gpsense.grid import files, store
     from gpsense.plots.view import problem_words
     from launch import figures, table
@@ -148,7 +148,7 @@ def report(work: Work) -> int:
     seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
     dataset = collect(work)
     rows = table.rows(dataset, config.system.table)
-    diverged = int((dataset["status"] == DIVERGED).sum())
+    diverged, collapsed = (int((dataset["status"] == code).sum()) for code in (DIVERGED, COLLAPSED))
     summary = {
         "name": config.name,
         "digest": work.digest,
@@ -159,6 +159,7 @@ def report(work: Work) -> int:
     summary |= {
         "certificate": certificate,
         "diverged": diverged,
+        "collapsed": collapsed,
         "seconds": round(seconds, 3),
         "compile_seconds": round(compiling, 3),
     }
@@ -178,6 +179,7 @@ def report(work: Work) -> int:
     print(
         f"\n{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
         + (f", {diverged} diverged{lower}" if diverged else "")
+        + (f", {collapsed} with a layer that has no weight left (kept_by_layer)" if collapsed else "")
     )
     print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
     return 1 if diverged == work.plan.cells else 0

@@ -1,7 +1,8 @@
 """Winning tickets of a network of one's own: any Equinox module and data, as a grid of rules, shares and seeds."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
@@ -16,8 +17,10 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
+from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
 from gpsense.pipeline import Schedule
+from gpsense.pruning.leaves import What
 from gpsense.pruning.weights import Numbers
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
@@ -62,6 +65,9 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
     def describe(self) -> str:
         return f"a network of one's own, rule {self.rule}"
 
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        return {"layer": self.model.layers}
+
     def cost(self) -> Cost:
         return self.model.cost(len(self.samples.test.targets))
 
@@ -80,11 +86,14 @@ class Tickets:
 
     Of the Dataset ``error`` is the mean error on the test samples, ``error_trained`` before the last pruning,
     ``error_pruned`` where training of the ticket began, ``error_curve`` along the run; ``weights`` are all numbers of
-    the trained ticket, 0 where pruned.
+    the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
+    stayed: where it is 0 for one, ``status`` is 4, collapsed. ``notices``: what there is to know about the results, one
+    line each, also given as warnings.
     """
 
     results: xr.Dataset
     task: Task
+    notices: tuple[str, ...] = ()
 
     def network(self, rule: str, kept: float, seed: int) -> Any:
         """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there."""
@@ -115,14 +124,19 @@ def find_tickets(
     rewind: str = "start",
     rewind_step: int = 0,
     score_rounds: int | None = None,
+    prune: What | None = None,
     memory: float = MEMORY,
 ) -> Tickets:
     """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
 
-    ``make(key)`` returns an Equinox module that maps one input to its outputs; arrays of two axes or more that are not
-    called ``bias`` are pruned. ``train`` and ``test``: inputs (n, ...) and targets (n, ...). ``loss`` and ``error``:
-    cross_entropy, squared (summed over outputs), for ``error`` misclassified, or a function of outputs and targets
-    (n, ...) to (n,) numbers. ``error`` None: misclassified beside cross_entropy, else the loss.
+    ``make(key)`` returns an Equinox module that maps one input to its outputs. Its weights are pruned, and no biases,
+    norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths (``"!layers.2"``), a function
+    of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`). ``train`` and ``test``: inputs
+    (n, ...) and targets (n, ...); inputs that are whole numbers become floating point, unless the network takes them
+    whole only, as an embedding does. ``loss`` and ``error``: cross_entropy, squared (summed over outputs), for
+    ``error`` misclassified, or a function of outputs and targets (n, ...) to (n,) numbers. ``error`` None:
+    misclassified beside cross_entropy, else the loss. Targets of cross_entropy are class numbers (n,), whole numbers
+    stored as floats too, or one-hot rows.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
@@ -130,7 +144,8 @@ def find_tickets(
     more, alone: all rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step;
     None: all). Random, snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
 
-    BadInput for what cannot be; cells that diverge are NaN and say so in ``status``.
+    BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
+    ``status``. A UserWarning where pruning leaves a layer no weight.
     """
     samples = NetworkProblem(_samples("train", train), _samples("test", test))
     shape = samples.train.inputs.shape[1:]
@@ -140,10 +155,11 @@ def find_tickets(
     if error is None:
         error = "misclassified" if fitted.classes else loss
     measured = _criterion("error", error)
-    task = Task(make, shape, fitted.function, measured.function)
-    for name, part in zip(("train", "test"), samples, strict=True):
-        _try(name, task, part, {"loss": fitted, "error": measured})
+    samples, measured = _labelled(samples, fitted, measured)
+    task = Task(make, shape, fitted.function, measured.function, prune)
+    whole = all(np.asarray(inputs).dtype.kind in "iu" for inputs, _ in (train, test))
     try:
+        task, samples = _fitting(task, samples, {"loss": fitted, "error": measured}, whole)
         system = TicketSearch(
             task=task,
             samples=samples,
@@ -161,7 +177,13 @@ def find_tickets(
         settings = [TicketsSetting(kept=each, **numbers) for each in axes[1].values]
         rounds = max(rounds_to(each.kept, share) for each in settings if each.kept is not None)
         grid = Grid(system, Schedule(rounds * steps, steps, steps), seeds, axes, numbers)
-        return Tickets(run_grid(grid, memory), task)
+        for rule in axes[0].values:
+            _verify_rule(replace(system, rule=rule), grid.seeds.values)
+        results = run_grid(grid, memory)
+        notices = _notices(results)
+        for notice in notices:
+            warnings.warn(notice, stacklevel=2)
+        return Tickets(results.assign_attrs(notices=list(notices)), task, notices)
     except BadInput as refusal:
         raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
 
@@ -176,17 +198,118 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
     """Inputs in the default precision and targets, all rows in use."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise BadInput(name, f"{type(pair).__name__}", "give a pair of inputs and targets")
+    for part, given in zip(("inputs", "targets"), pair, strict=True):
+        if np.ma.is_masked(given):
+            raise _unknown(name, part, np.ma.getmaskarray(np.ma.asarray(given)), "masked")
     inputs, targets = (np.asarray(each) for each in pair)
     if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
         problem = f"inputs of shape {inputs.shape} and targets of shape {targets.shape}"
         raise BadInput(name, problem, "give (n, ...) and (n, ...), n the same and not 0")
     if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
         raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
-    if not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
-        raise BadInput(name, "numbers that are not finite", "leave those rows out")
+    for part, array in (("inputs", inputs), ("targets", targets)):
+        if not np.isfinite(array).all():
+            raise _unknown(name, part, ~np.isfinite(array), "not finite")
     dtype = jnp.result_type(float)
     kind = dtype if targets.dtype.kind == "f" else jnp.int32
     return Samples(jnp.asarray(inputs, dtype), jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
+
+
+def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
+    """The error for numbers that are masked or not finite."""
+    row = int(np.argwhere(where)[0, 0])
+    problem = f"{int(where.sum())} of {where.size} {part} are {what}, the first in row {row}"
+    return BadInput(name, problem, "leave those rows out or fill them in")
+
+
+def _labelled(samples: NetworkProblem, fitted: Criterion, measured: Criterion) -> tuple[NetworkProblem, Criterion]:
+    """Class numbers where the loss is of classes; where the error alone is, it reads them off one-hot rows."""
+    if fitted.classes:
+        parts = zip(("train", "test"), samples, strict=True)
+        return NetworkProblem(*(part._replace(targets=_labels(name, part.targets)) for name, part in parts)), measured
+    if measured.classes and all(part.targets.ndim == 2 for part in samples):
+        for name, part in zip(("train", "test"), samples, strict=True):
+            _labels(name, part.targets)
+        of_labels = measured.function
+        return samples, Criterion(lambda outputs, rows: of_labels(outputs, jnp.argmax(rows, axis=-1)))
+    return samples, measured
+
+
+def _labels(name: str, targets: Targets) -> Targets:
+    """Class numbers (n,) of class numbers of any type, (n,) or (n, 1), or of one-hot rows (n, classes)."""
+    given = np.asarray(targets)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.ndim == 2 and np.isin(given, (0, 1)).all() and (given.sum(1) == 1).all():
+        given = given.argmax(1)
+    if given.ndim != 1 or (given != np.round(given)).any():
+        problem = f"targets are {given.dtype} of shape {given.shape}, not class numbers, one a row"
+        raise BadInput(name, problem, "give whole numbers (n,) or one-hot rows (n, classes)")
+    return jnp.asarray(given, jnp.int32)
+
+
+def _fitting(
+    task: Task, samples: NetworkProblem, criteria: Mapping[str, Criterion], whole: bool
+) -> tuple[Task, NetworkProblem]:
+    """The task and samples if they fit one another; with inputs as whole numbers where nothing else does."""
+    try:
+        for name, part in zip(("train", "test"), samples, strict=True):
+            _try(name, task, part, criteria)
+    except BadInput as refusal:
+        if not whole or refusal.field != "make":
+            raise
+        try:
+            parts = [part._replace(inputs=part.inputs.astype(jnp.int32)) for part in samples]
+            return _fitting(replace(task, whole=True), NetworkProblem(*parts), criteria, False)
+        except BadInput:
+            raise refusal from None
+    return task, samples
+
+
+def _verify_rule(system: TicketSearch, seeds: Sequence[int]) -> None:
+    """BadInput where the scores of a rule that prunes at the start cannot order the weights, from any of the seeds."""
+    rule, model, problem = system.learner.rule, system.model, system.samples
+    if rule.at != "start" or rule.score is None:
+        return
+    score, can = rule.score, model.prunable
+
+    def seen(keys: Keys) -> Any:
+        start_key, mask_key = jax.random.split(keys.start)
+        params = model.start(problem, TicketsSetting(), None, start_key)
+        loss = lambda tree: model.loss(problem, tree)  # noqa: E731
+        scores = score(params, None, loss, mask_key, model.flow, can)
+        finite = [jnp.all(jnp.isfinite(leaf)) for leaf in _only(scores, can)]
+        nonzero = [[jnp.any(leaf != 0) for leaf in _only(tree, can)] for tree in (scores, params)]
+        return jnp.stack(finite), *map(jnp.stack, nonzero)
+
+    finite, scored, started = map(np.asarray, jax.jit(lambda keys: jax.lax.map(seen, keys))(keys_of(np.array(seeds))))
+    named = lambda bad: ", ".join(name for name, is_bad in zip(model.layers, bad, strict=True) if is_bad)  # noqa: E731
+    for seed, is_finite, is_scored, is_started in zip(seeds, finite, scored, started, strict=True):
+        if not is_finite.all():
+            problem_seen = f"{system.rule}: scores of {named(~is_finite)} are not finite from seed {seed}"
+            raise BadInput("rules", problem_seen, "use a smaller start, float64 or another rule")
+        if not is_scored.any():
+            why = "" if is_started.all() else f" ({named(~is_started)} starts at 0)"
+            remedy = "start the network elsewhere, leave that layer out by prune, or use another rule"
+            raise BadInput("rules", f"{system.rule}: the score of every weight is 0 from seed {seed}{why}", remedy)
+
+
+def _only(tree: Any, can: Any) -> list[Any]:
+    return [leaf for leaf, chosen in zip(jax.tree.leaves(tree), jax.tree.leaves(can), strict=True) if chosen]
+
+
+def _notices(results: xr.Dataset) -> tuple[str, ...]:
+    """Which rules left which layers no weight, and in how many cells."""
+    found = []
+    for rule, cells in results["kept_by_layer"].groupby("rule") if "rule" in results.dims else ():
+        gone = cells == 0
+        count = int(gone.any("layer").sum())
+        if count:
+            layers = gone.layer.values[gone.any([dim for dim in gone.dims if dim != "layer"]).values]
+            total = gone.sizes["seed"] * gone.sizes["kept"]
+            what = f"rule {rule} left no weight of {', '.join(layers)} in {count} of {total} cells"
+            found.append(f"layer collapse: {what}")
+    return tuple(found)
 
 
 def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) -> Criterion:
@@ -211,19 +334,16 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
     except Exception as error:  # a network that is not ours can fail in any way
         raise _unrunnable(task, error) from error
     for field, criterion in criteria.items():
-        labels = bool(targets.ndim == 1 and jnp.issubdtype(targets.dtype, jnp.integer))
-        if criterion.classes and not labels:
-            problem = f"targets are {targets.dtype} of shape {targets.shape}, not class numbers, one a row"
-            raise BadInput(name, problem, "give y.astype(int), or y.argmax(1) of one-hot rows")
+        labels = _labels(name, targets) if criterion.classes else targets
         try:
-            shape = eqx.filter_eval_shape(criterion.function, outputs, targets).shape
+            shape = eqx.filter_eval_shape(criterion.function, outputs, labels).shape
         except Exception as error:  # nor is a function of somebody's
             problem = f"it cannot be taken of outputs of shape {outputs.shape} ({_first(error)})"
             raise BadInput(field, problem, f"make it fit {name}'s targets of shape {targets.shape}") from error
         if shape != samples.used.shape:
             raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
         if criterion.classes:
-            least, most = int(targets.min()), int(targets.max())
+            least, most = int(labels.min()), int(labels.max())
             if least < 0 or most >= outputs.shape[-1]:
                 problem = f"labels from {least} to {most} for {outputs.shape[-1]} outputs"
                 raise BadInput(name, problem, "number the classes from 0, an output each")

@@ -297,6 +297,10 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
 
 def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
+    for name, given in (("x", x), ("y", y)):
+        if np.ma.is_masked(given):
+            problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
+            raise BadInput(name, problem, "remove or fill in those rows")
     rows, values = np.asarray(x), np.asarray(y)
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")

@@ -98,6 +98,9 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> xr.Dataset:
     if "step" in dataset.dims:
         phase = ["train"] * len(train) + ["fine_tune"] * len(fine_tune)
         dataset = dataset.assign_coords(step=train + fine_tune, phase=("step", phase))
+    labels = plan.programs[0].system.labels() if plan.programs else {}
+    named = {dim: list(names) for dim, names in labels.items() if dataset.sizes.get(dim) == len(names)}
+    dataset = dataset.assign_coords(named)
     dataset.attrs["train_steps"] = grid.schedule.train_steps
     return dataset
 

@@ -1,48 +1,53 @@
-"""Masks over any tree of parameters: which weights can be pruned, how many are kept, and the best of them by score.
+"""Masks over any tree of parameters: how many weights are kept, and which of them by score.
 
-A mask has the structure of the parameters and booleans of their shapes, True where a weight is kept and everywhere in
-leaves that are never pruned. Trees are those of JAX, Equinox modules filtered to their arrays included. A tree of
-Python booleans, ``prunable``, says which leaves can be pruned: it is static, so close over it under ``jit``.
+A mask has booleans of the parameters' shapes, True where a weight is kept and everywhere in leaves that are never
+pruned, and the structure of the tree filtered to its floating-point arrays: None elsewhere, as in gradients of
+``equinox.filter_grad``. Trees are those of JAX, Equinox modules included, whole or filtered. A tree of Python booleans,
+:func:`gpsense.pruning.leaves.prunable`, says which leaves can be pruned: it is static, so close over it under ``jit``.
+Shares and counts are traced: one program serves all of them, under ``vmap`` too.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from gpsense._types import Integer, Scalar, ScalarLike
+from gpsense._types import Flags, Integer, Scalar, ScalarLike
+from gpsense.errors import BadInput
+from gpsense.fields import unknown_name
+from gpsense.pruning.leaves import Prunable, numbers, paths, prunable
 
 Tree = TypeVar("Tree")
 MaskTree = PyTree[Bool[Array, "..."]]
-Prunable = PyTree[bool]
 NumbersVector = Float[Array, " numbers"]
 NumbersMask = Bool[Array, " numbers"]
 
 
-def prunable(params: PyTree) -> Prunable:
-    """Which leaves can be pruned: those of two axes or more that are not named ``bias``.
-
-    The name counts because the bias of an Equinox convolution has as many axes as an image. Norms and other biases
-    have one axis.
-    """
-
-    def can_be(path: tuple[Any, ...], leaf: Any) -> bool:
-        last = path[-1] if path else None
-        return leaf.ndim >= 2 and getattr(last, "name", getattr(last, "key", None)) != "bias"
-
-    return jax.tree_util.tree_map_with_path(can_be, params)
-
-
 def everything(params: PyTree) -> MaskTree:
     """The mask that keeps everything; as for :func:`prunable`, only the shapes of params are used."""
-    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+    return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), numbers(params))
 
 
 def apply(mask: MaskTree, tree: Tree) -> Tree:
-    """The tree with 0 where the mask is False, whatever stood there, NaN included."""
-    return jax.tree.map(lambda keep, leaf: jnp.where(keep, leaf, jnp.zeros((), leaf.dtype)), mask, tree)
+    """The tree with 0 where the mask is False, whatever stood there, NaN included; a module stays a whole module."""
+
+    def masked(keep: Any, leaf: Any) -> Any:
+        return leaf if keep is None else jnp.where(keep, leaf, jnp.zeros((), leaf.dtype))
+
+    return jax.tree.map(masked, mask, tree, is_leaf=lambda node: node is None)
+
+
+def restore(mask: MaskTree, tree: Tree, dense: Tree) -> Tree:
+    """The tree with the entries of ``dense`` where the mask is False: pruned weights as they were, to grow again."""
+
+    def filled(keep: Any, leaf: Any, before: Any) -> Any:
+        return leaf if keep is None else jnp.where(keep, leaf, before)
+
+    return jax.tree.map(filled, mask, tree, dense, is_leaf=lambda node: node is None)
 
 
 def flat(tree: PyTree[Shaped[Array, "..."]], prunable: Prunable) -> Shaped[Array, " weights"]:
@@ -68,13 +73,15 @@ def unflat(vector: Shaped[Array, " weights"], tree: Tree, prunable: Prunable) ->
 class Numbers:
     """All numbers of a tree of these shapes as one vector (numbers,), leaf after leaf as in ``jax.tree.leaves``.
 
-    ``prunable`` (numbers,) tells those of leaves that can be pruned; it is an array of NumPy, static under ``jit``.
+    ``prunable`` (numbers,) tells those of leaves that can be pruned, of ``can`` or by default those of
+    :func:`gpsense.pruning.leaves.prunable`; it is an array of NumPy, static under ``jit``.
     """
 
-    def __init__(self, shapes: PyTree):
+    def __init__(self, shapes: PyTree, can: Prunable | None = None):
         self._shapes = shapes
         self._all = jax.tree.map(lambda leaf: True, shapes)
-        leaves = jax.tree.leaves(jax.tree.map(lambda leaf, can: np.full(leaf.size, can), shapes, prunable(shapes)))
+        can = prunable(shapes) if can is None else can
+        leaves = jax.tree.leaves(jax.tree.map(lambda leaf, can: np.full(leaf.size, can), shapes, can))
         self.prunable = np.concatenate(leaves)
 
     def vector(self, tree: PyTree[Shaped[Array, "..."]]) -> Shaped[Array, " numbers"]:
@@ -90,6 +97,18 @@ def kept_share(mask: MaskTree, prunable: Prunable) -> Scalar:
     """Share of the prunable weights that the mask keeps, in the default precision."""
     kept = flat(mask, prunable)
     return jnp.sum(kept, dtype=jnp.int32).astype(float) / kept.size
+
+
+def kept_by_layer(mask: MaskTree, prunable: Prunable) -> Float[Array, " layers"]:
+    """Share of its weights that each prunable leaf keeps, in the default precision and the order of :func:`layers`."""
+    chosen = _chosen(mask, prunable)
+    shares = [jnp.sum(keep, dtype=jnp.int32).astype(float) / keep.size for keep in chosen]
+    return jnp.stack(shares) if shares else jnp.zeros((0,))
+
+
+def layers(tree: PyTree, prunable: Prunable) -> list[str]:
+    """The paths of the prunable leaves of a tree, in the order of its leaves."""
+    return [path for path, can in zip(paths(tree), jax.tree.leaves(prunable), strict=True) if can]
 
 
 def kept_count(total: int, kept: ScalarLike) -> Integer:
@@ -116,7 +135,160 @@ def keep_largest(
     return unflat(kept & stays & (most > 0), mask, prunable)
 
 
-def _places(values: Float[Array, " weights"], kept: Bool[Array, " weights"]) -> Shaped[Array, " weights"]:
+def sound(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable) -> Flags:
+    """Whether scores can order the weights that a mask keeps: all finite, and not all 0."""
+    values, kept = flat(scores, prunable), flat(mask, prunable)
+    finite = jnp.all(jnp.isfinite(values) | ~kept)
+    return finite & jnp.any((values != 0) & kept)
+
+
+def verify_scores(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable) -> None:
+    """BadInput for scores that are not :func:`sound`, where they are known: not under ``jit``."""
+    verdict = sound(scores, mask, prunable)
+    if not isinstance(verdict, Tracer) and not bool(verdict):
+        raise unsound(scores, mask, prunable)
+
+
+def unsound(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable, field: str = "scores") -> BadInput:
+    """The error for such scores."""
+    chosen = zip(layers(scores, prunable), _chosen(scores, prunable), _chosen(mask, prunable), strict=True)
+    wild = [path for path, values, kept in chosen if not bool(jnp.all(jnp.isfinite(values) | ~kept))]
+    if wild:
+        remedy = "use a smaller start, float64 or another score"
+        return BadInput(field, f"scores of {', '.join(wild)} are not finite", remedy)
+    return BadInput(field, "the score of every weight is 0", "is a layer 0 at the start? use another start or score")
+
+
+def keep_share(
+    scores: PyTree[Float[Array, "..."]],
+    prunable: Prunable,
+    kept: ScalarLike,
+    mask: MaskTree | None = None,
+    spread: str = "global",
+) -> MaskTree:
+    """The mask of the share ``kept`` of the prunable weights, those of the highest scores, at least one of each part.
+
+    ``spread``: global, over all leaves together, ``round(kept * weights)`` of them; layer, that share of every leaf;
+    erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given, no weight comes back, and shares
+    are still of all weights. ``kept`` is traced. Of equal scores the first stay. BadInput for an unknown ``spread`` and
+    for scores that are all 0 or not finite (under ``jit`` they cannot be seen).
+    """
+    mask = everything(scores) if mask is None else mask
+    verify_scores(scores, mask, prunable)
+    if spread not in SPREADS:
+        raise unknown_name("spread", spread, SPREADS)
+    sizes = [leaf.shape for leaf in _chosen(scores, prunable)]
+    shares = SPREADS[spread](sizes, kept)
+    if shares is None:
+        total = sum(int(np.prod(size)) for size in sizes)
+        return keep_largest(scores, mask, prunable, kept_count(total, kept))
+    each = iter(shares)
+
+    def cut(can: bool, values: Any, keep: Any) -> Any:
+        return keep_largest(values, keep, True, kept_count(values.size, next(each))) if can else keep
+
+    return jax.tree.map(cut, prunable, scores, mask)
+
+
+def erk_shares(shapes: Sequence[tuple[int, ...]], kept: ScalarLike) -> Float[Array, " layers"]:
+    """Shares of layers by Erdos-Renyi-kernel: ``min(1, c sum(shape) / prod(shape))``, together a share ``kept``.
+
+    Layers with few weights keep more of them. The factor c that makes ``sum_l share_l n_l = kept sum_l n_l`` is exact,
+    so that ``kept`` may be traced. Evci, Gale, Menick, Castro and Elsen (ICML 2020), after Mocanu et al. (2018).
+    """
+    sizes = np.array([np.prod(shape) for shape in shapes], float)
+    raw = np.array([np.sum(shape) for shape in shapes], float) / sizes
+    order = np.argsort(-raw, kind="stable")
+    full = np.concatenate([[0.0], np.cumsum(sizes[order])])[:-1]  # weights in layers kept whole, if so many are
+    rest = np.cumsum((sizes * raw)[order][::-1])[::-1]
+    wanted = jnp.asarray(kept, float) * sizes.sum()
+    factors = jnp.maximum(wanted - full, 0.0) / rest
+    fits = factors * raw[order] <= 1.0  # the first count of whole layers that leaves none of the others above 1
+    factor = jnp.where(jnp.any(fits), factors[jnp.argmax(fits)], jnp.inf)
+    return jnp.minimum(factor * raw, 1.0)
+
+
+SPREADS: dict[str, Callable[[Sequence[tuple[int, ...]], ScalarLike], Any]] = {
+    "global": lambda shapes, kept: None,
+    "layer": lambda shapes, kept: jnp.broadcast_to(jnp.asarray(kept, float), (len(shapes),)),
+    "erk": erk_shares,
+}
+
+
+def keep_n_of_m(
+    scores: PyTree[Float[Array, "..."]],
+    prunable: Prunable,
+    n: Integer | ScalarLike,
+    m: int,
+    axis: int = 1,
+    mask: MaskTree | None = None,
+) -> MaskTree:
+    """The n best of every m weights that follow each other along an axis, of each prunable leaf: N:M sparsity.
+
+    ``axis`` 1 is that of the inputs in Equinox's linear layers and convolutions; ``n`` may be traced. Of equal scores
+    the first stay; of ``mask`` no weight comes back. BadInput, naming the leaf, where m does not divide the axis.
+    """
+    mask = everything(scores) if mask is None else mask
+    verify_scores(scores, mask, prunable)
+    names = iter(layers(scores, prunable))
+    count = jnp.asarray(n).astype(jnp.int32)
+
+    def cut(can: bool, values: Any, keep: Any) -> Any:
+        if not can:
+            return keep
+        name = next(names)
+        if not -values.ndim <= axis < values.ndim or m < 1 or values.shape[axis] % m:
+            problem = f"{name} of shape {values.shape} has no groups of {m} along axis {axis}"
+            raise BadInput("m", problem, "use a divisor of that axis, or leave that leaf out of prunable")
+        places, kept = (jnp.moveaxis(each, axis, -1) for each in (_places(values, keep), keep))
+        groups = places.reshape(*places.shape[:-1], -1, m)
+        one, other = groups[..., :, None], groups[..., None, :]
+        earlier = jnp.asarray(np.tri(m, k=-1, dtype=bool))
+        before = jnp.sum((other < one) | ((other == one) & earlier.reshape((1,) * (groups.ndim - 1) + (m, m))), axis=-1)
+        stays = (before < count).reshape(places.shape) & kept
+        return jnp.moveaxis(stays, -1, axis)
+
+    return jax.tree.map(cut, prunable, scores, mask)
+
+
+def keep_groups(
+    scores: PyTree[Float[Array, "..."]],
+    prunable: Prunable,
+    kept: ScalarLike,
+    axis: int = 0,
+    mask: MaskTree | None = None,
+    spread: str = "layer",
+) -> MaskTree:
+    """Whole slices along an axis, those of the highest mean score: rows of a matrix, filters of a convolution.
+
+    ``axis`` 0 is that of the outputs, 1 of the inputs in Equinox's layers. ``spread`` layer: the share ``kept`` of the
+    slices of every prunable leaf, at least one; global: of all slices together. Slices that ``mask`` has deleted whole
+    do not come back, nor do single weights that it has. Structured pruning; with magnitudes the L1 norm of filters of
+    Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017). The bias of a row that is gone stays.
+    """
+    if spread not in ("layer", "global"):
+        raise unknown_name("spread", spread, ("layer", "global"))
+    mask = everything(scores) if mask is None else mask
+
+    def others(leaf: Any) -> tuple[int, ...]:
+        return tuple(place for place in range(leaf.ndim) if place != axis % leaf.ndim)
+
+    means = jax.tree.map(lambda can, leaf: jnp.mean(leaf, axis=others(leaf)) if can else leaf, prunable, scores)
+    there = jax.tree.map(lambda can, keep: jnp.any(keep, axis=others(keep)) if can else keep, prunable, mask)
+    stay = keep_share(means, prunable, kept, there, spread)
+
+    def spread_out(can: bool, keep: Any, slices: Any) -> Any:
+        return keep & jnp.expand_dims(slices, others(keep)) if can else keep
+
+    return jax.tree.map(spread_out, prunable, mask, stay)
+
+
+def _chosen(tree: PyTree, prunable: Prunable) -> list[Any]:
+    """The prunable leaves."""
+    return [leaf for leaf, can in zip(jax.tree.leaves(tree), jax.tree.leaves(prunable), strict=True) if can]
+
+
+def _places(values: Float[Array, "*shape"], kept: Bool[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     """Whole numbers that ascend as values descend, NaN and then what is not kept last.
 
     The bits of a number, so that one sort of whole numbers does: a stable sort by three keys takes ten times as long.

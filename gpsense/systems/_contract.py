@@ -227,6 +227,10 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
         """Flops and bytes of a resolved system; None: they are read off its traced functions."""
         return None
 
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """Names along the trailing axes of measures, by axis: coordinates of the results."""
+        return {}
+
     def describe(self) -> str:
         """A resolved system in words."""
         return self.name

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gpsense._types import Integer, Parameters, RandomKey, Scalar
-from gpsense.pruning.weights import MaskTree, Numbers
+from gpsense.pruning.weights import MaskTree, Numbers, Prunable, kept_by_layer, layers
 from gpsense.systems._contract import Cost, Measure, Measures
 from gpsense.systems._weights import WeightModel, WeightsSettingT
 from gpsense.tickets.network import Samples, Task
@@ -19,6 +19,7 @@ from gpsense.tickets.network import Samples, Task
 MEASURES: Mapping[str, Measure] = {
     "rank": Measure("weights kept", "weights"),
     "kept_share": Measure("share of the weights that was kept"),
+    "kept_by_layer": Measure("share of its weights that each layer kept", dims=("layer",)),
     "loss": Measure("mean loss over the training samples", "loss"),
     "loss_curve": Measure("mean loss over the training samples along the run", "loss", ("step",)),
     "gradient_norm": Measure("gradient norm on the mask where it was last checked", "loss / weight"),
@@ -56,6 +57,15 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     def shapes(self) -> Parameters:
         return _shapes(self.task, self.dtype)
 
+    @property
+    def prunable(self) -> Prunable:
+        return self.task.prunable(self.shapes)
+
+    @property
+    def layers(self) -> list[str]:
+        """The paths of the arrays that can be pruned."""
+        return layers(self.shapes, self.prunable)
+
     def start(
         self, problem: NetworkProblem, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey
     ) -> Parameters:
@@ -79,7 +89,8 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     def measures(
         self, problem: NetworkProblem, setting: WeightsSettingT, params: Parameters, mask: MaskTree
     ) -> Measures:
-        return {"weights": Numbers(self.shapes).vector(params)} if self.tells_weights else {}
+        told = {"kept_by_layer": kept_by_layer(mask, self.prunable).astype(self.dtype)}
+        return told | ({"weights": Numbers(self.shapes).vector(params)} if self.tells_weights else {})
 
     def cost(self, test: int) -> Cost:
         """Of so many samples to test on: a step sees a batch, or all; records and checks see all, tests included."""

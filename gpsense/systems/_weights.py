@@ -36,7 +36,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
 from gpsense.pruning import weights
-from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_by
+from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_in_rounds
 from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVector
 from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
@@ -144,6 +144,11 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     @abstractmethod
     def shapes(self) -> Parameters:
         """The tree of the weights, a ``jax.ShapeDtypeStruct`` for each array."""
+
+    @property
+    def prunable(self) -> weights.Prunable:
+        """Which leaves of that tree can be pruned."""
+        return weights.prunable(self.shapes)
 
     @abstractmethod
     def start(self, problem: ProblemT, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey) -> Parameters:
@@ -286,7 +291,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
     @property
     def numbers(self) -> Numbers:
         """How the vectors of the states are read as trees."""
-        return Numbers(self.model.shapes)
+        return Numbers(self.model.shapes, self.model.prunable)
 
     @property
     def method(self) -> Method:
@@ -301,9 +306,10 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return True
 
     def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Masked:
-        """The start, and its mask where the rule needs no training."""
+        """The start, and its mask where the rule needs no training; DIVERGED where its scores cannot order weights."""
         start_key, mask_key = jax.random.split(keys.start)
         rule, numbers = self.rule, self.numbers
+        usable = jnp.asarray(True)
         if rule.at == "given":
             mask = self.model.given_mask(problem, setting, mask_key)
             params = self.model.start(problem, setting, mask, start_key)
@@ -311,11 +317,11 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
             params = self.model.start(problem, setting, None, start_key)
             mask = weights.everything(params)
         if rule.at == "start" and rule.score is not None:
-            mask = prune_by(
+            mask, usable = prune_in_rounds(
                 rule.score,
                 params,
                 mask,
-                weights.prunable(params),
+                self.model.prunable,
                 lambda tree: self.model.loss(problem, tree),
                 mask_key,
                 self._kept(setting),
@@ -326,6 +332,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         vector = weights.apply(kept, numbers.vector(params))
         alone = jnp.asarray(False)
         run = start_descent(self.method, vector, _rates(setting, alone), keys.noise)
+        run = eqx.tree_at(lambda r: r.status, run, jnp.where(usable, run.status, jnp.int32(DIVERGED)))
         return self._ended(setting, Masked(run, kept, vector, keys.start, alone))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
@@ -463,7 +470,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         can, params = numbers.prunable, numbers.tree(state.run.factor)
         key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.run.steps)
         loss = lambda tree: self.model.loss(problem, tree)  # noqa: E731
-        scores = numbers.vector(score(params, numbers.tree(mask), loss, key, self.model.flow))
+        scores = numbers.vector(score(params, numbers.tree(mask), loss, key, self.model.flow, self.model.prunable))
         count = weights.kept_count(int(can.sum()), kept)
         return weights.keep_largest(scores, mask & can, True, count) | ~can
 

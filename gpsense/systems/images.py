@@ -1,6 +1,6 @@
 """Classes of images: multi-layer networks pruned by weights, on scikit-learn's handwritten digits, or on files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -46,6 +46,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     name: ClassVar[str] = "images"
     Data: ClassVar[type[ImagesData]] = ImagesData
     Setting: ClassVar[type[ImagesSetting]] = ImagesSetting
+    revision: ClassVar[int] = 2
     measures: ClassVar[Mapping[str, Measure]] = {
         **MEASURES,
         "error": Measure("test images misclassified", "share"),
@@ -80,6 +81,9 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
 
     def describe(self) -> str:
         return f"{self.data}, rule {self.rule}, layers {'-'.join(map(str, self.layers))}, n up to {self.n}"
+
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        return {"layer": self.model.layers}
 
     def cost(self) -> Cost:
         return self.model.cost(self.test)

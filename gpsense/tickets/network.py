@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Shaped
 
 from gpsense._types import Parameters, RandomKey, Scalar, Values
 from gpsense.errors import BadInput
-from gpsense.pruning.weight_scores import absolute_flow
+from gpsense.pruning.leaves import Prunable, What, paths, prunable, verify_untied
+from gpsense.pruning.weight_scores import synaptic_flow
 
 Outputs = Float[Array, "n ..."]
 Targets = Shaped[Array, "n ..."]
@@ -69,19 +70,28 @@ class Samples(NamedTuple):
 class Task:
     """A network with its loss and error; ``make(key)`` is an Equinox module from one input (``shape``) to its outputs.
 
-    ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. Modules whose arrays are not all
-    of floating point are refused, and so is one that needs a state or a key when it is called.
+    ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. ``prune`` says which arrays can
+    be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. Modules
+    whose arrays are not all of floating point are refused, and so are those that need a state or a key when they are
+    called, hold the same layer twice, or have nothing to prune.
     """
 
     make: Callable[[RandomKey], Any]
     shape: tuple[int, ...]
     loss: Callable[[Outputs, Targets], Values] = cross_entropy
     error: Callable[[Outputs, Targets], Values] = misclassified
+    prune: What | None = None
+    whole: bool = False
 
     @cached_property
     def still(self) -> Any:
         """The module without its arrays: functions, sizes, names."""
-        shapes = eqx.filter_eval_shape(self.make, jax.random.key(0))
+
+        def made(key: RandomKey) -> Any:
+            verify_untied(module := self.make(key))
+            return module
+
+        shapes = eqx.filter_eval_shape(made, jax.random.key(0))
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
@@ -90,12 +100,18 @@ class Task:
             raise BadInput(
                 "make", problem, "use floating-point weights only, and norms without state such as LayerNorm"
             )
+        if not any(jax.tree.leaves(prunable(shapes, self.prune))):
+            raise BadInput("prune", "the network has no weights to prune", f"arrays are {', '.join(paths(shapes))}")
         return eqx.partition(shapes, is_array)[1]
 
     def draw(self, key: RandomKey, dtype: Any) -> Parameters:
         """The arrays of a fresh network, the rest being None."""
         params = eqx.filter(self.make(key), eqx.is_array)
         return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+    def prunable(self, params: Parameters) -> Prunable:
+        """Which arrays of a tree of them can be pruned."""
+        return prunable(params, self.prune)
 
     def model(self, params: Parameters) -> Any:
         """The module with these arrays."""
@@ -115,7 +131,7 @@ class Task:
 
     def flow(self, params: Parameters) -> Scalar:
         """Sum of the outputs for an input of ones, weights made absolute and biases 0: what SynFlow derives."""
-        return absolute_flow(lambda tree, x: self.model(tree)(x), self.shape)(params)
+        return synaptic_flow(self.shape, dtype=jnp.int32 if self.whole else None)(self.model(params))
 
 
 def _mean(numbers: Values, used: Values) -> Scalar:

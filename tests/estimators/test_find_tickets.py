@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpsense.descent import BUDGET, COLLAPSED
 from gpsense.errors import BadInput
 from gpsense.estimators import find_tickets
 
@@ -68,6 +69,98 @@ def test_tickets_of_a_convolution() -> None:
         tickets.network("iterative_magnitude", 0.5, 5)
 
 
+class ImageNorm(eqx.Module):
+    """A norm over an image, whose gains have two axes, and a linear layer."""
+
+    norm: eqx.nn.LayerNorm
+    linear: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        self.norm, self.linear = eqx.nn.LayerNorm((2, 3)), eqx.nn.Linear(6, 3, key=key)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.linear(self.norm(jnp.concatenate([x, x[:1]]).reshape(2, 3)).ravel())
+
+
+class Words(eqx.Module):
+    """An embedding of whole numbers, and a linear layer used twice."""
+
+    embedding: eqx.nn.Embedding
+    shared: eqx.nn.Shared
+
+    def __init__(self, key: Any):
+        one, two, three = jax.random.split(key, 3)
+        self.embedding = eqx.nn.Embedding(7, 3, key=one)
+        pair = eqx.nn.Linear(3, 3, key=two), eqx.nn.Linear(3, 3, key=three)
+        self.shared = eqx.nn.Shared(pair, lambda both: both[1].weight, lambda both: both[0].weight)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        first, second = self.shared()
+        return second(jax.nn.relu(first(jnp.mean(jax.vmap(self.embedding)(x), axis=0))))
+
+
+def zero_last_layer(key: Any) -> eqx.nn.MLP:
+    return eqx.tree_at(lambda m: m.layers[-1].weight, mlp(key), jnp.zeros((3, 8)))
+
+
+def huge(key: Any) -> eqx.nn.MLP:
+    return jax.tree.map(lambda leaf: 1e200 * leaf if eqx.is_array(leaf) else leaf, mlp(key))
+
+
+def twice(key: Any) -> eqx.nn.Sequential:
+    linear = eqx.nn.Linear(5, 5, key=key)
+    return eqx.nn.Sequential([linear, eqx.nn.Lambda(jax.nn.relu), linear])
+
+
+RUN: dict[str, Any] = {"steps": 10, "seeds": 2, "optimizer": "momentum", "rate": 0.1}
+
+
+def test_gains_of_a_norm_over_an_image_are_left_alone() -> None:
+    """A third of 18 weights stays; labels are whole numbers stored as floats, or one-hot rows."""
+    train, test = (X[:60], LABELS[:60].astype(float)), (X[60:], np.eye(3)[LABELS[60:]])
+    tickets = find_tickets(ImageNorm, train, test, rules="iterative_magnitude", kept=1 / 3, **RUN)
+    found = tickets.results
+    assert list(found["layer"].values) == ["linear.weight"]
+    np.testing.assert_allclose(found["kept_by_layer"], 1 / 3)
+    assert (found["status"] == BUDGET).all()
+    assert not tickets.notices
+    network = tickets.network("iterative_magnitude", 1 / 3, 1)
+    assert (np.asarray(network.linear.weight) != 0).sum() == 6
+    assert (np.asarray(network.norm.weight) != 0).all()
+    wrong = np.argmax(np.asarray(jax.vmap(network)(jnp.asarray(X[60:]))), axis=1) != LABELS[60:]
+    np.testing.assert_allclose(wrong.mean(), found["error"].sel(seed=1).item(), rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prune", [None, ("embedding", "!shared")])
+def test_embeddings_take_whole_numbers_and_stay_and_shared_weights_are_one(prune: Any) -> None:
+    """The embedding is not pruned, the shared weight is one array of 9; ``prune`` asks for the table instead."""
+    words = np.random.default_rng(1).integers(0, 7, (40, 5))
+    data = words, words[:, 0] % 3
+    tickets = find_tickets(Words, data, data, rules="synflow", kept=1 / 3, prune=prune, **RUN)
+    assert list(tickets.results["layer"].values) == ["embedding.weight" if prune else "shared.pytree.0.weight"]
+    assert (tickets.results["rank"] == (7 if prune else 3)).all()
+    network = tickets.network("synflow", 1 / 3, 0)
+    first, second = network.shared()
+    assert first.weight is second.weight
+    assert (np.asarray(network.embedding.weight) != 0).sum() == (7 if prune else 21)
+    assert (np.asarray(first.weight) != 0).sum() == (9 if prune else 3)
+
+
+def test_a_layer_that_loses_all_its_weights_is_told() -> None:
+    """GraSP's scores of a layer that starts at zero are 0; its share, the status and a warning say that it is gone."""
+    with pytest.warns(UserWarning, match="layer collapse: rule grasp left no weight of layers.1.weight in 2 of 4"):
+        tickets = find_tickets(zero_last_layer, TRAIN, TEST, rules="grasp", kept=(1.0, 0.3), **RUN)
+    found = tickets.results.sel(rule="grasp")
+    np.testing.assert_allclose(found["kept_by_layer"].sel(kept=0.3), [[19 / 40, 0], [19 / 40, 0]])
+    np.testing.assert_allclose(found["kept_by_layer"].sel(kept=1.0), 1.0)
+    assert (found["status"].sel(kept=0.3) == COLLAPSED).all()
+    assert (found["status"].sel(kept=1.0) == BUDGET).all()
+    assert np.isfinite(found["error"]).all()
+    assert "collapsed" in found["status"].attrs["flag_meanings"]
+    assert tickets.results.attrs["notices"] == list(tickets.notices)
+
+
 class Counter(eqx.Module):
     weight: jax.Array
     calls: jax.Array
@@ -83,10 +176,19 @@ class Counter(eqx.Module):
         ({"test": (X, LABELS[:5])}, "test", "n the same"),
         ({"test": (X[:, :4], LABELS)}, "test", "give inputs of shape"),
         ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "arrays of numbers"),
-        ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "not finite"),
+        ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "450 of 450 inputs are not finite"),
         ({"train": (X, LABELS + 1)}, "train", "labels from 1 to 3 for 3 outputs"),
         ({"test": (X, LABELS - 1)}, "test", "labels from -1 to 1"),
-        ({"train": (X, LABELS.astype(float))}, "train", "not class numbers, one a row; give y.astype"),
+        ({"train": (X, LABELS + 0.5)}, "train", "not class numbers, one a row; give whole numbers"),
+        ({"test": (X, np.ones((90, 3)))}, "test", "not class numbers, one a row; give .* one-hot rows"),
+        ({"train": (np.ma.masked_greater(X, 2), LABELS)}, "train", "of 450 inputs are masked, the first in row"),
+        ({"test": (X, np.ma.masked_equal(LABELS, 2))}, "test", "17 of 90 targets are masked, the first in row 1"),
+        ({"make": twice}, "make", "the same Linear stands at layers.0 and at layers.2"),
+        ({"prune": "!layers"}, "prune", "no weights to prune"),
+        ({"prune": "last.weight"}, "prune", "no array fits"),
+        ({"make": zero_last_layer, "rules": "snip"}, "rules", r"every weight is 0 from seed 0 \(layers.1.weight"),
+        ({"make": zero_last_layer, "rules": "synflow"}, "rules", "synflow: the score of every weight is 0"),
+        ({"make": huge, "rules": "synflow"}, "rules", "scores of layers.0.weight, layers.1.weight are not finite"),
         ({"make": lambda key: eqx.nn.Sequential([mlp(key), eqx.nn.Dropout()])}, "make", "needs a random key"),
         ({"steps": 0}, "steps", "whole number"),
         ({"steps": True}, "steps", "whole number"),

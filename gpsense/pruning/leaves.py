@@ -1,0 +1,228 @@
+"""Which leaves of a tree of parameters hold weights that can be pruned, told by the layer they stand in and their name.
+
+Trees are any of JAX: nested dictionaries and lists, Equinox modules whole or filtered to their arrays. What is said of
+leaves has the structure of the tree filtered to its floating-point arrays, with None elsewhere, as gradients of
+``equinox.filter_grad`` have.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from gpsense._types import Parameters
+from gpsense.errors import BadInput
+from gpsense.fields import nearest
+
+Prunable = PyTree[bool]
+What = str | Sequence[str] | Callable[[str, Any], bool] | PyTree[bool]
+ModuleT = TypeVar("ModuleT")
+
+NORMS = (eqx.nn.LayerNorm, eqx.nn.RMSNorm, eqx.nn.GroupNorm, eqx.nn.BatchNorm)
+_ALONE = (*NORMS, eqx.nn.Embedding, eqx.nn.PReLU, eqx.nn.StateIndex)
+_SHIFTS = frozenset({"beta", "shift", "shifts", "offset", "offsets"})
+_SCALES = frozenset({"scale", "scales", "gain", "gains", "gamma"})
+_PLACES = frozenset({"position", "positions", "positional", "pos", "token", "tokens"})
+_TABLES = frozenset({"embedding", "embeddings", "embed", "emb"})
+
+
+def prunable(tree: PyTree, what: What | None = None) -> Prunable:
+    """Which leaves can be pruned: the weights of linear, convolutional, recurrent and attention layers.
+
+    By default all leaves of two axes or more but: those of Equinox's LayerNorm, RMSNorm, GroupNorm, BatchNorm,
+    Embedding and PReLU, the gains of WeightNorm and states, whatever their shape; arrays of a class of one's own called
+    ``...Norm``; and leaves called bias (also bias_n, b, b1), scale, gain, gamma, beta, shift, offset, or as tables of
+    embeddings, positions and tokens are.
+
+    ``what`` changes that: a pattern of :mod:`fnmatch` or several, read in order, over the leaves' :func:`paths`
+    (``"embedding.weight"`` or ``"layers.*"`` can be pruned, too; ``"!layers.2"`` cannot, with all that is in it); or
+    says it anew: a function of path and leaf, or a tree of booleans, as of ``equinox.filter``, in the place of the tree
+    or of whole parts. Only shapes are read. BadInput for a pattern that fits nothing and a ``what`` that is none.
+    """
+    found = list(_walk(tree))
+    can = [_is_weight(*each) for each in found]
+    if isinstance(what, str):
+        can = _matched(can, [path for path, *_ in found], (what,))
+    elif isinstance(what, list | tuple) and what and all(isinstance(each, str) for each in what):
+        can = _matched(can, [path for path, *_ in found], what)
+    elif callable(what) and not isinstance(what, eqx.Module):
+        can = [bool(what(path, leaf)) for path, leaf, *_ in found]
+    elif what is not None:
+        can = _as_told(tree, what)
+    return jax.tree.unflatten(jax.tree.structure(numbers(tree)), can)
+
+
+def numbers(tree: ModuleT) -> ModuleT:
+    """The tree filtered to its floating-point arrays, or shapes of them; None elsewhere."""
+    return eqx.filter(tree, is_numbers)
+
+
+def is_numbers(leaf: Any) -> bool:
+    """Whether a leaf is an array of floating point, or the shape of one."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def paths(tree: PyTree) -> list[str]:
+    """The path of each floating-point array as text, such as ``layers.0.weight``, in the order of the leaves."""
+    return [path for path, *_ in _walk(tree)]
+
+
+def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
+    """The tree with absolute values; biases, shifts, positions and unnamed leaves of one axis are 0.
+
+    With ``biases`` all are absolute. What multiplies is kept: weights, gains of norms, tables of embeddings.
+    """
+    arrays, rest = eqx.partition(tree, is_numbers)
+    found = [
+        abs(leaf) if biases or _multiplies(path, leaf, *owner) else jnp.zeros_like(leaf)
+        for path, leaf, *owner in _walk(arrays)
+    ]
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), found), rest)
+
+
+def gains_alone(module: ModuleT) -> ModuleT:
+    """The module with each norm layer of Equinox replaced by one that multiplies by its gain and does no more."""
+    is_norm = lambda node: isinstance(node, NORMS)  # noqa: E731
+    return jax.tree.map(lambda node: _gain_alone(node) if is_norm(node) else node, module, is_leaf=is_norm)
+
+
+def verify_untied(module: PyTree) -> None:
+    """BadInput where the same module, or the same array of weights, stands at two places of a tree.
+
+    JAX copies both, and from the first step of training on they would differ.
+    """
+    seen: dict[int, str] = {}
+    for path, node in _parts(module):
+        if (first := seen.setdefault(id(node), path)) != path:
+            what = type(node).__name__ if isinstance(node, eqx.Module) else "array"
+            problem = f"the same {what} stands at {first} and at {path}, and would be trained as two"
+            raise BadInput("make", problem, "tie them by equinox.nn.Shared, or make one for each place")
+
+
+def _walk(tree: PyTree) -> Iterator[tuple[str, Any, Any, int]]:
+    """Path, leaf, the nearest module around it and how deep in that it stands, of every array of floating point."""
+
+    def inside(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any, Any, int]]:
+        is_other = lambda each: each is not node and isinstance(each, eqx.Module)  # noqa: E731
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(node, is_leaf=is_other)[0]:
+            if isinstance(leaf, eqx.Module):
+                yield from inside(leaf, (*path, *keys))
+            elif is_numbers(leaf):
+                yield _text((*path, *keys)), leaf, node, len(keys)
+
+    return inside(tree, ())
+
+
+def _parts(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """Path and node of every module that holds weights and of every array of weights, those further out first."""
+
+    def inside(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+        is_other = lambda each: each is not node and isinstance(each, eqx.Module)  # noqa: E731
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(node, is_leaf=is_other)[0]:
+            here = (*path, *keys)
+            if isinstance(leaf, eqx.Module):
+                if any(map(is_numbers, jax.tree.leaves(leaf))):
+                    yield _text(here), leaf
+                yield from inside(leaf, here)
+            elif is_numbers(leaf) and _is_weight(_text(here), leaf, node, len(keys)):
+                yield _text(here), leaf
+
+    return inside(tree, ())
+
+
+def _text(keys: tuple[Any, ...]) -> str:
+    """A path of JAX as text: names and numbers with dots between."""
+    return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in keys)
+
+
+def _words(path: str) -> list[str]:
+    """The words of the last name of a path, places in lists passed over; ``b`` stays apart from ``B``."""
+    names = [name for name in path.split(".") if not name.isdigit()]
+    words = re.split(r"[_\d\W]+|(?<=[a-z])(?=[A-Z])", names[-1] if names else "")
+    return [word if len(word) == 1 else word.lower() for word in words if word]
+
+
+def _is_bias(path: str, leaf: Any) -> bool:
+    """Whether a leaf is called a bias; ``out_b`` is one only if no more than one of its axes is longer than 1."""
+    words = _words(path)
+    thin = sum(size > 1 for size in leaf.shape) <= 1
+    return bool(words) and ("bias" in words or "biases" in words or words[0] == "b" or (words[-1] == "b" and thin))
+
+
+def _is_weight(path: str, leaf: Any, owner: Any, depth: int) -> bool:
+    if leaf.ndim < 2 or isinstance(owner, _ALONE) or _is_bias(path, leaf):
+        return False
+    last = (_words(path) or [""])[-1]
+    own_norm = isinstance(owner, eqx.Module) and depth == 1 and type(owner).__name__.endswith("Norm")
+    return not own_norm and last not in _SHIFTS | _SCALES | _PLACES | _TABLES
+
+
+def _multiplies(path: str, leaf: Any, owner: Any, depth: int) -> bool:
+    """Whether a leaf is a factor: a weight, a gain, a table."""
+    last = (_words(path) or [""])[-1]
+    if _is_bias(path, leaf) or last in _SHIFTS | _PLACES or isinstance(owner, eqx.nn.StateIndex):
+        return False
+    return leaf.ndim >= 2 or isinstance(owner, eqx.Module) or last in _SCALES | {"weight", "w", "g"}
+
+
+def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list[bool]:
+    """The leaves after patterns in turn: what one fits can be pruned, or cannot where it begins with ``!``."""
+    can = list(can)
+    for pattern in patterns:
+        bare = pattern.removeprefix("!")
+        fits = [fnmatchcase(path, bare) or fnmatchcase(path, f"{bare}.*") for path in known]
+        if not any(fits):
+            near = nearest(bare, known)
+            raise BadInput("prune", f"no array fits {bare!r}", near or f"arrays are {', '.join(known)}")
+        can = [bare == pattern if fit else before for fit, before in zip(fits, can, strict=True)]
+    return can
+
+
+def _as_told(tree: PyTree, what: PyTree) -> list[bool]:
+    """The leaves of floating point by a tree of booleans, each for a leaf or for a part of the tree."""
+    try:
+        spread = jax.tree.map(lambda flag, part: jax.tree.map(lambda leaf: flag, part), what, numbers(tree))
+    except ValueError:
+        spread = None
+    flags = jax.tree.leaves(spread)
+    if spread is None or not all(isinstance(flag, bool) for flag in flags):
+        problem = "it is no tree of booleans over the network"
+        raise BadInput("prune", problem, "give patterns of paths, a function of path and array, or such a tree")
+    return flags
+
+
+def _gain_alone(norm: Any) -> Any:
+    """A norm layer, an instance of its own class, that multiplies by its gain instead of normalising."""
+    kind = _alone(type(norm))
+    copy = object.__new__(kind)
+    for name, value in vars(norm).items():
+        object.__setattr__(copy, name, value)
+    return copy
+
+
+def _alone(kind: type) -> type:
+    if kind not in _KINDS:
+        _KINDS[kind] = type(f"{kind.__name__}GainAlone", (kind,), {"__call__": _multiply, "__doc__": kind.__doc__})
+    return _KINDS[kind]
+
+
+_KINDS: dict[type, type] = {}
+
+
+def _multiply(norm: Any, x: Any, state: Any = None, **others: Any) -> Any:
+    """``x`` times the gain; with the state where the layer returns one."""
+    gain = norm.weight
+    if gain is not None:
+        gain = gain if gain.ndim == x.ndim else gain.reshape(-1, *(1,) * (x.ndim - 1))
+        x = x * gain.astype(x.dtype)
+    return x if state is None else (x, state)
+
+
+def only(can: Prunable, tree: Parameters) -> Parameters:
+    """The tree with 0 in leaves that cannot be pruned."""
+    return jax.tree.map(lambda is_weight, leaf: leaf if is_weight else jnp.zeros_like(leaf), can, tree)
