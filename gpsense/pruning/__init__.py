@@ -1,7 +1,8 @@
 """Pruning: score -> rule -> mask -> compaction.
 
-Of columns (structured, this module's names), of input features (:mod:`.inputs`) and of single weights (unstructured,
-:mod:`.weights` and :mod:`.weight_scores`).
+Of columns (structured, this module's names), of input features (:mod:`.inputs`) and of the weights of any network:
+:mod:`.leaves` says which arrays are pruned, :mod:`.weight_scores` scores them, :mod:`.weights` makes masks (single
+weights, N:M, whole rows and filters), :mod:`.training` is for loops of one's own.
 """
 
 from gpsense.pruning.columns import (

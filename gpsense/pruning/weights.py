@@ -244,7 +244,8 @@ def keep_n_of_m(
         groups = places.reshape(*places.shape[:-1], -1, m)
         one, other = groups[..., :, None], groups[..., None, :]
         earlier = jnp.asarray(np.tri(m, k=-1, dtype=bool))
-        before = jnp.sum((other < one) | ((other == one) & earlier.reshape((1,) * (groups.ndim - 1) + (m, m))), axis=-1)
+        first = (other < one) | ((other == one) & earlier.reshape((1,) * (groups.ndim - 1) + (m, m)))
+        before = jnp.sum(first, axis=-1, dtype=jnp.int32)
         stays = (before < count).reshape(places.shape) & kept
         return jnp.moveaxis(stays, -1, axis)
 
