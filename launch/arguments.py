@@ -37,6 +37,7 @@ OPTIONS = {
     "out": "folder for the results (runs/NAME-DIGEST)",
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run part i (from 0) of N alone",
+    "verify": "DIR: compute some of its cells again and compare",
 }
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
@@ -52,8 +53,18 @@ class Arguments:
     shard: tuple[int, int] | None = None
 
 
-def parse(argv: list[str]) -> Arguments:
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A run directory of which cells are to be computed again."""
+
+    directory: Path
+    allow_plugins: bool
+
+
+def parse(argv: list[str]) -> Arguments | Check:
     """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; Refusal on anything wrong.
+
+    ``--verify DIR`` stands without a config, since that of DIR is meant.
 
     ``--help`` prints the fields of the system with the values of CONFIG as defaults and exits, ``--systems`` the
     systems. ``FILE.py:NAME`` in the place of CONFIG is ``--system FILE.py:NAME``.
@@ -66,6 +77,10 @@ def parse(argv: list[str]) -> Arguments:
         print(systems())
         sys.exit(0)
     given = {name: _value(name, _single(name, uses)) for name, uses in options.items()}
+    if "verify" in given and "help" not in flags:
+        if path or len(given) > 1:
+            raise Refusal("--verify: DIR says itself what was run; give no config and no other option")
+        return Check(Path(given["verify"]), "allow-plugins" in flags)
     out, asked = given.pop("out", None), given.pop("system", None)
     shard = _shard(given.pop("shard")) if "shard" in given else None
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
@@ -217,7 +232,7 @@ def help_text(config: Config, path: Path) -> str:
             wide,
         ),
     ]
-    entries: list[tuple[str, str]] = [("options", ""), *zip(words, about, strict=True)]
+    entries: list[tuple[str, str]] = [*zip(words, about, strict=True)]
     section = ""
     for place, field in fields.items():
         if field.section != section:

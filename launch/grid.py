@@ -1,4 +1,5 @@
-"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run] [--shard i/N]``.
+"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run] [--shard i/N]``,
+or ``python -m launch.grid --verify DIR``.
 
 Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
 Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from launch import device
-from launch.arguments import Arguments, parse
+from launch.arguments import Arguments, Check, parse
 from launch.shell import INTERRUPTED, guarded, leave
 from launch.work import Work, collect, opened, plan, run_missing
 
@@ -26,8 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: run(parse(sys.argv[1:] if argv is None else argv)))
 
 
-def run(arguments: Arguments) -> int:
+def run(arguments: Arguments | Check) -> int:
     """Check everything, then plan, run and report."""
+    if isinstance(arguments, Check):
+        from launch.verify import verify
+
+        return verify(arguments.directory, arguments.allow_plugins)
     parts = arguments.shard[1] if arguments.shard else 1
     work = plan(arguments.config, arguments.folder, arguments.out, parts=parts)
     if arguments.dry_run:

@@ -113,7 +113,8 @@ def run_missing(
     if config.code or any(field.kind == OTHER for field in schema(config.system).values()):
         manifest["folder"] = str(work.folder.resolve())
     if plugins.is_function(config.reference):
-        manifest["static"] = [field.name for field in schema(config.system).values() if field.role == "static"]
+        fields = [field for field in schema(config.system).values() if field.section == "cell"]
+        manifest["static"] = [field.name for field in fields if field.role == "static"]
     manifest = place.create(manifest | {"layouts": store.described(work.plan), "chunks": len(work.plan.chunks)})
     if any(manifest.get(key) != here[key] for key in ("versions", "devices")):
         print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
