@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, final
 
 import equinox as eqx
@@ -17,6 +18,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
+from gpsense.grid.store import write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
 from gpsense.pipeline import Schedule
@@ -51,7 +53,10 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
     measures: ClassVar[Mapping[str, Measure]] = {
         **MEASURES,
         "weights": Measure("all numbers of the trained ticket, 0 where pruned", dims=("weight",)),
+        "averages": Measure("averages of the ticket's batch norms over the training samples", dims=("average",)),
+        "validation_curve": Measure("mean loss over the validation samples along the run", "loss", ("step",)),
     }
+    own_code: ClassVar[bool] = True
 
     task: Annotated[Task, Field(hidden=True)]
     samples: Annotated[NetworkProblem, Field(hidden=True)]
@@ -89,20 +94,54 @@ class Tickets:
     the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
     stayed: where it is 0 for one, ``status`` is 4, collapsed. ``notices``: what there is to know about the results, one
     line each, also given as warnings.
+
+    Where there were validation samples, ``stop_step`` is the number of steps of the ticket alone at the record of the
+    least mean loss over these, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and
+    how well if its training is stopped by them (Frankle and Carbin, ICLR 2019).
     """
 
     results: xr.Dataset
     task: Task
     notices: tuple[str, ...] = ()
 
+    def save(self, path: str | Path) -> None:
+        """Write the results to a netCDF file, from which :meth:`load` makes the tickets again."""
+        write_dataset(Path(path), self.results)
+
+    @classmethod
+    def load(cls, path: str | Path, make: Callable[[RandomKey], Any]) -> "Tickets":
+        """The tickets of a file that :meth:`save` wrote, or of a ``results.nc``, whose networks ``make(key)`` returns.
+
+        BadInput for a file that is none, and where its weights are not as many as the network's.
+        """
+        try:
+            results = xr.load_dataset(path, engine="h5netcdf")
+            count = results.sizes["weight"]
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(
+                "path", f"{path} holds no tickets ({_first(error)})", "name a file of Tickets.save"
+            ) from None
+        task = Task(make, ())
+        shapes = jax.tree.leaves(eqx.filter_eval_shape(task.draw, jax.random.key(0), results["weights"].dtype))
+        if (own := sum(leaf.size for leaf in shapes)) != count:
+            raise BadInput("make", f"its network has {own} weights, those of {path} have {count}", "give that network")
+        return cls(results, task, tuple(filter(None, results.attrs.get("notices", "").split("\n"))))
+
     def network(self, rule: str, kept: float, seed: int) -> Any:
-        """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there."""
+        """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there.
+
+        With batch norms module and state, whose averages are those of the training samples; for predictions call it as
+        ``equinox.nn.inference_mode`` has it, as a module with dropout.
+        """
         for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
             if value not in (known := self.results[name].values.tolist()):
                 raise KeyError(f"{name}: no {value!r}; use one of {', '.join(map(str, known))}")
         cell = self.results["weights"].sel(asked)
         shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), cell.dtype)
-        return self.task.model(Numbers(shapes).tree(jnp.asarray(cell.values)))
+        model = self.task.model(Numbers(shapes).tree(jnp.asarray(cell.values)))
+        if "averages" not in self.results:
+            return model
+        return model, self.task.state_of(jnp.asarray(self.results["averages"].sel(asked).values))
 
 
 def find_tickets(
@@ -125,18 +164,24 @@ def find_tickets(
     rewind_step: int = 0,
     score_rounds: int | None = None,
     prune: What | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    record_every: int | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
     memory: float = MEMORY,
 ) -> Tickets:
     """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
 
-    ``make(key)`` returns an Equinox module that maps one input to its outputs. Its weights are pruned, and no biases,
-    norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths (``"!layers.2"``), a function
-    of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`). ``train`` and ``test``: inputs
-    (n, ...) and targets (n, ...); inputs that are whole numbers become floating point, unless the network takes them
-    whole only, as an embedding does. ``loss`` and ``error``: cross_entropy, squared (summed over outputs), for
-    ``error`` misclassified, or a function of outputs and targets (n, ...) to (n,) numbers. ``error`` None:
-    misclassified beside cross_entropy, else the loss. Targets of cross_entropy are class numbers (n,), whole numbers
-    stored as floats too, or one-hot rows.
+    ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it has batch
+    norms (``equinox.nn.make_with_state``): these average over each minibatch in training, and over all training samples
+    in a test. A module that takes a ``key`` is given one in each step, and dropout is left out elsewhere. Its weights
+    are pruned, and no biases, norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths
+    (``"!layers.2"``), a function of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`).
+    ``train`` and ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
+    unless the network takes them whole only, as an embedding does. ``loss`` and ``error``: cross_entropy, squared
+    (summed over outputs), for ``error`` misclassified, or a function of outputs, any tree of arrays, and targets
+    (n, ...) to (n,) numbers. ``error`` None: misclassified beside cross_entropy, else the loss. Targets of
+    cross_entropy are class numbers (n,), whole numbers stored as floats too, or one-hot rows.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
@@ -144,20 +189,27 @@ def find_tickets(
     more, alone: all rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step;
     None: all). Random, snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
 
+    Loss and error are recorded every ``record_every`` steps (a divisor of ``steps``; None: after each round), and where
+    ``validation`` inputs and targets are given, the loss on these. ``out``: a directory in which chunks of cells are
+    kept as they are done, ``results.nc`` at the end; the same call resumes. ``progress``: a bar on the standard error;
+    None: where there are a terminal and a directory.
+
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
     ``status``. A UserWarning where pruning leaves a layer no weight.
     """
-    samples = NetworkProblem(_samples("train", train), _samples("test", test))
+    given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
+    samples = NetworkProblem(**{name: _samples(name, pair) for name, pair in given.items()})
     shape = samples.train.inputs.shape[1:]
-    if samples.test.inputs.shape[1:] != shape:
-        raise BadInput("test", f"inputs of shape {samples.test.inputs.shape[1:]}", f"give inputs of shape {shape}")
+    for name in given:
+        if (other := getattr(samples, name).inputs.shape[1:]) != shape:
+            raise BadInput(name, f"inputs of shape {other}", f"give inputs of shape {shape}")
     fitted = _criterion("loss", loss)
     if error is None:
         error = "misclassified" if fitted.classes else loss
     measured = _criterion("error", error)
     samples, measured = _labelled(samples, fitted, measured)
     task = Task(make, shape, fitted.function, measured.function, prune)
-    whole = all(np.asarray(inputs).dtype.kind in "iu" for inputs, _ in (train, test))
+    whole = all(np.asarray(inputs).dtype.kind in "iu" for inputs, _ in given.values())
     try:
         task, samples = _fitting(task, samples, {"loss": fitted, "error": measured}, whole)
         system = TicketSearch(
@@ -176,14 +228,15 @@ def find_tickets(
         numbers = {"share": share, "rate": rate, "momentum": momentum}
         settings = [TicketsSetting(kept=each, **numbers) for each in axes[1].values]
         rounds = max(rounds_to(each.kept, share) for each in settings if each.kept is not None)
-        grid = Grid(system, Schedule(rounds * steps, steps, steps), seeds, axes, numbers)
+        every = steps if record_every is None else record_every
+        grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
-        results = run_grid(grid, memory)
+        results = _stopped(run_grid(grid, memory, out=out, progress=progress))
         notices = _notices(results)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
-        return Tickets(results.assign_attrs(notices=list(notices)), task, notices)
+        return Tickets(results.assign_attrs(notices="\n".join(notices)), task, notices)
     except BadInput as refusal:
         raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
 
@@ -225,14 +278,35 @@ def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
 def _labelled(samples: NetworkProblem, fitted: Criterion, measured: Criterion) -> tuple[NetworkProblem, Criterion]:
     """Class numbers where the loss is of classes; where the error alone is, it reads them off one-hot rows."""
     if fitted.classes:
-        parts = zip(("train", "test"), samples, strict=True)
-        return NetworkProblem(*(part._replace(targets=_labels(name, part.targets)) for name, part in parts)), measured
-    if measured.classes and all(part.targets.ndim == 2 for part in samples):
-        for name, part in zip(("train", "test"), samples, strict=True):
+        parts = {name: part._replace(targets=_labels(name, part.targets)) for name, part in _parts(samples).items()}
+        return NetworkProblem(**parts), measured
+    if measured.classes and all(part.targets.ndim == 2 for part in _parts(samples).values()):
+        for name, part in _parts(samples).items():
             _labels(name, part.targets)
         of_labels = measured.function
         return samples, Criterion(lambda outputs, rows: of_labels(outputs, jnp.argmax(rows, axis=-1)))
     return samples, measured
+
+
+def _parts(samples: NetworkProblem) -> dict[str, Samples]:
+    """The samples by name, those that there are."""
+    return {name: part for name, part in samples._asdict().items() if part is not None}
+
+
+def _stopped(results: xr.Dataset) -> xr.Dataset:
+    """The results with the measures of early stopping, where there is a loss on validation samples."""
+    if "validation_curve" not in results:
+        return results
+    alone = results.isel(step=np.flatnonzero(results["phase"].values == "fine_tune"))
+    curve = alone["validation_curve"].where(np.isfinite(alone["validation_curve"]), np.inf)
+    best, lost = curve.argmin("step"), (curve == np.inf).min("step").astype(bool)
+    steps = alone["step"].isel(step=best).drop_vars(["step", "phase"]) - results.attrs["train_steps"]
+    error = alone["error_curve"].isel(step=best).drop_vars(["step", "phase"])
+    told = {"stop_step": "steps of the ticket alone to the least loss on the validation samples"}
+    told["stop_error"] = "error on the test samples at that step"
+    for name, values in (("stop_step", steps), ("stop_error", error)):
+        results[name] = values.where(~lost).assign_attrs(long_name=told[name], units="1")
+    return results
 
 
 def _labels(name: str, targets: Targets) -> Targets:
@@ -253,14 +327,14 @@ def _fitting(
 ) -> tuple[Task, NetworkProblem]:
     """The task and samples if they fit one another; with inputs as whole numbers where nothing else does."""
     try:
-        for name, part in zip(("train", "test"), samples, strict=True):
+        for name, part in _parts(samples).items():
             _try(name, task, part, criteria)
     except BadInput as refusal:
         if not whole or refusal.field != "make":
             raise
         try:
-            parts = [part._replace(inputs=part.inputs.astype(jnp.int32)) for part in samples]
-            return _fitting(replace(task, whole=True), NetworkProblem(*parts), criteria, False)
+            parts = {n: part._replace(inputs=part.inputs.astype(jnp.int32)) for n, part in _parts(samples).items()}
+            return _fitting(replace(task, whole=True), NetworkProblem(**parts), criteria, False)
         except BadInput:
             raise refusal from None
     return task, samples
@@ -327,25 +401,28 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
     targets = samples.targets
     try:
         params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
-        outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs)
-        outputs.shape[0]  # one array, not several
+        key = jax.random.key(0) if task.random else None
+        outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs, key)
+        eqx.filter_eval_shape(task.tested, params, samples.inputs, samples.inputs)
     except BadInput:
         raise
     except Exception as error:  # a network that is not ours can fail in any way
         raise _unrunnable(task, error) from error
+    shown = " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(outputs))
     for field, criterion in criteria.items():
         labels = _labels(name, targets) if criterion.classes else targets
         try:
             shape = eqx.filter_eval_shape(criterion.function, outputs, labels).shape
         except Exception as error:  # nor is a function of somebody's
-            problem = f"it cannot be taken of outputs of shape {outputs.shape} ({_first(error)})"
+            problem = f"it cannot be taken of outputs of shape {shown} ({_first(error)})"
             raise BadInput(field, problem, f"make it fit {name}'s targets of shape {targets.shape}") from error
         if shape != samples.used.shape:
             raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
         if criterion.classes:
             least, most = int(labels.min()), int(labels.max())
-            if least < 0 or most >= outputs.shape[-1]:
-                problem = f"labels from {least} to {most} for {outputs.shape[-1]} outputs"
+            classes = jax.tree.leaves(outputs)[0].shape[-1]
+            if least < 0 or most >= classes:
+                problem = f"labels from {least} to {most} for {classes} outputs"
                 raise BadInput(name, problem, "number the classes from 0, an output each")
 
 
@@ -353,9 +430,11 @@ def _unrunnable(task: Task, error: Exception) -> BadInput:
     """Why a network cannot be run, as far as its error tells."""
     first = _first(error)
     if "key" in first:
-        return BadInput("make", f"the network needs a random key when called ({first})", "set inference=True")
+        remedy = "let it take key=None and hand it on, or set inference=True"
+        return BadInput("make", f"the network needs a random key when called ({first})", remedy)
     if "state" in first:
-        return BadInput("make", f"the network needs a state when called ({first})", "use norms such as LayerNorm")
+        remedy = "return equinox.nn.make_with_state(Network)(key), and take and return the state"
+        return BadInput("make", f"the network needs a state when called ({first})", remedy)
     problem = f"its network cannot be run on a sample of shape {task.shape} ({first})"
     return BadInput("make", problem, "give a function of a key that returns a network of such inputs")
 

@@ -81,6 +81,7 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
         note(learner.evaluate, problem, setting, keys)
         return digest.hexdigest()[:16]
     state = note(learner.start, problem, setting, keys)
+    note(learner.record, problem, setting, state)
     note(
         lambda problem, setting, state: learner.train(problem, setting, state, learner.stride), problem, setting, state
     )

@@ -223,7 +223,11 @@ def identity(grid: Grid) -> str:
     A field that is added later with the old meaning as its default leaves the digest as it is.
     """
     known = grid.known
-    single = {name: value for name, value in grid.single().items() if not _equal(value, known[name].default)}
+    single = {
+        name: value
+        for name, value in grid.single().items()
+        if not (_equal(value, known[name].default) or (known[name].hidden and grid.system.own_code))
+    }
     plain = {
         "system": grid.system.name,
         "revision": grid.system.revision,
@@ -250,7 +254,7 @@ def _has_code(grid: Grid) -> bool:
     """Whether functions of a user's decide numbers, which no name stands for."""
     values = [*grid.single().values(), *(value for axis in grid.axes for value in axis.values)]
     own = not type(grid.system).__module__.startswith("gpsense.") or grid.system.steps is None
-    return own or any(callable(value) for value in values)
+    return own or grid.system.own_code or any(callable(value) for value in values)
 
 
 def _equal(value: Any, default: Any) -> bool:

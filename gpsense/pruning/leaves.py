@@ -87,8 +87,13 @@ def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
 
 def gains_alone(module: ModuleT) -> ModuleT:
     """The module with each norm layer of Equinox replaced by one that multiplies by its gain and does no more."""
-    is_norm = lambda node: isinstance(node, NORMS)  # noqa: E731
-    return jax.tree.map(lambda node: _gain_alone(node) if is_norm(node) else node, module, is_leaf=is_norm)
+    return called_as(module, NORMS, _multiply)
+
+
+def called_as(module: ModuleT, kinds: tuple[type, ...], call: Callable[..., Any]) -> ModuleT:
+    """The module with the layers of some classes called by another function: instances of subclasses of theirs."""
+    is_one = lambda node: isinstance(node, kinds)  # noqa: E731
+    return jax.tree.map(lambda node: _called_as(node, call) if is_one(node) else node, module, is_leaf=is_one)
 
 
 def verify_untied(module: PyTree) -> None:
@@ -196,22 +201,19 @@ def _as_told(tree: PyTree, what: PyTree) -> list[bool]:
     return flags
 
 
-def _gain_alone(norm: Any) -> Any:
-    """A norm layer, an instance of its own class, that multiplies by its gain instead of normalising."""
-    kind = _alone(type(norm))
-    copy = object.__new__(kind)
-    for name, value in vars(norm).items():
+def _called_as(layer: Any, call: Callable[..., Any]) -> Any:
+    """A copy of a layer whose class is a subclass with this ``__call__``."""
+    kind = type(layer)
+    if (kind, call) not in _KINDS:
+        body = {"__call__": call, "__doc__": kind.__doc__, "__module__": __name__}
+        _KINDS[kind, call] = type(f"{kind.__name__}As{call.__name__.title()}", (kind,), body)
+    copy = object.__new__(_KINDS[kind, call])
+    for name, value in vars(layer).items():
         object.__setattr__(copy, name, value)
     return copy
 
 
-def _alone(kind: type) -> type:
-    if kind not in _KINDS:
-        _KINDS[kind] = type(f"{kind.__name__}GainAlone", (kind,), {"__call__": _multiply, "__doc__": kind.__doc__})
-    return _KINDS[kind]
-
-
-_KINDS: dict[type, type] = {}
+_KINDS: dict[tuple[type, Callable[..., Any]], type] = {}
 
 
 def _multiply(norm: Any, x: Any, state: Any = None, **others: Any) -> Any:

@@ -164,7 +164,8 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
     beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
     ``steps`` are those of training and of fine-tuning unless others are asked for, None where there are none to take.
-    ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. Fields are
+    ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``:
+    hidden fields hold a user's functions and data, and the operations they trace to are that identity. Fields are
     checked at construction; BadInput names the field.
     """
 
@@ -175,6 +176,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     table: ClassVar[tuple[str, ...]] = ("rank", "error_trained", "error_pruned", "error")
     steps: ClassVar[tuple[int, int] | None] = (1000, 300)
     revision: ClassVar[int | str] = 1
+    own_code: ClassVar[bool] = False
 
     dtype: Annotated[
         str, Field("run", "float32 or float64", choices=PRECISIONS, key="precision", axis=False, label="precision")

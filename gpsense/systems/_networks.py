@@ -27,10 +27,11 @@ MEASURES: Mapping[str, Measure] = {
 
 
 class NetworkProblem(NamedTuple):
-    """Samples to learn from, and others to test on."""
+    """Samples to learn from, others to test on, and others by whose loss training could be stopped, if any."""
 
     train: Samples
     test: Samples
+    validation: Samples | None = None
 
 
 @final
@@ -46,12 +47,12 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
 
     @property
     def stochastic(self) -> bool:
-        return self.batch is not None
+        return self.batch is not None or self.task.random
 
     @property
     def check_every(self) -> int:
         """Checks on all samples take a twentieth of the time of the steps at most, where these see a batch."""
-        return 10 if self.batch is None else max(50, 20 * self.n // self.batch)
+        return max(50, 20 * self.n // (self.batch or self.n)) if self.stochastic else 10
 
     @property
     def shapes(self) -> Parameters:
@@ -75,13 +76,22 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return self.task.risk(params, problem.train)
 
     def sampled_loss(self, problem: NetworkProblem, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
-        """The loss on a minibatch drawn with replacement from the rows in use, which come first."""
+        """The loss on a minibatch drawn with replacement from the rows in use, which come first, or on all of them."""
         inputs, targets, used = problem.train
-        rows = jax.random.randint(key, (self.batch or 1,), 0, jnp.sum(used).astype(jnp.int32))
-        return self.task.risk(params, Samples(inputs[rows], targets[rows], jnp.ones(rows.shape, used.dtype)))
+        dropout = jax.random.fold_in(key, 1) if self.task.random else None
+        if self.batch is None:
+            return self.task.risk(params, problem.train, dropout)
+        rows = jax.random.randint(key, (self.batch,), 0, jnp.sum(used).astype(jnp.int32))
+        batch = Samples(inputs[rows], targets[rows], jnp.ones(rows.shape, used.dtype))
+        return self.task.risk(params, batch, dropout)
 
     def error(self, problem: NetworkProblem, params: Parameters) -> Scalar:
-        return self.task.mistakes(params, problem.test)
+        return self.task.mistakes(params, problem.test, problem.train.inputs)
+
+    def records(self, problem: NetworkProblem, params: Parameters) -> dict[str, Scalar]:
+        if problem.validation is None:
+            return {}
+        return {"validation_curve": self.task.test_risk(params, problem.validation, problem.train.inputs)}
 
     def flow(self, params: Parameters) -> Scalar:
         return self.task.flow(params)
@@ -90,7 +100,11 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         self, problem: NetworkProblem, setting: WeightsSettingT, params: Parameters, mask: MaskTree
     ) -> Measures:
         told = {"kept_by_layer": kept_by_layer(mask, self.prunable).astype(self.dtype)}
-        return told | ({"weights": Numbers(self.shapes).vector(params)} if self.tells_weights else {})
+        if self.tells_weights:
+            told["weights"] = Numbers(self.shapes, self.prunable).vector(params)
+        if self.tells_weights and self.task.stateful:
+            told["averages"] = self.task.state_vector(params, problem.train.inputs)
+        return told
 
     def cost(self, test: int) -> Cost:
         """Of so many samples to test on: a step sees a batch, or all; records and checks see all, tests included."""

@@ -170,6 +170,10 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     def error(self, problem: ProblemT, params: Parameters) -> Scalar:
         """What the system calls its error."""
 
+    def records(self, problem: ProblemT, params: Parameters) -> dict[str, Scalar]:
+        """Further numbers along the run, of names that end with ``_curve``."""
+        return {}
+
     def succeeded(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters) -> Flags | bool:
         """Whether a run may end before its steps are over."""
         return False
@@ -384,7 +388,8 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     def record(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> dict[str, Scalar]:
         params = self.numbers.tree(state.run.factor)
-        return {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
+        told = {"loss_curve": self.model.loss(problem, params), "error_curve": self.model.error(problem, params)}
+        return told | self.model.records(problem, params)
 
     def measure(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights) -> Measures:
         numbers, norm = self.numbers, state.run.gradient_norm

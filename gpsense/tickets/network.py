@@ -1,21 +1,22 @@
 """Multi-layer networks as Equinox modules: how one is made, what it is fitted to, and the losses and errors of both."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from gpsense._types import Parameters, RandomKey, Scalar, Values
 from gpsense.errors import BadInput
-from gpsense.pruning.leaves import Prunable, What, paths, prunable, verify_untied
-from gpsense.pruning.weight_scores import synaptic_flow
+from gpsense.pruning.leaves import Prunable, What, called_as, gains_alone, paths, prunable, verify_untied
+from gpsense.pruning.weight_scores import absolute_flow
 
-Outputs = Float[Array, "n ..."]
+Outputs = PyTree[Float[Array, "n ..."]]
 Targets = Shaped[Array, "n ..."]
 
 
@@ -71,9 +72,11 @@ class Task:
     """A network with its loss and error; ``make(key)`` is an Equinox module from one input (``shape``) to its outputs.
 
     ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. ``prune`` says which arrays can
-    be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. Modules
-    whose arrays are not all of floating point are refused, and so are those that need a state or a key when they are
-    called, hold the same layer twice, or have nothing to prune.
+    be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With batch
+    norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; their averages are those of the
+    inputs of each pass in training, and of all training inputs in a test. Modules whose arrays are not all of floating
+    point are refused, and so are those whose layers have other states, hold the same layer twice, or have nothing to
+    prune.
     """
 
     make: Callable[[RandomKey], Any]
@@ -88,25 +91,56 @@ class Task:
         """The module without its arrays: functions, sizes, names."""
 
         def made(key: RandomKey) -> Any:
-            verify_untied(module := self.make(key))
+            verify_untied(module := self._made(key)[0])
             return module
 
         shapes = eqx.filter_eval_shape(made, jax.random.key(0))
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
+        if any(isinstance(node, eqx.nn.StateIndex) for node in _outside(shapes, eqx.nn.BatchNorm)):
+            problem = "it has a layer with a state that is not batch norm's, which is not carried from step to step"
+            raise BadInput("make", problem, "use layers without state, or batch norm")
         if any(is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-            problem = "the network carries state (BatchNorm?): arrays of whole numbers"
-            raise BadInput(
-                "make", problem, "use floating-point weights only, and norms without state such as LayerNorm"
-            )
+            problem = "the network has arrays of whole numbers (the state of a BatchNorm?)"
+            remedy = "return equinox.nn.make_with_state(Network)(key); other arrays have to be floating point"
+            raise BadInput("make", problem, remedy)
         if not any(jax.tree.leaves(prunable(shapes, self.prune))):
             raise BadInput("prune", "the network has no weights to prune", f"arrays are {', '.join(paths(shapes))}")
         return eqx.partition(shapes, is_array)[1]
 
+    @cached_property
+    def stateful(self) -> bool:
+        """Whether the module is called with a state."""
+        return eqx.filter_eval_shape(self._made, jax.random.key(0))[1] is not None
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether the module is called with a random key: it takes one, and has a dropout or cannot do without."""
+        try:
+            if "key" not in inspect.signature(self.still).parameters:
+                return False
+        except (TypeError, ValueError):
+            return False
+        nodes = jax.tree.leaves(self.still, is_leaf=lambda node: isinstance(node, eqx.nn.Dropout))
+        if any(isinstance(node, eqx.nn.Dropout) and not node.inference and node.p != 0 for node in nodes):
+            return True
+        x = jax.ShapeDtypeStruct(self.shape, jnp.int32 if self.whole else jnp.result_type(float))
+
+        def once(key: RandomKey, x: Array, drawn: RandomKey | None) -> Any:
+            module, state = self._made(key)
+            run = lambda one: self._call(_norms_of(module, call=_batch_norm), one, state, drawn)[0]  # noqa: E731
+            return self._over_rows(module)(run)(x[None])
+
+        try:
+            eqx.filter_eval_shape(once, jax.random.key(0), x, None)
+        except Exception:  # a network that is not ours can fail in any way
+            return True
+        return False
+
     def draw(self, key: RandomKey, dtype: Any) -> Parameters:
         """The arrays of a fresh network, the rest being None."""
-        params = eqx.filter(self.make(key), eqx.is_array)
+        params = eqx.filter(self._made(key)[0], eqx.is_array)
         return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
     def prunable(self, params: Parameters) -> Prunable:
@@ -117,21 +151,142 @@ class Task:
         """The module with these arrays."""
         return eqx.combine(params, self.still)
 
-    def outputs(self, params: Parameters, inputs: Array) -> Outputs:
-        """Outputs of every row of inputs."""
-        return jax.vmap(self.model(params))(inputs)
+    def outputs(self, params: Parameters, inputs: Array, key: RandomKey | None = None) -> Outputs:
+        """Outputs of every row of inputs: batch norms average over these, dropout draws from a key or is left out."""
+        return self._passed(params, inputs, key)[0]
 
-    def risk(self, params: Parameters, samples: Samples) -> Scalar:
-        """Mean loss over the rows in use."""
-        return _mean(self.loss(self.outputs(params, samples.inputs), samples.targets), samples.used)
+    def tested(self, params: Parameters, inputs: Array, known: Array) -> Outputs:
+        """Outputs of every row in a test: averages of batch norms are those of the rows ``known``, without dropout."""
+        if not self.stateful:
+            return self.outputs(params, inputs)
+        module = eqx.nn.inference_mode(self.model(params))
+        state = self.averaged(params, known)
+        with jax.numpy_dtype_promotion("standard"):  # Equinox's batch norm relies on it
+            return jax.vmap(lambda x: self._call(module, x, state, jax.random.key(0))[0])(inputs)
 
-    def mistakes(self, params: Parameters, samples: Samples) -> Scalar:
-        """Mean error over the rows in use."""
-        return _mean(self.error(self.outputs(params, samples.inputs), samples.targets), samples.used)
+    def averaged(self, params: Parameters, known: Array) -> Any:
+        """The state of batch norms whose averages are those of these rows, all of them in one pass."""
+        return self._passed(params, known, None)[1]
+
+    def state_vector(self, params: Parameters, known: Array) -> Float[Array, " averages"]:
+        """The averages of :meth:`averaged` as one vector."""
+        arrays = [leaf.ravel() for leaf in jax.tree.leaves(self.averaged(params, known)) if _is_float(leaf)]
+        return jnp.concatenate(arrays)
+
+    def state_of(self, vector: Float[Array, " averages"]) -> Any:
+        """The state whose averages are those of a vector, after one pass."""
+        shapes, start, found = eqx.filter_eval_shape(self._made, jax.random.key(0))[1], 0, []
+        for leaf in jax.tree.leaves(shapes):
+            size = leaf.size if _is_float(leaf) else 0
+            found.append(vector[start : start + size].reshape(leaf.shape) if size else _passed_once(leaf))
+            start += size
+        return jax.tree.unflatten(jax.tree.structure(shapes), found)
+
+    def risk(self, params: Parameters, samples: Samples, key: RandomKey | None = None) -> Scalar:
+        """Mean loss over the rows in use, as in training; without a key without dropout."""
+        return _mean(self.loss(self.outputs(params, samples.inputs, key), samples.targets), samples.used)
+
+    def mistakes(self, params: Parameters, samples: Samples, known: Array) -> Scalar:
+        """Mean error over the rows in use, as in a test after training on the inputs ``known``."""
+        return _mean(self.error(self.tested(params, samples.inputs, known), samples.targets), samples.used)
+
+    def test_risk(self, params: Parameters, samples: Samples, known: Array) -> Scalar:
+        """Mean loss over the rows in use, as in a test after training on the inputs ``known``."""
+        return _mean(self.loss(self.tested(params, samples.inputs, known), samples.targets), samples.used)
 
     def flow(self, params: Parameters) -> Scalar:
         """Sum of the outputs for an input of ones, weights made absolute and biases 0: what SynFlow derives."""
-        return synaptic_flow(self.shape, dtype=jnp.int32 if self.whole else None)(self.model(params))
+        state = self._state(params)
+
+        def forward(module: Any, x: Array) -> Array:
+            module = gains_alone(eqx.nn.inference_mode(module))
+            found = self._call(module, x, state, jax.random.key(0))[0]
+            return jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(found)])
+
+        return absolute_flow(forward, self.shape, dtype=jnp.int32 if self.whole else None)(self.model(params))
+
+    def _made(self, key: RandomKey) -> tuple[Any, Any]:
+        """A fresh module and its state, None where it has none."""
+        made = self.make(key)
+        pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], eqx.nn.State)
+        return made if pair else (made, None)
+
+    def _state(self, params: Parameters) -> Any:
+        """The state of a fresh module, in the precision of the parameters."""
+        if not self.stateful:
+            return None
+        kind = jnp.result_type(*jax.tree.leaves(params))
+        to_kind = lambda leaf: leaf.astype(kind) if _is_float(leaf) else leaf  # noqa: E731
+        return jax.tree.map(to_kind, self._made(jax.random.key(0))[1])
+
+    def _call(self, module: Any, x: Array, state: Any, key: RandomKey | None) -> tuple[Any, Any]:
+        """Outputs and state of one row."""
+        keyed = {} if key is None or not self.random else {"key": key}
+        return (module(x, **keyed), None) if state is None else module(x, state, **keyed)
+
+    def _passed(self, params: Parameters, inputs: Array, key: RandomKey | None) -> tuple[Outputs, Any]:
+        """Outputs and state of a pass over rows as in training."""
+        module = self.model(params)
+        if not (self.stateful or self.random):
+            return jax.vmap(module)(inputs), None
+        state = self._state(params)
+        if key is None:
+            module, key = eqx.nn.inference_mode(module), jax.random.key(0)
+        module = _norms_of(module, call=_batch_norm)
+        keys = jax.random.split(key, inputs.shape[0])
+        run = lambda x, drawn: self._call(module, x, state, drawn)  # noqa: E731
+        return self._over_rows(module)(run, out_axes=(0, None))(inputs, keys)
+
+    def _over_rows(self, module: Any) -> Callable[..., Any]:
+        """``vmap`` over an axis of the name that the module's batch norms average over."""
+        names = {norm.axis_name for norm in _batch_norms(module)}
+        if len(names) > 1 or not all(isinstance(name, str) for name in names):
+            shown = ", ".join(sorted(map(str, names)))
+            raise BadInput("make", f"its batch norms average over the axes {shown}", "name one axis in all of them")
+        return partial(jax.vmap, axis_name=names.pop()) if names else jax.vmap
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _passed_once(leaf: Any) -> Array:
+    """What a batch norm counts, after one pass: 1 pass, or that this was not the first."""
+    return jnp.full(leaf.shape, leaf.dtype != bool, leaf.dtype)
+
+
+def _batch_norms(module: Any) -> list[Any]:
+    is_norm = lambda node: isinstance(node, eqx.nn.BatchNorm)  # noqa: E731
+    return [node for node in jax.tree.leaves(module, is_leaf=is_norm) if is_norm(node)]
+
+
+def _outside(module: Any, kind: type) -> list[Any]:
+    """The states of a module that stand outside layers of this class."""
+    stop = (kind, eqx.nn.StateIndex)
+    return [node for node in jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, stop))]
+
+
+def _norms_of(module: Any, call: Callable[..., Any]) -> Any:
+    """The module with batch norms called so."""
+    return called_as(module, (eqx.nn.BatchNorm,), call) if _batch_norms(module) else module
+
+
+def _batch_norm(norm: Any, x: Array, state: Any, *, key: Any = None, inference: Any = None) -> tuple[Array, Any]:
+    """A batch norm by the averages of this pass over the rows, which the state holds afterwards, and they alone.
+
+    Equinox's own state would be a moving average that begins at 0 and 1.
+    """
+    axes = tuple(range(1, x.ndim))
+    mean = jax.lax.pmean(jnp.mean(x, axis=axes), norm.axis_name)
+    wide = lambda row: row.reshape(-1, *(1,) * len(axes))  # noqa: E731
+    variance = jax.lax.pmean(jnp.mean((x - wide(mean)) ** 2, axis=axes), norm.axis_name)
+    share = 1.0 if norm.mode == "ema" else 1 - norm.momentum  # what Equinox divides by after one pass
+    leaves, structure = jax.tree.flatten(state.substate(norm))
+    rows = iter((mean * share, variance * share))
+    found = [next(rows) if _is_float(leaf) else _passed_once(leaf) for leaf in leaves]
+    state = state.update(jax.tree.unflatten(structure, found))
+    out = (x - wide(mean)) / jnp.sqrt(wide(variance) + norm.eps)
+    return (out * wide(norm.weight) + wide(norm.bias) if norm.channelwise_affine else out), state
 
 
 def _mean(numbers: Values, used: Values) -> Scalar:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from gpsense.descent import BUDGET, COLLAPSED
 from gpsense.errors import BadInput
-from gpsense.estimators import find_tickets
+from gpsense.estimators import Tickets, find_tickets
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5))
@@ -158,7 +159,108 @@ def test_a_layer_that_loses_all_its_weights_is_told() -> None:
     assert (found["status"].sel(kept=1.0) == BUDGET).all()
     assert np.isfinite(found["error"]).all()
     assert "collapsed" in found["status"].attrs["flag_meanings"]
-    assert tickets.results.attrs["notices"] == list(tickets.notices)
+    assert (tickets.results.attrs["notices"],) == tickets.notices
+
+
+class Careless(eqx.Module):
+    """A dropout that is given no key."""
+
+    linear: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        self.linear = eqx.nn.Linear(5, 3, key=key)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return eqx.nn.Dropout()(self.linear(x))
+
+
+class Stateful(eqx.Module):
+    """A convolution, batch norm, dropout and three outputs."""
+
+    filters: eqx.nn.Conv1d
+    norm: eqx.nn.BatchNorm
+    dropout: eqx.nn.Dropout
+    last: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        first, second = jax.random.split(key)
+        self.filters, self.norm = eqx.nn.Conv1d(1, 2, 2, key=first), eqx.nn.BatchNorm(2, "rows", mode="batch")
+        self.dropout, self.last = eqx.nn.Dropout(0.1), eqx.nn.Linear(8, 3, key=second)
+
+    def __call__(self, x: jax.Array, state: Any, key: Any = None) -> tuple[jax.Array, Any]:
+        x, state = self.norm(self.filters(x.reshape(1, 5)), state)
+        return self.last(self.dropout(jax.nn.relu(x).ravel(), key=key)), state
+
+
+@pytest.mark.slow
+def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any) -> None:
+    """The network loaded from a file has the error told; the same call reads its chunks; the early stop is the least
+    recorded loss on the validation samples."""
+    make = lambda key: eqx.nn.make_with_state(Stateful)(key)  # noqa: E731
+    how = {"rules": ("iterative_magnitude", "synflow"), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, "prune": "!last"}
+    how |= {"validation": (X[40:60], LABELS[40:60]), "record_every": 5, "out": tmp_path / "run", **RUN}
+    tickets = find_tickets(make, (X[:40], LABELS[:40]), TEST, **how)
+    found = tickets.results
+    assert list(found["layer"].values) == ["filters.weight"]
+    alone = found.isel(step=slice(-2, None))
+    np.testing.assert_array_equal(found["stop_step"], 5 + 5 * np.argmin(alone["validation_curve"].values, axis=-1))
+    least = np.argmin(alone["validation_curve"].values, axis=-1)
+    expected = np.take_along_axis(alone["error_curve"].values, least[..., None], -1)[..., 0]
+    np.testing.assert_array_equal(found["stop_error"], expected)
+    chunks = sorted((tmp_path / "run" / "chunks").iterdir())
+    times = [chunk.stat().st_mtime_ns for chunk in chunks]
+    again = find_tickets(make, (X[:40], LABELS[:40]), TEST, **how)
+    assert [chunk.stat().st_mtime_ns for chunk in sorted((tmp_path / "run" / "chunks").iterdir())] == times
+    xr.testing.assert_identical(again.results, found)
+    with pytest.raises(BadInput, match="another"):
+        find_tickets(make, (X[:40], LABELS[:40]), (X[59:], LABELS[59:]), **how)
+    tickets.save(tmp_path / "tickets.nc")
+    for path in (tmp_path / "tickets.nc", tmp_path / "run" / "results.nc"):
+        network, state = Tickets.load(path, make).network("synflow", 0.5, 1)
+        assert (np.asarray(network.filters.weight) != 0).sum() == 2
+        run = jax.vmap(eqx.nn.inference_mode(network), in_axes=(0, None), axis_name="rows")
+        outputs, _ = run(jnp.asarray(X[60:]), state)
+        error = np.mean(np.argmax(outputs, axis=1) != LABELS[60:])
+        np.testing.assert_allclose(error, found["error"].sel(rule="synflow", kept=0.5, seed=1), rtol=1e-12)
+    with pytest.raises(BadInput, match="its network has 67 weights, those of .* have 37") as refused:
+        Tickets.load(tmp_path / "tickets.nc", lambda key: mlp(key))
+    assert refused.value.field == "make"
+    with pytest.raises(BadInput, match="holds no tickets"):
+        Tickets.load(tmp_path / "nothing.nc", make)
+
+
+class TwoHeads(eqx.Module):
+    """Two outputs of different shapes."""
+
+    body: eqx.nn.Linear
+    heads: list
+
+    def __init__(self, key: Any):
+        keys = jax.random.split(key, 3)
+        self.body = eqx.nn.Linear(5, 8, key=keys[0])
+        self.heads = [eqx.nn.Linear(8, 1, key=keys[1]), eqx.nn.Linear(8, 3, key=keys[2])]
+
+    def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
+        x = jax.nn.relu(self.body(x))
+        return {"number": self.heads[0](x)[0], "label": self.heads[1](x)}
+
+
+@pytest.mark.slow
+def test_several_outputs_with_a_loss_of_ones_own() -> None:
+    """A regression and classes at once, targets side by side; SynFlow adds up the outputs of both."""
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        label = targets[:, 1].astype(int)
+        entropy = -jnp.take_along_axis(jax.nn.log_softmax(outputs["label"]), label[:, None], axis=1)[:, 0]
+        return (outputs["number"] - targets[:, 0]) ** 2 + entropy
+
+    targets = np.stack([X[:, 2] ** 2, LABELS], axis=1)
+    data = (X[:60], targets[:60]), (X[60:], targets[60:])
+    tickets = find_tickets(TwoHeads, *data, loss=loss, rules="synflow", kept=(1.0, 0.5), **RUN)
+    assert (tickets.results["rank"] == np.array([72, 36])).all()
+    assert (tickets.results["error"] < tickets.results["error_pruned"]).all()
+    with pytest.raises(BadInput, match=r"outputs of shape \(60, 3\) and \(60,\)"):
+        find_tickets(TwoHeads, TRAIN, TEST, **RUN)
 
 
 class Counter(eqx.Module):
@@ -189,7 +291,10 @@ class Counter(eqx.Module):
         ({"make": zero_last_layer, "rules": "snip"}, "rules", r"every weight is 0 from seed 0 \(layers.1.weight"),
         ({"make": zero_last_layer, "rules": "synflow"}, "rules", "synflow: the score of every weight is 0"),
         ({"make": huge, "rules": "synflow"}, "rules", "scores of layers.0.weight, layers.1.weight are not finite"),
-        ({"make": lambda key: eqx.nn.Sequential([mlp(key), eqx.nn.Dropout()])}, "make", "needs a random key"),
+        ({"make": Careless}, "make", "needs a random key"),
+        ({"make": lambda key: eqx.nn.make_with_state(Stateful)(key)[0]}, "make", "needs a state"),
+        ({"validation": (X[:, :4], LABELS)}, "validation", "give inputs of shape"),
+        ({"record_every": 7}, "record_every", "multiple or a divisor"),
         ({"steps": 0}, "steps", "whole number"),
         ({"steps": True}, "steps", "whole number"),
         ({"score_rounds": 0}, "score_rounds", "whole number"),
