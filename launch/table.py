@@ -31,7 +31,7 @@ def _rectangular_law(cell: Cell) -> tuple[float, Any] | None:
 
 
 def _network_law(cell: Cell) -> tuple[float, Any] | None:
-    if cell["measurements"] == "population" or cell["bias"] != "free" or "truncation" in cell:
+    if cell.get("measurements") == "population" or cell["bias"] != "free" or "truncation" in cell:
         return None
     rank, dim = int(cell["true_rank"]), cell["dim"]
     return _symmetric(rank, dim), theory.network_rank_error(cell["noise"], dim, rank, cell["n"])

@@ -87,7 +87,7 @@ def _x64() -> Any:
     """Numbers of 64 bits within a block."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
     return enable_x64(True)
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
 
 from gpsense.keys import seed_keys
 from gpsense.systems import AnySystem, Cost, Evaluator
@@ -42,6 +43,59 @@ def _walk(jaxpr: Any) -> tuple[float, int]:
         else:
             flops += numbers
     return flops, size
+
+
+# operations that are computed where they are read, so that their results take no memory
+FUSED = set(
+    "abs add add_any and bitcast_convert_type broadcast_in_dim ceil clamp convert_element_type copy cos div eq "  # noqa: SIM905
+    "erf erf_inv exp exp2 expand_dims expm1 floor ge gt imag integer_pow iota is_finite le log log1p logistic lt max "
+    "min mul ne neg nextafter not or pow real rem reshape rev round rsqrt select_n shift_left shift_right_logical sign "
+    "sin slice sqrt square squeeze sub tan tanh transpose xor".split()
+)
+
+
+def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
+    """Bytes that one cell needs at least in its greediest phase up to pruning, beside problem and state.
+
+    Of the arrays that have to be written down, products and the like, those that are needed at the same time.
+    """
+    keys, learner = seed_keys(0), system.learner
+    problem = jax.eval_shape(system.draw, data, keys.problem)
+    if isinstance(learner, Evaluator):
+        return _held(jax.make_jaxpr(learner.evaluate)(problem, setting, keys).jaxpr)
+    state = jax.eval_shape(learner.start, problem, setting, keys)
+    train = lambda problem, setting, state: learner.train(problem, setting, state, learner.stride)  # noqa: E731
+    traced = [jax.make_jaxpr(phase)(problem, setting, state) for phase in (train, learner.prune)]
+    return max(_held(each.jaxpr) for each in traced)
+
+
+def _held(jaxpr: Any) -> int:
+    """The most bytes of written results that a jaxpr holds at a time, its inputs and what it returns left out."""
+    behind: dict[Any, set[Any]] = {}  # the written results that a fused one is computed from
+    last: dict[Any, int] = {}  # the operation after which a written result is not needed
+    for place, equation in enumerate(jaxpr.eqns):
+        read = set().union(*(behind.get(each, set()) for each in _variables(equation.invars)))
+        written = equation.primitive.name not in FUSED
+        for out in equation.outvars:
+            behind[out] = {out} if written else read
+        last |= dict.fromkeys(read, place)
+    last |= {each: len(jaxpr.eqns) for out in _variables(jaxpr.outvars) for each in behind.get(out, ())}
+    now = most = 0
+    ends: dict[int, int] = {}
+    for place, equation in enumerate(jaxpr.eqns):
+        if equation.primitive.name not in FUSED:
+            size = sum(_bytes(out.aval) for out in equation.outvars)
+            inside = max((_held(inner) for inner in _inner(equation.params)), default=0)
+            most, now = max(most, now + size + inside), now + size
+            for out in equation.outvars:
+                end = last.get(out, place)
+                ends[end] = ends.get(end, 0) + _bytes(out.aval)
+        now -= ends.pop(place, 0)
+    return most
+
+
+def _variables(atoms: Any) -> list[Any]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _inner(parameters: dict[str, Any]) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import ceil
 from typing import Any, NamedTuple
@@ -88,6 +88,7 @@ class Plan:
     n_outer: int
     n_inner: int
     parts: int = 1
+    heavier: float = 1.0
 
     @property
     def cells(self) -> int:
@@ -158,10 +159,17 @@ def outer_batch() -> int:
     return 1 if jax.default_backend() == "cpu" else 64
 
 
-def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | None = None, parts: int = 1) -> Plan:
+def make_plan(
+    grid: Grid,
+    memory: float | int,
+    layouts: tuple[Layout, ...] | None = None,
+    parts: int = 1,
+    heavier: float = 1.0,
+) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
 
-    It is cut into ``parts`` chunks at least, by seeds and data, where there are so many.
+    It is cut into ``parts`` chunks at least, by seeds and data, where there are so many. A cell that is run takes
+    ``heavier`` times the bytes that its system tells.
     Raises BadInput for a system that cannot be and, with the numbers, for a single cell that does not fit.
     """
     outer, inner = len(grid.outer), len(grid.inner)
@@ -176,6 +184,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
     for index, (labels, system) in enumerate(listed):
         system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
         cost = system.cost() or estimate_cost(system, *one_cell(grid))
+        cost = replace(cost, cell_bytes=int(cost.cell_bytes * heavier))
         layout = (
             layouts[index]
             if layouts
@@ -186,7 +195,7 @@ def make_plan(grid: Grid, memory: float | int, layouts: tuple[Layout, ...] | Non
             for left in range(0, inner, layout.inner):
                 stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
                 chunks.append(Chunk(len(chunks), index, start, stop, left, right))
-    plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner, parts)
+    plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner, parts, heavier)
     if plan.stored_bytes > memory:
         sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
         raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")

@@ -26,7 +26,8 @@ from gpsense.fields import declared
 from gpsense.grid.axes import Grid
 from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
 from gpsense.grid.compiling import Compiled, compile_later
-from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, outer_batch, padded_outer
+from gpsense.grid.estimate import working_bytes
+from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, one_cell, outer_batch, padded_outer
 from gpsense.grid.tracing import Reader, Traces
 from gpsense.keys import Keys, keys_of
 from gpsense.pipeline import End, completed
@@ -366,22 +367,30 @@ class Program:
 
 
 def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
-    """The plan, cut finer where a compiled chunk would take more than ``memory`` bytes.
+    """The plan, cut finer where a chunk would take more than ``memory`` bytes; BadInput where one cell would.
 
-    The estimate a plan is cut by is good to a factor of four: a heaviest program near the limit is compiled to see.
+    The heaviest program is traced for a cell first, since pruning and its certificate may take much more than training,
+    and near the limit it is compiled to see: the estimate that a plan is cut by is good to a factor of four.
     """
+    heaviest = _heaviest(plan)
+    working = working_bytes(heaviest.system, *one_cell(plan.grid))
+    if working > heaviest.cost.cell_bytes:
+        plan = make_plan(plan.grid, memory, parts=plan.parts, heavier=working / heaviest.cost.cell_bytes)
     budget = float(memory)
     while plan.bytes > memory / 4:
-        index = max(
-            range(len(plan.programs)), key=lambda i: chunk_bytes(plan.programs[i].cost, plan.programs[i].layout)
-        )
-        heaviest = plan.programs[index]
-        needed = Program(plan.grid, heaviest).prepare(next(c for c in plan.chunks if c.program == index))
+        heaviest = _heaviest(plan)
+        first = next(chunk for chunk in plan.chunks if plan.programs[chunk.program] is heaviest)
+        needed = Program(plan.grid, heaviest).prepare(first)
         if needed <= memory or heaviest.layout.cells == 1:
             break
         budget *= 0.9 * memory / needed
-        plan = make_plan(plan.grid, budget, parts=plan.parts)
+        plan = make_plan(plan.grid, budget, parts=plan.parts, heavier=plan.heavier)
     return plan
+
+
+def _heaviest(plan: Plan) -> ProgramPlan:
+    """The program whose chunks take the most memory."""
+    return max(plan.programs, key=lambda each: chunk_bytes(each.cost, each.layout))
 
 
 def _arrays(tree: Any) -> Any:

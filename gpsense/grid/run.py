@@ -3,9 +3,11 @@
 import hashlib
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,11 @@ import numpy as np
 import xarray as xr
 
 from gpsense.descent import STATUS_NAMES
+from gpsense.errors import BadInput
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
-from gpsense.grid.plan import Chunk, Plan, make_plan, one_cell, shard_of
+from gpsense.grid.plan import Chunk, Layout, Plan, make_plan, one_cell, shard_of
 from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import collect, shown_value
 from gpsense.grid.store import Store
@@ -174,11 +177,86 @@ def _run_chunks(
                 ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
                 on_running = lambda ahead=ahead, to=begun_aside: to.append(_aside.submit(ahead))  # noqa: E731
             start, compiled = time.perf_counter(), program.compile_seconds
-            arrays = program.run(chunk, moved(chunk.cells), on_running)
-            compiling = program.compile_seconds - compiled
+            arrays, used = in_memory(program, chunk, moved(chunk.cells), on_running, known)
+            compiling = used.compile_seconds - (compiled if used is program else 0.0)
             line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
+            if used is not program:
+                line["batch"], program = [used.plan.layout.outer, used.plan.layout.inner], used
             keep(chunk, arrays, line)
         width = program.width if program else width
+
+
+def in_memory(
+    program: Program,
+    chunk: Chunk,
+    on_segment: Callable[[float], None] = lambda share: None,
+    on_running: Callable[[], None] = _nothing,
+    known: Traces | None = None,
+) -> tuple[Arrays, Program]:
+    """Run a chunk and, where memory runs out, again with half as many rows or settings at a time, until it is enough.
+
+    Returns the measures and the program that was enough. BadInput where a single cell is too much.
+    """
+    begun_next = False
+
+    def once() -> None:
+        nonlocal begun_next
+        if not begun_next:
+            begun_next = True
+            on_running()
+
+    while True:
+        layout, told = program.plan.layout, 0.0
+
+        def tell(share: float, cells: int) -> None:
+            nonlocal told
+            told += share * cells / chunk.cells
+            on_segment(share * cells / chunk.cells)
+
+        try:
+            rows = [
+                [program.run(piece, partial(tell, cells=piece.cells), once) for piece in row]
+                for row in pieces(chunk, layout)
+            ]
+            return _joined(rows), program
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not (isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.I)):
+                raise
+            if layout.cells == 1:
+                problem, remedy = "memory ran out, running one cell", "lower the sizes of the system or free memory"
+                raise BadInput("memory_gib", problem, remedy) from None
+        on_segment(-told)
+        half = (
+            replace(layout, outer=-(-layout.outer // 2))
+            if layout.outer > 1
+            else replace(layout, inner=-(-layout.inner // 2))
+        )
+        program = Program(program.grid, replace(program.plan, layout=half), known=known)
+
+
+def pieces(chunk: Chunk, layout: Layout) -> list[list[Chunk]]:
+    """A chunk in pieces of a layout's rows and columns at most: rows of pieces."""
+    return [
+        [
+            replace(
+                chunk,
+                outer=top,
+                outer_stop=min(top + layout.outer, chunk.outer_stop),
+                inner=left,
+                inner_stop=min(left + layout.inner, chunk.inner_stop),
+            )
+            for left in range(chunk.inner, chunk.inner_stop, layout.inner)
+        ]
+        for top in range(chunk.outer, chunk.outer_stop, layout.outer)
+    ]
+
+
+def _joined(rows: list[list[Arrays]]) -> Arrays:
+    """The measures of pieces as those of the whole."""
+    if len(rows) == len(rows[0]) == 1:
+        return rows[0][0]
+    names = rows[0][0]
+    return {name: np.concatenate([np.concatenate([each[name] for each in row], 1) for row in rows]) for name in names}
 
 
 def settle() -> None:
