@@ -42,8 +42,10 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     ``what`` changes that: a pattern of :mod:`fnmatch` or several, read in order, over the leaves' :func:`paths`
     (``"embedding.weight"`` or ``"layers.*"`` can be pruned, too; ``"!layers.2"`` cannot, with all that is in it); or
     says it anew: a function of path and leaf, or a tree of booleans, as of ``equinox.filter``, in the place of the tree
-    or of whole parts. Only shapes are read. BadInput for a pattern that fits nothing and a ``what`` that is none.
+    or of whole parts. Only shapes are read. BadInput for a pattern that fits nothing, a ``what`` that is none, and a
+    module that stands at two places of the tree (:func:`verify_untied`).
     """
+    verify_untied(tree, "tree", arrays=False)
     found = list(_walk(tree))
     can = [_is_weight(*each) for each in found]
     if isinstance(what, str):
@@ -96,17 +98,19 @@ def called_as(module: ModuleT, kinds: tuple[type, ...], call: Callable[..., Any]
     return jax.tree.map(lambda node: _called_as(node, call) if is_one(node) else node, module, is_leaf=is_one)
 
 
-def verify_untied(module: PyTree) -> None:
+def verify_untied(module: PyTree, field: str = "make", arrays: bool = True) -> None:
     """BadInput where the same module, or the same array of weights, stands at two places of a tree.
 
-    JAX copies both, and from the first step of training on they would differ.
+    JAX copies both, and from the first step of training on they would differ. ``arrays``: look at arrays, too.
     """
     seen: dict[int, str] = {}
     for path, node in _parts(module):
+        if not (arrays or isinstance(node, eqx.Module)):
+            continue
         if (first := seen.setdefault(id(node), path)) != path:
             what = type(node).__name__ if isinstance(node, eqx.Module) else "array"
             problem = f"the same {what} stands at {first} and at {path}, and would be trained as two"
-            raise BadInput("make", problem, "tie them by equinox.nn.Shared, or make one for each place")
+            raise BadInput(field, problem, "tie them by equinox.nn.Shared, or make one for each place")
 
 
 def _walk(tree: PyTree) -> Iterator[tuple[str, Any, Any, int]]:

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from gpsense.descent import BUDGET, COLLAPSED
+from gpsense.descent import BUDGET, COLLAPSED, DIVERGED, RUNNING
 from gpsense.errors import BadInput
 from gpsense.estimators import Tickets, find_tickets
+from gpsense.estimators.find_tickets import TicketSearch, TicketsSetting
+from gpsense.keys import seed_keys
+from gpsense.systems._networks import NetworkProblem
+from gpsense.tickets.network import Samples, Task
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5))
@@ -164,6 +168,20 @@ def test_a_layer_that_loses_all_its_weights_is_told() -> None:
     assert np.isfinite(found["error"]).all()
     assert "collapsed" in found["status"].attrs["flag_meanings"]
     assert (tickets.results.attrs["notices"],) == tickets.notices
+
+
+def test_scores_that_cannot_order_weights_stop_a_cell_of_a_grid() -> None:
+    """Where nothing looks at the scores before a grid is run, such a cell has diverged from its start."""
+    task = Task(zero_last_layer, (5,))
+    samples = Samples(jnp.asarray(X), jnp.asarray(LABELS, jnp.int32), jnp.ones(90))
+    status = {}
+    for rule in ("snip", "magnitude"):
+        system = TicketSearch(task=task, samples=NetworkProblem(samples, samples), n=90, rule=rule, dtype="float64")
+        start = jax.jit(
+            lambda keys, system=system: system.learner.start(system.samples, TicketsSetting(kept=0.5), keys)
+        )
+        status[rule] = int(start(seed_keys(0)).status)
+    assert status == {"snip": DIVERGED, "magnitude": RUNNING}
 
 
 class Careless(eqx.Module):

@@ -213,6 +213,8 @@ def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndar
         ({"x": np.ones((40, 1))}, "x"),
         ({"x": np.eye(40, 5)[:20], "y": np.arange(20.0)}, "x"),
         ({"x": np.full((40, 3), np.nan)}, "x"),
+        ({"x": np.ma.masked_greater(np.arange(120.0).reshape(40, 3), 110)}, "x"),
+        ({"y": np.ma.masked_less(np.arange(40.0), 3)}, "y"),
         ({"x": np.array([["a", "b"]] * 40)}, "x"),
         ({"x": np.ones((40, 3))}, "x"),
         ({"y": np.arange(39.0)}, "y"),

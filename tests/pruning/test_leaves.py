@@ -225,6 +225,9 @@ def test_what_stands_twice_is_found_and_what_is_shared_is_not():
     relu = eqx.nn.Lambda(jax.nn.relu)
     with pytest.raises(BadInput, match=r"same Linear stands at layers\.0 and at layers\.2.*equinox\.nn\.Shared"):
         leaves.verify_untied(eqx.nn.Sequential([linear, relu, linear]))
+    with pytest.raises(BadInput, match=r"same Linear stands at layers\.0 and at layers\.2") as refused:
+        leaves.prunable(eqx.nn.Sequential([linear, relu, linear]))
+    assert refused.value.field == "tree"
     other = eqx.tree_at(lambda layer: layer.weight, eqx.nn.Linear(3, 3, key=jax.random.key(1)), linear.weight)
     with pytest.raises(BadInput, match=r"same .* at 0\.weight and at 1\.weight"):
         leaves.verify_untied([linear, other])
