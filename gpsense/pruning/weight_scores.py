@@ -176,8 +176,9 @@ def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = Non
     """``R(module) = sum(module(1))`` with absolute weights: the flow of a whole Equinox module, one input (shape).
 
     Norm layers of Equinox multiply by their gain and do no more, as batch norms with their initial averages do in the
-    authors' program: R stays a sum over paths of products of absolute weights, and gains count among these. Else as
-    :func:`absolute_flow`, ``dtype`` that of the input where it is not that of the weights.
+    authors' program: R stays a sum over paths of products of absolute weights, gains among them. Through a softmax over
+    equal inputs nothing flows: queries and keys of an attention layer score 0. Else as :func:`absolute_flow`, ``dtype``
+    that of the input where it is not that of the weights.
     """
     return absolute_flow(lambda module, x: leaves.gains_alone(module)(x), shape, biases, dtype)
 

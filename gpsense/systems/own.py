@@ -25,6 +25,7 @@ from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.pruning import weights as masks
+from gpsense.pruning.leaves import What, prunable
 from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
 
 Matrix = Float[Array, "rows parts"]
@@ -72,17 +73,20 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     return Parts(matrix, put, unit)
 
 
-def weights() -> Parts:
-    """Single weights: all entries of leaves of two axes or more that are not named ``bias``."""
+def weights(prune: What | None = None) -> Parts:
+    """Single weights: all entries of the leaves that :func:`gpsense.pruning.leaves.prunable` chooses.
+
+    ``prune`` is its ``what``: which other leaves are pruned, or are not, by patterns, a function or a tree.
+    """
 
     def flat(params: Any) -> Matrix:
-        row = masks.flat(params, masks.prunable(params))
+        row = masks.flat(params, prunable(params, prune))
         if not row.size:
             remedy = "give groups(lambda params: leaf, axis=0) for a vector"
             raise BadInput("parts", "weights() finds no leaf of two axes or more", remedy)
         return row[None, :]
 
-    return Parts(flat, lambda params, row: masks.unflat(row[0], params, masks.prunable(params)), "weights")
+    return Parts(flat, lambda params, row: masks.unflat(row[0], params, prunable(params, prune)), "weights")
 
 
 class PipelineSetting(Traced):

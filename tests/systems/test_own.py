@@ -127,6 +127,15 @@ def test_single_weights_of_an_equinox_network_stay_zero_where_they_were_pruned(p
     assert "column_norms" not in found
 
 
+def test_a_pattern_says_which_single_weights_are_pruned():
+    model = jax.jit(lambda: eqx.filter(network(jax.random.key(0)), eqx.is_inexact_array))()
+    parts = weights("!layers.0")
+    np.testing.assert_array_equal(parts.matrix(model)[0], np.ravel(model.layers[1].weight))
+    back = parts.put(model, 2 * parts.matrix(model))
+    np.testing.assert_array_equal(back.layers[1].weight, 2 * model.layers[1].weight)
+    np.testing.assert_array_equal(back.layers[0].weight, model.layers[0].weight)
+
+
 def test_neurons_are_weights_in_and_out_together():
     parts = groups(lambda model: (model.layers[0].weight, model.layers[1].weight), axis=(0, 1), unit="neurons")
     model = jax.jit(lambda: eqx.filter(network(jax.random.key(0)), eqx.is_inexact_array))()
