@@ -13,13 +13,16 @@ from launch.shell import Refusal
 
 
 def use_cores() -> None:
-    """One CPU device a core; to be called before anything uses a device, a plug-in say."""
+    """One CPU device a core, or as many as the environment says; to be called before anything uses a device."""
+    told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if told or getattr(jax.config, "jax_num_cpu_devices", -1) != -1:
+        return
     with suppress(RuntimeError, AttributeError, ValueError):  # devices in use already, or a platform without affinity
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def configure(precision: str) -> None:
-    """One dtype per process, full float32 products on accelerators (TF32 and bfloat16 off), one CPU device a core.
+    """One dtype per process, full float32 products on accelerators (no TF32, no bfloat16), CPU devices: use_cores.
 
     Compiled programs are kept as :func:`keep_programs` says. Refusal for what JAX is told by the environment and a grid
     cannot run with: a platform that is not there, checks of every operation for NaN, which a cell that fails would stop
@@ -38,7 +41,7 @@ def configure(precision: str) -> None:
         said = " ".join(str(error).split())[:150] or "no such device"
         name = os.environ.get("JAX_PLATFORMS")
         raise Refusal(f"JAX_PLATFORMS: {name} cannot be used ({said}); unset it or use cpu") from None
-    if getattr(jax.config, "jax_num_cpu_devices", 0) > 1:
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
         one_thread_a_call()
 
 

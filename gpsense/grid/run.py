@@ -285,6 +285,7 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
         "chunk": chunk.number,
         "program": chunk.program,
         "cells": chunk.cells,
+        "devices": jax.device_count(),
         "seconds": round(seconds, 3),
         "compile_seconds": round(compiling, 3),
     }

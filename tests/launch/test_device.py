@@ -1,11 +1,16 @@
-"""JAX on this machine: whose threads LAPACK calls run on, and what it is told that a grid cannot run with."""
+"""JAX on this machine: whose threads LAPACK calls run on, how many devices there are,
+and what it is told that a grid cannot run with."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+import xarray as xr
 from threadpoolctl import ThreadpoolController
 
 from launch import device
@@ -38,3 +43,34 @@ def test_a_platform_that_is_not_there_is_refused():
     environment = os.environ | {"JAX_PLATFORMS": "cuda"}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "Refusal: JAX_PLATFORMS: cuda cannot be used" in ran.stderr
+
+
+def devices(**environment: str) -> int:
+    """How many devices a command has in this environment."""
+    code = "import jax; from launch import device; device.configure('float32'); print(jax.device_count())"
+    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    command = [sys.executable, "-c", code]
+    return int(subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True).stdout)
+
+
+def test_as_many_devices_as_the_environment_says_else_one_a_core() -> None:
+    assert devices(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
+    assert devices(JAX_NUM_CPU_DEVICES="5") == 5
+    assert devices() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_one_to_four_devices_give_the_same_bits(tmp_path: Path) -> None:
+    options = ["--problem.dim", "6", "--problem.n", "40", "--run.seeds", "5", "--train.steps", "200"]
+    results = []
+    for count in (1, 2, 3, 4):
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+        command = [sys.executable, "-m", "launch.grid", *options, "--out", str(tmp_path / str(count))]
+        environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+        manifest = json.loads((tmp_path / str(count) / "manifest.json").read_text())
+        assert len(manifest["devices"]) == count
+        results.append(xr.load_dataset(tmp_path / str(count) / "results.nc", engine="h5netcdf"))
+    for other in results[1:]:
+        for name, values in results[0].data_vars.items():
+            np.testing.assert_array_equal(values, other[name], err_msg=str(name))
