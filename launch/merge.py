@@ -1,6 +1,6 @@
 """Several run directories of one config as one: ``python -m launch.report --merge OUT DIR...``.
 
-Needs no JAX: chunks are copied as they are, each after its checksum, digest and number were read.
+Chunks are copied as they are, each after its checksum, digest and number were read.
 """
 
 import json
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpsense.grid import chunkfile
+from gpsense.errors import BadInput
+from gpsense.grid import chunkfile, store
 from gpsense.grid.files import atomic, write_json
 from launch.shell import Refusal
 
@@ -80,9 +81,6 @@ def _chunk_of(line: str) -> Any:
 def _manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a run directory; Refusal for one that is none."""
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
-        if not isinstance(manifest["digest"], str) or not isinstance(manifest["layouts"], list):
-            raise TypeError("no manifest of a run")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return store.read(directory)
+    except BadInput:
         raise Refusal(f"{directory} is not a gpsense run; name directories of runs") from None
-    return manifest

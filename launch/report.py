@@ -229,7 +229,10 @@ def _title(run: Run, directory: Path) -> str:
 def _made(run: Run) -> str:
     """How the run was made, as a description list's entries."""
     manifest, summary, status = run.manifest, run.summary, run.dataset["status"]
-    devices = [str(device) for device in manifest.get("devices", [])]
+    told = {name: manifest.get(name) for name in ("versions", "flags")}
+    versions, flags = (value if isinstance(value, dict) else {} for value in told.values())
+    devices = manifest.get("devices")
+    devices = [str(device) for device in devices] if isinstance(devices, list) else []
     counted = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
     facts = {
         "cells": status.size,
@@ -240,10 +243,8 @@ def _made(run: Run) -> str:
         "time": f"{_number(summary['seconds'])} s" if "seconds" in summary else None,
         "devices": ", ".join([*counted, *([str(manifest["host"])] if "host" in manifest else [])]),
         "precision": manifest.get("precision"),
-        "versions": ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items()),
-        "flags": ", ".join(
-            f"{n}={value}" for n, value in manifest.get("flags", {}).items() if isinstance(value, str) and value
-        ),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "flags": ", ".join(f"{name}={value}" for name, value in flags.items() if isinstance(value, str) and value),
         "config digest": manifest.get("digest"),
     }
     return "".join(f"<dt>{name}</dt><dd>{html.escape(str(fact))}</dd>" for name, fact in facts.items() if fact)
