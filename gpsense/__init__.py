@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from gpsense import theory
     from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
     from gpsense.errors import BadInput
@@ -138,9 +139,21 @@ def __getattr__(name: str) -> Any:
     """The public name, from the module that owns it."""
     if name == "theory":
         return import_module("gpsense.theory")
+    if name == "__version__":
+        return _version()
     if name not in _PLACES:
         raise AttributeError(f"module 'gpsense' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)
+
+
+def _version() -> str:
+    """The installed version; in words where the package is used without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gpsense")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def __dir__() -> list[str]:

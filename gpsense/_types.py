@@ -1,10 +1,18 @@
 """Array types shared by the numerics; shapes are checked at run time in the tests only."""
 
+from typing import TYPE_CHECKING, Any
+
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxtyping import Integer as AnyInteger
 
+if TYPE_CHECKING:  # to a type checker PyTree is of unknown type
+    Parameters = Prunable = MaskTree = Any
+else:
+    Parameters = PyTree[Float[Array, "..."]]
+    Prunable = PyTree[bool]
+    MaskTree = PyTree[Bool[Array, "..."]]
+
 Factor = Float[Array, "dim width"]
-Parameters = PyTree[Float[Array, "..."]]
 Symmetric = Float[Array, "dim dim"]
 Packed = Float[Array, " packed"]
 Hessian = Float[Array, "packed packed"]

@@ -1,9 +1,10 @@
-"""``gpsense COMMAND ...``, the same as ``python -m launch.COMMAND ...`` with the same exit codes."""
+"""``gpsense COMMAND ...`` or ``python -m gpsense COMMAND ...``: ``python -m launch.COMMAND ...``, same exit codes."""
 
 import difflib
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+
+from gpsense import __version__
 
 # module and purpose of every command
 COMMANDS = {
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
         print(usage())
         sys.exit(0)
     if name == "--version":
-        print(f"gpsense {_version()}")
+        print(f"gpsense {__version__}")
         sys.exit(0)
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
@@ -40,13 +41,6 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {words}" for name, (_, words) in COMMANDS.items()]
     return "\n".join(["usage: gpsense COMMAND ...", "", *lines, "", "gpsense COMMAND --help says more."])
-
-
-def _version() -> str:
-    try:
-        return version("gpsense")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,15 @@ _told: list[Callable[[], str]] = [lambda: "interrupted: what was finished is kep
 def is_command() -> bool:
     """Whether this process was started as a command: ``python -m launch...`` or ``gpsense``."""
     module = any(option == "-m" and name.split(".")[0] == "launch" for option, name in pairwise(sys.orig_argv))
-    return (module and sys.argv[:1] == ["-m"]) or os.path.basename(sys.argv[0] if sys.argv else "") == "gpsense"
+    return (module and sys.argv[:1] == ["-m"]) or bool(entry())
+
+
+def entry() -> str:
+    """How the one command with all others was started: ``gpsense``, ``python -m gpsense``, or nothing if it was not."""
+    folder, file = os.path.split(sys.argv[0] if sys.argv else "")
+    if (os.path.basename(folder), file) == ("gpsense", "__main__.py"):
+        return "python -m gpsense"
+    return "gpsense" if os.path.splitext(file)[0] == "gpsense" else ""
 
 
 def install() -> None:

@@ -4,11 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 from gpsense.errors import BadInput
-from launch.interrupt import INTERRUPTED
+from launch.interrupt import INTERRUPTED, entry
 
 
 class Refusal(Exception):
@@ -24,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def program(command: str) -> str:
     """How a command is called by whoever runs this one: ``gpsense grid`` or ``python -m launch.grid``."""
-    return f"gpsense {command}" if Path(sys.argv[0]).stem == "gpsense" else f"python -m launch.{command}"
+    return f"{start} {command}" if (start := entry()) else f"python -m launch.{command}"
 
 
 def refused(error: Exception) -> int:

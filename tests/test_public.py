@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import gpsense
 
@@ -25,3 +26,8 @@ def test_a_name_is_the_one_of_the_module_that_owns_it():
 def test_importing_gpsense_imports_no_jax():
     code = "import sys, gpsense; sys.exit(any(name.partition('.')[0] in ('jax', 'xarray') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_types_and_version_are_told():
+    assert Path(gpsense.__file__).with_name("py.typed").is_file()
+    assert gpsense.__version__[0].isdigit() or gpsense.__version__ == "(not installed)"

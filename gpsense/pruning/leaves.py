@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from gpsense._types import Parameters
+from gpsense._types import Parameters, Prunable
 from gpsense.errors import BadInput
 from gpsense.fields import nearest
 
-Prunable = PyTree[bool]
-What = str | Sequence[str] | Callable[[str, Any], bool] | PyTree[bool]
+What = str | Sequence[str] | Callable[[str, Any], bool] | Prunable
 ModuleT = TypeVar("ModuleT")
 
 NORMS = (eqx.nn.LayerNorm, eqx.nn.RMSNorm, eqx.nn.GroupNorm, eqx.nn.BatchNorm)

@@ -16,13 +16,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from gpsense._types import Flags, Integer, Scalar, ScalarLike
+from gpsense._types import Flags, Integer, MaskTree, Parameters, Prunable, Scalar, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import unknown_name
-from gpsense.pruning.leaves import Prunable, numbers, paths, prunable
+from gpsense.pruning.leaves import numbers, paths, prunable
 
 Tree = TypeVar("Tree")
-MaskTree = PyTree[Bool[Array, "..."]]
 NumbersVector = Float[Array, " numbers"]
 NumbersMask = Bool[Array, " numbers"]
 
@@ -116,9 +115,7 @@ def kept_count(total: int, kept: ScalarLike) -> Integer:
     return jnp.clip(jnp.round(jnp.asarray(kept, float) * total), 1, total).astype(jnp.int32)
 
 
-def keep_largest(
-    scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable, count: Integer | ScalarLike
-) -> MaskTree:
+def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: Integer | ScalarLike) -> MaskTree:
     """The mask cut to the ``count`` prunable weights of the highest scores, over all leaves together.
 
     Exactly ``count`` of those that the mask keeps stay, all where it keeps fewer: of equal scores those that come first
@@ -135,21 +132,21 @@ def keep_largest(
     return unflat(kept & stays & (most > 0), mask, prunable)
 
 
-def sound(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable) -> Flags:
+def sound(scores: Parameters, mask: MaskTree, prunable: Prunable) -> Flags:
     """Whether scores can order the weights that a mask keeps: all finite, and not all 0."""
     values, kept = flat(scores, prunable), flat(mask, prunable)
     finite = jnp.all(jnp.isfinite(values) | ~kept)
     return finite & jnp.any((values != 0) & kept)
 
 
-def verify_scores(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable) -> None:
+def verify_scores(scores: Parameters, mask: MaskTree, prunable: Prunable) -> None:
     """BadInput for scores that are not :func:`sound`, where they are known: not under ``jit``."""
     verdict = sound(scores, mask, prunable)
     if not isinstance(verdict, Tracer) and not bool(verdict):
         raise unsound(scores, mask, prunable)
 
 
-def unsound(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Prunable, field: str = "scores") -> BadInput:
+def unsound(scores: Parameters, mask: MaskTree, prunable: Prunable, field: str = "scores") -> BadInput:
     """The error for such scores."""
     chosen = zip(layers(scores, prunable), _chosen(scores, prunable), _chosen(mask, prunable), strict=True)
     wild = [path for path, values, kept in chosen if not bool(jnp.all(jnp.isfinite(values) | ~kept))]
@@ -160,7 +157,7 @@ def unsound(scores: PyTree[Float[Array, "..."]], mask: MaskTree, prunable: Pruna
 
 
 def keep_share(
-    scores: PyTree[Float[Array, "..."]],
+    scores: Parameters,
     prunable: Prunable,
     kept: ScalarLike,
     mask: MaskTree | None = None,
@@ -216,7 +213,7 @@ SPREADS: dict[str, Callable[[Sequence[tuple[int, ...]], ScalarLike], Any]] = {
 
 
 def keep_n_of_m(
-    scores: PyTree[Float[Array, "..."]],
+    scores: Parameters,
     prunable: Prunable,
     n: Integer | ScalarLike,
     m: int,
@@ -253,7 +250,7 @@ def keep_n_of_m(
 
 
 def keep_groups(
-    scores: PyTree[Float[Array, "..."]],
+    scores: Parameters,
     prunable: Prunable,
     kept: ScalarLike,
     axis: int = 0,

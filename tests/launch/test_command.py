@@ -46,7 +46,9 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 def test_help_calls_the_command_as_it_was_called(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for called, words in (("/usr/bin/gpsense", f"gpsense {name}"), ("launch/x.py", f"python -m launch.{name}")):
+    module, known = str(Path("site", "gpsense", "__main__.py")), f"gpsense {name}"
+    ways = ("/usr/bin/gpsense", known), (module, f"python -m {known}"), ("launch/x.py", f"python -m launch.{name}")
+    for called, words in ways:
         monkeypatch.setattr("sys.argv", [called])
         assert leaves([name, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: {words} ")
@@ -77,6 +79,13 @@ def test_a_refusal_keeps_its_exit_code(capsys: pytest.CaptureFixture[str]) -> No
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert leaves(["--version"]) == 0
     assert capsys.readouterr().out.startswith("gpsense ")
+
+
+def test_the_package_run_as_a_module_is_the_command() -> None:
+    run = [sys.executable, "-m", "gpsense"]
+    told = [subprocess.run([*run, *rest], capture_output=True, text=True, check=False) for rest in (["--help"], ["x"])]
+    assert (told[0].returncode, told[0].stdout) == (0, command.usage() + "\n")
+    assert (told[1].returncode, told[1].stderr[:32]) == (2, "error: there is no command 'x'; ")
 
 
 def test_help_imports_no_package() -> None:
