@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from gpsense.errors import BadInput
 from gpsense.fields import FLAG, NAME, Field, first_line, shown
 from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
@@ -37,6 +38,7 @@ OPTIONS = {
     "out": "folder for the results (runs/NAME-DIGEST)",
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run part i (from 0) of N alone",
+    "cluster": "local:N or tcp://HOST:PORT: run on dask workers",
     "verify": "DIR: compute some of its cells again and compare",
 }
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
@@ -51,6 +53,7 @@ class Arguments:
     out: Path | None
     dry_run: bool
     shard: tuple[int, int] | None = None
+    cluster: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +86,9 @@ def parse(argv: list[str]) -> Arguments | Check:
         return Check(Path(given["verify"]), "allow-plugins" in flags)
     out, asked = given.pop("out", None), given.pop("system", None)
     shard = _shard(given.pop("shard")) if "shard" in given else None
+    cluster = _cluster(given.pop("cluster")) if "cluster" in given else None
+    if shard and cluster:
+        raise Refusal("--cluster: a cluster divides the chunks itself; leave out --shard")
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
     if asked is not None:
         system = plugins.find_system(asked, allowed=True)
@@ -104,7 +110,17 @@ def parse(argv: list[str]) -> Arguments | Check:
         print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
         sys.exit(0)
     config = build(fields, folder, allowed)
-    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags, shard)
+    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags, shard, cluster)
+
+
+def _cluster(text: str) -> str:
+    """The cluster, as it was given; Refusal for what is none or without dask."""
+    from gpsense.grid.cluster import check_cluster
+
+    try:
+        return check_cluster(text)
+    except BadInput as error:
+        raise Refusal(f"--{error}") from None
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -220,9 +236,10 @@ def help_text(config: Config, path: Path) -> str:
     wide = max(60, min(shutil.get_terminal_size((120, 24)).columns, 120))
     fields = schema(config.system)
     indent = max(map(len, fields)) + 5
-    words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in FLAGS)]
+    flags = {name: about for name, about in FLAGS.items() if name != "help"}
+    words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in flags)]
     usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]"
-    about = [*OPTIONS.values(), *FLAGS.values()]
+    about = [*OPTIONS.values(), *flags.values()]
     lines = [
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(

@@ -1,5 +1,5 @@
-"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run] [--shard i/N]``,
-or ``python -m launch.grid --verify DIR``.
+"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``, a part of it
+with ``--shard i/N``, or on dask workers with ``--cluster local:N``. Check one: ``python -m launch.grid --verify DIR``.
 
 Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
 Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
@@ -41,7 +41,7 @@ def run(arguments: Arguments | Check) -> int:
     try:
         if arguments.shard is not None:
             return run_shard(work, arguments.shard)
-        work = run_missing(work, meanwhile=lambda: import_module("launch.report"))
+        work = run_missing(work, meanwhile=lambda: import_module("launch.report"), cluster=arguments.cluster)
     except KeyboardInterrupt:
         return INTERRUPTED
     return report(work)

@@ -5,6 +5,7 @@ What ``launch.grid`` and ``launch.claims`` share; they add what is printed and d
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,10 +100,12 @@ def run_missing(
     known: "Traces | None" = None,
     meanwhile: Callable[[], object] = lambda: None,
     shard: tuple[int, int] | None = None,
+    cluster: str | None = None,
 ) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
 
-    ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`.
+    ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`; ``cluster``: have workers
+    run it, as :func:`gpsense.grid.cluster.run_on_cluster` says.
     """
     from gpsense.grid import make_plan, store
     from gpsense.grid.run import run_missing as run
@@ -122,8 +125,18 @@ def run_missing(
     chunks = len(made.chunks)
     words = lambda: f"interrupted: {place.count(made)} of {chunks} chunks are kept in {work.out}; rerun to resume"  # noqa: E731
     with telling(words):
+        if cluster is not None:
+            from gpsense.grid.cluster import run_on_cluster
+
+            run_on_cluster(cluster, made, place, partial(_stored_grid, work.out.resolve()))
+            return work._replace(plan=made)
         run(made, place, known=known, meanwhile=meanwhile, shard=shard)
     return work._replace(plan=made)
+
+
+def _stored_grid(directory: Path) -> "Grid":
+    """The grid of a run directory, in another process; its code was allowed where the run was started."""
+    return stored(directory, allow_plugins=True).plan.grid
 
 
 def opened(work: Work) -> "store.Store":

@@ -44,14 +44,24 @@ _aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
 def run_grid(
-    grid: Grid, memory: float = MEMORY, *, out: str | Path | None = None, progress: bool | None = None
+    grid: Grid,
+    memory: float = MEMORY,
+    *,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    cluster: Any = None,
+    make: Callable[[], Grid] | None = None,
 ) -> xr.Dataset:
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
     resumes. BadInput where the directory belongs to another grid. ``progress``: a bar on the standard error; None:
-    where there is a terminal and a directory.
+    where there is a terminal and a directory. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
+    the address of a dask scheduler, or a Client, whose workers run the chunks; ``make`` makes the grid anew in a
+    worker, where it cannot be pickled.
     """
+    if cluster is not None and out is None:
+        raise BadInput("cluster", "its workers write chunks to a directory", "give out, too")
     if out is None:
         plan = fit_to_memory(make_plan(grid, memory), memory)
         kept: list[tuple[Chunk, Arrays]] = []
@@ -65,11 +75,20 @@ def run_grid(
     manifest = {"name": grid.system.name, "digest": digest, "layouts": store.described(plan)}
     manifest = place.create(manifest | store.versions())
     plan = make_plan(grid, memory, store.layouts(manifest))
-    run_missing(plan, place, progress)
+    if cluster is not None:
+        from gpsense.grid.cluster import run_on_cluster
+
+        run_on_cluster(cluster, plan, place, make or partial(_itself, grid), progress)
+    else:
+        run_missing(plan, place, progress)
     dataset = collect(plan, place.chunks(plan))
     dataset.attrs |= {"config_digest": digest, "name": grid.system.name, "system": grid.system.name}
     store.write_dataset(place.directory / "results.nc", dataset)
     return dataset
+
+
+def _itself(grid: Grid) -> Grid:
+    return grid
 
 
 def _nothing() -> None:
@@ -92,7 +111,7 @@ def run_missing(
     """
     chunks = place.missing(plan, None if shard is None else shard_of(plan, *shard))
     known = known or Traces()
-    with place.leases() as leases, _bar(plan, chunks, progress) as bar:
+    with place.leases() as leases, progress_bar(plan, chunks, progress) as bar:
 
         def take(chunk: Chunk) -> bool:
             if place.path(chunk).exists() or not leases.take(chunk.number):
@@ -134,11 +153,11 @@ def run_chunks(
     While one program runs, the next is traced and compiled in another thread, as if it kept as many columns as the one
     before; while the last one runs, ``meanwhile`` is called there. ``known``: phases that were traced for other runs.
     """
-    with _bar(plan, chunks, progress) as bar:
+    with progress_bar(plan, chunks, progress) as bar:
         _run_chunks(plan, chunks, keep, bar, known or Traces(), meanwhile)
 
 
-def _bar(plan: Plan, chunks: Sequence[Chunk], progress: bool | None) -> Any:
+def progress_bar(plan: Plan, chunks: Sequence[Chunk], progress: bool | None) -> Any:
     """A progress bar over the cells of these chunks."""
     from tqdm import tqdm
 
@@ -176,21 +195,33 @@ def _run_chunks(
                 program = ready.pop().result() if ready else Program(plan.grid, ours, known=known)
                 ahead = partial(begun, plan, after[0], known, width, _context()) if after else meanwhile
                 on_running = lambda ahead=ahead, to=begun_aside: to.append(_aside.submit(ahead))  # noqa: E731
-            start, compiled = time.perf_counter(), program.compile_seconds
-            arrays, used = in_memory(program, chunk, moved(chunk.cells), on_running, known)
-            compiling = used.compile_seconds - (compiled if used is program else 0.0)
-            line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
-            if used is not program:
-                line["batch"], program = [used.plan.layout.outer, used.plan.layout.inner], used
+            arrays, line, program = run_chunk(program, chunk, moved(chunk.cells), on_running, known)
             keep(chunk, arrays, line)
         width = program.width if program else width
+
+
+def run_chunk(
+    program: Program,
+    chunk: Chunk,
+    on_segment: Callable[[float], None] = lambda share: None,
+    on_running: Callable[[], object] = _nothing,
+    known: Traces | None = None,
+) -> tuple[Arrays, dict[str, Any], Program]:
+    """The measures of a chunk, its line of the log, and the program that ran it (see :func:`in_memory`)."""
+    start, compiled = time.perf_counter(), program.compile_seconds
+    arrays, used = in_memory(program, chunk, on_segment, on_running, known)
+    compiling = used.compile_seconds - (compiled if used is program else 0.0)
+    line = _log_line(chunk, arrays, time.perf_counter() - start - compiling, compiling)
+    if used is not program:
+        line["batch"] = [used.plan.layout.outer, used.plan.layout.inner]
+    return arrays, line, used
 
 
 def in_memory(
     program: Program,
     chunk: Chunk,
     on_segment: Callable[[float], None] = lambda share: None,
-    on_running: Callable[[], None] = _nothing,
+    on_running: Callable[[], object] = _nothing,
     known: Traces | None = None,
 ) -> tuple[Arrays, Program]:
     """Run a chunk and, where memory runs out, again with half as many rows or settings at a time, until it is enough.

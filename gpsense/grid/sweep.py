@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import Annotated, Any, ClassVar, final
 
 import jax
@@ -154,7 +154,20 @@ def function_system(
     return made
 
 
-RESERVED = ("seed", "seeds", "static", "dims", "attrs", "out", "memory", "progress", "dtype", "step", "phase")
+RESERVED = (
+    "seed",
+    "seeds",
+    "static",
+    "dims",
+    "attrs",
+    "out",
+    "memory",
+    "progress",
+    "cluster",
+    "dtype",
+    "step",
+    "phase",
+)
 FIXED = Field("cell")
 NUMBER = Field("cell", kind="number")
 INTEGER = Field("cell", integer=True)
@@ -276,6 +289,7 @@ def sweep(
     out: Any = None,
     memory: float = MEMORY,
     progress: bool | None = None,
+    cluster: Any = None,
     **axes: Any,
 ) -> xr.Dataset:
     """Run a function of one's own over all combinations of ``axes`` and seeds, compiled once, as one labelled Dataset.
@@ -291,9 +305,10 @@ def sweep(
     ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
     calling again resumes, and a directory of another sweep is refused: functions are told apart by the operations and
     numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is
-    a terminal. BadInput for what cannot be.
+    a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client. BadInput for what
+    cannot be.
     """
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
-    grid = sweep_grid(cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
-    return run_grid(grid, memory, out=out, progress=progress)
+    make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
+    return run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)

@@ -1,0 +1,127 @@
+"""A run on a dask.distributed cluster: the number of a chunk goes to a worker, the name of its file comes back.
+
+All processes see the run directory. Workers may join, die or run a chunk twice: a chunk is written whole or not at all,
+and the same whoever runs it. Needs the extra ``cluster``.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import jax
+
+from gpsense.errors import BadInput
+from gpsense.fields import shown
+from gpsense.grid import store
+from gpsense.grid.axes import Grid
+from gpsense.grid.plan import Plan, make_plan
+from gpsense.grid.program import Program
+from gpsense.grid.run import progress_bar, run_chunk
+from gpsense.grid.store import Store
+from gpsense.grid.tracing import Traces
+
+SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+DEATHS = 10  # of workers that run a chunk, before the run ends with an error
+_lock = Lock()
+_kept: dict[tuple[str, str], "_Kept"] = {}  # of this worker: the runs it has had chunks of
+
+
+class _Kept:
+    """What a worker keeps of a run: its plan and the programs that were compiled."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.known = plan, Traces()
+        self.programs: dict[int, Program] = {}
+
+
+def check_cluster(cluster: Any) -> Any:
+    """``local:N``, an address ``tcp://HOST:PORT`` or a Client of dask's; BadInput for anything else."""
+    try:
+        import distributed  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise BadInput("cluster", "dask.distributed is not installed", 'pip install "gpsense[cluster]"') from None
+    if isinstance(cluster, distributed.Client):
+        return cluster
+    if not isinstance(cluster, str) or not re.fullmatch(r"local:[1-9][0-9]{0,3}|(tcp|tls|ucx)://[!-~]+", cluster):
+        raise BadInput("cluster", f"{shown(cluster)} is no cluster", "give local:N, tcp://HOST:PORT or a dask Client")
+    return cluster
+
+
+@contextmanager
+def client_of(cluster: Any) -> Iterator[Any]:
+    """A client of a cluster; that of ``local:N`` is started, N processes that share the cores, and ended."""
+    import dask  # pyright: ignore[reportMissingImports]
+    import distributed  # pyright: ignore[reportMissingImports]
+
+    if isinstance(cluster, distributed.Client):
+        yield cluster
+        return
+    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
+        if not cluster.startswith("local:"):
+            try:
+                client = distributed.Client(cluster, timeout=10, set_as_default=False)
+            except OSError:
+                raise BadInput("cluster", f"no scheduler answers at {cluster}", "start dask scheduler there") from None
+            with client:
+                yield client
+            return
+        count = int(cluster.removeprefix("local:"))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        environment = {"JAX_NUM_CPU_DEVICES": str(max(1, cores // count))}
+        with (
+            dask.config.set({"distributed.nanny.environ": environment}),
+            distributed.LocalCluster(
+                n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            ) as local,
+            distributed.Client(local, set_as_default=False) as client,
+        ):
+            yield client
+
+
+def run_on_cluster(
+    cluster: Any, plan: Plan, place: Store, make: Callable[[], Grid], progress: bool | None = None
+) -> None:
+    """Have the chunks that a run directory lacks run by the workers of a cluster; returns when all are there.
+
+    ``make`` makes the grid anew in a worker. ``progress``: one bar for all; None: where there is a terminal.
+    """
+    import distributed  # pyright: ignore[reportMissingImports]
+
+    cluster = check_cluster(cluster)
+    settings = {name: getattr(jax.config, name) for name in SETTINGS if hasattr(jax.config, name)}
+    task = partial(_work, str(place.directory.resolve()), place.digest, make, settings)
+    chunks = place.missing(plan)
+    with progress_bar(plan, chunks, progress) as bar:
+        while chunks:
+            cells = {place.path(chunk).name: chunk.cells for chunk in chunks}
+            with client_of(cluster) as client:
+                futures = client.map(task, [chunk.number for chunk in chunks], pure=False)
+                for future in distributed.as_completed(futures, loop=client.loop):
+                    bar.update(cells[future.result()])
+            chunks = [chunk for chunk in chunks if place.read(chunk) is None]
+
+
+def _work(directory: str, digest: str, make: Callable[[], Grid], settings: dict[str, Any], number: int) -> str:
+    """Run a chunk in a worker unless it is there already; the name of its file."""
+    with _lock:
+        place = Store(Path(directory), digest)
+        if (directory, digest) not in _kept:
+            for name, value in settings.items():
+                jax.config.update(name, value)
+            layouts = store.layouts(store.read(place.directory))
+            _kept[directory, digest] = _Kept(make_plan(make(), 2**60, layouts))
+        kept = _kept[directory, digest]
+        chunk = kept.plan.chunks[number]
+        if place.read(chunk) is None:
+            program = kept.programs.get(chunk.program) or Program(
+                kept.plan.grid, kept.plan.programs[chunk.program], known=kept.known
+            )
+            arrays, line, kept.programs[chunk.program] = run_chunk(program, chunk, known=kept.known)
+            place.keep(chunk, arrays, line)
+        return place.path(chunk).name
