@@ -3,6 +3,7 @@
 What ``launch.grid`` and ``launch.claims`` share; they add what is printed and drawn.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -128,6 +129,7 @@ def run_missing(
         if cluster is not None:
             from gpsense.grid.cluster import run_on_cluster
 
+            os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # a process that outlives an interrupt
             run_on_cluster(cluster, made, place, partial(_stored_grid, work.out.resolve()))
             return work._replace(plan=made)
         run(made, place, known=known, meanwhile=meanwhile, shard=shard)

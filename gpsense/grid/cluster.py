@@ -55,7 +55,7 @@ def check_cluster(cluster: Any) -> Any:
 
 @contextmanager
 def client_of(cluster: Any) -> Iterator[Any]:
-    """A client of a cluster; that of ``local:N`` is started, N processes that share the cores, and ended."""
+    """A client of a cluster; that of ``local:N`` is started, N processes that share the devices, and ended."""
     import dask  # pyright: ignore[reportMissingImports]
     import distributed  # pyright: ignore[reportMissingImports]
 
@@ -72,10 +72,11 @@ def client_of(cluster: Any) -> Iterator[Any]:
                 yield client
             return
         count = int(cluster.removeprefix("local:"))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        environment = {"JAX_NUM_CPU_DEVICES": str(max(1, cores // count))}
+        told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+        name = "distributed.nanny.pre-spawn-environ.JAX_NUM_CPU_DEVICES"
+        shared = {} if told else {name: str(max(1, jax.device_count() // count))}
         with (
-            dask.config.set({"distributed.nanny.environ": environment}),
+            dask.config.set(shared),
             distributed.LocalCluster(
                 n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             ) as local,
