@@ -1,7 +1,8 @@
 """gpsense: train, prune greedily, fine-tune, and measure when that generalises.
 
 Pure functions of arrays for one experiment; :mod:`gpsense.grid` runs whole grids of them, ``python -m launch.grid``
-does so from a config, with files, progress and pictures. Names are imported when first used.
+does so from a config, with files, progress and pictures. Names are imported when first used. Examples in docstrings
+take ``jax``, ``jax.numpy as jnp``, ``numpy as np`` and ``gpsense`` as imported.
 """
 
 from importlib import import_module

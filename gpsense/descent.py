@@ -36,6 +36,11 @@ class Target(NamedTuple):
     ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
     then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
     step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient.
+
+    >>> target = gpsense.Target(lambda u: (jnp.sum(u**2) / 2, u))
+    >>> value, gradient = target(jnp.array([[3.0], [4.0]]))
+    >>> float(value), gradient.tolist()
+    (12.5, [[3.0], [4.0]])
     """
 
     value_and_gradient: ValueAndGradient
@@ -63,6 +68,10 @@ class Method:
     ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
     Runs are checked every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
     target's sampled gradient.
+
+    >>> import optax
+    >>> gpsense.Method("adam").optimizer, gpsense.Method(lambda rate: optax.adamw(rate)).check_every
+    ('adam', 10)
     """
 
     optimizer: Optimizer = "gd"
@@ -77,7 +86,12 @@ class Method:
 
 
 class Rates(eqx.Module):
-    """Traced numbers of a descent: step size, momentum, gradient-norm tolerance, radius of the perturbation."""
+    """Traced numbers of a descent: step size, momentum, gradient-norm tolerance, radius of the perturbation.
+
+    >>> rates = gpsense.Rates(rate=0.1, momentum=0.9, tolerance=1e-6, perturbation=0.0)
+    >>> rates.rate
+    0.1
+    """
 
     rate: ScalarLike
     momentum: ScalarLike
@@ -116,6 +130,10 @@ def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomK
     """A fresh run from a factor; the key is read where the method perturbs or samples.
 
     A factor with a number that is not finite is DIVERGED from the start.
+
+    >>> state = gpsense.start_descent(gpsense.Method("adam"), jnp.zeros((3, 2)), gpsense.Rates(0.1, 0.0, 1e-6, 0.0))
+    >>> int(state.steps), state.factor.shape
+    (0, (3, 2))
     """
     leaves = jax.tree.leaves(factor)
     nan = jnp.full((), jnp.nan, leaves[0].dtype)
@@ -142,6 +160,13 @@ def advance_descent(
     """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged.
 
     Raises ValueError for a stochastic method without a target that samples.
+
+    >>> target = gpsense.Target(lambda u: (jnp.sum((u - 1) ** 2) / 2, u - 1))
+    >>> method, rates = gpsense.Method("gd"), gpsense.Rates(0.5, 0.0, 1e-3, 0.0)
+    >>> state = gpsense.start_descent(method, jnp.zeros((2, 1)), rates)
+    >>> state = gpsense.advance_descent(method, target, state, rates, n_steps=100)
+    >>> int(state.steps), bool(state.gradient_norm < 1e-3)
+    (20, True)
     """
     target = target if isinstance(target, Target) else Target(target)
     if method.stochastic and target.sampled is None:

@@ -45,6 +45,11 @@ class Field:
     several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
     (a function, say); ``verify`` raises BadInput for a value that fails a further test. ``name``, ``kind``,
     ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
+
+    >>> from gpsense.fields import declared
+    >>> field = declared(gpsense.Sensing)["dim"]
+    >>> field.section, field.label, field.check(20)
+    ('problem', 'dimension d', 20)
     """
 
     section: str = ""

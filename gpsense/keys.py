@@ -22,7 +22,12 @@ class Keys(eqx.Module):
 
 
 def seed_keys(seed: Integer | int) -> Keys:
-    """``fold_in(key(0), seed)`` split by role."""
+    """``fold_in(key(0), seed)`` split by role.
+
+    >>> keys = gpsense.seed_keys(7)
+    >>> jax.random.normal(keys.problem, (2,)).shape
+    (2,)
+    """
     return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 3))
 
 

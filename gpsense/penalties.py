@@ -15,6 +15,9 @@ def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
     Twice differentiable, between 0 and the group lasso (which it undercuts by at most 0.3003 sqrt(beta) a column);
     column gradient ``(s + 2 beta) / (s + beta)^(3/2) v``. Convex in a column up to norm sqrt(2 beta). The form is
     the one we hold to be arXiv 2303.11453's; the constants are derived here. A zero column with beta = 0 gives NaN.
+
+    >>> round(float(gpsense.smoothed_group_lasso(jnp.array([[3.0], [4.0]]), smoothing=1e-4)), 3)
+    5.0
     """
     return jnp.sum(_smoothed(jnp.sum(factor**2, axis=0), smoothing))
 
@@ -34,14 +37,22 @@ def _smoothed_jvp(primals, tangents):
 
 
 def group_lasso(factor: Factor) -> Scalar:
-    """``sum_i ||U e_i||``: the limit of the smoothed penalty as beta -> 0; gradient 0 at a zero column."""
+    """``sum_i ||U e_i||``: the limit of the smoothed penalty as beta -> 0; gradient 0 at a zero column.
+
+    >>> float(gpsense.group_lasso(jnp.array([[3.0, 0.0], [4.0, 1.0]])))
+    6.0
+    """
     squares = jnp.sum(factor**2, axis=0)
     safe = jnp.where(squares > 0, squares, 1.0)
     return jnp.sum(jnp.where(squares > 0, jnp.sqrt(safe), 0.0))
 
 
 def weight_decay(factor: Factor) -> Scalar:
-    """``||U||_F^2 = tr(U U^T)``: rotation invariant, hence a nuclear norm of ``U U^T`` that favours no column."""
+    """``||U||_F^2 = tr(U U^T)``: rotation invariant, hence a nuclear norm of ``U U^T`` that favours no column.
+
+    >>> float(gpsense.weight_decay(jnp.array([[3.0], [4.0]])))
+    25.0
+    """
     return jnp.sum(factor**2)
 
 

@@ -24,7 +24,12 @@ MOST_STEPS, MOST_RECORDS = 10**9, 100_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of training and of fine-tuning at most (either may be 0), and how often loss and error are recorded."""
+    """Steps of training and of fine-tuning at most (either may be 0), and how often loss and error are recorded.
+
+    >>> schedule = gpsense.Schedule(train_steps=100, fine_tune_steps=50, record_every=50)
+    >>> schedule.recorded_steps()
+    ([0, 50, 100], [150])
+    """
 
     train_steps: Annotated[
         int,
@@ -109,6 +114,14 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
 
     ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Automatic choices of the system are made here.
     Besides measures and curves, ``state`` is where fine-tuning ended, nothing compacted.
+
+    >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
+    >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)
+    >>> schedule = gpsense.Schedule(train_steps=200, fine_tune_steps=100, record_every=100)
+    >>> run = jax.jit(lambda keys: gpsense.run_cell(system, schedule, data, setting, keys))
+    >>> cell = run(gpsense.seed_keys(0))
+    >>> int(cell["rank"]), bool(cell["error"] < 0.1)
+    (1, True)
     """
     system = system.resolve(max(schedule.steps, 1))
     learner = system.learner

@@ -55,6 +55,12 @@ def certificate(
     eigenvalues, so that all three agree up to rounding. Costs one gradient and ``steps`` Hessian products (None: one a
     number of the factor, and memory for its square). The start is drawn from the key; only ``active`` columns are
     varied where given. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
+
+    >>> truth = jnp.diag(jnp.array([1.0, 0.0]))
+    >>> gradient = lambda u: (u @ u.T - truth) @ u  # of ||U U^T - M||^2 / 4
+    >>> found = gpsense.certificate(gradient, jnp.zeros((2, 1)), jax.random.key(0), steps=None)
+    >>> float(found.gradient_norm), round(float(found.curvature), 3)  # a saddle
+    (0.0, -1.0)
     """
 
     def within(direction: Factor) -> Factor:

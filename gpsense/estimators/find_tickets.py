@@ -197,6 +197,14 @@ def find_tickets(
 
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
     ``status``. A UserWarning where pruning leaves a layer no weight.
+
+    >>> import equinox as eqx
+    >>> make = lambda key: eqx.nn.MLP(4, 2, 8, 1, key=key)
+    >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    >>> y = (x[:, 0] > 0).astype(int)
+    >>> tickets = gpsense.find_tickets(make, (x, y), (x, y), rules=["magnitude"], kept=[1, 0.5], seeds=2, steps=50)
+    >>> dict(tickets.results["error"].sizes)
+    {'rule': 1, 'seed': 2, 'kept': 2}
     """
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     samples = NetworkProblem(**{name: _samples(name, pair) for name, pair in given.items()})

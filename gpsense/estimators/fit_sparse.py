@@ -140,6 +140,12 @@ def fit_sparse(
     to it, else in float32.
     Deterministic for a seed. Raises BadInput for values that are not finite, shapes that do not match, fewer than 30
     rows, columns that are constant on the rows trained on, and options that cannot be.
+
+    >>> x = np.random.default_rng(0).normal(size=(400, 10))
+    >>> y = x[:, 3] ** 2 - 1
+    >>> fit = gpsense.fit_sparse(x, y, pool=1, biases=1, neurons=16, compare=False)
+    >>> 3 in fit.coordinates
+    True
     """
     rows, outputs, dtype = _checked(x, y)
     if not isinstance(seed, int | np.integer) or seed < 0:

@@ -24,7 +24,12 @@ from gpsense.systems import AnySystem, System
 
 @dataclass(frozen=True)
 class Axis:
-    """Values of one field. ``listed`` axes are dimensions of the result; a number given alone is a coordinate."""
+    """Values of one field. ``listed`` axes are dimensions of the result; a number given alone is a coordinate.
+
+    >>> axis = gpsense.Axis("noise", [0.1, 0.2, 0.5])
+    >>> axis.values, len(axis)
+    ((0.1, 0.2, 0.5), 3)
+    """
 
     name: str
     values: tuple[Any, ...]
@@ -89,6 +94,11 @@ class Grid:
     ``system`` gives the static fields that are no axis; ``axes`` the fields that vary; ``constants`` fields of any
     role with one value, arrays such as a given truth included. ``seeds``: how many, or a list, or an axis. Raises
     BadInput for a field that the system does not have, one given twice, and values that cannot be.
+
+    >>> axes = (gpsense.Axis("penalty", [0.1, 0.2]), gpsense.Axis("noise", [0.0, 0.1, 0.5]))
+    >>> grid = gpsense.Grid(gpsense.Sensing(dim=20), seeds=8, axes=axes)
+    >>> [len(axis) for axis in (grid.seeds, *grid.axes)]
+    [8, 2, 3]
     """
 
     system: AnySystem

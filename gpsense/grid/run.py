@@ -59,6 +59,11 @@ def run_grid(
     where there is a terminal and a directory. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
     the address of a dask scheduler, or a Client, whose workers run the chunks; ``make`` makes the grid anew in a
     worker, where it cannot be pickled.
+
+    >>> grid = gpsense.Grid(gpsense.Sensing(dim=6, rank=1, n=60), seeds=2, axes=(gpsense.Axis("penalty", [0.0, 0.1]),))
+    >>> results = gpsense.run_grid(grid)
+    >>> dict(results["error"].sizes)
+    {'seed': 2, 'penalty': 2}
     """
     if cluster is not None and out is None:
         raise BadInput("cluster", "its workers write chunks to a directory", "give out, too")

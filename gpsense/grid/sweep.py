@@ -307,6 +307,13 @@ def sweep(
     numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is
     a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client. BadInput for what
     cannot be.
+
+    >>> def cell(key, penalty):
+    ...     x = 1.0 + 0.1 * jax.random.normal(key)
+    ...     return {"estimate": jnp.sign(x) * jnp.maximum(jnp.abs(x) - penalty, 0.0)}
+    >>> results = gpsense.sweep(cell, seeds=3, penalty=[0.0, 2.0])
+    >>> results["estimate"].median("seed").values.round().tolist()
+    [1.0, 0.0]
     """
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")

@@ -20,7 +20,11 @@ from gpsense.fields import shown
 
 
 def column_norms(factor: Factor) -> Norms:
-    """Scores ``||U e_i||_2`` of the columns, shape (width,)."""
+    """Scores ``||U e_i||_2`` of the columns, shape (width,).
+
+    >>> gpsense.column_norms(jnp.array([[3.0, 0.0], [4.0, 1.0]])).tolist()
+    [5.0, 1.0]
+    """
     return jnp.sqrt(jnp.sum(factor**2, axis=0))
 
 
@@ -30,7 +34,11 @@ def default_threshold(smoothing: ScalarLike) -> Scalar:
 
 
 def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
-    """True for the columns that stay: norm strictly above the threshold; shape (width,)."""
+    """True for the columns that stay: norm strictly above the threshold; shape (width,).
+
+    >>> gpsense.threshold_mask(jnp.array([0.5, 0.1, 0.3]), 0.2).tolist()
+    [True, False, True]
+    """
     return norms > threshold
 
 
@@ -82,7 +90,11 @@ def coherence(factor: Factor, mask: Mask) -> Scalar:
 
 
 def apply_mask(factor: Factor, mask: Mask) -> Factor:
-    """The factor with the pruned columns set to zero, shape kept; a pruned NaN column becomes zero too."""
+    """The factor with the pruned columns set to zero, shape kept; a pruned NaN column becomes zero too.
+
+    >>> gpsense.apply_mask(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([True, False])).tolist()
+    [[1.0, 0.0], [3.0, 0.0]]
+    """
     return jnp.where(mask, factor, 0.0)
 
 
@@ -91,6 +103,10 @@ def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
 
     A zero column has zero gradient in every loss here, so the padding never moves. Raises ValueError if more columns
     are kept than ``width``, as far as the mask is known outside of a trace; inside, surplus columns would be lost.
+
+    >>> factor, mask = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([False, False, True])
+    >>> gpsense.compact(factor, mask, width=2).tolist()
+    [[3.0, 0.0]]
     """
     if not isinstance(mask, jax_core.Tracer) and int(mask.sum()) > width:
         raise ValueError(f"{int(mask.sum())} columns are kept, more than width {width}")

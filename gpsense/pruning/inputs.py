@@ -102,6 +102,14 @@ def gradient_scores(
     ``parity``: both, even or odd parts of the activation. Two that are not the paper's: none, the activation as it is;
     linear, the gradient along e_z alone. Where y is linear, ``y = <beta, x>``, every G_i has the large entries of beta,
     so that even and odd scores tell nothing and only e_z does (derived).
+
+    >>> from gpsense.sparse.hermite import find_activation
+    >>> from gpsense.sparse.samples import table
+    >>> x = jax.random.normal(jax.random.key(0), (500, 4))
+    >>> samples = table(x, x[:, 2] ** 2 - 1, jax.random.key(1))
+    >>> scores = gpsense.gradient_scores(samples, jnp.zeros(1), 0.9, 1, find_activation("relu"), parity="even")
+    >>> int(scores.squares[0].argmax())
+    2
     """
     found, linear = gradients(samples, biases, contraction, activation, parity)
     largest, _ = jax.lax.top_k(jnp.abs(found), pool)

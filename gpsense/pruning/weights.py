@@ -121,6 +121,10 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
     Exactly ``count`` of those that the mask keeps stay, all where it keeps fewer: of equal scores those that come first
     in :func:`flat`. NaN is lower than any score. ``count`` is traced, to the nearest whole number. Leaves that are not
     prunable keep their mask.
+
+    >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
+    >>> gpsense.keep_largest(scores, mask, {"w": True}, count=2)["w"].tolist()
+    [[True, False, True]]
     """
     kept = flat(mask, prunable)
     places = _places(flat(scores, prunable), kept)

@@ -27,12 +27,21 @@ FOLD = 5  # every so many measurements one is held out
 
 
 def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
-    """``L(U) = (1/n) sum_i (<A_i, U U^T> - y_i)^2`` for a factor (dim, width) and values (n,)."""
+    """``L(U) = (1/n) sum_i (<A_i, U U^T> - y_i)^2`` for a factor (dim, width) and values (n,).
+
+    >>> measurements = gpsense.Entries([0, 1], [0, 1], side=2)
+    >>> float(gpsense.sensing_loss(jnp.array([[1.0], [1.0]]), measurements, jnp.array([1.0, 3.0])))
+    2.0
+    """
     return jnp.mean((measurements.forward(factor) - values) ** 2)
 
 
 def population_loss(factor: Factor, matrix: Symmetric) -> Scalar:
-    """``||U U^T - M||_F^2``: the expected loss of isotropic measurements, less the noise variance."""
+    """``||U U^T - M||_F^2``: the expected loss of isotropic measurements, less the noise variance.
+
+    >>> float(gpsense.population_loss(jnp.array([[1.0], [1.0]]), jnp.eye(2)))
+    2.0
+    """
     return jnp.sum((factor @ factor.T - matrix) ** 2)
 
 
@@ -67,7 +76,14 @@ class Objective(eqx.Module):
 
 
 class Empirical(Objective):
-    """:func:`sensing_loss` of given measurements and values, through the map's own forward and adjoint."""
+    """:func:`sensing_loss` of given measurements and values, through the map's own forward and adjoint.
+
+    >>> measurements = gpsense.Entries([0, 0, 1], [0, 1, 1], side=2)
+    >>> loss = gpsense.Empirical(measurements, jnp.array([1.0, 0.0, 1.0]))
+    >>> value, gradient = loss.value_and_gradient(jnp.eye(2))
+    >>> float(value), gradient.tolist()
+    (0.0, [[0.0, 0.0], [0.0, 0.0]])
+    """
 
     measurements: Measurements
     values: Values

@@ -27,6 +27,10 @@ def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | S
     """``U* = Q diag(sqrt(mu))`` of shape (dim, rank) with Q uniform among orthonormal frames.
 
     Leading columns do not depend on the rank. Raises ValueError if the rank exceeds the dimension.
+
+    >>> truth = gpsense.low_rank_truth(jax.random.key(0), dim=5, spectrum=[4.0, 1.0])
+    >>> truth.shape, round(float(jnp.sum(truth**2)), 3)  # the trace of M = U* U*^T
+    ((5, 2), 5.0)
     """
     spectrum = jnp.asarray(spectrum)
     rank = spectrum.shape[0]

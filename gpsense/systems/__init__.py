@@ -8,7 +8,11 @@ from gpsense.systems._contract import AnySystem, Cost, Evaluator, Learner, Measu
 
 
 class Systems(UserDict[str, Any]):
-    """System classes by name. An entry may be ``module:Class``, imported when first read; others may be added."""
+    """System classes by name. An entry may be ``module:Class``, imported when first read; others may be added.
+
+    >>> sorted(gpsense.SYSTEMS)[:3], gpsense.SYSTEMS["sensing"] is gpsense.Sensing
+    (['diabetes', 'digits', 'images'], True)
+    """
 
     def __getitem__(self, name: str) -> type[AnySystem]:
         entry = self.data[name]

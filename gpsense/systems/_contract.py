@@ -49,7 +49,11 @@ class Cost(eqx.Module):
 
 
 class Measure(NamedTuple):
-    """A measure of a cell: what it is, its unit, and the names of its trailing axes."""
+    """A measure of a cell: what it is, its unit, and the names of its trailing axes.
+
+    >>> gpsense.Measure("largest weight", units="1").words
+    'largest weight'
+    """
 
     words: str
     units: str = "1"
@@ -167,6 +171,10 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``:
     hidden fields hold a user's functions and data, and the operations they trace to are that identity. Fields are
     checked at construction; BadInput names the field.
+
+    >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
+    >>> isinstance(system, gpsense.System), system.Setting(penalty=0.2).penalty
+    (True, 0.2)
     """
 
     name: ClassVar[str]

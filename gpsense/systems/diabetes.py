@@ -38,6 +38,11 @@ class Diabetes(CoordinateSystem[DiabetesData]):
     """The diabetes table among columns of noise, pruned by input coordinate.
 
     ``noise_columns`` standard Gaussians come after the ten real columns.
+
+    >>> system = gpsense.Diabetes(n=300, noise_columns=50)
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.train.dim
+    60
     """
 
     name: ClassVar[str] = "diabetes"

@@ -101,6 +101,11 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
 
     ``dim`` inputs are dim - 1 principal components and the constant; ``n`` images of the pair train, the others are
     held out. ``rank``: neurons kept by rules and methods that are given a rank.
+
+    >>> system = gpsense.Digits(dim=21, n=250)
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.labels.shape
+    (365,)
     """
 
     name: ClassVar[str] = "digits"

@@ -42,6 +42,11 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     ``data`` digits, mnist_5k (5,000 of MNIST's, by the extra ``mnist``), mnist or cifar10, these two files in
     ``folder``. ``n`` images train, the bound where the data give their number, and at most ``test`` others measure the
     error. ``layers``: neurons of the hidden layers.
+
+    >>> system = gpsense.Images()
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.train.inputs.shape, problem.test.inputs.shape
+    ((1000, 64), (797, 64))
     """
 
     name: ClassVar[str] = "images"

@@ -122,6 +122,18 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
 
     A subclass declares ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, perhaps :meth:`error`; static
     fields and a ``Data`` of its own as it likes. Parameters are any tree, Equinox modules included.
+
+    >>> from gpsense.systems.own import groups
+    >>> def draw(key, noise=0.1):
+    ...     x = jax.random.normal(key, (100, 4), jnp.float32)
+    ...     return x, x[:, 0] + noise * x[:, 3]
+    >>> def loss(weights, problem):
+    ...     return jnp.mean((problem[0] @ weights[0] - problem[1]) ** 2)
+    >>> start = lambda key: jax.random.normal(key, (1, 4), jnp.float32)
+    >>> system = gpsense.TrainPruneFineTune.of(draw=draw, init=start, loss=loss, parts=groups(lambda weights: weights))
+    >>> grid = gpsense.Grid(system, gpsense.Schedule(300, 100), constants={"penalty": 0.2, "noise": 0.05})
+    >>> float(gpsense.run_grid(grid)["rank"].squeeze())
+    1.0
     """
 
     Data: ClassVar[type] = NoData

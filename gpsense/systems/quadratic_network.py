@@ -60,7 +60,13 @@ def network_cost(system: ColumnSystem, cost: Cost, n: int) -> Cost:  # pyright: 
 @final
 @dataclass(frozen=True, kw_only=True)
 class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
-    """Two-layer networks with quadratic activation, pruned by neurons (arXiv 2303.11453)."""
+    """Two-layer networks with quadratic activation, pruned by neurons (arXiv 2303.11453).
+
+    >>> system = gpsense.QuadraticNetwork(dim=8, rank=2, n=200)
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.truth.shape
+    (8, 2)
+    """
 
     name: ClassVar[str] = "quadratic_network"
     Data: ClassVar[type[QuadraticNetworkData]] = QuadraticNetworkData

@@ -41,7 +41,13 @@ class RectangularProblem(eqx.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
-    """Rectangular low-rank sensing U V^T, pruned by columns of the stacked factor [U; V]."""
+    """Rectangular low-rank sensing U V^T, pruned by columns of the stacked factor [U; V].
+
+    >>> system = gpsense.Rectangular(dim=8, columns=6, rank=2, n=200)
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.truth.shape
+    (14, 2)
+    """
 
     name: ClassVar[str] = "rectangular"
     Data: ClassVar[type[TruthData]] = TruthData

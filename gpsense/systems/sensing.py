@@ -50,7 +50,13 @@ def columns_of(truth: Factor) -> Integer:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sensing(ColumnSystem[TruthData, SensingProblem]):
-    """Low-rank matrix sensing, pruned by columns (arXiv 2303.11453)."""
+    """Low-rank matrix sensing, pruned by columns (arXiv 2303.11453).
+
+    >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
+    >>> problem = jax.eval_shape(system.draw, system.Data(noise=0.1), jax.random.key(0))
+    >>> problem.objective.values.shape, problem.truth.shape
+    ((100,), (8, 2))
+    """
 
     name: ClassVar[str] = "sensing"
     Data: ClassVar[type[TruthData]] = TruthData

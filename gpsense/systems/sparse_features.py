@@ -47,6 +47,11 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     """Sparse single- and multi-index models, pruned by input coordinate (arXiv 2406.08658).
 
     ``directions`` r with ``sparsity`` rows: :func:`gpsense.sparse.directions.draw_directions` says how.
+
+    >>> system = gpsense.SparseFeatures(dim=30, n=500)
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.truth.shape
+    (30, 1)
     """
 
     name: ClassVar[str] = "sparse_features"

@@ -170,6 +170,11 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
     gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each. ``hessian``:
     eigenvalues of the loss at the teacher are measured. ``convexity``: whether the gradient is monotone from where
     training ended to points a tenth of the distance to the teacher away (:mod:`gpsense.tickets.convexity`).
+
+    >>> system = gpsense.TeacherStudent()
+    >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
+    >>> problem.teacher.shape
+    (5, 100)
     """
 
     name: ClassVar[str] = "teacher_student"

@@ -22,6 +22,12 @@ class Measurements(eqx.Module):
 
     Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor of
     ``X = U U^T``, ``apply`` the matrix itself; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``.
+
+    >>> measurements = gpsense.RankOne(jnp.eye(2))
+    >>> isinstance(measurements, gpsense.Measurements)
+    True
+    >>> measurements.adjoint(jnp.array([1.0, 2.0])).tolist()
+    [[1.0, 0.0], [0.0, 2.0]]
     """
 
     @property

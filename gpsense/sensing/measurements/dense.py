@@ -53,7 +53,13 @@ def dense_flops(n: int, dim: int, width: int) -> float:
 
 
 def dense_measurements(matrices: Float[Array, "n dim dim"]) -> Dense:
-    """Measurements from matrices A_i of shape (n, dim, dim); only their symmetric part acts on symmetric X."""
+    """Measurements from matrices A_i of shape (n, dim, dim); only their symmetric part acts on symmetric X.
+
+    >>> matrices = jnp.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    >>> dense = gpsense.dense_measurements(matrices)
+    >>> dense.apply(jnp.array([[4.0, 2.0], [2.0, 1.0]])).round(3).tolist()
+    [4.0, 4.0]
+    """
     return Dense(jax.vmap(svec)(0.5 * (matrices + matrices.transpose(0, 2, 1))))
 
 
@@ -62,6 +68,10 @@ def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
 
     Unpacked this is variance 1 on the diagonal and 1/2 off it (a symmetrised Gaussian matrix). Row i does not
     depend on n, so more measurements extend fewer. Source: the ensemble of arXiv 2303.11453, normalised here.
+
+    >>> gaussian = gpsense.gaussian_measurements(jax.random.key(0), n=50, dim=6)
+    >>> gaussian.apply(jnp.eye(6, dtype=jnp.float32)).shape
+    (50,)
     """
     size = packed_size(dim)
     return Dense(jax.random.normal(key, (n * size,), dtype).reshape(n, size))

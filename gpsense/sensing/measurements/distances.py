@@ -12,6 +12,11 @@ class Distances(Measurements):
     """``<A_l, U U^T> = ||u_i - u_j||^2`` for rows u of U: ``A_l = (e_i - e_j)(e_i - e_j)^T``, indices of shape (n,).
 
     Adding one vector to all rows of U changes nothing: compare results on centred Gram matrices.
+
+    >>> sides = gpsense.Distances([0, 0], [1, 2], side=3)
+    >>> points = jnp.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])
+    >>> sides.forward(points).tolist()
+    [25.0, 1.0]
     """
 
     first: Indices = eqx.field(converter=jnp.asarray)

@@ -16,6 +16,10 @@ class RankOne(Measurements):
 
     For x ~ N(0, I): ``E<A, X>^2 = 2 ||X||_F^2 + (tr X)^2``, so the map is not isotropic. A two-layer network
     with quadratic activations and unit output weights is this map.
+
+    >>> quadratic = gpsense.RankOne(jnp.array([[1.0, 1.0], [1.0, -1.0]]))
+    >>> quadratic.forward(jnp.array([[1.0], [2.0]])).tolist()
+    [9.0, 1.0]
     """
 
     vectors: Vectors
