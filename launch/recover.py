@@ -1,9 +1,11 @@
-"""Recover a factor from your own measurements: ``python -m launch.recover MEASUREMENTS.npz [--out DIR]``.
+"""Recover a matrix of low rank from your own measurements: ``python -m launch.recover FILE [--out DIR]``.
 
-The file holds ``y`` (n,) and one of: ``A`` (n, d, d); ``x`` (n, d) for A_i = x_i x_i^T; ``rows``, ``cols`` (n,) for
-single entries; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances. Rank and noise need not be known.
-``python -m launch.recover --example cities`` makes such a file from real places and recovers their map.
-Writes factor.npy (d, rank), summary.json and figures. Exit codes: 0 done, 2 refused.
+FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix; ``x``
+(n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for those of
+a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as XIZ. Or it
+is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise need not be
+known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their map.
+Writes factor.npy (or left.npy and right.npy), summary.json and figures. Exit codes: 0 done, 2 refused.
 """
 
 import argparse
@@ -20,9 +22,11 @@ from gpsense.grid.files import atomic, writable, write_json
 from launch.shell import Parser, Refusal, guarded, leave, program
 
 if TYPE_CHECKING:
-    import jax
-
     from gpsense.estimators.recover import Recovery
+    from gpsense.recovery.forms import Measured
+
+CHOICES = {"auto": None, "yes": True, "no": False}
+NAMES = {"row": "row", "col": "col", "i": "i", "j": "j", "pauli": "pauli", "value": "value"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,96 +37,133 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
     parser = Parser(program("recover"), description=summary, epilog=details)
-    parser.add_argument("measurements", nargs="?", type=Path, metavar="MEASUREMENTS.npz", help="the file")
-    parser.add_argument("--example", choices=["cities"], help="make and recover a worked example instead")
-    parser.add_argument("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
-    parser.add_argument("--width", type=int, default=20, help="columns to start from (default 20, at most d)")
-    parser.add_argument("--penalties", type=int, default=16, help="penalties on the path (default 16)")
-    parser.add_argument("--held-out", type=float, default=0.2, help="share of measurements held out (default 0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the split, the start and the example (default 0)")
-    parser.add_argument("--precision", choices=["float32", "float64"], default="float64", help="default float64")
-    parser.add_argument("--noise", type=float, default=0.02, help="example: relative noise (default 0.02)")
-    parser.add_argument("--share", type=float, default=0.3, help="example: share of pairs measured (default 0.3)")
+    add = parser.add_argument
+    add("measurements", nargs="?", type=Path, metavar="FILE", help="the measurements: .npz, .mat, .csv or .parquet")
+    add("--example", choices=["cities"], help="make and recover a worked example instead")
+    add("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
+    kinds = ["dense", "rank_one", "entries", "distances", "table", "pauli"]
+    add("--kind", choices=kinds, help="what was measured, where the names do not say")
+    for name in NAMES:
+        add(f"--{name}", metavar="COLUMN", help=f"name of the column that holds {name}")
+    add("--rank", type=int, help="the rank, if it is known")
+    add("--max-rank", type=int, help="largest rank to try")
+    add("--trace", type=float, help="trace of the matrix, if it is known (1 for a quantum state)")
+    add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
+    add("--offsets", choices=CHOICES, default="auto", help="offsets of a table's rows and columns (auto: by held-out values)")
+    add("--seed", type=int, default=0, help="draws splits, signs and the example (default 0)")
+    add("--noise", type=float, default=0.02, help="example: relative noise (default 0.02)")
+    add("--share", type=float, default=0.3, help="example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
     if (arguments.measurements is None) == (arguments.example is None):
-        raise Refusal("MEASUREMENTS.npz: give one file, or --example cities")
+        raise Refusal("FILE: give one file, or --example cities")
     for name, good, need in (
-        ("width", arguments.width >= 1, "at least 1"),
-        ("penalties", arguments.penalties >= 2, "at least 2"),
-        ("held-out", 0 < arguments.held_out < 1, "between 0 and 1"),
         ("seed", arguments.seed >= 0, "at least 0"),
-        ("noise", arguments.noise >= 0, "at least 0"),
+        ("noise", 0 <= arguments.noise < np.inf, "at least 0"),
         ("share", 0 < arguments.share <= 1, "above 0 and at most 1"),
     ):
         if not good:
-            raise Refusal(f"--{name}: {getattr(arguments, name.replace('-', '_'))} is not {need}; change it")
+            raise Refusal(f"--{name}: {getattr(arguments, name)} is not {need}; change it")
     return arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read and check, recover, write."""
+    from gpsense.errors import BadInput
+    from gpsense.recovery.forms import read_fields
     from launch import cities, measured
 
     name = arguments.example or arguments.measurements.stem
     example = cities.example(arguments.share, arguments.noise, arguments.seed) if arguments.example else None
-    data = measured.check(example.fields if example else measured.read(arguments.measurements), arguments.precision)
-    options = {key: getattr(arguments, key) for key in ("seed", "width", "held_out", "penalties", "precision")}
+    columns = {given: what for what in NAMES if (given := getattr(arguments, what)) is not None}
+    data = read_fields(example.fields if example else measured.read(arguments.measurements, columns, arguments.kind))
+    options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
+    options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
     digest = _digest(data, options)
     out = arguments.out or Path("runs") / f"recover-{name}-{digest[:8]}"
     _usable(out, digest)
-    for notice in data.notices:
-        print(f"notice: {notice}", file=sys.stderr)
 
-    from gpsense.errors import BadInput
     from gpsense.estimators.recover import recover
-    from gpsense.grid.store import versions
-    from launch import device
 
-    device.configure(arguments.precision)
-    measurements, values = measured.to_map(data)
-    del options["precision"]
     begun = time.perf_counter()
     try:
-        result = recover(measurements, values, **options)
+        result = recover(data, **options)
     except BadInput as error:
-        raise Refusal(str(error)) from None
-    seconds = time.perf_counter() - begun
-    facts = {"name": name, "kind": data.kind, "n": data.values.size, "dim": data.dim, "seconds": round(seconds, 3)}
-    facts["scale"] = float(np.sqrt((data.values.astype(float) ** 2).mean()))
-    facts |= {"rank": result.rank, "noise": result.noise, "residual": result.residual}
+        flag = "--" if error.field in ("rank", "max_rank", "trace", "offsets") else ""
+        raise Refusal(f"{flag}{error}".replace("max_rank", "max-rank")) from None
+    facts = _facts(name, data, result, time.perf_counter() - begun)
     if example:
         facts |= example.score(result.factor)
-    found = data.notices + _doubts(result, data, arguments.width)
-    for notice in found[len(data.notices) :]:
+    found = data.notices + _doubts(result, data)
+    for notice in found:
         print(f"notice: {notice}", file=sys.stderr)
-    record = facts | {"digest": digest, "settings": options, "notices": found}
-    record |= versions()
-    predicted = np.asarray(measurements.forward(jax_factor(result, values)))
-    _write(out, record, result, predicted, data.values, example)
+    record = facts | {"digest": digest, "settings": options, "notices": found} | _versions()
+    _write(out, record, result, data, example)
     print(_text(facts))
-    print(f"factor {out / 'factor.npy'}   summary {out / 'summary.json'}   figures {out / 'figures'}")
+    factors = "factor.npy" if data.map.semidefinite else "left.npy, right.npy"
+    print(f"factors {out}/{factors}   summary {out / 'summary.json'}   figures {out / 'figures'}")
     return 0
 
 
-def _digest(data: Any, options: dict[str, Any]) -> str:
+def _versions() -> dict[str, Any]:
+    """Versions of what decided the numbers; nothing here is compiled, so JAX is not among them."""
+    import platform
+    from importlib.metadata import version
+
+    return {
+        "versions": {name: version(name) for name in ("gpsense", "numpy", "scipy")} | {"python": platform.python_version()},
+        "precision": "float64",
+    }
+
+
+def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> dict[str, Any]:
+    rows, columns = data.map.sides
+    sizes, errors = (np.asarray(each).tolist() for each in (result.sizes, result.size_errors))
+    return {
+        "name": name,
+        "kind": data.kind,
+        "n": int(data.values.size),
+        "rows": rows,
+        "columns": columns,
+        "seconds": round(seconds, 3),
+        "scale": float(np.sqrt(np.mean(data.values**2))),
+        "rank": result.rank,
+        "chosen_by": result.chosen_by,
+        "rank_share": result.rank_share,
+        "noise": result.noise,
+        "residual": result.residual,
+        "measurements": result.measurements,
+        "unknowns": result.unknowns,
+        "sizes": sizes,
+        "size_errors": errors,
+        "undetermined": list(result.undetermined),
+        "outliers": result.outliers.tolist(),
+        "offset": result.offsets.mean if result.offsets.rows.size else None,
+    }
+
+
+def _digest(data: "Measured", options: dict[str, Any]) -> str:
     """Identity of a recovery: the data and every option that decides a number."""
-    digest = hashlib.sha256(json.dumps([data.kind, data.dim, options]).encode())
-    for array in (data.values, *data.arrays.values()):
+    digest = hashlib.sha256(json.dumps([data.kind, data.map.sides, options]).encode())
+    for array in (data.values, data.map.rows()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _doubts(result: "Recovery", data: Any, width: int) -> list[str]:
-    """What a reader of the result must know: a rank at the width, too few measurements to tell."""
-    rank, dim, held = result.rank, data.dim, result.held_out.size
-    unknowns, fitted = rank * dim - rank * (rank - 1) // 2, data.values.size - held
-    doubts = []
-    if rank == width < dim:
-        doubts.append(f"rank {rank} is the width the search started from; raise --width to see whether it is more")
-    if rank and fitted < 1.2 * unknowns:
-        doubts.append(f"rank {rank} has {unknowns} unknowns, fitted to {fitted} measurements; do not trust it")
-    if held < 5:
-        doubts.append(f"only {held} measurements were held out to check against; raise --held-out or measure more")
+def _doubts(result: "Recovery", data: "Measured") -> list[str]:
+    """What a reader of the result must know."""
+    doubts = [f"the measurements leave this open: {word}" for word in result.undetermined]
+    if result.outliers.size:
+        shown = ", ".join(map(str, result.outliers[:10])) + (", ..." if result.outliers.size > 10 else "")
+        doubts.append(f"{result.outliers.size} wild values were left out, number {shown}; --robust no keeps them")
+    if result.rank and result.chosen_by not in ("exact", "shrunk") and result.measurements < 1.2 * result.unknowns:
+        told = f"{result.unknowns} unknowns from {result.measurements} measurements"
+        doubts.append(f"rank {result.rank} has {told}; do not trust it")
+    if result.rank_share < 0.75:
+        doubts.append(f"the rank is not sure: {result.rank_share:.0%} of resamples give it")
+    if result.rank == 0:
+        doubts.append("rank 0: no factor explains the values better than noise does; check the sign of y, or measure more")
+    if result.chosen_by == "shrunk":
+        doubts.append("the spectrum has no gap: the factors are kept small, by the weight that predicts held-out values best")
     return doubts
 
 
@@ -138,56 +179,63 @@ def _usable(out: Path, digest: str) -> None:
     writable(out)
 
 
-def jax_factor(result: "Recovery", values: "jax.Array") -> "jax.Array":
-    """The factor in the dtype of the values; one zero column stands for rank 0."""
-    import jax.numpy as jnp
-
-    factor = result.factor if result.rank else np.zeros((result.factor.shape[0], 1))
-    return jnp.asarray(factor, values.dtype)
-
-
-def _write(
-    out: Path, record: dict[str, Any], result: "Recovery", predicted: np.ndarray, values: np.ndarray, example: Any
-) -> None:
-    """factor.npy, path.npz-like numbers in summary.json, figures; the example's own measurements too."""
-    from gpsense.plots import plot_fit, plot_map, plot_path
+def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measured", example: Any) -> None:
+    """The factors, summary.json and figures; the example's own measurements too."""
+    from gpsense.plots import plot_fit, plot_map, plot_ranks
     from launch import figures
 
-    path = {key: np.asarray(value).tolist() for key, value in result.path._asdict().items()}
+    path = [{"penalty": one.penalty, "rank": one.rank, "sizes": one.sizes.tolist()} for one in result.path]
+    fits = {rank: {"misfit": fit.misfit, "left": fit.left, "edge": fit.edge} for rank, fit in sorted(result.fits.items())}
+    arrays = {"factor": result.left} if data.map.semidefinite else {"left": result.left, "right": result.right}
+    if result.offsets.rows.size:
+        arrays |= {"row_offsets": result.offsets.rows, "column_offsets": result.offsets.columns}
+    for name, labels in zip(("row_labels", "column_labels"), data.labels, strict=True):
+        if labels is not None and not np.array_equal(labels, np.arange(labels.size)):
+            arrays[name] = labels.astype(str) if labels.dtype == object else labels
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with atomic(out / "factor.npy") as aside, open(aside, "wb") as file:
-            np.save(file, result.factor)
+        for name, array in arrays.items():
+            with atomic(out / f"{name}.npy") as aside, open(aside, "wb") as file:
+                np.save(file, array)
         if example:
             with atomic(out / "measurements.npz") as aside, open(aside, "wb") as file:
                 np.savez(file, **example.fields)
-        figures.save(plot_path(result), out / "figures" / "path.png")
-        figures.save(plot_fit(result, predicted, values), out / "figures" / "fit.png")
+        figures.save(plot_ranks(result), out / "figures" / "ranks.png")
+        figures.save(plot_fit(result, result.predict(data.map), data.values), out / "figures" / "fit.png")
         if example:
-            headline = f"{len(example.names)} cities from {values.size} noisy distances: rank {result.rank}, "
+            headline = f"{len(example.names)} cities from {data.values.size} noisy distances: rank {result.rank}, "
             headline += f"error {100 * record['error']:.2f} %, median offset {record['median_offset_km']:.0f} km"
             axes = plot_map(example.names, example.places, example.aligned(result.factor))
             axes.set_title(headline)
             figures.save(axes, out / "figures" / "map.png")
-        write_json(out / "summary.json", record | {"chosen": result.chosen, "path": path})
+        write_json(out / "summary.json", record | {"path": path, "fits": fits})
     except OSError as error:
         raise Refusal(f"--out: {out} cannot be written to ({error.strerror}); name a writable directory") from None
 
 
 def _text(facts: dict[str, Any]) -> str:
     """What was found, for people."""
-    held_out, residual = (f"{facts[key]:.4g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
+    noise, residual = (f"{facts[key]:.3g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
+    by = {
+        "exact": "explains the values to rounding",
+        "edge": "what is left looks like noise",
+        "held out": "predicts held-out values best",
+        "shrunk": "with the penalty kept, predicts held-out values best",
+        "given": "as given",
+    }[facts["chosen_by"]]
     lines = [
-        f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['dim']} x {facts['dim']} matrix",
-        f"rank {facts['rank']}   held-out error {held_out}   residual {residual}   {facts['seconds']:.1f} s",
+        f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
+        f"rank {facts['rank']} ({by}; {facts['rank_share']:.0%} of resamples)   noise {noise}   residual {residual}",
+        f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements   {facts['seconds']:.2f} s",
     ]
+    if facts["rank"] and facts["chosen_by"] != "shrunk":
+        pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
+        lines.append("sizes " + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
     if "error" in facts:
         lines.append(
             f"error of the centred Gram matrix {100 * facts['error']:.2f} %   median offset "
             f"{facts['median_offset_km']:.1f} km, largest {facts['largest_offset_km']:.1f} km"
         )
-    if facts["rank"] == 0:
-        lines.append("rank 0: no factor predicts the held-out values better than zero; check the sign of y")
     return "\n".join(lines)
 
 

@@ -87,8 +87,8 @@ result = recover(measurements, values, **effort)
 result.rank, example.score(result.factor)
 
 # %%
-from gpsense.plots import plot_map, plot_path
+from gpsense.plots import plot_map, plot_ranks
 
 axes = plot_map(example.names, example.places, example.aligned(result.factor))
 axes.set_title(f"rank {result.rank}, error {100 * example.score(result.factor)['error']:.2f} %")
-axes = plot_path(result)
+axes = plot_ranks(result)

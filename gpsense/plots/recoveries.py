@@ -1,4 +1,4 @@
-"""A recovery drawn on Axes: the path of penalties, the fit, and points found from their distances."""
+"""A recovery drawn on Axes: the ranks tried, the fit, and points found from their distances."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +13,42 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.55"
 
 
-def plot_path(result: "Recovery", axes: Any = None) -> np.ndarray:
-    """Held-out error, rank and column norms along the penalties, a line at the chosen one: three Axes."""
-    all_axes, figure = axes_for(axes, 3, (11, 4.2))
-    left, middle, right = all_axes
-    path, chosen = result.path, result.chosen
-    left.loglog(path.penalty, path.held_out_error, "o-", color=BLUE)
-    left.set_ylabel("held-out root mean square error [units of y]")
-    middle.semilogx(path.penalty, path.rank, "o-", color=BLUE)
-    middle.set_ylabel("columns kept (rank)")
-    middle.yaxis.get_major_locator().set_params(integer=True)
-    norms = -np.sort(-path.column_norms, axis=1)
-    right.loglog(path.penalty, np.where(norms > 1e-4 * norms.max(), norms, np.nan), color=GREY, linewidth=0.8)
-    right.loglog(path.penalty, 2 * np.sqrt(path.smoothing), "--", color=ORANGE, label="threshold")
-    right.set_ylabel("column norms after training [norm of U]")
+def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
+    """Sizes of the columns along the penalties, and for each rank tried what is left against its edge: two Axes.
+
+    The rank is chosen where what is left falls below the edge, and one more column adds no more than noise does.
+    """
+    all_axes, figure = axes_for(axes, 2, (9.5, 4.4))
+    left, right = all_axes
+    penalties = np.array([step.penalty for step in result.path])
+    most = max((step.sizes.size for step in result.path), default=0)
+    sizes = np.full((penalties.size, most), np.nan)
+    for row, step in zip(sizes, result.path, strict=True):
+        row[: step.sizes.size] = step.sizes
+    if penalties.size:
+        left.loglog(penalties, np.where(sizes > 0, sizes, np.nan), ".-", color=GREY, linewidth=0.8, markersize=4)
+        smoothing = np.array([step.smoothing for step in result.path])
+        left.loglog(penalties, 2 * smoothing, "--", color=ORANGE, label="threshold 2β")
+        left.invert_xaxis()
+        left.legend()
+    left.set_xlabel("penalty λ, falling")
+    left.set_ylabel("sizes of the columns [units of X]")
+    left.set_title("Columns along the path")
+    fits = [(rank, fit) for rank, fit in sorted(result.fits.items()) if np.isfinite(fit.edge)]
+    if fits:
+        ranks = [rank for rank, _ in fits]
+        right.semilogy(ranks, [fit.left / fit.edge for _, fit in fits], "o-", color=BLUE, label="left over its edge")
+        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1)
+    tried = sorted(result.fits.items())
+    misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
+    right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="relative residual")
+    right.axvline(result.rank, color=ORANGE, linewidth=1, label=f"chosen: rank {result.rank}")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    right.set_xlabel("rank")
+    right.set_title("Ranks tried")
     right.legend()
-    for one in all_axes:
-        one.set_xlabel("penalty λ")
-        one.axvline(path.penalty[chosen], color=ORANGE, linewidth=1)
     if figure is not None:
-        figure.suptitle(f"Path of penalties; the orange line is the chosen one, rank {result.rank}")
+        figure.suptitle(f"Rank {result.rank}, chosen by: {result.chosen_by}")
     return all_axes
 
 

@@ -1,0 +1,333 @@
+"""What the data say: which rank, which values are wild, how accurate the answer is, and what cannot be determined."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from gpsense.recovery.maps import Distances, Factors, Map, Table, numbers
+from gpsense.recovery.path import DOUBT, Fit, Path, fall, judged, one_fewer, search
+from gpsense.recovery.steps import Problem, State, descend, truncated
+
+WILD = 5.0  # robust standard deviations beyond which a value counts as wild
+JACOBIAN = 3000  # unknowns up to which the covariance is formed
+NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
+
+
+class Choice(NamedTuple):
+    """The chosen fit, its rank, and how it was found: "exact", "edge" or "held out"."""
+
+    fit: Fit
+    rank: int
+    by: str
+
+
+def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool = True) -> Choice:
+    """The rank that explains the values exactly, the settled one, or the one that predicts held-out values best.
+
+    Cross-validation never lowers the rank below the smallest whose residual looks like noise.
+    """
+    if path.exact is not None:
+        return Choice(path.fits[path.exact], path.exact, "exact")
+    if path.settled is not None:
+        rank = _lower(problem, path, path.settled, seed, exact)
+        return Choice(path.fits[rank], rank, "edge")
+    quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
+    if not cross:
+        rank = path.gapless if path.gapless is not None else min(quiet, default=max(path.fits))
+        return Choice(path.fits[rank], rank, "edge")
+    floor = path.steps[-1].penalty if path.steps else 0.0
+    enough = [rank for rank in quiet if rank + 1 in path.fits and fall(problem, path, rank) <= DOUBT]
+    enough += [path.gapless] if path.gapless is not None else []
+    most = min(enough, default=max(path.fits) - 1) + 1
+    errors = cross_validated(problem, seed=seed, exact=exact, most=most, floor=floor)
+    best = max(min(errors, key=lambda each: errors[each]), min(quiet, default=0))
+    while best not in path.fits:
+        best -= 1
+    return Choice(path.fits[best], best, "held out")
+
+
+def _lower(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> int:
+    """The smallest rank that is settled too: ranks that the path jumped over are fitted now."""
+    rng = np.random.default_rng(seed)
+    while rank > 1:
+        if rank - 1 not in path.fits:
+            path.fits[rank - 1] = judged(problem, one_fewer(problem, path.fits[rank], exact), rng)
+        if not path.fits[rank - 1].noise_left or fall(problem, path, rank - 1) > DOUBT:
+            break
+        rank -= 1
+    return rank
+
+
+def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, float]:
+    """Mean square error of held-out values for each rank, every fold searched from the start without them."""
+    n = problem.map.n
+    work = float(n) * problem.map.unknowns(max(most, 1)) ** 2
+    folds = 10 if work < 1e8 else 5 if work < 1e9 else 2
+    totals: dict[int, list[float]] = {}
+    for fold in split(problem.map, max(folds, 10), seed)[:folds]:
+        kept = np.setdiff1d(np.arange(n), fold)
+        path = search(problem.take(kept), np.random.default_rng(seed), exact=exact, most=most, judge=False, floor=floor)
+        test = problem.take(fold)
+        for rank in range(most + 1):
+            fit = path.fits.get(rank) or path.fits[max(each for each in path.fits if each <= rank)]
+            residual = test.residual(fit.state.factors)
+            bound = WILD * np.median(np.abs(residual)) if problem.robust else np.inf
+            totals.setdefault(rank, []).append(float(test.weights @ np.clip(residual, -bound, bound) ** 2))
+    return {rank: sum(each) for rank, each in totals.items()}
+
+
+def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
+    """Disjoint sets of measurements to hold out; none empties a row: of few, most stay."""
+    order = np.random.default_rng(seed).permutation(map_.n)
+    parts = np.array_split(order, folds)
+    if not map_.sparse:
+        return [np.sort(part) for part in parts]
+    one, two = map_.first, map_.second  # pyright: ignore[reportAttributeAccessIssue]
+    two = two + map_.sides[0] if isinstance(map_, Table) else two
+    degrees = np.bincount(np.concatenate([one, two]))
+    kept = []
+    for part in parts:
+        room = np.floor(0.34 * degrees).astype(int)
+        held = []
+        for i in part:
+            a, b = one[i], two[i]
+            if room[a] > 0 and room[b] > 0:
+                room[a] -= 1
+                room[b] -= 1
+                held.append(i)
+        kept.append(np.sort(np.array(held, int)))
+    return [part for part in kept if part.size]
+
+
+def scale(residual: np.ndarray, floor: float) -> float:
+    """The standard deviation that the median absolute residual stands for, at least ``floor``."""
+    return max(1.4826 * float(np.median(np.abs(residual))), floor)
+
+
+def wild(problem: Problem, factors: Factors) -> np.ndarray:
+    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger."""
+    residual = problem.residual(factors) * np.sqrt(problem.weights)
+    predicted = np.abs(problem.values + problem.residual(factors))
+    floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
+    middle = float(np.median(predicted))
+    larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
+    return np.abs(residual) > WILD * scale(residual, floor) * larger
+
+
+class Determined(NamedTuple):
+    """How many of the unknowns the measurements determine, and in words what they do not; rows by number."""
+
+    independent: int
+    unknowns: int
+    words: tuple[str, ...]
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def determined(problem: Problem, factors: Factors, labels: tuple[str, str] = ("row", "column")) -> Determined:
+    """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees."""
+    map_, rank = problem.map, factors[0].shape[1]
+    unknowns = map_.unknowns(rank)
+    words = list(_unmeasured(map_, labels)) + list(_parts(map_))
+    rows, columns = (np.zeros(0, int), np.zeros(0, int)) if not words else _empty(map_)
+    independent = min(unknowns, map_.n)
+    if map_.n < map_.unknowns(max(rank, 1)):
+        words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
+        return Determined(map_.n, unknowns, tuple(words), *(np.arange(side) for side in map_.sides))
+    if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
+        basis, open_directions = _directions(problem, factors)
+        independent = min(basis, unknowns)
+        if independent < unknowns:
+            words.append(_counted(independent, unknowns))
+            rows, columns = _touched(map_, factors, open_directions)
+    elif isinstance(map_, Table) and rank:
+        few_rows, few_columns = (
+            np.flatnonzero(np.bincount(index, minlength=side) < rank)
+            for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
+        )
+        for name, few in zip(labels, (few_rows, few_columns), strict=True):
+            if few.size:
+                words.append(f"{few.size} {name}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few)}")
+        rows, columns = few_rows, few_columns
+    return Determined(independent, unknowns, tuple(words), rows, columns)
+
+
+def _counted(measurements: int, unknowns: int) -> str:
+    return f"{measurements} independent measurement{'s' * (measurements != 1)} for {unknowns} unknowns"
+
+
+def _some(index: np.ndarray) -> str:
+    shown = ", ".join(map(str, index[:6]))
+    return shown + (f" and {index.size - 6} more" if index.size > 6 else "")
+
+
+def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
+    seen = map_.seen()
+    along = lambda axis: np.flatnonzero(np.asarray(seen.sum(axis=axis)).ravel() == 0)  # noqa: E731
+    return along(1), along(0)
+
+
+def _unmeasured(map_: Map, labels: tuple[str, str]) -> list[str]:
+    found = []
+    rows, columns = _empty(map_)
+    for name, index in zip(labels, (rows, columns if not map_.semidefinite else np.zeros(0, int)), strict=True):
+        if index.size == 1:
+            found.append(f"{name} {index[0]} is in no measurement")
+        elif index.size:
+            found.append(f"{index.size} {name}s are in no measurement: {_some(index)}")
+    return found
+
+
+def _parts(map_: Map) -> list[str]:
+    """Parts that no measurement connects, rows without any left out."""
+    seen = map_.seen()
+    graph = seen if map_.semidefinite else sp.bmat([[None, seen], [seen.T, None]])
+    measured = np.flatnonzero(np.asarray(graph.sum(axis=1)).ravel() + np.asarray(graph.sum(axis=0)).ravel())
+    count, _ = sp.csgraph.connected_components(graph.tocsr()[measured][:, measured], directed=False)
+    what = "pair" if isinstance(map_, Distances) else "measurement"
+    return [f"{count} parts that no {what} connects"] if count > 1 else []
+
+
+def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
+    """Rank of the Jacobian in balanced coordinates, and the directions of the factors (numbers, open) it does not see."""
+    jacobian = problem.map.jacobian(factors)
+    dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
+    double = 2 if problem.map.complex else 1
+    sizes = np.repeat(np.linalg.norm(factors[0], axis=0), double)
+    per_column = np.tile(1.0 / np.maximum(sizes, 1e-300), sum(one.shape[0] for one in factors))
+    normal = dense * per_column
+    normal /= max(float(np.max(np.abs(normal), initial=0.0)), 1e-300)
+    values, vectors = np.linalg.eigh(normal.T @ normal)
+    small = values <= max(NULL**2, 1e-13) * values[-1]
+    return int(np.sum(~small)), vectors[:, small] * per_column[:, None]
+
+
+def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of X that change along directions which no measurement sees."""
+    rows, columns = map_.sides
+    rank = factors[0].shape[1]
+    change = np.zeros(rows)
+    other = np.zeros(columns)
+    size = np.sqrt(sum(float(np.sum(np.abs(one) ** 2)) for one in factors))
+    for direction in directions.T:
+        if map_.semidefinite:
+            by = direction.view(factors[0].dtype).reshape(rows, rank)
+            moved = by @ factors[0].conj().T
+            moved = moved + moved.conj().T
+            if isinstance(map_, Distances):
+                moved = moved - moved.mean(0) - moved.mean(1)[:, None] + moved.mean()
+        else:
+            left, right = direction[: rows * rank].reshape(rows, rank), direction[rows * rank :].reshape(columns, rank)
+            moved = left @ factors[1].T + factors[0] @ right.T
+        change = np.maximum(change, np.linalg.norm(moved, axis=1))
+        other = np.maximum(other, np.linalg.norm(moved, axis=0))
+    limit = 1e-6 * size * max(float(change.max(initial=0.0)), 1e-300) / max(size, 1e-300)
+    return np.flatnonzero(change > max(limit, 1e-9 * size)), np.flatnonzero(other > max(limit, 1e-9 * size))
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """Law of the estimate at the known rank: ``sigma^2 (J^T H J)^+`` over the factors, first order in the noise.
+
+    Large tables take the sum of the two conditional laws, that of a row of U given V and of a row of V given U.
+    """
+
+    factors: Factors
+    variance: float
+    whole: np.ndarray | None
+    parts: tuple[np.ndarray, ...]
+
+    def standard_errors(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Standard error of ``X[rows, columns]`` (of its real part), shape (m,)."""
+        first, second = self.factors[0], self.factors[-1]
+        rank = first.shape[1]
+        if not rank:
+            return np.zeros(rows.size)
+        if self.whole is None:
+            u, v = first[rows], second[columns]
+            own = np.einsum("ia,iab,ib->i", v, self.parts[0][rows], v)
+            other = np.einsum("ia,iab,ib->i", u, self.parts[-1][columns], u)
+            return np.sqrt(self.variance * (own + other))
+        double = 2 if np.iscomplexobj(first) else 1
+        offset = 0 if len(self.factors) == 1 else first.shape[0] * rank
+        size = double * rank
+        one, two = second[columns].view(np.float64), first[rows].view(np.float64)
+        slots = np.arange(size)
+        left, right = rows[:, None] * size + slots, offset + columns[:, None] * size + slots
+        covariance = self.whole
+        quadratic = lambda i, a, j, b: np.einsum("na,nab,nb->n", a, covariance[i[:, :, None], j[:, None, :]], b)  # noqa: E731
+        total = quadratic(left, one, left, one) + quadratic(right, two, right, two) + 2 * quadratic(left, one, right, two)
+        return np.sqrt(np.maximum(self.variance * total, 0.0))
+
+    def size_errors(self) -> np.ndarray:
+        """Standard errors of the eigenvalues (singular values) of X, largest first."""
+        rank = self.factors[0].shape[1]
+        sizes = np.sum(np.abs(self.factors[0]) ** 2, axis=0)
+        found = np.zeros(rank)
+        for column in range(rank):
+            gradient = []
+            for one in self.factors:
+                slope = np.zeros_like(one)
+                weight = 2.0 if len(self.factors) == 1 else 1.0
+                slope[:, column] = weight * one[:, column]
+                gradient.append(slope)
+            if self.whole is not None:
+                vector = numbers(tuple(gradient))
+                found[column] = vector @ self.whole @ vector
+            else:
+                found[column] = sum(
+                    np.einsum("i,i,i->", g[:, column], part[:, column, column], g[:, column])
+                    for g, part in zip(gradient, self.parts if len(self.parts) > 1 else self.parts * 2, strict=False)
+                )
+        return np.sqrt(np.maximum(self.variance * found, 0.0)) if sizes.size else found
+
+
+def covariance(problem: Problem, factors: Factors, variance: float) -> Covariance:
+    """The law of the estimate for noise of this variance."""
+    rank = factors[0].shape[1]
+    double = 2 if problem.map.complex else 1
+    if sum(one.shape[0] for one in factors) * rank * double <= JACOBIAN:
+        jacobian = problem.map.jacobian(factors)
+        dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
+        scaled = dense * np.sqrt(problem.weights)[:, None]
+        whole = scipy.linalg.pinvh(scaled.T @ scaled, rtol=NULL**1.5) if rank else np.zeros((0, 0))
+        return Covariance(factors, variance, whole, ())
+    blocks = []
+    heights = problem.map.adjoint(problem.weights)
+    for own, table in zip(factors[::-1], (heights, heights.T), strict=False):
+        squares = (own[:, :, None] * own[:, None, :]).reshape(-1, rank**2)
+        grams = np.asarray(table.tocsr() @ squares).reshape(-1, rank, rank)
+        blocks.append(np.linalg.pinv(grams, hermitian=True))
+    return Covariance(factors, variance, None, tuple(blocks))
+
+
+def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float, resamples: int = 20) -> float:
+    """Share of resamples that speak for the same rank: the fit plus its residuals under random signs, fitted again.
+
+    A resample speaks for the rank if the residual left at it looks like noise, and one column less leaves more than
+    noise: by the edge, or by the fall of the sum of squares.
+    """
+    rng = np.random.default_rng(seed + 1)
+    unknowns, n = problem.map.unknowns, problem.map.n
+    residual = problem.residual(fit.state.factors)
+    predicted = problem.values + residual
+    stretch = np.sqrt(n / max(n - unknowns(rank), 1.0))
+    same = 0
+    for _ in range(resamples):
+        values = predicted + stretch * residual * (rng.integers(0, 2, n) * 2.0 - 1.0)
+        again = Problem(problem.map, values, problem.weights, problem.robust)
+        path = Path(fits={rank: judged(again, _refitted(again, fit.state), rng)})
+        needed = True
+        if rank:
+            path.fits[rank - 1] = judged(again, _refitted(again, truncated(fit.state, rank - 1)), rng)
+            needed = not path.fits[rank - 1].noise_left or fall(again, path, rank - 1) > DOUBT
+        same += path.fits[rank].noise_left and needed
+    return same / resamples
+
+
+def _refitted(problem: Problem, state: State) -> Fit:
+    state = descend(problem, state, steps=4, tolerance=1e-3)
+    return Fit(state, problem.misfit(state.factors))

@@ -1,0 +1,258 @@
+"""Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from gpsense.errors import BadInput
+from gpsense.recovery import maps
+
+FORMS = {
+    "dense": ("A",),
+    "rank_one": ("x",),
+    "entries": ("rows", "cols"),
+    "distances": ("i", "j"),
+    "table": ("row", "col"),
+    "pauli": ("pauli",),
+}
+WANTED = "one of A, x, rows and cols, row and col, pauli, or i and j with kind='distances'"
+VALUES = ("y", "value", "distance2")
+TABLES = {("row", "col", "value"): "table", ("i", "j", "distance2"): "distances", ("pauli", "value"): "pauli"}
+LONGEST = 60  # characters of a name
+LARGEST = 20000  # rows of a square matrix told by indices
+LIMIT = 1e70  # numbers whose fourth power still is one
+
+
+@dataclass
+class Measured:
+    """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices."""
+
+    kind: str
+    map: maps.Map
+    values: np.ndarray
+    labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    notices: list[str] = field(default_factory=list)
+
+
+def read_fields(fields: Any) -> Measured:
+    """Arrays by name (a mapping), or a table with named columns; BadInput for anything that cannot be used."""
+    if hasattr(fields, "columns"):
+        fields = {str(name): _column(str(name), fields[name]) for name in fields.columns}
+        found = next((kind for names, kind in TABLES.items() if set(names) <= set(fields)), None)
+        if found is None and "kind" not in fields and "y" not in fields:
+            wanted = " or ".join(",".join(names) for names in TABLES)
+            raise BadInput("columns", f"they are {', '.join(fields)[:LONGEST]}", f"name them {wanted}")
+        fields = {"kind": found, **fields} if found else fields
+    if not isinstance(fields, Mapping):
+        raise BadInput("measurements", f"a {type(fields).__name__}", "give a map, arrays by name, or a table")
+    return _checked({name: _plain(name, array) for name, array in fields.items() if array is not None})
+
+
+def _column(name: str, column: Any) -> Any:
+    """A table's column as an array; nullable numbers become floats with NaN, words stay words."""
+    if column.dtype.kind in "OSUT" or str(column.dtype) in ("object", "string", "str", "category"):
+        return np.asarray(column, dtype=object)
+    if hasattr(column, "isna") and bool(column.isna().any()):
+        raise BadInput(name, "holds gaps", "remove those rows")
+    return column.to_numpy()
+
+
+def _plain(name: str, array: Any) -> np.ndarray:
+    """A NumPy array without a mask; BadInput for masks with gaps, objects that are no numbers, and the like."""
+    if sp.issparse(array):
+        raise BadInput(name, "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            raise BadInput(name, f"{int(np.ma.count_masked(array))} numbers are masked", "remove those measurements")
+        array = array.data
+    array = np.asarray(array)
+    if array.dtype == object and name not in ("pauli", "row", "col", "kind"):
+        try:
+            array = np.stack([np.asarray(each, float) for each in array.ravel()]).reshape(*array.shape, -1)
+            array = array[..., 0] if array.shape[-1] == 1 else array
+        except (TypeError, ValueError):
+            raise BadInput(name, "holds objects, not numbers", "give an array of numbers") from None
+    return array.astype(float) if array.dtype == bool else array
+
+
+def _checked(fields: dict[str, np.ndarray]) -> Measured:
+    name = next((each for each in VALUES if each in fields), None)
+    if name is None:
+        raise BadInput("y", f"missing, there is {', '.join(fields)[:LONGEST] or 'nothing'}", "add the values y (n,)")
+    if "kind" in fields and str(fields["kind"].reshape(-1)[0]) == "table":
+        fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
+    kind = _kind(fields)
+    values = _flat(_numbers(name, fields[name], real=True))
+    if values.ndim != 1 or values.size < 5:
+        raise BadInput(name, f"shape {values.shape}", "give a vector of at least 5 values")
+    if not values.any():
+        raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
+    known = {name, "kind", "dim", "shape", *FORMS[kind]}
+    needed = ", ".join((name, *FORMS[kind]))
+    notices = [f"{other}: not read, {kind} measurements need {needed}" for other in fields if other not in known]
+    make = {"dense": _dense, "rank_one": _rank_one, "pauli": _pauli, "table": _table}.get(kind, _indexed)
+    found = make(fields, values.size, kind)
+    return Measured(kind, found[0], values, found[1], notices + found[2])
+
+
+Made = tuple[maps.Map, tuple[np.ndarray | None, np.ndarray | None], list[str]]
+
+
+def _kind(fields: Mapping[str, np.ndarray]) -> str:
+    """Which of the forms the arrays have."""
+    said = str(np.asarray(fields["kind"]).reshape(-1)[0]) if "kind" in fields else None
+    if said is not None and said not in FORMS:
+        raise BadInput("kind", f"{said[:LONGEST]!r} is unknown", f"use one of {', '.join(FORMS)}")
+    found = [kind for kind, names in FORMS.items() if any(name in fields for name in names)]
+    found = [said] if said is not None else found
+    if len(found) != 1:
+        problem = "no measurements" if not found else f"{' and '.join(found)} at once"
+        raise BadInput("A", problem, f"give {WANTED}")
+    missing = [name for name in FORMS[found[0]] if name not in fields]
+    if missing:
+        raise BadInput(missing[0], f"missing for {found[0]} measurements", f"give {', '.join(FORMS[found[0]])}")
+    if found[0] == "distances" and said is None:
+        raise BadInput("kind", "i and j alone do not say what was measured", "add kind='distances'")
+    return found[0]
+
+
+def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
+    """Finite numbers as float64 (complex128 where allowed), or BadInput that says why not."""
+    if np.iscomplexobj(array) and real:
+        raise BadInput(name, "holds complex numbers", "give real ones")
+    if array.dtype.kind not in "fiuc":
+        raise BadInput(name, f"holds {array.dtype}, not numbers", "give numbers")
+    if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
+        raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
+    if not np.isfinite(array).all():
+        raise BadInput(name, "holds NaN or infinity", "remove those measurements")
+    size = float(np.abs(array).max(initial=0.0))
+    if size > LIMIT or 0 < size < 1 / LIMIT:
+        raise BadInput(name, f"numbers of the size of {size:.1g}", "divide them by a unit")
+    return np.ascontiguousarray(array, complex if np.iscomplexobj(array) else float)
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """A vector that came as one row or one column, as loadmat gives it."""
+    return array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
+
+
+def _dense(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
+    matrices = _numbers("A", fields["A"])
+    if matrices.ndim != 3 or matrices.shape[0] != n:
+        raise BadInput("A", f"shape {matrices.shape} for {n} values", "give (n, d, d) or (n, rows, columns)")
+    if 0 in matrices.shape:
+        raise BadInput("A", "matrices of side 0", "give at least one row")
+    if not matrices.any():
+        raise BadInput("A", "is all zero", "give what was measured with")
+    square = matrices.shape[1] == matrices.shape[2]
+    if not square:
+        if np.iscomplexobj(matrices):
+            raise BadInput("A", "complex rectangular matrices", "give real ones, or square Hermitian ones")
+        return maps.Dense(matrices, semidefinite=False), (None, None), []
+    half = (matrices + matrices.conj().transpose(0, 2, 1)) / 2
+    gap, size = float(np.abs(matrices - half).max()), float(np.abs(matrices).max())
+    told = f"A: not symmetric (up to {2 * gap:.3g}); only (A + A^T) / 2 acts on U U^T, and it is used"
+    return maps.Dense(half), (None, None), [told] if gap > 1e-6 * size else []
+
+
+def _rank_one(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
+    x = _numbers("x", fields["x"])
+    if x.ndim != 2 or x.shape[0] != n or x.shape[1] < 1:
+        raise BadInput("x", f"shape {x.shape} for {n} values", "give (n, d) with one vector a value")
+    if not x.any():
+        raise BadInput("x", "is all zero", "give what was measured with")
+    return maps.RankOne(x), (None, None), []
+
+
+def _pauli(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
+    words = [str(word).strip() for word in fields["pauli"].reshape(-1)]
+    if len(words) != n:
+        raise BadInput("pauli", f"{len(words)} words for {n} values", "give one word a value")
+    bad = next((word for word in words if not word or set(word) - set("IXYZ")), None)
+    if bad is not None:
+        raise BadInput("pauli", f"{bad[:LONGEST]!r} is no Pauli word", "write one of I, X, Y, Z for each qubit")
+    lengths = {len(word) for word in words}
+    if len(lengths) > 1:
+        raise BadInput("pauli", f"words of {min(lengths)} to {max(lengths)} letters", "give one letter for each qubit")
+    if max(lengths) > 12:
+        raise BadInput("pauli", f"{max(lengths)} qubits", "give at most 12")
+    return maps.Pauli.of(words), (None, None), []
+
+
+def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
+    """Entries of a rectangular table; rows and columns by numbers from 0 or by any labels."""
+    index, labels = [], []
+    for name in ("row", "col"):
+        given = _flat(fields[name])
+        if given.shape != (n,):
+            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or label a value")
+        if given.dtype.kind in "fc" and not np.isfinite(given).all():
+            raise BadInput(name, "holds NaN or infinity", "remove those rows")
+        whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and np.array_equal(given, np.round(given)))
+        if whole and "shape" in fields:
+            given = given.astype(np.int64)
+            index.append(given)
+            labels.append(None)
+            continue
+        try:
+            known, places = np.unique(given if whole else given.astype(str), return_inverse=True)
+        except TypeError:
+            raise BadInput(name, "holds labels of several kinds", "give numbers or words") from None
+        index.append(places.reshape(-1))
+        labels.append(known)
+    sides = _shape(fields, index)
+    return maps.Table(index[0].astype(np.int64), index[1].astype(np.int64), sides), (labels[0], labels[1]), []
+
+
+def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[int, int]:
+    largest = [int(each.max()) + 1 for each in index]
+    if "shape" not in fields:
+        return largest[0], largest[1]
+    given = fields["shape"].reshape(-1)
+    if given.size != 2 or not all(float(each).is_integer() for each in given):
+        raise BadInput("shape", "is not two whole numbers", "give the numbers of rows and columns")
+    for name, each, most, side in zip(("row", "col"), index, largest, given, strict=True):
+        if int(each.min()) < 0 or most > side:
+            raise BadInput(name, f"index {int(each.min()) if each.min() < 0 else most - 1} for a side of {int(side)}",
+                           f"count from 0 to {int(side) - 1}")
+    return int(given[0]), int(given[1])
+
+
+def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
+    """Entries of a symmetric matrix, or pairs; the side is the field dim or the largest index plus one."""
+    one, two = FORMS[kind]
+    index = []
+    for name in (one, two):
+        given = _flat(fields[name])
+        if given.shape != (n,):
+            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index a value")
+        whole = given.dtype.kind == "f" and np.isfinite(given).all() and np.array_equal(given, np.round(given))
+        if given.dtype.kind not in "iu" and not whole:
+            raise BadInput(name, f"holds {given.dtype}", "give integers counted from 0")
+        if int(given.min()) < 0:
+            raise BadInput(name, "holds negative indices", "count from 0")
+        index.append(given.astype(np.int64))
+    first, second = index
+    if kind == "distances" and (first == second).any():
+        raise BadInput(one, f"{int((first == second).sum())} pairs with i = j", "remove them, their distance is 0")
+    largest = int(max(first.max(), second.max()))
+    dim = _side(fields["dim"]) if "dim" in fields else largest + 1
+    if dim <= largest:
+        raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
+    if dim > LARGEST:
+        raise BadInput(one, f"index {largest} makes matrices of side {dim}", "number from 0 without gaps")
+    make = maps.Distances if kind == "distances" else maps.Entries
+    return make(first, second, dim), (None, None), []
+
+
+def _side(given: np.ndarray) -> int:
+    """A whole number, which may be alone in an array."""
+    array = np.asarray(given)
+    if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.item()).is_integer():
+        shown = " ".join(str(array).split())[:LONGEST]
+        raise BadInput("dim", f"{shown} is no whole number", "give the number of points or rows")
+    return int(array.item())

@@ -1,0 +1,402 @@
+"""Linear maps of a matrix X to n values, ``A(X)_i = Re <A_i, X>``, held without forming A_i where structure allows.
+
+X is ``U U^H`` (semidefinite: real or complex Hermitian) or ``U V^T`` (rectangular). A tuple of factors, ``(U,)`` or
+``(U, V)``, stands for X. Every map is bilinear in its factors, so that its value is half the product of its Jacobian
+with the factors.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+Factors = tuple[np.ndarray, ...]
+LETTERS = {"I": (0, 0), "X": (1, 0), "Y": (1, 1), "Z": (0, 1)}  # whether a letter flips the bit, and the sign
+
+
+class Map(ABC):
+    """Measurements of a matrix with ``sides`` (rows, columns)."""
+
+    semidefinite = True
+    complex = False
+    sparse = False
+    shifts = 0  # directions of every column of U that no measurement of this kind sees
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of measurements."""
+
+    @property
+    @abstractmethod
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns of X."""
+
+    @abstractmethod
+    def jacobian(self, factors: Factors) -> Any:
+        """Derivative of the values by the real numbers of the factors, (n, numbers): an array or a sparse matrix."""
+
+    @abstractmethod
+    def adjoint(self, values: np.ndarray) -> Any:
+        """``sum_i z_i A_i``, shape ``sides``: an array or a sparse matrix."""
+
+    @abstractmethod
+    def squares(self) -> np.ndarray:
+        """``||A_i||_F^2``, shape (n,)."""
+
+    @abstractmethod
+    def take(self, index: np.ndarray) -> "Map":
+        """The measurements with these numbers, in this order."""
+
+    @abstractmethod
+    def rows(self) -> np.ndarray:
+        """Numbers that tell equal measurements apart, one row for each: equal A_i have equal rows."""
+
+    @abstractmethod
+    def seen(self) -> sp.csr_matrix:
+        """Which entries of X a measurement reads: a pattern of shape ``sides``."""
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        """``A(X)``, shape (n,)."""
+        return 0.5 * (self.jacobian(factors) @ numbers(factors))
+
+    def unknowns(self, rank: int) -> int:
+        """Real numbers that X of this rank is made of, as far as such measurements can see them."""
+        rows, columns = self.sides
+        if not self.semidefinite:
+            return rank * (rows + columns - rank)
+        if self.complex:
+            return 2 * rows * rank - rank**2
+        return (rows - self.shifts) * rank - rank * (rank - 1) // 2
+
+    def largest_rank(self) -> int:
+        """The largest rank that X can have."""
+        return min(self.sides) - self.shifts
+
+
+def numbers(factors: Factors) -> np.ndarray:
+    """The real numbers of the factors in one vector; a complex one is its real and its imaginary part."""
+    return np.concatenate([np.ascontiguousarray(one).reshape(-1).view(np.float64) for one in factors])
+
+
+def unflattened(vector: np.ndarray, like: Factors) -> Factors:
+    """The inverse of :func:`numbers`."""
+    parts, start = [], 0
+    for one in like:
+        size = one.size * (2 if np.iscomplexobj(one) else 1)
+        parts.append(vector[start : start + size].view(one.dtype).reshape(one.shape))
+        start += size
+    return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Dense(Map):
+    """Any matrices A_i, (n, d, d) Hermitian for semidefinite X, or (n, rows, columns) for a rectangular one."""
+
+    matrices: np.ndarray
+    semidefinite: bool = True  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def n(self) -> int:
+        return self.matrices.shape[0]
+
+    @property
+    def complex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return np.iscomplexobj(self.matrices)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.matrices.shape[1], self.matrices.shape[2]
+
+    def jacobian(self, factors: Factors) -> np.ndarray:
+        n, rows, columns = self.matrices.shape
+        right = (self.matrices.reshape(n * rows, columns) @ factors[-1]).reshape(n, -1)
+        if self.semidefinite:
+            return (2.0 * right).view(np.float64)
+        left = np.matmul(self.matrices.transpose(0, 2, 1), factors[0]).reshape(n, -1)
+        return np.concatenate([right, left], axis=1)
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        matrix = factors[0] @ (factors[0].conj().T if self.semidefinite else factors[1].T)
+        return (self.matrices.reshape(self.n, -1) @ matrix.conj().reshape(-1)).real
+
+    def adjoint(self, values: np.ndarray) -> np.ndarray:
+        return (values @ self.matrices.reshape(self.n, -1)).reshape(self.sides)
+
+    def squares(self) -> np.ndarray:
+        flat = self.matrices.reshape(self.n, -1)
+        return np.einsum("ij,ij->i", flat, flat.conj()).real
+
+    def take(self, index: np.ndarray) -> "Dense":
+        return replace(self, matrices=self.matrices[index])
+
+    def rows(self) -> np.ndarray:
+        return self.matrices.reshape(self.n, -1)
+
+    def seen(self) -> sp.csr_matrix:
+        return sp.csr_matrix(np.any(self.matrices != 0, axis=0))
+
+
+@dataclass(frozen=True)
+class RankOne(Map):
+    """``A_i = x_i x_i^H`` from vectors (n, d), real or complex: ``A(U U^H)_i = ||U^H x_i||^2``."""
+
+    vectors: np.ndarray
+
+    @property
+    def n(self) -> int:
+        return self.vectors.shape[0]
+
+    @property
+    def complex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return np.iscomplexobj(self.vectors)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return (self.vectors.shape[1],) * 2
+
+    def jacobian(self, factors: Factors) -> np.ndarray:
+        inner = 2.0 * (self.vectors.conj() @ factors[0])
+        return (self.vectors[:, :, None] * inner[:, None, :]).reshape(self.n, -1).view(np.float64)
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        return np.sum(np.abs(self.vectors.conj() @ factors[0]) ** 2, axis=1)
+
+    def adjoint(self, values: np.ndarray) -> np.ndarray:
+        return (self.vectors * values[:, None]).T @ self.vectors.conj()
+
+    def squares(self) -> np.ndarray:
+        return np.sum(np.abs(self.vectors) ** 2, axis=1) ** 2
+
+    def take(self, index: np.ndarray) -> "RankOne":
+        return RankOne(self.vectors[index])
+
+    def rows(self) -> np.ndarray:
+        """The vectors, turned so that their first number that is not zero is real and positive."""
+        first = np.take_along_axis(self.vectors, np.argmax(self.vectors != 0, axis=1)[:, None], axis=1)
+        size = np.abs(first)
+        turn = np.where(size > 0, first.conj() / np.where(size > 0, size, 1.0), 1.0)
+        turned = self.vectors * turn
+        return turned if not self.complex else np.round(turned, 12)
+
+    def seen(self) -> sp.csr_matrix:
+        filled = sp.csr_matrix(self.vectors != 0).astype(np.int32)
+        return (filled.T @ filled).astype(bool)
+
+
+@dataclass(frozen=True)
+class _Indexed(Map):
+    """Measurements told by two index arrays (n,)."""
+
+    first: np.ndarray
+    second: np.ndarray
+
+    sparse = True
+
+    @property
+    def n(self) -> int:
+        return self.first.size
+
+    def take(self, index: np.ndarray) -> Any:
+        return replace(self, first=self.first[index], second=self.second[index])
+
+    def rows(self) -> np.ndarray:
+        pairs = np.stack([self.first, self.second], axis=1)
+        return np.sort(pairs, axis=1) if self.semidefinite else pairs
+
+    def _matrix(self, values: np.ndarray) -> sp.csr_matrix:
+        return sp.coo_matrix((values, (self.first, self.second)), self.sides).tocsr()
+
+    def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> sp.csr_matrix:
+        """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
+        columns = np.concatenate([self.first[:, None] * width + np.arange(width), self._places(width)], axis=1)
+        data = np.concatenate([first, second], axis=1)
+        starts = np.arange(self.n + 1) * 2 * width
+        return sp.csr_matrix((data.ravel(), columns.ravel(), starts), (self.n, self._numbers(width)))
+
+    def _places(self, width: int) -> np.ndarray:
+        return self.second[:, None] * width + np.arange(width)
+
+    def _numbers(self, width: int) -> int:
+        return self.sides[0] * width
+
+
+@dataclass(frozen=True)
+class Entries(_Indexed):
+    """``X[rows_i, cols_i]`` of a symmetric X of side ``dim``."""
+
+    dim: int
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.dim, self.dim
+
+    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+        (factor,) = factors
+        return self._jacobian(factor[self.second], factor[self.first], factor.shape[1])
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        return np.einsum("ij,ij->i", factors[0][self.first], factors[0][self.second])
+
+    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
+        half = self._matrix(0.5 * values)
+        return half + half.T
+
+    def squares(self) -> np.ndarray:
+        return np.where(self.first == self.second, 1.0, 0.5)
+
+    def seen(self) -> sp.csr_matrix:
+        pattern = self._matrix(np.ones(self.n))
+        return (pattern + pattern.T).astype(bool)
+
+
+@dataclass(frozen=True)
+class Distances(_Indexed):
+    """``||u_i - u_j||^2`` of the rows of U: ``A = (e_i - e_j)(e_i - e_j)^T``; a shift of all rows is not seen."""
+
+    dim: int
+
+    shifts = 1
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.dim, self.dim
+
+    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+        (factor,) = factors
+        gap = 2.0 * (factor[self.first] - factor[self.second])
+        return self._jacobian(gap, -gap, factor.shape[1])
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        gap = factors[0][self.first] - factors[0][self.second]
+        return np.einsum("ij,ij->i", gap, gap)
+
+    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
+        half = self._matrix(values)
+        weights = half + half.T
+        return sp.csr_matrix(sp.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights)
+
+    def squares(self) -> np.ndarray:
+        return np.full(self.n, 4.0)
+
+    def seen(self) -> sp.csr_matrix:
+        pattern = self._matrix(np.ones(self.n))
+        return (pattern + pattern.T).astype(bool)
+
+
+@dataclass(frozen=True)
+class Table(_Indexed):
+    """``X[rows_i, cols_i]`` of a rectangular X with ``shape`` (rows, columns)."""
+
+    shape: tuple[int, int]
+
+    semidefinite = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.shape
+
+    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+        left, right = factors
+        return self._jacobian(right[self.second], left[self.first], left.shape[1])
+
+    def half(self, side: int, data: np.ndarray) -> sp.csr_matrix:
+        """Rows with ``data`` (n, k) at the numbers of the row (side 0) or column (side 1) of X that is measured."""
+        index, width = (self.first, self.second)[side].astype(np.int32), data.shape[1]
+        places = index[:, None] * np.int32(width) + np.arange(width, dtype=np.int32)
+        starts = np.arange(self.n + 1, dtype=np.int32) * width
+        return sp.csr_matrix((data.ravel(), places.ravel(), starts), (self.n, self.shape[side] * width))
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        return np.einsum("ij,ij->i", factors[0][self.first], factors[1][self.second])
+
+    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
+        return self._matrix(values)
+
+    def squares(self) -> np.ndarray:
+        return np.ones(self.n)
+
+    def seen(self) -> sp.csr_matrix:
+        return self._matrix(np.ones(self.n)).astype(bool)
+
+    def _places(self, width: int) -> np.ndarray:
+        return (self.shape[0] + self.second[:, None]) * width + np.arange(width)
+
+    def _numbers(self, width: int) -> int:
+        return sum(self.shape) * width
+
+
+@dataclass(frozen=True)
+class Pauli(Map):
+    """Expectations ``tr(P X)`` of Pauli words P such as "XIZ", one letter a qubit, applied by permutation and phase.
+
+    With bit masks x (letters X, Y) and z (letters Z, Y): ``(P u)[s] = i^(number of Y) (-1)^(z . (s ^ x)) u[s ^ x]``,
+    the first letter acting on the highest bit.
+    """
+
+    flips: np.ndarray
+    signs: np.ndarray
+    qubits: int
+
+    complex = True
+
+    @classmethod
+    def of(cls, words: Any) -> "Pauli":
+        """From words of equal length; ValueError for another letter or length."""
+        words = [str(word) for word in words]
+        if len({len(word) for word in words}) != 1 or not words[0]:
+            raise ValueError("Pauli words of different lengths")
+        letters = np.array([[LETTERS[letter] for letter in word] for word in words])
+        powers = 2 ** np.arange(len(words[0]) - 1, -1, -1)
+        return cls(letters[:, :, 0] @ powers, letters[:, :, 1] @ powers, len(words[0]))
+
+    @property
+    def n(self) -> int:
+        return self.flips.size
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return (2**self.qubits,) * 2
+
+    @cached_property
+    def _phase(self) -> np.ndarray:
+        """``i^(number of Y)``, shape (n,)."""
+        return 1j ** (np.bitwise_count(self.flips & self.signs) % 4)
+
+    def apply(self, factor: np.ndarray) -> np.ndarray:
+        """``P_i U``, shape (n, d, k)."""
+        source = np.arange(self.sides[0])[None, :] ^ self.flips[:, None]
+        parity = np.bitwise_count(source & self.signs[:, None]) % 2
+        return (self._phase[:, None] * (1.0 - 2.0 * parity))[:, :, None] * factor[source]
+
+    def jacobian(self, factors: Factors) -> np.ndarray:
+        return (2.0 * self.apply(factors[0])).reshape(self.n, -1).view(np.float64)
+
+    def adjoint(self, values: np.ndarray) -> np.ndarray:
+        side = self.sides[0]
+        places = np.arange(side)
+        table = np.zeros((side, side), complex)
+        np.add.at(table, (self.flips, self.signs), values * self._phase)
+        walsh = 1.0 - 2.0 * (np.bitwise_count(places[:, None] & places[None, :]) % 2)
+        spectrum = table @ walsh  # [x, t]: what P adds at row t ^ x, column t
+        found = np.empty((side, side), complex)
+        found[places[None, :] ^ places[:, None], places[None, :]] = spectrum
+        return found
+
+    def squares(self) -> np.ndarray:
+        return np.full(self.n, float(self.sides[0]))
+
+    def take(self, index: np.ndarray) -> "Pauli":
+        return Pauli(self.flips[index], self.signs[index], self.qubits)
+
+    def rows(self) -> np.ndarray:
+        return np.stack([self.flips, self.signs], axis=1)
+
+    def seen(self) -> sp.csr_matrix:
+        places = np.arange(self.sides[0])
+        flips = np.unique(self.flips)
+        rows = (places[None, :] ^ flips[:, None]).ravel()
+        return sp.csr_matrix((np.ones(rows.size, bool), (rows, np.tile(places, flips.size))), self.sides)

@@ -1,0 +1,265 @@
+"""The path of falling penalties: columns enter, shrink under the smoothed group lasso's weights, and are pruned.
+
+The greedy pruning of arXiv 2303.11453 in second-order form, derived here: at each penalty ``lambda`` the weight of
+column c is that of the smoothed group lasso, ``lambda / sqrt(1 + s_c / beta)`` with ``beta = lambda / p``; columns of
+size at most ``beta / 100`` are deleted. The columns larger than ``2 beta`` are then fitted without a penalty.
+"""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from gpsense.recovery.maps import Distances
+from gpsense.recovery.relocate import relocated
+from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, leading, truncated
+
+SHRINK = 0.7
+MOST = 64  # penalties
+ROUNDS = 6  # of moving points, where the relative misfit is below NEAR
+NEAR = 0.2
+FLIPS = 12  # random signs of the residuals for one edge
+EDGE = 3.0  # standard deviations above their mean
+ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
+CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
+DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that noise does not explain
+
+
+class Step(NamedTuple):
+    """One penalty of the path."""
+
+    penalty: float
+    smoothing: float
+    rank: int
+    sizes: np.ndarray
+
+
+@dataclass
+class Fit:
+    """An unpenalised fit: the state, its relative misfit, and how its residual compares with noise.
+
+    ``left`` is the largest eigenvalue (singular value) of ``A*(h e)`` of the residual, ``edge`` what it stays below
+    if the residual is noise of independent signs.
+    """
+
+    state: State
+    misfit: float
+    left: float = np.nan
+    edge: float = np.nan
+
+    @property
+    def noise_left(self) -> bool:
+        """Whether what is left looks like noise."""
+        return bool(self.left <= self.edge)
+
+
+@dataclass
+class Path:
+    """What was tried: the penalties, the best fit of each rank, and the rank that it speaks for, if it does."""
+
+    steps: list[Step] = field(default_factory=list)
+    fits: dict[int, Fit] = field(default_factory=dict)
+    exact: int | None = None  # the rank that explains the values to rounding
+    settled: int | None = None  # the smallest rank that leaves noise, and to which one more column adds no more than that
+    gapless: int | None = None  # the rank from which columns take off no more than noise, though noise is not all that is left
+    tried: set[int] = field(default_factory=set)  # ranks that one more column was tried on
+
+
+def search(
+    problem: Problem,
+    rng: np.random.Generator,
+    *,
+    exact: float,
+    most: int,
+    judge: bool = True,
+    floor: float = 0.0,
+) -> Path:
+    """Walk the path until the values are explained to ``exact``, a rank is settled, or there are ``most`` columns.
+
+    Without ``judge`` (a part of the data, to be judged by the rest) no rank is settled; the path then ends at the
+    penalty ``floor``.
+    """
+    path = Path()
+    state = empty(problem)
+    gain = problem.gain
+    residual = problem.residual(state.factors)
+    path.fits[0] = judged(problem, Fit(state, 1.0), rng) if judge else Fit(state, 1.0)
+    penalty = float(leading(problem, residual, 1)[0][0])
+    if not penalty > 0 or not _room(problem, 1, most):
+        return path
+    for _ in range(MOST):
+        penalty *= SHRINK
+        smoothing = penalty / gain
+        state = grown(problem, state, penalty, most + 2, 2)
+        for _ in range(2):
+            weights = penalty / np.sqrt(1.0 + state.sizes / smoothing)
+            state = descend(problem, state, weights, steps=1)
+        state = truncated(state, int(np.sum(state.sizes > 0.01 * smoothing)))
+        rank = int(np.sum(state.sizes > 2 * smoothing))
+        path.steps.append(Step(penalty, smoothing, rank, state.sizes.copy()))
+        if penalty < floor or (rank and not _room(problem, rank, most)):
+            break
+        if rank and (rank not in path.fits or not _plenty(problem, rank)):
+            _keep(problem, path, rank, fitted(problem, truncated(state, rank), exact), exact, rng if judge else None)
+        if path.exact is not None or (judge and (_gapless(problem, path) or _settle(problem, path, exact, most, rng))):
+            break
+    return path
+
+
+def fitted(problem: Problem, state: State, exact: float) -> Fit:
+    """Without a penalty from here: a dozen steps, and on to rounding where the values seem to be explained.
+
+    Points of a map of distances that sit in the wrong place are moved, as long as that helps.
+    """
+    fit = _descended(problem, state, exact)
+    if isinstance(problem.map, Distances):
+        rng = np.random.default_rng(0)
+        for _ in range(ROUNDS):
+            moved = relocated(problem, fit.state, rng) if exact < fit.misfit < NEAR else None
+            if moved is None:
+                break
+            again = _descended(problem, moved, exact)
+            if not again.misfit < 0.999 * fit.misfit:
+                break
+            fit = again
+    return fit
+
+
+def _descended(problem: Problem, state: State, exact: float) -> Fit:
+    state = descend(problem, state, steps=12, tolerance=1e-4, least=1e-3)
+    misfit = problem.misfit(state.factors)
+    if exact < misfit < 1e-3:
+        state = descend(problem, state, steps=30, tolerance=1e-13, least=1e-2)
+        misfit = problem.misfit(state.factors)
+    return Fit(state, misfit)
+
+
+def one_more(problem: Problem, fit: Fit, exact: float) -> Fit:
+    """The fit with one more column, from the leading pair of its residual."""
+    values, vectors = leading(problem, problem.residual(fit.state.factors), 1)
+    size = max(float(values[0]), 0.0) / problem.gain
+    wider = joined(fit.state, vectors, np.array([size]))
+    for _ in range(8):
+        if problem.misfit(wider.factors) < fit.misfit:
+            break
+        size /= 4.0
+        wider = joined(fit.state, vectors, np.array([size]))
+    return fitted(problem, wider, exact)
+
+
+def one_fewer(problem: Problem, fit: Fit, exact: float) -> Fit:
+    """The fit without its smallest column, fitted again."""
+    return fitted(problem, truncated(fit.state, fit.state.sizes.size - 1), exact)
+
+
+def fall(problem: Problem, path: Path, rank: int, to: int | None = None) -> float:
+    """What columns from ``rank`` on (one, or up to rank ``to``) take off the sum of squares, over the noise left.
+
+    Both for one unknown each: 1 is what noise gives on average, and the best of many directions gives 2 or 3.
+    """
+    to = rank + 1 if to is None else to
+    unknowns, n = problem.map.unknowns, problem.map.n
+    now, then = path.fits[rank].misfit ** 2, path.fits[to].misfit ** 2
+    taken = max(now - then, 0.0) / (unknowns(to) - unknowns(rank))
+    return taken * (n - unknowns(to)) / then if then > 0 else np.inf
+
+
+def _keep(
+    problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: np.random.Generator | None
+) -> bool:
+    """Take the fit if it is the best of its rank; whether it was."""
+    known = path.fits.get(rank)
+    if known is not None and not fit.misfit < 0.999 * known.misfit:
+        return False
+    path.fits[rank] = fit
+    if fit.misfit < exact:
+        path.exact = _smallest(problem, path, rank, exact)
+    elif rng is not None:
+        judged(problem, fit, rng)
+    return True
+
+
+def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.random.Generator) -> bool:
+    """Whether some rank leaves noise and one more column takes off no more than noise would let it.
+
+    The column is tried, and taken away again: the way down may find a better fit of the rank than the path did.
+    """
+    for rank in sorted(path.fits):
+        if not path.fits[rank].noise_left or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
+            continue
+        if rank not in path.tried and _room(problem, rank + 1, most):
+            path.tried.add(rank)
+            _detour(problem, path, rank, exact, most, rng)
+            if path.exact is not None:
+                return True
+        if path.fits[rank].noise_left and (rank + 1 not in path.fits or fall(problem, path, rank) <= DOUBT):
+            path.settled = rank
+            return True
+    return False
+
+
+def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rng: np.random.Generator) -> None:
+    """Up by one column and down again; single entries and distances, which have more poor minima, up by two.
+
+    Points on a line cannot pass each other; in a plane or in space they can.
+    """
+    climbed = rank
+    fit = path.fits[rank]
+    while climbed < rank + (2 if problem.map.sparse else 1) and _room(problem, climbed + 1, most):
+        climbed += 1
+        fit = one_more(problem, fit, exact)
+        if not _keep(problem, path, climbed, fit, exact, rng):
+            fit = path.fits[climbed]
+        if path.exact is not None:
+            return
+    while climbed > max(rank, 1) and fall(problem, path, climbed - 1) > DOUBT:
+        climbed -= 1
+        if not _keep(problem, path, climbed, one_fewer(problem, path.fits[climbed + 1], exact), exact, rng):
+            return
+        if path.exact is not None:
+            return
+
+
+def _gapless(problem: Problem, path: Path) -> bool:
+    """Whether two more steps in rank took off no more than noise would let them, though what is left is not noise."""
+    ranks = sorted(path.fits)[-3:]
+    if len(ranks) < 3 or problem.map.n < CLEAR * problem.map.unknowns(ranks[-1]):
+        return False
+    if any(fall(problem, path, one, other) > DOUBT for one, other in pairwise(ranks)):
+        return False
+    path.gapless = ranks[0]
+    return True
+
+
+def _room(problem: Problem, rank: int, most: int) -> bool:
+    """Whether a fit of this rank has fewer unknowns than there are measurements, and is allowed."""
+    return rank <= most and problem.map.unknowns(rank) < problem.map.n
+
+
+def _plenty(problem: Problem, rank: int) -> bool:
+    """Whether the measurements are so many that a fit of this rank does not depend on where it starts."""
+    return problem.map.n > ENOUGH * problem.map.unknowns(rank)
+
+
+def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
+    """The fit with its residual held against the same residual under random signs."""
+    residual = problem.residual(fit.state.factors)
+    bound = problem.bound(residual)
+    residual = np.clip(residual, -bound, bound) / problem.squares
+    fit.left = float(leading(problem, residual, 1)[0][0])
+    signs = rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0
+    flipped = np.array([leading(problem, residual * sign, 1)[0][0] for sign in signs])
+    fit.edge = float(flipped.mean() + EDGE * flipped.std(ddof=1))
+    return fit
+
+
+def _smallest(problem: Problem, path: Path, rank: int, exact: float) -> int:
+    """The smallest rank that still explains the values to ``exact``; a fit of more columns may hide fewer."""
+    while rank > 1:
+        fit = one_fewer(problem, path.fits[rank], exact)
+        if not fit.misfit < exact:
+            break
+        rank -= 1
+        path.fits[rank] = fit
+    return rank

@@ -1,0 +1,223 @@
+"""The whole recovery: repeats merged, path, choice of rank, wild values, last fit, and what the data say of it."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from gpsense.errors import BadInput
+from gpsense.recovery.evidence import (
+    Covariance,
+    Determined,
+    choose,
+    covariance,
+    determined,
+    rank_share,
+    scale,
+    wild,
+)
+from gpsense.recovery.maps import Factors, Map
+from gpsense.recovery.path import Fit, Path, fitted, judged, one_fewer, one_more, search
+from gpsense.recovery.steps import Problem, State, descend, empty, truncated
+
+EXACT = 1e-8
+MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
+SUSPECT = 5.0  # robust standard deviations
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Factors of X, how the rank was found, and the measurements that were used, repeats merged and outliers left out.
+
+    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
+    outliers; both in units of y.
+    """
+
+    factors: Factors
+    rank: int
+    chosen_by: str
+    noise: float
+    residual: float
+    outliers: np.ndarray
+    problem: Problem
+    path: Path = field(repr=False)
+    fit: Fit = field(repr=False)
+    seed: int = 0
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """Law of the estimate at this rank and noise."""
+        return covariance(self.problem, self.factors, self.noise**2)
+
+    @cached_property
+    def determined(self) -> Determined:
+        """What the measurements leave open."""
+        return determined(self.problem, self.factors)
+
+    @cached_property
+    def rank_share(self) -> float:
+        """Share of 20 resamples of the residuals that speak for the same rank; 1 where it is exact or given."""
+        if self.chosen_by in ("exact", "given", "shrunk"):
+            return 1.0
+        return rank_share(self.problem, self.fit, self.rank, seed=self.seed, exact=EXACT)
+
+
+def solve(
+    map_: Map,
+    values: np.ndarray,
+    *,
+    seed: int = 0,
+    rank: int | None = None,
+    max_rank: int | None = None,
+    robust: bool | None = None,
+    exact: float = EXACT,
+    cross: bool = True,
+) -> Solution:
+    """X of unknown rank from ``A(X) ~ y``; ``robust`` None: only where the residuals hold wild values.
+
+    Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken.
+    """
+    whole, members = merged(map_, values)
+
+    def answer(problem: Problem) -> Solution:
+        return _answer(problem, seed, rank, max_rank, exact, cross)
+
+    found = answer(replace(whole, robust=bool(robust)))
+    outliers = np.zeros(0, int)
+    doubtful = found.chosen_by != "exact" and found.path.gapless is None and robust is None
+    if robust or (doubtful and _suspicious(whole, found)):
+        second = found if robust else answer(replace(whole, robust=True))
+        kept, cleaned = _without_wild(whole, second)
+        better = robust or _explains_better(whole, found, cleaned, kept)
+        if cleaned is not None and better and kept.size < whole.map.n:
+            left_out = np.setdiff1d(np.arange(whole.map.n), kept)
+            outliers = np.sort(np.concatenate([members[i] for i in left_out]))
+            found = replace(cleaned, chosen_by=second.chosen_by)
+        elif robust:
+            found = replace(found, problem=replace(found.problem, robust=False))
+    return replace(found, outliers=outliers)
+
+
+def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
+    """One measurement for every set of equal ones, with their mean value; and the numbers of each set.
+
+    A value that is repeated exactly was copied (a pair listed in both orders) and counts once; values that differ were
+    measured again, and their mean counts as often as there are.
+    """
+    keys = map_.rows()
+    keys = keys.reshape(map_.n, -1)
+    order, starts = _sorted_groups(keys)
+    counts = np.diff(np.append(starts, map_.n))
+    members = np.split(order, starts[1:])
+    if counts.max(initial=1) == 1:
+        return Problem(map_, values, np.ones(map_.n)), [np.array([i]) for i in range(map_.n)]
+    means = np.add.reduceat(values[order], starts) / counts
+    spread = np.abs(values[order] - np.repeat(means, counts))
+    copies = not np.any(spread > 1e-12 * np.abs(values).max(initial=0.0))
+    weights = np.ones(counts.size) if copies else counts.astype(float)
+    return Problem(map_.take(order[starts]), means, weights), members
+
+
+def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order in which equal rows stand together, first occurrence first, and where each set starts."""
+    probe = np.cos(1.0 + np.arange(keys.shape[1]) ** 1.1)
+    mark = np.einsum("ij,j->i", keys, probe)
+    mark = np.stack([mark.real, mark.imag], 1) if np.iscomplexobj(mark) else mark[:, None]
+    rough = np.round(mark / max(float(np.abs(mark).max(initial=0.0)), 1e-300), 9)
+    _, label = np.unique(rough, axis=0, return_inverse=True)
+    label = label.reshape(-1)
+    order = np.argsort(label, kind="stable")
+    same = np.zeros(keys.shape[0], bool)
+    alike = np.flatnonzero(label[order][1:] == label[order][:-1])
+    same[alike + 1] = [bool(np.array_equal(keys[order[i]], keys[order[i + 1]])) for i in alike]
+    return order, np.flatnonzero(~same)
+
+
+def _answer(
+    problem: Problem, seed: int, rank: int | None, max_rank: int | None, exact: float, cross: bool
+) -> Solution:
+    """Path, choice and last fit of one problem."""
+    most = problem.map.largest_rank()
+    top = rank if rank is not None else min(most, max_rank) if max_rank is not None else most
+    path = search(problem, np.random.default_rng(seed), exact=exact, most=top, judge=rank is None)
+    if rank is not None:
+        fit, by = _at_rank(problem, path, rank, exact), "given"
+    elif not path.steps:
+        fit, by = path.fits[0], "edge"
+    else:
+        fit, _, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
+    state = fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
+    if problem.map.shifts and state.sizes.size:
+        state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
+    return _solution(problem, state, by, path, seed)
+
+
+def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) -> Solution:
+    rank = state.sizes.size
+    residual = problem.residual(state.factors)
+    freedom = problem.map.n - problem.map.unknowns(rank)
+    squares = float(problem.weights @ residual**2)
+    if problem.robust:
+        noise = scale(residual * np.sqrt(problem.weights), 0.0)
+    else:
+        noise = np.sqrt(squares / freedom) if freedom > 0 else np.nan
+    fit = Fit(state, problem.misfit(state.factors))
+    root = float(np.sqrt(squares / problem.weights.sum()))
+    return Solution(state.factors, rank, by, float(noise), root, np.zeros(0, int), problem, path, fit, seed)
+
+
+def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
+    """The best fit of a given rank: from the path, from one rank more, or from fewer columns."""
+    if rank in path.fits:
+        return path.fits[rank]
+    more = [each for each in path.fits if each > rank]
+    fit = path.fits[min(more)] if more else path.fits[max(path.fits)]
+    while fit.state.sizes.size > rank:
+        fit = one_fewer(problem, fit, exact)
+    while fit.state.sizes.size < rank:
+        fit = one_more(problem, fit, exact)
+    return fit
+
+
+def _suspicious(problem: Problem, found: Solution) -> bool:
+    """Whether some residuals are far larger than their median allows."""
+    return bool(np.any(wild(problem, found.factors))) if found.rank else _wild_values(problem.values)
+
+
+def _wild_values(values: np.ndarray) -> bool:
+    size = np.abs(values - np.median(values))
+    return bool(np.any(size > SUSPECT * max(scale(size, 0.0), 1e-300)))
+
+
+def _without_wild(problem: Problem, found: Solution) -> tuple[np.ndarray, Solution | None]:
+    """Leave out wild values and fit again until the same ones are left out; None where too many are."""
+    if not found.rank:
+        return np.arange(problem.map.n), None
+    factors = found.factors
+    kept = np.arange(problem.map.n)
+    state = found.fit.state
+    part = problem
+    for _ in range(10):
+        again = np.flatnonzero(~wild(problem, factors))
+        if again.size < max((1 - MOST_WILD) * problem.map.n, problem.map.unknowns(found.rank) + 1):
+            return kept, None
+        same = np.array_equal(again, kept) and part is not problem
+        if same:
+            break
+        kept = again
+        part = problem.take(kept)
+        state = descend(part, state, steps=30, tolerance=1e-12, least=1e-7)
+        factors = state.factors
+    if part is problem:
+        return kept, None
+    return kept, _solution(part, state, found.chosen_by, found.path, found.seed)
+
+
+def _explains_better(problem: Problem, found: Solution, cleaned: Solution | None, kept: np.ndarray) -> bool:
+    """Whether leaving values out helps the others: the same rank, or others explained at half the size."""
+    if cleaned is None:
+        return False
+    if cleaned.rank == found.rank:
+        return True
+    before = scale(problem.residual(found.factors), 0.0)
+    return scale(problem.residual(cleaned.factors)[kept], 0.0) < 0.7 * before

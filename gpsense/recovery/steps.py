@@ -1,0 +1,375 @@
+"""Damped Gauss-Newton (Levenberg-Marquardt) steps on ``1/2 sum_i h_i (A(X)_i - y_i)^2 + penalty`` over the factors.
+
+The penalty is ``sum_c w_c ||u_c||^2`` for ``X = U U^H`` and ``1/2 sum_c w_c (||u_c||^2 + ||v_c||^2)`` for
+``X = U V^T``: the group lasso's local quadratic. Damping is measured by ``mu p s_c``, with ``s_c`` the sizes of the
+balanced columns and p the mean of ``A(u v^T)^2`` over random unit vectors, so that neither the units nor the condition
+of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from gpsense.recovery.maps import Factors, Map, Table, numbers, unflattened
+
+DIRECT = 600  # unknowns up to which sparse normal equations are solved by a Cholesky factor
+SMALLEST = 1e-12  # damping
+CLIP = 2.5  # median absolute residuals beyond which one counts no more
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Measurements, values (n,), weights h (n,) of their squares; ``robust`` clips residuals far from the median."""
+
+    map: Map
+    values: np.ndarray
+    weights: np.ndarray
+    robust: bool = False
+
+    @cached_property
+    def gain(self) -> float:
+        """``p = sum_i h_i ||A_i||_F^2 / (rows columns)``."""
+        return float(self.weights @ self.squares) / float(np.prod(self.map.sides))
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """``||A_i||_F^2``, shape (n,)."""
+        return self.map.squares()
+
+    def take(self, index: np.ndarray) -> "Problem":
+        """The problem of some measurements."""
+        return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust)
+
+    def residual(self, factors: Factors) -> np.ndarray:
+        """``A(X) - y``, shape (n,)."""
+        return self.map.predict(factors) - self.values if factors[0].shape[1] else -self.values
+
+    def misfit(self, factors: Factors) -> float:
+        """``||A(X) - y|| / ||y||`` in the weights' norm; robust: by residuals clipped at their bound."""
+        residual = self.residual(factors)
+        bound = self.bound(residual)
+        residual = np.clip(residual, -bound, bound)
+        return float(np.sqrt(self.weights @ residual**2 / (self.weights @ self.values**2)))
+
+    def bound(self, residual: np.ndarray) -> float:
+        """Size at which residuals are clipped: infinite unless robust."""
+        if not self.robust:
+            return np.inf
+        return CLIP * float(np.median(np.abs(residual))) or float(np.sqrt(np.mean(residual**2)))
+
+
+class State(NamedTuple):
+    """Balanced factors, their sizes (k,) largest first, and the damping reached."""
+
+    factors: Factors
+    sizes: np.ndarray
+    damping: float
+
+
+def empty(problem: Problem) -> State:
+    """No columns."""
+    rows, columns = problem.map.sides
+    kind = complex if problem.map.complex else float
+    sides = (rows,) if problem.map.semidefinite else (rows, columns)
+    return State(tuple(np.zeros((side, 0), kind) for side in sides), np.zeros(0), 1.0)
+
+
+def balanced(factors: Factors, damping: float) -> State:
+    """The same X with orthogonal columns: ``U = Q sqrt(s)``, and ``V = R sqrt(s)`` with the same sizes s."""
+    if len(factors) == 1:
+        left, roots, _ = np.linalg.svd(factors[0], full_matrices=False)
+        width = min(factors[0].shape)
+        return State((left[:, :width] * roots,), roots**2, damping)
+    left, one = np.linalg.qr(factors[0])
+    right, two = np.linalg.qr(factors[1])
+    inner, sizes, outer = np.linalg.svd(one @ two.T)
+    roots = np.sqrt(sizes)
+    return State((left @ inner * roots, right @ outer.T * roots), sizes, damping)
+
+
+def truncated(state: State, rank: int) -> State:
+    """The ``rank`` largest columns."""
+    return State(tuple(one[:, :rank] for one in state.factors), state.sizes[:rank], state.damping)
+
+
+def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndarray, Factors]:
+    """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, and their unit vectors."""
+    back = problem.map.adjoint(-problem.weights * residual)
+    if problem.map.semidefinite:
+        side = back.shape[0]
+        if side <= 400 or not sp.issparse(back):
+            dense = back.toarray() if sp.issparse(back) else back
+            values, vectors = scipy.linalg.eigh(dense, subset_by_index=[max(0, side - count), side - 1])
+        else:
+            values, vectors = sp.linalg.eigsh(back, count, which="LA", v0=_start(side), tol=1e-6)
+        order = np.argsort(values)[::-1]
+        return values[order], (vectors[:, order],)
+    count = min(count, min(back.shape))
+    if min(back.shape) <= 100:
+        left, values, right = np.linalg.svd(back.toarray() if sp.issparse(back) else back, full_matrices=False)
+        return values[:count], (left[:, :count], right[:count].T)
+    left, values, right = sp.linalg.svds(back, min(count, min(back.shape) - 1), v0=_start(min(back.shape)), tol=1e-6)
+    order = np.argsort(values)[::-1]
+    return values[order], (left[:, order], right.T[:, order])
+
+
+def grown(problem: Problem, state: State, penalty: float, most: int, count: int) -> State:
+    """Up to ``count`` more columns, ``most`` in all: leading pairs of the residual whose size exceeds the penalty."""
+    values, vectors = leading(problem, problem.residual(state.factors), count)
+    sizes = (values - penalty) / problem.gain
+    chosen = np.flatnonzero(sizes > 0)[: max(most - state.sizes.size, 0)]
+    return joined(state, tuple(vector[:, chosen] for vector in vectors), sizes[chosen]) if chosen.size else state
+
+
+def joined(state: State, vectors: tuple[np.ndarray, ...], sizes: np.ndarray) -> State:
+    """The state with more columns: unit vectors (side, more) of these sizes."""
+    parts = zip(state.factors, vectors, strict=True)
+    wider = tuple(np.concatenate([one, vector * np.sqrt(sizes)], axis=1) for one, vector in parts)
+    return balanced(wider, state.damping)
+
+
+def _start(side: int) -> np.ndarray:
+    return np.cos(1.7 * np.arange(side) ** 1.3)
+
+
+class Model(Protocol):
+    """The quadratic around a point: the step for a damping, with the decrease that it promises."""
+
+    def step(self, damping: float) -> tuple[Factors, float]:
+        """The change of the factors, and the predicted decrease of the objective."""
+        ...
+
+
+def descend(
+    problem: Problem,
+    state: State,
+    penalties: np.ndarray | None = None,
+    *,
+    steps: int = 1,
+    tolerance: float = 0.0,
+    least: float = 0.0,
+) -> State:
+    """Up to ``steps`` accepted steps; ends where one changes X by less than ``tolerance``, or none lowers the objective.
+
+    It ends too after two steps that each take less than the share ``least`` off the objective.
+
+    Without penalties the factors are balanced after every step, with them at the end.
+    """
+    if not state.sizes.size:
+        return state
+    weight = np.zeros(state.sizes.size) if penalties is None else penalties
+    gain = problem.gain
+    alternating = isinstance(problem.map, Table) and sum(problem.map.sides) * state.sizes.size > DIRECT
+    factors, sizes, damping = state
+    if alternating:
+        factors = (factors[0], _second(problem, factors[0], weight, problem.bound(problem.residual(factors)), factors[1]))
+    slow = 0
+    residual = problem.residual(factors)
+    for _ in range(steps):
+        bound = problem.bound(residual)
+        floor = np.maximum(sizes, 1e-14 * sizes.max(initial=1e-300))
+        make = _Eliminated if alternating else _Normal
+        model = make(problem, factors, np.clip(residual, -bound, bound), weight, gain * floor)
+        before = _objective(problem, factors, residual, weight, bound)
+        moved = False
+        for _ in range(12):
+            change, promised = model.step(damping)
+            trial = tuple(one + by for one, by in zip(factors, change, strict=True))
+            if alternating:
+                trial = (trial[0], _second(problem, trial[0], weight, bound, trial[1]))
+            changed = problem.residual(trial)
+            after = _objective(problem, trial, changed, weight, bound)
+            if after < before:
+                moved = True
+                break
+            damping *= 5.0
+            if promised < 1e-15 * before:
+                break
+        if not moved:
+            damping = min(damping, 1.0)
+            break
+        ratio = (before - after) / promised if promised > 0 else 1.0
+        damping = max(damping * (0.25 if ratio > 0.75 else 2.0 if ratio < 0.25 else 1.0), SMALLEST)
+        size = np.sqrt(sum(float(np.sum(np.abs(by) ** 2 * sizes)) for by in change))
+        factors, residual = trial, changed
+        if penalties is None:
+            factors, sizes, damping = balanced(factors, damping)
+        slow = slow + 1 if before - after < least * before else 0
+        if slow == 2 or size < tolerance * np.sqrt(float(np.sum(sizes**2))):
+            break
+    return balanced(factors, damping) if penalties is not None else State(factors, sizes, damping)
+
+
+def _objective(problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, bound: float) -> float:
+    """Half the weighted sum of squares, beyond ``bound`` linear, plus the penalty."""
+    size = np.abs(residual)
+    terms = residual**2 if np.isinf(bound) else np.where(size <= bound, residual**2, bound * (2 * size - bound))
+    columns = sum(np.sum(np.abs(one) ** 2, axis=0) for one in factors)
+    return 0.5 * float(problem.weights @ terms) + float(weight @ columns) * (0.5 if len(factors) == 2 else 1.0)
+
+
+class _Normal:
+    """The normal equations of all factors at once, by Cholesky or, for many unknowns, conjugate gradients."""
+
+    def __init__(
+        self, problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, metric: np.ndarray
+    ) -> None:
+        jacobian = problem.map.jacobian(factors)
+        root = np.sqrt(problem.weights)
+        scaled = sp.diags(root) @ jacobian if sp.issparse(jacobian) else jacobian * root[:, None]
+        semidefinite = problem.map.semidefinite
+        repeat = sum(one.shape[0] for one in factors)
+        double = 2 if problem.map.complex else 1
+        spread = lambda columns: np.tile(np.repeat(columns, double), repeat)  # noqa: E731
+        self._factors = factors
+        self._penalty = (2.0 if semidefinite else 1.0) * spread(weight)
+        self._metric = (2.0 if semidefinite else 1.0) * spread(metric)
+        self._gradient = scaled.T @ (root * residual) + self._penalty * numbers(factors)
+        normal = scaled.T @ scaled
+        self._width = double * factors[0].shape[1]
+        self._many = self._gradient.size > DIRECT and sp.issparse(normal)
+        self._normal: Any = normal.toarray() if sp.issparse(normal) and not self._many else normal
+        if not self._many:
+            self._scale = 1.0 / np.sqrt(np.maximum(np.diagonal(self._normal) + self._penalty, 1e-300) + self._metric)
+
+    def step(self, damping: float) -> tuple[Factors, float]:
+        extra = self._penalty + damping * self._metric
+        change = self._iterated(extra) if self._many else self._factored(extra)
+        curvature = change @ (self._normal @ change) + change @ (self._penalty * change)
+        promised = -float(self._gradient @ change + 0.5 * curvature)
+        return unflattened(change, self._factors), promised
+
+    def _factored(self, extra: np.ndarray) -> np.ndarray:
+        scale = self._scale
+        system = self._normal * scale[:, None] * scale
+        system[np.diag_indices_from(system)] += extra * scale**2
+        for ridge in (0.0, 1e-14, 1e-12, 1e-9, 1e-6):
+            try:
+                if ridge:
+                    system[np.diag_indices_from(system)] += ridge
+                factor = scipy.linalg.cho_factor(system, lower=True, check_finite=False)
+                return scale * scipy.linalg.cho_solve(factor, -self._gradient * scale, check_finite=False)
+            except np.linalg.LinAlgError:
+                continue
+        return np.zeros_like(self._gradient)
+
+    def _iterated(self, extra: np.ndarray) -> np.ndarray:
+        """Conjugate gradients, preconditioned by the blocks of each row of the factors."""
+        width = self._width
+        inverse = np.linalg.inv(_blocks(self._normal, width) + _diagonals(extra.reshape(-1, width)))
+        return _conjugate_gradients(
+            lambda x: self._normal @ x + extra * x,
+            -self._gradient,
+            lambda x: _times(inverse, x),
+        )
+
+
+def _blocks(matrix: sp.csr_matrix, width: int) -> np.ndarray:
+    """The blocks (width, width) along the diagonal."""
+    coo = matrix.tocoo()
+    same = coo.row // width == coo.col // width
+    blocks = np.zeros((matrix.shape[0] // width, width, width))
+    np.add.at(blocks, (coo.row[same] // width, coo.row[same] % width, coo.col[same] % width), coo.data[same])
+    return blocks
+
+
+def _diagonals(rows: np.ndarray) -> np.ndarray:
+    return rows[:, :, None] * np.eye(rows.shape[1])
+
+
+def _conjugate_gradients(product: Any, right: np.ndarray, solve: Any, tolerance: float = 0.05, most: int = 100) -> Any:
+    """``product(x) = right`` to ``tolerance`` of the right side in the preconditioner's norm."""
+    x = np.zeros_like(right)
+    rest = right.copy()
+    pre = solve(rest)
+    direction = pre
+    size = first = float(rest @ pre)
+    for _ in range(most):
+        if not size > tolerance**2 * first:
+            break
+        image = product(direction)
+        length = size / float(direction @ image)
+        x += length * direction
+        rest -= length * image
+        pre = solve(rest)
+        size, last = float(rest @ pre), size
+        direction = pre + (size / last) * direction
+    return x
+
+
+class _Eliminated:
+    """Steps of U with V eliminated, for the entries of a table: the Schur complement, by conjugate gradients.
+
+    V solves its rows exactly for the U at hand, so only U is searched for; a product takes O(n k) operations.
+    """
+
+    def __init__(
+        self, problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, metric: np.ndarray
+    ) -> None:
+        table = problem.map
+        assert isinstance(table, Table)
+        self._left, self._right = factors
+        self._weight, self._metric = weight, metric
+        pulled = table.adjoint(problem.weights * residual)
+        self._gradient = pulled @ self._right + weight * self._left
+        heights = table.adjoint(problem.weights)
+        self._first = _grams(heights, self._right) + np.diag(weight)
+        self._second = np.linalg.inv(_grams(heights.T.tocsr(), self._left) + np.diag(weight) + _tiny(metric))
+        root = np.sqrt(problem.weights)[:, None]
+        self._by_left = table.half(0, root * self._right[table.second])
+        self._by_right = table.half(1, root * self._left[table.first])
+        self._left_back, self._right_back = self._by_left.T, self._by_right.T
+
+    def step(self, damping: float) -> tuple[Factors, float]:
+        extra = damping * np.diag(self._metric)
+        own = self._first + extra
+        inverse = np.linalg.inv(own + _tiny(self._metric))
+        shape = self._left.shape
+
+        def product(x: np.ndarray) -> np.ndarray:
+            return _times(own, x) - self._left_back @ (self._by_right @ _times(self._second, self._across(x)))
+
+        change = _conjugate_gradients(product, -self._gradient.reshape(-1), lambda x: _times(inverse, x))
+        curvature = change @ product(change) - damping * float(np.sum(change.reshape(shape) ** 2 * self._metric))
+        promised = -float(self._gradient.reshape(-1) @ change + 0.5 * curvature)
+        other = -_times(self._second, self._across(change))
+        return (change.reshape(shape), other.reshape(self._right.shape)), promised
+
+    def _across(self, change: np.ndarray) -> np.ndarray:
+        """What a change of U does to the equations of V: ``J_V^T J_U``."""
+        return self._right_back @ (self._by_left @ change)
+
+
+def _times(blocks: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """A block-diagonal matrix, blocks (rows, k, k), times a vector."""
+    return np.einsum("iab,ib->ia", blocks, vector.reshape(blocks.shape[0], -1)).reshape(-1)
+
+
+def _grams(heights: sp.csr_matrix, factor: np.ndarray) -> np.ndarray:
+    """``sum_j h_ij v_j v_j^T`` for every row i, shape (rows, k, k)."""
+    width = factor.shape[1]
+    squares = (factor[:, :, None] * factor[:, None, :]).reshape(-1, width**2)
+    return np.asarray(heights @ squares).reshape(-1, width, width)
+
+
+def _tiny(metric: np.ndarray) -> np.ndarray:
+    """What keeps the equations of a row without measurements solvable; far below rounding of any other."""
+    return np.diag(1e-13 * np.maximum(metric, 1e-3 * metric.max()))
+
+
+def _second(problem: Problem, left: np.ndarray, weight: np.ndarray, bound: float, right: np.ndarray) -> np.ndarray:
+    """The V that fits best for this U, residuals at the old V clipped at ``bound``."""
+    table = problem.map
+    assert isinstance(table, Table)
+    values = problem.values
+    if np.isfinite(bound):
+        predicted = table.predict((left, right))
+        values = predicted + np.clip(values - predicted, -bound, bound)
+    pulled = table.adjoint(problem.weights * values).T @ left
+    scale = problem.gain * np.sum(left**2, axis=0)
+    grams = _grams(table.adjoint(problem.weights).T.tocsr(), left) + np.diag(weight) + _tiny(scale)
+    return np.linalg.solve(grams, pulled[:, :, None])[:, :, 0]
