@@ -40,7 +40,7 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
         raise Refusal(f"{missing[0]}: no such column, there is {', '.join(fields)[:LONGEST]}; name one of them")
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)
-    return renamed | ({"kind": np.array(kind)} if kind else {})
+    return {**renamed, **({"kind": np.array(kind)} if kind else {})}
 
 
 def _csv(path: Path) -> dict[str, np.ndarray]:
@@ -141,5 +141,3 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
 def _most() -> int:
     """An eighth of the machine's memory, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-
-

@@ -1,9 +1,9 @@
 """Recover a matrix of low rank from your own measurements: ``python -m launch.recover FILE [--out DIR]``.
 
 FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix; ``x``
-(n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for those of
-a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as XIZ. Or it
-is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise need not be
+(n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for those
+of a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as XIZ. Or
+it is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise need not be
 known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their map.
 Writes factor.npy (or left.npy and right.npy), summary.json and figures. Exit codes: 0 done, 2 refused.
 """
@@ -49,7 +49,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--max-rank", type=int, help="largest rank to try")
     add("--trace", type=float, help="trace of the matrix, if it is known (1 for a quantum state)")
     add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
-    add("--offsets", choices=CHOICES, default="auto", help="offsets of a table's rows and columns (auto: by held-out values)")
+    add(
+        "--offsets",
+        choices=CHOICES,
+        default="auto",
+        help="offsets of a table's rows and columns (auto: by held-out values)",
+    )
     add("--seed", type=int, default=0, help="draws splits, signs and the example (default 0)")
     add("--noise", type=float, default=0.02, help="example: relative noise (default 0.02)")
     add("--share", type=float, default=0.3, help="example: share of pairs measured (default 0.3)")
@@ -110,7 +115,8 @@ def _versions() -> dict[str, Any]:
     from importlib.metadata import version
 
     return {
-        "versions": {name: version(name) for name in ("gpsense", "numpy", "scipy")} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in ("gpsense", "numpy", "scipy")}
+        | {"python": platform.python_version()},
         "precision": "float64",
     }
 
@@ -161,9 +167,13 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
     if result.rank_share < 0.75:
         doubts.append(f"the rank is not sure: {result.rank_share:.0%} of resamples give it")
     if result.rank == 0:
-        doubts.append("rank 0: no factor explains the values better than noise does; check the sign of y, or measure more")
+        doubts.append(
+            "rank 0: no factor explains the values better than noise does; check the sign of y, or measure more"
+        )
     if result.chosen_by == "shrunk":
-        doubts.append("the spectrum has no gap: the factors are kept small, by the weight that predicts held-out values best")
+        doubts.append(
+            "the spectrum has no gap: the factors are kept small, by the weight that predicts held-out values best"
+        )
     return doubts
 
 
@@ -185,7 +195,9 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
     from launch import figures
 
     path = [{"penalty": one.penalty, "rank": one.rank, "sizes": one.sizes.tolist()} for one in result.path]
-    fits = {rank: {"misfit": fit.misfit, "left": fit.left, "edge": fit.edge} for rank, fit in sorted(result.fits.items())}
+    fits = {
+        rank: {"misfit": fit.misfit, "left": fit.left, "edge": fit.edge} for rank, fit in sorted(result.fits.items())
+    }
     arrays = {"factor": result.left} if data.map.semidefinite else {"left": result.left, "right": result.right}
     if result.offsets.rows.size:
         arrays |= {"row_offsets": result.offsets.rows, "column_offsets": result.offsets.columns}

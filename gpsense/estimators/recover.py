@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-
 from threadpoolctl import threadpool_limits
 
 from gpsense.errors import BadInput
@@ -36,8 +35,8 @@ class Recovery:
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y.
     ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (what
     is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
-    best), "shrunk" (held-out values are predicted best with the penalty kept), or "given". ``undetermined`` says in words what the measurements leave open; empty if
-    nothing. ``outliers`` are the numbers of values left out.
+    best), "shrunk" (held-out values are predicted best with the penalty kept), or "given". ``undetermined`` says in
+    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out.
     """
 
     left: np.ndarray
@@ -101,9 +100,7 @@ class Recovery:
         """
         rows, columns = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(columns))
         errors = self._solution.covariance.standard_errors(rows, columns)
-        open_ = self._solution.determined
-        both = np.isin(rows, open_.rows), np.isin(columns, open_.columns)
-        return np.where(both[0] | both[1], np.inf, errors)
+        return np.where(self._solution.determined.open(rows, columns), np.inf, errors)
 
 
 def recover(

@@ -11,6 +11,8 @@ from gpsense.recovery.maps import Distances, Factors, Map, Table, numbers
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, judged, one_fewer, search
 from gpsense.recovery.steps import Problem, State, descend, truncated
 
+TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
+SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
@@ -27,7 +29,8 @@ class Choice(NamedTuple):
 def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool = True) -> Choice:
     """The rank that explains the values exactly, the settled one, or the one that predicts held-out values best.
 
-    Cross-validation never lowers the rank below the smallest whose residual looks like noise.
+    Where there are hardly more measurements than unknowns, cross-validation does not lower the rank below the smallest
+    whose residual looks like noise.
     """
     if path.exact is not None:
         return Choice(path.fits[path.exact], path.exact, "exact")
@@ -43,10 +46,35 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
     enough += [path.gapless] if path.gapless is not None else []
     most = min(enough, default=max(path.fits) - 1) + 1
     errors = cross_validated(problem, seed=seed, exact=exact, most=most, floor=floor)
-    best = max(min(errors, key=lambda each: errors[each]), min(quiet, default=0))
+    best = max(_best(problem, errors), _sure(problem, path))
+    first = min(quiet, default=0)
+    if problem.map.n < TIGHT * problem.map.unknowns(max(first, 1)):
+        best = max(best, first)
     while best not in path.fits:
         best -= 1
     return Choice(path.fits[best], best, "held out")
+
+
+def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
+    """The rank of least held-out error; of one that has hardly fewer unknowns than measurements, a standard error less.
+
+    Such a fit predicts almost anything, so that it may be best by chance.
+    """
+    best = min(errors, key=lambda each: float(errors[each].sum()))
+    if problem.map.n > TIGHT * problem.map.unknowns(best):
+        return best
+    for rank in range(best):
+        excess = errors[rank] - errors[best]
+        if excess.mean() <= excess.std(ddof=1) / np.sqrt(excess.size):
+            return rank
+    return best
+
+
+def _sure(problem: Problem, path: Path) -> int:
+    """The smallest rank that no noise could explain away: the last column took off far more than noise does."""
+    free = lambda rank: problem.map.n - problem.map.unknowns(rank) >= 0.5 * problem.map.unknowns(rank)  # noqa: E731
+    ranks = [rank for rank in path.fits if rank and rank - 1 in path.fits and free(rank)]
+    return max((rank for rank in ranks if fall(problem, path, rank - 1) > SURE), default=0)
 
 
 def _lower(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> int:
@@ -61,22 +89,23 @@ def _lower(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> 
     return rank
 
 
-def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, float]:
-    """Mean square error of held-out values for each rank, every fold searched from the start without them."""
+def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, np.ndarray]:
+    """Squared errors of held-out values for each rank, every fold searched from the start without them."""
     n = problem.map.n
     work = float(n) * problem.map.unknowns(max(most, 1)) ** 2
     folds = 10 if work < 1e8 else 5 if work < 1e9 else 2
-    totals: dict[int, list[float]] = {}
+    found: dict[int, list[np.ndarray]] = {rank: [] for rank in range(most + 1)}
     for fold in split(problem.map, max(folds, 10), seed)[:folds]:
         kept = np.setdiff1d(np.arange(n), fold)
-        path = search(problem.take(kept), np.random.default_rng(seed), exact=exact, most=most, judge=False, floor=floor)
+        rng = np.random.default_rng(seed)
+        path = search(problem.take(kept), rng, exact=exact, most=most, judge=False, floor=floor)
         test = problem.take(fold)
-        for rank in range(most + 1):
+        for rank, errors in found.items():
             fit = path.fits.get(rank) or path.fits[max(each for each in path.fits if each <= rank)]
             residual = test.residual(fit.state.factors)
             bound = WILD * np.median(np.abs(residual)) if problem.robust else np.inf
-            totals.setdefault(rank, []).append(float(test.weights @ np.clip(residual, -bound, bound) ** 2))
-    return {rank: sum(each) for rank, each in totals.items()}
+            errors.append(test.weights * np.clip(residual, -bound, bound) ** 2)
+    return {rank: np.concatenate(errors) for rank, errors in found.items()}
 
 
 def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
@@ -118,41 +147,52 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
 
 
 class Determined(NamedTuple):
-    """How many of the unknowns the measurements determine, and in words what they do not; rows by number."""
+    """How many of the unknowns the measurements determine, and in words what they do not.
+
+    ``rows`` and ``columns`` are those most of whose entries are open; ``mask`` (rows, columns) marks the open entries,
+    None for large tables, where an entry is open if its row or column is.
+    """
 
     independent: int
     unknowns: int
     words: tuple[str, ...]
     rows: np.ndarray
     columns: np.ndarray
+    mask: np.ndarray | None = None
+
+    def open(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Whether the measurements leave these entries open, shape (m,)."""
+        if self.mask is not None:
+            return self.mask[rows, columns]
+        return np.isin(rows, self.rows) | np.isin(columns, self.columns)
 
 
 def determined(problem: Problem, factors: Factors, labels: tuple[str, str] = ("row", "column")) -> Determined:
     """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees."""
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
-    words = list(_unmeasured(map_, labels)) + list(_parts(map_))
-    rows, columns = (np.zeros(0, int), np.zeros(0, int)) if not words else _empty(map_)
-    independent = min(unknowns, map_.n)
+    words = list(_unmeasured(map_, labels)) + list(_parts(map_)) + list(_mirrored(map_, rank))
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
         return Determined(map_.n, unknowns, tuple(words), *(np.arange(side) for side in map_.sides))
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
-        basis, open_directions = _directions(problem, factors)
-        independent = min(basis, unknowns)
-        if independent < unknowns:
-            words.append(_counted(independent, unknowns))
-            rows, columns = _touched(map_, factors, open_directions)
-    elif isinstance(map_, Table) and rank:
-        few_rows, few_columns = (
+        seen, open_directions = _directions(problem, factors)
+        mask = _touched(map_, factors, open_directions)
+        if seen < unknowns:
+            words.append(_counted(seen, unknowns))
+        lost = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
+        return Determined(min(seen, unknowns), unknowns, tuple(words), *lost, mask)
+    rows, columns = _empty(map_)
+    if isinstance(map_, Table) and rank:
+        rows, columns = (
             np.flatnonzero(np.bincount(index, minlength=side) < rank)
             for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
         )
-        for name, few in zip(labels, (few_rows, few_columns), strict=True):
+        for name, few in zip(labels, (rows, columns), strict=True):
             if few.size:
-                words.append(f"{few.size} {name}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few)}")
-        rows, columns = few_rows, few_columns
-    return Determined(independent, unknowns, tuple(words), rows, columns)
+                told = f"{few.size} {name}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few)}"
+                words.append(told)
+    return Determined(min(unknowns, map_.n), unknowns, tuple(words), rows, columns)
 
 
 def _counted(measurements: int, unknowns: int) -> str:
@@ -191,8 +231,18 @@ def _parts(map_: Map) -> list[str]:
     return [f"{count} parts that no {what} connects"] if count > 1 else []
 
 
+def _mirrored(map_: Map, rank: int) -> list[str]:
+    """Points with as few distances as dimensions: behind their neighbours they would fit as well."""
+    if not isinstance(map_, Distances) or not rank:
+        return []
+    degrees = np.bincount(np.concatenate([map_.first, map_.second]), minlength=map_.dim)
+    few = np.flatnonzero((degrees > 0) & (degrees <= rank))
+    what = f"point{'s' * (few.size > 1)} with at most {rank} distance{'s' * (rank > 1)}, which may be mirrored"
+    return [f"{few.size} {what}: {_some(few)}"] if few.size else []
+
+
 def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
-    """Rank of the Jacobian in balanced coordinates, and the directions of the factors (numbers, open) it does not see."""
+    """Rank of the Jacobian in balanced coordinates, and the directions (numbers, open) that it does not see."""
     jacobian = problem.map.jacobian(factors)
     dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
     double = 2 if problem.map.complex else 1
@@ -205,27 +255,24 @@ def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
     return int(np.sum(~small)), vectors[:, small] * per_column[:, None]
 
 
-def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of X that change along directions which no measurement sees."""
+def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
+    """Entries of X that change along directions which no measurement sees, a mask of the shape of X."""
     rows, columns = map_.sides
     rank = factors[0].shape[1]
-    change = np.zeros(rows)
-    other = np.zeros(columns)
-    size = np.sqrt(sum(float(np.sum(np.abs(one) ** 2)) for one in factors))
+    change = np.zeros((rows, columns))
     for direction in directions.T:
         if map_.semidefinite:
             by = direction.view(factors[0].dtype).reshape(rows, rank)
             moved = by @ factors[0].conj().T
             moved = moved + moved.conj().T
-            if isinstance(map_, Distances):
+            if map_.shifts:
                 moved = moved - moved.mean(0) - moved.mean(1)[:, None] + moved.mean()
         else:
             left, right = direction[: rows * rank].reshape(rows, rank), direction[rows * rank :].reshape(columns, rank)
             moved = left @ factors[1].T + factors[0] @ right.T
-        change = np.maximum(change, np.linalg.norm(moved, axis=1))
-        other = np.maximum(other, np.linalg.norm(moved, axis=0))
-    limit = 1e-6 * size * max(float(change.max(initial=0.0)), 1e-300) / max(size, 1e-300)
-    return np.flatnonzero(change > max(limit, 1e-9 * size)), np.flatnonzero(other > max(limit, 1e-9 * size))
+        size = np.linalg.norm(direction) * max(np.linalg.norm(one, 2) for one in factors)
+        change = np.maximum(change, np.abs(moved) / max(float(size), 1e-300))
+    return change > 1e-6
 
 
 @dataclass(frozen=True)
@@ -259,7 +306,9 @@ class Covariance:
         left, right = rows[:, None] * size + slots, offset + columns[:, None] * size + slots
         covariance = self.whole
         quadratic = lambda i, a, j, b: np.einsum("na,nab,nb->n", a, covariance[i[:, :, None], j[:, None, :]], b)  # noqa: E731
-        total = quadratic(left, one, left, one) + quadratic(right, two, right, two) + 2 * quadratic(left, one, right, two)
+        total = (
+            quadratic(left, one, left, one) + quadratic(right, two, right, two) + 2 * quadratic(left, one, right, two)
+        )
         return np.sqrt(np.maximum(self.variance * total, 0.0))
 
     def size_errors(self) -> np.ndarray:
@@ -293,7 +342,8 @@ def covariance(problem: Problem, factors: Factors, variance: float) -> Covarianc
         jacobian = problem.map.jacobian(factors)
         dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
         scaled = dense * np.sqrt(problem.weights)[:, None]
-        whole = scipy.linalg.pinvh(scaled.T @ scaled, rtol=NULL**1.5) if rank else np.zeros((0, 0))
+        normal = np.asarray(scaled.T @ scaled)
+        whole = np.asarray(scipy.linalg.pinvh(normal, rtol=NULL**1.5)) if rank else normal
         return Covariance(factors, variance, whole, ())
     blocks = []
     heights = problem.map.adjoint(problem.weights)

@@ -217,8 +217,11 @@ def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[i
         raise BadInput("shape", "is not two whole numbers", "give the numbers of rows and columns")
     for name, each, most, side in zip(("row", "col"), index, largest, given, strict=True):
         if int(each.min()) < 0 or most > side:
-            raise BadInput(name, f"index {int(each.min()) if each.min() < 0 else most - 1} for a side of {int(side)}",
-                           f"count from 0 to {int(side) - 1}")
+            raise BadInput(
+                name,
+                f"index {int(each.min()) if each.min() < 0 else most - 1} for a side of {int(side)}",
+                f"count from 0 to {int(side) - 1}",
+            )
     return int(given[0]), int(given[1])
 
 

@@ -121,14 +121,14 @@ class Dense(Map):
 
     def predict(self, factors: Factors) -> np.ndarray:
         matrix = factors[0] @ (factors[0].conj().T if self.semidefinite else factors[1].T)
-        return (self.matrices.reshape(self.n, -1) @ matrix.conj().reshape(-1)).real
+        return np.real(self.matrices.reshape(self.n, -1) @ matrix.conj().reshape(-1))
 
     def adjoint(self, values: np.ndarray) -> np.ndarray:
         return (values @ self.matrices.reshape(self.n, -1)).reshape(self.sides)
 
     def squares(self) -> np.ndarray:
         flat = self.matrices.reshape(self.n, -1)
-        return np.einsum("ij,ij->i", flat, flat.conj()).real
+        return np.real(np.einsum("ij,ij->i", flat, flat.conj()))
 
     def take(self, index: np.ndarray) -> "Dense":
         return replace(self, matrices=self.matrices[index])
@@ -208,7 +208,7 @@ class _Indexed(Map):
         return np.sort(pairs, axis=1) if self.semidefinite else pairs
 
     def _matrix(self, values: np.ndarray) -> sp.csr_matrix:
-        return sp.coo_matrix((values, (self.first, self.second)), self.sides).tocsr()
+        return sp.csr_matrix((values, (self.first, self.second)), self.sides)
 
     def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> sp.csr_matrix:
         """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
@@ -320,7 +320,7 @@ class Table(_Indexed):
         return np.ones(self.n)
 
     def seen(self) -> sp.csr_matrix:
-        return self._matrix(np.ones(self.n)).astype(bool)
+        return sp.csr_matrix(self._matrix(np.ones(self.n)).astype(bool))
 
     def _places(self, width: int) -> np.ndarray:
         return (self.shape[0] + self.second[:, None]) * width + np.arange(width)

@@ -18,6 +18,7 @@ from gpsense.recovery.steps import Problem, State, descend, empty, grown, leadin
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
 WIDTH = 30
+CENTRED = 2  # times that the means of the factors move into the offsets
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken
@@ -96,8 +97,24 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, **options: An
     added = fitted_offsets(problem, damping) if shifted else no_offsets()
     rest = _less(problem, added)
     if penalty is None:
-        return solve(rest.map, rest.values, **options), added, False
+        found = solve(rest.map, rest.values, **options)
+        for _ in range(CENTRED):
+            added = _centred(found, added)
+            rest = _less(problem, added)
+            found = solve(rest.map, rest.values, **options)
+        return found, added, False
     return _shrunk(rest, penalty, options["seed"]), added, True
+
+
+def _centred(found: Solution, added: Offsets) -> Offsets:
+    """The offsets with the row and column means of the low-rank part, which then has means of zero.
+
+    Offsets that are fitted first take up a part of the factors by chance; in the whole table that part is means.
+    """
+    left, right = found.factors
+    rows, columns = left @ right.mean(0), right @ left.mean(0)
+    mean = float(rows.mean())
+    return Offsets(added.mean + mean, added.rows + rows - mean, added.columns + columns - mean)
 
 
 def _less(problem: Problem, added: Offsets) -> Problem:
@@ -119,7 +136,7 @@ def _offset_error(train: Problem, test: Problem, damping: float) -> float:
 
 
 def _walk(problem: Problem, stop: float, judge: Callable[[State], float] | None = None) -> tuple[State, float]:
-    """Penalised factors down a path of weights, to the weight ``stop`` or until ``judge`` gets worse; the best weight."""
+    """Penalised factors down a path of weights, to ``stop`` or until ``judge`` gets worse; the best weight."""
     state = empty(problem)
     penalty = float(leading(problem, problem.residual(state.factors), 1)[0][0])
     best, found, worse = np.inf, penalty, 0

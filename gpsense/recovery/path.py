@@ -23,7 +23,9 @@ FLIPS = 12  # random signs of the residuals for one edge
 EDGE = 3.0  # standard deviations above their mean
 ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
 CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
-DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that noise does not explain
+NEARLY = 1.15  # times the edge, up to which what is left may be noise, if one more column takes off at most SURELY
+SURELY = 2.0
+DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that is more than noise
 
 
 class Step(NamedTuple):
@@ -61,8 +63,12 @@ class Path:
     steps: list[Step] = field(default_factory=list)
     fits: dict[int, Fit] = field(default_factory=dict)
     exact: int | None = None  # the rank that explains the values to rounding
-    settled: int | None = None  # the smallest rank that leaves noise, and to which one more column adds no more than that
-    gapless: int | None = None  # the rank from which columns take off no more than noise, though noise is not all that is left
+    settled: int | None = (
+        None  # the smallest rank that leaves noise, and to which one more column adds no more than that
+    )
+    gapless: int | None = (
+        None  # the rank from which columns take off no more than noise, though noise is not all that is left
+    )
     tried: set[int] = field(default_factory=set)  # ranks that one more column was tried on
 
 
@@ -165,9 +171,7 @@ def fall(problem: Problem, path: Path, rank: int, to: int | None = None) -> floa
     return taken * (n - unknowns(to)) / then if then > 0 else np.inf
 
 
-def _keep(
-    problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: np.random.Generator | None
-) -> bool:
+def _keep(problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: np.random.Generator | None) -> bool:
     """Take the fit if it is the best of its rank; whether it was."""
     known = path.fits.get(rank)
     if known is not None and not fit.misfit < 0.999 * known.misfit:
@@ -186,14 +190,16 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
     The column is tried, and taken away again: the way down may find a better fit of the rank than the path did.
     """
     for rank in sorted(path.fits):
-        if not path.fits[rank].noise_left or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
+        fit = path.fits[rank]
+        if not fit.left <= NEARLY * fit.edge or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
             continue
         if rank not in path.tried and _room(problem, rank + 1, most):
             path.tried.add(rank)
             _detour(problem, path, rank, exact, most, rng)
             if path.exact is not None:
                 return True
-        if path.fits[rank].noise_left and (rank + 1 not in path.fits or fall(problem, path, rank) <= DOUBT):
+        limit = DOUBT if path.fits[rank].noise_left else SURELY
+        if rank + 1 not in path.fits or fall(problem, path, rank) <= limit:
             path.settled = rank
             return True
     return False

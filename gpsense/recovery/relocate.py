@@ -11,12 +11,12 @@ from gpsense.recovery.steps import Problem, State, balanced
 
 STARTS = 10
 STEPS = 15
-WORSE = 6.0  # times the median misfit of a point, above which it may be moved
+WORSE = 3.0  # times the median misfit of a point, above which it may be moved
 CROWD = 50  # points that may be moved in one round
 
 
 def relocated(problem: Problem, state: State, rng: np.random.Generator) -> State | None:
-    """The state with the worst points moved to where their distances fit best, or None if none fits better elsewhere."""
+    """The state with the worst points moved to where their distances fit best; None if none fits better elsewhere."""
     places = problem.map
     assert isinstance(places, Distances)
     points = state.factors[0].copy()

@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 
-from gpsense.errors import BadInput
 from gpsense.recovery.evidence import (
     Covariance,
     Determined,
@@ -17,8 +16,8 @@ from gpsense.recovery.evidence import (
     wild,
 )
 from gpsense.recovery.maps import Factors, Map
-from gpsense.recovery.path import Fit, Path, fitted, judged, one_fewer, one_more, search
-from gpsense.recovery.steps import Problem, State, descend, empty, truncated
+from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
+from gpsense.recovery.steps import Problem, State, descend
 
 EXACT = 1e-8
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
@@ -133,9 +132,7 @@ def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order, np.flatnonzero(~same)
 
 
-def _answer(
-    problem: Problem, seed: int, rank: int | None, max_rank: int | None, exact: float, cross: bool
-) -> Solution:
+def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None, exact: float, cross: bool) -> Solution:
     """Path, choice and last fit of one problem."""
     most = problem.map.largest_rank()
     top = rank if rank is not None else min(most, max_rank) if max_rank is not None else most
@@ -146,7 +143,9 @@ def _answer(
         fit, by = path.fits[0], "edge"
     else:
         fit, _, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
-    state = fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
+    state = (
+        fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
+    )
     if problem.map.shifts and state.sizes.size:
         state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     return _solution(problem, state, by, path, seed)

@@ -153,7 +153,7 @@ def descend(
     tolerance: float = 0.0,
     least: float = 0.0,
 ) -> State:
-    """Up to ``steps`` accepted steps; ends where one changes X by less than ``tolerance``, or none lowers the objective.
+    """Up to ``steps`` accepted steps; ends where one changes X by less than ``tolerance``, or no step lowers it.
 
     It ends too after two steps that each take less than the share ``least`` off the objective.
 
@@ -166,7 +166,10 @@ def descend(
     alternating = isinstance(problem.map, Table) and sum(problem.map.sides) * state.sizes.size > DIRECT
     factors, sizes, damping = state
     if alternating:
-        factors = (factors[0], _second(problem, factors[0], weight, problem.bound(problem.residual(factors)), factors[1]))
+        factors = (
+            factors[0],
+            _second(problem, factors[0], weight, problem.bound(problem.residual(factors)), factors[1]),
+        )
     slow = 0
     residual = problem.residual(factors)
     for _ in range(steps):
@@ -175,27 +178,27 @@ def descend(
         make = _Eliminated if alternating else _Normal
         model = make(problem, factors, np.clip(residual, -bound, bound), weight, gain * floor)
         before = _objective(problem, factors, residual, weight, bound)
-        moved = False
+        moved = None
         for _ in range(12):
             change, promised = model.step(damping)
             trial = tuple(one + by for one, by in zip(factors, change, strict=True))
             if alternating:
                 trial = (trial[0], _second(problem, trial[0], weight, bound, trial[1]))
-            changed = problem.residual(trial)
-            after = _objective(problem, trial, changed, weight, bound)
+            left = problem.residual(trial)
+            after = _objective(problem, trial, left, weight, bound)
             if after < before:
-                moved = True
+                moved = trial, left, change, after, promised
                 break
             damping *= 5.0
             if promised < 1e-15 * before:
                 break
-        if not moved:
+        if moved is None:
             damping = min(damping, 1.0)
             break
+        factors, residual, change, after, promised = moved
         ratio = (before - after) / promised if promised > 0 else 1.0
         damping = max(damping * (0.25 if ratio > 0.75 else 2.0 if ratio < 0.25 else 1.0), SMALLEST)
         size = np.sqrt(sum(float(np.sum(np.abs(by) ** 2 * sizes)) for by in change))
-        factors, residual = trial, changed
         if penalties is None:
             factors, sizes, damping = balanced(factors, damping)
         slow = slow + 1 if before - after < least * before else 0

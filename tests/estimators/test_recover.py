@@ -1,177 +1,210 @@
-"""Recovery with rank and noise unknown: on every kind of map, at every scale, no worse than knowing the rank."""
+"""The estimator: JAX's maps and arrays by name, options, standard errors, offsets; what it refuses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpsense
 from gpsense.errors import BadInput
-from gpsense.estimators.recover import recover
+from gpsense.recovery import maps
 from gpsense.sensing.measurements import (
     Distances,
     Entries,
+    Measurements,
+    centred_measurements,
     dense_measurements,
     gaussian_measurements,
     rank_one_measurements,
+    rectangular_measurements,
 )
-from gpsense.sensing.truths import low_rank_truth
 from launch import cities
-
-SPECTRUM = (1.0, 0.6)
-
-
-def _error(factor, truth):
-    truth = np.asarray(truth)
-    x, m = factor @ factor.T, truth @ truth.T
-    return np.linalg.norm(x - m) / np.linalg.norm(m)
+from tests import reference
 
 
-def _gaussian(seed, noise, dim=16, n=200):
-    @jax.jit
-    def draw():
-        truth = low_rank_truth(jax.random.key(seed), dim, jnp.asarray(SPECTRUM))
-        measurements = gaussian_measurements(jax.random.key(seed + 50), n, dim, jnp.float64)
-        values = measurements.forward(truth) + noise * jax.random.normal(jax.random.key(seed + 99), (n,))
-        return measurements, values, truth
-
-    return draw()
-
-
-@pytest.fixture(scope="module")
-def noisy():
-    measurements, values, truth = _gaussian(0, 0.1)
-    return measurements, values, truth, recover(measurements, values, width=8)
-
-
-def _known_rank(measurements, values, truth):
-    """Least squares over factors of the true rank, by Gauss-Newton from the truth, in NumPy."""
-    factor, rows = np.array(truth), np.asarray(jax.jit(lambda maps: maps.packed())(measurements))
-    dim, rank = factor.shape
-    upper = np.triu_indices(dim)
-    weight = np.where(upper[0] == upper[1], 1.0, np.sqrt(2.0))
-    for _ in range(8):
-        residual = rows @ ((factor @ factor.T)[upper] * weight) - np.asarray(values)
-        columns = []
-        for a in range(dim):
-            for j in range(rank):
-                step = np.zeros((dim, dim))
-                step[a] += factor[:, j]
-                step[:, a] += factor[:, j]
-                columns.append(rows @ (step[upper] * weight))
-        factor = factor - np.linalg.lstsq(np.array(columns).T, residual, rcond=1e-9)[0].reshape(dim, rank)
-    return factor
+def _problem(kind, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((12, 2))
+    i, j = np.triu_indices(12, 1)
+    key = jax.random.key(seed)
+    measurements = {
+        "gaussian": lambda: gaussian_measurements(key, 150, 12, jnp.float64),
+        "rank_one": lambda: rank_one_measurements(key, 150, 12, jnp.float64),
+        "entries": lambda: Entries(i, j, 12),
+        "distances": lambda: Distances(i, j, 12),
+        "centred": lambda: centred_measurements(key, 150, 12, jnp.float64),
+    }[kind]()
+    truth = truth - truth.mean(0) if kind == "distances" else truth
+    return measurements, np.asarray(jax.jit(lambda m, u: m.forward(u))(measurements, truth)), truth @ truth.T
 
 
-def test_noisy_gaussian_equals_least_squares_at_the_known_rank(noisy):
-    measurements, values, truth, result = noisy
-    assert result.rank == 2
-    best = _error(_known_rank(measurements, values, truth), truth)
-    np.testing.assert_allclose(_error(result.factor, truth), best, rtol=0.01)
+@pytest.mark.parametrize("kind", ["gaussian", "rank_one", "entries", "distances"])
+def test_every_map_of_jax_is_recovered(kind):
+    measurements, y, matrix = _problem(kind)
+    found = gpsense.recover(measurements, y)
+    assert (found.rank, found.chosen_by, found.undetermined) == (2, "exact", ())
+    np.testing.assert_allclose(found.factor @ found.factor.T, matrix, atol=1e-7)
+    np.testing.assert_allclose(found.matrix, matrix, atol=1e-7)
+    np.testing.assert_allclose(found.predict(measurements), y, rtol=1e-6, atol=1e-6)
 
 
-def test_the_noise_level_is_estimated(noisy):
-    assert 0.07 < noisy[3].noise < 0.16
+class Doubled(Measurements):
+    """A map of a user's own."""
+
+    inner: Measurements
+
+    @property
+    def dim(self):
+        return self.inner.dim
+
+    @property
+    def n(self):
+        return self.inner.n
+
+    def forward(self, factor):
+        return 2 * self.inner.forward(factor)
+
+    def apply(self, matrix):
+        return 2 * self.inner.apply(matrix)
+
+    def adjoint(self, values):
+        return 2 * self.inner.adjoint(values)
+
+    def take(self, index):
+        return Doubled(self.inner.take(index))
 
 
-def test_the_path_has_a_plateau_at_the_true_rank(noisy):
-    ranks = noisy[3].path.rank
-    assert np.sum(ranks == 2) >= 3
-    assert ranks[0] <= 2 <= ranks[-1]
-    assert np.all(np.diff(noisy[3].path.penalty) < 0)
+def test_a_map_of_the_users_own_is_taken_by_its_rows():
+    measurements, y, matrix = _problem("gaussian")
+    found = gpsense.recover(Doubled(measurements), 2 * y)
+    np.testing.assert_allclose(found.matrix, matrix, atol=1e-8)
 
 
-def test_noiseless_recovery_is_exact_in_float64():
-    measurements, values, truth = _gaussian(1, 0.0)
-    result = recover(measurements, values, width=8)
-    assert result.rank == 2
-    assert _error(result.factor, truth) < 1e-9
+def test_a_rectangular_map_has_two_factors():
+    measurements = rectangular_measurements(jax.random.key(1), 120, 9, 7, jnp.float64)
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((9, 2)), rng.standard_normal((7, 2))
+    found = gpsense.recover(measurements, np.asarray(measurements.rows) @ (u @ v.T).reshape(-1))
+    np.testing.assert_allclose(found.left @ found.right.T, u @ v.T, atol=1e-8)
+    with pytest.raises(ValueError, match="use .left and .right"):
+        _ = found.factor
 
 
-def test_units_of_values_and_matrices_do_not_matter(noisy):
-    measurements, values, _, result = noisy
-    scaled = recover(dense_measurements(1e-3 * _matrices(measurements)), values * 1e5, width=8)
-    assert scaled.rank == result.rank
-    np.testing.assert_allclose(
-        scaled.factor @ scaled.factor.T, 1e8 * result.factor @ result.factor.T, rtol=1e-5, atol=1.0
+def test_noise_gives_least_squares_at_the_true_rank():
+    measurements, y, matrix = _problem("gaussian")
+    y = y + 0.3 * np.random.default_rng(2).standard_normal(y.size)
+    found = gpsense.recover(measurements, y)
+    assert found.rank == 2
+    rows = reference.unpacked(np.asarray(measurements.rows), 12)
+    gradient = np.einsum("n,nij->ij", np.einsum("nij,ij->n", rows, found.matrix) - y, rows) @ found.factor
+    assert np.abs(gradient).max() < 1e-3 * np.abs(np.einsum("n,nij->ij", y, rows)).max()
+    assert found.noise == pytest.approx(0.3, rel=0.2)
+    assert found.rank_share > 0.9
+    inside = np.abs(found.matrix - matrix) <= 3 * found.standard_errors(*np.indices((12, 12)).reshape(2, -1)).reshape(
+        12, 12
     )
-    np.testing.assert_allclose(scaled.noise, 1e5 * result.noise, rtol=1e-4)
+    assert inside.mean() > 0.97
 
 
-def _matrices(measurements):
-    from tests import reference
-
-    return jnp.asarray(reference.unpacked(np.asarray(measurements.rows), measurements.dim))
-
-
-@pytest.mark.slow
-def test_rank_one_vectors():
-    truth = low_rank_truth(jax.random.key(3), 12, jnp.asarray(SPECTRUM))
-    measurements = rank_one_measurements(jax.random.key(4), 300, 12, jnp.float64)
-    values = measurements.forward(truth) + 0.1 * jax.random.normal(jax.random.key(5), (300,))
-    result = recover(measurements, values, width=8)
-    assert result.rank == 2
-    assert _error(result.factor, truth) < 0.03
+def test_float32_numbers_end_at_their_rounding():
+    measurements, y, matrix = _problem("gaussian")
+    found = gpsense.recover(
+        dense_measurements(jnp.float32(reference.unpacked(np.asarray(measurements.rows), 12))), jnp.float32(y)
+    )
+    assert (found.rank, found.chosen_by) == (2, "exact")
+    np.testing.assert_allclose(found.matrix, matrix, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_half_of_the_entries():
-    truth = np.asarray(low_rank_truth(jax.random.key(6), 20, jnp.asarray(SPECTRUM)))
-    rng = np.random.default_rng(7)
-    rows, cols = np.triu_indices(20)
-    seen = np.sort(rng.permutation(rows.size)[: rows.size // 2])
-    measurements = Entries(jnp.asarray(rows[seen]), jnp.asarray(cols[seen]), 20)
-    values = measurements.forward(jnp.asarray(truth)) + 1e-3 * rng.standard_normal(seen.size)
-    result = recover(measurements, values, width=8)
-    assert result.rank == 2
-    assert _error(result.factor, truth) < 0.05
+def test_the_same_seed_gives_the_same_bits():
+    measurements, y, _ = _problem("rank_one")
+    y = y + np.random.default_rng(0).standard_normal(y.size)
+    once, again = (gpsense.recover(measurements, y).factor for _ in range(2))
+    np.testing.assert_array_equal(once, again)
 
 
-@pytest.mark.slow
-def test_pure_noise_has_rank_zero():
-    measurements = gaussian_measurements(jax.random.key(8), 120, 10, jnp.float64)
-    result = recover(measurements, jax.random.normal(jax.random.key(9), (120,)), width=6)
-    assert result.rank == 0
-    assert result.factor.shape == (10, 0)
-    assert np.isfinite(result.residual)
+def test_cities_out_of_noisy_distances():
+    drawn = cities.example(0.3, 0.02, 1)
+    found = gpsense.recover(drawn.fields)
+    assert found.rank == 2
+    assert drawn.score(found.factor)["error"] < 0.03
 
 
-def test_the_same_seed_gives_the_same_bits(noisy):
-    measurements, values, _, result = noisy
-    again = recover(measurements, values, width=8)
-    np.testing.assert_array_equal(again.factor, result.factor)
+def test_offsets_are_found_where_they_help():
+    rng = np.random.default_rng(3)
+    u, v = rng.standard_normal((40, 1)), rng.standard_normal((30, 1))
+    rows, columns = np.nonzero(rng.random((40, 30)) < 0.5)
+    a, b = 3 * rng.standard_normal(40), 3 * rng.standard_normal(30)
+    whole = 7 + a[:, None] + b[None] + u @ v.T
+    y = whole[rows, columns] + 0.1 * rng.standard_normal(rows.size)
+    fields = {"row": rows, "col": columns, "y": y, "shape": np.array([40, 30])}
+    found = gpsense.recover(fields, offsets=True)
+    assert found.rank == 1
+    assert np.linalg.norm(found.matrix - whole) < 0.05 * np.linalg.norm(whole)
+    np.testing.assert_allclose(found.entries(rows, columns), found.matrix[rows, columns], atol=1e-10)
+    plain = gpsense.recover(fields, offsets=False)
+    assert plain.rank == 3
+    assert not plain.offsets.rows.size
 
 
-@pytest.mark.slow
-def test_the_map_of_the_cities_comes_out_of_distances():
-    """2 % noise, 30 % of the pairs: rank 2 and at most 3 % error of the centred Gram matrix, 8 of 10 draws at least."""
-    good = []
-    for seed in range(10):
-        drawn = cities.example(0.3, 0.02, seed)
-        first, second = (jnp.asarray(drawn.fields[name]) for name in ("i", "j"))
-        result = recover(Distances(first, second, len(drawn.places)), jnp.asarray(drawn.fields["y"]), seed=seed)
-        good.append(result.rank == 2 and drawn.score(result.factor)["error"] <= 0.03)
-    assert len(drawn.places) >= 60
-    assert sum(good) >= 8
+def test_ratings_without_a_gap_keep_the_penalty():
+    rng = np.random.default_rng(4)
+    sizes = 3.0 / np.arange(1, 31)
+    u, v = rng.standard_normal((80, 30)), rng.standard_normal((70, 30))
+    truth = 3 + rng.standard_normal((80, 1)) + u * sizes @ v.T / 3
+    rows, columns = np.nonzero(rng.random((80, 70)) < 0.3)
+    y = truth[rows, columns] + rng.standard_normal(rows.size)
+    fields = {"row": rows, "col": columns, "y": y, "shape": np.array([80, 70])}
+    rest = np.ones((80, 70), bool)
+    rest[rows, columns] = False
+    error = lambda found: np.sqrt(np.mean((found.matrix - truth)[rest] ** 2))  # noqa: E731
+    chosen = error(gpsense.recover(fields))
+    assert chosen < 0.9 * error(gpsense.recover(fields, offsets=False, rank=6))
+    assert chosen < 0.8 * np.std(truth)
 
 
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [
-        (np.zeros(30), "y: is all zero"),
-        (np.full(30, np.nan), "y: holds NaN or infinity"),
-        (np.ones(29), r"y: shape \(29,\) for 30 measurements"),
-    ],
-)
-def test_values_that_cannot_be_used_are_refused(values, line):
-    measurements = gaussian_measurements(jax.random.key(0), 30, 4, jnp.float64)
+def test_a_known_trace_is_kept():
+    rng = np.random.default_rng(5)
+    state = rng.standard_normal((4, 1)) + 1j * rng.standard_normal((4, 1))
+    state /= np.linalg.norm(state)
+    words = [first + second for first in "IXYZ" for second in "IXYZ"]
+    y = maps.Pauli.of(words).predict((state,)) + 0.02 * rng.standard_normal(16)
+    found = gpsense.recover({"pauli": words, "y": y}, trace=1.0)
+    assert np.trace(found.matrix).real == pytest.approx(1.0)
+    assert (state.conj().T @ found.matrix @ state).real.item() > 0.98
+
+
+def test_an_entry_that_nothing_determines_has_an_infinite_error():
+    measurements, y, _ = _problem("entries")
+    keep = (np.asarray(measurements.rows) != 4) & (np.asarray(measurements.cols) != 4)
+    y = y[keep] + 0.01 * np.random.default_rng(0).standard_normal(keep.sum())
+    found = gpsense.recover(measurements.take(np.flatnonzero(keep)), y)
+    assert "row 4 is in no measurement" in found.undetermined
+    errors = found.standard_errors([4, 0, 3], [1, 4, 3])
+    assert np.isinf(errors[:2]).all()
+    assert np.isfinite(errors[2])
+
+
+REFUSED = {
+    "shape": (lambda m, y: gpsense.recover(m, y[:-1]), r"y: shape \(149,\) for 150 measurements"),
+    "few": (lambda m, y: gpsense.recover(m.take(np.arange(4)), y[:4]), "y: only 4 measurements; give at least 5"),
+    "NaN": (lambda m, y: gpsense.recover(m, np.where(y > 1, np.nan, y)), "y: holds NaN or infinity"),
+    "zero": (lambda m, y: gpsense.recover(m, 0 * y), "y: is all zero"),
+    "sign": (
+        lambda m, y: gpsense.recover(rank_one_measurements(jax.random.key(0), 150, 12), -np.abs(y)),
+        "check the signs",
+    ),
+    "masked": (lambda m, y: gpsense.recover(m, np.ma.masked_less(y, 0)), "y: .* values are masked"),
+    "complex": (lambda m, y: gpsense.recover(m, y * 1j), "y: holds complex numbers"),
+    "rank": (lambda m, y: gpsense.recover(m, y, rank=13), "rank: 13 is not from 1 to 12"),
+    "max rank": (lambda m, y: gpsense.recover(m, y, max_rank=0), "max_rank: 0 is not from 1 to 12"),
+    "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 for this matrix"),
+    "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
+    "what": (lambda m, y: gpsense.recover(3, y), "measurements: a int; give a map"),
+}
+
+
+@pytest.mark.parametrize(("call", "line"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_recovered_is_refused(call, line):
+    measurements, y, _ = _problem("gaussian")
     with pytest.raises(BadInput, match=line):
-        recover(measurements, jnp.asarray(values))
-
-
-def test_too_few_measurements_and_wrong_signs_are_refused():
-    few = gaussian_measurements(jax.random.key(0), 4, 4, jnp.float64)
-    with pytest.raises(BadInput, match="only 4 measurements"):
-        recover(few, jnp.ones(4))
-    vectors = rank_one_measurements(jax.random.key(0), 30, 4, jnp.float64)
-    with pytest.raises(BadInput, match="no positive eigenvalue"):
-        recover(vectors, -jnp.ones(30))
+        call(measurements, y)

@@ -1,0 +1,218 @@
+"""Whole recoveries: the rank, the accuracy, and what is said of data that cannot determine an answer."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from gpsense.recovery import maps
+from gpsense.recovery.solve import merged, solve
+
+
+def _error(factors, matrix):
+    found = factors[0] @ (factors[0].conj().T if len(factors) == 1 else factors[1].T)
+    return np.linalg.norm(found - matrix) / np.linalg.norm(matrix)
+
+
+def _dense(rng, n, d, rank, scale=1.0):
+    a = rng.standard_normal((n, d, d))
+    factor = rng.standard_normal((d, rank))
+    map_ = maps.Dense(scale * (a + a.transpose(0, 2, 1)) / 2)
+    return map_, map_.predict((factor,)) / scale, factor @ factor.T
+
+
+def _pairs(rng, points, share):
+    i, j = np.triu_indices(len(points), 1)
+    some = np.sort(rng.permutation(i.size)[: round(share * i.size)])
+    i, j = i[some], j[some]
+    centred = points - points.mean(0)
+    return i, j, ((points[i] - points[j]) ** 2).sum(1), centred @ centred.T
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e12])
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_the_unit_of_the_measurements_does_not_matter(scale, noise):
+    map_, y, matrix = _dense(np.random.default_rng(0), 200, 12, 2, scale)
+    y = y + noise * np.random.default_rng(1).standard_normal(y.size)
+    found = solve(map_, y)
+    assert found.rank == 2
+    assert _error(found.factors, matrix / scale) < (1e-10 if noise == 0 else 0.05)
+    if noise:
+        assert found.noise == pytest.approx(noise, rel=0.15)
+
+
+def test_pairs_listed_in_both_orders_count_once():
+    rng = np.random.default_rng(5)
+    i, j, y, matrix = _pairs(rng, rng.standard_normal((30, 2)), 0.5)
+    y = y * (1 + 0.1 * rng.standard_normal(y.size))
+    once = solve(maps.Distances(i, j, 30), y)
+    twice = solve(maps.Distances(np.r_[i, j], np.r_[j, i], 30), np.r_[y, y])
+    assert once.rank == twice.rank == 2
+    assert twice.noise == pytest.approx(once.noise, rel=1e-6)
+    assert _error(once.factors, matrix) < 0.17
+
+
+def test_values_measured_again_are_averaged_and_weigh_more():
+    rng = np.random.default_rng(2)
+    rows, columns = np.array([0, 1, 0, 2, 1]), np.array([1, 2, 1, 0, 0])
+    problem, members = merged(maps.Table(rows, columns, (3, 3)), np.array([1.0, 5.0, 3.0, 7.0, 8.0]))
+    assert problem.map.n == 4
+    place = next(k for k, those in enumerate(members) if set(those) == {0, 2})
+    assert problem.values[place] == 2.0
+    assert problem.weights[place] == 2.0
+    copied, _ = merged(maps.Table(rows, columns, (3, 3)), np.array([1.0, 5.0, 1.0, 7.0, 8.0]))
+    np.testing.assert_array_equal(copied.weights, 1.0)
+    x = rng.standard_normal((6, 4))
+    assert merged(maps.RankOne(np.r_[x, -x[:2]]), np.arange(8.0))[0].map.n == 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_distances_of_a_flat_cloud(seed):
+    rng = np.random.default_rng(seed)
+    i, j, y, matrix = _pairs(rng, rng.standard_normal((40, 3)) * [1, 1, 1 / 8], 0.475)
+    found = solve(maps.Distances(i, j, 40), y)
+    assert (found.rank, found.chosen_by) == (3, "exact")
+    assert _error(found.factors, matrix) < 1e-9
+
+
+def test_points_on_a_line_pass_each_other():
+    rng = np.random.default_rng(4)
+    i, j, y, matrix = _pairs(rng, rng.standard_normal((40, 1)), 0.2)
+    found = solve(maps.Distances(i, j, 40), y)
+    assert found.rank == 1
+    assert found.problem.misfit(found.factors) < 1e-8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_state_of_three_qubits_from_most_of_its_words(seed):
+    rng = np.random.default_rng(seed)
+    words = ["".join(word) for word in product("IXYZ", repeat=3)]
+    used = [words[k] for k in [0, *np.sort(1 + rng.permutation(63)[:49])]]
+    map_ = maps.Pauli.of(used)
+    state = np.zeros((8, 1), complex)
+    state[[0, 7]] = 2**-0.5
+    mean = np.clip(map_.predict((state,)), -1, 1)
+    found = solve(map_, 2 * rng.binomial(1000, (1 + mean) / 2) / 1000 - 1)
+    assert found.rank == 1
+    assert _error(found.factors, state @ state.conj().T) < 0.1
+
+
+def test_phases_of_a_complex_vector():
+    rng = np.random.default_rng(3)
+    truth = rng.standard_normal((16, 1)) + 1j * rng.standard_normal((16, 1))
+    x = rng.standard_normal((100, 16)) + 1j * rng.standard_normal((100, 16))
+    found = solve(maps.RankOne(x), np.abs(x.conj() @ truth)[:, 0] ** 2)
+    assert (found.rank, found.chosen_by) == (1, "exact")
+    assert _error(found.factors, truth @ truth.conj().T) < 1e-10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_values_are_found_and_left_out(seed):
+    rng = np.random.default_rng(seed)
+    map_, y, matrix = _dense(rng, 240, 12, 2)
+    y = y + 0.1 * np.std(y) * rng.standard_normal(240)
+    clean = solve(map_, y)
+    assert clean.outliers.size == 0
+    wild = np.sort(rng.permutation(240)[:12])
+    y[wild] += 20 * np.std(y) * rng.choice([-1, 1], 12)
+    found = solve(map_, y)
+    np.testing.assert_array_equal(found.outliers, wild)
+    assert found.rank == 2
+    oracle = solve(map_.take(np.setdiff1d(np.arange(240), wild)), np.delete(y, wild))
+    assert _error(found.factors, matrix) < 1.05 * _error(oracle.factors, matrix)
+    assert solve(map_, y, robust=False).outliers.size == 0
+
+
+def test_a_sparse_table_in_the_hard_regime():
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((60, 3)), rng.standard_normal((50, 3))
+    seen = rng.random((60, 50)) < 0.26
+    i, j = np.nonzero(seen)
+    found = solve(maps.Table(i, j, (60, 50)), (u[i] * v[j]).sum(1))
+    assert (found.rank, found.chosen_by) == (3, "exact")
+    assert _error(found.factors, u @ v.T) < 1e-8
+    assert found.problem.map.n < 2.5 * found.problem.map.unknowns(3)
+
+
+def test_a_rectangular_matrix_by_dense_measurements():
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((20, 2)), rng.standard_normal((15, 2))
+    a = rng.standard_normal((140, 20, 15))
+    found = solve(maps.Dense(a, semidefinite=False), np.einsum("nij,ij->n", a, u @ v.T))
+    assert (found.rank, found.chosen_by) == (2, "exact")
+    assert _error(found.factors, u @ v.T) < 1e-10
+
+
+def test_pure_noise_has_rank_zero():
+    rng = np.random.default_rng(7)
+    ranks = [solve(_dense(rng, 120, 10, 1)[0], rng.standard_normal(120)).rank for _ in range(6)]
+    assert ranks.count(0) >= 5
+
+
+def test_what_the_measurements_leave_open_is_said():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((20, 2))
+    group = np.arange(20) < 10
+    i, j = np.nonzero(np.triu(group[:, None] == group[None], 1))
+    apart = solve(maps.Distances(i, j, 20), ((points[i] - points[j]) ** 2).sum(1)).determined
+    assert "2 parts that no pair connects" in apart.words
+    rows, columns = np.nonzero(np.triu(rng.random((20, 20)) < 0.7))
+    shifted = solve(maps.Entries(rows + 1, columns + 1, 21), (points @ points.T)[rows, columns]).determined
+    assert "row 0 is in no measurement" in shifted.words
+    assert 0 in shifted.rows
+    np.testing.assert_array_equal(shifted.rows, [0])
+    assert shifted.open(np.array([0, 3, 3]), np.array([3, 0, 4])).tolist() == [True, True, False]
+    one = rng.standard_normal((8, 8))
+    alike = solve(maps.Dense(np.repeat(((one + one.T) / 2)[None], 50, axis=0)), np.full(50, 3.0)).determined
+    assert any(word.startswith("1 independent measurement for") for word in alike.words)
+    block = np.zeros((90, 9, 9))
+    a = rng.standard_normal((90, 5, 5))
+    block[:, :5, :5] = (a + a.transpose(0, 2, 1)) / 2
+    truth = rng.standard_normal((9, 1))
+    partial = solve(maps.Dense(block), np.einsum("nij,ik,jk->n", block, truth, truth)).determined
+    assert "4 rows are in no measurement: 5, 6, 7, 8" in partial.words
+
+
+def test_a_column_with_too_few_entries_is_named():
+    rng = np.random.default_rng(3)
+    u, v = rng.standard_normal((30, 2)), rng.standard_normal((25, 2))
+    seen = rng.random((30, 25)) < 0.6
+    seen[:, 4] = False
+    seen[3, 4] = True
+    i, j = np.nonzero(seen)
+    found = solve(maps.Table(i, j, (30, 25)), (u[i] * v[j]).sum(1))
+    assert found.rank == 2
+    np.testing.assert_array_equal(found.determined.columns, [4])
+    assert found.determined.rows.size == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dense", "table"])
+def test_intervals_cover_as_often_as_they_say(kind):
+    rng = np.random.default_rng(11)
+    if kind == "dense":
+        map_, y, matrix = _dense(rng, 150, 10, 2)
+    else:
+        u, v = rng.standard_normal((25, 2)), rng.standard_normal((20, 2))
+        i, j = np.nonzero(rng.random((25, 20)) < 0.6)
+        map_, y, matrix = maps.Table(i, j, (25, 20)), (u[i] * v[j]).sum(1), u @ v.T
+    places = np.array(list(product(range(8), range(8)))).T
+    inside, sizes = [], []
+    truth = np.linalg.svd(matrix)[1][:2]
+    for _ in range(40):
+        found = solve(map_, y + 0.2 * rng.standard_normal(y.size))
+        x = found.factors[0] @ found.factors[-1].T
+        errors = found.covariance.standard_errors(*places)
+        inside.append(np.abs(x[tuple(places)] - matrix[tuple(places)]) <= 1.96 * errors)
+        estimates = np.linalg.svd(x)[1][:2]
+        sizes.append(np.abs(estimates - truth) <= 1.96 * found.covariance.size_errors())
+    assert 0.92 < np.mean(inside) < 0.975
+    assert 0.85 < np.mean(sizes) <= 1.0
+
+
+def test_a_given_rank_is_taken_and_a_largest_rank_is_kept_to():
+    map_, y, matrix = _dense(np.random.default_rng(9), 200, 12, 3)
+    assert solve(map_, y, rank=2).rank == 2
+    assert solve(map_, y, rank=5).rank == 5
+    assert solve(map_, y, max_rank=2).rank <= 2
+    assert _error(solve(map_, y, rank=3).factors, matrix) < 1e-8
