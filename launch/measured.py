@@ -94,7 +94,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
 
     try:
         fields = scipy.io.loadmat(path, squeeze_me=True, chars_as_strings=True)
-    except (ValueError, NotImplementedError, TypeError, zlib.error, IndexError):
+    except Exception:  # damaged files end in errors of many kinds
         raise Refusal(f"{path}: is no MATLAB file up to version 7; save it with save(..., '-v7')") from None
     return {name: np.asarray(array) for name, array in fields.items() if not name.startswith("__")}
 

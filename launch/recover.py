@@ -1,10 +1,12 @@
 """Recover a matrix of low rank from your own measurements: ``python -m launch.recover FILE [--out DIR]``.
 
-FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix; ``x``
-(n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for those
-of a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as XIZ. Or
-it is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise need not be
-known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their map.
+FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix;
+``x`` (n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for
+those of a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as
+XIZ. Or it is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise
+need not be known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their
+map.
+
 Writes factor.npy (or left.npy and right.npy), summary.json and figures. Exit codes: 0 done, 2 refused.
 """
 

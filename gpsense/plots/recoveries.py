@@ -45,6 +45,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     right.axvline(result.rank, color=ORANGE, linewidth=1, label=f"chosen: rank {result.rank}")
     right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("rank")
+    right.set_ylabel("relative to the edge, to the values")
     right.set_title("Ranks tried")
     right.legend()
     if figure is not None:

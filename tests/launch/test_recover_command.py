@@ -18,7 +18,7 @@ def recovered(tmp_path_factory):
     truth, x = rng.normal(size=(10, 2)), rng.normal(size=(250, 10))
     y = ((x @ truth) ** 2).sum(1) + 0.1 * rng.normal(size=250)
     np.savez(folder / "mine.npz", x=x, y=y)
-    code = main([str(folder / "mine.npz"), "--out", str(folder / "out"), "--width", "6"])
+    code = main([str(folder / "mine.npz"), "--out", str(folder / "out")])
     return code, folder / "out", truth
 
 
@@ -31,9 +31,12 @@ def test_it_writes_factor_summary_and_figures(recovered, capsys):
     gram = truth @ truth.T
     assert np.linalg.norm(factor @ factor.T - gram) < 0.03 * np.linalg.norm(gram)
     assert 0.05 < summary["noise"] < 0.2
-    assert len(summary["path"]["penalty"]) == 16
-    assert {"versions", "devices", "precision", "settings"} <= set(summary)
-    assert {path.name for path in (out / "figures").iterdir()} == {"path.png", "fit.png"}
+    assert summary["chosen_by"] == "edge"
+    assert summary["unknowns"] == 19
+    assert [len(each) for each in (summary["sizes"], summary["size_errors"])] == [2, 2]
+    assert len(summary["path"]) >= 2
+    assert {"versions", "precision", "settings"} <= set(summary)
+    assert {path.name for path in (out / "figures").iterdir()} == {"ranks.png", "fit.png"}
 
 
 def test_it_may_be_run_again_into_its_own_folder_but_not_into_a_foreign_one(recovered, tmp_path, capsys):
@@ -42,7 +45,51 @@ def test_it_may_be_run_again_into_its_own_folder_but_not_into_a_foreign_one(reco
     mine = str(out.parent / "mine.npz")
     assert main([mine, "--out", str(tmp_path)]) == 2
     assert "holds files that are not a recovery's" in capsys.readouterr().err
-    assert main([mine, "--out", str(out), "--width", "6"]) == 0
+    assert main([mine, "--out", str(out)]) == 0
+
+
+def _ratings(path, sep=","):
+    rng = np.random.default_rng(3)
+    u, v = rng.normal(size=(20, 2)), rng.normal(size=(15, 2))
+    rows, columns = np.nonzero(rng.random((20, 15)) < 0.7)
+    lines = [f"user{i:02}{sep}film{j:02}{sep}{u[i] @ v[j]}" for i, j in zip(rows, columns, strict=True)]
+    path.write_text("\n".join(["who" + sep + "what" + sep + "stars", *lines]) + "\n")
+    return u @ v.T
+
+
+def test_a_table_with_a_header_of_its_own(tmp_path, capsys):
+    matrix = _ratings(tmp_path / "stars.csv")
+    names = ["--row", "who", "--col", "what", "--value", "stars", "--offsets", "no"]
+    assert main([str(tmp_path / "stars.csv"), *names, "--out", str(tmp_path / "out")]) == 0
+    left, right = (np.load(tmp_path / "out" / f"{side}.npy") for side in ("left", "right"))
+    np.testing.assert_allclose(left @ right.T, matrix, atol=1e-6)
+    assert np.load(tmp_path / "out" / "row_labels.npy")[3] == "user03"
+    told = capsys.readouterr().out
+    assert "rank 2 (explains the values to rounding" in told
+    assert main([str(tmp_path / "stars.csv"), "--row", "whom", "--out", str(tmp_path / "no")]) == 2
+    assert "whom: no such column, there is who, what, stars" in capsys.readouterr().err
+
+
+def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
+    import scipy.io
+
+    rng = np.random.default_rng(2)
+    truth, x = rng.normal(size=(6, 1)), rng.normal(size=(60, 6))
+    scipy.io.savemat(tmp_path / "m.mat", {"x": x, "y": (x @ truth) ** 2})
+    assert main([str(tmp_path / "m.mat"), "--out", str(tmp_path / "mat")]) == 0
+    points = rng.normal(size=(12, 2))
+    i, j = np.triu_indices(12, 1)
+    squares = ((points[i] - points[j]) ** 2).sum(1)
+    rows = "\n".join(f"{a},{b},{c}" for a, b, c in zip(i, j, squares, strict=True))
+    (tmp_path / "pairs.csv").write_text("i,j,distance2\n" + rows)
+    assert main([str(tmp_path / "pairs.csv"), "--out", str(tmp_path / "pairs")]) == 0
+    assert json.loads((tmp_path / "pairs" / "summary.json").read_text())["rank"] == 2
+    (tmp_path / "bad.csv").write_text("i,j,distance2\n1,2,3\n4,5\n")
+    assert main([str(tmp_path / "bad.csv")]) == 2
+    assert "row 3 has another number of fields than the header" in capsys.readouterr().err
+    (tmp_path / "bad.mat").write_bytes(b"no such thing")
+    assert main([str(tmp_path / "bad.mat")]) == 2
+    assert "is no MATLAB file" in capsys.readouterr().err
 
 
 BAD = [
@@ -52,9 +99,9 @@ BAD = [
     (["--example", "towns"], "invalid choice: 'towns'"),
     (["--example", "cities", "--noise", "-1"], "--noise: -1.0 is not at least 0"),
     (["--example", "cities", "--share", "0"], "--share: 0.0 is not above 0"),
-    (["--example", "cities", "--held-out", "1"], "--held-out: 1.0 is not between 0 and 1"),
-    (["--example", "cities", "--penalties", "1"], "--penalties: 1 is not at least 2"),
-    (["--example", "cities", "--width", "none"], "argument --width: invalid int value: 'none'"),
+    (["--example", "cities", "--rank", "none"], "argument --rank: invalid int value: 'none'"),
+    (["--example", "cities", "--max-rank", "99"], "--max-rank: 99 is not from 1 to 71"),
+    (["--example", "cities", "--robust", "maybe"], "argument --robust: invalid choice: 'maybe'"),
     (["--example", "cities", "--unknown", "1"], "unrecognized arguments: --unknown"),
     (["--example", "cities", "--out", "/proc/none/x"], "--out: /proc/none/x cannot be written to"),
 ]
@@ -112,18 +159,20 @@ def test_scores_ignore_translation_and_rotation():
 
 
 def test_doubtful_results_come_with_a_notice():
-    def doubts(rank, n, held, width=6, dim=10):
-        result = SimpleNamespace(rank=rank, held_out=np.arange(held))
-        return _doubts(result, SimpleNamespace(dim=dim, values=np.zeros(n)), width)
+    def doubts(**changed):
+        facts = {"undetermined": (), "outliers": np.zeros(0, int), "rank": 2, "chosen_by": "edge"}
+        facts |= {"measurements": 250, "unknowns": 19, "rank_share": 1.0} | changed
+        return _doubts(SimpleNamespace(**facts), SimpleNamespace())
 
-    assert doubts(2, 250, 50) == []
-    assert "raise --width" in doubts(6, 250, 50)[0]
-    assert doubts(10, 250, 50, width=10) == []
-    assert "rank 2 has 19 unknowns, fitted to 20 measurements" in doubts(2, 25, 5)[0]
-    assert "only 2 measurements were held out" in doubts(1, 250, 2)[0]
+    assert doubts() == []
+    assert "rank 2 has 19 unknowns from 20 measurements" in doubts(measurements=20)[0]
+    assert "leave this open: row 3 is in no measurement" in doubts(undetermined=("row 3 is in no measurement",))[0]
+    assert "2 wild values were left out, number 4, 7" in doubts(outliers=np.array([4, 7]))[0]
+    assert "the rank is not sure: 50% of resamples" in doubts(rank_share=0.5)[0]
+    assert "rank 0" in doubts(rank=0)[0]
 
 
 def test_other_settings_do_not_overwrite_a_result(recovered, capsys):
     _, out, _ = recovered
-    assert main([str(out.parent / "mine.npz"), "--out", str(out), "--width", "5"]) == 2
+    assert main([str(out.parent / "mine.npz"), "--out", str(out), "--seed", "5"]) == 2
     assert "holds the recovery of other data or settings" in capsys.readouterr().err

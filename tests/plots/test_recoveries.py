@@ -7,20 +7,15 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from gpsense.plots import plot_fit, plot_map, plot_path
+from gpsense.plots import plot_fit, plot_map, plot_ranks
+from gpsense.recovery.path import Fit, Step
 
-PENALTIES = np.geomspace(1e-3, 1, 5)
-PATH = SimpleNamespace(
-    penalty=PENALTIES,
-    held_out_error=1 + PENALTIES,
-    rank=np.array([4, 3, 2, 2, 1]),
-    column_norms=np.linspace(0, 1, 20).reshape(5, 4),
-    smoothing=np.full(5, 1e-3),
-)
-RESULT = SimpleNamespace(path=PATH, chosen=2, rank=2, residual=0.1)
+STEPS = tuple(Step(p, p / 10, rank, np.arange(rank, 0, -1.0)) for p, rank in ((1.0, 1), (0.7, 2), (0.5, 3)))
+FITS = {rank: Fit(None, misfit, left, 1.0) for rank, misfit, left in ((0, 1.0, 3.0), (1, 0.4, 1.5), (2, 0.1, 0.6))}
+RESULT = SimpleNamespace(path=STEPS, fits=FITS, chosen_by="edge", rank=2, residual=0.1)
 VALUES, PLACES = np.array([1.0, -4.0, 2.0]), np.array([[0.0, 1.0], [2.0, 3.0], [-1.0, 0.0]])
 DRAWN = {
-    "path": (lambda axes=None: plot_path(RESULT, axes), 3),
+    "ranks": (lambda axes=None: plot_ranks(RESULT, axes), 2),
     "fit": (lambda axes=None: plot_fit(RESULT, VALUES + 0.1, VALUES, axes), 1),
     "map": (lambda axes=None: plot_map(["a", "b", "c"], PLACES, PLACES + 0.1, axes), 1),
 }
@@ -39,9 +34,11 @@ def test_axes_are_those_given_or_new(plot, count):
     pyplot.close(new[0].figure)
 
 
-def test_the_chosen_penalty_and_the_points_are_where_they_belong():
-    left = plot_path(RESULT, Figure().subplots(1, 3))[0]
-    np.testing.assert_allclose(left.lines[-1].get_xdata(), PENALTIES[2])
+def test_the_chosen_rank_and_the_points_are_where_they_belong():
+    left, right = plot_ranks(RESULT, Figure().subplots(1, 2))
+    np.testing.assert_allclose(left.lines[0].get_xdata(), [1.0, 0.7, 0.5])
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [3.0, 1.5, 0.6])
+    np.testing.assert_allclose(right.lines[-1].get_xdata(), 2)
     found = plot_map(["a", "b", "c"], PLACES, PLACES + 0.1, Figure().subplots())
     np.testing.assert_allclose(found.lines[-1].get_xydata(), PLACES + 0.1)
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]

@@ -77,7 +77,7 @@ def test_exact_distances_of_a_flat_cloud(seed):
 
 def test_points_on_a_line_pass_each_other():
     rng = np.random.default_rng(4)
-    i, j, y, matrix = _pairs(rng, rng.standard_normal((40, 1)), 0.2)
+    i, j, y, _ = _pairs(rng, rng.standard_normal((40, 1)), 0.2)
     found = solve(maps.Distances(i, j, 40), y)
     assert found.rank == 1
     assert found.problem.misfit(found.factors) < 1e-8
