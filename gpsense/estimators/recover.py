@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from gpsense.errors import BadInput
 from gpsense.recovery import maps
@@ -23,7 +22,6 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 FEW = 5  # measurements
-SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 
 
 @dataclass(frozen=True)
@@ -133,13 +131,11 @@ def recover(
     if trace is not None:
         map_, y = _with_trace(map_, y, trace)
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
-    small = map_.n * map_.unknowns(1) < SMALL
-    with threadpool_limits(1 if small else None, "blas"):  # threads of small products wait for each other
-        if isinstance(map_, maps.Table) and offsets is not False:
-            found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
-        else:
-            found, added, shrunk = solve(map_, y, **options), no_offsets(), False
-        return _recovery(found, added, trace, shrunk)
+    if isinstance(map_, maps.Table) and offsets is not False:
+        found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
+    else:
+        found, added, shrunk = solve(map_, y, **options), no_offsets(), False
+    return _recovery(found, added, trace, shrunk)
 
 
 def _recovery(found: Solution, added: Offsets, trace: float | None, shrunk: bool) -> Recovery:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from gpsense.recovery.evidence import (
     Covariance,
@@ -20,6 +21,7 @@ from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend
 
 EXACT = 1e-8
+SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
 SUSPECT = 5.0  # robust standard deviations
 
@@ -76,6 +78,21 @@ def solve(
 
     Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken.
     """
+    small = map_.n * map_.unknowns(1) < SMALL
+    with threadpool_limits(1 if small else None, "blas"):  # threads of small products wait for each other
+        return _solve(map_, values, seed, rank, max_rank, robust, exact, cross)
+
+
+def _solve(
+    map_: Map,
+    values: np.ndarray,
+    seed: int,
+    rank: int | None,
+    max_rank: int | None,
+    robust: bool | None,
+    exact: float,
+    cross: bool,
+) -> Solution:
     whole, members = merged(map_, values)
 
     def answer(problem: Problem) -> Solution:
