@@ -34,8 +34,9 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
         raise Refusal(f"{path}: is a folder; give a file") from None
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror or 'damaged'}); save it again") from None
-    renamed = {(names or {}).get(name, name): array for name, array in fields.items()}
-    missing = [given for given in names or {} if given not in fields]
+    names = names or {}
+    renamed: dict[str, Any] = {names.get(name, name): array for name, array in fields.items()}
+    missing = [given for given in names if given not in fields]
     if missing:
         raise Refusal(f"{missing[0]}: no such column, there is {', '.join(fields)[:LONGEST]}; name one of them")
     if kind is None and "kind" not in renamed:

@@ -174,14 +174,14 @@ def determined(problem: Problem, factors: Factors, labels: tuple[str, str] = ("r
     words = list(_unmeasured(map_, labels)) + list(_parts(map_)) + list(_mirrored(map_, rank))
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
-        return Determined(map_.n, unknowns, tuple(words), *(np.arange(side) for side in map_.sides))
+        return Determined(map_.n, unknowns, tuple(words), np.arange(map_.sides[0]), np.arange(map_.sides[1]))
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
         seen, open_directions = _directions(problem, factors)
         mask = _touched(map_, factors, open_directions)
         if seen < unknowns:
             words.append(_counted(seen, unknowns))
-        lost = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
-        return Determined(min(seen, unknowns), unknowns, tuple(words), *lost, mask)
+        rows, columns = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
+        return Determined(min(seen, unknowns), unknowns, tuple(words), rows, columns, mask)
     rows, columns = _empty(map_)
     if isinstance(map_, Table) and rank:
         rows, columns = (
