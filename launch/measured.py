@@ -27,7 +27,7 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     try:
         if path.stat().st_size > _most():
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
-        fields = readers.get(path.suffix.lower(), _npz)(path)
+        fields: dict[str, Any] = readers.get(path.suffix.lower(), _npz)(path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give a file with y and {WANTED}") from None
     except IsADirectoryError:

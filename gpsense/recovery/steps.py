@@ -271,11 +271,11 @@ class _Normal:
         )
 
 
-def _blocks(matrix: sp.csr_matrix, width: int) -> np.ndarray:
+def _blocks(matrix: Any, width: int) -> np.ndarray:
     """The blocks (width, width) along the diagonal."""
     coo = matrix.tocoo()
     same = coo.row // width == coo.col // width
-    blocks = np.zeros((np.shape(matrix)[0] // width, width, width))
+    blocks = np.zeros((matrix.shape[0] // width, width, width))
     np.add.at(blocks, (coo.row[same] // width, coo.row[same] % width, coo.col[same] % width), coo.data[same])
     return blocks
 
