@@ -1,5 +1,6 @@
-"""Figures as PNG files."""
+"""Figures as files: PNG for the page; for papers PNG, PDF, SVG or PGF at the widths of columns."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,42 @@ from gpsense.plots.view import curves, main_measures, plane
 matplotlib.use("agg")  # a command draws into files: it needs no screen
 
 
-def draw(dataset: xr.Dataset, directory: Path) -> list[Path]:
+FORMATS = ("png", "pdf", "svg", "pgf")
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same bytes each time
+
+
+def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write columns.png, curves.png, rank.png and error.png (or what a cell measures) there; returns paths.
 
     The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
-    not hold and of curves without a step.
+    not hold and of curves without a step. ``formats`` are those of :data:`FORMATS` wanted.
     """
-    figures = {}
+    return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
+
+
+def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str, Any]]:
+    """Name and axes of each figure that the dataset has; ``width`` in inches: for a paper, without titles."""
     if "column_norms" in dataset:
-        figures["columns.png"] = plot_columns(dataset)
+        yield "columns", plot_columns(dataset, width=width)
     if curves(dataset):
-        figures["curves.png"] = plot_curves(dataset)
+        yield "curves", plot_curves(dataset, width=width)
     if plane(dataset):
         for name in main_measures(dataset):
-            figures[f"{name}.png"] = plot_measure(dataset, name, log=name == "error")
-    return [save(axes, directory / name) for name, axes in figures.items()]
+            yield name, plot_measure(dataset, name, log=name == "error", width=width)
 
 
-def save(drawn: Any, path: Path) -> Path:
-    """Write a figure, or the one that axes are in, and close it; makes the folder."""
-    figure = drawn if isinstance(drawn, Figure) else np.ravel(drawn)[0].figure
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as aside:
-        figure.savefig(aside, format="png", dpi=150)
+def figure_of(drawn: Any) -> Figure:
+    """A figure itself, or the one that axes are in."""
+    return drawn if isinstance(drawn, Figure) else np.ravel(drawn)[0].figure
+
+
+def save(drawn: Any, *paths: Path, dpi: int = 150) -> list[Path]:
+    """Write a figure, or the one that axes are in, in the format of each path's name, and close it; makes folders."""
+    figure = figure_of(drawn)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = path.suffix[1:]
+        with atomic(path) as aside, matplotlib.rc_context({"svg.hashsalt": path.name, "pdf.fonttype": 42}):
+            figure.savefig(aside, format=kind, dpi=dpi, metadata=_UNDATED.get(kind))
     pyplot.close(figure)
-    return path
+    return list(paths)

@@ -312,17 +312,50 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="+", help="a run directory of launch.grid")
     parser.add_argument("--merge", type=Path, metavar="OUT", help="put the chunks of all DIR together in OUT first")
     parser.add_argument("--allow-plugins", action="store_true", help="run code that the manifest names")
+    papers = parser.add_argument_group("for papers", "figures and tables of each DIR, beside the page")
+    papers.add_argument("--tex", action="store_true", help="DIR/paper: figures, tables and a file of LaTeX with both")
+    papers.add_argument("--format", type=_names, default=(), metavar="F,...", help="figures: png, pdf, svg or pgf")
+    papers.add_argument("--width", choices=("one", "two"), help="DIR/paper: figures as wide as one column or two")
+    papers.add_argument("--table", type=_names, default=(), metavar="T,...", help="DIR/paper: the table as csv, latex")
+    papers.add_argument("--style", metavar="FILE", help="fonts and lines: a style file or a style of matplotlib")
     try:
         given = parser.parse_args(argv)
         directories, allowed = given.directory, given.allow_plugins
+        wanted = (given.format, given.width, given.table, given.tex, given.style)
+        if any(wanted):
+            from launch import paper
+
+            paper.verify(paper.Wanted(*wanted))
         if given.merge is not None:
             from launch.merge import merge
 
             print(merge(given.merge, directories))
             directories = [given.merge]
-        return max(again(directory, allowed) for directory in directories)
+        code = max(again(directory, allowed) for directory in directories)
+        if any(wanted):
+            for directory in directories:
+                from launch import paper
+
+                for path in paper.write(stored_run(directory, allowed), directory, paper.Wanted(*wanted)):
+                    print(path)
+        return code
     except (Refusal, BadInput, Unreadable, OSError) as error:
         return refused(error)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
+    """What a directory holds, finished or not; Unreadable where it is not a run."""
+    names = ("results.nc", "summary.json")
+    if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
+        return read_run(directory)
+    from launch.work import stored
+
+    return read_unfinished(stored(directory, allow_plugins))
 
 
 def again(directory: Path, allow_plugins: bool = False) -> int:

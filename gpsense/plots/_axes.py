@@ -9,9 +9,23 @@ from matplotlib.figure import Figure
 
 from gpsense.errors import BadInput
 
+NARROW = 5.0  # inches: below it panels stand one above the other
 
-def axes_for(given: Any, count: int, size: tuple[float, float]) -> tuple[np.ndarray, Figure | None]:
-    """So many Axes as a flat array; with the figure made for them (of this size, in inches) where none were given."""
+
+def axes_for(
+    given: Any, count: int, size: tuple[float, float], width: float | None = None
+) -> tuple[np.ndarray, Figure | None]:
+    """So many Axes as a flat array; with the figure made for them where none were given.
+
+    ``size`` in inches; with a ``width`` the figure is as wide as that, and as high as suits its panels.
+    """
+    if given is None and width is not None:
+        if not 1 <= width <= 50:
+            raise BadInput("width", f"{width} inches", "give a width of 1 to 50 inches")
+        rows = count if width < NARROW else 1
+        height = 0.62 * width * rows if rows > 1 else width * size[1] / size[0]
+        figure = pyplot.figure(figsize=(width, height), layout="constrained")
+        return figure.subplots(rows, count // rows, squeeze=False).ravel(), figure
     if given is None:
         figure = pyplot.figure(figsize=size, layout="constrained")
         return figure.subplots(1, count, squeeze=False)[0], figure

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
@@ -17,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gpsense.errors import BadInput
-from gpsense.plots._axes import axes_for
+from gpsense.plots._axes import NARROW, axes_for
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -51,14 +52,25 @@ def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     return cells, ", ".join(words.values())
 
 
-def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str) -> None:
-    """Title with what is held fixed; below, what is pooled and how many cells are left out."""
-    width = int(figure.get_figwidth() * 10.5)
-    figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize=10)
+def _lw(points: float) -> float:
+    """A width of lines or markers, scaled as the style in force scales lines."""
+    return points * rcParams["lines.linewidth"] / 1.5
+
+
+def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str, bare: bool) -> None:
+    """Title with what is held fixed; below, what is pooled and how many cells are left out.
+
+    All of it is the figure's label, too; where it is ``bare`` (for a caption), only that.
+    """
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:
         note += f"; left out: {left_out} of {cells['status'].size} cells, diverged or missing"
-    figure.supxlabel("\n".join(textwrap.wrap(note, width)), fontsize=8, color="0.35")
+    figure.set_label(f"{headline}, {note}{'; ' if fixed else ''}{fixed}.")
+    if bare:
+        return
+    width = int(figure.get_figwidth() * 11.5)
+    figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize="medium")
+    figure.supxlabel("\n".join(textwrap.wrap(note, width)), fontsize="small", color="0.35")
 
 
 def _seeds(cells: xr.Dataset, words: str) -> str:
@@ -80,10 +92,13 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
     return cells, fixed, axis_label(dataset, hue), lines
 
 
-def plot_columns(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
-    """Share of columns above a share of the largest, and the histogram of their norms, pooled over seeds: two Axes."""
+def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
+    """Share of columns above a share of the largest, and the histogram of their norms, pooled over seeds: two Axes.
+
+    ``width`` in inches: a new figure of that width for a paper, without titles; its label is the caption.
+    """
     cells, fixed, hue, lines = _lines(without_failures(dataset), 4)
-    both, figure = axes_for(axes, 2, (10, 4.6))
+    both, figure = axes_for(axes, 2, (10, 4.6), width)
     left, right = both
     norms = [cell["column_norms"].transpose("seed", "column").values for _, cell in lines]
     top = max((np.nanmax(n) for n in norms if np.isfinite(n).any()), default=1.0) or 1.0
@@ -93,20 +108,21 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
         ranked = f"median rank {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
         kept = ranked if len(values) else "no cell left"
         label = f"{name} ({kept})" if name and kept else name or kept
-        left.plot(shares, share_above(values, shares), color=colour, lw=2, label=label)
+        left.plot(shares, share_above(values, shares), color=colour, lw=_lw(2), label=label)
         if len(values):
             heights = np.histogram(values[np.isfinite(values)], edges)[0] / len(values)
-            right.stairs(heights, edges, color=colour, lw=1.6)
+            right.stairs(heights, edges, color=colour, lw=_lw(1.6))
             right.stairs(heights, edges, color=colour, alpha=0.12, fill=True)
     _thresholds(right, lines)
     _log_y(right, bottom=0.5 / cells.sizes["seed"])
     name = measure_label(cells["column_norms"]).replace(", largest first", "")
-    left.set(xlabel="x", ylabel="columns with norm ≥ x · largest [fraction]", xlim=(0, 1), ylim=(-0.02, 1.02))
+    left.set(xlabel="x [share of the largest norm]", ylabel="share of norms ≥ x")
+    left.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     right.set(xlabel=name, ylabel="columns per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
     if left.get_legend_handles_labels()[0]:
-        left.legend(title=hue or None, fontsize=9)
+        left.legend(title=hue or None, fontsize="small")
     if figure is not None:
-        _finish(figure, "Column norms after training", fixed, cells, _seeds(cells, "pooled"))
+        _finish(figure, "Column norms after training", fixed, cells, _seeds(cells, "pooled"), width is not None)
     return both
 
 
@@ -125,33 +141,35 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
     same = len(set(values)) == 1
     for value, colour in zip(values[:1] if same else values, PALETTE, strict=False):
         label = f"threshold {value:.3g}"
-        axes.axvline(value, color="black" if same else colour, ls="--", lw=1.4, label=label)
+        axes.axvline(value, color="black" if same else colour, ls="--", lw=_lw(1.4), label=label)
     if values:
-        axes.legend(fontsize=9)
+        axes.legend(fontsize="small")
 
 
-def plot_curves(dataset: xr.Dataset, axes: Any = None) -> np.ndarray:
+def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
     """Loss and error through both phases, median and 16-84 % band over seeds: one Axes for each that is there.
 
-    Raises BadInput where the dataset has no curve with a step.
+    ``width``: see :func:`plot_columns`. Raises BadInput where the dataset has no curve with a step.
     """
     names = curves(dataset)
     if not names:
         raise BadInput("dataset", "it holds no curve of a step or more", "record_every sets how often one is recorded")
     cells, fixed, hue, lines = _lines(without_failures(dataset), 6)
-    all_axes, figure = axes_for(axes, len(names), (11, 4.8))
+    all_axes, figure = axes_for(axes, len(names), (11, 4.8), width)
     for one, name in zip(all_axes, names, strict=True):
         _curve(one, cells, name, lines)
     handles = all_axes[0].get_legend_handles_labels()
     if figure is None:
         if hue:
-            all_axes[0].legend(*handles, title=hue, fontsize=9)
+            all_axes[0].legend(*handles, title=hue, fontsize="small")
         return all_axes
     if hue:
-        figure.legend(*handles, title=hue, loc="outside right upper", fontsize=9)
+        narrow = width is not None and width < NARROW
+        place = {"loc": "outside upper center", "ncols": 3} if narrow else {"loc": "outside right upper"}
+        figure.legend(*handles, title=hue, fontsize="small", **place)
     headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
     phases = [*["training"] * bool(cells.attrs["train_steps"]), *["fine-tuning"] * fine_tuned(cells)]
-    _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, _seeds(cells, BAND))
+    _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, _seeds(cells, BAND), width is not None)
     return all_axes
 
 
@@ -165,12 +183,12 @@ def _curve(axes: Axes, cells: xr.Dataset, name: str, lines: list[tuple[str, xr.D
     end, above = int(cells.attrs["train_steps"]), axes.get_xaxis_transform()
     if fine_tuned(cells):
         axes.axvspan(end, int(cells["step"][-1]), color="0.93", zorder=0)
-        axes.axvline(end, color="0.6", lw=1, zorder=0)
-        axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize=9)
+        axes.axvline(end, color="0.6", lw=_lw(1), zorder=0)
+        axes.text(end, 1.01, "fine-tune →", transform=above, ha="left", va="bottom", fontsize="small")
         if end > 0:
-            axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize=9)
+            axes.text(end, 1.01, "← train  ", transform=above, ha="right", va="bottom", fontsize="small")
         if name == "error_curve" and "error_pruned" in cells:
-            axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize=9)
+            axes.legend(handles=axes.plot([], [], "D", color="0.4", label="just after pruning"), fontsize="small")
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
@@ -183,20 +201,22 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
     if tuning.any() and name == "error_curve" and "error_pruned" in cell:
         end = int(cell.attrs["train_steps"])
         pruned = np.array(over_seeds(cell["error_pruned"], 0.16, 0.5, 0.84))[:, None]
-        axes.plot([end, end], [parts[0][1][1, -1], pruned[1, 0]], color=colour, lw=1.2, ls=":")
-        axes.plot(end, pruned[1, 0], "D", color=colour, ms=6, mec="white", zorder=5)
+        axes.plot([end, end], [parts[0][1][1, -1], pruned[1, 0]], color=colour, lw=_lw(1.2), ls=":")
+        axes.plot(end, pruned[1, 0], "D", color=colour, ms=_lw(6), mec="white", zorder=5)
         parts[1] = (np.append(end, parts[1][0]), np.append(pruned, parts[1][1], axis=1))
     for number, (at, band) in enumerate(parts):
         low, middle, high = np.where(band > 0, band, np.nan)
         mark = "o" if len(at) == 1 else None
-        axes.plot(at, middle, color=colour, lw=1.8, marker=mark, label=label if number == 0 else None)
+        axes.plot(at, middle, color=colour, lw=_lw(1.8), marker=mark, label=label if number == 0 else None)
         axes.fill_between(at, low, high, color=colour, alpha=0.18, lw=0)
 
 
-def plot_measure(dataset: xr.Dataset, name: str, axes: Any = None, log: bool = False) -> Axes:
+def plot_measure(
+    dataset: xr.Dataset, name: str, axes: Any = None, log: bool = False, width: float | None = None
+) -> Axes:
     """Median of a measure over the seeds, as a map over the plane of two axes or as a line over one.
 
-    Raises BadInput where no axis besides the seeds has two values.
+    ``width``: see :func:`plot_columns`. Raises BadInput where no axis besides the seeds has two values.
     """
     span = plane(dataset)
     if not span:
@@ -206,7 +226,7 @@ def plot_measure(dataset: xr.Dataset, name: str, axes: Any = None, log: bool = F
     if len(span) == 2:
         columns, rows = (cells.sizes[name] for name in span)
         size = (float(np.clip(0.68 * columns + 2.6, 6.2, 12)), float(np.clip(0.5 * rows + 2.2, 4, 9)))
-    (one,), figure = axes_for(axes, 1, size)
+    (one,), figure = axes_for(axes, 1, size, width)
     if len(span) == 2:
         _heat(one, cells, span[0], span[1], name, log)
     else:
@@ -214,7 +234,7 @@ def plot_measure(dataset: xr.Dataset, name: str, axes: Any = None, log: bool = F
     if figure is not None:
         words = measure_label(cells[name])
         note = _seeds(cells, "median" if len(span) == 2 else BAND)
-        _finish(figure, words[0].upper() + words[1:], fixed, cells, note)
+        _finish(figure, words[0].upper() + words[1:], fixed, cells, note, width is not None)
     return one
 
 
@@ -224,13 +244,14 @@ def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> Non
     at = np.arange(len(middle))
     if numeric(cells[x]):
         axes.fill_between(at, low, high, color=PALETTE[0], alpha=0.2, lw=0)
-        axes.plot(at, middle, "o-", color=PALETTE[0], lw=2, ms=5)
+        axes.plot(at, middle, "o-", color=PALETTE[0], lw=_lw(2), ms=_lw(5))
     else:
         axes.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=PALETTE[0], capsize=4)
     axes.set(ylabel=f"median {short_name(cells[name])}", xlim=(-0.5, len(at) - 0.5))
     if log:
         _log_y(axes)
     else:
+        axes.margins(y=0.1)
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
@@ -251,7 +272,7 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
         axes.add_patch(Rectangle(place, 1, 1, facecolor="0.85", edgecolor="0.55", hatch="///", lw=0))
     if np.isnan(table).any():
         patch = Patch(facecolor="0.85", edgecolor="0.55", hatch="///", label="all seeds diverged or missing")
-        axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+        axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize="small", frameon=False)
     if max(table.shape) <= MOST_ANNOTATED:
         _annotate(axes, table, image)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
@@ -268,13 +289,28 @@ def _scale(table: np.ndarray, log: bool) -> Normalize:
 
 
 def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
-    """The value in each cell, black on bright and white on dark."""
-    for (row, column), value in np.ndenumerate(table):
-        if np.isfinite(value):
-            red, green, blue, _ = image.cmap(image.norm(value))
-            dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            text, colour = f"{value:.2g}" if abs(value) < 10 else f"{value:.4g}", "white" if dark else "black"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    """The value in each cell, black on bright and white on dark; none where they would run into each other."""
+    texts = {place: _digits(value) for place, value in np.ndenumerate(table) if np.isfinite(value)}
+    if table.shape[1] * max(map(len, texts.values()), default=0) > 72 * _scale_of(axes):
+        return
+    for (row, column), text in texts.items():
+        red, green, blue, _ = image.cmap(image.norm(table[row, column]))
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        colour = "white" if dark else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
+
+
+def _digits(value: float) -> str:
+    """A number in two digits, four from 10 on; whole ones without a point."""
+    if abs(value) >= 10 or value == int(value):
+        return f"{value:.4g}"
+    return f"{value:#.2g}"
+
+
+def _scale_of(axes: Axes) -> float:
+    """How many letters a figure has room for, beside one of 6.8 inches with letters of 10 points."""
+    figure: Any = axes.figure
+    return figure.get_figwidth() / 6.8 * 10 / rcParams["font.size"]
 
 
 def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> None:
@@ -283,7 +319,7 @@ def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> No
     at = np.arange(0, coordinate.size, every)
     texts = [value_text(coordinate[i]) for i in at]
     if which == "x":
-        crowded = sum(map(len, texts)) > 50
+        crowded = sum(map(len, texts)) > max(50 * _scale_of(axes), 1)
         axes.set_xticks(at, texts, rotation=40 if crowded else 0, ha="right" if crowded else "center")
         axes.set_xlabel(label)
     else:

@@ -1,0 +1,169 @@
+"""Figures and tables of a run for a paper: at the width of one or two columns, in LaTeX, as CSV.
+
+``python -m launch.report DIR --tex`` writes them to DIR/paper; the other options there choose among them.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import style
+
+from gpsense.grid.files import atomic
+from gpsense.plots.view import axis_label, over_seeds, problem_words, value_text, without_failures
+from launch import figures, table
+from launch.shell import Refusal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from launch.report import Run
+
+WIDTHS = {"one": 3.35, "two": 6.9}  # inches
+STYLE = Path(__file__).with_name("paper.mplstyle")
+KINDS = {"csv": "csv", "latex": "tex"}
+_GREEK = dict(zip("αβδηλμνστ", ["alpha", "beta", "delta", "eta", "lambda", "mu", "nu", "sigma", "tau"], strict=True))
+_MATHS = {"|": "|", "<": "<", ">": ">", "≥": r"\ge", "≤": r"\le", "×": r"\times", "·": r"\cdot", "→": r"\to"}
+_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
+_LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
+_LATEX |= {letter: f"${words}$" for letter, words in _MATHS.items()}
+_LATEX |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
+
+
+class Wanted(NamedTuple):
+    """What is asked for: formats of the figures, their width (None: those of the page), tables, the LaTeX file."""
+
+    formats: tuple[str, ...] = ()
+    width: str | None = None
+    tables: tuple[str, ...] = ()
+    tex: bool = False
+    style: str | None = None
+
+    def settled(self) -> "Wanted":
+        """What stands for what was left open: ``tex`` wants figures in PDF for one column, and both tables."""
+        if self.tex:
+            tables = self.tables or tuple(KINDS)
+            return self._replace(formats=self.formats or ("pdf",), width=self.width or "one", tables=tables)
+        return self._replace(formats=self.formats or ("pdf",)) if self.width else self
+
+
+def verify(wanted: Wanted) -> None:
+    """Refusal for what cannot be drawn here."""
+    for name in wanted.formats:
+        if name not in figures.FORMATS:
+            raise Refusal(f"--format: '{name}' is not a format; use one or more of {','.join(figures.FORMATS)}")
+    for name in wanted.tables:
+        if name not in KINDS:
+            raise Refusal(f"--table: '{name}' is not a kind of table; use csv, latex or csv,latex")
+    engine = str(matplotlib.rcParams["pgf.texsystem"])
+    if "pgf" in wanted.formats and shutil.which(engine) is None:
+        raise Refusal(f"--format pgf measures its letters with {engine}, which is not installed; use pdf or svg")
+    if wanted.style is not None and wanted.style not in style.available and not Path(wanted.style).is_file():
+        raise Refusal(f"--style: there is no file {wanted.style}, nor a style of matplotlib by that name")
+
+
+def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:
+    """Write what is wanted of a run and return the paths.
+
+    Without a width figures go to DIR/figures as the page has them; with one, and the tables, to DIR/paper.
+    """
+    wanted, place, written = wanted.settled(), directory / "paper", []
+    captions: dict[str, str] = {}
+    with style.context([STYLE, *filter(None, [wanted.style])] if wanted.width else list(filter(None, [wanted.style]))):
+        if wanted.width is None and wanted.formats:
+            written += figures.draw(run.dataset, directory / "figures", wanted.formats)
+        elif wanted.width is not None:
+            for name, axes in figures.drawn(run.dataset, WIDTHS[wanted.width]):
+                captions[name] = str(figures.figure_of(axes).get_label())
+                written += figures.save(axes, *(place / f"{name}.{kind}" for kind in wanted.formats), dpi=300)
+    rows = summary_rows(run)
+    texts = {"csv": csv_of, "latex": latex_of}
+    for kind in wanted.tables:
+        written.append(_put(place / f"table.{KINDS[kind]}", texts[kind](rows, run.dataset)))
+    if wanted.tex:
+        frame = figure_frames(captions, wanted.width == "two")
+        written.append(_put(place / "paper.tex", frame + latex_of(rows, run.dataset)))
+    return written
+
+
+def summary_rows(run: "Run") -> list[dict[str, Any]]:
+    """The rows of the run's table; each median with ``NAME_low`` and ``NAME_high``, the 16th and 84th percentile."""
+    dataset, rows = without_failures(run.dataset), [dict(row) for row in run.summary.get("table", [])]
+    axes = [str(name) for name in dataset["status"].dims if name != "seed"]
+    for name in [key for key in (rows[0] if rows else ()) if key in dataset.data_vars and key not in axes]:
+        bounds = over_seeds(dataset[name].transpose("seed", *axes), 0.16, 0.84)
+        for row, low, high in zip(rows, *(np.ravel(each) for each in bounds), strict=True):
+            row[f"{name}_low"], row[f"{name}_high"] = (None if np.isnan(v) else float(v) for v in (low, high))
+    return rows
+
+
+def csv_of(rows: Sequence[dict[str, Any]], _: "xr.Dataset") -> str:
+    """The rows as CSV, the names of axes and measures above, numbers in full; empty where there is none."""
+    text = io.StringIO()
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
+    """The rows as a LaTeX table (package booktabs): medians, and in brackets the 16th and 84th percentile."""
+    bounds = {f"{key}_{end}" for row in rows for key in row for end in ("low", "high")}
+    keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in bounds]
+    keys = [key for key in keys if key != "diverged" or any(row.get(key) for row in rows)]
+    words = table.headings(dataset) | {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
+    lines = [" & ".join(tex(words.get(key, key)) for key in keys) + r" \\", r"\midrule"]
+    lines += [" & ".join(_cell(row, key, key in dataset["status"].dims) for key in keys) + r" \\" for row in rows]
+    held, count = ", ".join(problem_words(dataset).values()), dataset.sizes["seed"]
+    caption = f"Medians over {count} seeds, with the 16th and 84th percentile{': ' if held else ''}{held}."
+    kind = "table*" if len(keys) > 4 else "table"  # over both columns
+    head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
+    foot = [r"\bottomrule", r"\end{tabular}", f"\\end{{{kind}}}", ""]
+    return "\n".join([*head, f"\\begin{{tabular}}{{{'r' * len(keys)}}}", r"\toprule", *lines, *foot])
+
+
+def _cell(row: dict[str, Any], key: str, axis: bool) -> str:
+    """The value of an axis; else a median, with its percentiles where they differ."""
+    if axis:
+        return tex(value_text(row[key]))
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    if low is None or high is None or low == high:
+        return number(row.get(key))
+    return f"{number(row.get(key))} [{number(low)}, {number(high)}]"
+
+
+def number(value: float | None) -> str:
+    """A number in LaTeX: three digits, whole ones without a point, powers of ten written out; a dash for none."""
+    if value is None or not np.isfinite(value):
+        return "--"
+    digits = f"{value:.15g}" if value == int(value) and abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
+    mantissa, _, power = digits.partition("e")
+    return f"${mantissa} \\times 10^{{{int(power)}}}$" if power else f"${mantissa}$" if value < 0 else mantissa
+
+
+def tex(text: str) -> str:
+    """A text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def figure_frames(captions: dict[str, str], wide: bool) -> str:
+    """Every figure with its caption in LaTeX, over one column or, ``wide``, two."""
+    kind, width = ("figure*", "\\textwidth") if wide else ("figure", "\\columnwidth")
+    lines = ["% needs \\usepackage{graphicx}, and \\graphicspath{{DIR/paper/}} where the figures lie elsewhere"]
+    for name, caption in captions.items():
+        lines += [f"\\begin{{{kind}}}", r"\centering", f"\\includegraphics[width={width}]{{{name}}}"]
+        lines += [f"\\caption{{{tex(caption)}}}", f"\\label{{fig:{name}}}", f"\\end{{{kind}}}", ""]
+    return "\n".join([*lines, ""])
+
+
+def _put(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,155 @@
+"""Figures and tables for papers: widths, captions, labels within the picture, LaTeX that prints what it says."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib import style
+from PIL import Image
+
+from launch import figures, paper, report
+from launch.shell import Refusal
+from tests.launch.test_report import fill, results
+
+
+def with_rows(directory: Path) -> Path:
+    """A run directory whose summary has a row for every combination of noise and penalty."""
+    dataset = results()
+    run = fill(directory, dataset)
+    rows = [
+        {"noise": n, "penalty": p, "rank": 1.0, "error": float(dataset["error"].sel(noise=n, penalty=p).median())}
+        for n in (0.1, 0.5)
+        for p in (0.0, 0.01, 0.1)
+    ]
+    (run / "summary.json").write_text(
+        json.dumps({"cells": 18, "table": [row | {"law": None, "diverged": 0} for row in rows]})
+    )
+    return run
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Linear between the sorted values that are not NaN."""
+    good = sorted(v for v in values if v == v)
+    place = share * (len(good) - 1)
+    low = int(place)
+    high = min(low + 1, len(good) - 1)
+    return good[low] + (place - low) * (good[high] - good[low])
+
+
+def test_percentiles_stand_beside_the_median_of_their_own_cell(tmp_path: Path) -> None:
+    run = report.read_run(with_rows(tmp_path / "run"))
+    for row in paper.summary_rows(run):
+        values = run.dataset["error"].sel(noise=row["noise"], penalty=row["penalty"]).values.tolist()
+        assert row["error_low"] == pytest.approx(percentile(values, 0.16), rel=1e-12)
+        assert row["error_high"] == pytest.approx(percentile(values, 0.84), rel=1e-12)
+
+
+def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
+    run = report.read_run(with_rows(tmp_path / "run"))
+    rows = paper.summary_rows(run)
+    back = list(csv.DictReader(io.StringIO(paper.csv_of(rows, run.dataset))))
+    assert len(back) == 6
+    assert [float(row["error"]) for row in back] == [row["error"] for row in rows]
+    assert back[0]["law"] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1, "0.100"), (2.0, "2"), (1.5e-7, r"$1.50 \times 10^{-7}$"), (-0.25, "$-0.250$"), (123.4, "123"), (None, "--")],
+)
+def test_numbers_in_latex(value: float | None, text: str) -> None:
+    assert paper.number(value) == text
+
+
+def test_latex_prints_what_stands_there() -> None:
+    assert paper.tex("true_rank 50 % of ||U||^2 & λ") == (
+        r"true\_rank 50 \% of $|$$|$U$|$$|$\textasciicircum{}2 \& $\lambda$"
+    )
+    assert paper.tex("\\input{x}") == r"\textbackslash{}input\{x\}"
+
+
+def test_the_table_has_a_line_a_row_and_nothing_to_escape(tmp_path: Path) -> None:
+    run = report.read_run(with_rows(tmp_path / "run"))
+    text = paper.latex_of(paper.summary_rows(run), run.dataset)
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert len(body) == 6
+    assert {line.count(" & ") for line in [*body, text.split(r"\toprule")[1].strip().splitlines()[0]]} == {4}
+    assert body[1].startswith("0.1 & 0.01 & ")
+    assert text.count("{") == text.count("}")
+
+
+def inside(figure: Any) -> None:
+    """What is drawn lies within the figure, to a hundredth of an inch."""
+    figure.canvas.draw()
+    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    assert box.x0 > -0.01
+    assert box.y0 > -0.01
+    assert box.x1 < figure.get_figwidth() + 0.01
+    assert box.y1 < figure.get_figheight() + 0.01
+
+
+@pytest.mark.parametrize("width", paper.WIDTHS)
+def test_figures_are_as_wide_as_the_column_and_nothing_is_cut(width: str) -> None:
+    with style.context(paper.STYLE):
+        for name, axes in figures.drawn(results(), paper.WIDTHS[width]):
+            figure = figures.figure_of(axes)
+            assert figure.get_figwidth() == paper.WIDTHS[width]
+            assert figure.get_suptitle() == ""
+            assert str(figure.get_label()).endswith("."), name
+            inside(figure)
+            figures.save(figure)
+
+
+@pytest.mark.slow
+def test_files_of_all_kinds_and_the_same_bytes_again(tmp_path: Path) -> None:
+    run = with_rows(tmp_path / "run")
+    stored = report.read_run(run)
+    wanted = paper.Wanted(("png", "pdf", "svg"), tex=True)
+    paths = paper.write(stored, run, wanted)
+    names = {path.relative_to(run / "paper").as_posix() for path in paths}
+    drawn = {f"{name}.{kind}" for name in ("columns", "curves", "rank", "error") for kind in wanted.formats}
+    assert names == drawn | {"table.csv", "table.tex", "paper.tex"}
+    with Image.open(run / "paper" / "error.png") as image:
+        assert image.width == round(3.35 * 300)
+    first = {path: path.read_bytes() for path in paths}
+    assert first[run / "paper" / "error.pdf"].startswith(b"%PDF")
+    assert {path: path.read_bytes() for path in paper.write(stored, run, wanted)} == first
+    text = (run / "paper" / "paper.tex").read_text(encoding="utf-8")
+    assert text.count(r"\includegraphics[width=\columnwidth]") == 4
+    assert r"\begin{tabular}" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "gif"], "--format: 'gif' is not a format"),
+        (["--table", "word"], "--table: 'word' is not a kind of table"),
+        (["--style", "nowhere.mplstyle"], "--style: there is no file nowhere.mplstyle"),
+        (["--width", "three"], "argument --width: invalid choice"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = with_rows(tmp_path / "run")
+    before = sorted(run.rglob("*"))
+    assert report.main([str(run), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+    assert sorted(run.rglob("*")) == before
+
+
+def test_pgf_needs_latex(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper.shutil, "which", lambda name: None)
+    with pytest.raises(Refusal, match="is not installed; use pdf or svg"):
+        paper.verify(paper.Wanted(("pgf",)))
+
+
+def test_a_run_without_two_values_of_an_axis_has_no_map() -> None:
+    one: xr.Dataset = results().isel(noise=[0], penalty=[1])
+    assert [name for name, axes in figures.drawn(one, 3.35) if figures.save(axes) == []] == ["columns", "curves"]
+    assert np.isfinite(one["error"]).all()
