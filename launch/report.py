@@ -312,6 +312,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="+", help="a run directory of launch.grid")
     parser.add_argument("--merge", type=Path, metavar="OUT", help="put the chunks of all DIR together in OUT first")
     parser.add_argument("--allow-plugins", action="store_true", help="run code that the manifest names")
+    compared = "what changed against this claims.json; DIR is a folder of launch.claims"
+    parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
     papers = parser.add_argument_group("for papers", "figures and tables of each DIR, beside the page")
     papers.add_argument("--tex", action="store_true", help="DIR/paper: figures, tables and a file of LaTeX with both")
     papers.add_argument("--format", type=_names, default=(), metavar="F,...", help="figures: png, pdf, svg or pgf")
@@ -321,6 +323,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(argv)
         directories, allowed = given.directory, given.allow_plugins
+        if given.compare is not None:
+            from launch import compare
+
+            for directory in directories:
+                print(compare.claims(given.compare, directory))
+            return 0
         wanted = (given.format, given.width, given.table, given.tex, given.style)
         if any(wanted):
             from launch import paper
@@ -338,6 +346,10 @@ def main(argv: list[str] | None = None) -> int:
 
                 for path in paper.write(stored_run(directory, allowed), directory, paper.Wanted(*wanted)):
                     print(path)
+        if len(directories) > 1:
+            from launch import compare
+
+            print("\n" + compare.runs({str(each): stored_run(each, allowed) for each in directories}))
         return code
     except (Refusal, BadInput, Unreadable, OSError) as error:
         return refused(error)

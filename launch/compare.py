@@ -1,0 +1,141 @@
+"""Runs side by side, and claims beside an earlier ``claims.json``: what changed, with intervals.
+
+``python -m launch.report DIR1 DIR2 ...`` prints the first, ``python -m launch.report DIR --compare FILE`` the second.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpsense.plots.view import listed_axes, main_measures, over_seeds, value_text, without_failures
+from launch.claims.table import measured_text
+from launch.shell import Refusal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from launch.report import Run
+
+Interval = tuple[float, float, float]  # value, low, high
+SHOWN = 60
+_ENDS = ("value", "low", "high")
+
+
+def runs(named: "Mapping[str, Run]") -> str:
+    """For every measure that all runs have, the median over the seeds [16th, 84th percentile] of each cell, by run.
+
+    Cells are matched by the values of all axes; one that a run lacks is a dash. ``*``: two intervals do not meet.
+    """
+    datasets = {name: without_failures(run.dataset) for name, run in named.items()}
+    axes = list(dict.fromkeys(axis for dataset in datasets.values() for axis in listed_axes(dataset)))
+    shared = [name for name in main_measures(next(iter(datasets.values())))]
+    shared = [name for name in shared if all(name in dataset for dataset in datasets.values())]
+    if not shared:
+        raise Refusal("these runs have no measure in common; compare runs of one system")
+    parts = []
+    for measure in shared:
+        found = {name: cells(dataset, measure, axes) for name, dataset in datasets.items()}
+        keys = list(dict.fromkeys(key for each in found.values() for key in each))
+        rows = [[*axes, *named, ""]]
+        for key in keys[:SHOWN]:
+            there = [each[key] for each in found.values() if key in each]
+            marks = "*" if any(apart(a, b) for a in there for b in there) else ""
+            rows.append([*key, *(interval_text(each.get(key)) for each in found.values()), marks])
+        more = [f"... and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
+        parts.append("\n".join([f"{measure}: median over seeds [16th, 84th percentile]", columns(rows), *more]))
+    return "\n\n".join([*parts, "*: two of the intervals do not meet"])
+
+
+def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[str, ...], Interval]:
+    """Median and percentiles over the seeds, by the values of the axes as text; a dash for an axis it does not have."""
+    mine = listed_axes(dataset)
+    low, middle, high = over_seeds(dataset[measure].transpose("seed", *mine), 0.16, 0.5, 0.84)
+    found = {}
+    for place in np.ndindex(middle.shape):
+        values = {axis: value_text(dataset[axis][i]) for axis, i in zip(mine, place, strict=True)}
+        values |= {a: value_text(dataset[a]) for a in axes if a not in mine and a in dataset.coords}
+        found[tuple(values.get(axis, "-") for axis in axes)] = (middle[place], low[place], high[place])
+    return found
+
+
+def claims(before: Path, now: Path) -> str:
+    """Every quantity of the claims that both files have: verdict and value [95 % interval] before and now.
+
+    Those that changed come first: another verdict, or intervals that do not meet (``*``); then how many did not, and
+    which claims one file alone has. Refusal for a file that holds no claims.
+    """
+    old, new = read_claims(before), read_claims(now)
+    rows, same = [["claim", "quantity", "before", "now", "verdict", ""]], 0
+    for name in [name for name in new if name in old]:
+        for quantity, measured in new[name]["measured"].items():
+            if quantity not in old[name]["measured"]:
+                rows.append([name, quantity, "-", measured_text(measured), _verdict(new[name], quantity), ""])
+                continue
+            earlier = old[name]["measured"][quantity]
+            a, b = intervals(earlier), intervals(measured)
+            verdicts = list(dict.fromkeys((_verdict(old[name], quantity), _verdict(new[name], quantity))))
+            mark = "*" if len(a) != len(b) or any(map(apart, a, b)) else ""
+            if len(verdicts) == 1 and not mark:
+                same += 1
+                continue
+            rows.append([name, quantity, measured_text(earlier), measured_text(measured), " -> ".join(verdicts), mark])
+    alone = [(before, [name for name in old if name not in new]), (now, [name for name in new if name not in old])]
+    lines = [columns(rows)] if len(rows) > 1 else []
+    lines.append(f"{same} quantities did not change: the same verdict, and intervals that meet")
+    lines += ["*: the intervals do not meet"] * any(row[-1] for row in rows)
+    lines += [f"in {path} alone: {', '.join(names)}" for path, names in alone if names]
+    return "\n".join(lines)
+
+
+def read_claims(path: Path) -> dict[str, dict[str, Any]]:
+    """The records of a claims.json, or of the one in a folder, by paper and claim."""
+    path = path / "claims.json" if path.is_dir() else path
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(records, list):
+            raise TypeError
+        known = {f"{record['paper']}/{record['claim']}": record for record in records}
+        if not all(isinstance(record["measured"], dict) for record in known.values()):
+            raise TypeError
+    except OSError:
+        raise Refusal(f"--compare: {path} cannot be read; name a claims.json or a folder with one") from None
+    except (ValueError, KeyError, TypeError):
+        raise Refusal(f"--compare: {path} holds no records of claims; name a file that launch.claims wrote") from None
+    return known
+
+
+def intervals(measured: dict[str, Any]) -> list[Interval]:
+    """Value and interval of a quantity, of each of its numbers; an exact one is its own interval."""
+    value, low, high = ([each] if not isinstance(each, list) else each for each in map(measured.get, _ENDS))
+    low, high = (value if ends == [None] else ends for ends in (low, high))
+    return [(_float(v), _float(a), _float(b)) for v, a, b in zip(value, low, high, strict=True)]
+
+
+def apart(a: Interval, b: Interval) -> bool:
+    """Whether two intervals do not meet."""
+    return a[2] < b[1] or b[2] < a[1]
+
+
+def interval_text(found: Interval | None) -> str:
+    """``value [low, high]``; the value alone where it is its own interval, a dash for none."""
+    if found is None or np.isnan(found[0]):
+        return "-"
+    value, low, high = (f"{number:.3g}" for number in found)
+    return value if value == low == high else f"{value} [{low}, {high}]"
+
+
+def columns(rows: list[list[str]]) -> str:
+    """Rows in columns, the first above."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(r, widths, strict=True)).rstrip() for r in rows)
+
+
+def _verdict(record: dict[str, Any], quantity: str) -> str:
+    return str(record.get("verdicts", {}).get(quantity, record.get("verdict", "-")))
+
+
+def _float(value: Any) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,78 @@
+"""Runs and claims side by side: cells matched by their axes, changes told by intervals that do not meet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch import compare, report
+from tests.launch.test_report import fill, results
+
+
+def record(claim: str, verdict: str = "holds", **measured: Any) -> dict[str, Any]:
+    """A claim's record: quantities as (value, low, high)."""
+    numbers = {
+        q: dict(zip(("value", "low", "high"), each, strict=True)) | {"seeds": 16} for q, each in measured.items()
+    }
+    return {"paper": "p", "claim": claim, "measured": numbers, "verdicts": dict.fromkeys(measured, verdict)}
+
+
+def written(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def test_runs_are_matched_by_the_values_of_their_axes(tmp_path: Path) -> None:
+    first = results()
+    second = results().isel(penalty=[2, 0]).copy(deep=True)
+    second["error"][:, 1, 1] += 10  # noise 0.5, penalty 0
+    named = {name: report.read_run(fill(tmp_path / name, d)) for name, d in (("a", first), ("b", second))}
+    text = compare.runs(named).split("\n\n")[1]
+    rows = {tuple(line.split()[:2]): line for line in text.splitlines()[2:]}
+    assert len(rows) == 6
+    assert "0.002 [0.00132, 0.00268]  0.002 [0.00132, 0.00268]" in rows["0.1", "0"]
+    assert rows["0.5", "0"].endswith("*")
+    assert "  -" in rows["0.1", "0.01"]
+    assert [key for key, line in rows.items() if line.endswith("*")] == [("0.5", "0")]
+
+
+def test_a_claim_that_changed_is_told_and_others_are_counted(tmp_path: Path) -> None:
+    before = written(
+        tmp_path / "before.json",
+        record("same", x=(1.0, 0.9, 1.1)),
+        record("moved", y=(1.0, 0.9, 1.1)),
+        record("turned", z=(1.0, 0.9, 1.1)),
+        record("several", w=([1.0, 2.0], [0.9, 1.9], [1.1, 2.1])),
+        record("gone", x=(1.0, None, None)),
+    )
+    now = written(
+        tmp_path / "claims.json",
+        record("same", x=(1.05, 0.95, 1.2)),
+        record("moved", y=(1.3, 1.2, 1.4)),
+        record("turned", "fails", z=(1.0, 0.9, 1.1)),
+        record("several", w=([1.0, 3.0], [0.9, 2.9], [1.1, 3.1])),
+        record("new", x=(1.0, None, None)),
+    )
+    lines = compare.claims(before, tmp_path).splitlines()
+    told = {line.split()[0]: line for line in lines[1:4]}
+    assert set(told) == {"p/moved", "p/turned", "p/several"}
+    assert told["p/moved"].endswith("*")
+    assert "holds -> fails" in told["p/turned"]
+    assert not told["p/turned"].endswith("*")
+    assert told["p/several"].endswith("*")
+    assert lines[4].startswith("1 quantities did not change")
+    assert lines[-2:] == [f"in {before} alone: p/gone", f"in {tmp_path} alone: p/new"]
+    assert now.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"paper": "p", "claim": "c"}]'])
+def test_what_holds_no_claims_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = written(tmp_path / "claims.json", record("c", x=(1.0, 0.9, 1.1))), tmp_path / "bad.json"
+    bad.write_text(text, encoding="utf-8")
+    assert report.main([str(tmp_path), "--compare", str(bad)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert report.main([str(tmp_path), "--compare", str(good)]) == 0
+    assert report.main([str(tmp_path), "--compare", str(tmp_path / "none.json")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
