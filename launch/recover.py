@@ -7,11 +7,12 @@ XIZ. Or it is .csv or .parquet with the columns ``row,col,value``, ``i,j,distanc
 need not be known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their
 map.
 
-Writes factor.npy (or left.npy and right.npy), summary.json and figures. Exit codes: 0 done, 2 refused.
+Writes factor.npy (or left.npy and right.npy), summary.json, figures and report.html. Exit codes: 0 done, 2 refused.
 """
 
 import argparse
 import hashlib
+import html
 import json
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsense.grid.files import atomic, writable, write_json
+from launch import pages
 from launch.shell import Parser, Refusal, guarded, leave, program
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--rank", type=int, help="the rank, if it is known")
     add("--max-rank", type=int, help="largest rank to try")
     add("--trace", type=float, help="trace of the matrix, if it is known (1 for a quantum state)")
+    add("--truth", type=Path, metavar="FILE.npy", help="the matrix, where it is known: its error (fidelity) is told")
     add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
     add(
         "--offsets",
@@ -85,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = read_fields(example.fields if example else measured.read(arguments.measurements, columns, arguments.kind))
     options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
     options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
+    truth = _truth(arguments.truth, data) if arguments.truth else None
     digest = _digest(data, options)
     out = arguments.out or Path("runs") / f"recover-{name}-{digest[:8]}"
     _usable(out, digest)
@@ -100,6 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     facts = _facts(name, data, result, time.perf_counter() - begun)
     if example:
         facts |= example.score(result.factor)
+    if truth is not None:
+        facts |= _score(result.matrix, truth, data.map.complex)
     found = data.notices + _doubts(result, data)
     for notice in found:
         print(f"notice: {notice}", file=sys.stderr)
@@ -107,8 +113,30 @@ def run(arguments: argparse.Namespace) -> int:
     _write(out, record, result, data, example)
     print(_text(facts))
     factors = "factor.npy" if data.map.semidefinite else "left.npy, right.npy"
-    print(f"factors {out}/{factors}   summary {out / 'summary.json'}   figures {out / 'figures'}")
+    print(f"factors {out}/{factors}   summary {out / 'summary.json'}   page {out / 'report.html'}")
     return 0
+
+
+def _truth(path: Path, data: "Measured") -> np.ndarray:
+    """The matrix of a .npy file, of the shape of X; Refusal for anything else."""
+    try:
+        truth = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise Refusal(f"--truth: {path} is no .npy file; save the matrix with numpy.save") from None
+    if not isinstance(truth, np.ndarray) or truth.shape != data.map.sides or truth.dtype.kind not in "fiuc":
+        raise Refusal(f"--truth: {path} holds no {' x '.join(map(str, data.map.sides))} matrix of numbers; save that")
+    return truth
+
+
+def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float]:
+    """Relative Frobenius error; of complex matrices the fidelity ``(tr |sqrt(X) sqrt(Y)|)^2`` at trace 1, too."""
+    facts = {"relative_error": float(np.linalg.norm(found - truth) / np.linalg.norm(truth))}
+    if state:
+        roots = [vectors * np.sqrt(np.maximum(values, 0)) for values, vectors in map(np.linalg.eigh, (found, truth))]
+        overlap = np.linalg.svd(roots[0].conj().T @ roots[1], compute_uv=False).sum()
+        traces = abs(float(np.trace(found).real * np.trace(truth).real))
+        facts["fidelity"] = float(overlap**2 / traces) if traces else 0.0
+    return facts
 
 
 def _versions() -> dict[str, Any]:
@@ -223,8 +251,25 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
             axes.set_title(headline)
             figures.save(axes, out / "figures" / "map.png")
         write_json(out / "summary.json", record | {"path": path, "fits": fits})
+        _page(out, record, fits)
     except OSError as error:
         raise Refusal(f"--out: {out} cannot be written to ({error.strerror}); name a writable directory") from None
+
+
+def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) -> None:
+    """report.html: the summary in words, what to know, the ranks tried, figures and settings."""
+    lines = [f"<p>{html.escape(line)}</p>" for line in _text(record).split("\n")]
+    head = "".join(lines) + "".join(pages.note(words) for words in record["notices"])
+    rows = [
+        [str(rank), *(f"{fit[key]:.3g}" for key in ("misfit", "left", "edge")), "chosen" * (rank == record["rank"])]
+        for rank, fit in fits.items()
+    ]
+    titles = ("rank", "residual, of the values", "largest direction left", "what noise leaves", "")
+    body = pages.table(titles, rows, "Ranks tried")
+    body += "".join(pages.image(out / "figures" / f"{name}.png") for name in ("ranks", "fit", "map"))
+    settings = json.dumps(record["settings"] | record["versions"], indent=1)
+    body += f"<details><summary>Settings and versions</summary><pre>{html.escape(settings)}</pre></details>"
+    pages.write(out / "report.html", f"Recovery of {record['name']}", head, body)
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -245,6 +290,9 @@ def _text(facts: dict[str, Any]) -> str:
     if facts["rank"] and facts["chosen_by"] != "shrunk":
         pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
         lines.append("sizes " + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
+    if "relative_error" in facts:
+        told = f"   fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
+        lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{told}")
     if "error" in facts:
         lines.append(
             f"error of the centred Gram matrix {100 * facts['error']:.2f} %   median offset "

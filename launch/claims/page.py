@@ -1,18 +1,20 @@
 """The page of the claims: one self-contained HTML file with all verdicts, intervals, figures and configs."""
 
-import base64
 import html
 import json
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gpsense.grid.files import atomic
+from launch import pages
 from launch.claims.experiment import caveat
 from launch.claims.table import counts, expected_text, facts, measured_text, verdict_text
 
-TEMPLATE = Path(__file__).with_name("page.html")
+LEGEND = (
+    "A claim holds where the 95 % interval of every quantity lies inside what is expected, fails where one "
+    "lies outside, and is undecided where one lies across. Intervals are over seeds; all cells of one seed are "
+    "one cluster. Law: predicted by theory. Comparison: one way does better than another. Regression: the "
+    "target is an earlier measurement of this project."
+)
 Record = dict[str, Any]
 
 
@@ -22,18 +24,10 @@ def write_page(folder: Path) -> Path:
     offset = records[0]["seed_offset"] if records else 0
     papers = dict.fromkeys(record["paper"] for record in records)
     notes = [f"{paper}: {words}" for paper in papers if (words := caveat(paper))]
-    parts = {
-        "title": "Claims" + (f", seeds moved by {offset}" if offset else ""),
-        "counts": html.escape(counts(records)),
-        "notes": "".join(f'<p class="note">{html.escape(words)}</p>' for words in notes),
-        "overview": _overview(records),
-        "claims": "\n".join(_claim(record, folder / "figures" / f"{record['claim']}.png") for record in records),
-    }
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
-    path = folder / "claims.html"
-    with atomic(path) as aside:
-        aside.write_text(page, encoding="utf-8")
-    return path
+    head = f'<p>{html.escape(counts(records))}</p><p class="facts">{LEGEND}</p>' + "".join(map(pages.note, notes))
+    claims = "\n".join(_claim(record, folder / "figures" / f"{record['claim']}.png") for record in records)
+    title = "Claims" + (f", seeds moved by {offset}" if offset else "")
+    return pages.write(folder / "claims.html", title, head, _overview(records) + claims)
 
 
 def _overview(records: list[Record]) -> str:
@@ -48,7 +42,7 @@ def _overview(records: list[Record]) -> str:
         ]
         for record in records
     ]
-    return _table(("claim", "paper", "kind", "statement", "verdict"), rows)
+    return pages.table(("claim", "paper", "kind", "statement", "verdict"), rows, "All verdicts")
 
 
 def _claim(record: Record, picture: Path) -> str:
@@ -60,14 +54,13 @@ def _claim(record: Record, picture: Path) -> str:
         words = name, record["kinds"].get(name, ""), wanted, measured_text(measured)
         verdict = _verdict(record["verdicts"][name], verdict_text(record, name)) if checked else ""
         rows.append([*map(html.escape, words), verdict])
-    table = _table(("quantity", "kind", "expected", "measured [95 % interval]", "verdict"), rows)
+    table = pages.table(("quantity", "kind", "expected", "measured [95 % interval]", "verdict"), rows, "Quantities")
     title = f"{html.escape(record['claim'])}: {_verdict(record['verdict'], record['verdict'])}"
     config = f"<details><summary>Config</summary><pre>{html.escape(record['config'])}</pre></details>"
     return (
         f'<section id="{_anchor(record)}"><h2>{title}</h2><p>{html.escape(record["statement"])}</p>'
         f'<p class="facts">{html.escape(facts(record))}</p>'
-        f'<div class="table" tabindex="0" role="region" aria-label="Quantities">{table}</div>'
-        f"{_image(picture)}{config}</section>"
+        f"{table}{pages.image(picture)}{config}</section>"
     )
 
 
@@ -77,18 +70,3 @@ def _anchor(record: Record) -> str:
 
 def _verdict(word: str, text: str) -> str:
     return f'<span class="verdict {word}">{html.escape(text)}</span>'
-
-
-def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _image(path: Path) -> str:
-    """A PNG file as a data URI; nothing where there is none."""
-    if not path.is_file():
-        return ""
-    code = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{code}">'

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gpsense.recovery.maps import Pauli
 from launch import cities
 from launch.recover import _doubts, main
 
@@ -36,6 +37,7 @@ def test_it_writes_factor_summary_and_figures(recovered, capsys):
     assert [len(each) for each in (summary["sizes"], summary["size_errors"])] == [2, 2]
     assert len(summary["path"]) >= 2
     assert {"versions", "precision", "settings"} <= set(summary)
+    assert (out / "report.html").is_file()
     assert {path.name for path in (out / "figures").iterdir()} == {"ranks.png", "fit.png"}
 
 
@@ -68,6 +70,29 @@ def test_a_table_with_a_header_of_its_own(tmp_path, capsys):
     assert "rank 2 (explains the values to rounding" in told
     assert main([str(tmp_path / "stars.csv"), "--row", "whom", "--out", str(tmp_path / "no")]) == 2
     assert "whom: no such column, there is who, what, stars" in capsys.readouterr().err
+
+
+def test_a_state_and_its_fidelity(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    state = rng.normal(size=(4, 1)) + 1j * rng.normal(size=(4, 1))
+    state /= np.linalg.norm(state)
+    words = [one + two for one in "IXYZ" for two in "IXYZ"]
+    y = Pauli.of(words).predict((state,)) + 0.01 * rng.normal(size=16)
+    (tmp_path / "q.csv").write_text("pauli,value\n" + "\n".join(f"{w},{v}" for w, v in zip(words, y, strict=True)))
+    np.save(tmp_path / "truth.npy", state @ state.conj().T)
+    files = [str(tmp_path / "q.csv"), "--trace", "1", "--truth", str(tmp_path / "truth.npy")]
+    assert main([*files, "--out", str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    factor = np.load(tmp_path / "out" / "factor.npy")
+    expected = (state.conj().T @ factor @ factor.conj().T @ state).real.item()
+    assert summary["fidelity"] == pytest.approx(expected, abs=1e-9)
+    assert summary["fidelity"] > 0.99
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Recovery of q" in page
+    assert page.count("data:image/png") == 2
+    capsys.readouterr()
+    assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "q.csv")]) == 2
+    assert "is no .npy file; save the matrix with numpy.save" in capsys.readouterr().err
 
 
 def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
