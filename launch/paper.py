@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
     from launch.report import Run
 
+_LONG = r"\begin{longtable}{p{.22\linewidth}p{.24\linewidth}p{.14\linewidth}p{.24\linewidth}l}"
 WIDTHS = {"one": 3.35, "two": 6.9}  # inches
 STYLE = Path(__file__).with_name("paper.mplstyle")
 KINDS = {"csv": "csv", "latex": "tex"}
 _GREEK = dict(zip("αβδηλμνστ", ["alpha", "beta", "delta", "eta", "lambda", "mu", "nu", "sigma", "tau"], strict=True))
 _MATHS = {"|": "|", "<": "<", ">": ">", "≥": r"\ge", "≤": r"\le", "×": r"\times", "·": r"\cdot", "→": r"\to"}
+_MATHS |= {"±": r"\pm", "−": "-", "²": "^2", "³": "^3"}
 _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
 _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {letter: f"${words}$" for letter, words in _MATHS.items()}
@@ -102,7 +104,7 @@ def summary_rows(run: "Run") -> list[dict[str, Any]]:
     return rows
 
 
-def csv_of(rows: Sequence[dict[str, Any]], _: "xr.Dataset") -> str:
+def csv_of(rows: Sequence[dict[str, Any]], _: "xr.Dataset | None" = None) -> str:
     """The rows as CSV, the names of axes and measures above, numbers in full; empty where there is none."""
     text = io.StringIO()
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -150,6 +152,29 @@ def number(value: float | None) -> str:
 def tex(text: str) -> str:
     """A text that LaTeX prints as it stands."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def write_claims(directory: Path, kinds: Sequence[str]) -> list[Path]:
+    """Write the table of a folder with claims.json as claims.csv and claims.tex (package longtable); the paths."""
+    from launch.claims.table import expected_text, measured_text
+    from launch.compare import intervals, read_claims
+
+    rows: list[dict[str, Any]] = []
+    lines = [r"claim & quantity & expected & measured [95 \% interval] & verdict \\", r"\midrule", r"\endhead"]
+    for name, record in read_claims(directory).items():
+        for quantity, measured in record["measured"].items():
+            verdict = record["verdicts"].get(quantity, "-")
+            for value, low, high in intervals(measured):
+                ends = {"value": value, "low": low, "high": high, "seeds": measured.get("seeds")}
+                rows.append({"claim": name, "quantity": quantity, **ends, "verdict": verdict})
+            wanted = record["expected"].get(quantity)
+            expected = "-" if wanted is None else expected_text(wanted, record["tolerance"].get(quantity))
+            cells = (name, quantity, expected, measured_text(measured), verdict)
+            lines.append(" & ".join(map(tex, cells)) + r" \\")
+    head = ["% needs \\usepackage{booktabs,longtable}", _LONG, r"\toprule"]
+    latex = "\n".join([*head, *lines, r"\bottomrule", r"\end{longtable}", ""])
+    texts = {"csv": csv_of(rows), "latex": latex}
+    return [_put(directory / f"claims.{KINDS[kind]}", texts[kind]) for kind in kinds]
 
 
 def figure_frames(captions: dict[str, str], wide: bool) -> str:

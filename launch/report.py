@@ -318,7 +318,13 @@ def main(argv: list[str] | None = None) -> int:
     papers.add_argument("--tex", action="store_true", help="DIR/paper: figures, tables and a file of LaTeX with both")
     papers.add_argument("--format", type=_names, default=(), metavar="F,...", help="figures: png, pdf, svg or pgf")
     papers.add_argument("--width", choices=("one", "two"), help="DIR/paper: figures as wide as one column or two")
-    papers.add_argument("--table", type=_names, default=(), metavar="T,...", help="DIR/paper: the table as csv, latex")
+    papers.add_argument(
+        "--table",
+        type=_names,
+        default=(),
+        metavar="T,...",
+        help="the table as csv, latex, in DIR/paper; of claims in DIR",
+    )
     papers.add_argument("--style", metavar="FILE", help="fonts and lines: a style file or a style of matplotlib")
     try:
         given = parser.parse_args(argv)
@@ -334,6 +340,12 @@ def main(argv: list[str] | None = None) -> int:
             from launch import paper
 
             paper.verify(paper.Wanted(*wanted))
+        if given.table and all((each / "claims.json").is_file() for each in directories):
+            from launch import paper
+
+            for directory in directories:
+                print(*paper.write_claims(directory, given.table), sep="\n")
+            return 0
         if given.merge is not None:
             from launch.merge import merge
 

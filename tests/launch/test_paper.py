@@ -153,3 +153,24 @@ def test_a_run_without_two_values_of_an_axis_has_no_map() -> None:
     one: xr.Dataset = results().isel(noise=[0], penalty=[1])
     assert [name for name, axes in figures.drawn(one, 3.35) if figures.save(axes) == []] == ["columns", "curves"]
     assert np.isfinite(one["error"]).all()
+
+
+def test_claims_have_a_line_a_number_in_csv_and_a_quantity_in_latex(tmp_path: Path) -> None:
+    measured = {
+        "x_1": {"value": 1.0, "low": 0.9, "high": 1.1, "seeds": 16},
+        "y": {"value": [1.0, 2.0], "low": [0.5, 1.5], "high": [1.5, 2.5], "seeds": 16},
+    }
+    expected = {"x_1": {"at_least": 0.5, "at_most": None}}
+    record = {"paper": "p", "claim": "c", "measured": measured, "expected": expected}
+    record |= {"tolerance": {"x_1": 0.0}, "verdicts": dict.fromkeys(measured, "holds")}
+    (tmp_path / "claims.json").write_text(json.dumps([record]), encoding="utf-8")
+    assert report.main([str(tmp_path), "--table", "csv,latex"]) == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "claims.csv").read_text(encoding="utf-8"))))
+    assert [(row["quantity"], float(row["value"]), float(row["low"])) for row in rows] == [
+        ("x_1", 1.0, 0.9),
+        ("y", 1.0, 0.5),
+        ("y", 2.0, 1.5),
+    ]
+    text = (tmp_path / "claims.tex").read_text(encoding="utf-8")
+    assert text.count("holds") == 2
+    assert r"p/c & x\_1 & " in text
