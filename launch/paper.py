@@ -30,7 +30,7 @@ STYLE = Path(__file__).with_name("paper.mplstyle")
 KINDS = {"csv": "csv", "latex": "tex"}
 _GREEK = dict(zip("αβδηλμνστ", ["alpha", "beta", "delta", "eta", "lambda", "mu", "nu", "sigma", "tau"], strict=True))
 _MATHS = {"|": "|", "<": "<", ">": ">", "≥": r"\ge", "≤": r"\le", "×": r"\times", "·": r"\cdot", "→": r"\to"}
-_MATHS |= {"±": r"\pm", "−": "-", "²": "^2", "³": "^3"}
+_MATHS |= {"±": r"\pm", "−": "-", "²": "^2", "³": "^3", "ᵀ": "^T", "√": r"\surd"}
 _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
 _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {letter: f"${words}$" for letter, words in _MATHS.items()}
