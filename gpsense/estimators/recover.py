@@ -22,6 +22,7 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 FEW = 5  # measurements
+Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Recovery:
     is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
     best), "shrunk" (held-out values are predicted best with the penalty kept), or "given". ``undetermined`` says in
     words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out.
+    ``labels`` are the names of rows and columns, in order, where a table had names.
     """
 
     left: np.ndarray
@@ -49,6 +51,7 @@ class Recovery:
     outliers: np.ndarray
     sizes: np.ndarray
     offsets: Offsets = field(repr=False)
+    labels: tuple[np.ndarray | None, np.ndarray | None] = field(repr=False)
     path: tuple[Step, ...] = field(repr=False)
     fits: dict[int, Fit] = field(repr=False)
     _solution: Solution = field(repr=False)
@@ -79,9 +82,26 @@ class Recovery:
         return self.left @ self.right.conj().T + self.offsets.matrix(self.left.shape[0], self.right.shape[0])
 
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
-        """``X[rows, columns]`` without forming X, shape (m,)."""
-        rows, columns = np.asarray(rows), np.asarray(columns)
+        """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
+
+        Raises BadInput for a number or a name that there is not.
+        """
+        rows, columns = self._places("rows", rows), self._places("columns", columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
+
+    def _places(self, name: str, given: Any) -> np.ndarray:
+        """Numbers of rows or columns, from 0."""
+        labels, side = (self.labels[0], self.left) if name == "rows" else (self.labels[1], self.right)
+        given = np.atleast_1d(np.asarray(given))
+        if labels is not None:
+            places = np.minimum(np.searchsorted(labels, given), labels.size - 1)
+            unknown = given[labels[places] != given]
+            if unknown.size:
+                raise BadInput(name, f"no {unknown[0]!r} among them", "give names that the table has")
+            return places
+        if given.dtype.kind not in "iu" or (given < 0).any() or (given >= side.shape[0]).any():
+            raise BadInput(name, f"not all from 0 to {side.shape[0] - 1}", "give whole numbers in that range")
+        return given
 
     def predict(self, measurements: Any) -> np.ndarray:
         """``A(X)`` for these measurements, a map of either kind, shape (n,)."""
@@ -94,9 +114,10 @@ class Recovery:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
         The law of least squares at a known rank: ``noise^2 (J^T J)^+`` with J the derivative of the values by the
-        factors; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus 1.96 of them.
+        factors; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus 1.96 of them; of
+        complex entries this holds for the real and for the imaginary part.
         """
-        rows, columns = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(columns))
+        rows, columns = self._places("rows", rows), self._places("columns", columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
         return np.where(self._solution.determined.open(rows, columns), np.inf, errors)
 
@@ -125,7 +146,8 @@ def recover(
     that are not finite, all zero, fewer than five, or that no positive semidefinite matrix fits. Units do not matter:
     ``c A`` and ``y`` give ``X / c``. Deterministic for a seed, which draws signs and splits.
     """
-    map_, y = _given(measurements, values)
+    map_, y, labels = _given(measurements, values)
+    _check_options(seed, rank, max_rank, robust, offsets)
     _check(map_, y, rank, max_rank, trace, offsets)
     exact = 1e-6 if _single(measurements, values) else 1e-8
     if trace is not None:
@@ -135,10 +157,10 @@ def recover(
         found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
     else:
         found, added, shrunk = solve(map_, y, **options), no_offsets(), False
-    return _recovery(found, added, trace, shrunk)
+    return _recovery(found, added, labels, trace, shrunk)
 
 
-def _recovery(found: Solution, added: Offsets, trace: float | None, shrunk: bool) -> Recovery:
+def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | None, shrunk: bool) -> Recovery:
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
@@ -156,26 +178,31 @@ def _recovery(found: Solution, added: Offsets, trace: float | None, shrunk: bool
         outliers=found.outliers,
         sizes=np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0),
         offsets=added,
+        labels=labels,
         path=tuple(found.path.steps),
         fits=found.path.fits,
         _solution=found,
     )
 
 
-def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray]:
-    """The map and the values in NumPy float64."""
-    if isinstance(measurements, Measured):
-        return measurements.map, measurements.values
+def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:
+    """The map, the values in NumPy float64, and names of rows and columns."""
     if values is None:
-        read = read_fields(measurements)
-        return read.map, read.values
+        read = measurements if isinstance(measurements, Measured) else read_fields(measurements)
+        names = [
+            None
+            if label is None or (label.dtype.kind in "iuf" and np.array_equal(label, np.arange(label.size)))
+            else label
+            for label in read.labels
+        ]
+        return read.map, read.values, (names[0], names[1])
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise BadInput("y", f"{int(np.ma.count_masked(values))} values are masked", "remove those measurements")
     if np.iscomplexobj(values):
         raise BadInput("y", "holds complex numbers", "give real ones")
     try:
-        return map_, np.asarray(values, np.float64)
+        return map_, np.asarray(values, np.float64), (None, None)
     except (TypeError, ValueError):
         raise BadInput("y", "holds no numbers", "give an array of numbers") from None
 
@@ -220,6 +247,21 @@ def _single(measurements: Any, values: Any) -> bool:
     return any(getattr(each, "dtype", None) in (np.float32, np.complex64, np.float16) for each in leaves)
 
 
+def _check_options(seed: Any, rank: Any, max_rank: Any, robust: Any, offsets: Any) -> None:
+    """Refuse options of the wrong kind."""
+    whole = lambda given: isinstance(given, int | np.integer) and not isinstance(given, bool)  # noqa: E731
+    if not whole(seed) or seed < 0:
+        raise BadInput("seed", f"{seed!r} is no whole number from 0", "give one")
+    for name, given in (("rank", rank), ("max_rank", max_rank)):
+        if given is not None and not whole(given):
+            raise BadInput(name, f"{given!r} is no whole number", "give one")
+    if rank is not None and max_rank is not None and rank > max_rank:
+        raise BadInput("rank", f"{rank} is above max_rank {max_rank}", "give one of them")
+    for name, given in (("robust", robust), ("offsets", offsets)):
+        if given not in (None, True, False):
+            raise BadInput(name, f"{given!r} is none of True, False and None", "give one of them")
+
+
 def _check(
     map_: Map, y: np.ndarray, rank: int | None, max_rank: int | None, trace: float | None, offsets: bool | None
 ) -> None:
@@ -234,7 +276,7 @@ def _check(
         raise BadInput("y", "is all zero", "give measurements of a matrix that is not zero")
     most = map_.largest_rank()
     for name, given in (("rank", rank), ("max_rank", max_rank)):
-        if given is not None and not (isinstance(given, int | np.integer) and 1 <= given <= most):
+        if given is not None and not 1 <= given <= most:
             raise BadInput(name, f"{given} is not from 1 to {most}", "give a whole number in that range")
     if trace is not None and not (map_.semidefinite and np.isfinite(trace) and trace > 0):
         raise BadInput("trace", f"{trace} for this matrix", "give a positive number, for a semidefinite matrix only")

@@ -21,6 +21,7 @@ FORMS = {
 WANTED = "one of A, x, rows and cols, row and col, pauli, or i and j with kind='distances'"
 VALUES = ("y", "value", "distance2")
 TABLES = {("row", "col", "value"): "table", ("i", "j", "distance2"): "distances", ("pauli", "value"): "pauli"}
+KNOWN = {"kind", "dim", "shape", *VALUES, *(name for names in FORMS.values() for name in names)}
 LONGEST = 60  # characters of a name
 LARGEST = 20000  # rows of a square matrix told by indices
 LIMIT = 1e70  # numbers whose fourth power still is one
@@ -39,24 +40,31 @@ class Measured:
 
 def read_fields(fields: Any) -> Measured:
     """Arrays by name (a mapping), or a table with named columns; BadInput for anything that cannot be used."""
-    if hasattr(fields, "columns"):
-        fields = {str(name): _column(str(name), fields[name]) for name in fields.columns}
-        found = next((kind for names, kind in TABLES.items() if set(names) <= set(fields)), None)
-        if found is None and "kind" not in fields and "y" not in fields:
-            wanted = " or ".join(",".join(names) for names in TABLES)
-            raise BadInput("columns", f"they are {', '.join(fields)[:LONGEST]}", f"name them {wanted}")
-        fields = {"kind": found, **fields} if found else fields
-    if not isinstance(fields, Mapping):
+    frame = hasattr(fields, "columns")
+    if frame and len(set(fields.columns)) < len(fields.columns):
+        raise BadInput("columns", "two have the same name", "rename one of them")
+    if not frame and not isinstance(fields, Mapping):
         raise BadInput("measurements", f"a {type(fields).__name__}", "give a map, arrays by name, or a table")
-    return _checked({name: _plain(name, array) for name, array in fields.items() if array is not None})
+    names = [str(name) for name in (fields.columns if frame else fields)]
+    found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
+    if frame and found is None and "kind" not in names and "y" not in names:
+        wanted = " or ".join(",".join(header) for header in TABLES)
+        raise BadInput("columns", f"they are {', '.join(names)[:LONGEST]}", f"name them {wanted}")
+    given = {name: fields[name] for name in names if fields[name] is not None}
+    if frame:
+        given = {name: _column(name, column) for name, column in given.items() if name in KNOWN}
+    if found and "kind" not in given:
+        given["kind"] = np.array(found)
+    plain = {name: _plain(name, array) for name, array in given.items() if name in KNOWN}
+    return _checked(plain | {name: np.zeros(0) for name in given if name not in KNOWN})
 
 
 def _column(name: str, column: Any) -> Any:
-    """A table's column as an array; nullable numbers become floats with NaN, words stay words."""
-    if column.dtype.kind in "OSUT" or str(column.dtype) in ("object", "string", "str", "category"):
-        return np.asarray(column, dtype=object)
+    """A table's column as an array; words stay words."""
     if hasattr(column, "isna") and bool(column.isna().any()):
         raise BadInput(name, "holds gaps", "remove those rows")
+    if column.dtype.kind in "OSUT" or str(column.dtype) in ("object", "string", "str", "category"):
+        return np.asarray(column, dtype=object)
     return column.to_numpy()
 
 
@@ -238,6 +246,10 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, f"holds {given.dtype}", "give integers counted from 0")
         if int(given.min()) < 0:
             raise BadInput(name, "holds negative indices", "count from 0")
+        if int(given.max()) > LARGEST and "dim" not in fields:
+            raise BadInput(name, f"index {int(given.max())} makes matrices of that side", "number from 0 without gaps")
+        if int(given.max()) >= 2**62:
+            raise BadInput(name, f"index {int(given.max())}", "number from 0 without gaps")
         index.append(given.astype(np.int64))
     first, second = index
     if kind == "distances" and (first == second).any():

@@ -21,7 +21,8 @@ WIDTH = 30
 CENTRED = 2  # times that the means of the factors move into the offsets
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
-SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken
+SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
+FEW = 5  # held-out values below which nothing is compared
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,12 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, **options: An
         if found.chosen_by in ("exact", "given") or found.outliers.size:
             return found, no_offsets(), False
     options = {**options, "robust": False, "cross": False}
+    width = min(WIDTH, options["max_rank"] or WIDTH)
     problem, _ = merged(map_, values)
-    out = split(problem.map, 10, options["seed"])[0]
+    out = next(iter(split(problem.map, 10, options["seed"])), np.zeros(0, int))
+    if out.size < FEW:
+        found = found or solve(map_, values, **options)
+        return found, no_offsets(), False
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
     damping = min(DAMPINGS, key=lambda each: _offset_error(train, test, each))
     tries: list[tuple[float, bool, float | None]] = []
@@ -88,10 +93,11 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, **options: An
         rest = _less(train, added)
         given = {**options, "rank": found.rank or None} if found is not None and not shifted else options
         part = solve(rest.map, rest.values, **given)
-        penalty, kept = _penalty(rest, test, added)
+        penalty, kept = _penalty(rest, test, added, width)
         tries += [(_error(test, part.factors, added), shifted, None), (kept, shifted, penalty)]
     least = min(error for error, _, _ in tries)
-    _, shifted, penalty = next(each for each in tries if each[0] <= SIMPLER * least)
+    slack = max(SIMPLER, 1.0 + np.sqrt(2.0 / out.size))
+    _, shifted, penalty = next(each for each in tries if each[0] <= slack * least)
     if found is not None and not shifted and penalty is None:
         return found, no_offsets(), False
     added = fitted_offsets(problem, damping) if shifted else no_offsets()
@@ -103,7 +109,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, **options: An
             rest = _less(problem, added)
             found = solve(rest.map, rest.values, **options)
         return found, added, False
-    return _shrunk(rest, penalty, options["seed"]), added, True
+    return _shrunk(rest, penalty, width, options["seed"]), added, True
 
 
 def _centred(found: Solution, added: Offsets) -> Offsets:
@@ -135,14 +141,16 @@ def _offset_error(train: Problem, test: Problem, damping: float) -> float:
     return _error(test, empty(train).factors, fitted_offsets(train, damping))
 
 
-def _walk(problem: Problem, stop: float, judge: Callable[[State], float] | None = None) -> tuple[State, float]:
+def _walk(
+    problem: Problem, stop: float, width: int, judge: Callable[[State], float] | None = None
+) -> tuple[State, float]:
     """Penalised factors down a path of weights, to ``stop`` or until ``judge`` gets worse; the best weight."""
     state = empty(problem)
     penalty = float(leading(problem, problem.residual(state.factors), 1)[0][0])
     best, found, worse = np.inf, penalty, 0
     while True:
         penalty = max(penalty * SHRINK, stop)
-        state = grown(problem, state, penalty, WIDTH, 6)
+        state = grown(problem, state, penalty, width, 6)
         state = descend(problem, state, np.full(state.sizes.size, penalty), steps=3, tolerance=1e-3)
         state = truncated(state, int(np.sum(state.sizes > 1e-6 * state.sizes.max(initial=0.0))))
         if judge is not None:
@@ -154,20 +162,20 @@ def _walk(problem: Problem, stop: float, judge: Callable[[State], float] | None 
             return state, found
 
 
-def _penalty(rest: Problem, test: Problem, added: Offsets) -> tuple[float, float]:
+def _penalty(rest: Problem, test: Problem, added: Offsets, width: int) -> tuple[float, float]:
     errors: list[float] = []
 
     def judge(state: State) -> float:
         errors.append(_error(test, state.factors, added))
         return errors[-1]
 
-    _, penalty = _walk(rest, 0.0, judge=judge)
+    _, penalty = _walk(rest, 0.0, width, judge)
     return penalty / rest.map.n, min(errors)
 
 
-def _shrunk(problem: Problem, penalty: float, seed: int) -> Solution:
+def _shrunk(problem: Problem, penalty: float, width: int, seed: int) -> Solution:
     """The penalised fit to all values, the weight in proportion to their number."""
-    state, _ = _walk(problem, penalty * problem.map.n)
+    state, _ = _walk(problem, penalty * problem.map.n, width)
     residual = problem.residual(state.factors)
     root = float(np.sqrt(np.mean(residual**2)))
     fit = Fit(state, problem.misfit(state.factors))

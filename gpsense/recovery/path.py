@@ -17,14 +17,16 @@ from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined
 
 SHRINK = 0.7
 MOST = 64  # penalties
+HOLD = 0.3  # weight of the penalty in robust fits, in units of what noise does
 ROUNDS = 6  # of moving points, where the relative misfit is below NEAR
 NEAR = 0.2
 FLIPS = 12  # random signs of the residuals for one edge
 EDGE = 3.0  # standard deviations above their mean
 ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
+GAPLESS = 1.7  # measurements over unknowns from which a spectrum can be seen to have no gap
+AMPLE = 2.0  # the same, below which the path goes on, in search of an exact fit
 CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
-NEARLY = 1.15  # times the edge, up to which what is left may be noise, if one more column takes off at most SURELY
-SURELY = 2.0
+BEYOND = 3  # columns more than a settled rank up to which an exact fit is looked for
 DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that is more than noise
 
 
@@ -133,12 +135,27 @@ def fitted(problem: Problem, state: State, exact: float) -> Fit:
 
 
 def _descended(problem: Problem, state: State, exact: float) -> Fit:
+    if problem.robust:
+        return _held(problem, state)
     state = descend(problem, state, steps=12, tolerance=1e-4, least=1e-3)
     misfit = problem.misfit(state.factors)
     if exact < misfit < 1e-3:
         state = descend(problem, state, steps=30, tolerance=1e-13, least=1e-2)
         misfit = problem.misfit(state.factors)
     return Fit(state, misfit)
+
+
+def _held(problem: Problem, state: State) -> Fit:
+    """A robust fit with a small penalty, below what noise does: a wild value in a row of few is not explained by it.
+
+    The weight is ``HOLD sigma sqrt(p d)`` with sigma from the median residual and d the larger side.
+    """
+    for _ in range(6):
+        residual = problem.residual(state.factors)
+        noise = 1.4826 * float(np.median(np.abs(residual)))
+        weight = HOLD * noise * np.sqrt(problem.gain * max(problem.map.sides))
+        state = descend(problem, state, np.full(state.sizes.size, weight), steps=4, tolerance=1e-6)
+    return Fit(state, problem.misfit(state.factors))
 
 
 def one_more(problem: Problem, fit: Fit, exact: float) -> Fit:
@@ -190,18 +207,18 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
     The column is tried, and taken away again: the way down may find a better fit of the rank than the path did.
     """
     for rank in sorted(path.fits):
-        fit = path.fits[rank]
-        if not fit.left <= NEARLY * fit.edge or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
+        if not path.fits[rank].noise_left or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
             continue
         if rank not in path.tried and _room(problem, rank + 1, most):
             path.tried.add(rank)
             _detour(problem, path, rank, exact, most, rng)
             if path.exact is not None:
                 return True
-        limit = DOUBT if path.fits[rank].noise_left else SURELY
-        if rank + 1 not in path.fits or fall(problem, path, rank) <= limit:
+        if path.fits[rank].noise_left and (rank + 1 not in path.fits or fall(problem, path, rank) <= DOUBT):
             path.settled = rank
-            return True
+            enough = problem.map.n >= AMPLE * problem.map.unknowns(rank + 1)
+            return enough or max(path.fits) > rank + BEYOND
+    path.settled = None
     return False
 
 
@@ -230,7 +247,7 @@ def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rn
 def _gapless(problem: Problem, path: Path) -> bool:
     """Whether two more steps in rank took off no more than noise would let them, though what is left is not noise."""
     ranks = sorted(path.fits)[-3:]
-    if len(ranks) < 3 or problem.map.n < CLEAR * problem.map.unknowns(ranks[-1]):
+    if len(ranks) < 3 or problem.map.n < GAPLESS * problem.map.unknowns(ranks[-1]):
         return False
     if any(fall(problem, path, one, other) > DOUBT for one, other in pairwise(ranks)):
         return False

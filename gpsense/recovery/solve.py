@@ -1,5 +1,6 @@
 """The whole recovery: repeats merged, path, choice of rank, wild values, last fit, and what the data say of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +24,7 @@ from gpsense.recovery.steps import Problem, State, descend
 EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
+BOUND = 8.0  # robust standard deviations of the values that a robust start keeps to
 SUSPECT = 5.0  # robust standard deviations
 
 
@@ -98,20 +100,23 @@ def _solve(
     def answer(problem: Problem) -> Solution:
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
-    found = answer(replace(whole, robust=bool(robust)))
-    outliers = np.zeros(0, int)
+    found = answer(whole)
     doubtful = found.chosen_by != "exact" and found.path.gapless is None and robust is None
-    if robust or (doubtful and _suspicious(whole, found)):
-        second = found if robust else answer(replace(whole, robust=True))
-        kept, cleaned = _without_wild(whole, second)
-        better = robust or _explains_better(whole, found, cleaned, kept)
-        if cleaned is not None and better and kept.size < whole.map.n:
-            left_out = np.setdiff1d(np.arange(whole.map.n), kept)
-            outliers = np.sort(np.concatenate([members[i] for i in left_out]))
-            found = replace(cleaned, chosen_by=second.chosen_by)
-        elif robust:
-            found = replace(found, problem=replace(found.problem, robust=False))
-    return replace(found, outliers=outliers)
+    if not robust and not (doubtful and _suspicious(whole, found)):
+        return found
+    kept, cleaned = _without_wild(whole, answer(_bounded(whole)), answer)
+    if cleaned is None or not (robust or _explains_better(whole, found, cleaned, kept)):
+        return found
+    left_out = np.setdiff1d(np.arange(whole.map.n), kept)
+    outliers = [members[i] for i in left_out]
+    return replace(cleaned, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers])))
+
+
+def _bounded(problem: Problem) -> Problem:
+    """The robust problem, its values brought within eight robust standard deviations of their median."""
+    middle = float(np.median(problem.values))
+    reach = BOUND * scale(problem.values - middle, 0.0) or np.inf
+    return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
 
 
 def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
@@ -205,28 +210,24 @@ def _wild_values(values: np.ndarray) -> bool:
     return bool(np.any(size > SUSPECT * max(scale(size, 0.0), 1e-300)))
 
 
-def _without_wild(problem: Problem, found: Solution) -> tuple[np.ndarray, Solution | None]:
-    """Leave out wild values and fit again until the same ones are left out; None where too many are."""
+def _without_wild(
+    problem: Problem, found: Solution, answer: Callable[[Problem], Solution]
+) -> tuple[np.ndarray, Solution | None]:
+    """Leave out what is wild and start again, until the same values are left out; None where too many are."""
+    kept = np.zeros(0, int)
     if not found.rank:
-        return np.arange(problem.map.n), None
-    factors = found.factors
-    kept = np.arange(problem.map.n)
-    state = found.fit.state
-    part = problem
-    for _ in range(10):
-        again = np.flatnonzero(~wild(problem, factors))
-        if again.size < max((1 - MOST_WILD) * problem.map.n, problem.map.unknowns(found.rank) + 1):
+        return kept, None
+    for _ in range(4):
+        again = np.flatnonzero(~wild(problem, found.factors))
+        if again.size < max((1 - MOST_WILD) * problem.map.n, problem.map.unknowns(max(found.rank, 1)) + 1):
             return kept, None
-        same = np.array_equal(again, kept) and part is not problem
-        if same:
+        if np.array_equal(again, kept):
             break
         kept = again
-        part = problem.take(kept)
-        state = descend(part, state, steps=30, tolerance=1e-12, least=1e-7)
-        factors = state.factors
-    if part is problem:
-        return kept, None
-    return kept, _solution(part, state, found.chosen_by, found.path, found.seed)
+        found = answer(problem.take(kept))
+        if not found.rank:
+            return kept, None
+    return kept, found
 
 
 def _explains_better(problem: Problem, found: Solution, cleaned: Solution | None, kept: np.ndarray) -> bool:

@@ -121,6 +121,7 @@ def grown(problem: Problem, state: State, penalty: float, most: int, count: int)
     """Up to ``count`` more columns, ``most`` in all: leading pairs of the residual whose size exceeds the penalty."""
     values, vectors = leading(problem, problem.residual(state.factors), count)
     sizes = (values - penalty) / problem.gain
+    most = min(most, *problem.map.sides)
     chosen = np.flatnonzero(sizes > 0)[: max(most - state.sizes.size, 0)]
     return joined(state, tuple(vector[:, chosen] for vector in vectors), sizes[chosen]) if chosen.size else state
 

@@ -146,6 +146,54 @@ def test_offsets_are_found_where_they_help():
     assert not plain.offsets.rows.size
 
 
+@pytest.mark.parametrize("shape", [(12, 10), (30, 8), (2, 20), (1, 20)])
+def test_small_tables_with_noise(shape):
+    rng = np.random.default_rng(0)
+    rows, columns = np.nonzero(rng.random(shape) < 0.8)
+    whole = (
+        rng.standard_normal((shape[0], 1)) @ rng.standard_normal((1, shape[1])) + 3 + rng.standard_normal((shape[0], 1))
+    )
+    found = gpsense.recover(
+        {"row": rows, "col": columns, "value": whole[rows, columns] + 0.1 * rng.standard_normal(rows.size)}
+    )
+    assert found.rank <= min(shape)
+    assert found.matrix.shape == shape
+
+
+def test_names_of_rows_and_columns_stay():
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((12, 1)), rng.standard_normal((9, 1))
+    rows, columns = np.nonzero(rng.random((12, 9)) < 0.8)
+    fields = {"row": [f"u{i:02}" for i in rows], "col": columns, "value": (u[rows] * v[columns])[:, 0]}
+    found = gpsense.recover(fields)
+    np.testing.assert_allclose(
+        found.entries(["u03", "u11"], [5, 0]), [u[3, 0] * v[5, 0], u[11, 0] * v[0, 0]], atol=1e-8
+    )
+    assert found.labels[0][3] == "u03"
+    assert found.labels[1] is None
+    with pytest.raises(BadInput, match="rows: no .*'ghost'.* among them"):
+        found.entries(["ghost"], [0])
+    with pytest.raises(BadInput, match="columns: not all from 0 to 8"):
+        found.entries(["u03"], [9])
+
+
+def test_the_largest_rank_is_kept_to_in_noisy_tables():
+    rng = np.random.default_rng(0)
+    rows, columns = np.nonzero(rng.random((30, 20)) < 0.5)
+    u, v = rng.standard_normal((30, 2)), rng.standard_normal((20, 2))
+    y = (u @ v.T)[rows, columns] + 0.05 * rng.standard_normal(rows.size)
+    assert gpsense.recover({"row": rows, "col": columns, "value": y}, max_rank=1).rank == 1
+
+
+@pytest.mark.parametrize("seed", [103, 105, 106])
+def test_an_exact_fit_is_looked_for_beyond_the_rank_that_leaves_noise(seed):
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((15, 3))
+    a = rng.standard_normal((73, 15, 15))
+    found = gpsense.recover({"A": a, "y": np.einsum("nij,ij->n", a, u @ u.T)})
+    assert (found.rank, found.chosen_by) == (3, "exact")
+
+
 def test_ratings_without_a_gap_keep_the_penalty():
     rng = np.random.default_rng(4)
     sizes = 3.0 / np.arange(1, 31)
@@ -199,6 +247,10 @@ REFUSED = {
     "max rank": (lambda m, y: gpsense.recover(m, y, max_rank=0), "max_rank: 0 is not from 1 to 12"),
     "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 for this matrix"),
     "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
+    "ranks": (lambda m, y: gpsense.recover(m, y, rank=3, max_rank=2), "rank: 3 is above max_rank 2"),
+    "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is no whole number"),
+    "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is no whole number from 0"),
+    "robust": (lambda m, y: gpsense.recover(m, y, robust="yes"), "robust: 'yes' is none of True, False and None"),
     "what": (lambda m, y: gpsense.recover(3, y), "measurements: a int; give a map"),
 }
 

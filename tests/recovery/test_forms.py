@@ -45,6 +45,10 @@ def test_frames_of_a_library():
     found = gpsense.recover(table, offsets=False)
     assert found.rank == 2
     np.testing.assert_allclose(found.matrix, U @ V.T, atol=1e-8)
+    twice = pd.DataFrame([[1, 2, 3.0]], columns=["row", "row", "value"])
+    with pytest.raises(BadInput, match="columns: two have the same name"):
+        read_fields(twice)
+    assert read_fields(table.assign(site="here")).map.n == ROWS.size
     pairs = pd.DataFrame({"i": [0, 1, 2, 0, 1], "j": [1, 2, 3, 2, 3], "distance2": [1.0, 2, 3, 4, 5]})
     assert isinstance(read_fields(pairs).map, maps.Distances)
     nullable = table.astype({"value": "Float64"})
@@ -88,6 +92,7 @@ REFUSED = {
     "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give what was measured with"),
     "lengths": ({"x": X[:9], "y": Y}, r"x: shape \(9, 6\) for 80 values"),
     "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
+    "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* makes matrices"),
     "unsaid": ({"i": ROWS, "j": COLUMNS, "y": VALUES}, "kind: i and j alone do not say"),
     "unknown kind": ({"i": ROWS, "kind": np.array("lengths"), "y": VALUES}, "kind: 'lengths' is unknown; use one of"),
     "same point": (

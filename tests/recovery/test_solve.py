@@ -123,6 +123,29 @@ def test_wild_values_are_found_and_left_out(seed):
     assert solve(map_, y, robust=False).outliers.size == 0
 
 
+@pytest.mark.parametrize("size", [5, 20])
+@pytest.mark.parametrize("kind", ["entries", "distances"])
+def test_wild_values_among_entries_and_distances(kind, size):
+    rng = np.random.default_rng(1)
+    points = rng.standard_normal((25, 2))
+    i, j = np.triu_indices(25, int(kind == "distances"))
+    some = rng.permutation(i.size)[:200]
+    map_ = (maps.Entries if kind == "entries" else maps.Distances)(i[some], j[some], 25)
+    y = map_.predict((points,))
+    spread = np.std(y)
+    y = y + 0.05 * spread * rng.standard_normal(200)
+    wild = np.sort(rng.permutation(200)[:10])
+    rest = np.setdiff1d(np.arange(200), wild)
+    oracle = solve(map_.take(rest), y[rest])
+    y[wild] += size * spread * rng.choice([-1, 1], 10)
+    found = solve(map_, y)
+    np.testing.assert_array_equal(found.outliers, wild)
+    assert found.rank == oracle.rank == 2
+    np.testing.assert_allclose(
+        found.factors[0] @ found.factors[0].T, oracle.factors[0] @ oracle.factors[0].T, atol=1e-3
+    )
+
+
 def test_a_sparse_table_in_the_hard_regime():
     rng = np.random.default_rng(0)
     u, v = rng.standard_normal((60, 3)), rng.standard_normal((50, 3))
