@@ -24,14 +24,14 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     ``names`` maps what a column is called in the file to what it is; ``kind`` says what was measured.
     """
     readers = {".csv": _csv, ".parquet": _parquet, ".mat": _mat}
+    if path.is_dir():
+        raise Refusal(f"{path}: is a folder; give a file")
     try:
         if path.stat().st_size > _most():
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
         fields: dict[str, Any] = readers.get(path.suffix.lower(), _npz)(path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give a file with y and {WANTED}") from None
-    except IsADirectoryError:
-        raise Refusal(f"{path}: is a folder; give a file") from None
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror or 'damaged'}); save it again") from None
     names = names or {}
@@ -111,7 +111,9 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError, TokenError):
-        raise Refusal(f"{path}: is no .npz file of plain arrays; save it with numpy.savez") from None
+        raise Refusal(
+            f"{path}: is no .npz file of plain arrays; save it with numpy.savez, or as .csv, .parquet or .mat"
+        ) from None
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[str, np.ndarray]:

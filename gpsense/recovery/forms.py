@@ -45,7 +45,7 @@ def read_fields(fields: Any) -> Measured:
         raise BadInput("columns", "two have the same name", "rename one of them")
     if not frame and not isinstance(fields, Mapping):
         raise BadInput("measurements", f"a {type(fields).__name__}", "give a map, arrays by name, or a table")
-    names = [str(name) for name in (fields.columns if frame else fields)]
+    names = [str(name) for name in (fields.columns if frame else fields)]  # pyright: ignore[reportAttributeAccessIssue]
     found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
     if frame and found is None and "kind" not in names and "y" not in names:
         wanted = " or ".join(",".join(header) for header in TABLES)

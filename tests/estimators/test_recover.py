@@ -150,12 +150,9 @@ def test_offsets_are_found_where_they_help():
 def test_small_tables_with_noise(shape):
     rng = np.random.default_rng(0)
     rows, columns = np.nonzero(rng.random(shape) < 0.8)
-    whole = (
-        rng.standard_normal((shape[0], 1)) @ rng.standard_normal((1, shape[1])) + 3 + rng.standard_normal((shape[0], 1))
-    )
-    found = gpsense.recover(
-        {"row": rows, "col": columns, "value": whole[rows, columns] + 0.1 * rng.standard_normal(rows.size)}
-    )
+    whole = rng.standard_normal((shape[0], 1)) @ rng.standard_normal((1, shape[1])) + rng.standard_normal((shape[0], 1))
+    values = whole[rows, columns] + 3 + 0.1 * rng.standard_normal(rows.size)
+    found = gpsense.recover({"row": rows, "col": columns, "value": values, "shape": np.array(shape)})
     assert found.rank <= min(shape)
     assert found.matrix.shape == shape
 

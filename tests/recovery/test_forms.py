@@ -116,6 +116,12 @@ def test_what_cannot_be_used_is_refused_in_one_line(fields, line):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("dim", [5.7, np.inf, np.nan, "5", [2, 3]])
+def test_sides_that_are_no_whole_number_are_refused(dim):
+    with pytest.raises(BadInput, match=r"^dim: .* is no whole number"):
+        read_fields({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.asarray(dim)})
+
+
 def test_what_is_not_read_is_said():
     assert read_fields({"x": X, "y": Y, "when": np.arange(80)}).notices == [
         "when: not read, rank_one measurements need y, x"
