@@ -9,11 +9,8 @@ import pytest
 
 import gpsense
 
-WITHOUT = ("recover",)  # its docstring has no example yet
 COMPILED = ("TrainPruneFineTune", "find_tickets", "run_grid")  # whole grids
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in COMPILED)) for name in gpsense.__all__ if name not in WITHOUT
-]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in COMPILED)) for name in gpsense.__all__]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -145,6 +145,14 @@ def recover(
     group lasso's weights and are pruned; the columns kept are fitted without a penalty. Raises BadInput for values
     that are not finite, all zero, fewer than five, or that no positive semidefinite matrix fits. Units do not matter:
     ``c A`` and ``y`` give ``X / c``. Deterministic for a seed, which draws signs and splits.
+
+    >>> import numpy as np
+    >>> from gpsense import recover
+    >>> points = np.random.default_rng(0).normal(size=(12, 2))
+    >>> i, j = np.triu_indices(12, 1)
+    >>> found = recover({"i": i, "j": j, "distance2": ((points[i] - points[j]) ** 2).sum(1)})
+    >>> found.rank, found.chosen_by, found.unknowns
+    (2, 'exact', 21)
     """
     map_, y, labels = _given(measurements, values)
     _check_options(seed, rank, max_rank, robust, offsets)
