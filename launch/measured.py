@@ -5,6 +5,7 @@ import math
 import os
 import zipfile
 import zlib
+from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -45,10 +46,13 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
 
 def _csv(path: Path) -> dict[str, np.ndarray]:
-    """Columns under a header; numbers where a whole column is numbers, words otherwise."""
+    """Columns under a header, between commas, semicolons or tabs; a column of numbers, or else of words."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(line for line in file if not line.startswith("#"))
+            text = (line for line in file if not line.startswith("#"))
+            first = next(text, "")
+            between = next((mark for mark in ",;\t" if mark in first), ",")
+            lines = csv.reader(chain([first], text), delimiter=between)
             header = [name.strip() for name in next(lines, [])]
             rows = list(lines)
     except (UnicodeDecodeError, csv.Error):

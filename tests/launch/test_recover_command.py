@@ -8,6 +8,7 @@ import pytest
 
 from gpsense.recovery.maps import Pauli
 from launch import cities
+from launch.measured import read
 from launch.recover import _doubts, main
 
 
@@ -70,6 +71,14 @@ def test_a_table_with_a_header_of_its_own(tmp_path, capsys):
     assert "rank 2 (explains the values to rounding" in told
     assert main([str(tmp_path / "stars.csv"), "--row", "whom", "--out", str(tmp_path / "no")]) == 2
     assert "whom: no such column, there is who, what, stars" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sep", [";", "\t"])
+def test_semicolons_and_tabs_separate_too(tmp_path, sep):
+    _ratings(tmp_path / "stars.csv", sep)
+    fields = read(tmp_path / "stars.csv")
+    assert list(fields) == ["who", "what", "stars"]
+    assert fields["stars"].dtype == float
 
 
 def test_a_state_and_its_fidelity(tmp_path, capsys):
