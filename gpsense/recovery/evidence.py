@@ -9,20 +9,20 @@ import scipy.sparse as sp
 
 from gpsense.recovery.maps import Distances, Factors, Map, Table, numbers
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, judged, one_fewer, search
-from gpsense.recovery.steps import Problem, State, descend, truncated
+from gpsense.recovery.steps import Problem, State, blocks, descend, scale, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
+SIDES = ("row", "column")
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
 
 
 class Choice(NamedTuple):
-    """The chosen fit, its rank, and how it was found: "exact", "edge" or "held out"."""
+    """The chosen fit, and how its rank was found: "exact", "edge" or "held out"."""
 
     fit: Fit
-    rank: int
     by: str
 
 
@@ -33,14 +33,14 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
     whose residual looks like noise.
     """
     if path.exact is not None:
-        return Choice(path.fits[path.exact], path.exact, "exact")
+        return Choice(path.fits[path.exact], "exact")
     if path.settled is not None:
         rank = _lower(problem, path, path.settled, seed, exact)
-        return Choice(path.fits[rank], rank, "edge")
+        return Choice(path.fits[rank], "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
     if not cross:
         rank = path.gapless if path.gapless is not None else min(quiet, default=max(path.fits))
-        return Choice(path.fits[rank], rank, "edge")
+        return Choice(path.fits[rank], "edge")
     floor = path.steps[-1].penalty if path.steps else 0.0
     enough = [rank for rank in quiet if rank + 1 in path.fits and fall(problem, path, rank) <= DOUBT]
     enough += [path.gapless] if path.gapless is not None else []
@@ -52,7 +52,7 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
         best = max(best, first)
     while best not in path.fits:
         best -= 1
-    return Choice(path.fits[best], best, "held out")
+    return Choice(path.fits[best], "held out")
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
@@ -131,11 +131,6 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
     return [part for part in kept if part.size]
 
 
-def scale(residual: np.ndarray, floor: float) -> float:
-    """The standard deviation that the median absolute residual stands for, at least ``floor``."""
-    return max(1.4826 * float(np.median(np.abs(residual))), floor)
-
-
 def wild(problem: Problem, factors: Factors) -> np.ndarray:
     """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger."""
     residual = problem.residual(factors) * np.sqrt(problem.weights)
@@ -167,11 +162,11 @@ class Determined(NamedTuple):
         return np.isin(rows, self.rows) | np.isin(columns, self.columns)
 
 
-def determined(problem: Problem, factors: Factors, labels: tuple[str, str] = ("row", "column")) -> Determined:
+def determined(problem: Problem, factors: Factors) -> Determined:
     """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees."""
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
-    words = list(_unmeasured(map_, labels)) + list(_parts(map_)) + list(_mirrored(map_, rank))
+    words = list(_unmeasured(map_)) + list(_parts(map_)) + list(_mirrored(map_, rank))
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
         return Determined(map_.n, unknowns, tuple(words), np.arange(map_.sides[0]), np.arange(map_.sides[1]))
@@ -188,7 +183,7 @@ def determined(problem: Problem, factors: Factors, labels: tuple[str, str] = ("r
             np.flatnonzero(np.bincount(index, minlength=side) < rank)
             for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
         )
-        for name, few in zip(labels, (rows, columns), strict=True):
+        for name, few in zip(SIDES, (rows, columns), strict=True):
             if few.size:
                 told = f"{few.size} {name}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few)}"
                 words.append(told)
@@ -210,10 +205,10 @@ def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
     return along(1), along(0)
 
 
-def _unmeasured(map_: Map, labels: tuple[str, str]) -> list[str]:
+def _unmeasured(map_: Map) -> list[str]:
     found = []
     rows, columns = _empty(map_)
-    for name, index in zip(labels, (rows, columns if not map_.semidefinite else np.zeros(0, int)), strict=True):
+    for name, index in zip(SIDES, (rows, columns if not map_.semidefinite else np.zeros(0, int)), strict=True):
         if index.size == 1:
             found.append(f"{name} {index[0]} is in no measurement")
         elif index.size:
@@ -279,79 +274,76 @@ def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
 class Covariance:
     """Law of the estimate at the known rank: ``sigma^2 (J^T H J)^+`` over the factors, first order in the noise.
 
-    Large tables take the sum of the two conditional laws, that of a row of U given V and of a row of V given U.
+    ``whole`` is the matrix over all their numbers. Where these are many it is None, and ``rows`` (rows of all factors,
+    numbers, numbers) has the law of each row of a factor given the others, which for many measurements is close to it.
+    ``sizes`` (rank,) is that of the eigenvalues (singular values): by the whole law, or ``1 / sum_i h_i A_i(q r^H)^2``
+    for the unit vectors q, r that belong to one, given these.
     """
 
     factors: Factors
     variance: float
     whole: np.ndarray | None
-    parts: tuple[np.ndarray, ...]
+    rows: np.ndarray
+    sizes: np.ndarray
 
     def standard_errors(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Standard error of ``X[rows, columns]`` (of its real part), shape (m,)."""
         first, second = self.factors[0], self.factors[-1]
-        rank = first.shape[1]
-        if not rank:
+        if not first.shape[1]:
             return np.zeros(rows.size)
-        if self.whole is None:
-            u, v = first[rows], second[columns]
-            own = np.einsum("ia,iab,ib->i", v, self.parts[0][rows], v)
-            other = np.einsum("ia,iab,ib->i", u, self.parts[-1][columns], u)
-            return np.sqrt(self.variance * (own + other))
-        double = 2 if np.iscomplexobj(first) else 1
-        offset = 0 if len(self.factors) == 1 else first.shape[0] * rank
-        size = double * rank
         one, two = second[columns].view(np.float64), first[rows].view(np.float64)
-        slots = np.arange(size)
-        left, right = rows[:, None] * size + slots, offset + columns[:, None] * size + slots
-        covariance = self.whole
-        quadratic = lambda i, a, j, b: np.einsum("na,nab,nb->n", a, covariance[i[:, :, None], j[:, None, :]], b)  # noqa: E731
-        total = (
-            quadratic(left, one, left, one) + quadratic(right, two, right, two) + 2 * quadratic(left, one, right, two)
-        )
+        other = columns + (0 if len(self.factors) == 1 else first.shape[0])
+        total = self._form(rows, one, rows, one) + self._form(other, two, other, two)
+        total = total + 2 * self._form(rows, one, other, two)
         return np.sqrt(np.maximum(self.variance * total, 0.0))
 
     def size_errors(self) -> np.ndarray:
         """Standard errors of the eigenvalues (singular values) of X, largest first."""
-        rank = self.factors[0].shape[1]
-        sizes = np.sum(np.abs(self.factors[0]) ** 2, axis=0)
-        found = np.zeros(rank)
-        for column in range(rank):
-            gradient = []
-            for one in self.factors:
-                slope = np.zeros_like(one)
-                weight = 2.0 if len(self.factors) == 1 else 1.0
-                slope[:, column] = weight * one[:, column]
-                gradient.append(slope)
-            if self.whole is not None:
-                vector = numbers(tuple(gradient))
-                found[column] = vector @ self.whole @ vector
-            else:
-                found[column] = sum(
-                    np.einsum("i,i,i->", g[:, column], part[:, column, column], g[:, column])
-                    for g, part in zip(gradient, self.parts if len(self.parts) > 1 else self.parts * 2, strict=False)
-                )
-        return np.sqrt(np.maximum(self.variance * found, 0.0)) if sizes.size else found
+        return np.sqrt(np.maximum(self.variance * self.sizes, 0.0))
+
+    def _form(self, i: np.ndarray, a: np.ndarray, j: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``a^T C_ij b`` of the rows i and j of the factors, for each of m pairs with a, b (m, numbers of a row)."""
+        if self.whole is None:
+            return np.where(i == j, np.einsum("na,nab,nb->n", a, self.rows[i], b), 0.0)
+        slots = np.arange(a.shape[1])
+        place = lambda row: row[:, None] * a.shape[1] + slots  # noqa: E731
+        return np.einsum("na,nab,nb->n", a, self.whole[place(i)[:, :, None], place(j)[:, None, :]], b)
 
 
 def covariance(problem: Problem, factors: Factors, variance: float) -> Covariance:
     """The law of the estimate for noise of this variance."""
-    rank = factors[0].shape[1]
-    double = 2 if problem.map.complex else 1
-    if sum(one.shape[0] for one in factors) * rank * double <= JACOBIAN:
-        jacobian = problem.map.jacobian(factors)
-        dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
-        scaled = dense * np.sqrt(problem.weights)[:, None]
-        normal = np.asarray(scaled.T @ scaled)
-        whole = np.asarray(scipy.linalg.pinvh(normal, rtol=NULL**1.5)) if rank else normal
-        return Covariance(factors, variance, whole, ())
-    blocks = []
-    heights = problem.map.adjoint(problem.weights)
-    for own, table in zip(factors[::-1], (heights, heights.T), strict=False):
-        squares = (own[:, :, None] * own[:, None, :]).reshape(-1, rank**2)
-        grams = np.asarray(table.tocsr() @ squares).reshape(-1, rank, rank)
-        blocks.append(np.linalg.pinv(grams, hermitian=True))
-    return Covariance(factors, variance, None, tuple(blocks))
+    size = factors[0].shape[1] * (2 if problem.map.complex else 1)
+    count = sum(one.shape[0] for one in factors)
+    if not size:
+        return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
+    jacobian = problem.map.jacobian(factors)
+    root = np.sqrt(problem.weights)
+    scaled = sp.diags(root) @ jacobian if sp.issparse(jacobian) else jacobian * root[:, None]
+    normal = scaled.T @ scaled
+    if count * size > JACOBIAN:
+        rows = np.linalg.pinv(blocks(sp.csr_matrix(normal), size), hermitian=True)
+        return Covariance(factors, variance, None, rows, _given_directions(problem, factors))
+    dense = normal.toarray() if sp.issparse(normal) else np.asarray(normal)
+    whole = np.asarray(scipy.linalg.pinvh(dense, rtol=NULL**1.5))
+    slopes = np.stack([numbers(slope) for slope in _slopes(factors)])
+    sizes = np.einsum("ca,ab,cb->c", slopes, whole, slopes)
+    return Covariance(factors, variance, whole, np.zeros((count, 0, 0)), sizes)
+
+
+def _slopes(factors: Factors) -> list[Factors]:
+    """For each eigenvalue (singular value) its derivative by the balanced factors."""
+    weight = 2.0 if len(factors) == 1 else 1.0
+    picks = np.eye(factors[0].shape[1])
+    return [tuple(weight * one * pick for one in factors) for pick in picks]
+
+
+def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
+    """``1 / sum_i h_i A_i(q r^H)^2`` for the unit vectors of every column, shape (rank,)."""
+    found = []
+    for column in range(factors[0].shape[1]):
+        unit = tuple(one[:, [column]] / np.linalg.norm(one[:, column]) for one in factors)
+        found.append(1.0 / float(problem.weights @ problem.map.predict(unit) ** 2))
+    return np.array(found)
 
 
 def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float, resamples: int = 20) -> float:

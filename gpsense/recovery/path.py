@@ -13,7 +13,7 @@ import numpy as np
 
 from gpsense.recovery.maps import Distances
 from gpsense.recovery.relocate import relocated
-from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, leading, truncated
+from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, leading, scale, truncated
 
 SHRINK = 0.7
 MOST = 64  # penalties
@@ -60,18 +60,19 @@ class Fit:
 
 @dataclass
 class Path:
-    """What was tried: the penalties, the best fit of each rank, and the rank that it speaks for, if it does."""
+    """What was tried: the penalties, the best fit of each rank, and the rank that it speaks for, if it does.
+
+    ``exact``: the rank that explains the values to rounding. ``settled``: the smallest that leaves noise, and to which
+    one more column adds no more than noise does. ``gapless``: that from which columns add no more than noise does,
+    though what is left is not noise. ``tried``: the ranks that one more column was tried on.
+    """
 
     steps: list[Step] = field(default_factory=list)
     fits: dict[int, Fit] = field(default_factory=dict)
-    exact: int | None = None  # the rank that explains the values to rounding
-    settled: int | None = (
-        None  # the smallest rank that leaves noise, and to which one more column adds no more than that
-    )
-    gapless: int | None = (
-        None  # the rank from which columns take off no more than noise, though noise is not all that is left
-    )
-    tried: set[int] = field(default_factory=set)  # ranks that one more column was tried on
+    exact: int | None = None
+    settled: int | None = None
+    gapless: int | None = None
+    tried: set[int] = field(default_factory=set)
 
 
 def search(
@@ -152,8 +153,7 @@ def _held(problem: Problem, state: State) -> Fit:
     """
     for _ in range(6):
         residual = problem.residual(state.factors)
-        noise = 1.4826 * float(np.median(np.abs(residual)))
-        weight = HOLD * noise * np.sqrt(problem.gain * max(problem.map.sides))
+        weight = HOLD * scale(residual) * np.sqrt(problem.gain * max(problem.map.sides))
         state = descend(problem, state, np.full(state.sizes.size, weight), steps=4, tolerance=1e-6)
     return Fit(state, problem.misfit(state.factors))
 
@@ -269,7 +269,7 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
     """The fit with its residual held against the same residual under random signs."""
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
-    residual = np.clip(residual, -bound, bound) / problem.squares
+    residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)
     fit.left = float(leading(problem, residual, 1)[0][0])
     signs = rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0
     flipped = np.array([leading(problem, residual * sign, 1)[0][0] for sign in signs])

@@ -14,12 +14,11 @@ from gpsense.recovery.evidence import (
     covariance,
     determined,
     rank_share,
-    scale,
     wild,
 )
 from gpsense.recovery.maps import Factors, Map
 from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
-from gpsense.recovery.steps import Problem, State, descend
+from gpsense.recovery.steps import Problem, State, descend, scale
 
 EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
@@ -115,7 +114,7 @@ def _solve(
 def _bounded(problem: Problem) -> Problem:
     """The robust problem, its values brought within eight robust standard deviations of their median."""
     middle = float(np.median(problem.values))
-    reach = BOUND * scale(problem.values - middle, 0.0) or np.inf
+    reach = BOUND * scale(problem.values - middle) or np.inf
     return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
 
 
@@ -164,7 +163,7 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
     elif not path.steps:
         fit, by = path.fits[0], "edge"
     else:
-        fit, _, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
+        fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
     state = (
         fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
     )
@@ -179,7 +178,7 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
     freedom = problem.map.n - problem.map.unknowns(rank)
     squares = float(problem.weights @ residual**2)
     if problem.robust:
-        noise = scale(residual * np.sqrt(problem.weights), 0.0)
+        noise = scale(residual * np.sqrt(problem.weights))
     else:
         noise = np.sqrt(squares / freedom) if freedom > 0 else np.nan
     fit = Fit(state, problem.misfit(state.factors))
@@ -207,7 +206,7 @@ def _suspicious(problem: Problem, found: Solution) -> bool:
 
 def _wild_values(values: np.ndarray) -> bool:
     size = np.abs(values - np.median(values))
-    return bool(np.any(size > SUSPECT * max(scale(size, 0.0), 1e-300)))
+    return bool(np.any(size > SUSPECT * max(scale(size), 1e-300)))
 
 
 def _without_wild(
@@ -236,5 +235,5 @@ def _explains_better(problem: Problem, found: Solution, cleaned: Solution | None
         return False
     if cleaned.rank == found.rank:
         return True
-    before = scale(problem.residual(found.factors), 0.0)
-    return scale(problem.residual(cleaned.factors)[kept], 0.0) < 0.7 * before
+    before = scale(problem.residual(found.factors))
+    return scale(problem.residual(cleaned.factors)[kept]) < 0.7 * before

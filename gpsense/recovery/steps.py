@@ -62,6 +62,11 @@ class Problem:
         return CLIP * float(np.median(np.abs(residual))) or float(np.sqrt(np.mean(residual**2)))
 
 
+def scale(residual: np.ndarray, floor: float = 0.0) -> float:
+    """The standard deviation that the median absolute residual stands for, at least ``floor``."""
+    return max(1.4826 * float(np.median(np.abs(residual))), floor)
+
+
 class State(NamedTuple):
     """Balanced factors, their sizes (k,) largest first, and the damping reached."""
 
@@ -264,7 +269,7 @@ class _Normal:
     def _iterated(self, extra: np.ndarray) -> np.ndarray:
         """Conjugate gradients, preconditioned by the blocks of each row of the factors."""
         width = self._width
-        inverse = np.linalg.inv(_blocks(self._normal, width) + _diagonals(extra.reshape(-1, width)))
+        inverse = np.linalg.inv(blocks(self._normal, width) + _diagonals(extra.reshape(-1, width)))
         return _conjugate_gradients(
             lambda x: self._normal @ x + extra * x,
             -self._gradient,
@@ -272,13 +277,13 @@ class _Normal:
         )
 
 
-def _blocks(matrix: Any, width: int) -> np.ndarray:
-    """The blocks (width, width) along the diagonal."""
+def blocks(matrix: Any, width: int) -> np.ndarray:
+    """The blocks (width, width) along the diagonal of a sparse matrix."""
     coo = matrix.tocoo()
     same = coo.row // width == coo.col // width
-    blocks = np.zeros((matrix.shape[0] // width, width, width))
-    np.add.at(blocks, (coo.row[same] // width, coo.row[same] % width, coo.col[same] % width), coo.data[same])
-    return blocks
+    found = np.zeros((matrix.shape[0] // width, width, width))
+    np.add.at(found, (coo.row[same] // width, coo.row[same] % width, coo.col[same] % width), coo.data[same])
+    return found
 
 
 def _diagonals(rows: np.ndarray) -> np.ndarray:
@@ -317,7 +322,7 @@ class _Eliminated:
         table = problem.map
         assert isinstance(table, Table)
         self._left, self._right = factors
-        self._weight, self._metric = weight, metric
+        self._metric = metric
         pulled = table.adjoint(problem.weights * residual)
         self._gradient = pulled @ self._right + weight * self._left
         heights = table.adjoint(problem.weights)

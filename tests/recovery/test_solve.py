@@ -5,8 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gpsense.recovery import maps
+from gpsense.recovery import evidence, maps
 from gpsense.recovery.solve import merged, solve
+from gpsense.recovery.steps import Problem, balanced
 
 
 def _error(factors, matrix):
@@ -234,6 +235,42 @@ def test_intervals_cover_as_often_as_they_say(kind):
     assert len(sizes) >= 36  # of 40 the rank is right
     assert 0.92 < np.mean(inside) < 0.975
     assert 0.85 < np.mean(sizes) <= 1.0
+
+
+@pytest.mark.parametrize("kind", ["entries", "distances", "table", "phases"])
+def test_laws_of_single_rows_are_close_to_the_whole_law_where_much_is_measured(kind, monkeypatch):
+    rng = np.random.default_rng(6)
+    u = rng.standard_normal((40, 2))
+    if kind == "table":
+        pairs = np.array(list(product(range(40), range(40)))).T
+        map_, factors = maps.Table(*pairs, (40, 40)), (u, rng.standard_normal((40, 2)))
+    elif kind == "phases":
+        x = rng.standard_normal((900, 12)) + 1j * rng.standard_normal((900, 12))
+        map_, factors = maps.RankOne(x), (u[:12] + 1j * rng.standard_normal((12, 2)),)
+    else:
+        pairs = np.array(np.triu_indices(40, int(kind == "distances")))
+        map_ = maps.Distances(*pairs, 40) if kind == "distances" else maps.Entries(*pairs, 40)
+        factors = (u - u.mean(0),)
+    factors = balanced(factors, 1.0).factors
+    problem = Problem(map_, map_.predict(factors), np.ones(map_.n))
+    places = np.array([[0, 3, 5, 7, 9], [1, 3, 2, 8, 9]])
+    whole = evidence.covariance(problem, factors, 1.0)
+    monkeypatch.setattr(evidence, "JACOBIAN", 1)
+    rows = evidence.covariance(problem, factors, 1.0)
+    assert rows.whole is None
+    assert whole.whole is not None
+    np.testing.assert_allclose(rows.standard_errors(*places), whole.standard_errors(*places), rtol=0.25)
+    np.testing.assert_allclose(rows.size_errors(), whole.size_errors(), rtol=0.25)
+
+
+def test_a_measurement_with_nothing_changes_nothing():
+    rng = np.random.default_rng(8)
+    map_, y, _ = _dense(rng, 150, 10, 2)
+    y = y + 0.1 * rng.standard_normal(y.size)
+    more = maps.Dense(np.concatenate([map_.matrices, np.zeros((1, 10, 10))]))
+    found, again = solve(map_, y), solve(more, np.append(y, 0.05))
+    assert found.rank == again.rank == 2
+    np.testing.assert_allclose(again.factors[0] @ again.factors[0].T, found.factors[0] @ found.factors[0].T, atol=1e-4)
 
 
 def test_a_given_rank_is_taken_and_a_largest_rank_is_kept_to():
