@@ -1,14 +1,11 @@
 """Run directories with edited manifests and full disks: one line, no traceback, and resumable afterwards."""
 
-import contextlib
 import errno
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,26 +13,11 @@ import xarray as xr
 
 from gpsense.grid import files
 from launch import grid, report
+from tests.commands import Ended, ended
 
 OPTIONS = ["--problem.dim", "4", "--problem.n", "20", "--problem.rank", "1", "--problem.noise", "0.1"]
 OPTIONS += ["--train.steps", "20", "--fine_tune.steps", "10", "--run.record_every", "10", "--run.precision", "float64"]
 OPTIONS += ["--train.penalty", "0.1", "--run.seeds", "3", "--run.curvature_steps", "0"]
-
-
-class Ended(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-def ended(command: Callable[[list[str]], int], *argv: object) -> Ended:
-    """A command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command([str(word) for word in argv])
-    return Ended(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -1,37 +1,19 @@
 """One run in several parts: shards of a job array, directories put together, a page of what is there so far."""
 
-import contextlib
-import io
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import xarray as xr
 
 from gpsense.grid.chunkfile import decode
 from launch import grid, report
+from tests.commands import ended
 
 OPTIONS = ["--problem.dim", "4", "--problem.n", "20", "--problem.rank", "1", "--problem.noise", "0,0.1"]
 OPTIONS += ["--train.steps", "20", "--fine_tune.steps", "10", "--run.record_every", "10", "--run.precision", "float64"]
 OPTIONS += ["--train.penalty", "0.1", "--run.seeds", "3", "--run.curvature_steps", "0"]
-
-
-class Ended(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-def ended(command: object, *argv: object) -> Ended:
-    """A command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = command([str(word) for word in argv])  # pyright: ignore[reportCallIssue]
-    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def results(directory: Path) -> xr.Dataset:

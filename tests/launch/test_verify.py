@@ -1,11 +1,9 @@
 """``--verify``: honest runs agree, changed numbers do not, whatever their size, and what is no run is refused."""
 
-import contextlib
-import io
 import json
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import xarray as xr
 
 from gpsense.grid import store
 from launch import grid, verify
+from tests.commands import ended
 
 OPTIONS = [
     "--problem.dim",
@@ -29,33 +28,17 @@ OPTIONS = [
 OPTIONS += ["--train.steps", "20", "--fine_tune.steps", "10", "--run.record_every", "10", "--run.seeds", "2"]
 
 
-class Ended(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-def ended(*argv: object) -> Ended:
-    """The command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = grid.main([str(word) for word in argv])
-    return Ended(code, out.getvalue(), err.getvalue())
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run in float32."""
     folder = tmp_path_factory.mktemp("verify") / "run"
-    assert ended(*OPTIONS, "--out", folder).code == 0
+    assert ended(grid.main, *OPTIONS, "--out", folder).code == 0
     return folder
 
 
 def test_an_honest_run_agrees(run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    checked = ended("--verify", run)
+    checked = ended(grid.main, "--verify", run)
     assert (checked.code, checked.err) == (0, "")
     lines = checked.out.splitlines()
     assert lines[0] == f"{run} (results.nc): 4 of 4 cells computed again, each alone, in float64"
@@ -74,7 +57,7 @@ def test_a_changed_number_disagrees(run: Path, tmp_path: Path, name: str) -> Non
     values = dataset[name].values
     values[(1, 0) + (0,) * (values.ndim - 2)] += 1 if name in ("rank", "steps_train") else 1e-3
     store.write_dataset(tmp_path / "run" / "results.nc", dataset)
-    checked = ended("--verify", tmp_path / "run")
+    checked = ended(grid.main, "--verify", tmp_path / "run")
     assert (checked.code, checked.err) == (1, "")
     wrong = [line for line in checked.out.splitlines() if "DISAGREES" in line]
     assert len(wrong) == 1
@@ -97,7 +80,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Pat
         ((torn,), "results.nc cannot be read"),
         ((run, "--out", tmp_path), "give no config and no other option"),
     ):
-        refused = ended("--verify", *argv)
+        refused = ended(grid.main, "--verify", *argv)
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), argv
         assert words in refused.err
 
@@ -128,7 +111,7 @@ def test_functions_and_runs_in_float64_are_verified(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(code)
     options = [f"{tmp_path / 'mine.py'}:cell", "--n", "10,20", "--shift", "0.1,0.2", "--seeds", "3"]
     for precision, out in (("float32", "a"), ("float64", "b")):
-        assert ended(*options, "--run.precision", precision, "--out", tmp_path / out).code == 0
-        checked = ended("--verify", tmp_path / out, "--allow-plugins")
+        assert ended(grid.main, *options, "--run.precision", precision, "--out", tmp_path / out).code == 0
+        checked = ended(grid.main, "--verify", tmp_path / out, "--allow-plugins")
         assert (checked.code, checked.err) == (0, "")
         assert "8 agree, 0 disagree" in checked.out
