@@ -140,7 +140,10 @@ def pruned_cells(work: Work) -> list[Pruned]:
 
     steps = jnp.arange(max(schedule.train_steps, schedule.fine_tune_steps), dtype=jnp.int32)
     for cell, (problem, setting, state) in zip(work.part, _begun(work), strict=True):
-        train, test = ((np.array(x).reshape(len(x), -1), np.array(y)) for x, y, _ in problem)
+        train, test = (
+            (np.array(part.inputs).reshape(len(part.inputs), -1), np.array(part.targets))
+            for part in (problem.train, problem.test)
+        )
         start = [np.array(leaf) for leaf in jax.tree.leaves(system.learner.numbers.tree(state.original))]
         numbers = cell["kept"], float(setting.share), float(setting.rate), system.round_steps, schedule.fine_tune_steps
         tasks.append(Pruned(train, test, start, np.array(drawn(state.run.key, steps)), *numbers))

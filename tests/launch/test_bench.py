@@ -94,6 +94,21 @@ def test_one_run_measures_every_group_once(monkeypatch, tmp_path):
     assert [row["group"] for row in rows if "apart" in row] == ["recovery"]
 
 
+def test_what_other_groups_measured_is_kept_where_one_fails(monkeypatch, tmp_path, capsys):
+    def fails(name: str) -> list[dict]:
+        if name == "grid":
+            raise TypeError("no such field")
+        return [{"group": name}]
+
+    monkeypatch.setattr(command, "measured", fails)
+    monkeypatch.setattr(command, "apart", fails)
+    monkeypatch.setattr(command, "text", str)
+    assert bench.main(["--out", str(tmp_path)]) == 1
+    rows = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["group"] for row in rows] == [name for name in command.GROUPS if name != "grid"]
+    assert "group grid failed" in capsys.readouterr().err
+
+
 def test_a_group_of_another_precision_comes_back_from_its_own_process(monkeypatch):
     def told(code: list[str], **environment: str) -> str:
         assert code[:4] == ["-m", "launch.bench", "--group", "recovery"]
