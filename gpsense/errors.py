@@ -1,5 +1,7 @@
 """The one error that means: the input cannot be used, and this is what to change."""
 
+from typing import Any
+
 
 class BadInput(ValueError):
     """Input that cannot be used: the field, what is wrong with it, and the remedy, in one line.
@@ -14,3 +16,6 @@ class BadInput(ValueError):
     def __init__(self, field: str, problem: str, remedy: str):
         self.field, self.problem, self.remedy = field, problem, remedy
         super().__init__(f"{field}: {problem}; {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # whole in another process
+        return type(self), (self.field, self.problem, self.remedy)

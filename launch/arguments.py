@@ -39,6 +39,7 @@ OPTIONS = {
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run part i (from 0) of N alone",
     "cluster": "local:N or tcp://HOST:PORT: run on dask workers",
+    "distributed": "auto, or HOST:PORT with --shard: jax.distributed",
     "verify": "DIR: compute some of its cells again and compare",
 }
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
@@ -54,6 +55,7 @@ class Arguments:
     dry_run: bool
     shard: tuple[int, int] | None = None
     cluster: str | None = None
+    distributed: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +88,11 @@ def parse(argv: list[str]) -> Arguments | Check:
         return Check(Path(given["verify"]), "allow-plugins" in flags)
     out, asked = given.pop("out", None), given.pop("system", None)
     shard = _shard(given.pop("shard")) if "shard" in given else None
-    cluster = _cluster(given.pop("cluster")) if "cluster" in given else None
-    if shard and cluster:
-        raise Refusal("--cluster: a cluster divides the chunks itself; leave out --shard")
+    cluster = read_cluster(given.pop("cluster")) if "cluster" in given else None
+    distributed = _distributed(given.pop("distributed"), shard) if "distributed" in given else None
+    if cluster and (shard or distributed):
+        name = "distributed" if distributed else "shard"
+        raise Refusal(f"--cluster: a cluster divides the chunks itself; leave out --{name}")
     allowed, folder = "allow-plugins" in flags, (path or DEFAULT).parent
     if asked is not None:
         system = plugins.find_system(asked, allowed=True)
@@ -110,10 +114,11 @@ def parse(argv: list[str]) -> Arguments | Check:
         print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
         sys.exit(0)
     config = build(fields, folder, allowed)
-    return Arguments(config, folder, None if out is None else Path(out), "dry-run" in flags, shard, cluster)
+    out = None if out is None else Path(out)
+    return Arguments(config, folder, out, "dry-run" in flags, shard, cluster, distributed)
 
 
-def _cluster(text: str) -> str:
+def read_cluster(text: str) -> str:
     """The cluster, as it was given; Refusal for what is none or without dask."""
     from gpsense.grid.cluster import check_cluster
 
@@ -121,6 +126,18 @@ def _cluster(text: str) -> str:
         return check_cluster(text)
     except BadInput as error:
         raise Refusal(f"--{error}") from None
+
+
+def _distributed(text: str, shard: tuple[int, int] | None) -> str:
+    """``auto`` or the address of the first process; Refusal where it is neither or does not fit ``--shard``."""
+    if text == "auto":
+        if shard:
+            raise Refusal("--shard: auto finds out which process this is; leave it out or give --distributed HOST:PORT")
+    elif not re.fullmatch(r"[0-9A-Za-z.:\[\]_-]+:[0-9]{1,5}", text):
+        raise Refusal(f"--distributed: {shown(text)} is no address; give auto, or HOST:PORT of process 0")
+    elif not shard:
+        raise Refusal("--distributed: which of the processes is this? Give --shard i/N with i from 0 to N - 1, too")
+    return text
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -245,7 +262,7 @@ def help_text(config: Config, path: Path) -> str:
         *textwrap.wrap(
             f"Fields of system {config.reference}: {first_line(config.system)} In brackets the values of {path.name} "
             "or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop; "
-            "null is the default where a field does not say otherwise.",
+            "null is the default unless a field says otherwise.",
             wide,
         ),
     ]

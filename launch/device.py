@@ -35,14 +35,19 @@ def configure(precision: str) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     keep_programs()
     use_cores()
+    start()
+    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
+        one_thread_a_call()
+
+
+def start() -> None:
+    """Start the devices; Refusal where the platform that the environment names is not there."""
     try:
-        jax.devices()
+        jax.local_devices()
     except (RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())[:150] or "no such device"
         name = os.environ.get("JAX_PLATFORMS")
         raise Refusal(f"JAX_PLATFORMS: {name} cannot be used ({said}); unset it or use cpu") from None
-    if jax.default_backend() == "cpu" and jax.device_count() > 1:
-        one_thread_a_call()
 
 
 def keep_programs() -> None:
@@ -90,7 +95,7 @@ def memory_budget(gib: float | None) -> float:
     """Bytes a chunk may take: as asked for, else 80 % of an accelerator's memory or half of the free main memory."""
     if gib is not None:
         return gib * 2**30
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return 0.8 * stats["bytes_limit"]

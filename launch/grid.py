@@ -1,5 +1,6 @@
 """Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``, a part of it
-with ``--shard i/N``, or on dask workers with ``--cluster local:N``. Check one: ``python -m launch.grid --verify DIR``.
+with ``--shard i/N``, on dask workers with ``--cluster local:N``, as one of several processes with ``--distributed
+auto``. Check one: ``python -m launch.grid --verify DIR``.
 
 Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
 Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
@@ -10,10 +11,10 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from launch import device
+from launch import device, processes
 from launch.arguments import Arguments, Check, parse
 from launch.shell import INTERRUPTED, guarded, leave
-from launch.work import Work, collect, opened, plan, run_missing
+from launch.work import ROOT, Work, collect, opened, plan, run_missing
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,18 +34,20 @@ def run(arguments: Arguments | Check) -> int:
         from launch.verify import verify
 
         return verify(arguments.directory, arguments.allow_plugins)
-    parts = arguments.shard[1] if arguments.shard else 1
+    parts, shard = arguments.shard[1] if arguments.shard else 1, arguments.shard
+    if arguments.distributed is not None:
+        parts, shard = processes.join(arguments.distributed, arguments.shard, arguments.out or ROOT), None
     work = plan(arguments.config, arguments.folder, arguments.out, parts=parts)
     if arguments.dry_run:
         print(describe(work.plan))
         return 0
     try:
-        if arguments.shard is not None:
-            return run_shard(work, arguments.shard)
+        if shard is not None:
+            return run_shard(work, shard)
         work = run_missing(work, meanwhile=lambda: import_module("launch.report"), cluster=arguments.cluster)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return report(work)
+    return report(work) if processes.first() else processes.leave(work.out)
 
 
 def run_shard(work: Work, shard: tuple[int, int]) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpsense.errors import BadInput
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from gpsense.grid.tracing import Traces
 
 
+ROOT = Path("runs")
+
+
 class Work(NamedTuple):
     """A config that was checked and planned, and where its results go."""
 
@@ -38,7 +41,7 @@ class Work(NamedTuple):
     folder: Path = Path()
 
 
-def plan(config: Config, folder: Path, out: Path | None = None, root: Path = Path("runs"), parts: int = 1) -> Work:
+def plan(config: Config, folder: Path, out: Path | None = None, root: Path = ROOT, parts: int = 1) -> Work:
     """Check a config and its run directory and plan the grid; Refusal for anything wrong, before anything compiles.
 
     ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``. A new run
@@ -101,7 +104,7 @@ def run_missing(
     known: "Traces | None" = None,
     meanwhile: Callable[[], object] = lambda: None,
     shard: tuple[int, int] | None = None,
-    cluster: str | None = None,
+    cluster: Any = None,
 ) -> Work:
     """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
 

@@ -7,6 +7,7 @@ and the same whoever runs it. Needs the extra ``cluster``.
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,8 +29,10 @@ from gpsense.grid.tracing import Traces
 
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 DEATHS = 10  # of workers that run a chunk, before the run ends with an error
+PATIENCE = 60.0  # seconds that a scheduler which is gone may take to come back
+RUNS = 4  # whose programs a worker keeps
 _lock = Lock()
-_kept: dict[tuple[str, str], "_Kept"] = {}  # of this worker: the runs it has had chunks of
+_kept: dict[tuple[str, str], "_Kept"] = {}  # of this worker: the runs that it had chunks of last
 
 
 class _Kept:
@@ -74,7 +77,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
         count = int(cluster.removeprefix("local:"))
         told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
         name = "distributed.nanny.pre-spawn-environ.JAX_NUM_CPU_DEVICES"
-        shared = {} if told else {name: str(max(1, jax.device_count() // count))}
+        shared = {} if told else {name: str(max(1, jax.local_device_count() // count))}
         with (
             dask.config.set(shared),
             distributed.LocalCluster(
@@ -85,36 +88,67 @@ def client_of(cluster: Any) -> Iterator[Any]:
             yield client
 
 
+@contextmanager
+def started(cluster: Any) -> Iterator[Any]:
+    """A cluster for several runs in turn: the workers of ``local:N`` are started once; anything else is as it was."""
+    if isinstance(cluster, str) and cluster.startswith("local:"):
+        with client_of(cluster) as client:
+            yield client
+    else:
+        yield cluster
+
+
 def run_on_cluster(
     cluster: Any, plan: Plan, place: Store, make: Callable[[], Grid], progress: bool | None = None
 ) -> None:
     """Have the chunks that a run directory lacks run by the workers of a cluster; returns when all are there.
 
-    ``make`` makes the grid anew in a worker. ``progress``: one bar for all; None: where there is a terminal.
+    ``make`` makes the grid anew in a worker. ``progress``: one bar for all; None: where there is a terminal. Where the
+    scheduler ends, what is missing is given to the one that answers in its place; ConnectionError after PATIENCE.
     """
     import distributed  # pyright: ignore[reportMissingImports]
+    from distributed.comm.core import CommClosedError  # pyright: ignore[reportMissingImports]
 
     cluster = check_cluster(cluster)
     settings = {name: getattr(jax.config, name) for name in SETTINGS if hasattr(jax.config, name)}
     task = partial(_work, str(place.directory.resolve()), place.digest, make, settings)
-    chunks = place.missing(plan)
+    chunks, lost = place.missing(plan), None  # lost: the time at which the scheduler was found to have ended
     with progress_bar(plan, chunks, progress) as bar:
         while chunks:
             cells = {place.path(chunk).name: chunk.cells for chunk in chunks}
-            with client_of(cluster) as client:
-                futures = client.map(task, [chunk.number for chunk in chunks], pure=False)
-                for future in distributed.as_completed(futures, loop=client.loop):
-                    bar.update(cells[future.result()])
+            try:
+                with client_of(cluster) as client:
+                    if client.status != "running":
+                        raise distributed.CancelledError
+                    futures = client.map(task, [chunk.number for chunk in chunks], pure=False)
+                    for future in distributed.as_completed(futures, loop=client.loop):
+                        name = future.result()
+                        bar.update(cells.pop(name))
+                        lost = None
+            except distributed.KilledWorker:
+                raise ChildProcessError("chunks end the workers that run them, as where memory runs out") from None
+            except (distributed.CancelledError, CommClosedError):
+                lost = lost or time.monotonic()
+            except BadInput as error:
+                if error.field != "cluster" or lost is None:
+                    raise
             chunks = [chunk for chunk in chunks if place.read(chunk) is None]
+            bar.update(sum(cells.values()) - sum(chunk.cells for chunk in chunks))
+            if chunks and lost is not None:
+                if time.monotonic() - lost > PATIENCE:
+                    raise ConnectionError(f"the scheduler ended, and none has answered for {PATIENCE:g} s")
+                time.sleep(1)
 
 
 def _work(directory: str, digest: str, make: Callable[[], Grid], settings: dict[str, Any], number: int) -> str:
     """Run a chunk in a worker unless it is there already; the name of its file."""
     with _lock:
         place = Store(Path(directory), digest)
+        for name, value in settings.items():
+            jax.config.update(name, value)
         if (directory, digest) not in _kept:
-            for name, value in settings.items():
-                jax.config.update(name, value)
+            while len(_kept) >= RUNS:
+                _kept.pop(next(iter(_kept)))
             layouts = store.layouts(store.read(place.directory))
             _kept[directory, digest] = _Kept(make_plan(make(), 2**60, layouts))
         kept = _kept[directory, digest]

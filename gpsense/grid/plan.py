@@ -128,7 +128,7 @@ def cell_flops(cost: Cost, steps: int) -> float:
 def chunk_bytes(cost: Cost, layout: Layout) -> int:
     """Memory of a chunk: problems and states of all its cells, the work of the problems that are run at a time."""
     kept = layout.outer * (cost.problem_bytes + layout.inner * cost.kept_bytes)
-    at_once = min(layout.outer, outer_batch() * jax.device_count())
+    at_once = min(layout.outer, outer_batch() * jax.local_device_count())
     return kept + at_once * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
@@ -254,9 +254,9 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int, pa
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     patience = CHUNK_FLOPS / (cell_flops(cost, steps) + OVERHEAD * (steps + PRUNING))  # cells of a chunk
-    columns = _even(inner, max(1, min(inner, fits, int(patience / min(outer, jax.device_count())))))
+    columns = _even(inner, max(1, min(inner, fits, int(patience / min(outer, jax.local_device_count())))))
     share = max(1, outer * ceil(inner / columns) // parts)
-    rows = _even(outer, int(min(outer, share, max(jax.device_count(), patience / columns))))
+    rows = _even(outer, int(min(outer, share, max(jax.local_device_count(), patience / columns))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:
         rows = _even(outer, rows - 1)
     return Layout(rows, columns, effort(cost, outer, inner, steps))

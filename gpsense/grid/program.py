@@ -39,7 +39,7 @@ OUTER, SAME = P("outer"), P()
 
 
 class Program:
-    """The compiled phases of one system, on the given devices (default: all of the default backend).
+    """The compiled phases of one system, on the given devices (default: this process's, of the default backend).
 
     ``traces`` counts the shapes that each phase was traced for, here or in another program of ``known``;
     ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is the last that
@@ -55,7 +55,7 @@ class Program:
         self.traces: Counter[str] = Counter()
         self.compile_seconds = 0.0
         self.width: int | None = None
-        self.mesh = Mesh(np.asarray(devices or jax.devices()), ("outer",))
+        self.mesh = Mesh(np.asarray(devices or jax.local_devices()), ("outer",))
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._shapes: dict[tuple[Any, ...], Any] = {}
         self._compiled: dict[tuple[Any, ...], Future[Compiled]] = {}

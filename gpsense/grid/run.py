@@ -112,9 +112,13 @@ def run_missing(
 
     Each chunk is run by whoever takes its lease first, and again where that process ends without having stored it.
     ``shard`` (i, N): only those of :func:`~gpsense.grid.plan.shard_of`. ``progress``, ``known`` and ``meanwhile`` are
-    those of :func:`run_chunks`; the bar counts what others do, too.
+    those of :func:`run_chunks`; the bar counts what others do, too. A process of several of ``jax.distributed`` begins
+    with its own part.
     """
     chunks = place.missing(plan, None if shard is None else shard_of(plan, *shard))
+    if jax.process_count() > 1:
+        own = shard_of(plan, jax.process_index(), jax.process_count())
+        chunks.sort(key=lambda chunk: chunk not in own)
     known = known or Traces()
     with place.leases() as leases, progress_bar(plan, chunks, progress) as bar:
 
@@ -321,7 +325,7 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
         "chunk": chunk.number,
         "program": chunk.program,
         "cells": chunk.cells,
-        "devices": jax.device_count(),
+        "devices": jax.local_device_count(),
         "seconds": round(seconds, 3),
         "compile_seconds": round(compiling, 3),
     }

@@ -76,7 +76,7 @@ def versions() -> dict[str, Any]:
     """What a number depends on besides the config: versions, devices, precision and flags."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "devices": [device.device_kind for device in jax.devices()],
+        "devices": [device.device_kind for device in jax.local_devices()],
         "backend": jax.default_backend(),
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "precision": str(jnp.result_type(float)),

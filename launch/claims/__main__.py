@@ -50,6 +50,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="run nothing: write configs/PAPER/README.md from OUT/claims.json and what was recorded before",
     )
+    parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
     return parser.parse_args(argv)
 
@@ -93,8 +94,10 @@ def chosen(arguments: argparse.Namespace) -> "list[Experiment]":
 def run(arguments: argparse.Namespace) -> int:
     """Read and check all claims, then run one after the other; what is done is written at once."""
     from gpsense.grid import files
+    from gpsense.grid.cluster import started
     from gpsense.grid.tracing import Traces
     from launch import device
+    from launch.arguments import read_cluster
     from launch.claims.experiment import Running, caveat, evaluate
     from launch.claims.page import write_page
     from launch.claims.table import heading, lines, summary
@@ -108,15 +111,17 @@ def run(arguments: argparse.Namespace) -> int:
     device.use_cores()
     out = arguments.out / f"offset-{arguments.seed_offset}" if arguments.seed_offset else arguments.out
     files.writable(out)
+    cluster = read_cluster(arguments.cluster) if arguments.cluster is not None else None
     claims = chosen(arguments)
     print(heading())
     records: list[dict[str, Any]] = []
-    running = [Running(claim, out, Traces()) for claim in claims]
-    for one, following in zip_longest(running, running[1:]):
-        record = evaluate(one, following)
-        records.append(record)
-        files.write_json(out / "claims.json", kept(out / "claims.json", records))
-        print(lines(record), flush=True)
+    with started(cluster) as workers:
+        running = [Running(claim, out, Traces(), workers) for claim in claims]
+        for one, following in zip_longest(running, running[1:]):
+            record = evaluate(one, following)
+            records.append(record)
+            files.write_json(out / "claims.json", kept(out / "claims.json", records))
+            print(lines(record), flush=True)
     print(summary(records))
     for paper in dict.fromkeys(claim.paper for claim in claims):
         if words := caveat(paper):

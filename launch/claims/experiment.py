@@ -125,11 +125,12 @@ def caveat(paper: str) -> str:
 
 
 class Running(NamedTuple):
-    """An experiment whose grids are run: where, and the phases that were traced for it so far."""
+    """An experiment whose grids are run: where, the phases that were traced for it so far, and dask workers, if any."""
 
     experiment: Experiment
     out: Path
     known: Traces
+    cluster: Any = None
 
     def work(self, name: str) -> Work:
         """A grid, checked and planned."""
@@ -197,7 +198,8 @@ def _dataset(running: Running, name: str, following: tuple[Running, str] | None)
     settle()
     precision = running.experiment.grids[name].values["run.precision"]
     meanwhile = partial(following[0].begin, following[1], precision) if following else lambda: None
-    return without_failures(collect(run_missing(running.work(name), running.known, meanwhile)))
+    ran = run_missing(running.work(name), running.known, meanwhile, cluster=running.cluster)
+    return without_failures(collect(ran))
 
 
 def expected_of(expected: Expectation) -> Any:

@@ -72,7 +72,7 @@ def test_a_cluster_gives_the_bits_of_one_process_though_a_worker_dies(tmp_path: 
                 time.sleep(0.01)
             os.kill(workers[0], signal.SIGKILL)
 
-        threading.Thread(target=kill).start()
+        threading.Thread(target=kill, daemon=True).start()
         together = sweep(cell, draw, out=tmp_path / "out", memory=1500, cluster=client, **AXES)
     for name in alone.data_vars:
         np.testing.assert_array_equal(alone[name], together[name])

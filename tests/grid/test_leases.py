@@ -163,6 +163,20 @@ def test_shards_are_all_chunks_each_once_in_order(count: int) -> None:
         assert parts[0] == list(range(15))
 
 
+def test_a_process_of_several_begins_with_its_own_part(
+    tmp_path: Path, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, place = filled(tmp_path / "alone", plan), filled(tmp_path / "run", plan)
+    run.run_missing(plan, alone, False)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    run.run_missing(plan, place, False)
+    lines = (place.directory / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chunk"] for line in lines] == [2, 3, 0, 1]
+    for one, other in zip(place.chunks(plan), alone.chunks(plan), strict=True):
+        assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=True), one[1], other[1]))
+
+
 def test_shards_fill_a_directory_with_the_bits_of_one_run(tmp_path: Path, plan: Any) -> None:
     alone, place = filled(tmp_path / "alone", plan), filled(tmp_path / "run", plan)
     run.run_missing(plan, alone, False)

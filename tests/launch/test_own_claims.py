@@ -1,6 +1,7 @@
 """A claim of a user's own is judged alike: quantities, figure, page; bad input in one line, before anything runs."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from launch.claims.expectations import Claim
 from launch.claims.own import outcome_of
 from launch.shell import Refusal
 
+DASK = find_spec("distributed") is not None
 CHECK = """
 def check(runs):
     cells = runs[""]
@@ -121,3 +123,26 @@ def test_arrays_along_seeds_are_means_and_shares_whatever_their_other_axes() -> 
     assert (found["share"].seeds, found["worst"].seeds, float(found["worst"].value)) == (4, None, 11)
     with pytest.raises(Refusal, match=r"^claim\.check: f\.py:g gives list, not quantities by name; "):
         outcome_of([1.0], claim)
+
+
+def test_what_is_no_cluster_is_refused(tmp_path: Path, capsys: Any) -> None:
+    assert command.main([write(tmp_path), "--out", str(tmp_path / "out"), "--cluster", "here"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    said = "'here' is no cluster" if DASK else "dask.distributed is not installed"
+    assert printed.err.startswith(f"error: --cluster: {said}; ")
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not DASK, reason="dask.distributed is not installed")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_workers_of_a_cluster_give_the_same_claim(tmp_path: Path) -> None:
+    grids = {"other": {"problem": {"dim": 5}}}
+    for name, more in (("alone", []), ("out", ["--cluster", "local:1"])):
+        config = write(tmp_path, grids=grids)
+        assert command.main([config, "--out", str(tmp_path / name), *more]) == 0
+    (one,), (other,) = (json.loads((tmp_path / name / "claims.json").read_text()) for name in ("alone", "out"))
+    assert one["measured"] == other["measured"]
+    assert len(list((tmp_path / "out" / "grids").glob("*/results.nc"))) == 2
