@@ -274,14 +274,10 @@ def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) 
 
 def _text(facts: dict[str, Any]) -> str:
     """What was found, for people."""
+    from gpsense.plots.recoveries import CHOSEN
+
     noise, residual = (f"{facts[key]:.3g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
-    by = {
-        "exact": "explains the values to rounding",
-        "edge": "what is left looks like noise",
-        "held out": "predicts held-out values best",
-        "shrunk": "with the penalty kept, predicts held-out values best",
-        "given": "as given",
-    }[facts["chosen_by"]]
+    by = CHOSEN[facts["chosen_by"]]
     lines = [
         f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
         f"rank {facts['rank']} ({by}; {facts['rank_share']:.0%} of resamples)   noise {noise}   residual {residual}",

@@ -1,7 +1,8 @@
 """The page of a run: one self-contained HTML file in which every cell of the grid can be looked at.
 
 ``python -m launch.report DIR`` draws the figures and writes the page again from what is stored in DIR; of a run that
-is not finished, from the chunks that are there. ``--merge OUT DIR...`` puts directories of one config together first.
+is not finished, from the chunks that are there. ``--merge OUT DIR...`` puts directories of one config together first,
+``--index FOLDER`` writes a page over all runs in a folder.
 The page's layout and script are ``report_page.html``; this module fills in text and numbers.
 """
 
@@ -309,7 +310,8 @@ def _pictures(directory: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run, finished or not; 0, or 2 where there is no run to read."""
     parser = Parser(program("report"), description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", nargs="+", help="a run directory of launch.grid")
+    parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory of launch.grid")
+    parser.add_argument("--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page over its runs")
     parser.add_argument("--merge", type=Path, metavar="OUT", help="put the chunks of all DIR together in OUT first")
     parser.add_argument("--allow-plugins", action="store_true", help="run code that the manifest names")
     compared = "what changed against this claims.json; DIR is a folder of launch.claims"
@@ -329,6 +331,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         given = parser.parse_args(argv)
         directories, allowed = given.directory, given.allow_plugins
+        if given.index is not None:
+            from launch.index import write_index
+
+            if directories:
+                raise Refusal("--index: it takes one folder of runs; leave out DIR")
+            print(write_index(given.index))
+            return 0
+        if not directories:
+            raise Refusal("DIR: give the directory of a run, or --index FOLDER")
         if given.compare is not None:
             from launch import compare
 

@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join([*cheap, os.environ.get("XLA_FLAGS", "")]).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("GPSENSE_TINY", "1")  # the notebook at a fraction of its size
+os.environ.setdefault("GPSENSE_TINY", "1")  # the notebooks at a fraction of their size
 
 from jaxtyping import install_import_hook
 
@@ -57,6 +57,14 @@ def _modules_in_float64() -> None:
 @pytest.fixture(autouse=True)
 def _tests_in_float64() -> None:
     in_float64()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the notebooks the first alone is run each time."""
+    for item in items:
+        if item.path.suffix == ".ipynb" and item.path.stem != "quickstart":
+            item.add_marker("slow")
 
 
 @pytest.fixture

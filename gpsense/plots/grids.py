@@ -58,9 +58,10 @@ def _lw(points: float) -> float:
 
 
 def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str, bare: bool) -> None:
-    """Title with what is held fixed; below, what is pooled and how many cells are left out.
+    """A title of two lines at most, with what is held fixed; below, what is pooled and how many cells are left out.
 
-    All of it is the figure's label, too; where it is ``bare`` (for a caption), only that.
+    What is held fixed stands below where it takes more than one line. All of it is the figure's label, too; where it is
+    ``bare`` (for a caption), only that.
     """
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:
@@ -69,8 +70,11 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
     if bare:
         return
     width = int(figure.get_figwidth() * 11.5)
-    figure.suptitle("\n".join([headline, *textwrap.wrap(fixed, width)]), fontsize="medium")
-    figure.supxlabel("\n".join(textwrap.wrap(note, width)), fontsize="small", color="0.35")
+    title = [*textwrap.wrap(headline, width), *textwrap.wrap(fixed, width)]
+    if len(title) > 2:
+        title, note = textwrap.wrap(headline, width, max_lines=2), f"{fixed}; {note}"
+    figure.suptitle("\n".join(title), fontsize="medium")
+    figure.supxlabel("\n".join(textwrap.wrap(note, int(1.15 * width))), fontsize="small", color="0.35")
 
 
 def _seeds(cells: xr.Dataset, words: str) -> str:

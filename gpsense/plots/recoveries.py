@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.55"
+CHOSEN = {
+    "exact": "explains the values to rounding",
+    "edge": "what is left looks like noise",
+    "held out": "predicts held-out values best",
+    "shrunk": "with the penalty kept, predicts held-out values best",
+    "given": "as given",
+}
+LETTER = 6.5  # points
 
 
 def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
@@ -49,7 +57,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     right.set_title("Ranks tried")
     right.legend()
     if figure is not None:
-        figure.suptitle(f"Rank {result.rank}, chosen by: {result.chosen_by}")
+        figure.suptitle(f"Rank {result.rank}: {CHOSEN[result.chosen_by]}")
     return all_axes
 
 
@@ -62,7 +70,7 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     one.set_xlabel("measured y")
     one.set_ylabel("predicted by the factor")
     share = result.residual / float(np.abs(values).max())
-    one.set_title(f"Fit: rank {result.rank}, residual {result.residual:.3g} = {share:.2g} of the largest y")
+    one.set_title(f"Rank {result.rank}, residual {result.residual:.3g} ({share:.1%} of the largest |y|)")
     return one
 
 
@@ -73,10 +81,33 @@ def plot_map(names: list[str], places: np.ndarray, found: np.ndarray, axes: Any 
         one.plot(*np.stack(pair).T, color=ORANGE, linewidth=1)
     one.plot(*places.T, "o", markerfacecolor="none", color=GREY, markersize=7, label="true place")
     one.plot(*found.T, ".", color=BLUE, markersize=5, label="recovered from distances")
-    for name, (x, y) in zip(names, places, strict=True):
-        one.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=6.5)
     one.set_aspect("equal")
+    one.margins(0.08)
+    _name(one, names, np.asarray(places))
     one.set_xlabel("east [km]")
     one.set_ylabel("north [km]")
     one.legend(loc="upper left")
     return one
+
+
+def _name(axes: Axes, names: list[str], places: np.ndarray) -> None:
+    """Write each name beside its point, on the side where it meets the fewest points and other names."""
+    figure = axes.get_figure()
+    assert figure is not None
+    axes.apply_aspect()
+    points = axes.transData.transform(places) * 72 / figure.dpi
+    sides = [("left", 5, "center"), ("right", -5, "center"), ("center", 0, "bottom"), ("center", 0, "top")]
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    for name, place, (x, y) in zip(names, places, points, strict=True):
+        wide = 0.58 * LETTER * len(name)
+        boxes = []
+        for anchor, right, vertical in sides:
+            up = {"center": 0, "bottom": 5, "top": -5}[vertical]
+            left = x + right - {"left": 0, "right": 1, "center": 0.5}[anchor] * wide
+            low = y + up - {"center": 0.5, "bottom": 0, "top": 1}[vertical] * LETTER
+            boxes.append((left, low, left + wide, low + LETTER, (anchor, vertical, right, up)))
+        meets = [sum(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken) for a in boxes]
+        *box, (anchor, vertical, right, up) = boxes[int(np.argmin(meets))]
+        taken.append(tuple(box))
+        where = {"xytext": (right, up), "textcoords": "offset points", "ha": anchor, "va": vertical}
+        axes.annotate(name, place, fontsize=LETTER, **where)

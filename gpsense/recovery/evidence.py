@@ -38,7 +38,7 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
         rank = _lower(problem, path, path.settled, seed, exact)
         return Choice(path.fits[rank], "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
-    if not cross:
+    if not cross or not split(problem.map, 10, seed):  # nothing can be held out without emptying a row
         rank = path.gapless if path.gapless is not None else min(quiet, default=max(path.fits))
         return Choice(path.fits[rank], "edge")
     floor = path.steps[-1].penalty if path.steps else 0.0

@@ -229,6 +229,12 @@ def test_an_entry_that_nothing_determines_has_an_infinite_error():
     assert np.isfinite(errors[2])
 
 
+def test_a_small_table_of_which_nothing_can_be_held_out_is_said_to_be_in_two_parts():
+    row, col = np.repeat([0, 1, 2, 3], 3), [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5]
+    found = gpsense.recover({"row": row, "col": col, "value": np.arange(1.0, 13)}, offsets=False)
+    assert "2 parts that no measurement connects" in found.undetermined
+
+
 REFUSED = {
     "shape": (lambda m, y: gpsense.recover(m, y[:-1]), r"y: shape \(149,\) for 150 measurements"),
     "few": (lambda m, y: gpsense.recover(m.take(np.arange(4)), y[:4]), "y: only 4 measurements; give at least 5"),

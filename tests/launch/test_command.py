@@ -57,7 +57,7 @@ def test_help_calls_the_command_as_it_was_called(
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["report"], "the following arguments are required: DIR; see --help"),
+        (["report"], "DIR: give the directory of a run, or --index FOLDER"),
         (["report", "nosuch"], "nosuch is not a directory; name the directory of a run"),
         (["claims", "--foo"], "unrecognized arguments: --foo; see --help"),
         (["bench", "--group", "foo"], "argument --group: invalid choice: 'foo'"),

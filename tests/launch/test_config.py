@@ -316,7 +316,8 @@ def test_tolerances_are_the_systems_own_unless_given(system, expected):
         assert (axes["tolerance"], axes["fine_tune_tolerance"]) == tuple((each,) for each in tolerances)
 
 
-def test_the_readme_names_the_folder_that_the_main_job_writes() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("guide", ["README.md", "configs/README.md"])
+def test_the_guides_name_the_folder_that_the_main_job_writes(guide: str) -> None:
+    readme = (Path(__file__).parents[2] / guide).read_text(encoding="utf-8")
     folder = f"runs/quickstart-{build(read_yaml(DEFAULT)).digest()[:8]}"
     assert set(re.findall(r"runs/quickstart-\w+", readme)) == {folder}

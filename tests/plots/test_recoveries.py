@@ -43,4 +43,4 @@ def test_the_chosen_rank_and_the_points_are_where_they_belong():
     np.testing.assert_allclose(found.lines[-1].get_xydata(), PLACES + 0.1)
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]
     fit = plot_fit(RESULT, VALUES + 0.1, VALUES, Figure().subplots())
-    assert "rank 2, residual 0.1 = 0.025 of the largest y" in fit.get_title()
+    assert fit.get_title() == "Rank 2, residual 0.1 (2.5% of the largest |y|)"

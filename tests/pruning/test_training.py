@@ -162,14 +162,15 @@ def test_gradual_pruning_in_one_program_over_traced_shares():
         assert ((np.asarray(params[name]) != 0) == np.asarray(mask[name])).all()
 
 
-def test_the_loop_of_the_readme_prunes_and_learns():
+def test_the_loop_of_the_notebook_prunes_and_learns():
     """Iterative pruning of scikit-learn's digits to 6 % of the weights, as printed, on its 1,000 images to train on."""
     from sklearn.datasets import load_digits
 
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = [each for each in re.findall(r"```python\n(.*?)```", readme, re.S) if "training.pruned" in each]
+    text = (Path(__file__).parents[2] / "notebooks" / "lottery_tickets.py").read_text(encoding="utf-8")
+    (code,) = [each for each in re.split(r"(?m)^# %%.*\n", text) if "training.pruned(" in each]
     x, y = load_digits(return_X_y=True)
-    known = {"x": jnp.asarray(x / 16), "y": jnp.asarray(y), "eqx": eqx}
+    make = lambda key: eqx.nn.MLP(64, 10, 128, 2, key=key)  # noqa: E731
+    known = {"x": jnp.asarray(x / 16), "y": jnp.asarray(y), "eqx": eqx, "make": make, "tiny": False}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         exec(code, known)
     model, mask = known["model"], known["mask"]

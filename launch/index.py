@@ -1,0 +1,131 @@
+"""A page over a folder of runs: what each is, when it was made, how many cells, how far it is, and its own page.
+
+``python -m launch.report --index runs`` writes runs/index.html. Grids, claims and recoveries are found in the folder
+and one level below.
+"""
+
+import html
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launch import pages
+from launch.shell import Refusal
+
+SEARCH = """<p><label>Search <input id="search" type="search" placeholder="name, system, axis, state"></label>
+<span id="found" class="facts" aria-live="polite"></span></p>"""
+SCRIPT = """<script>
+const rows = [...document.querySelectorAll("tbody tr")], box = document.getElementById("search");
+box.addEventListener("input", () => {
+  const words = box.value.toLowerCase().split(/\\s+/);
+  for (const row of rows) row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
+  document.getElementById("found").textContent = `${rows.filter(row => !row.hidden).length} of ${rows.length}`;
+});
+</script>"""
+
+
+class Entry(NamedTuple):
+    """One run: its folder and page, what it is in words, seconds since the epoch, cells, state."""
+
+    folder: Path
+    page: Path | None
+    kind: str
+    about: str
+    when: float
+    cells: int | None
+    state: str
+
+
+def write_index(folder: Path) -> Path:
+    """Write index.html over the runs in a folder and return its path; Refusal where there is none."""
+    if not folder.is_dir():
+        raise Refusal(f"--index: {folder} is not a directory; name the folder that holds the runs")
+    found = sorted(entries(folder), key=lambda entry: -entry.when)
+    if not found:
+        raise Refusal(f"--index: {folder} holds no run; name the folder that holds the runs, such as runs")
+    kinds = Counter(entry.kind for entry in found)
+    head = f"<p>{', '.join(f'{count} x {kind}' for kind, count in kinds.items())}; newest first.</p>{SEARCH}"
+    titles = ("run", "kind", "what", "when", "cells", "state")
+    body = pages.table(titles, (_row(entry, folder) for entry in found), "Runs") + SCRIPT
+    return pages.write(folder / "index.html", f"Runs in {folder}", head, body)
+
+
+def entries(folder: Path) -> Iterable[Entry]:
+    """The runs in a folder and in its folders."""
+    for path in sorted([*folder.glob("[!.]*/"), *folder.glob("[!.]*/[!.]*/")]):
+        readers = {"manifest.json": grid, "claims.json": claims, "summary.json": recovery}
+        for name, reader in readers.items():
+            if (path / name).is_file():
+                try:
+                    entry = reader(path, json.loads((path / name).read_text(encoding="utf-8")))
+                except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                    entry = Entry(path, None, "unknown", f"{name} cannot be read", _when(path / name), None, "damaged")
+                if entry is not None:
+                    yield entry
+                break
+
+
+def grid(path: Path, manifest: dict[str, Any]) -> Entry:
+    """A run of ``launch.grid`` or of a claim."""
+    summary, stored = path / "summary.json", list((path / "chunks").glob("*.chunk"))
+    axes = [
+        f"{key} x {len(value)}"
+        for section, fields in manifest.get("config", {}).items()
+        if isinstance(fields, dict)
+        for key, value in fields.items()
+        if isinstance(value, list) and len(value) > 1 and (section, key) != ("run", "seeds")
+    ]
+    config = manifest.get("config", {})
+    seeds = config.get("run", {}).get("seeds", 1)
+    count = len(seeds) if isinstance(seeds, list) else seeds
+    about = f"{config.get('system', 'from Python')}: {', '.join([*axes, f'{count} seeds'])}"
+    if summary.is_file() and (path / "results.nc").is_file():
+        said = json.loads(summary.read_text(encoding="utf-8"))
+        lost = said.get("diverged", 0)
+        state = f"finished, {lost} diverged" if lost else "finished"
+        return Entry(path, _page(path), "grid", about, _when(summary), said["cells"], state)
+    newest = max(map(_when, stored), default=_when(path / "manifest.json"))
+    total = manifest.get("chunks")
+    state = f"{len(stored)} of {total} chunks" if total else f"{len(stored)} chunks"
+    return Entry(path, _page(path), "grid", about, newest, None, state)
+
+
+def claims(path: Path, records: list[dict[str, Any]]) -> Entry:
+    """A folder of ``launch.claims``."""
+    verdicts = Counter(record["verdict"] for record in records)
+    about = ", ".join(dict.fromkeys(record["paper"] for record in records))
+    state = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    page = path / "claims.html"
+    when = _when(path / "claims.json")
+    return Entry(path, page if page.is_file() else None, "claims", about, when, None, state)
+
+
+def recovery(path: Path, summary: dict[str, Any]) -> Entry | None:
+    """A folder of ``launch.recover``; None for another's."""
+    if not {"kind", "rank", "n"} <= set(summary):
+        return None
+    about = f"{summary['n']} values ({summary['kind']}) of a {summary['rows']} x {summary['columns']} matrix"
+    state = f"finished, rank {summary['rank']}"
+    return Entry(path, _page(path), "recovery", about, _when(path / "summary.json"), None, state)
+
+
+def _page(path: Path) -> Path | None:
+    return path / "report.html" if (path / "report.html").is_file() else None
+
+
+def _when(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _row(entry: Entry, folder: Path) -> list[str]:
+    """Cells of HTML; the run's name leads to its page."""
+    name = html.escape(entry.folder.relative_to(folder).as_posix())
+    if entry.page is not None:
+        link = html.escape(entry.page.relative_to(folder).as_posix().replace("%", "%25").replace("#", "%23"))
+        name = f'<a href="{link}">{name}</a>'
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.when))
+    cells = "" if entry.cells is None else str(entry.cells)
+    return [name, *(html.escape(text) for text in (entry.kind, entry.about, when, cells, entry.state))]
