@@ -30,6 +30,7 @@ from gpsense.plots.view import (
     measure_label,
     over_seeds,
     plane,
+    problem_words,
     short_name,
     threshold_of,
     value_text,
@@ -236,6 +237,7 @@ def _made(run: Run) -> str:
     devices = [str(device) for device in devices] if isinstance(devices, list) else []
     counted = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
     facts = {
+        "problem": ", ".join(problem_words(run.dataset).values()),
         "cells": status.size,
         "seeds": run.dataset.sizes["seed"],
         "programs": summary.get("programs"),

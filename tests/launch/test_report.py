@@ -1,5 +1,6 @@
 """The page: self-contained, escaped, honest about what it leaves out, and every cell a click away."""
 
+import csv
 import importlib
 import json
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +178,9 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def visit(browser: Any, path: Path) -> tuple[Any, list[str]]:
+def visit(browser: Any, path: Path, width: int = 1366) -> tuple[Any, list[str]]:
     """The page of a file, and the list in which its complaints and requests for other files gather."""
-    page, complaints = browser.new_page(viewport={"width": 1366, "height": 800}), []
+    page, complaints = browser.new_page(viewport={"width": width, "height": 800}), []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: request.url == path.as_uri() or complaints.append(request.url))
@@ -256,3 +258,116 @@ def test_axes_beyond_the_map_are_chosen_from_a_list(tmp_path: Path, browser: Any
     assert "optimizer adam, noise 0.1, penalty 0. Rank 2; error 0.012" in page.text_content("#cell")
     assert page.evaluate("document.getElementById('map').data[0].text[0][1]") == "0.024"
     assert complaints == []
+
+
+WIDE = """() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"""
+LETTERS = """() => [...document.querySelectorAll("#map text, #curves text, #norms text")]
+  .filter(text => text.textContent.trim()).map(text => ({ text: text.textContent,
+    size: parseFloat(getComputedStyle(text).fontSize), left: text.getBoundingClientRect().left,
+    right: text.getBoundingClientRect().right }))"""
+TICKS = """() => [...document.querySelectorAll("#map .xtick text")].map(text => text.getBoundingClientRect())
+  .map(box => [box.left, box.right]).sort((a, b) => a[0] - b[0])"""
+
+
+def many() -> xr.Dataset:
+    """The results with 24 penalties of long names."""
+    wide = results().isel(penalty=[0] * 24).copy(deep=True)
+    return wide.assign_coords(penalty=("penalty", 0.001234 * np.arange(1, 25), {"long_name": "penalty λ"}))
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_everything_fits_the_width_and_labels_stay_apart(tmp_path: Path, browser: Any, width: int) -> None:
+    for name, dataset in (("few", results()), ("many", many())):
+        dataset["error"].attrs["long_name"] = "relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F"
+        page, complaints = visit(browser, report.write_report(fill(tmp_path / f"{name} {width}", dataset)), width)
+        scroll, client = page.evaluate(WIDE)
+        assert scroll <= client
+        letters = page.evaluate(LETTERS)
+        assert len(letters) > 20
+        for each in letters:
+            assert each["size"] >= 8, each
+            assert each["left"] >= -1, each
+            assert each["right"] <= width + 1, each
+        ticks = page.evaluate(TICKS)
+        assert len(ticks) >= 3
+        assert all(left[1] <= right[0] for left, right in pairwise(ticks))
+        assert complaints == []
+
+
+def test_plots_follow_a_window_that_is_made_narrow(run: Path, browser: Any) -> None:
+    page, complaints = visit(browser, report.write_report(run))
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_function("document.querySelector('#map .main-svg').getBoundingClientRect().width < 390")
+    page.wait_for_function("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert complaints == []
+
+
+def test_arrow_keys_choose_a_neighbour(run: Path, browser: Any) -> None:
+    page, complaints = visit(browser, report.write_report(run))
+    page.focus("#map")
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    assert "noise 0.5, penalty 0.01. Rank 2" in page.text_content("#cell")
+    assert page.text_content("#code") == "ds.isel(noise=1, penalty=1)"
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("noise=0.5", 3),
+        ("penalty=0.01 noise=0.1", 1),
+        ("error<0.02", 2),
+        ("rank>=2, error<0.1", 2),
+        ("0.5", 3),
+        ("x=1", 0),
+    ],
+)
+def test_a_search_lists_the_cells_and_a_click_shows_one(run: Path, browser: Any, words: str, count: int) -> None:
+    page, complaints = visit(browser, report.write_report(run))
+    page.fill("#search", words)
+    assert page.text_content("#count") == f"{count} of 6 cells"
+    hits = page.query_selector_all("#hits button")
+    assert len(hits) == count
+    if hits:
+        text = hits[-1].text_content()
+        hits[-1].click()
+        assert page.text_content("#cell").startswith(f"Cell shown: {', '.join(text.split(', ')[:2])}.")
+    assert complaints == []
+
+
+def test_a_cells_numbers_are_downloaded(run: Path, browser: Any) -> None:
+    page, complaints = visit(browser, report.write_report(run))
+    page.select_option("#axis-noise", "1")
+    with page.expect_download() as found:
+        page.click("#download")
+    rows = list(csv.DictReader(Path(found.value.path()).read_text(encoding="utf-8").splitlines()))
+    cell = results().sel(noise=0.5, penalty=0.0)
+    assert {row["quantity"]: row["value"] for row in rows[:2]} == {"noise": "0.5", "penalty": "0"}
+    told = {
+        name: [float(row["value"]) for row in rows if row["quantity"] == name] for name in ("error along step", "rank")
+    }
+    np.testing.assert_allclose(told["error along step"], cell["error_curve"].values.ravel(), rtol=1e-3)
+    assert told["rank"] == [1.0]
+    norms = [float(row["value"]) for row in rows if row["quantity"] == "column norm" and row["seed"] == "2"]
+    np.testing.assert_allclose(norms, cell["column_norms"].values[2], rtol=1e-3)
+    assert found.value.suggested_filename.endswith("noise-0.5_penalty-0.csv")
+    assert [text for text in complaints if not text.startswith("blob:")] == []
+
+
+def test_where_every_seed_diverged_the_page_says_so(tmp_path: Path, browser: Any) -> None:
+    lost = results()
+    lost["status"][:] = 3
+    for name in ("error", "error_trained", "error_pruned", "rank", "error_curve", "loss_curve", "column_norms"):
+        lost[name][:] = np.nan
+    page, complaints = visit(browser, report.write_report(fill(tmp_path / "lost", lost)))
+    assert "No seed left; 3 diverged" in page.text_content("#cell")
+    assert "every seed diverged or is missing" in page.text_content("#curves")
+    assert complaints == []
+
+
+def test_a_field_of_another_system_is_not_shown(run: Path, browser: Any) -> None:
+    page, _ = visit(browser, report.write_report(run))
+    shown = page.text_content("main")
+    assert "||V_J||" not in shown
+    assert [option.text_content() for option in page.query_selector_all("#measure option")] == ["rank", "error"]
