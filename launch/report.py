@@ -290,7 +290,8 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
     words = EXPLAINED | named | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
     keys = list(dict.fromkeys(key for row in rows for key in row))
     above = {key: short_name(dataset[key]) if key in dataset.data_vars else key for key in keys}
-    heads = [f"{html.escape(name)}<small>{html.escape(words.get(key, ''))}</small>" for key, name in above.items()]
+    titles = {key: html.escape(name).replace("_", "_<wbr>") for key, name in above.items()}
+    heads = [f"{title}<small>{html.escape(words.get(key, ''))}</small>" for key, title in titles.items()]
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_number(row.get(key)))}</td>" for key in keys) + "</tr>\n" for row in rows

@@ -288,6 +288,10 @@ def test_everything_fits_the_width_and_labels_stay_apart(tmp_path: Path, browser
             assert each["size"] >= 8, each
             assert each["left"] >= -1, each
             assert each["right"] <= width + 1, each
+        names = [box for each in page.query_selector_all("#norms .legendtext") if (box := each.bounding_box())]
+        above = page.query_selector("#norms .gtitle").bounding_box()
+        assert len(names) == 2
+        assert all(above["y"] + above["height"] <= box["y"] for box in names)
         ticks = page.evaluate(TICKS)
         assert len(ticks) >= 3
         assert all(left[1] <= right[0] for left, right in pairwise(ticks))
