@@ -34,14 +34,17 @@ class Schedule:
     train_steps: Annotated[
         int,
         Field(
-            "train", "steps at most; 0: pruned at the start", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"
+            "train",
+            "steps at most; 0: the start is pruned untrained",
+            at_least=0,
+            at_most=MOST_STEPS,
+            axis=False,
+            key="steps",
         ),
     ] = 500
     fine_tune_steps: Annotated[
         int,
-        Field(
-            "fine_tune", "steps at most; 0: measured as pruned", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"
-        ),
+        Field("fine_tune", "steps at most; 0: no fine-tuning", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"),
     ] = 200
     record_every: Annotated[int, Field("run", "steps between records of loss and error", at_least=1, axis=False)] = 50
 

@@ -134,7 +134,7 @@ def _distributed(text: str, shard: tuple[int, int] | None) -> str:
         if shard:
             raise Refusal("--shard: auto finds out which process this is; leave it out or give --distributed HOST:PORT")
     elif not re.fullmatch(r"[0-9A-Za-z.:\[\]_-]+:[0-9]{1,5}", text):
-        raise Refusal(f"--distributed: {shown(text)} is no address; give auto, or HOST:PORT of process 0")
+        raise Refusal(f"--distributed: {shown(text)} is not an address; give auto, or HOST:PORT of process 0")
     elif not shard:
         raise Refusal("--distributed: which of the processes is this? Give --shard i/N with i from 0 to N - 1, too")
     return text
@@ -145,7 +145,7 @@ def _shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not index < count:
-        raise Refusal(f"--shard: {shown(text)} is no part of a run; give i/N with i from 0 to N - 1, 0/4 say")
+        raise Refusal(f"--shard: {shown(text)} is not a part of a run; give i/N with i from 0 to N - 1, such as 0/4")
     return index, count
 
 

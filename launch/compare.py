@@ -103,7 +103,7 @@ def read_claims(path: Path) -> dict[str, dict[str, Any]]:
     except OSError:
         raise Refusal(f"--compare: {path} cannot be read; name a claims.json or a folder with one") from None
     except (ValueError, KeyError, TypeError):
-        raise Refusal(f"--compare: {path} holds no records of claims; name a file that launch.claims wrote") from None
+        raise Refusal(f"--compare: {path} is not a claims.json; name a file that launch.claims wrote") from None
     return known
 
 

@@ -134,7 +134,7 @@ def certificate_words(found: dict[str, Any]) -> str:
     counts = {
         "no Hessian eigenvalue is lower (each with probability 0.999)": found["minima"],
         "one is lower, or the cell diverged": found["saddles"],
-        "undecided, a greater run.curvature_steps may tell": found["undecided"],
+        "undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }
     return (
         f"Training stopped at gradient norms of at most eps = {found['gradient_norm']:.2g}. Cells against -sqrt(eps) = "

@@ -42,10 +42,10 @@ class Entry(NamedTuple):
 def write_index(folder: Path) -> Path:
     """Write index.html over the runs in a folder and return its path; Refusal where there is none."""
     if not folder.is_dir():
-        raise Refusal(f"--index: {folder} is not a directory; name the folder that holds the runs")
+        raise Refusal(f"--index: {folder} is not a directory; name the folder of the runs")
     found = sorted(entries(folder), key=lambda entry: -entry.when)
     if not found:
-        raise Refusal(f"--index: {folder} holds no run; name the folder that holds the runs, such as runs")
+        raise Refusal(f"--index: there is no run in {folder}; name the folder of the runs, such as runs")
     kinds = Counter(entry.kind for entry in found)
     head = f"<p>{', '.join(f'{count} x {kind}' for kind, count in kinds.items())}; newest first.</p>{SEARCH}"
     titles = ("run", "kind", "what", "when", "cells", "state")

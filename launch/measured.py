@@ -56,15 +56,15 @@ def _csv(path: Path) -> dict[str, np.ndarray]:
             header = [name.strip() for name in next(lines, [])]
             rows = list(lines)
     except (UnicodeDecodeError, csv.Error):
-        raise Refusal(f"{path}: is no table of text in UTF-8; save it as CSV with a header {HEADERS}") from None
+        raise Refusal(f"{path}: is not a table of text in UTF-8; save it as CSV with a header {HEADERS}") from None
     if not header or len(header) > MOST_COLUMNS or len(set(header)) < len(header):
         raise Refusal(f"{path}: has no header of different names; start it with {HEADERS}")
     if not all(name.isprintable() and len(name) <= LONGEST for name in header):
-        raise Refusal(f"{path}: has a header that is no names; start it with {HEADERS}")
+        raise Refusal(f"{path}: its first line does not name the columns; start it with {HEADERS}")
     rows = [row for row in rows if row]
     short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
     if short is not None:
-        raise Refusal(f"{path}: row {short} has another number of fields than the header; mend that row")
+        raise Refusal(f"{path}: row {short} has more or fewer fields than the header; fix that row")
     return {name: _column(name, [row[place].strip() for row in rows]) for place, name in enumerate(header)}
 
 
@@ -89,7 +89,7 @@ def _parquet(path: Path) -> dict[str, Any]:
     except ImportError:
         raise Refusal(f"{path}: reading parquet needs pyarrow; pip install pyarrow") from None
     except (ValueError, OSError):
-        raise Refusal(f"{path}: is no parquet file; save it with DataFrame.to_parquet") from None
+        raise Refusal(f"{path}: is not a parquet file; save it with DataFrame.to_parquet") from None
     return {str(name): frame[name].to_numpy() for name in frame.columns}
 
 
@@ -100,7 +100,7 @@ def _mat(path: Path) -> dict[str, np.ndarray]:
     try:
         fields = scipy.io.loadmat(path, squeeze_me=True, chars_as_strings=True)
     except Exception:  # damaged files end in errors of many kinds
-        raise Refusal(f"{path}: is no MATLAB file up to version 7; save it with save(..., '-v7')") from None
+        raise Refusal(f"{path}: is not a MATLAB file of version 7 or earlier; save it with save(..., '-v7')") from None
     return {name: np.asarray(array) for name, array in fields.items() if not name.startswith("__")}
 
 
@@ -124,9 +124,9 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
     """Name and array of a member; Refusal for one larger than ``most`` bytes or than its own header says."""
     name = info.filename.removesuffix(".npy")
     if not name.isprintable() or len(name) > LONGEST:
-        raise Refusal(f"{name[:LONGEST]!r}: is no name of an array; save it with numpy.savez")
+        raise Refusal(f"{name[:LONGEST]!r}: is not the name of an array; save it with numpy.savez")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refusal(f"{name}: is compressed in a way that is not read; save it with numpy.savez")
+        raise Refusal(f"{name}: is compressed in a way that is not supported; save it with numpy.savez")
     if info.file_size > most:
         size = f"{info.file_size / 2**30:.3g} GiB, more than an eighth of the memory"
         raise Refusal(f"{name}: holds {size}; save fewer or smaller numbers")

@@ -46,13 +46,18 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--example", choices=["cities"], help="make and recover a worked example instead")
     add("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
     kinds = ["dense", "rank_one", "entries", "distances", "table", "pauli"]
-    add("--kind", choices=kinds, help="what was measured, where the names do not say")
+    add("--kind", choices=kinds, help="kind of measurements, if the names of the arrays do not determine it")
     for name in NAMES:
         add(f"--{name}", metavar="COLUMN", help=f"name of the column that holds {name}")
     add("--rank", type=int, help="the rank, if it is known")
     add("--max-rank", type=int, help="largest rank to try")
     add("--trace", type=float, help="trace of the matrix, if it is known (1 for a quantum state)")
-    add("--truth", type=Path, metavar="FILE.npy", help="the matrix, where it is known: its error (fidelity) is told")
+    add(
+        "--truth",
+        type=Path,
+        metavar="FILE.npy",
+        help="the true matrix, if known: error or fidelity is reported",
+    )
     add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
     add(
         "--offsets",
@@ -60,7 +65,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         default="auto",
         help="offsets of a table's rows and columns (auto: by held-out values)",
     )
-    add("--seed", type=int, default=0, help="draws splits, signs and the example (default 0)")
+    add("--seed", type=int, default=0, help="random seed of splits, signs and the example (default 0)")
     add("--noise", type=float, default=0.02, help="example: relative noise (default 0.02)")
     add("--share", type=float, default=0.3, help="example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
@@ -122,9 +127,9 @@ def _truth(path: Path, data: "Measured") -> np.ndarray:
     try:
         truth = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
-        raise Refusal(f"--truth: {path} is no .npy file; save the matrix with numpy.save") from None
+        raise Refusal(f"--truth: {path} is not a .npy file; save the matrix with numpy.save") from None
     if not isinstance(truth, np.ndarray) or truth.shape != data.map.sides or truth.dtype.kind not in "fiuc":
-        raise Refusal(f"--truth: {path} holds no {' x '.join(map(str, data.map.sides))} matrix of numbers; save that")
+        raise Refusal(f"--truth: {path} is not a {' x '.join(map(str, data.map.sides))} matrix of numbers; save one")
     return truth
 
 
@@ -190,19 +195,19 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
     doubts = [f"the measurements leave this open: {word}" for word in result.undetermined]
     if result.outliers.size:
         shown = ", ".join(map(str, result.outliers[:10])) + (", ..." if result.outliers.size > 10 else "")
-        doubts.append(f"{result.outliers.size} wild values were left out, number {shown}; --robust no keeps them")
+        doubts.append(f"{result.outliers.size} wild values were left out (rows {shown}); --robust no keeps them")
     if result.rank and result.chosen_by not in ("exact", "shrunk") and result.measurements < 1.2 * result.unknowns:
         told = f"{result.unknowns} unknowns from {result.measurements} measurements"
         doubts.append(f"rank {result.rank} has {told}; do not trust it")
     if result.rank_share < 0.75:
-        doubts.append(f"the rank is not sure: {result.rank_share:.0%} of resamples give it")
+        doubts.append(f"the rank is uncertain: {result.rank_share:.0%} of the resamples give it")
     if result.rank == 0:
         doubts.append(
             "rank 0: no factor explains the values better than noise does; check the sign of y, or measure more"
         )
     if result.chosen_by == "shrunk":
         doubts.append(
-            "the spectrum has no gap: the factors are kept small, by the weight that predicts held-out values best"
+            "the spectrum has no gap: the factors keep a penalty, with the weight that predicts held-out values best"
         )
     return doubts
 
@@ -213,7 +218,7 @@ def _usable(out: Path, digest: str) -> None:
         try:
             theirs = json.loads((out / "summary.json").read_text(encoding="utf-8"))["digest"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise Refusal(f"--out: {out} holds files that are not a recovery's; name an empty directory") from None
+            raise Refusal(f"--out: {out} is not empty and not a recovery; choose another directory") from None
         if theirs != digest:
             raise Refusal(f"--out: {out} holds the recovery of other data or settings; choose another directory")
     writable(out)

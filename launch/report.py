@@ -101,7 +101,7 @@ def read_unfinished(work: "Work") -> Run:
     place, plan = opened(work), work.plan
     count = place.count(plan)
     if not count:
-        raise Unreadable(f"{work.out} holds no chunk yet; wait for the first")
+        raise Unreadable(f"{work.out} has no finished chunk yet; wait for the first")
     dataset = collected(work)
     summary = {"name": work.config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
     summary |= {"seconds": round(place.seconds(), 3), "chunks": [count, len(plan.chunks)]}

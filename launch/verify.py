@@ -53,7 +53,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
         raise Refusal(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again") from None
     cells = sample(work.plan, dataset, np.random.default_rng(seed))
     if not cells:
-        raise Refusal(f"{directory} holds no cell yet; wait for the first chunk")
+        raise Refusal(f"{directory} has no finished cell yet; wait for the first chunk")
     source = "results.nc" if path.exists() else "its chunks, not finished"
     print(f"{directory} ({source}): {len(cells)} of {work.plan.cells} cells computed again, each alone, in float64")
     wrong = sensitive = 0

@@ -45,7 +45,7 @@ class TicketsSetting(WeightsSetting):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
-    """A network and data of one's own, ``n`` samples to train on; two are equal only where they are the same object."""
+    """A user's network and data, ``n`` samples to train on; compared by identity."""
 
     name: ClassVar[str] = "find_tickets"
     Data: ClassVar[type[TicketsData]] = TicketsData
@@ -119,7 +119,7 @@ class Tickets:
             count = results.sizes["weight"]
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(
-                "path", f"{path} holds no tickets ({_first(error)})", "name a file of Tickets.save"
+                "path", f"{path} is not a file of tickets ({_first(error)})", "name a file of Tickets.save"
             ) from None
         task = Task(make, ())
         shapes = jax.tree.leaves(eqx.filter_eval_shape(task.draw, jax.random.key(0), results["weights"].dtype))
@@ -266,7 +266,7 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
     inputs, targets = (np.asarray(each) for each in pair)
     if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
         problem = f"inputs of shape {inputs.shape} and targets of shape {targets.shape}"
-        raise BadInput(name, problem, "give (n, ...) and (n, ...), n the same and not 0")
+        raise BadInput(name, problem, "give inputs (n, ...) and targets (n, ...) with the same n > 0")
     if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
         raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
     for part, array in (("inputs", inputs), ("targets", targets)):
@@ -432,7 +432,7 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
             classes = jax.tree.leaves(outputs)[0].shape[-1]
             if least < 0 or most >= classes:
                 problem = f"labels from {least} to {most} for {classes} outputs"
-                raise BadInput(name, problem, "number the classes from 0, an output each")
+                raise BadInput(name, problem, "number the classes from 0, with one output of the network for each")
 
 
 def _unrunnable(task: Task, error: Exception) -> BadInput:
@@ -445,7 +445,7 @@ def _unrunnable(task: Task, error: Exception) -> BadInput:
         remedy = "return equinox.nn.make_with_state(Network)(key), and take and return the state"
         return BadInput("make", f"the network needs a state when called ({first})", remedy)
     problem = f"its network cannot be run on a sample of shape {task.shape} ({first})"
-    return BadInput("make", problem, "give a function of a key that returns a network of such inputs")
+    return BadInput("make", problem, "give a function of a key that returns a network for inputs of that shape")
 
 
 def _first(error: Exception) -> str:

@@ -347,7 +347,7 @@ def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore", invalid="ignore"):
         centre, scale = x.mean(axis=0), x.std(axis=0)
     if not (np.isfinite(centre) & np.isfinite(scale) & (scale > 0)).all():
-        raise BadInput("x", "holds numbers too large or too close to square", "change the units")
+        raise BadInput("x", "numbers are too large, or too close to one another, to be squared", "change the units")
     return centre, scale
 
 

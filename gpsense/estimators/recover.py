@@ -212,7 +212,7 @@ def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:
     try:
         return map_, np.asarray(values, np.float64), (None, None)
     except (TypeError, ValueError):
-        raise BadInput("y", "holds no numbers", "give an array of numbers") from None
+        raise BadInput("y", "does not hold numbers", "give an array of numbers") from None
 
 
 def _from_jax(measurements: Any) -> Map:
@@ -259,15 +259,15 @@ def _check_options(seed: Any, rank: Any, max_rank: Any, robust: Any, offsets: An
     """Refuse options of the wrong kind."""
     whole = lambda given: isinstance(given, int | np.integer) and not isinstance(given, bool)  # noqa: E731
     if not whole(seed) or seed < 0:
-        raise BadInput("seed", f"{seed!r} is no whole number from 0", "give one")
+        raise BadInput("seed", f"{seed!r} is not a whole number from 0 on", "give one")
     for name, given in (("rank", rank), ("max_rank", max_rank)):
         if given is not None and not whole(given):
-            raise BadInput(name, f"{given!r} is no whole number", "give one")
+            raise BadInput(name, f"{given!r} is not a whole number", "give one")
     if rank is not None and max_rank is not None and rank > max_rank:
         raise BadInput("rank", f"{rank} is above max_rank {max_rank}", "give one of them")
     for name, given in (("robust", robust), ("offsets", offsets)):
         if given not in (None, True, False):
-            raise BadInput(name, f"{given!r} is none of True, False and None", "give one of them")
+            raise BadInput(name, f"{given!r} is not True, False or None", "give one of them")
 
 
 def _check(

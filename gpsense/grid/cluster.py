@@ -52,7 +52,7 @@ def check_cluster(cluster: Any) -> Any:
     if isinstance(cluster, distributed.Client):
         return cluster
     if not isinstance(cluster, str) or not re.fullmatch(r"local:[1-9][0-9]{0,3}|(tcp|tls|ucx)://[!-~]+", cluster):
-        raise BadInput("cluster", f"{shown(cluster)} is no cluster", "give local:N, tcp://HOST:PORT or a dask Client")
+        raise BadInput("cluster", f"{shown(cluster)} is not a cluster", "use local:N, tcp://HOST:PORT or a dask Client")
     return cluster
 
 

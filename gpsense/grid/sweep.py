@@ -200,7 +200,7 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
     named = parameters[positional:]
     for each in named:
         if each.name in RESERVED:
-            raise BadInput(field, f"its parameter {each.name} is a name of the engine's", "rename it")
+            raise BadInput(field, f"its parameter {each.name} is reserved by sweep", "rename it")
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
     return {each.name: each for each in named}

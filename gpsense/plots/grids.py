@@ -157,7 +157,7 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
     """
     names = curves(dataset)
     if not names:
-        raise BadInput("dataset", "it holds no curve of a step or more", "record_every sets how often one is recorded")
+        raise BadInput("dataset", "it has no curves", "set record_every in the Schedule to record some")
     cells, fixed, hue, lines = _lines(without_failures(dataset), 6)
     all_axes, figure = axes_for(axes, len(names), (11, 4.8), width)
     for one, name in zip(all_axes, names, strict=True):

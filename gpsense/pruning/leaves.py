@@ -199,7 +199,7 @@ def _as_told(tree: PyTree, what: PyTree) -> list[bool]:
         spread = None
     flags = jax.tree.leaves(spread)
     if spread is None or not all(isinstance(flag, bool) for flag in flags):
-        problem = "it is no tree of booleans over the network"
+        problem = "it is not a tree of booleans of the network's structure"
         raise BadInput("prune", problem, "give patterns of paths, a function of path and array, or such a tree")
     return flags
 

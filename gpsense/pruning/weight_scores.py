@@ -111,8 +111,8 @@ def movement(
 ) -> Parameters:
     """``-w . g``: positive where a step of gradient descent takes the weight away from 0.
 
-    One step of the sum that movement pruning gathers in training (Sanh, Wolf and Rush, NeurIPS 2020): add up what this
-    gives in each step for theirs.
+    One step of the sum that movement pruning gathers in training (Sanh, Wolf and Rush, NeurIPS 2020): sum this
+    over the steps to get theirs.
     """
     point = _Point(params, mask)
     return jax.tree.map(lambda w, g: -w * g, point.at, point.gradient("movement pruning", loss)(point.at))

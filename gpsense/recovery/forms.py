@@ -89,7 +89,9 @@ def _plain(name: str, array: Any) -> np.ndarray:
 def _checked(fields: dict[str, np.ndarray]) -> Measured:
     name = next((each for each in VALUES if each in fields), None)
     if name is None:
-        raise BadInput("y", f"missing, there is {', '.join(fields)[:LONGEST] or 'nothing'}", "add the values y (n,)")
+        raise BadInput(
+            "y", f"missing; the names given are {', '.join(fields)[:LONGEST] or 'nothing'}", "add the values y (n,)"
+        )
     if "kind" in fields and str(fields["kind"].reshape(-1)[0]) == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
     kind = _kind(fields)
@@ -100,7 +102,9 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
     known = {name, "kind", "dim", "shape", *FORMS[kind]}
     needed = ", ".join((name, *FORMS[kind]))
-    notices = [f"{other}: not read, {kind} measurements need {needed}" for other in fields if other not in known]
+    notices = [
+        f"{other}: ignored, since {kind} measurements consist of {needed}" for other in fields if other not in known
+    ]
     make = {"dense": _dense, "rank_one": _rank_one, "pauli": _pauli, "table": _table}.get(kind, _indexed)
     found = make(fields, values.size, kind)
     return Measured(kind, found[0], values, found[1], notices + found[2])
@@ -182,7 +186,7 @@ def _pauli(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         raise BadInput("pauli", f"{len(words)} words for {n} values", "give one word a value")
     bad = next((word for word in words if not word or set(word) - set("IXYZ")), None)
     if bad is not None:
-        raise BadInput("pauli", f"{bad[:LONGEST]!r} is no Pauli word", "write one of I, X, Y, Z for each qubit")
+        raise BadInput("pauli", f"{bad[:LONGEST]!r} is not a Pauli word", "write one of I, X, Y, Z for each qubit")
     lengths = {len(word) for word in words}
     if len(lengths) > 1:
         raise BadInput("pauli", f"words of {min(lengths)} to {max(lengths)} letters", "give one letter for each qubit")
@@ -269,5 +273,5 @@ def _side(given: np.ndarray) -> int:
     array = np.asarray(given)
     if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.item()).is_integer():
         shown = " ".join(str(array).split())[:LONGEST]
-        raise BadInput("dim", f"{shown} is no whole number", "give the number of points or rows")
+        raise BadInput("dim", f"{shown} is not a whole number", "give the number of points or rows")
     return int(array.item())

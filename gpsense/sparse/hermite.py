@@ -68,7 +68,7 @@ def link(coefficients: Sequence[float]) -> Link:
     numbers = tuple(float(c) for c in coefficients)
     size = hypot(*numbers)
     if not (isfinite(size) and size > 0):
-        problem = f"{list(numbers)} is no link function of mean 0 and variance above 0"
+        problem = f"{list(numbers)} is not a link function of mean 0 and variance above 0"
         raise BadInput("link", problem, "give the coefficients of he_1, he_2, ...: finite, one not 0")
     return Link(tuple(c / size for c in numbers))
 

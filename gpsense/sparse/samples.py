@@ -53,7 +53,7 @@ class GaussianSamples(eqx.Module):
     """``y = link(V^T x) + noise e`` with x ~ N(0, I_dim), V (dim, r) given by its rows on ``support``.
 
     Links of several directions are additive: ``sum_k link(v_k^T x) / sqrt(r)``. ``count`` samples, a traced number:
-    more of them extend fewer.
+    with the same key a larger one adds samples to those of a smaller one.
     """
 
     key: RandomKey

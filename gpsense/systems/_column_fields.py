@@ -67,7 +67,14 @@ class ColumnSetting(Traced):
     ] = 0.04
     rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
     momentum: Annotated[
-        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum")
+        ScalarLike,
+        Field(
+            "train",
+            "momentum coefficient; used by the optimizers momentum and nesterov",
+            at_least=0,
+            below=1,
+            label="momentum",
+        ),
     ] = 0.9
     start_scale: Annotated[
         ScalarLike, Field("train", "expected column norm at the start", above=0, label="scale of the start")
@@ -80,7 +87,7 @@ class ColumnSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "columns of at most this norm go; null: 2 sqrt(smoothing)",
+            "columns of at most this norm are deleted; null: 2 sqrt(smoothing)",
             at_least=0,
             label="threshold on the column norms",
         ),
@@ -89,7 +96,7 @@ class ColumnSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "columns that rules top_r and random keep; null: the true rank",
+            "number of columns kept by the rules top_r and random; null: the true rank",
             at_least=1,
             whole=True,
             label="columns kept",

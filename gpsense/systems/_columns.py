@@ -75,7 +75,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         str,
         Field(
             "train",
-            "penalty on the columns; group_lasso is met by proximal steps",
+            "penalty on the columns; group_lasso takes proximal steps",
             choices=PENALTIES,
             label="kind of penalty",
         ),
@@ -83,7 +83,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "gd"
     start: Annotated[
         str,
-        Field("train", "gaussian columns, or identical: one drawn column in all places", choices=STARTS, label="start"),
+        Field("train", "gaussian: independent columns; identical: all columns equal", choices=STARTS, label="start"),
     ] = "gaussian"
     batch: Annotated[
         int | None,
@@ -98,7 +98,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         Rule,
         Field(
             "prune",
-            "threshold; top_r keeps the r largest (r known), largest_gap, random keeps r at random",
+            "threshold; top_r: the r largest (r known); largest_gap; random: r at random",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,
@@ -125,7 +125,9 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         ),
     ] = "highest"
     perturb: Annotated[bool, Field("train", hidden=True)] = False
-    patience: Annotated[int, Field("train", "steps a perturbed run has to get lower", at_least=1, axis=False)] = 200
+    patience: Annotated[
+        int, Field("train", "steps after which a perturbed run must have lowered its loss", at_least=1, axis=False)
+    ] = 200
     curvature_steps: Annotated[
         int,
         Field(

@@ -37,7 +37,14 @@ class CoordinatesSetting(Traced):
     ] = 0.3
     rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
     momentum: Annotated[
-        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum β")
+        ScalarLike,
+        Field(
+            "train",
+            "momentum coefficient; used by the optimizers momentum and nesterov",
+            at_least=0,
+            below=1,
+            label="momentum β",
+        ),
     ] = 0.9
     tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 1e-4
     fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (

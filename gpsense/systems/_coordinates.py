@@ -343,7 +343,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "ridge, or none: measures the first layer alone, the error is 1",
+            "ridge, or none: only the first layer is measured, and the error is 1",
             choices=SECOND_LAYERS,
             label="second layer",
         ),

@@ -89,7 +89,7 @@ class WeightsSetting(Traced):
         ScalarLike,
         Field(
             "prune",
-            "of the weights that are left, those a round of iterative pruning deletes",
+            "share of the remaining weights deleted in each round of iterative pruning",
             above=0,
             below=1,
             label="share of the weights pruned in a round",
@@ -97,7 +97,14 @@ class WeightsSetting(Traced):
     ] = 0.2
     rate: Rate = 0.01
     momentum: Annotated[
-        ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1, label="momentum β")
+        ScalarLike,
+        Field(
+            "train",
+            "momentum coefficient; used by the optimizers momentum and nesterov",
+            at_least=0,
+            below=1,
+            label="momentum β",
+        ),
     ] = 0.9
     tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
     fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
@@ -209,7 +216,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "which weights stay: chosen before training, after it, or in rounds",
+            "how the weights to keep are chosen: before training, after it, or in rounds",
             choices=WEIGHT_RULES,
             label="pruning rule",
         ),
@@ -263,7 +270,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
         rule = self.rules[self.rule]
         if rule.score is not None and any(each.kept is None for each in settings):
-            problem = f"rule {self.rule} is not told how much to keep"
+            problem = f"rule {self.rule} needs the share of the weights to keep"
             raise BadInput("kept", problem, "give the share of the weights that stays, or use rule none")
         apart = self.round_steps % record_every and record_every % self.round_steps
         if rule.at != "given" and train_steps and apart:

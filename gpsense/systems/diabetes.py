@@ -91,7 +91,8 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
 
     def draw(self, data: DiabetesData, key: RandomKey) -> CoordinatesProblem:
-        """Rows split at random and columns of noise drawn; more rows, or more such columns, extend fewer.
+        """Rows split at random and columns of noise drawn; with the same key a larger number of either
+        adds to those of a smaller one.
 
         Real columns and outputs have mean 0 and variance 1 over the training rows.
         """

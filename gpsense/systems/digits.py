@@ -144,7 +144,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
 
     def check_data(self, data: DigitsData) -> None:
         if data.positive == data.negative:
-            raise BadInput("negative", "a digit cannot be told from itself", "give another digit than positive")
+            raise BadInput("negative", "the same digit as positive", "give two different digits")
 
     def cost(self) -> Cost:
         """Those of all images of a pair, trained on or held out; the data set itself while they are drawn."""

@@ -101,9 +101,10 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         return self.model.cost(self.test)
 
     def draw(self, data: ImagesData, key: RandomKey) -> NetworkProblem:
-        """Images to train on, drawn by the key: more extend fewer. Those left over, or a data set's own, test.
+        """Images to train on, and those left over, or a data set's own test images, to test on.
 
-        Of a data set with test images of its own, twice n training images are drawn from, the first of the file.
+        With the same key a larger n adds images to those of a smaller n. Of a data
+        set with test images of its own, twice n training images are drawn from, the first of the file.
         """
         dtype, images = jnp.dtype(self.dtype), self._images
         own = len(images.test_y) > 0

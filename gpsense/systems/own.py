@@ -1,7 +1,7 @@
 """A model of one's own in the paper's pipeline: any tree of parameters, trained, pruned and fine-tuned.
 
 :class:`TrainPruneFineTune` is subclassed with a draw, a start and a loss, or made of plain functions by its ``of``.
-What is pruned is told by :class:`Parts`: columns or rows of matrices (structured), or single weights (unstructured).
+What is pruned is given by :class:`Parts`: columns or rows of matrices (structured), or single weights (unstructured).
 """
 
 import dataclasses
@@ -97,14 +97,22 @@ class PipelineSetting(Traced):
         ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
     ] = 0.01
     rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.01
-    momentum: Annotated[ScalarLike, Field("train", "read by momentum and nesterov", at_least=0, below=1)] = 0.9
+    momentum: Annotated[
+        ScalarLike,
+        Field("train", "momentum coefficient; used by the optimizers momentum and nesterov", at_least=0, below=1),
+    ] = 0.9
     tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
     threshold: Annotated[
-        ScalarLike | None, Field("prune", "parts of at most this norm go; null: 2 sqrt(smoothing)", at_least=0)
+        ScalarLike | None, Field("prune", "parts of at most this norm are deleted; null: 2 sqrt(smoothing)", at_least=0)
     ] = None
     kept: Annotated[
         ScalarLike | None,
-        Field("prune", "share of the parts that rule top_r and random keep; null: count many", above=0, at_most=1),
+        Field(
+            "prune",
+            "share of the parts kept by the rules top_r and random; null: count gives their number",
+            above=0,
+            at_most=1,
+        ),
     ] = None
     fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
         None
@@ -140,28 +148,30 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     Setting: ClassVar[type[PipelineSetting]] = PipelineSetting
     parts: ClassVar[Parts]
     measures: ClassVar[Mapping[str, Measure]] = {
-        "error": Measure("error as the system tells it"),
+        "error": Measure("error as the system defines it"),
         "rank": Measure("parts kept by pruning", "parts"),
         "column_norms": Measure("norms of the parts after training, largest first", "norm of a part", ("column",)),
         "margin": Measure("how far the mask was from changing", "norm of a part"),
     }
 
     penalty_kind: Annotated[
-        str, Field("train", "penalty on the parts; group_lasso is met by proximal steps", choices=PENALTIES)
+        str, Field("train", "penalty on the parts; group_lasso takes proximal steps", choices=PENALTIES)
     ] = "smoothed_group_lasso"
     optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "adam"
     rule: Annotated[
         str | Callable[[Any, RuleInput], Any],
         Field(
             "prune",
-            "threshold; top_r keeps the largest, largest_gap, random",
+            "threshold; top_r: the largest; largest_gap; random",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,
             label="pruning rule",
         ),
     ] = "threshold"
-    count: Annotated[int, Field("prune", "parts that rules which keep a number keep", at_least=1)] = 1
+    count: Annotated[
+        int, Field("prune", "number of parts kept by the rules top_r and random, unless kept gives a share", at_least=1)
+    ] = 1
 
     @abstractmethod
     def init(self, setting: Any, key: RandomKey) -> Any:

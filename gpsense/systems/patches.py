@@ -59,7 +59,7 @@ class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
     Setting: ClassVar[type[PatchesSetting]] = PatchesSetting
     parts = weights()
 
-    dim: Annotated[int, Field("problem", "numbers of a patch", at_least=2, label="dimension d")] = 300
+    dim: Annotated[int, Field("problem", "length of a patch", at_least=2, label="dimension d")] = 300
     neurons: Annotated[int, Field("problem", "filters of either sign", at_least=1)] = 32
     n: Annotated[int, Field("problem", "samples to learn from", at_least=1, label="samples n")] = 40
     test: Annotated[int, Field("problem", "samples to test on", at_least=1)] = 1000

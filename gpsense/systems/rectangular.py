@@ -62,9 +62,11 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "gaussian, or population: the expected loss, n is not read", choices=SOURCES),
+        Field("problem", "gaussian, or population: the expected loss, which does not use n", choices=SOURCES),
     ] = "gaussian"
-    method: Annotated[str, Field("train", "baselines are for symmetric matrices", choices=(GREEDY,))] = GREEDY
+    method: Annotated[
+        str, Field("train", "greedy_pruning only; the baselines are for symmetric matrices", choices=(GREEDY,))
+    ] = GREEDY
     columns: Annotated[
         int | None, Field("problem", "columns of the matrices; null: dim", at_least=1, label="columns of the matrix")
     ] = None

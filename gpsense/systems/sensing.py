@@ -73,7 +73,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "ensemble of the A_i; population: the expected loss, n is not read", choices=SOURCES),
+        Field("problem", "ensemble of the A_i; population: the expected loss, which does not use n", choices=SOURCES),
     ] = "gaussian"
     reference_rank: Annotated[
         int | None,

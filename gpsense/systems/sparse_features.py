@@ -37,7 +37,10 @@ class SparseFeaturesData(Traced):
         ScalarLike, Field("problem", "standard deviation sigma of the noise", at_least=0, label="noise σ")
     ] = 0.0
     tilt: Annotated[
-        ScalarLike, Field("problem", "small entries of a spike, at most 1 / sqrt(sparsity - 1)", at_least=0)
+        ScalarLike,
+        Field(
+            "problem", "size of the small entries where spread is a spike; at most 1 / sqrt(sparsity - 1)", at_least=0
+        ),
     ] = 0.0
 
 
@@ -60,8 +63,8 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     measures: ClassVar[Mapping[str, Measure]] = {
         **CoordinateSystem.measures,
         "captured": Measure("share of V in the kept rows: ||V_J||_F^2 / r"),
-        "missed": Measure("coordinates of V that were not kept", "coordinates"),
-        "ahead": Measure("coordinates outside V that score above the lowest inside", "coordinates"),
+        "missed": Measure("coordinates in the support of V that were not kept", "coordinates"),
+        "ahead": Measure("coordinates outside the support of V that score above the lowest inside", "coordinates"),
         "energy": Measure("before fine-tuning, share of the first layer in the span of V: ||W^T V||_F^2 / ||W||_F^2"),
         "error": Measure("excess risk over the variance of the noise-free y"),
         "error_trained": Measure("excess risk before pruning, relative"),
@@ -79,7 +82,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     directions: Annotated[int, Field("problem", "directions r that y depends on", at_least=1, label="directions r")] = 1
     sparsity: Annotated[
         int,
-        Field("problem", "coordinates in the directions", at_least=1, label="coordinates in the directions"),
+        Field("problem", "rows of V that are not zero", at_least=1, label="non-zero rows of V"),
     ] = 8
     softness: Annotated[
         float,
@@ -93,7 +96,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         tuple[float, ...],
         Field("problem", "coefficients of he_1, he_2, ...; scaled to variance 1", axis=False),
     ] = (0.0, 1.0)
-    test: Annotated[int, Field("problem", "fresh samples that measure the risk", at_least=FEWEST)] = 6400
+    test: Annotated[int, Field("problem", "fresh samples used to measure the risk", at_least=FEWEST)] = 6400
 
     def check(self) -> None:
         super().check()

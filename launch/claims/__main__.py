@@ -1,4 +1,4 @@
-"""Run the claims and judge them; exit 0 if none fails, 1 if one does, 2 for bad input, 130 when interrupted."""
+"""Run the claims and check them; exit 0 if none fails, 1 if one does, 2 for bad input, 130 when interrupted."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         program("claims"),
-        description="Run the papers' claims, or your own, as experiments and judge them.",
+        description="Run the papers' claims, or your own, as experiments and check them.",
     )
     parser.add_argument(
         "configs",
@@ -37,7 +37,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
     parser.add_argument("--claim", help="this claim only, by the name of its config")
-    parser.add_argument("--full", action="store_true", help="at the full size")
+    parser.add_argument("--full", action="store_true", help="run the claims at their full size")
     parser.add_argument(
         "--seed-offset",
         type=_count,

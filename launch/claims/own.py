@@ -1,7 +1,7 @@
 """A claim of a user's own: a config anywhere whose ``claim.check`` names a function, ``FILE.py:NAME``.
 
 The function takes the datasets of the claim's grids by name, the config's own as ``runs[""]``, failed cells being NaN.
-It gives quantities by name, each a DataArray along the seeds (then its mean over them is judged, or its share if it is
+It gives quantities by name, each a DataArray along the seeds (then its mean over them is checked, or its share if it is
 true or false), a number (exact), or a :class:`~launch.claims.quantities.Quantity`; or an
 :class:`~launch.claims.experiment.Outcome`, which adds a figure.
 """

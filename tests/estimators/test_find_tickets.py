@@ -248,7 +248,7 @@ def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any)
     with pytest.raises(BadInput, match="its network has 75 weights, those of .* have 37") as refused:
         Tickets.load(tmp_path / "tickets.nc", lambda key: mlp(key))
     assert refused.value.field == "make"
-    with pytest.raises(BadInput, match="holds no tickets"):
+    with pytest.raises(BadInput, match="is not a file of tickets"):
         Tickets.load(tmp_path / "nothing.nc", make)
 
 
@@ -297,8 +297,8 @@ class Counter(eqx.Module):
 @pytest.mark.parametrize(
     ("changes", "field", "problem"),
     [
-        ({"train": (X[:0], LABELS[:0])}, "train", "n the same and not 0"),
-        ({"test": (X, LABELS[:5])}, "test", "n the same"),
+        ({"train": (X[:0], LABELS[:0])}, "train", "with the same n > 0"),
+        ({"test": (X, LABELS[:5])}, "test", "with the same n > 0"),
         ({"test": (X[:, :4], LABELS)}, "test", "give inputs of shape"),
         ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "arrays of numbers"),
         ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "450 of 450 inputs are not finite"),

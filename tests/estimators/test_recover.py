@@ -251,9 +251,9 @@ REFUSED = {
     "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 for this matrix"),
     "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
     "ranks": (lambda m, y: gpsense.recover(m, y, rank=3, max_rank=2), "rank: 3 is above max_rank 2"),
-    "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is no whole number"),
-    "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is no whole number from 0"),
-    "robust": (lambda m, y: gpsense.recover(m, y, robust="yes"), "robust: 'yes' is none of True, False and None"),
+    "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is not a whole number"),
+    "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is not a whole number from 0"),
+    "robust": (lambda m, y: gpsense.recover(m, y, robust="yes"), "robust: 'yes' is not True, False or None"),
     "what": (lambda m, y: gpsense.recover(3, y), "measurements: a int; give a map"),
 }
 

@@ -1,4 +1,4 @@
-"""Chunks on a dask cluster: the bits of one process, though workers die; what is no cluster is refused in one line."""
+"""Chunks on a dask cluster: the bits of one process, though workers die; anything else is refused in one line."""
 
 import json
 import os
@@ -43,7 +43,9 @@ def test_without_dask_it_is_refused() -> None:
     "cluster", ["local:0", "local:", "local:-1", "local:99999", "tcp:", "here", "tcp://a\x1b", 3, ""]
 )
 def test_what_is_no_cluster_is_refused(cluster: Any) -> None:
-    with pytest.raises(BadInput, match=r"^cluster: .* is no cluster; give local:N, tcp://HOST:PORT or a dask Client$"):
+    with pytest.raises(
+        BadInput, match=r"^cluster: .* is not a cluster; use local:N, tcp://HOST:PORT or a dask Client$"
+    ):
         check_cluster(cluster)
 
 

@@ -216,7 +216,7 @@ def test_identity_sees_what_functions_call_and_close_over():
 @pytest.mark.parametrize("name", ["seed", "out", "dtype"])
 def test_names_of_the_engine_are_refused(name):
     source = f"lambda key, {name}: {{'y': {name}}}"
-    with pytest.raises(BadInput, match=f"^cell: its parameter {name} is a name of the engine's; rename it"):
+    with pytest.raises(BadInput, match=f"^cell: its parameter {name} is reserved by sweep; rename it"):
         sweep_grid(eval(source), seeds=2)
 
 

@@ -57,7 +57,7 @@ def test_every_run_has_a_row_with_its_state(runs: Path) -> None:
 def test_a_folder_without_runs_is_refused_in_one_line(tmp_path: Path) -> None:
     for argv, words in (
         (["--index", tmp_path / "none"], "is not a directory"),
-        (["--index", tmp_path], "holds no run"),
+        (["--index", tmp_path], "there is no run in"),
         (["--index", tmp_path, tmp_path], "it takes one folder of runs; leave out DIR"),
     ):
         told = ended(report.main, *argv)

@@ -64,7 +64,7 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
         (_npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
         (_npy("{'descr': '<f8', 'shape': ("), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
         (b"PNG", "y.npy", zipfile.ZIP_STORED, "no .npz file"),
-        (_npy(HEADER % 0), "y\x1b[31m\n.npy", zipfile.ZIP_STORED, "is no name of an array"),
+        (_npy(HEADER % 0), "y\x1b[31m\n.npy", zipfile.ZIP_STORED, "is not the name of an array"),
         (_npy(HEADER % 0), "y.npy", zipfile.ZIP_BZIP2, "compressed in a way"),
         (_npy(HEADER % 0), "y.npy", zipfile.ZIP_LZMA, "compressed in a way"),
         (b"\0" * 2**21, "y.npy", zipfile.ZIP_DEFLATED, "an eighth of the memory"),

@@ -129,7 +129,7 @@ def test_what_is_no_cluster_is_refused(tmp_path: Path, capsys: Any) -> None:
     assert command.main([write(tmp_path), "--out", str(tmp_path / "out"), "--cluster", "here"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    said = "'here' is no cluster" if DASK else "dask.distributed is not installed"
+    said = "'here' is not a cluster" if DASK else "dask.distributed is not installed"
     assert printed.err.startswith(f"error: --cluster: {said}; ")
     assert printed.err.count("\n") == 1
     assert not (tmp_path / "out").exists()

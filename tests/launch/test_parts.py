@@ -113,4 +113,4 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
 def test_a_run_with_nothing_yet_has_no_page(parts: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes((parts / "0" / "manifest.json").read_bytes())
     refused = ended(report.main, tmp_path)
-    assert (refused.code, refused.err) == (2, f"error: {tmp_path} holds no chunk yet; wait for the first\n")
+    assert (refused.code, refused.err) == (2, f"error: {tmp_path} has no finished chunk yet; wait for the first\n")

@@ -28,8 +28,11 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--distributed", "here", "--shard", "0/2"], "--distributed: 'here' is no address; give auto, or HOST:PORT"),
-        (["--distributed", "a:b", "--shard", "0/2"], "--distributed: 'a:b' is no address; give auto, or HOST:PORT"),
+        (
+            ["--distributed", "here", "--shard", "0/2"],
+            "--distributed: 'here' is not an address; give auto, or HOST:PORT",
+        ),
+        (["--distributed", "a:b", "--shard", "0/2"], "--distributed: 'a:b' is not an address; give auto, or HOST:PORT"),
         (["--distributed", "a\x1b:1", "--shard", "0/2"], "--distributed: 'a\\x1b:1' is no address"),
         (["--distributed", "127.0.0.1:1"], "--distributed: which of the processes is this? Give --shard i/N"),
         (["--distributed", "auto", "--shard", "0/2"], "--shard: auto finds out which process this is"),

@@ -47,7 +47,7 @@ def test_it_may_be_run_again_into_its_own_folder_but_not_into_a_foreign_one(reco
     (tmp_path / "foreign.txt").write_text("not ours")
     mine = str(out.parent / "mine.npz")
     assert main([mine, "--out", str(tmp_path)]) == 2
-    assert "holds files that are not a recovery's" in capsys.readouterr().err
+    assert "is not empty and not a recovery" in capsys.readouterr().err
     assert main([mine, "--out", str(out)]) == 0
 
 
@@ -101,7 +101,7 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     assert page.count("data:image/png") == 2
     capsys.readouterr()
     assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "q.csv")]) == 2
-    assert "is no .npy file; save the matrix with numpy.save" in capsys.readouterr().err
+    assert "is not a .npy file; save the matrix with numpy.save" in capsys.readouterr().err
 
 
 def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
@@ -120,10 +120,10 @@ def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
     assert json.loads((tmp_path / "pairs" / "summary.json").read_text())["rank"] == 2
     (tmp_path / "bad.csv").write_text("i,j,distance2\n1,2,3\n4,5\n")
     assert main([str(tmp_path / "bad.csv")]) == 2
-    assert "row 3 has another number of fields than the header" in capsys.readouterr().err
+    assert "row 3 has more or fewer fields than the header" in capsys.readouterr().err
     (tmp_path / "bad.mat").write_bytes(b"no such thing")
     assert main([str(tmp_path / "bad.mat")]) == 2
-    assert "is no MATLAB file" in capsys.readouterr().err
+    assert "is not a MATLAB file" in capsys.readouterr().err
 
 
 BAD = [
@@ -201,8 +201,8 @@ def test_doubtful_results_come_with_a_notice():
     assert doubts() == []
     assert "rank 2 has 19 unknowns from 20 measurements" in doubts(measurements=20)[0]
     assert "leave this open: row 3 is in no measurement" in doubts(undetermined=("row 3 is in no measurement",))[0]
-    assert "2 wild values were left out, number 4, 7" in doubts(outliers=np.array([4, 7]))[0]
-    assert "the rank is not sure: 50% of resamples" in doubts(rank_share=0.5)[0]
+    assert "2 wild values were left out (rows 4, 7)" in doubts(outliers=np.array([4, 7]))[0]
+    assert "the rank is uncertain: 50% of the resamples" in doubts(rank_share=0.5)[0]
     assert "rank 0" in doubts(rank=0)[0]
 
 

@@ -80,7 +80,7 @@ def test_rectangular_and_complex_matrices():
 
 
 REFUSED = {
-    "no values": ({"x": X}, "y: missing, there is x; add the values y"),
+    "no values": ({"x": X}, "y: missing; the names given are x; add the values y"),
     "masked": ({"x": X, "y": np.ma.masked_less(Y, np.median(Y))}, "y: 40 numbers are masked; remove those"),
     "sparse": ({"A": sp.eye(5), "y": Y}, "A: a sparse matrix; give its entries as row, col and value"),
     "objects": ({"x": np.array([object()] * 80), "y": Y}, "x: holds objects, not numbers"),
@@ -102,8 +102,8 @@ REFUSED = {
     "negative": ({"rows": ROWS - 1, "cols": COLUMNS, "y": VALUES}, "rows: holds negative indices; count from 0"),
     "fractions": ({"rows": ROWS + 0.5, "cols": COLUMNS, "y": VALUES}, "rows: holds float64; give integers"),
     "beyond dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(4)}, "rows: index 13 is beyond dim 4"),
-    "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is no whole number"),
-    "letters": ({"pauli": ["XQ"] * 5, "y": np.ones(5)}, "pauli: 'XQ' is no Pauli word; write one of I, X, Y, Z"),
+    "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is not a whole number"),
+    "letters": ({"pauli": ["XQ"] * 5, "y": np.ones(5)}, "pauli: 'XQ' is not a Pauli word; write one of I, X, Y, Z"),
     "word lengths": ({"pauli": ["X"] * 4 + ["XX"], "y": np.ones(5)}, "pauli: words of 1 to 2 letters"),
     "sizes": ({"x": X * 1e80, "y": Y}, "x: numbers of the size of"),
 }
@@ -118,11 +118,11 @@ def test_what_cannot_be_used_is_refused_in_one_line(fields, line):
 
 @pytest.mark.parametrize("dim", [5.7, np.inf, np.nan, "5", [2, 3]])
 def test_sides_that_are_no_whole_number_are_refused(dim):
-    with pytest.raises(BadInput, match=r"^dim: .* is no whole number"):
+    with pytest.raises(BadInput, match=r"^dim: .* is not a whole number"):
         read_fields({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.asarray(dim)})
 
 
 def test_what_is_not_read_is_said():
     assert read_fields({"x": X, "y": Y, "when": np.arange(80)}).notices == [
-        "when: not read, rank_one measurements need y, x"
+        "when: ignored, since rank_one measurements consist of y, x"
     ]

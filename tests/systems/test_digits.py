@@ -120,7 +120,7 @@ def test_few_neurons_tell_the_digits_apart_as_well_as_all_forty(dataset):
 
 @pytest.mark.slow
 def test_the_same_digit_twice_is_refused_in_a_grid_and_alone_a_cell_that_diverged():
-    with pytest.raises(BadInput, match="^negative: a digit cannot be told from itself"):
+    with pytest.raises(BadInput, match="^negative: the same digit as positive"):
         Grid(Digits(), SCHEDULE, 3, (Axis("negative", (8, 3)), Axis("positive", (3,), False)))
     system = Digits(width=40, dtype="float64", curvature_steps=4)
     setting, data = Setting(rate=0.02, smoothing=0.01), Data(positive=3.0, negative=3.0)

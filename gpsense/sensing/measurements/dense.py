@@ -67,7 +67,8 @@ def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
     """Gaussian ensemble with ``E<A_i, X>^2 = ||X||_F^2``: packed rows of independent N(0, 1).
 
     Unpacked this is variance 1 on the diagonal and 1/2 off it (a symmetrised Gaussian matrix). Row i does not
-    depend on n, so more measurements extend fewer. Source: the ensemble of arXiv 2303.11453, normalised here.
+    depend on n, so a larger n adds measurements to those of a smaller n. Source: the ensemble of arXiv
+    2303.11453, normalised here.
 
     >>> gaussian = gpsense.gaussian_measurements(jax.random.key(0), n=50, dim=6)
     >>> gaussian.apply(jnp.eye(6, dtype=jnp.float32)).shape
