@@ -126,6 +126,7 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     caption = f"Medians over {count} seeds, with the 16th and 84th percentile{': ' if held else ''}{held}."
     kind = "table*" if len(keys) > 4 else "table"  # over both columns
     head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
+    head += [r"\footnotesize\setlength{\tabcolsep}{4pt}"] * (len(keys) > 4)
     foot = [r"\bottomrule", r"\end{tabular}", f"\\end{{{kind}}}", ""]
     return "\n".join([*head, f"\\begin{{tabular}}{{{'r' * len(keys)}}}", r"\toprule", *lines, *foot])
 

@@ -39,7 +39,7 @@ tiny = "GPSENSE_TINY" in os.environ  # a fraction of the size, for tests
 # ## A map from distances
 #
 # 72 European cities; 30 % of the pairwise squared distances, each with 2 % noise. Points in a plane have a Gram matrix
-# of rank 2, which the method is not told.
+# of rank 2, which the method is not given.
 
 # %%
 import numpy as np

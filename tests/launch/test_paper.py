@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,28 @@ def test_files_of_all_kinds_and_the_same_bytes_again(tmp_path: Path) -> None:
     text = (run / "paper" / "paper.tex").read_text(encoding="utf-8")
     assert text.count(r"\includegraphics[width=\columnwidth]") == 4
     assert r"\begin{tabular}" in text
+
+
+DOCUMENT = r"""\documentclass[twocolumn]{article}
+\usepackage{graphicx,booktabs,longtable}
+\begin{document}
+\input{paper}
+\end{document}
+"""
+
+
+@pytest.mark.slow
+def test_latex_compiles_and_no_table_is_too_wide(tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no LaTeX is installed")
+    run = with_rows(tmp_path / "run")
+    paper.write(report.read_run(run), run, paper.Wanted(tex=True))
+    (run / "paper" / "main.tex").write_text(DOCUMENT, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    told = subprocess.run(command, cwd=run / "paper", capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert "Overfull" not in told.stdout
+    assert "Output written on main.pdf" in told.stdout
 
 
 @pytest.mark.parametrize(
