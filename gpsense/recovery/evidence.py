@@ -8,8 +8,8 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from gpsense.recovery.maps import Distances, Factors, Map, Table, numbers
-from gpsense.recovery.path import DOUBT, Fit, Path, fall, judged, one_fewer, search
-from gpsense.recovery.steps import Problem, State, blocks, descend, scale, truncated
+from gpsense.recovery.path import DOUBT, Fit, Path, fall, fitted, judged, search
+from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scale, scaled_rows, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
@@ -35,8 +35,8 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
     if path.exact is not None:
         return Choice(path.fits[path.exact], "exact")
     if path.settled is not None:
-        rank = _lower(problem, path, path.settled, seed, exact)
-        return Choice(path.fits[rank], "edge")
+        fit = path.fits[_lower(problem, path, path.settled, seed, exact)]
+        return Choice(fit, "exact" if fit.misfit < exact else "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
     if not cross or not split(problem.map, 10, seed):  # nothing can be held out without emptying a row
         rank = path.gapless if path.gapless is not None else min(quiet, default=max(path.fits))
@@ -78,12 +78,16 @@ def _sure(problem: Problem, path: Path) -> int:
 
 
 def _lower(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> int:
-    """The smallest rank that is settled too: ranks that the path jumped over are fitted now."""
+    """The smallest rank that is settled too, going down: the path may have jumped over it, or met a poor fit."""
     rng = np.random.default_rng(seed)
     while rank > 1:
-        if rank - 1 not in path.fits:
-            path.fits[rank - 1] = judged(problem, one_fewer(problem, path.fits[rank], exact), rng)
-        if not path.fits[rank - 1].noise_left or fall(problem, path, rank - 1) > DOUBT:
+        fewer = truncated(path.fits[rank].state, rank - 1)
+        known = path.fits.get(rank - 1)
+        if known is None or problem.misfit(fewer.factors) < known.misfit:
+            path.fits[rank - 1] = judged(problem, fitted(problem, fewer, exact), rng)
+        if path.fits[rank - 1].misfit > exact and not (
+            path.fits[rank - 1].noise_left and fall(problem, path, rank - 1) <= DOUBT
+        ):
             break
         rank -= 1
     return rank
@@ -316,15 +320,11 @@ def covariance(problem: Problem, factors: Factors, variance: float) -> Covarianc
     count = sum(one.shape[0] for one in factors)
     if not size:
         return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
-    jacobian = problem.map.jacobian(factors)
-    root = np.sqrt(problem.weights)
-    scaled = sp.diags(root) @ jacobian if sp.issparse(jacobian) else jacobian * root[:, None]
-    normal = scaled.T @ scaled
+    scaled = scaled_rows(problem.map.jacobian(factors), np.sqrt(problem.weights))
     if count * size > JACOBIAN:
-        rows = np.linalg.pinv(blocks(sp.csr_matrix(normal), size), hermitian=True)
+        rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)
         return Covariance(factors, variance, None, rows, _given_directions(problem, factors))
-    dense = normal.toarray() if sp.issparse(normal) else np.asarray(normal)
-    whole = np.asarray(scipy.linalg.pinvh(dense, rtol=NULL**1.5))
+    whole = np.asarray(scipy.linalg.pinvh(gram(scaled), rtol=NULL**1.5))
     slopes = np.stack([numbers(slope) for slope in _slopes(factors)])
     sizes = np.einsum("ca,ab,cb->c", slopes, whole, slopes)
     return Covariance(factors, variance, whole, np.zeros((count, 0, 0)), sizes)

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 
 from gpsense.recovery.maps import Factors, Map, Table, numbers, unflattened
 
-DIRECT = 600  # unknowns up to which sparse normal equations are solved by a Cholesky factor
+DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Cholesky factor
+TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
 SMALLEST = 1e-12  # damping
 CLIP = 2.5  # median absolute residuals beyond which one counts no more
 
@@ -169,7 +170,7 @@ def descend(
         return state
     weight = np.zeros(state.sizes.size) if penalties is None else penalties
     gain = problem.gain
-    alternating = isinstance(problem.map, Table) and sum(problem.map.sides) * state.sizes.size > DIRECT
+    alternating = isinstance(problem.map, Table) and sum(problem.map.sides) * state.sizes.size > TOGETHER
     factors, sizes, damping = state
     if alternating:
         factors = (
@@ -229,7 +230,7 @@ class _Normal:
     ) -> None:
         jacobian = problem.map.jacobian(factors)
         root = np.sqrt(problem.weights)
-        scaled = sp.diags(root) @ jacobian if sp.issparse(jacobian) else jacobian * root[:, None]
+        scaled = scaled_rows(jacobian, root)
         semidefinite = problem.map.semidefinite
         repeat = sum(one.shape[0] for one in factors)
         double = 2 if problem.map.complex else 1
@@ -238,17 +239,20 @@ class _Normal:
         self._penalty = (2.0 if semidefinite else 1.0) * spread(weight)
         self._metric = (2.0 if semidefinite else 1.0) * spread(metric)
         self._gradient = scaled.T @ (root * residual) + self._penalty * numbers(factors)
-        normal = scaled.T @ scaled
         self._width = double * factors[0].shape[1]
-        self._many = self._gradient.size > DIRECT and sp.issparse(normal)
-        self._normal: Any = normal.toarray() if sp.issparse(normal) and not self._many else normal
-        if not self._many:
+        self._scaled, self._back = scaled, scaled.T
+        self._many = self._gradient.size > DIRECT and sp.issparse(scaled)
+        if self._many:
+            self._blocks = own_blocks(scaled, self._width)
+        else:
+            self._normal = gram(scaled)
             self._scale = 1.0 / np.sqrt(np.maximum(np.diagonal(self._normal) + self._penalty, 1e-300) + self._metric)
 
     def step(self, damping: float) -> tuple[Factors, float]:
         extra = self._penalty + damping * self._metric
         change = self._iterated(extra) if self._many else self._factored(extra)
-        curvature = change @ (self._normal @ change) + change @ (self._penalty * change)
+        moved = self._scaled @ change
+        curvature = moved @ moved + change @ (self._penalty * change)
         promised = -float(self._gradient @ change + 0.5 * curvature)
         return unflattened(change, self._factors), promised
 
@@ -268,22 +272,45 @@ class _Normal:
 
     def _iterated(self, extra: np.ndarray) -> np.ndarray:
         """Conjugate gradients, preconditioned by the blocks of each row of the factors."""
-        width = self._width
-        inverse = np.linalg.inv(blocks(self._normal, width) + _diagonals(extra.reshape(-1, width)))
+        inverse = np.linalg.inv(self._blocks + _diagonals(extra.reshape(-1, self._width)))
         return _conjugate_gradients(
-            lambda x: self._normal @ x + extra * x,
+            lambda x: self._back @ (self._scaled @ x) + extra * x,
             -self._gradient,
             lambda x: _times(inverse, x),
         )
 
 
-def blocks(matrix: Any, width: int) -> np.ndarray:
-    """The blocks (width, width) along the diagonal of a sparse matrix."""
-    coo = matrix.tocoo()
-    same = coo.row // width == coo.col // width
-    found = np.zeros((matrix.shape[0] // width, width, width))
-    np.add.at(found, (coo.row[same] // width, coo.row[same] % width, coo.col[same] % width), coo.data[same])
-    return found
+def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
+    """The rows of the Jacobian times ``root`` (n,), its structure kept."""
+    if not sp.issparse(jacobian):
+        return jacobian * root[:, None]
+    data = jacobian.data * np.repeat(root, np.diff(jacobian.indptr))
+    return sp.csr_matrix((data, jacobian.indices, jacobian.indptr), jacobian.shape)
+
+
+def gram(jacobian: Any) -> np.ndarray:
+    """``J^T J`` as an array; a sparse J has the same number of entries in every row."""
+    if not sp.issparse(jacobian):
+        return jacobian.T @ jacobian
+    rows, side = jacobian.shape
+    data, places = jacobian.data.reshape(rows, -1), jacobian.indices.reshape(rows, -1).astype(np.int64)
+    flat = (places[:, :, None] * side + places[:, None, :]).ravel()
+    return np.bincount(flat, (data[:, :, None] * data[:, None, :]).ravel(), side * side).reshape(side, side)
+
+
+def own_blocks(jacobian: Any, width: int) -> np.ndarray:
+    """The blocks (width, width) along the diagonal of ``J^T J``; every row of a sparse J is two runs of ``width``."""
+    rows = jacobian.shape[0]
+    if not sp.issparse(jacobian):
+        parts = jacobian.reshape(rows, -1, width).transpose(1, 2, 0)
+        return parts @ parts.transpose(0, 2, 1)
+    data, places = jacobian.data.reshape(rows, 2, width), jacobian.indices.reshape(rows, 2, width)[:, :, 0] // width
+    squares = data[:, :, :, None] * data[:, :, None, :]
+    cross = data[:, 0, :, None] * data[:, 1, None, :]
+    squares[:, 0] += np.where((places[:, 0] == places[:, 1])[:, None, None], cross + cross.transpose(0, 2, 1), 0.0)
+    owners = (places.ravel(), np.arange(2 * rows))
+    gather = sp.csr_matrix((np.ones(2 * rows), owners), (jacobian.shape[1] // width, 2 * rows))
+    return np.asarray(gather @ squares.reshape(2 * rows, -1)).reshape(-1, width, width)
 
 
 def _diagonals(rows: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.sparse as sp
 
 from gpsense.recovery import maps, steps
 
@@ -64,7 +65,7 @@ def test_eliminating_one_factor_ends_at_the_same_fit(monkeypatch):
     problem = _problem("table")
     state = _start(problem)
     whole = steps.descend(problem, state, steps=100)
-    monkeypatch.setattr(steps, "DIRECT", 1)
+    monkeypatch.setattr(steps, "TOGETHER", 1)
     apart = steps.descend(problem, state, steps=100)
     np.testing.assert_allclose(
         apart.factors[0] @ apart.factors[1].T, whole.factors[0] @ whole.factors[1].T, rtol=1e-5, atol=1e-5
@@ -110,3 +111,22 @@ def test_clipped_residuals_bound_what_one_value_does():
     robust = steps.Problem(problem.map, values, problem.weights, robust=True)
     found = steps.descend(robust, truth, steps=30)
     np.testing.assert_allclose(found.factors[0] @ found.factors[0].T, truth.factors[0] @ truth.factors[0].T, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["dense", "table", "entries"])
+def test_gram_and_own_blocks_are_those_of_the_dense_jacobian(kind):
+    if kind == "entries":  # the diagonal among them
+        map_ = maps.Entries(*np.triu_indices(9), 9)
+        problem = steps.Problem(map_, np.ones(45), np.ones(45))
+    else:
+        problem = _problem(kind)
+    state = _start(problem)
+    root = RNG.uniform(0.5, 2.0, problem.map.n)
+    jacobian = problem.map.jacobian(state.factors)
+    dense = root[:, None] * np.asarray(jacobian.todense() if sp.issparse(jacobian) else jacobian)
+    scaled = steps.scaled_rows(jacobian, root)
+    np.testing.assert_allclose(steps.gram(scaled), dense.T @ dense, rtol=1e-10, atol=1e-10)
+    width = state.sizes.size * (2 if problem.map.complex else 1)
+    starts = range(0, dense.shape[1], width)
+    own = np.array([(dense.T @ dense)[at : at + width, at : at + width] for at in starts])
+    np.testing.assert_allclose(steps.own_blocks(scaled, width), own, rtol=1e-10, atol=1e-10)
