@@ -13,6 +13,7 @@ from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, sc
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
+ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
@@ -35,7 +36,7 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
     if path.exact is not None:
         return Choice(path.fits[path.exact], "exact")
     if path.settled is not None:
-        fit = path.fits[_lower(problem, path, path.settled, seed, exact)]
+        fit = _settled(problem, path, path.settled, seed, exact)
         return Choice(fit, "exact" if fit.misfit < exact else "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
     if not cross or not split(problem.map, 10, seed):  # nothing can be held out without emptying a row
@@ -77,20 +78,41 @@ def _sure(problem: Problem, path: Path) -> int:
     return max((rank for rank in ranks if fall(problem, path, rank - 1) > SURE), default=0)
 
 
-def _lower(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> int:
-    """The smallest rank that is settled too, going down: the path may have jumped over it, or met a poor fit."""
+def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> Fit:
+    """The fit of the smallest rank that is settled too: the path may have jumped over it, or met a poor fit.
+
+    A map of points bends slowly into shape, and through more dimensions more easily: there each fit is followed for as
+    long as it improves, before it is judged and on the way down.
+    """
     rng = np.random.default_rng(seed)
+    slow = isinstance(problem.map, Distances)
+    if slow:
+        path.fits[rank] = judged(problem, _followed(problem, path.fits[rank], exact), rng)
     while rank > 1:
-        fewer = truncated(path.fits[rank].state, rank - 1)
-        known = path.fits.get(rank - 1)
-        if known is None or problem.misfit(fewer.factors) < known.misfit:
-            path.fits[rank - 1] = judged(problem, fitted(problem, fewer, exact), rng)
-        if path.fits[rank - 1].misfit > exact and not (
-            path.fits[rank - 1].noise_left and fall(problem, path, rank - 1) <= DOUBT
-        ):
+        fewer, known = truncated(path.fits[rank].state, rank - 1), path.fits.get(rank - 1)
+        if known is None or slow or problem.misfit(fewer.factors) < known.misfit:
+            fit = fitted(problem, fewer, exact)
+            fit = _followed(problem, fit, exact) if slow else fit
+            if known is None or fit.misfit < known.misfit:
+                path.fits[rank - 1] = judged(problem, fit, rng)
+        below = path.fits[rank - 1]
+        if below.misfit > exact and not (below.noise_left and fall(problem, path, rank - 1) <= DOUBT):
             break
         rank -= 1
-    return rank
+    return path.fits[rank]
+
+
+def _followed(problem: Problem, fit: Fit, exact: float) -> Fit:
+    """The fit, followed until many steps hardly improve it."""
+    for _ in range(ROUNDS):
+        if fit.misfit < exact:
+            break
+        state = descend(problem, fit.state, steps=LONG, tolerance=1e-12, least=1e-5)
+        further = Fit(state, problem.misfit(state.factors))
+        if further.misfit > IMPROVED * fit.misfit:
+            return further
+        fit = further
+    return fit
 
 
 def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, np.ndarray]:

@@ -149,7 +149,7 @@ def test_wild_values_among_entries_and_distances(kind, size):
 
 def test_a_sparse_table_in_the_hard_regime():
     rng = np.random.default_rng(0)
-    u, v = rng.standard_normal((60, 3)), rng.standard_normal((50, 3))
+    u, v = rng.standard_normal((45, 3)), rng.standard_normal((50, 3))
     seen = rng.random((60, 50)) < 0.26
     i, j = np.nonzero(seen)
     found = solve(maps.Table(i, j, (60, 50)), (u[i] * v[j]).sum(1))
@@ -279,3 +279,17 @@ def test_a_given_rank_is_taken_and_a_largest_rank_is_kept_to():
     assert solve(map_, y, rank=5).rank == 5
     assert solve(map_, y, max_rank=2).rank <= 2
     assert _error(solve(map_, y, rank=3).factors, matrix) < 1e-8
+
+
+def test_exact_short_distances_along_a_chain():
+    """Only pairs nearer than three steps: the long shape follows from many short distances, and bends slowly."""
+    rng = np.random.default_rng(0)
+    steps = rng.standard_normal((45, 3))
+    points = np.cumsum(steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
+    first, second = np.triu_indices(45, 1)
+    squares = np.sum((points[first] - points[second]) ** 2, axis=1)
+    near = squares < 9
+    found = solve(maps.Distances(first[near], second[near], 45), squares[near])
+    centred = points - points.mean(0)
+    assert (found.rank, found.chosen_by) == (3, "exact")
+    np.testing.assert_allclose(found.factors[0] @ found.factors[0].T, centred @ centred.T, rtol=1e-8, atol=1e-8)
