@@ -178,7 +178,8 @@ def report(work: Work) -> int:
     count = dataset.sizes["seed"]
     held = textwrap.fill(", ".join(problem_words(dataset).values()), 120)
     words = f"Medians over {count} seed{'s' if count > 1 else ''}"
-    words += f"; errors: {dataset['error'].attrs['long_name']}" if "error" in dataset else ""
+    meaning = dataset["error"].attrs["long_name"] if "error" in dataset else "error"
+    words += f"; errors: {meaning}" if meaning != "error" else ""
     print("\n".join(["", *filter(None, [held]), words]))
     print(table.text(rows, table.headings(dataset)))
     if certificate is not None:

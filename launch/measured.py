@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpsense.recovery.forms import LONGEST, TABLES, WANTED
+from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, WANTED
 from launch.shell import Refusal
 
 MOST_COLUMNS = 1000
@@ -43,6 +43,14 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)
     return {**renamed, **({"kind": np.array(kind)} if kind else {})}
+
+
+def known(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of a file; Refusal for a table none of whose columns has a name that means something here."""
+    if path.suffix.lower() in (".csv", ".parquet") and not KNOWN & set(fields):
+        said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), fields, strict=False))
+        raise Refusal(f"{path}: its columns are {', '.join(fields)[:LONGEST]}; say which is which, such as{said}")
+    return fields
 
 
 def _csv(path: Path) -> dict[str, np.ndarray]:

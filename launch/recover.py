@@ -90,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.example or arguments.measurements.stem
     example = cities.example(arguments.share, arguments.noise, arguments.seed) if arguments.example else None
     columns = {given: what for what in NAMES if (given := getattr(arguments, what)) is not None}
-    data = read_fields(example.fields if example else measured.read(arguments.measurements, columns, arguments.kind))
+    path = arguments.measurements
+    fields = example.fields if example else measured.known(path, measured.read(path, columns, arguments.kind))
+    data = read_fields(fields)
     options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
     options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
     truth = _truth(arguments.truth, data) if arguments.truth else None

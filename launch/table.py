@@ -94,7 +94,8 @@ def _law(cell: Cell) -> float | None:
 
 def headings(dataset: xr.Dataset) -> dict[str, str]:
     """What stands above a column of numbers: the stage of an error, the parts that were kept."""
-    stages = HEADINGS if fine_tuned(dataset) else HEADINGS | {"error": "error"}
+    staged = fine_tuned(dataset) and "error_trained" in dataset
+    stages = HEADINGS if staged else HEADINGS | {"error": "error"}
     return stages | ({"rank": short_name(dataset["rank"])} if "rank" in dataset else {})
 
 

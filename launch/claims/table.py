@@ -42,6 +42,7 @@ def counts(records: list[dict[str, Any]]) -> str:
     for verdict, word in WORDS.items():
         names = [record["claim"] for record in records if record["verdict"] == verdict]
         if names:
+            word = verdict if len(names) == 1 else word
             words.append(f"{len(names)} {word}" + (f" ({', '.join(names)})" if verdict != "holds" else ""))
     title = "claims" if len(records) != 1 else "claim"
     return f"{len(records)} {title}: {', '.join(words)}"

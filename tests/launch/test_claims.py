@@ -224,7 +224,7 @@ def test_the_table_shows_each_quantity_beside_what_was_expected() -> None:
     where = table.heading().index("verdict")
     assert all(row[where:].split()[0] in ("holds", "fails", "undecided") for row in rows)
     others = [RECORD | {"claim": "figure1", "verdict": "holds"}, RECORD | {"claim": "saddle", "verdict": "undecided"}]
-    words = "3 claims: 1 hold, 1 fail (width), 1 undecided (saddle); 37 s"
+    words = "3 claims: 1 holds, 1 fails (width), 1 undecided (saddle); 37 s"
     assert table.summary([RECORD, *others]).strip() == words
 
 
@@ -265,7 +265,7 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
     assert record["config"] == config.read_text()
     assert (out / "claims.html").exists()
     assert (out / "figures" / "small.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "1 claim: 1 hold; " in capsys.readouterr().out
+    assert "1 claim: 1 holds; " in capsys.readouterr().out
 
     other = {"columns kept": {"value": [1, 2]}, "largest residual": {"at_most": 1e-3}}
     config.write_text(yaml.safe_dump(SMALL | {"claim": SMALL["claim"] | {"expect": other}}))

@@ -104,6 +104,14 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     assert "is not a .npy file; save the matrix with numpy.save" in capsys.readouterr().err
 
 
+def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
+    table = tmp_path / "ratings.csv"
+    table.write_text("user,film,stars\nann,up,4\n")
+    assert main([str(table)]) == 2
+    said = "its columns are user, film, stars; say which is which, such as --row user --col film --value stars"
+    assert capsys.readouterr().err == f"error: {table}: {said}\n"
+
+
 def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
     import scipy.io
 

@@ -118,6 +118,6 @@ def test_a_claim_from_config_to_verdict(
     monkeypatch.setattr(command, "CONFIGS", tmp_path)
     assert command.main(["--paper", "sparse_features", "--out", str(tmp_path / "out")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "1 claim: 1 hold" in printed
+    assert "1 claim: 1 holds" in printed
     assert "Slopes are claimed, not constants" in printed
     assert (tmp_path / "out" / "figures" / "parity_split.png").exists()
