@@ -261,8 +261,8 @@ def help_text(config: Config, path: Path) -> str:
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
             f"Fields of system {config.reference}: {first_line(config.system).rstrip('.')}. In brackets the "
-            f"values of {path.name} or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, range:start:stop; "
-            "null is the default unless a field says otherwise.",
+            f"values of {path.name} or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, "
+            "range:start:stop; null is the default unless a field says otherwise.",
             wide,
         ),
     ]
