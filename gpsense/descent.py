@@ -67,7 +67,8 @@ class Method:
     With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
     ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
     Runs are checked every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
-    target's sampled gradient.
+    target's sampled gradient; their checks, of all samples, are made at multiples of ``check_every`` only, however
+    few steps a call takes.
 
     >>> import optax
     >>> gpsense.Method("adam").optimizer, gpsense.Method(lambda rate: optax.adamw(rate)).check_every
@@ -193,7 +194,12 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
         norm = lambda: target.gradient_norm(factor, gradient, rates.rate)  # noqa: E731
         return gradient, lambda: (value() if callable(value) else value, norm())
 
-    seen = check(state.factor)[1]() if method.stochastic else (state.objective, state.gradient_norm)
+    running, seen = state.status == RUNNING, (state.objective, state.gradient_norm)
+    if method.stochastic:
+        at = (state.steps % method.check_every == 0) | jnp.isnan(state.objective) | method.perturb
+        look = lambda carry: (jnp.asarray(False), check(state.factor)[1]())  # noqa: E731
+        # a loop of one turn at most: a segment shorter than check_every costs no gradient of all samples
+        seen = jax.lax.while_loop(lambda carry: carry[0], look, (running & at, seen))[1]
     noise = None
     if state.escape is not None:
         noise = _noise(state.key, state.steps, state.factor, rates.perturbation)  # pyright: ignore[reportArgumentType]
@@ -220,7 +226,6 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
         rest = escape.anchor
         value = jnp.where(stationary, escape.objective, value)
         slope = jnp.where(stationary, escape.gradient_norm, slope)
-    running = state.status == RUNNING
     finite = finite & jnp.isfinite(_total(jnp.abs, moved))
     going = running & finite & ~stationary
     verdict = jnp.where(finite, jnp.where(stationary, CONVERGED, RUNNING), DIVERGED).astype(jnp.int32)

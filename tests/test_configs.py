@@ -6,12 +6,14 @@ from gpsense.grid import make_plan
 from launch.config import build, read_yaml
 from launch.paths import configs
 from launch.work import to_grid
+from tests.reference_claims import without_mnist
 
 CONFIGS = sorted(configs().rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_is_planned_and_says_what_to_expect(path):
+def test_a_config_is_planned_and_says_what_to_expect(path, monkeypatch):
+    without_mnist(monkeypatch)
     config = build(read_yaml(path))
     plan = make_plan(to_grid(config), 8 * 2**30)
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))

@@ -24,7 +24,7 @@ from gpsense._types import Flags, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.pruning import leaves
 from gpsense.pruning.leaves import Prunable
-from gpsense.pruning.weights import MaskTree, apply, everything, flat, keep_largest, kept_count, sound
+from gpsense.pruning.weights import MaskTree, apply, everything, flat, keep_share, sound
 
 Loss = Callable[[Any], Scalar]
 Score = Callable[..., Parameters]
@@ -210,16 +210,17 @@ def prune_by(
     kept: ScalarLike = 1.0,
     rounds: int = 1,
     flow: Loss | None = None,
+    spread: str = "global",
 ) -> MaskTree:
     """The mask cut to the share ``kept`` of the prunable weights, in ``rounds`` with scores taken anew in each.
 
     Round i of 1..rounds leaves ``s (kept / s)^(i / rounds)`` of all prunable weights, s the share that ``mask`` keeps:
     ``kept^(i / rounds)`` from a full mask, the exponential schedule of SynFlow. Rounds are static, one compiled body;
     ``kept`` is traced, a share of all prunable weights and not of those in ``mask``. Random scores are drawn anew.
-    BadInput where the scores of a round are all 0 or not finite; under ``jit`` that cannot be seen:
-    :func:`prune_in_rounds` tells it.
+    ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput where the scores of a round are all 0 or not
+    finite; under ``jit`` that cannot be seen: :func:`prune_in_rounds` tells it.
     """
-    mask, usable = prune_in_rounds(score, params, mask, prunable, loss, key, kept, rounds, flow)
+    mask, usable = prune_in_rounds(score, params, mask, prunable, loss, key, kept, rounds, flow, spread)
     if not isinstance(usable, Tracer) and not bool(usable):
         raise BadInput("score", "its scores are all 0 or not finite", "use another score, start or more precision")
     return mask
@@ -235,6 +236,7 @@ def prune_in_rounds(
     kept: ScalarLike,
     rounds: int = 1,
     flow: Loss | None = None,
+    spread: str = "global",
 ) -> tuple[MaskTree, Flags]:
     """As :func:`prune_by`, with whether the scores of all rounds could order the weights (False: all 0, not finite)."""
     if rounds < 1:
@@ -252,7 +254,7 @@ def prune_in_rounds(
         drawn = None if key is None else jax.random.fold_in(key, i)
         scores = score(params, mask, loss, drawn, flow, can)
         usable = usable & sound(scores, mask, can)
-        return keep_largest(scores, mask, can, kept_count(total, share)), usable
+        return keep_share(scores, can, share, mask, spread), usable
 
     return jax.lax.fori_loop(1, rounds + 1, cut, (mask, jnp.asarray(True)))
 

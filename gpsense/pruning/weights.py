@@ -169,10 +169,10 @@ def keep_share(
 ) -> MaskTree:
     """The mask of the share ``kept`` of the prunable weights, those of the highest scores, at least one of each part.
 
-    ``spread``: global, over all leaves together, ``round(kept * weights)`` of them; layer, that share of every leaf;
-    erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given, no weight comes back, and shares
-    are still of all weights. ``kept`` is traced. Of equal scores the first stay. BadInput for an unknown ``spread`` and
-    for scores that are all 0 or not finite (under ``jit`` they cannot be seen).
+    ``spread``: global, over all leaves together, ``round(kept * weights)`` of them; layer, that share of every leaf,
+    or its own of a vector (layers,); erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given,
+    no weight comes back, and shares are still of all weights. ``kept`` is traced. Of equal scores the first stay.
+    BadInput for an unknown ``spread`` and for scores that are all 0 or not finite (under ``jit`` they cannot be seen).
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)

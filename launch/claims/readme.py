@@ -13,6 +13,7 @@ from typing import Any
 from gpsense.grid.files import atomic, write_json
 from launch.claims.experiment import Experiment, caveat, expected_of, read_claims
 from launch.claims.table import counts, expected_text, facts, measured_text, verdict_text
+from launch.claims.verdicts import SKIPPED
 
 COMMAND = "python -m launch.claims --write-tables"
 Record = dict[str, Any]
@@ -23,7 +24,7 @@ def write_tables(configs: Path, papers: list[str], run: Path) -> list[Path]:
     written = []
     for paper in papers:
         folder = configs / paper
-        fresh = {r["claim"]: r for r in read_records(run) if r["paper"] == paper and r["size"] == "small"}
+        fresh = {r["claim"]: r for r in read_records(run) if _run(r, paper)}
         known = {record["claim"]: record for record in read_records(folder)}
         claims = read_claims(folder, full=False)
         both = known | {name: {**record, "config": ""} for name, record in fresh.items()}
@@ -34,6 +35,11 @@ def write_tables(configs: Path, papers: list[str], run: Path) -> list[Path]:
             aside.write_text(readme(folder), encoding="utf-8")
         written.append(path)
     return written
+
+
+def _run(record: Record, paper: str) -> bool:
+    """Whether a record is of this paper, at the small size, and was not skipped."""
+    return record["paper"] == paper and record["size"] == "small" and record["verdict"] != SKIPPED
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -3,7 +3,9 @@
 import textwrap
 from typing import Any
 
-WORDS = {"holds": "hold", "fails": "fail", "undecided": "undecided"}
+from launch.claims.expectations import EXTRAS
+
+WORDS = {"holds": "hold", "fails": "fail", "undecided": "undecided", "skipped": "skipped"}
 WIDTHS = (44, 10, 18, 34, 9)
 
 
@@ -14,6 +16,8 @@ def heading() -> str:
 
 def lines(record: dict[str, Any]) -> str:
     """A claim: its name, what is known of it, the statement, and one line for each quantity."""
+    if record["verdict"] == "skipped":
+        return f"\n{record['claim']}: skipped, {remedy(record['extra'])}"
     head = f"{record['claim']} ({facts(record)})  {record['statement']}"
     rows = []
     for name, measured in record["measured"].items():
@@ -24,6 +28,11 @@ def lines(record: dict[str, Any]) -> str:
     return "\n".join(["", textwrap.fill(head, 120, subsequent_indent="    "), *rows])
 
 
+def remedy(extra: str) -> str:
+    """What to install where the data of a claim are missing."""
+    return f'since {EXTRAS[extra]} is not installed; run pip install "gpsense[{extra}]"'
+
+
 def facts(record: dict[str, Any]) -> str:
     """Whose the claim is, its precision, the first seed where it is not 0, and the time it took."""
     first = record["first_seed"] + record["seed_offset"]
@@ -32,12 +41,12 @@ def facts(record: dict[str, Any]) -> str:
 
 
 def summary(records: list[dict[str, Any]]) -> str:
-    """How many hold, fail and are undecided, which of them do not hold, and how long it took."""
+    """How many hold, fail, are undecided or skipped, which of them do not hold, and how long it took."""
     return f"\n{counts(records)}; {sum(record['seconds'] for record in records):.0f} s"
 
 
 def counts(records: list[dict[str, Any]]) -> str:
-    """How many hold, fail and are undecided, and which of them do not hold."""
+    """How many hold, fail, are undecided or skipped, and which of them do not hold."""
     words = []
     for verdict, word in WORDS.items():
         names = [record["claim"] for record in records if record["verdict"] == verdict]

@@ -8,7 +8,7 @@ import numpy as np
 from launch.claims.expectations import Expectation
 from launch.claims.quantities import Quantity
 
-HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+HOLDS, FAILS, UNDECIDED, SKIPPED = "holds", "fails", "undecided", "skipped"
 FEWEST = 16  # seeds; with fewer an interval covers less often than it says
 ROUNDING = 1e-9  # relative to a bound: what still counts as on it
 

@@ -16,7 +16,7 @@ from gpsense import theory
 from launch.claims import __main__ as command
 from launch.claims import table
 from launch.claims.__main__ import papers
-from launch.claims.expectations import Expectation
+from launch.claims.expectations import EXTRAS, Expectation
 from launch.claims.experiment import read_claims
 from launch.claims.greedy_pruning import CHECKS
 from launch.claims.greedy_pruning.columns import column_count
@@ -35,6 +35,7 @@ FIELDS = {
     "first_seed",
     "statement",
     "source",
+    "extra",
     "kind",
     "kinds",
     "precision",
@@ -294,6 +295,22 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
     refused = capsys.readouterr().err
     assert refused.startswith("error: small.yaml: claim.expect: columns lost ")
     assert refused.count("\n") == 1
+
+
+def test_a_claim_whose_extra_is_not_installed_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write(tmp_path, extra="mnist")
+    monkeypatch.setattr(command, "CONFIGS", tmp_path)
+    monkeypatch.setitem(EXTRAS, "mnist", "a_package_that_nobody_has")
+    assert command.main(["--out", str(tmp_path / "out")]) == 0
+    (record,) = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert set(record) == FIELDS
+    assert (record["verdict"], record["measured"], record["verdicts"]) == ("skipped", {}, {})
+    assert not (tmp_path / "out" / "grids").exists()
+    said = capsys.readouterr().out
+    assert 'small: skipped, since a_package_that_nobody_has is not installed; run pip install "gpsense[mnist]"' in said
+    assert "1 claim: 1 skipped (small); 0 s" in said
 
 
 @pytest.mark.parametrize(

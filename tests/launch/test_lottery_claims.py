@@ -12,7 +12,7 @@ from launch.claims.lottery_ticket.tickets import rounds
 from launch.claims.quantities import Quantity
 from launch.config import DEFAULT, Config
 from launch.work import to_grid
-from tests.reference_claims import dataset, outcome, over, value
+from tests.reference_claims import dataset, outcome, over, value, without_mnist
 
 CLAIMS = read_claims(DEFAULT.parent / "lottery_ticket", full=False)
 K = 5
@@ -21,6 +21,7 @@ K = 5
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantities, "RESAMPLES", 20)
+    without_mnist(monkeypatch)
 
 
 def test_most_over_fewest_kept_in_whatever_order_they_are_given() -> None:
@@ -98,6 +99,38 @@ def test_tickets_on_images_against_the_others() -> None:
         assert value(found, name) == pytest.approx(percent, abs=1e-9), name
 
 
+def test_networks_are_stopped_where_the_validation_loss_is_least() -> None:
+    """Two rounds of a ticket and of its mask drawn anew, records every 10 of 30 steps."""
+    steps = np.arange(0, 121, 10)
+    losses = [9, 3, 1, 2, 3, 2, 1, 1, 2, 3, np.nan, 0.5, 0.25]
+    errors = [0.9, 0.3, 0.1, 0.2, 0.5, 0.4, 0.3, 0.05, 0.3, 0.3, 0.8, 0.7, 0.6]
+    parts = {"error_curve": (("step",), errors), "validation_curve": (("step",), losses)}
+    scalars = {"round_steps": 30, "share": 0.5}
+    shares = {"kept": [0.5], "step": [0, 10, 20, 30]}
+    curves = {"error_curve": (("kept", "step"), [errors[:4]]), "validation_curve": (("kept", "step"), [losses[:4]])}
+    random = dataset(shares, {"phase": ("step", ["train"] + ["fine_tune"] * 3)}, **curves).assign_attrs(train_steps=0)
+    found = outcome("lenet", {"": dataset({"step": steps}, scalars, **parts), "random": random})
+    for name, number in {
+        "dense": 90,
+        "steps of the dense network": 20,
+        "ticket less dense, 50 % kept": 5,
+        "drawn anew less dense, 50 % kept": -50,
+        "ticket less drawn anew, 50 % kept": 55,
+        "steps of the ticket over dense, 50 % kept": 0.5,
+        "steps drawn anew over ticket, 50 % kept": 3,
+        "random less dense, 50 % kept": 0,
+        "drawn anew less random, 50 % kept": -50,
+    }.items():
+        assert value(found, name) == pytest.approx(number), name
+    both = ("kept", "step")
+    parts = {"error_curve": (both, [errors[:7]]), "validation_curve": (both, [losses[:7]])}
+    phases = ("step", ["train"] * 4 + ["fine_tune"] * 3)
+    once = dataset({"kept": [0.5], "step": steps[:7]}, {"phase": phases}, **parts).assign_attrs(train_steps=30)
+    found = outcome("lenet_one_shot", {"": once})
+    assert value(found, "one shot less dense, 50 % kept") == pytest.approx(-20)
+    assert value(found, "steps of the ticket over dense, 50 % kept") == pytest.approx(1.5)
+
+
 def test_starts_by_their_slope() -> None:
     n, starts = np.asarray([500, 2000, 8000]), ["tensor", "gaussian"]
     begun = over(lambda start, count: 10 * count**-0.5 if start == "tensor" else 1.2, starts, n)
@@ -122,7 +155,8 @@ def arrays(config: Config) -> xr.Dataset:
     for chunk in plan.chunks:
         shape = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
         made = {name: rng.uniform(0.2, 0.4, shape) for name in names}
-        made["error_curve"] = 0.1 * rng.uniform(0.9, 0.95, (*shape, 1)) ** np.arange(0, 4 * points, 4)
+        for curve in (name for name in grid.system.measures if name.endswith("_curve")):
+            made[curve] = 0.1 * rng.uniform(0.9, 0.95, (*shape, 1)) ** np.arange(0, 4 * points, 4)
         parts.append((chunk, made))
     return collect(plan, parts)
 

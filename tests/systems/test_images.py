@@ -41,6 +41,10 @@ def test_the_contract_is_met() -> None:
         ({"folder": "files"}, "folder"),
         ({"data": "mnist", "folder": "nowhere"}, "folder"),
         ({"n": 1698}, "n"),
+        ({"validation": 1598}, "n"),
+        ({"validation": 1697}, "validation"),
+        ({"rule": "magnitude", "redraw_rounds": True}, "redraw_rounds"),
+        ({"spread": "widely"}, "spread"),
         ({"layers": ()}, "layers"),
         ({"rule": "teacher"}, "rule"),
         ({"optimizer": "lbfgs"}, "optimizer"),
@@ -124,6 +128,47 @@ def test_optimizers_that_tell_arrays_apart_are_given_the_arrays() -> None:
         start, found, expected = both()
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     assert np.abs(found - start).max() > 0.05
+
+
+def test_images_to_stop_by_are_others_and_change_no_training() -> None:
+    with_some = replace(SYSTEM, validation=50)
+    problem, before = (_draw(each, Images.Data(), seed_keys(3).problem) for each in (with_some, SYSTEM))
+    assert before.validation is None
+    np.testing.assert_array_equal(problem.train.inputs, before.train.inputs)
+    parts = [_places(*part[::2]) for part in (problem.train, problem.validation, problem.test)]
+    assert [len(part) for part in parts] == [100, 50, 300]
+    assert len({place for part in parts for place in part}) == 450
+    params = with_some.model.start(problem, Images.Setting(), None, jax.random.key(0))
+    first, shift, second, last = (np.asarray(leaf) for leaf in jax.tree.leaves(params))
+    outputs = np.maximum(np.asarray(problem.validation.inputs) @ first.T + shift, 0) @ second.T + last
+    own = np.take_along_axis(outputs, np.asarray(problem.validation.targets)[:, None], 1)[:, 0]
+    expected = np.mean(np.log(np.exp(outputs).sum(1)) - own)
+    found = with_some.model.records(problem, params)["validation_curve"]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_rounds_that_train_masks_drawn_anew_find_the_same_tickets_of_the_same_layers() -> None:
+    """On all samples; half of the first layer and a quarter of the last go in each round."""
+    plain = replace(SYSTEM, spread="layer")
+    numbers = {"share": 0.5, "last_layer": 0.5, "rate": 0.1, "kept": 0.25}
+    cells = {
+        steps: run_grid(Grid(system, Schedule(steps, 20, 20), (0, 7), (), {"optimizer": "momentum"} | numbers))
+        for steps, system in ((40, plain), (80, replace(plain, redraw_rounds=True)))
+    }
+    alone, both = cells[40], cells[80]
+    np.testing.assert_array_equal(alone["kept_by_layer"].squeeze(), [[128 / 512, 45 / 80]] * 2)
+    np.testing.assert_array_equal(both["kept_by_layer"], alone["kept_by_layer"])
+    for steps, later in ((20, 20), (40, 60), (60, 100)):
+        one, other = alone["loss_curve"].sel(step=steps), both["loss_curve"].sel(step=later)
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+    drawn = both["loss_curve"].sel(step=[40, 80]).values
+    assert (drawn != both["loss_curve"].sel(step=[20, 60]).values).all()
+    assert (drawn < both["loss_curve"].sel(step=0).values[..., None]).all()
+    with pytest.raises(BadInput, match="spread global has no share of the last layer") as refusal:
+        make_plan(Grid(SYSTEM, Schedule(40, 20, 20), (0,), (), numbers), 2**30)
+    assert refusal.value.field == "last_layer"
+    with pytest.raises(BadInput, match="2 rounds of 40"):
+        make_plan(Grid(replace(plain, redraw_rounds=True), Schedule(40, 20, 20), (0,), (), numbers), 2**30)
 
 
 @pytest.mark.slow

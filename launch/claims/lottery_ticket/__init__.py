@@ -1,7 +1,7 @@
 """The claims of "Why lottery ticket wins" (arXiv 2110.05667): what measures each, by name."""
 
 from launch.claims.experiment import Check
-from launch.claims.lottery_ticket import masks, rates, samples, tickets
+from launch.claims.lottery_ticket import lenet, masks, rates, samples, tickets
 
 CHECKS: dict[str, Check] = {
     "phase_map": samples.phase_map,
@@ -15,6 +15,8 @@ CHECKS: dict[str, Check] = {
     "wrong_masks": masks.wrong_masks,
     "iterative_teacher": tickets.iterative_teacher,
     "images": tickets.on_images,
+    "lenet": lenet.lenet,
+    "lenet_one_shot": lenet.lenet_one_shot,
     "starts": tickets.starts,
 }
 CAVEAT = (
