@@ -1,6 +1,7 @@
 """Which cells to run next, and how wide: the NumPy half of a program. Stopped cells are left out of the batch."""
 
 from collections.abc import Iterator, Sequence
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,36 @@ class Batch(NamedTuple):
     rows: np.ndarray
     blocks: np.ndarray
     chosen: np.ndarray
+
+
+class Sharing(NamedTuple):
+    """Which settings train: of every one its ``leader`` (inner,), and the ``steps`` (inner,) of its own training."""
+
+    leader: np.ndarray
+    steps: np.ndarray
+
+    @property
+    def follows(self) -> np.ndarray:
+        """Settings (inner,) that do not train, since their leader's training begins as theirs."""
+        return self.leader != np.arange(self.leader.size)
+
+    def lengths(self, segments: Sequence[int]) -> list[tuple[int, bool]]:
+        """Segments cut where followers end, all to one length, and whether a record belongs to each."""
+        ends = self.steps[self.follows]
+        within = ends[ends < sum(segments)].tolist()
+        if not within:
+            return [(length, True) for length in segments]
+        unit = gcd(*within, *segments)
+        return [(unit, part == length // unit) for length in segments for part in range(1, length // unit + 1)]
+
+    def due(self, done: int, last: bool) -> np.ndarray:
+        """Followers (inner,) that end after so many steps, or with training."""
+        return self.follows & (self.steps >= done if last else self.steps == done)
+
+    def filled(self, points: dict[str, np.ndarray], done: int) -> dict[str, np.ndarray]:
+        """Records (outer, inner) with their leader's of those that have not ended."""
+        source = np.where(self.follows & (self.steps > done), self.leader, np.arange(self.leader.size))
+        return {name: point[:, source] for name, point in points.items()}
 
 
 class Compaction(NamedTuple):

@@ -13,7 +13,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import declared
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
-from gpsense.systems import AnySystem, Cost, System
+from gpsense.systems import AnySystem, Cost, Evaluator, Learner, System
 
 CHUNK_FLOPS = 2e11  # operations of a chunk at most, where a row for every device has fewer: a kill loses no more
 OVERHEAD = 1e4  # operations that take as long as a step of the smallest cell
@@ -174,7 +174,7 @@ def make_plan(
     """
     outer, inner = len(grid.outer), len(grid.inner)
     programs, chunks = [], []
-    settings = [grid.system.Setting(**grid.constants_of(grid.system.Setting), **each) for each in _checked(grid)]
+    settings = settings_of(grid, _checked(grid))
     listed = list(grid.programs())
     if layouts and (len(layouts) != len(listed) or any(each.outer > outer or each.inner > inner for each in layouts)):
         problem = (
@@ -185,11 +185,7 @@ def make_plan(
         system.check_schedule(grid.schedule.train_steps, grid.schedule.record_every, settings)
         cost = system.cost() or estimate_cost(system, *one_cell(grid))
         cost = replace(cost, cell_bytes=int(cost.cell_bytes * heavier))
-        layout = (
-            layouts[index]
-            if layouts
-            else _cut(cost, outer, inner, grid.schedule.steps, memory, -(-parts // len(listed)))
-        )
+        layout = layouts[index] if layouts else _cut(cost, grid, _trained(system, settings), memory, parts, len(listed))
         programs.append(ProgramPlan(labels, system, cost, layout))
         for start in range(0, outer, layout.outer):
             for left in range(0, inner, layout.inner):
@@ -226,6 +222,12 @@ def one_cell(grid: Grid) -> tuple[Any, Any]:
     return one(data, grid.outer[0][1]), one(setting, grid.inner[0])
 
 
+def settings_of(grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    """Settings of a grid with these numbers on its axes."""
+    constants = grid.constants_of(grid.system.Setting)
+    return [grid.system.Setting(**constants, **each) for each in rows]
+
+
 def _checked(grid: Grid) -> Sequence[dict[str, Any]]:
     """The settings that a system's schedule is checked against: all, or none where it checks nothing."""
     return [] if type(grid.system).check_schedule is System.check_schedule else grid.inner
@@ -239,11 +241,24 @@ def size_text(size: float) -> str:
     return f"{size:.3g} B"
 
 
-def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int, parts: int) -> Layout:
+def _trained(system: AnySystem, settings: Sequence[Any]) -> int | None:
+    """How many settings train, where others share their training; None where every one does."""
+    learner = system.learner
+    if isinstance(learner, Evaluator) or type(learner).shared is Learner.shared:
+        return None
+    count = sum(leader == place for place, (leader, _) in enumerate(learner.shared(settings)))
+    return None if count == len(settings) else count
+
+
+def _cut(cost: Cost, grid: Grid, trained: int | None, memory: float | int, parts: int, programs: int) -> Layout:
     """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut.
 
-    Beyond those seconds too, if only so every device has a row. There are ``parts`` at least, if there are such rows.
+    Beyond those seconds too, if only so every device has a row, and so that settings that share their training stay
+    together. The ``programs`` have ``parts`` chunks at least, if there are such rows.
     """
+    outer, inner, steps, parts = len(grid.outer), len(grid.inner), grid.schedule.steps, -(-parts // programs)
+    if trained is not None:
+        steps = ceil(trained * grid.schedule.train_steps / inner) + grid.schedule.fine_tune_steps
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:
         raise BadInput(
@@ -254,7 +269,8 @@ def _cut(cost: Cost, outer: int, inner: int, steps: int, memory: float | int, pa
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)
     patience = CHUNK_FLOPS / (cell_flops(cost, steps) + OVERHEAD * (steps + PRUNING))  # cells of a chunk
-    columns = _even(inner, max(1, min(inner, fits, int(patience / min(outer, jax.local_device_count())))))
+    wanted = inner if trained is not None else int(patience / min(outer, jax.local_device_count()))
+    columns = _even(inner, max(1, min(inner, fits, wanted)))
     share = max(1, outer * ceil(inner / columns) // parts)
     rows = _even(outer, int(min(outer, share, max(jax.local_device_count(), patience / columns))))
     while chunk_bytes(cost, Layout(rows, columns)) > memory:

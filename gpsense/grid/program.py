@@ -24,10 +24,20 @@ from gpsense._lanes import in_lanes
 from gpsense.descent import RUNNING
 from gpsense.fields import declared
 from gpsense.grid.axes import Grid
-from gpsense.grid.compaction import Batch, Compaction, bucket, padded, repeated
+from gpsense.grid.compaction import Batch, Compaction, Sharing, bucket, padded, repeated
 from gpsense.grid.compiling import Compiled, compile_later
 from gpsense.grid.estimate import working_bytes
-from gpsense.grid.plan import Chunk, Plan, ProgramPlan, chunk_bytes, make_plan, one_cell, outer_batch, padded_outer
+from gpsense.grid.plan import (
+    Chunk,
+    Plan,
+    ProgramPlan,
+    chunk_bytes,
+    make_plan,
+    one_cell,
+    outer_batch,
+    padded_outer,
+    settings_of,
+)
 from gpsense.grid.tracing import Reader, Traces
 from gpsense.keys import Keys, keys_of
 from gpsense.pipeline import End, completed
@@ -77,6 +87,8 @@ class Program:
             state = learner.start_fine_tuning(problem, setting, state, pruned, width)
             return state, learner.record(problem, setting, state)
 
+        if name == "branch":
+            return self._branch(learner)
         if name == "train":
             return self._segment(learner, learner.train, system.train_precision)
         if name == "fine_tune":
@@ -161,6 +173,21 @@ class Program:
 
         return build
 
+    def _branch(self, learner: AnyLearner) -> Callable[..., Any]:
+        """States and records of the cells that are ``due`` (inner,) from those of their ``leader`` (inner,)."""
+
+        def rows(problems: Any, settings: Any, cells: Any, leader: Any, due: Any) -> Any:
+            def row(problem: Any, cells: Any) -> Any:
+                states, points = jax.tree.map(lambda leaf: leaf[leader], cells)
+                new = jax.vmap(partial(learner.branch, problem))(settings, states), points
+                one = lambda due, new, old: jax.tree.map(partial(jnp.where, due), new, old)  # noqa: E731
+                return jax.vmap(one)(due, new, cells)
+
+            batch = outer_batch()
+            return jax.lax.map(lambda both: row(*both), (problems, cells), batch_size=batch if batch > 1 else None)
+
+        return lambda: jax.jit(self._shard(rows, (OUTER, SAME, OUTER, SAME, SAME)), donate_argnums=2)
+
     def _shard(self, function: Callable[..., Any], specs: tuple[Any, ...]) -> Callable[..., Any]:
         return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=OUTER, check_vma=False)
 
@@ -243,8 +270,9 @@ class Program:
         left out of the segments that follow, where that saves more than the smaller program costs to compile.
         """
         keys, data, settings = inputs = self.inputs(chunk)
+        sharing = self._sharing(chunk)
         with self._waiting():
-            self._begin_all(inputs, self.width)
+            self._begin_all(inputs, self.width, sharing)
         on_running()
         problems = self._call("draw", (keys, data))
         if self._once:
@@ -258,18 +286,23 @@ class Program:
         real[: chunk.outer_stop - chunk.outer, : chunk.inner_stop - chunk.inner] = True
         curves = [_arrays(cells[1])]
 
-        def phase(name: str, cells: Any, lengths: tuple[int, ...]) -> tuple[Any, End]:
-            sizes = {real.shape[1]}
-            for index, length in enumerate(lengths):
-                running = (np.asarray(cells[0].status) == RUNNING) & real
-                for batch in self._compaction.batches(running, sizes, sum(lengths[index:])):
+        def phase(name: str, cells: Any, lengths: tuple[int, ...], shared: Sharing) -> tuple[Any, End]:
+            sizes, done, steps = {int((~shared.follows).sum())}, 0, sum(lengths)
+            for length, recorded in shared.lengths(lengths):
+                running = (np.asarray(cells[0].status) == RUNNING) & real & ~shared.follows
+                for batch in self._compaction.batches(running, sizes, steps - done):
                     cells = self._call(name, (problems, settings, cells, *self._spread(batch)), length)
-                curves.append(_arrays(cells[1]))
+                done += length
+                if (due := shared.due(done, done == steps)).any():
+                    which = self._place((shared.leader, due), SAME)
+                    cells = self._call("branch", (problems, settings, cells, *which))
+                if recorded:
+                    curves.append(shared.filled(_arrays(cells[1]), done))
                 on_segment(length / total)
             state, point = cells
             return state, End(_arrays(point), np.array(state.status), np.array(state.steps))
 
-        states, trained = phase("train", cells, segments[0])
+        states, trained = phase("train", cells, segments[0], sharing)
         pruned = self._call("prune", (problems, settings, states))
         kept = np.where(real, np.asarray(pruned.mask).sum(-1), 0)
         self.width = bucket(int(kept.max()), pruned.mask.shape[-1])
@@ -277,7 +310,7 @@ class Program:
             self._begin_tuning(problems, settings, states, pruned, self.width)
         cells = self._call("narrow", (problems, settings, states, pruned), self.width)
         error_pruned = np.array(cells[1]["error_curve"])
-        states, tuned = phase("fine_tune", cells, segments[1])
+        states, tuned = phase("fine_tune", cells, segments[1], _each(real.shape[1]))
         measures = self._call("measure", (problems, settings, states, pruned))
         if total == 0:
             on_segment(1.0)
@@ -296,19 +329,30 @@ class Program:
 
     def _batch(self, running: np.ndarray) -> tuple[Any, Any, Any]:
         """All running cells as one batch."""
-        return self._spread(next(self._compaction.batches(running, {running.shape[1]}, 0)))
+        return self._spread(next(self._compaction.batches(running, {int(running.sum(1).max())}, 0)))
+
+    def _sharing(self, chunk: Chunk) -> Sharing:
+        """Which settings of a chunk train."""
+        inner, learner = self.plan.layout.inner, self.plan.system.learner
+        sharing = _each(inner)
+        if isinstance(learner, Evaluator) or type(learner).shared is Learner.shared:
+            return sharing
+        settings = settings_of(self.grid, self.grid.inner[chunk.inner : chunk.inner_stop])
+        for place, (leader, steps) in enumerate(learner.shared(settings)):
+            sharing.leader[place], sharing.steps[place] = leader, steps
+        return sharing
 
     def begin(self, chunk: Chunk, width: int | None = None) -> None:
         """Trace what a chunk needs and begin to compile it; with a guess of its ``width`` what fine-tuning needs, too.
 
         May be called in another thread, beside the run of another program.
         """
-        self._begin_all(self.inputs(chunk), width)
+        self._begin_all(self.inputs(chunk), width, self._sharing(chunk))
 
     def prepare(self, chunk: Chunk) -> int:
         """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
         with self._waiting():
-            shapes = self._begin_all(self.inputs(chunk), None)
+            shapes = self._begin_all(self.inputs(chunk), None, self._sharing(chunk))
             most = max(self.memory.values())
         if self._once:
             return most + _bytes(shapes)
@@ -316,7 +360,7 @@ class Program:
         narrowing = _bytes((problems, cells, pruned)) + _bytes(cells[0]) // 2
         return max(narrowing, most) + (1 + len(train) + len(tune)) * _bytes(cells[1]) + _bytes(pruned)
 
-    def _begin_all(self, inputs: tuple[Any, Any, Any], width: int | None) -> Any:
+    def _begin_all(self, inputs: tuple[Any, Any, Any], width: int | None, sharing: Sharing) -> Any:
         """Begin to compile all phases up to pruning, in their order, and given a width those after it.
 
         Returns the shapes of the results, or of problems, cells and what pruning decides.
@@ -326,9 +370,11 @@ class Program:
         if self._once:
             return self._shapes[self._begin("evaluate", (problems, settings, keys))]
         cells = self._shapes[self._begin("start", (problems, settings, keys))]
-        batch = self._batch(np.ones((self.outer, self.plan.layout.inner), bool))
-        for length in self.grid.schedule.segments()[0][:1]:
+        batch = self._batch(np.tile(~sharing.follows, (self.outer, 1)))
+        for length, _ in sharing.lengths(self.grid.schedule.segments()[0])[:1]:
             self._begin("train", (problems, settings, cells, *batch), length)
+        if sharing.follows.any():
+            self._begin("branch", (problems, settings, cells, *self._place((sharing.leader, sharing.follows), SAME)))
         pruned = self._shapes[self._begin("prune", (problems, settings, cells[0]))]
         if width is not None:
             self._begin_tuning(problems, settings, cells[0], pruned, width)
@@ -359,7 +405,8 @@ class Program:
         if not segments:
             jax.block_until_ready(self._call("prune", (problems, settings, cells[0])))
             return self.compile_seconds, time.perf_counter() - begun
-        batch, length = self._batch(np.ones((self.outer, self.plan.layout.inner), bool)), segments[0]
+        sharing = self._sharing(chunk)
+        batch, length = self._batch(np.tile(~sharing.follows, (self.outer, 1))), sharing.lengths(segments)[0][0]
         cells = jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))
         begun = time.perf_counter()
         jax.block_until_ready(self._call("train", (problems, settings, cells, *batch), length))
@@ -391,6 +438,11 @@ def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
 def _heaviest(plan: Plan) -> ProgramPlan:
     """The program whose chunks take the most memory."""
     return max(plan.programs, key=lambda each: chunk_bytes(each.cost, each.layout))
+
+
+def _each(inner: int) -> Sharing:
+    """Every setting trains."""
+    return Sharing(np.arange(inner, dtype=np.int32), np.zeros(inner, np.int64))
 
 
 def _arrays(tree: Any) -> Any:

@@ -110,6 +110,19 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         """
         return False
 
+    def shared(self, settings: Sequence[SettingT]) -> Sequence[tuple[int, int]]:
+        """Of every setting the place of the one whose training begins as its own does, and the steps of its own.
+
+        Such a setting is not trained where it lies in a chunk with that one: its state is :meth:`branch` of the other's
+        after those steps, at the end of training if there are more; its records until then are the other's. A setting
+        that names itself is trained, as all are by default.
+        """
+        return [(place, 0) for place in range(len(settings))]
+
+    def branch(self, problem: ProblemT, setting: SettingT, state: StateT) -> StateT:
+        """The state of a setting, given that of the one whose training it shares, where its own ends."""
+        return state
+
     @abstractmethod
     def start(self, problem: ProblemT, setting: SettingT, keys: Keys) -> StateT:
         """The state training starts from."""

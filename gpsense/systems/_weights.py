@@ -43,6 +43,8 @@ from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVecto
 from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
 NEVER = -1.0  # a tolerance that no gradient norm meets
+NEAR = 1e-3  # of a half: numbers of rounds that float32 and float64 may round apart
+ONLY_TICKETS = frozenset({"kept", "fine_tune_rate", "fine_tune_tolerance"})  # read of a setting when training has ended
 TreeT = TypeVar("TreeT")
 
 
@@ -356,6 +358,32 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
     def donates(self, width: int) -> bool:
         return True
 
+    def shared(self, settings: Sequence[WeightsSettingT]) -> Sequence[tuple[int, int]]:
+        """Trained weights are pruned alike until the shares part: of settings that differ in these the fewest are kept.
+
+        Settings whose rounds rounding could decide train by themselves, and so do those that train for none.
+        """
+        found = [(place, 0) for place in range(len(settings))]
+        if not self.rule.trained:
+            return found
+        groups: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+        for place, setting in enumerate(settings):
+            if setting.kept is None or not setting.kept < 1:
+                continue
+            rounds = log(setting.kept) / log1p(-float(setting.share))
+            if abs(rounds % 1 - 0.5) > NEAR:
+                same = tuple(value for name, value in vars(setting).items() if name not in ONLY_TICKETS)
+                steps = rounds_to(setting.kept, setting.share) * self.system.whole_round
+                groups.setdefault(same, []).append((steps, place))
+        for members in groups.values():
+            leader = max(members, key=lambda member: member[0])[1]
+            for steps, place in members:
+                found[place] = (leader, steps)
+        return found
+
+    def branch(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> Masked:
+        return self._ended(setting, state)
+
     def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Masked:
         """The start, and its mask where the rule needs no training; DIVERGED where its scores cannot order weights."""
         start_key, mask_key = jax.random.split(keys.start)
@@ -515,7 +543,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
                 key = jax.random.fold_in(jax.random.fold_in(state.key, 4), rounds)
                 drawn = self.numbers.vector(self.model.start(problem, setting, None, key))
                 mask, origin = jnp.where(again, state.mask, mask), jnp.where(again, drawn, origin)
-                aside = jnp.where(again, state.run.factor, state.aside)
+                aside = jnp.where(again, state.run.factor, _trained(state))
             run = start_descent(self.method, weights.apply(mask, origin), _rates(setting, state.alone), state.run.key)
             run = eqx.tree_at(lambda r: r.steps, run, state.run.steps)
             return jnp.asarray(False), Masked(run, mask, state.original, state.key, state.alone, aside)

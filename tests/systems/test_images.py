@@ -171,6 +171,25 @@ def test_rounds_that_train_masks_drawn_anew_find_the_same_tickets_of_the_same_la
         make_plan(Grid(replace(plain, redraw_rounds=True), Schedule(40, 20, 20), (0,), (), numbers), 2**30)
 
 
+@pytest.mark.parametrize(("rule", "train_steps"), [("iterative_magnitude", 60), ("magnitude", 40)])
+def test_settings_that_share_their_training_are_those_trained_by_themselves(rule: str, train_steps: int) -> None:
+    """Three rounds, two, one and none of 20 steps, a record each 10; by magnitude the schedule ends the third."""
+    system, kept = replace(SYSTEM, rule=rule), (0.5, 0.125, 1.0, 0.25, 0.13)
+    schedule, numbers = Schedule(train_steps, 10, 10), {"share": 0.5, "rate": 0.1, "optimizer": "momentum"}
+    settings = [Images.Setting(kept=each, share=0.5) for each in kept]
+    assert system.learner.shared(settings) == [(1, 20), (1, 60), (2, 0), (1, 40), (1, 60)]
+    apart = [Images.Setting(kept=0.25, share=0.5, rate=rate) for rate in (0.1, 0.2)]
+    assert system.learner.shared(apart) == [(0, 40), (1, 40)]
+    assert system.learner.shared([Images.Setting(kept=0.5**1.5, share=0.5)]) == [(0, 0)]  # 1 or 2 rounds
+    together = run_grid(Grid(system, schedule, (0, 7), (Axis("kept", kept),), numbers))
+    for place in range(len(kept)):
+        alone = run_grid(Grid(system, schedule, (0, 7), (Axis("kept", kept[place : place + 1]),), numbers))
+        cells = together.isel(kept=[place])
+        assert set(cells.data_vars) == set(alone.data_vars)
+        for name in alone.data_vars:
+            np.testing.assert_allclose(cells[name], alone[name], rtol=1e-9, atol=1e-12, err_msg=f"{name} {place}")
+
+
 @pytest.mark.slow
 def test_a_cell_alone_equals_the_cell_in_the_grid() -> None:
     """Iterative pruning, half of the weights in each round; what is kept is exact, and alone it is the same twice."""

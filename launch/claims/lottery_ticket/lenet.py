@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 
 from launch.claims.drawing import curve, panels
 from launch.claims.experiment import Outcome, Runs
@@ -48,11 +49,12 @@ def by_phase(cells: xr.Dataset, phase: str) -> Stop:
     places = places[cells["step"].values[places] > 0]
     part = cells.isel(step=places)
     begun = 0 if phase == "train" else int(cells.attrs["train_steps"])
-    curves = (values(part[name], "seed", "kept", "step") for name in ("error_curve", "validation_curve"))
-    return stopped(*curves, part["step"].values - begun)
+    errors, losses = (values(part[name], "seed", "kept", "step") for name in ("error_curve", "validation_curve"))
+    return stopped(errors, losses, part["step"].values - begun)
 
 
 def named(kept: float) -> str:
+    """A share in the names of quantities."""
     return f"{100 * kept:.2g} % kept"
 
 
@@ -103,7 +105,9 @@ def lenet_one_shot(runs: Runs) -> Outcome:
     return Outcome(quantities, figure)
 
 
-def _draw(left, right, found, dense, dense_steps) -> None:
+def _draw(
+    left: Axes, right: Axes, found: list[tuple[str, np.ndarray, Stop]], dense: np.ndarray, dense_steps: np.ndarray
+) -> None:
     """Accuracy and steps at the stop against the share kept."""
     for index, (label, kept, stop) in enumerate(found):
         curve(left, 100 * kept, stop.accuracy, index, label)
