@@ -148,6 +148,10 @@ class Program:
                     state = jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
                     return move(state, rest) if rest else state
 
+                if jax.tree.leaves(states)[0].shape[0] == 1:  # products of one cell take longer with an axis of one
+                    setting, state = jax.tree.map(lambda leaf: leaf[0], (settings, states))
+                    state = cell(setting, state)
+                    return jax.tree.map(lambda leaf: leaf[None], (state, learner.record(problem, setting, state)))
                 states = jax.vmap(partial(in_lanes, cell) if learner.lanes(problem) else cell)(settings, states)
                 point = jax.vmap(partial(learner.record, problem))(settings, states)
                 return states, point
