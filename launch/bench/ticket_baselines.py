@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -103,18 +102,23 @@ def torch_student(task: Student) -> tuple[float, int]:
 
 def torch_ticket(task: Pruned) -> tuple[float, float]:
     """Iterative magnitude pruning with rewinding in PyTorch: share of test images misclassified, training loss."""
+    return torch_path([task])[0]
+
+
+def torch_path(tasks: list[Pruned]) -> list[tuple[float, float]]:
+    """The same to several shares from one start: the rounds that they have in common are trained once."""
     torch = optional("torch")
+    task = max(tasks, key=lambda one: one.rounds)
     (x, y), (test, labels) = ((torch.from_numpy(a), torch.from_numpy(b).long()) for a, b in (task.train, task.test))
     start, rows = [torch.from_numpy(each) for each in task.start], torch.from_numpy(task.rows).long()
-    masks = [torch.ones_like(each) for each in start]
-    loss = torch.nn.functional.cross_entropy
+    loss, total = torch.nn.functional.cross_entropy, sum(each.numel() for each in start[::2])
 
     def forward(params: list[Any], inputs: Any) -> Any:
         for place in range(0, len(params), 2):
             inputs = torch.nn.functional.linear(inputs if not place else inputs.relu(), *params[place : place + 2])
         return inputs
 
-    def train(first: int, last: int) -> list[Any]:
+    def train(masks: list[Any], first: int, last: int) -> list[Any]:
         params = [(each * mask).requires_grad_(True) for each, mask in zip(start, masks, strict=True)]
         optimizer = torch.optim.Adam(params, lr=task.rate)
         for batch in rows[first:last]:
@@ -125,22 +129,28 @@ def torch_ticket(task: Pruned) -> tuple[float, float]:
             optimizer.step()
         return params
 
-    total = sum(each.numel() for each in start[::2])
-    ends = [task.round_steps * index for index in range(task.rounds + 1)]
-    for index, (first, last) in enumerate(pairwise(ends), start=1):
-        trained = train(first, last)[::2]
-        least = task.kept if index == task.rounds else max(task.kept, (1 - task.share) ** index)
+    def cut(masks: list[Any], trained: list[Any], least: float) -> list[Any]:
         with torch.no_grad():
-            sizes = torch.cat(
-                [torch.where(m > 0, w.abs(), -1).ravel() for w, m in zip(trained, masks[::2], strict=True)]
-            )
+            pairs = list(zip(trained[::2], masks[::2], strict=True))
+            sizes = torch.cat([torch.where(mask > 0, each.abs(), -1).ravel() for each, mask in pairs])
             kept = torch.zeros_like(sizes).index_fill_(0, sizes.topk(round(least * total)).indices, 1.0)
-        for place, part in enumerate(kept.split([each.numel() for each in trained])):
-            masks[2 * place] = part.view_as(trained[place])
-    params = train(0, task.fine_tune)
-    with torch.no_grad():
-        wrong = (forward(params, test).argmax(1) != labels).to(x.dtype).mean()
-        return float(wrong), float(loss(forward(params, x), y))
+        parts = iter(kept.split([each.numel() for each in trained[::2]]))
+        return [mask if place % 2 else next(parts).view_as(mask) for place, mask in enumerate(masks)]
+
+    def finish(masks: list[Any]) -> tuple[float, float]:
+        params = train(masks, 0, task.fine_tune)
+        with torch.no_grad():
+            wrong = (forward(params, test).argmax(1) != labels).to(x.dtype).mean()
+            return float(wrong), float(loss(forward(params, x), y))
+
+    masks, found = [torch.ones_like(each) for each in start], {}
+    for index in range(1, task.rounds + 1):
+        trained = train(masks, task.round_steps * (index - 1), task.round_steps * index)
+        for place, one in enumerate(tasks):
+            if one.rounds == index:
+                found[place] = finish(cut(masks, trained, one.kept))
+        masks = cut(masks, trained, max(task.kept, (1 - task.share) ** index))
+    return [found[place] for place in range(len(tasks))]
 
 
 def on_best_threads(work: Callable[[], Result], trial: Callable[[], Any]) -> Callable[[], Result]:

@@ -93,7 +93,11 @@ def test_a_phase_map_and_its_baselines(monkeypatch, tiny):
     ours, *baselines, absent = tickets.phase_map()
     assert ours["name"] == "phase map, 4 cells, d = 12, K = 2"
     assert ours["ratio"] > 0
-    assert [row["name"].split(",")[0] for row in baselines] == ["JAX", "JAX", "NumPy"]
+    assert [row["name"].split(",")[0] for row in baselines] == ["JAX", "JAX", "JAX", "JAX", "NumPy", "NumPy"]
+    baselines, compiled = baselines[::2], baselines[1::2]
+    assert all(row["name"].endswith(", with compiling") for row in compiled)
+    assert all(one["seconds"] >= row["seconds"] for one, row in zip(compiled, baselines, strict=True))
+    assert compiled[-1]["note"].startswith("0 s to compile")
     told = [row["note"].split(" cells")[0] for row in baselines]
     assert told == ["DISAGREES with the engine in 2"] * 2 + ["agrees with the engine in 2"]
     assert all(row["ratio"] == pytest.approx(row["seconds"] / ours["seconds"]) for row in baselines)
@@ -114,9 +118,10 @@ def test_iterative_pruning_and_its_baselines(monkeypatch, tiny, one_thread):
 
     monkeypatch.setattr(tickets, "make_work", one_by_one)
     monkeypatch.setattr(tickets, "AGREE_TESTS", 1e-9)
-    ours, alone, eager = tickets.iterative()
+    ours, alone, _, eager, _, shared, _ = tickets.iterative()
     assert "64-6-10 on 40 digits, batch 10, 60 to 100 steps" in ours["note"]
     assert alone["note"].startswith("DISAGREES")
     assert eager["note"].startswith("agrees with the engine in 2 cells")
     assert float(eager["note"].split("losses to ")[1].split(";")[0]) < 1e-6
+    assert shared["note"].startswith("agrees with the engine in 2 cells")
     assert eager["ratio"] == pytest.approx(eager["seconds"] / ours["seconds"])
