@@ -57,7 +57,7 @@ MAP_SEEDS, MAP_SUPPORTS, MAP_SAMPLES = tuple(range(8)), (10, 20, 30, 40, 50, 60)
 MAP_STEPS = 2000
 MAP_SIZE = {"dim": 100, "neurons": 5, "distance": 0.1, "rate": 10.0, "momentum": 0.9, "fine_tune_tolerance": 1e-8}
 MAP_SIZE |= {"success": 1e-4}
-TICKET_SEEDS, TICKET_KEPT, TICKET_STEPS = tuple(range(4)), tuple(0.8**i for i in range(1, 9)), 100
+TICKET_SEEDS, TICKET_KEPT, TICKET_STEPS = tuple(range(4)), tuple(0.8**i for i in range(1, 15)), 100
 TICKET_SIZE = {"round_steps": 50, "batch": 100, "rate": 0.005, "share": 0.2}
 
 
