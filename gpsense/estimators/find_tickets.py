@@ -27,6 +27,7 @@ from gpsense.pruning.weights import Numbers
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
+from gpsense.theory.tickets import samples_needed
 from gpsense.tickets.network import CRITERIA, Criterion, Outputs, Samples, Targets, Task, Values
 
 MEMORY = 4 * 2**30
@@ -94,6 +95,10 @@ class Tickets:
     the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
     stayed: where it is 0 for one, ``status`` is 4, collapsed. ``notices``: what there is to know about the results, one
     line each, also given as warnings.
+
+    ``samples_law`` is the number of samples that :func:`gpsense.theory.samples_needed` asks for to find as many weights
+    in a masked network of one layer, to hold against those that were given; its attribute ``applies`` says in words
+    whether the law is one of this network.
 
     Where there were validation samples, ``stop_step`` is the number of steps of the ticket alone at the record of the
     least mean loss over these, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and
@@ -241,7 +246,7 @@ def find_tickets(
         grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
-        results = _stopped(run_grid(grid, memory, out=out, progress=progress))
+        results = _with_law(_stopped(run_grid(grid, memory, out=out, progress=progress)), system.model, fitted)
         notices = _notices(results)
         for notice in notices:
             warnings.warn(notice, stacklevel=2)
@@ -315,6 +320,23 @@ def _stopped(results: xr.Dataset) -> xr.Dataset:
     told["stop_error"] = "error on the test samples at that step"
     for name, values in (("stop_step", steps), ("stop_error", error)):
         results[name] = values.where(~lost).assign_attrs(long_name=told[name], units="1")
+    return results
+
+
+def _with_law(results: xr.Dataset, model: NetworkModel[TicketsSetting], loss: Criterion) -> xr.Dataset:
+    """The results with the samples that the law of masked networks asks for, and in words where it does not apply."""
+    needed = results["rank"] * float(samples_needed(1.0, 1.0))
+    reasons = []
+    if loss.function is not CRITERIA["squared"].function:
+        reasons.append("the loss is not the squared one")
+    if (count := len(model.layers)) > 1:
+        reasons.append(f"{count} arrays are pruned, not one layer of neurons")
+    if others := len(jax.tree.leaves(model.shapes)) - count:
+        reasons.append(f"{others} more {'is' if others == 1 else 'are'} trained, such as biases")
+    premises = "inputs are Gaussian and targets those of such a network"
+    applies = f"no: {'; '.join(reasons)}" if reasons else f"as far as can be seen here, if {premises}"
+    words = "samples from which half of the runs find a masked network of one layer with as many weights, 1.2 a weight"
+    results["samples_law"] = needed.assign_attrs(long_name=words, units="samples", applies=applies)
     return results
 
 

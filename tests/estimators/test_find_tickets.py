@@ -12,10 +12,10 @@ import xarray as xr
 from gpsense.descent import BUDGET, COLLAPSED, DIVERGED, RUNNING
 from gpsense.errors import BadInput
 from gpsense.estimators import Tickets, find_tickets
-from gpsense.estimators.find_tickets import TicketSearch, TicketsSetting
+from gpsense.estimators.find_tickets import TicketSearch, TicketsSetting, _with_law
 from gpsense.keys import seed_keys
-from gpsense.systems._networks import NetworkProblem
-from gpsense.tickets.network import Samples, Task
+from gpsense.systems._networks import NetworkModel, NetworkProblem
+from gpsense.tickets.network import CRITERIA, Samples, Task
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5))
@@ -76,6 +76,26 @@ def test_tickets_of_a_convolution() -> None:
     assert (other.last.weight != networks[1.0].last.weight).all()
     with pytest.raises(KeyError):
         tickets.network("iterative_magnitude", 0.5, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "loss", "words"),
+    [
+        (lambda key: eqx.nn.Linear(5, 4, use_bias=False, key=key), "squared", "as far as can be seen here, if inputs"),
+        (lambda key: eqx.nn.Linear(5, 4, key=key), "squared", "no: 1 more is trained, such as biases"),
+        (
+            mlp,
+            "cross_entropy",
+            "no: the loss is not the squared one; 2 arrays are pruned, not one layer of neurons; ",
+        ),
+    ],
+)
+def test_the_law_of_samples_is_told_with_whether_it_applies(make: Any, loss: str, words: str) -> None:
+    model = NetworkModel(Task(make, (5,)), 60, None, "float64")
+    results = xr.Dataset({"rank": (("kept",), [20.0, 5.0])})
+    law = _with_law(results, model, CRITERIA[loss])["samples_law"]
+    np.testing.assert_allclose(law, [24, 6])
+    assert law.attrs["applies"].startswith(words)
 
 
 class ImageNorm(eqx.Module):

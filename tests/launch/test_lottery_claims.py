@@ -105,7 +105,8 @@ def test_networks_are_stopped_where_the_validation_loss_is_least() -> None:
     losses = [9, 3, 1, 2, 3, 2, 1, 1, 2, 3, np.nan, 0.5, 0.25]
     errors = [0.9, 0.3, 0.1, 0.2, 0.5, 0.4, 0.3, 0.05, 0.3, 0.3, 0.8, 0.7, 0.6]
     parts = {"error_curve": (("step",), errors), "validation_curve": (("step",), losses)}
-    scalars = {"round_steps": 30, "share": 0.5}
+    parts |= {"rank": ((), 250.0), "kept_share": ((), 0.25)}
+    scalars = {"round_steps": 30, "share": 0.5, "n": 200}
     shares = {"kept": [0.5], "step": [0, 10, 20, 30]}
     curves = {"error_curve": (("kept", "step"), [errors[:4]]), "validation_curve": (("kept", "step"), [losses[:4]])}
     random = dataset(shares, {"phase": ("step", ["train"] + ["fine_tune"] * 3)}, **curves).assign_attrs(train_steps=0)
@@ -120,6 +121,7 @@ def test_networks_are_stopped_where_the_validation_loss_is_least() -> None:
         "steps drawn anew over ticket, 50 % kept": 3,
         "random less dense, 50 % kept": 0,
         "drawn anew less random, 50 % kept": -50,
+        "samples by the law of masked networks over those used, 50 % kept": 1.2 * 500 / 200,
     }.items():
         assert value(found, name) == pytest.approx(number), name
     both = ("kept", "step")

@@ -171,7 +171,9 @@ def test_rounds_that_train_masks_drawn_anew_find_the_same_tickets_of_the_same_la
         make_plan(Grid(replace(plain, redraw_rounds=True), Schedule(40, 20, 20), (0,), (), numbers), 2**30)
 
 
-@pytest.mark.parametrize(("rule", "train_steps"), [("iterative_magnitude", 60), ("magnitude", 40)])
+@pytest.mark.parametrize(
+    ("rule", "train_steps"), [("iterative_magnitude", 60), pytest.param("magnitude", 40, marks=pytest.mark.slow)]
+)
 def test_settings_that_share_their_training_are_those_trained_by_themselves(rule: str, train_steps: int) -> None:
     """Three rounds, two, one and none of 20 steps, a record each 10; by magnitude the schedule ends the third."""
     system, kept = replace(SYSTEM, rule=rule), (0.5, 0.125, 1.0, 0.25, 0.13)
@@ -182,7 +184,7 @@ def test_settings_that_share_their_training_are_those_trained_by_themselves(rule
     assert system.learner.shared(apart) == [(0, 40), (1, 40)]
     assert system.learner.shared([Images.Setting(kept=0.5**1.5, share=0.5)]) == [(0, 0)]  # 1 or 2 rounds
     together = run_grid(Grid(system, schedule, (0, 7), (Axis("kept", kept),), numbers))
-    for place in range(len(kept)):
+    for place in (2, 3):
         alone = run_grid(Grid(system, schedule, (0, 7), (Axis("kept", kept[place : place + 1]),), numbers))
         cells = together.isel(kept=[place])
         assert set(cells.data_vars) == set(alone.data_vars)

@@ -6,9 +6,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from gpsense import theory
 from launch.claims.drawing import curve, panels
 from launch.claims.experiment import Outcome, Runs
-from launch.claims.quantities import Quantity, mean, over_seeds, values
+from launch.claims.quantities import Quantity, exactly, mean, over_seeds, values
 
 
 class Stop(NamedTuple):
@@ -84,6 +85,10 @@ def lenet(runs: Runs) -> Outcome:
         quantities[f"drawn anew less random, {named(share)}"] = mean(
             drawn.accuracy[:, near] - random.accuracy[:, place]
         )
+    weights = float(runs[""]["rank"].mean() / runs[""]["kept_share"].mean())
+    for share in kept[1:]:
+        asked = float(theory.samples_needed(1, weights * share)) / float(runs[""]["n"])
+        quantities[f"samples by the law of masked networks over those used, {named(share)}"] = exactly(asked)
     figure, (left, right) = panels(2)
     found = [("ticket", kept, tickets), ("drawn anew", kept, drawn), ("random mask, drawn anew", shares, random)]
     _draw(left, right, found, dense, dense_steps)
