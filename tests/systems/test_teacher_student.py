@@ -97,7 +97,7 @@ def test_independent_supports_have_no_overlap() -> None:
 def test_records_that_cut_rounds_and_steps_that_are_too_few_are_refused() -> None:
     constants = {"round_steps": 20, "rule": "iterative_magnitude"}
     grid = Grid(TeacherStudent(), Schedule(60, 10, 30), 1, (Axis("kept", (0.8,)),), constants)
-    with pytest.raises(BadInput, match="kept: rule iterative_magnitude is not told"):
+    with pytest.raises(BadInput, match="kept: rule iterative_magnitude needs the share"):
         make_plan(replace(grid, axes=()), 2**30)
     with pytest.raises(BadInput, match="record_every"):
         make_plan(grid, 2**30)
