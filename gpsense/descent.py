@@ -35,7 +35,9 @@ class Target(NamedTuple):
     The value may be a function without arguments, which is called where a run is checked.
     ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
     then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
-    step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient.
+    step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient. Numbers of the
+    factor that are True in ``carried``, an array of its shape, are no parameters but what a step leaves for the next:
+    the sampled gradient holds their new values.
 
     >>> target = gpsense.Target(lambda u: (jnp.sum(u**2) / 2, u))
     >>> value, gradient = target(jnp.array([[3.0], [4.0]]))
@@ -46,6 +48,7 @@ class Target(NamedTuple):
     value_and_gradient: ValueAndGradient
     proximal: Callable[[Parameters, ScalarLike], Parameters] | None = None
     sampled: Callable[[Parameters, RandomKey, Integer], Parameters] | None = None
+    carried: Any = None
 
     def __call__(self, factor: Parameters) -> tuple[Scalar, Parameters]:
         """Value and gradient."""
@@ -249,8 +252,12 @@ def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Call
         if method.stochastic:
             draw = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.steps + index)  # pyright: ignore
             gradient = target.sampled(factor, draw, state.steps + index)  # pyright: ignore[reportOptionalCall]
+        new, carried = gradient, target.carried
+        if carried is not None:
+            gradient = jnp.where(carried, 0.0, gradient)
         updates, memory = optimizer.update(gradient, memory, factor)  # pyright: ignore[reportArgumentType]
         moved: Any = optax.apply_updates(factor, updates)  # pyright: ignore[reportArgumentType]
+        moved = moved if carried is None else jnp.where(carried, new, moved)
         return _flush(moved if target.proximal is None else target.proximal(moved, rates.rate)), memory
 
     return move

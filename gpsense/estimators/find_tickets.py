@@ -28,7 +28,7 @@ from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
 from gpsense.theory.tickets import samples_needed
-from gpsense.tickets.network import CRITERIA, Criterion, Outputs, Samples, Targets, Task, Values
+from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Samples, Targets, Task, Values
 
 MEMORY = 4 * 2**30
 ARGUMENTS = {"round_steps": "steps", "rule": "rules", "seed": "seeds", "memory_gib": "memory"}  # of fields
@@ -135,7 +135,8 @@ class Tickets:
     def network(self, rule: str, kept: float, seed: int) -> Any:
         """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there.
 
-        With batch norms module and state, whose averages are those of the training samples; for predictions call it as
+        Where there is a state, module and state; averages of batch norms are those of the training samples. To predict
+        call it as
         ``equinox.nn.inference_mode`` has it, as a module with dropout.
         """
         for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
@@ -177,9 +178,10 @@ def find_tickets(
 ) -> Tickets:
     """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
 
-    ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it has batch
-    norms (``equinox.nn.make_with_state``): these average over each minibatch in training, and over all training samples
-    in a test. A module that takes a ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions
+    ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it has one
+    (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all training samples
+    in a test; other states, of a spectral norm or a layer of your own, go from step to step, and back to the start with
+    the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions
     cannot be batched over cells by JAX 0.7. Its weights are pruned, and no biases, norm layers or embeddings; ``prune``
     says what else, or what not, by patterns of paths (``"!layers.2"``), a function of path and array or a tree of
     booleans (:func:`gpsense.pruning.leaves.prunable`). ``train`` and ``test``: inputs (n, ...) and targets (n, ...);
@@ -331,7 +333,8 @@ def _with_law(results: xr.Dataset, model: NetworkModel[TicketsSetting], loss: Cr
         reasons.append("the loss is not the squared one")
     if (count := len(model.layers)) > 1:
         reasons.append(f"{count} arrays are pruned, not one layer of neurons")
-    if others := len(jax.tree.leaves(model.shapes)) - count:
+    trained = model.shapes.arrays if isinstance(model.shapes, Carried) else model.shapes
+    if others := len(jax.tree.leaves(trained)) - count:
         reasons.append(f"{others} more {'is' if others == 1 else 'are'} trained, such as biases")
     premises = "inputs are Gaussian and targets those of such a network"
     applies = f"no: {'; '.join(reasons)}" if reasons else f"as far as can be seen here, if {premises}"

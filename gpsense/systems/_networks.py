@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpsense._types import Integer, Parameters, RandomKey, Scalar
 from gpsense.pruning.weights import MaskTree, Numbers, Prunable, kept_by_layer, layers
 from gpsense.systems._contract import Cost, Measure, Measures
 from gpsense.systems._weights import WeightModel, WeightsSettingT
-from gpsense.tickets.network import Samples, Task
+from gpsense.tickets.network import Carried, Samples, Task
 
 MEASURES: Mapping[str, Measure] = {
     "rank": Measure("weights kept", "weights"),
@@ -47,7 +48,19 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
 
     @property
     def stochastic(self) -> bool:
-        return self.batch is not None or self.task.random
+        return self.batch is not None or self.task.random or self.task.carried
+
+    @property
+    def carried(self) -> Any:
+        if not self.task.carried:
+            return None
+        marked = Carried(
+            *(
+                jax.tree.map(lambda leaf, is_state=is_state: np.full(leaf.size, is_state), part)
+                for part, is_state in zip(self.shapes, (False, True), strict=True)
+            )
+        )
+        return np.concatenate(jax.tree.leaves(marked))
 
     @property
     def check_every(self) -> int:
@@ -65,6 +78,8 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
     @property
     def layers(self) -> list[str]:
         """The paths of the arrays that can be pruned."""
+        if self.task.carried:
+            return layers(self.shapes.arrays, self.prunable.arrays)
         return layers(self.shapes, self.prunable)
 
     def start(
@@ -77,13 +92,25 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
 
     def sampled_loss(self, problem: NetworkProblem, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
         """The loss on a minibatch drawn with replacement from the rows in use, which come first, or on all of them."""
+        return self.task.risk(params, *self._sampled(problem, key))
+
+    def sampled_gradient(
+        self, problem: NetworkProblem, params: Parameters, key: RandomKey, step: Integer
+    ) -> Parameters:
+        if not self.task.carried:
+            return super().sampled_gradient(problem, params, key, step)
+        samples, dropout = self._sampled(problem, key)
+        gradient, state = jax.grad(self.task.trained, has_aux=True)(params, samples, dropout)
+        return Carried(gradient.arrays, state)
+
+    def _sampled(self, problem: NetworkProblem, key: RandomKey) -> tuple[Samples, RandomKey | None]:
+        """The samples of a step, and its key for dropout."""
         inputs, targets, used = problem.train
         dropout = jax.random.fold_in(key, 1) if self.task.random else None
         if self.batch is None:
-            return self.task.risk(params, problem.train, dropout)
+            return problem.train, dropout
         rows = jax.random.randint(key, (self.batch,), 0, jnp.sum(used).astype(jnp.int32))
-        batch = Samples(inputs[rows], targets[rows], jnp.ones(rows.shape, used.dtype))
-        return self.task.risk(params, batch, dropout)
+        return Samples(inputs[rows], targets[rows], jnp.ones(rows.shape, used.dtype)), dropout
 
     def error(self, problem: NetworkProblem, params: Parameters) -> Scalar:
         return self.task.mistakes(params, problem.test, problem.train.inputs)

@@ -190,6 +190,15 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     def sampled_loss(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
         """The loss on the samples of one step, where it does not see all of them."""
 
+    @property
+    def carried(self) -> Any:
+        """Which numbers of the tree (numbers,) a step leaves for the next and trains in no other way; None: none."""
+        return None
+
+    def sampled_gradient(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Parameters:
+        """The gradient of :meth:`sampled_loss`, with the new values of the numbers that are ``carried``."""
+        return jax.grad(lambda tree: self.sampled_loss(problem, tree, key, step))(params)
+
     @abstractmethod
     def error(self, problem: ProblemT, params: Parameters) -> Scalar:
         """What the system calls its error."""
@@ -510,10 +519,12 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
             return value, weights.apply(mask, numbers.vector(gradient))
 
         def sampled(params: NumbersVector, key: RandomKey, step: Integer) -> NumbersVector:
-            gradient = jax.grad(lambda tree: self.model.sampled_loss(problem, tree, key, step))(numbers.tree(params))
+            gradient = self.model.sampled_gradient(problem, numbers.tree(params), key, step)
             return weights.apply(mask, numbers.vector(gradient))
 
-        return Target(value_and_gradient, sampled=sampled if self.model.stochastic else None)
+        return Target(
+            value_and_gradient, sampled=sampled if self.model.stochastic else None, carried=self.model.carried
+        )
 
     def _ended(self, setting: WeightsSettingT, state: Masked) -> Masked:
         """Training ends after ``log kept / log(1 - share)`` rounds, to the nearest; without ``kept`` with the steps."""

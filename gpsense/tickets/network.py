@@ -67,6 +67,15 @@ class Samples(NamedTuple):
     used: Values
 
 
+class Carried(NamedTuple):
+    """The arrays of a module, and the leaves of its state as floating point, which a step in training leaves for the
+    next.
+    """
+
+    arrays: Any
+    state: Any
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A network with its loss and error; ``make(key)`` is an Equinox module from one input (``shape``) to its outputs.
@@ -74,9 +83,10 @@ class Task:
     ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. ``prune`` says which arrays can
     be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With batch
     norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; their averages are those of the
-    inputs of each pass in training, and of all training inputs in a test. Modules whose arrays are not all of floating
-    point are refused, and so are those whose layers have other states, hold the same layer twice, or have nothing to
-    prune.
+    inputs of each pass in training, and of all training inputs in a test. Other states, as of an
+    ``equinox.nn.SpectralNorm`` or a layer of one's own, go from step to step, and back to the start with the weights:
+    such parameters are :class:`Carried`. Refused are modules whose arrays are not all of floating point, states with
+    random keys, modules that hold the same layer twice, and those that have nothing to prune.
     """
 
     make: Callable[[RandomKey], Any]
@@ -98,9 +108,6 @@ class Task:
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
-        if any(isinstance(node, eqx.nn.StateIndex) for node in _outside(shapes, eqx.nn.BatchNorm)):
-            problem = "it has a layer with a state that is not batch norm's, which is not carried from step to step"
-            raise BadInput("make", problem, "use layers without state, or batch norm")
         if any(is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
             problem = "the network has arrays of whole numbers (the state of a BatchNorm?)"
             remedy = "return equinox.nn.make_with_state(Network)(key); other arrays have to be floating point"
@@ -113,6 +120,16 @@ class Task:
     def stateful(self) -> bool:
         """Whether the module is called with a state."""
         return eqx.filter_eval_shape(self._made, jax.random.key(0))[1] is not None
+
+    @cached_property
+    def carried(self) -> bool:
+        """Whether a state goes from step to step: it has one that is not batch norm's."""
+        if not self.stateful:
+            return False
+        module, state = eqx.filter_eval_shape(self._made, jax.random.key(0))
+        if any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
+            raise BadInput("make", "the network's state holds random keys", "let the network take a key when called")
+        return any(isinstance(node, eqx.nn.StateIndex) for node in _outside(module, eqx.nn.BatchNorm))
 
     @cached_property
     def random(self) -> bool:
@@ -140,16 +157,20 @@ class Task:
 
     def draw(self, key: RandomKey, dtype: Any) -> Parameters:
         """The arrays of a fresh network, the rest being None."""
-        params = eqx.filter(self._made(key)[0], eqx.is_array)
+        module, state = self._made(key)
+        params = eqx.filter(module, eqx.is_array)
+        params = Carried(params, jax.tree.leaves(state)) if self.carried else params
         return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
     def prunable(self, params: Parameters) -> Prunable:
         """Which arrays of a tree of them can be pruned."""
+        if isinstance(params, Carried):
+            return Carried(prunable(params.arrays, self.prune), [False for _ in params.state])
         return prunable(params, self.prune)
 
     def model(self, params: Parameters) -> Any:
         """The module with these arrays."""
-        return eqx.combine(params, self.still)
+        return eqx.combine(params.arrays if isinstance(params, Carried) else params, self.still)
 
     def outputs(self, params: Parameters, inputs: Array, key: RandomKey | None = None) -> Outputs:
         """Outputs of every row of inputs: batch norms average over these, dropout draws from a key or is left out."""
@@ -169,22 +190,30 @@ class Task:
         return self._passed(params, known, None)[1]
 
     def state_vector(self, params: Parameters, known: Array) -> Float[Array, " averages"]:
-        """The averages of :meth:`averaged` as one vector."""
-        arrays = [leaf.ravel() for leaf in jax.tree.leaves(self.averaged(params, known)) if _is_float(leaf)]
-        return jnp.concatenate(arrays)
+        """The averages of :meth:`averaged` as one vector, and all else that a state holds where it is carried."""
+        state = self.averaged(params, known)
+        leaves = self._floats(state, params) if self.carried else filter(_is_float, jax.tree.leaves(state))
+        return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
     def state_of(self, vector: Float[Array, " averages"]) -> Any:
         """The state whose averages are those of a vector, after one pass."""
         shapes, start, found = eqx.filter_eval_shape(self._made, jax.random.key(0))[1], 0, []
         for leaf in jax.tree.leaves(shapes):
-            size = leaf.size if _is_float(leaf) else 0
-            found.append(vector[start : start + size].reshape(leaf.shape) if size else _passed_once(leaf))
+            told = self.carried or _is_float(leaf)
+            size = leaf.size if told else 0
+            part = vector[start : start + size].reshape(leaf.shape) if told else _passed_once(leaf)
+            found.append(part if _is_float(leaf) else part.astype(leaf.dtype))
             start += size
         return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
     def risk(self, params: Parameters, samples: Samples, key: RandomKey | None = None) -> Scalar:
         """Mean loss over the rows in use, as in training; without a key without dropout."""
         return _mean(self.loss(self.outputs(params, samples.inputs, key), samples.targets), samples.used)
+
+    def trained(self, params: Carried, samples: Samples, key: RandomKey | None) -> tuple[Scalar, Any]:
+        """As :meth:`risk`, and the leaves of the state after the pass."""
+        outputs, state = self._passed(params, samples.inputs, key, training=True)
+        return _mean(self.loss(outputs, samples.targets), samples.used), self._floats(state, params)
 
     def mistakes(self, params: Parameters, samples: Samples, known: Array) -> Scalar:
         """Mean error over the rows in use, as in a test after training on the inputs ``known``."""
@@ -212,26 +241,39 @@ class Task:
         return made if pair else (made, None)
 
     def _state(self, params: Parameters) -> Any:
-        """The state of a fresh module, in the precision of the parameters."""
+        """The state of a fresh module, or the one that is carried, in the precision of the parameters."""
         if not self.stateful:
             return None
         kind = jnp.result_type(*jax.tree.leaves(params))
         to_kind = lambda leaf: leaf.astype(kind) if _is_float(leaf) else leaf  # noqa: E731
-        return jax.tree.map(to_kind, self._made(jax.random.key(0))[1])
+        if not isinstance(params, Carried):
+            return jax.tree.map(to_kind, self._made(jax.random.key(0))[1])
+        shapes, structure = jax.tree.flatten(eqx.filter_eval_shape(self._made, jax.random.key(0))[1])
+        told = zip(shapes, jax.lax.stop_gradient(params.state), strict=True)
+        leaves = [leaf if _is_float(shape) else jnp.round(leaf).astype(shape.dtype) for shape, leaf in told]
+        return jax.tree.unflatten(structure, leaves)
+
+    def _floats(self, state: Any, params: Parameters) -> list[Array]:
+        """The leaves of a state in the precision of the parameters."""
+        kind = jnp.result_type(*jax.tree.leaves(params))
+        return [jax.lax.stop_gradient(leaf.astype(kind)) for leaf in jax.tree.leaves(state)]
 
     def _call(self, module: Any, x: Array, state: Any, key: RandomKey | None) -> tuple[Any, Any]:
         """Outputs and state of one row."""
         keyed = {} if key is None or not self.random else {"key": key}
         return (module(x, **keyed), None) if state is None else module(x, state, **keyed)
 
-    def _passed(self, params: Parameters, inputs: Array, key: RandomKey | None) -> tuple[Outputs, Any]:
-        """Outputs and state of a pass over rows as in training."""
+    def _passed(
+        self, params: Parameters, inputs: Array, key: RandomKey | None, training: bool = False
+    ) -> tuple[Outputs, Any]:
+        """Outputs and state of a pass over rows as in training; without a key, and out of it, without dropout."""
         module = self.model(params)
         if not (self.stateful or self.random):
             return jax.vmap(module)(inputs), None
         state = self._state(params)
         if key is None:
-            module, key = eqx.nn.inference_mode(module), jax.random.key(0)
+            module = module if training else eqx.nn.inference_mode(module)
+            key = jax.random.key(0)
         module = _norms_of(module, call=_batch_norm)
         keys = jax.random.split(key, inputs.shape[0])
         run = lambda x, drawn: self._call(module, x, state, drawn)  # noqa: E731

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import xarray as xr
 
@@ -232,6 +233,83 @@ class Stateful(eqx.Module):
     def __call__(self, x: jax.Array, state: Any, key: Any = None) -> tuple[jax.Array, Any]:
         x, state = self.norm(self.filters(x.reshape(1, 5)), state)
         return self.last(self.dropout(jax.nn.relu(x).ravel(), key=key)), state
+
+
+class Counted(eqx.Module):
+    """A layer of spectral norm, whose state is two vectors, and a state of one's own: how many passes there were."""
+
+    first: eqx.nn.SpectralNorm
+    last: eqx.nn.Linear
+    passes: eqx.nn.StateIndex
+
+    def __init__(self, key: Any):
+        one, two, three = jax.random.split(key, 3)
+        self.first = eqx.nn.SpectralNorm(eqx.nn.Linear(5, 6, key=one), "weight", key=two)
+        self.last, self.passes = eqx.nn.Linear(6, 3, key=three), eqx.nn.StateIndex(jnp.asarray(0))
+
+    def __call__(self, x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        x, state = self.first(x, state)
+        return self.last(jax.nn.relu(x)), state.set(self.passes, state.get(self.passes) + 1)
+
+
+def counted(key: Any) -> Any:
+    return eqx.nn.make_with_state(Counted)(key)
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "adam"])
+def test_states_go_from_step_to_step_as_in_a_plain_loop(optimizer: str) -> None:
+    """Four steps on all samples; the state is no parameter, and nothing of it is pruned."""
+    x, labels = jnp.asarray(TRAIN[0]), jnp.asarray(TRAIN[1], jnp.int32)
+    samples = Samples(x, labels, jnp.ones(60))
+    task = Task(counted, (5,))
+    how: dict[str, Any] = {"rule": "magnitude", "optimizer": optimizer, "round_steps": 4, "dtype": "float64"}
+    system = TicketSearch(task=task, samples=NetworkProblem(samples, samples), n=60, **how)
+    learner, setting = system.learner, TicketsSetting(kept=0.5, share=0.5, rate=0.1)
+    assert system.model.layers == ["first.layer.weight", "last.weight"]
+
+    @jax.jit
+    def trained(keys: Any) -> Any:
+        state = learner.start(system.samples, setting, keys)
+        found = learner.train(system.samples, setting, state, 4)
+        return learner.numbers.tree(state.run.factor), learner.numbers.tree(found.run.factor)
+
+    @jax.jit
+    def looped(start: Any) -> Any:
+        made, state = counted(jax.random.key(0))
+        still = eqx.partition(made, eqx.is_array)[1]
+        state = jax.tree.unflatten(jax.tree.structure(state), [*start.state[:-1], start.state[-1].astype(int)])
+        arrays, adam = start.arrays, {"gd": optax.sgd, "adam": optax.adam}[optimizer](0.1)
+        memory = adam.init(arrays)
+
+        def loss(arrays: Any, state: Any) -> Any:
+            module = eqx.combine(arrays, still)
+            outputs, state = jax.vmap(module, in_axes=(0, None), out_axes=(0, None))(x, state)
+            return jnp.mean(CRITERIA["cross_entropy"].function(outputs, labels)), state
+
+        for _ in range(4):
+            gradient, state = jax.grad(loss, has_aux=True)(arrays, state)
+            moves, memory = adam.update(gradient, memory)
+            arrays = optax.apply_updates(arrays, moves)
+        return arrays, jax.tree.leaves(state)
+
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        start, found = trained(seed_keys(3))
+        expected = looped(start)
+    for one, other in zip(jax.tree.leaves((found.arrays, found.state)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert int(found.state[-1]) == 4
+    assert np.abs(np.asarray(found.state[0] - start.state[0])).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_tickets_with_a_state_are_the_networks_whose_error_is_told() -> None:
+    how: dict[str, Any] = {"rules": ("magnitude",), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, **RUN}
+    tickets = find_tickets(counted, TRAIN, TEST, **how)
+    network, state = tickets.network("magnitude", 0.5, 0)
+    over_rows = jax.vmap(eqx.nn.inference_mode(network), in_axes=(0, None), out_axes=(0, None))
+    outputs = over_rows(jnp.asarray(TEST[0]), state)[0]
+    wrong = np.mean(np.argmax(outputs, axis=1) != TEST[1])
+    np.testing.assert_allclose(wrong, tickets.results["error"].sel(rule="magnitude", kept=0.5).values[0], atol=1e-12)
 
 
 @needs_convolutions

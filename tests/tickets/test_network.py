@@ -170,11 +170,12 @@ class _Axes(eqx.Module):
         self.norms.append(eqx.nn.Linear(3, 3, key=key))
 
 
-class _Spectral(eqx.Module):
-    layer: eqx.nn.SpectralNorm
+class _Drawing(eqx.Module):
+    layer: eqx.nn.Linear
+    key: eqx.nn.StateIndex
 
     def __init__(self, key):
-        self.layer = eqx.nn.SpectralNorm(eqx.nn.Linear(3, 2, key=key), "weight", key=key)
+        self.layer, self.key = eqx.nn.Linear(3, 2, key=key), eqx.nn.StateIndex(key)
 
 
 class _Counting(eqx.Module):
@@ -191,7 +192,7 @@ class _Counting(eqx.Module):
         (lambda key: eqx.nn.Lambda(jax.nn.relu), "no arrays"),
         (lambda key: _Counting(jnp.ones((2, 3)), jnp.int32(0)), "whole numbers"),
         (lambda key: _Normed(key), "make_with_state"),
-        (lambda key: eqx.nn.make_with_state(_Spectral)(key), "state that is not batch norm's"),
+        (lambda key: eqx.nn.make_with_state(_Drawing)(key), "state holds random keys"),
     ],
 )
 def test_modules_without_weights_or_with_counters_are_refused(make, problem):
