@@ -136,8 +136,7 @@ class Tickets:
         """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there.
 
         Where there is a state, module and state; averages of batch norms are those of the training samples. To predict
-        call it as
-        ``equinox.nn.inference_mode`` has it, as a module with dropout.
+        call it as ``equinox.nn.inference_mode`` has it, as a module with dropout.
         """
         for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
             if value not in (known := self.results[name].values.tolist()):
@@ -181,15 +180,15 @@ def find_tickets(
     ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it has one
     (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all training samples
     in a test; other states, of a spectral norm or a layer of your own, go from step to step, and back to the start with
-    the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions
-    cannot be batched over cells by JAX 0.7. Its weights are pruned, and no biases, norm layers or embeddings; ``prune``
-    says what else, or what not, by patterns of paths (``"!layers.2"``), a function of path and array or a tree of
-    booleans (:func:`gpsense.pruning.leaves.prunable`). ``train`` and ``test``: inputs (n, ...) and targets (n, ...);
-    inputs that are whole numbers become floating point, unless the network takes them whole only, as an embedding does.
-    ``loss`` and ``error``: cross_entropy, squared (summed over outputs), for ``error`` misclassified, or a function of
-    outputs, any tree of arrays, and targets (n, ...) to (n,) numbers. ``error`` None: misclassified beside
-    cross_entropy, else the loss. Targets of cross_entropy are class numbers (n,), whole numbers stored as floats too,
-    or one-hot rows.
+    the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a ``key`` is given one in
+    each step, and dropout is left out elsewhere. Convolutions cannot be batched over cells by JAX 0.7. Its weights are
+    pruned, and no biases, norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths
+    (``"!layers.2"``), a function of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`).
+    ``train`` and ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
+    unless the network takes them whole only, as an embedding does. ``loss`` and ``error``: cross_entropy, squared
+    (summed over outputs), for ``error`` misclassified, or a function of outputs, any tree of arrays, and targets (n,
+    ...) to (n,) numbers. ``error`` None: misclassified beside cross_entropy, else the loss. Targets of cross_entropy
+    are class numbers (n,), whole numbers stored as floats too, or one-hot rows.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
