@@ -98,7 +98,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         Rule,
         Field(
             "prune",
-            "threshold; top_r: the r largest (r known); largest_gap; random: r at random",
+            "threshold; top_r: r largest (r known); largest_gap; random: r at random; relative: above 0.1 largest",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,

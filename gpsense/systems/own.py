@@ -162,7 +162,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         str | Callable[[Any, RuleInput], Any],
         Field(
             "prune",
-            "threshold; top_r: the largest; largest_gap; random",
+            "threshold; top_r: the largest; largest_gap; random; relative: above a tenth of the largest",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,

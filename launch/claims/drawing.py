@@ -26,8 +26,13 @@ def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str
     values = np.asarray(values, float)
     count = len(values)
     spread = t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else None
-    style = {"fmt": marker, "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    style = {"fmt": _marker(marker, colour), "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
     axes.errorbar(np.asarray(x), values.mean(axis=0), spread, label=label, **style)
+
+
+def _marker(marker: str, colour: int) -> str:
+    """The marker; where colours begin again, another than the plain one."""
+    return "s^D"[colour // len(PALETTE) % 3 - 1] if marker == "o" and colour >= len(PALETTE) else marker
 
 
 def curve(axes: Axes, x: Any, values: Any, colour: int, label: str) -> None:
@@ -58,5 +63,11 @@ def shares(axes: Axes, x: Any, successes: Any, colour: int, label: str, marker: 
     assert found.low is not None
     assert found.high is not None
     spread = np.maximum([found.value - found.low, found.high - found.value], 0.0)
-    style = {"fmt": f"{marker}-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
+    style = {
+        "fmt": f"{_marker(marker, colour)}-",
+        "ms": 5,
+        "capsize": 3,
+        "lw": 1.4,
+        "color": PALETTE[colour % len(PALETTE)],
+    }
     axes.errorbar(np.asarray(x), found.value, spread, label=label, **style)

@@ -234,7 +234,9 @@ def expected_of(expected: Expectation) -> Any:
 
 
 def draw(figure: Figure, experiment: Experiment, folder: Path) -> None:
-    """Write the figure under the claim's name, its statement above it."""
-    width = int(figure.get_figwidth() * 11)
-    figure.suptitle("\n".join(textwrap.wrap(experiment.claim.statement, width)), fontsize=10)
+    """Write the figure under the claim's name, which stands above it, its statement below."""
+    width = int(figure.get_figwidth() * 13)
+    figure.suptitle(experiment.name.replace("_", " "), fontsize=11)
+    words = "\n".join(textwrap.wrap(experiment.claim.statement, width))
+    figure.supxlabel(words, fontsize=8, color="0.35")
     figures.save(figure, folder / f"{experiment.name}.png")

@@ -90,6 +90,6 @@ def _figure(quantities: dict[str, Quantity], claim: Claim) -> Figure:
             ends = np.clip([lowest, highest], *axes.get_ylim())
             for place, (bottom, top) in enumerate(np.broadcast_to(ends.T, (len(value), 2))):
                 axes.fill_between([place - 0.4, place + 0.4], bottom, top, color=PALETTE[1], alpha=0.2, lw=1)
-        axes.set(title=name, xticks=places)
-        axes.set_xlabel("as expected where the interval lies in the band")
+        axes.set(title=name, xticks=places if len(places) > 1 else [])
+        axes.set_xlabel("bar: 95 % interval; shaded: expected")
     return figure

@@ -108,8 +108,7 @@ def optimizers(runs: Runs) -> Outcome:
             right.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
     left.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
     right.set(xscale="log", xlabel="start scale", ylabel="relative error after fine-tuning")
-    left.legend(fontsize=8)
-    right.legend(fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return Outcome(quantities, figure)
 
 

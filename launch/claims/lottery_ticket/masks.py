@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from launch.claims.drawing import law, panels, points
+from launch.claims.drawing import PALETTE, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, over_seeds, values
 
@@ -31,7 +31,8 @@ def wrong_masks(runs: Runs) -> Outcome:
             points(axes, grasp["kept"].values, found, 5, "GraSP", "x")
             key = f"{name}, most over fewest kept, N = {int(n)}, GraSP"
             quantities[key] = over_seeds(lambda v: np.median(v[:, -1]) / np.median(v[:, 0]), found)
-            axes.set(xlabel="share of the weights kept", ylabel=words, title=f"N = {int(n)}", ylim=(0, None))
+            axes.set(xlabel="share of the weights kept", ylabel=words, title=f"N = {int(n)}")
+            axes.set_ylim(bottom=-0.03 * axes.get_ylim()[1])
             axes.legend(fontsize=7)
     quantities[f"accuracy of GraSP's masks, N = {int(counts[0])}"] = over_seeds(
         lambda v: np.median(v, axis=0), values(grasp.isel(n=0)["mask_accuracy"], "seed", "kept")
@@ -43,9 +44,11 @@ def wrong_masks(runs: Runs) -> Outcome:
 def _floors(cells: xr.Dataset, axes: Axes) -> None:
     """The risk of the teacher itself cut to the mask over E y^2, for orthogonal neurons: the leading order of both."""
     neurons = int(cells["neurons"])
-    wrong = [accuracy for accuracy in cells["accuracy"].values if accuracy < 1]
-    for accuracy in wrong:
-        label = f"the teacher cut to accuracy {accuracy:g}, to leading order"
-        floor = (1 - accuracy) / (1 + (neurons - 1) / np.pi)
-        law(axes, cells["kept"].values[[0, -1]], [floor, floor], label, ":")
+    label = "the teacher cut to each accuracy, to leading order"
+    for index, accuracy in enumerate(cells["accuracy"].values):
+        if accuracy < 1:
+            floor = (1 - accuracy) / (1 + (neurons - 1) / np.pi)
+            axes.axhline(floor, color=PALETTE[index % len(PALETTE)], ls=":", lw=1.4, label=label)
+            label = None
+            axes.set_ylim(top=max(axes.get_ylim()[1], 1.1 * floor))
     axes.legend(fontsize=7)

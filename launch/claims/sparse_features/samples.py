@@ -110,7 +110,7 @@ def samples(runs: Runs) -> Outcome:
     figure, axes = panels(2)
     quantities: dict[str, Quantity] = {}
     for index, (name, curves) in enumerate(found.items()):
-        _energies(axes[0], curves, index, name)
+        _energies(axes[0], curves, index)
         counts = needed(curves)
         dims = [one.dim for one in curves]
         _crossings(axes[1], dims, counts, index, name)
@@ -126,9 +126,11 @@ def samples(runs: Runs) -> Outcome:
         quantities["unpruned over its law"] = over_law(found["unpruned"], laws)
     _csq(axes[1], found, function.information_exponent)
     axes[0].axhline(HALF, color="black", ls=":", lw=1.2)
-    axes[0].set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median over seeds)", ylim=(0, 1))
-    axes[0].legend(fontsize=8)
+    axes[0].set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median; darker: larger d)", ylim=(0, 1))
     log_log(axes[1], "dimension d", "samples at which the energy is 1/2")
+    if (inside := axes[1].get_legend()) is not None:
+        inside.remove()
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return Outcome(quantities, figure)
 
 
@@ -142,14 +144,13 @@ def _csq(axes: Axes, found: dict[str, list[Curve]], exponent: int) -> None:
     law(axes, dims, start * height / height[0], f"CSQ slope {theory.csq_exponent(exponent):g} without sparsity", ":")
 
 
-def _energies(axes: Axes, curves: list[Curve], colour: int, label: str) -> None:
+def _energies(axes: Axes, curves: list[Curve], colour: int, label: str | None = None) -> None:
     """Median energies against n, a line for every dimension, darker for larger ones."""
     for place, one in enumerate(curves):
         strength = (place + 1) / len(curves)
         style = {"color": PALETTE[colour % len(PALETTE)], "alpha": 0.3 + 0.7 * strength, "lw": 1.6, "marker": "."}
-        axes.plot(
-            one.n, np.median(one.energy, axis=0), label=f"{label}, d = {one.dim}" if strength == 1 else None, **style
-        )
+        named = f"{label}, d = {one.dim}" if label and strength == 1 else None
+        axes.plot(one.n, np.median(one.energy, axis=0), label=named, **style)
 
 
 def _crossings(axes: Axes, dims: list[int], counts: Quantity, colour: int, label: str) -> None:
