@@ -5,7 +5,8 @@ them; ``baselines`` what one would run instead of it (``jax_baselines``, ``numpy
 ``workload`` for all); ``stopping``, ``scale``, ``start`` and ``compile`` what a user waits for; ``sparse`` the sparse
 features (their baselines in ``sparse_baselines``, their grid in ``sparse_grid``); ``tickets`` networks pruned by
 weights (``ticket_baselines``);
-``recovery`` one matrix, against the baselines (``baselines``) and other packages (``solvers``).
+``recovery`` one matrix, against the baselines (``recovery_baselines``), those of tables (``table_baselines``) and
+other packages (``solvers``).
 """
 
 from launch.bench.sparse_baselines import Size
@@ -44,6 +45,9 @@ COMPILE_WIDTH, COMPILE_QUICKSTART, COMPILE_EFFORT, COMPILE_AGREE = 4, 1.8, 2.0, 
 
 SOLVE_DIM, SOLVE_RANK, SOLVE_MEASUREMENTS, SOLVE_NOISE = 50, 3, 600, 0.1
 SOLVE_WIDTH, SOLVE_SEEDS, SOLVE_STEPS = 10, 3, 1500
+# tables with gaps: sides, rank, condition; entries over unknowns and relative noise of each row; seeds
+TABLE_SHAPE, TABLE_RANK, TABLE_CONDITION, TABLE_SEEDS = (100, 120), 3, 10.0, 3
+TABLE_CASES = ((1.5, 0.0), (2.5, 0.0), (3.0, 0.1))
 
 # sparse features: Algorithm 1, its stream (timed at Size.n; bytes at both counts), a step, a grid of cells
 PRUNE, PRUNE_POOL, PRUNE_SECONDS = Size(4_000, 1024, 4), 10, 3.0

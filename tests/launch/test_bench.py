@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any
 
 import jax
 import numpy as np
@@ -30,6 +29,7 @@ from launch.bench import (
     sparse_baselines,
     start,
     stopping,
+    table_baselines,
 )
 from launch.bench import compile as compiling
 from launch.bench.workload import Workload, compiled, needed_flops
@@ -52,7 +52,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sizes |= {"PRUNE": few, "PRUNE_POOL": 3, "STREAM": few, "STREAM_COUNTS": (700, 70_000), "STEP": few}
     sizes |= {"SPARSE_SEEDS": (0, 1), "SPARSE_CONTRACTIONS": (0.4, 0.6)}
     sizes |= {"SPARSE_SIZE": {"dim": 12, "sparsity": 2, "n": 700, "pool": 3, "neurons": 3, "test": 640}}
-    for name, value in (sizes | {"SOLVE_SEEDS": 1}).items():
+    for name, value in (sizes | {"SOLVE_SEEDS": 1, "TABLE_SHAPE": (14, 16), "TABLE_RANK": 1, "TABLE_SEEDS": 1}).items():
         monkeypatch.setattr(bench, name, value)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
@@ -276,33 +276,59 @@ def few_baselines(monkeypatch):
 
 
 @pytest.mark.slow
-def test_recovery_rows(monkeypatch, few_baselines):
-    truth, asked = recovery._tasks(0.0)[0].truth, []
-
-    def recover(measurements: Any, values: Any, *, tolerance: float | None = None) -> SimpleNamespace:
-        """Wrong by the tolerance, relative to ``||U U^T||``, times a little more than one."""
-        asked.append(tolerance)
-        eigenvalues, vectors = np.linalg.eigh(truth)
-        factor = vectors[:, -1:] * np.sqrt(eigenvalues[-1] * (1 + 1.2 * (tolerance or 0.01)))
-        return SimpleNamespace(factor=factor, rank=1)
-
-    monkeypatch.setattr(gpsense, "recover", recover)
-    rows = recovery.recovery()
+def test_recovery_rows(few_baselines):
+    rows = recovery.noiseless() + recovery.noisy()
     ours = [row for row in rows if row["name"].startswith("gpsense.recover")]
     assert [row["target"] for row in ours] == [None, 2.0, 1 / 1.05]
     assert len(rows) == 3 * 4
     assert len(ratios(rows)) == len(rows)
     assert ours[1]["ratio"] == pytest.approx(min(row["seconds"] for row in rows[5:7]) / ours[1]["seconds"])
-    assert set(asked) == {1e-3, 5e-4, 1e-6, 5e-7, None}
-    assert "tolerance 5e-07" in ours[1]["note"]
+    assert "nothing tuned" in ours[1]["note"]
 
 
-def test_a_recover_without_a_tolerance_is_run_as_it_is(monkeypatch):
+def test_an_error_above_the_accuracy_is_told(monkeypatch):
     found = SimpleNamespace(factor=np.ones((6, 1)), rank=1)
-    monkeypatch.setattr(gpsense, "recover", lambda measurements, values, *, seed=0: found)
+    monkeypatch.setattr(gpsense, "recover", lambda measurements, values: found)
     seconds, note = recovery._recover_to([recovery._problem(recovery._tasks(0.0)[0])], 1e-3)
     assert seconds > 0
     assert "NOT below the accuracy" in note
+
+
+@pytest.mark.slow
+def test_tables_are_compared_by_their_errors(monkeypatch):
+    few = {name: table_baselines.TABLE_BASELINES[name] for name in ("GNMR", "small start")}
+    monkeypatch.setattr(recovery, "TABLE_BASELINES", few)
+    rows = recovery.tables()
+    assert [row["name"].split(",")[0] for row in rows] == ["gpsense.recover", *few] * len(bench.TABLE_CASES)
+    assert len(ratios(rows)) == len(rows)
+    assert rows[0]["ratio"] == min(row["ratio"] for row in rows[1:3])
+
+
+@pytest.mark.parametrize("name", ["GNMR", "MatrixIRLS"])
+def test_baselines_of_tables_recover_an_easy_one(name):
+    task = table_baselines.make_task((14, 16), 2, 2.0, 3.0, 0.0, 0)
+    x = table_baselines.TABLE_BASELINES[name][0](task)
+    assert np.linalg.norm(x - task.truth) < 1e-6 * np.linalg.norm(task.truth)
+
+
+def test_those_that_hold_out_come_near():
+    task = table_baselines.make_task((14, 16), 1, 1.0, 5.0, 0.0, 0)
+    for name in ("soft-impute", "small start"):
+        x = table_baselines.TABLE_BASELINES[name][0](task)
+        assert np.linalg.norm(x - task.truth) < 0.1 * np.linalg.norm(task.truth), name
+
+
+def test_soft_impute_ends_at_the_optimum_of_its_penalty():
+    """There the residual's singular values are at most the penalty, and equal to it along X."""
+    task = table_baselines.make_task((10, 12), 2, 2.0, 2.0, 0.1, 0)
+    penalty = 0.2 * np.linalg.norm(task.matrix(task.values), 2)
+    x = table_baselines.shrunk(task, penalty, np.zeros((10, 12)), steps=5000, tolerance=1e-12)
+    left, sizes, right = np.linalg.svd(x)
+    rest = task.matrix(task.values - x[task.rows, task.cols])
+    rank = int(np.sum(sizes > 1e-8 * sizes[0]))
+    assert rank >= 1
+    np.testing.assert_allclose(left[:, :rank].T @ rest @ right[:rank].T, penalty * np.eye(rank), atol=1e-6 * penalty)
+    assert np.linalg.norm(rest, 2) <= penalty * (1 + 1e-6)
 
 
 def test_a_baseline_is_timed_to_the_first_step_below_the_accuracy():
