@@ -72,6 +72,8 @@ def read_run(directory: Path) -> Run:
     """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken."""
     if not directory.is_dir():
         raise Unreadable(f"{directory} is not a directory; name the directory of a run")
+    from gpsense.grid.store import read_dataset
+
     parts: list[dict[str, Any]] = []
     for name in ("manifest.json", "summary.json"):
         try:
@@ -81,8 +83,8 @@ def read_run(directory: Path) -> Run:
         except (OSError, ValueError) as error:
             raise Unreadable(_refusal(directory, name, error)) from None
     try:
-        dataset = xr.load_dataset(directory / "results.nc", engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
+        dataset = read_dataset(directory / "results.nc")
+    except (OSError, ValueError) as error:
         raise Unreadable(_refusal(directory, "results.nc", error)) from None
     lacking = [name for name in ("status",) if name not in dataset] or ([] if main_measures(dataset) else ["measures"])
     if lacking:

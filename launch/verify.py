@@ -45,11 +45,13 @@ class Difference(NamedTuple):
 
 def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None) -> int:
     """Compare a random sample of cells and print what was checked; 1 if one disagrees. Refusal where DIR is no run."""
+    from gpsense.grid.store import read_dataset
+
     work = stored(directory, allow_plugins)
     path, precision = directory / "results.nc", work.config.values["run.precision"]
     try:
-        dataset = xr.load_dataset(path, engine="h5netcdf") if path.exists() else collected(work)
-    except (OSError, ValueError, KeyError) as error:
+        dataset = read_dataset(path) if path.exists() else collected(work)
+    except (OSError, ValueError) as error:
         raise Refusal(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again") from None
     cells = sample(work.plan, dataset, np.random.default_rng(seed))
     if not cells:

@@ -18,7 +18,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid
-from gpsense.grid.store import write_dataset
+from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
 from gpsense.pipeline import Schedule
@@ -120,7 +120,7 @@ class Tickets:
         BadInput for a file that is none, and where its weights are not as many as the network's.
         """
         try:
-            results = xr.load_dataset(path, engine="h5netcdf")
+            results = read_dataset(Path(path))
             count = results.sizes["weight"]
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(

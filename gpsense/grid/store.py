@@ -1,5 +1,6 @@
 """A run directory: manifest, one atomic file per chunk, collected results. It belongs to one config."""
 
+import hashlib
 import json
 import os
 import platform
@@ -8,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +25,43 @@ from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
 Arrays = dict[str, np.ndarray]
 MANIFEST = "manifest.json"
+SEAL = b"\ngpsense BLAKE2b "  # before the checksum at the end of a netCDF file
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
 def write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """netCDF (zlib 1, shuffle), atomically."""
+    """netCDF (zlib 1, shuffle), atomically, and behind it a checksum of its bytes, which other readers pass over."""
     packed = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {str(name): packed for name, values in dataset.data_vars.items() if values.ndim}
     with atomic(path) as aside:
         dataset.to_netcdf(aside, engine="h5netcdf", encoding=encoding)
+        with open(aside, "rb+") as file:
+            file.write(SEAL + _checksum(file, file.seek(0, os.SEEK_END)))
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """What :func:`write_dataset` wrote, in memory; ValueError in one line for a damaged file or another's.
+
+    A damaged file may hold HDF5 up for ever, or end in errors of many kinds: it is told by its checksum beforehand.
+    """
+    with open(path, "rb") as file:
+        size = max(file.seek(0, os.SEEK_END) - len(SEAL) - chunkfile.DIGEST, 0)
+        file.seek(size)
+        sealed = file.read(len(SEAL)) == SEAL and file.read()
+        if not sealed:
+            raise ValueError("it ends without the checksum that gpsense writes")
+        if sealed != _checksum(file, size):
+            raise ValueError("its checksum does not fit its bytes")
+    return xr.load_dataset(path, engine="h5netcdf")
+
+
+def _checksum(file: BinaryIO, size: int) -> bytes:
+    """BLAKE2b of the first bytes of a file, which is left behind them."""
+    found = hashlib.blake2b(digest_size=chunkfile.DIGEST)
+    file.seek(0)
+    while data := file.read(min(2**20, size - file.tell())):
+        found.update(data)
+    return found.digest()
 
 
 def read(directory: Path) -> dict[str, Any]:

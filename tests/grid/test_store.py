@@ -87,6 +87,27 @@ def test_netcdf_gives_back_every_bit_and_name(tmp_path: Path) -> None:
     assert read["status"].dtype == np.int16
 
 
+def test_no_damaged_netcdf_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by HDF5, which some damage holds up for ever and some ends in odd errors."""
+    path = tmp_path / "results.nc"
+    dataset = xr.Dataset({"error": ("seed", [0.1, 0.2])}, {"seed": [3, 4]}, {"name": "x"})
+    store.write_dataset(path, dataset)
+    assert store.read_dataset(path).identical(dataset)
+    whole = path.read_bytes()
+    monkeypatch.setattr(store.xr, "load_dataset", lambda *_, **__: pytest.fail("it was read"))
+    random = np.random.default_rng(0)
+    for place in random.integers(0, 8 * len(whole), 300):
+        data = bytearray(whole)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"^its checksum does not fit its bytes$|^it ends without the checksum"):
+            store.read_dataset(path)
+    for stop in (0, 1, 20, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:stop])
+        with pytest.raises(ValueError, match="^it ends without the checksum that gpsense writes$"):
+            store.read_dataset(path)
+
+
 def test_fresh_directories_have_no_manifest_and_stay_as_they_are(tmp_path: Path) -> None:
     assert store.check(tmp_path / "not" / "there", "abc") is None
     assert store.check(tmp_path, "abc") is None

@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from plotly.offline import get_plotlyjs
 
+from gpsense.grid.store import write_dataset
 from launch import report
 
 SEEDS, NOISE, PENALTY, STEPS, COLUMNS = 3, [0.1, 0.5], [0.0, 0.01, 0.1], 7, 4
@@ -59,7 +60,7 @@ def fill(directory: Path, dataset: xr.Dataset) -> Path:
     rows = [{"noise": 0.1, "penalty": 0.01, "error": 0.0123456789, "law": None, EVIL: EVIL}]
     (directory / "manifest.json").write_text(json.dumps(manifest | {"devices": ["cpu", "cpu"], "digest": "d1"}))
     (directory / "summary.json").write_text(json.dumps({"cells": 18, "programs": 1, "seconds": 8.1, "table": rows}))
-    dataset.to_netcdf(directory / "results.nc", engine="h5netcdf")
+    write_dataset(directory / "results.nc", dataset)
     return directory
 
 
