@@ -3,6 +3,9 @@
 import csv
 import math
 import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 import zlib
 from itertools import chain
@@ -16,6 +19,20 @@ from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, WANTED
 from launch.shell import Refusal
 
 MOST_COLUMNS = 1000
+SECONDS = 300  # that reading a .mat file may take
+PLAIN = """
+import sys, zipfile
+import numpy as np, scipy.io
+fields = scipy.io.loadmat(sys.argv[1], squeeze_me=True, chars_as_strings=True)
+with zipfile.ZipFile(sys.argv[2], "w") as file:
+    for name, value in fields.items():
+        array = np.asarray(value)
+        if array.dtype == object and all(isinstance(each, str) for each in array.flat):
+            array = array.astype(str)
+        if not name.startswith("__") and not array.dtype.hasobject:
+            with file.open(name + ".npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+"""
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
 
@@ -102,14 +119,23 @@ def _parquet(path: Path) -> dict[str, Any]:
 
 
 def _mat(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a MATLAB file up to version 7; one-element arrays are single numbers, strings are words."""
-    import scipy.io
+    """Arrays of a MATLAB file up to version 7; one-element arrays are single numbers, strings are words.
 
-    try:
-        fields = scipy.io.loadmat(path, squeeze_me=True, chars_as_strings=True)
-    except Exception:  # damaged files end in errors of many kinds
-        raise Refusal(f"{path}: is not a MATLAB file of version 7 or earlier; save it with save(..., '-v7')") from None
-    return {name: np.asarray(array) for name, array in fields.items() if not name.startswith("__")}
+    Another process reads it, since damaged files end SciPy's reader in errors of many kinds and the process, too.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.npz"
+        command = [sys.executable, "-P", "-W", "ignore", "-c", PLAIN, str(path.resolve()), str(plain)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            raise Refusal(
+                f"{path}: is not a MATLAB file of version 7 or earlier; save it with save(..., '-v7')"
+            ) from None
+        try:
+            return _npz(plain)
+        except Refusal as refusal:
+            raise Refusal(str(refusal).replace(str(plain), str(path))) from None
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from gpsense.recovery.forms import read_fields
 from launch import measured
@@ -95,3 +96,16 @@ def test_torn_files_are_refused(tmp_path: Path) -> None:
         except Refusal as refusal:
             said = str(refusal)
         assert said.isprintable()
+
+
+def test_a_matlab_file_is_read_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.array(["XI", "ZZ", "IY"], dtype=object)
+    fields = {"pauli": words, "y": Y[:3], "notes": {"by": "me"}, "file": np.eye(2)}
+    scipy.io.savemat(tmp_path / "m.mat", fields)
+    found = read(tmp_path / "m.mat")
+    assert set(found) == {"pauli", "y", "file"}
+    np.testing.assert_array_equal(found["pauli"], words.astype(str))
+    np.testing.assert_array_equal(found["y"], Y[:3])
+    monkeypatch.setattr(measured, "PLAIN", "import os; os.kill(os.getpid(), 11)")  # as of damaged files
+    with pytest.raises(Refusal, match="m.mat: is not a MATLAB file of version 7 or earlier; save it with"):
+        read(tmp_path / "m.mat")
