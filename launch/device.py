@@ -3,7 +3,10 @@
 import hashlib
 import os
 import platform
+import sys
+import tempfile
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,7 +56,8 @@ def start() -> None:
 def keep_programs() -> None:
     """Keep compiled programs between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept).
 
-    Each jaxlib and kind of host has a folder of its own there, since programs hold its machine code.
+    Each jaxlib and kind of host has a folder of its own there, since programs hold its machine code. Where it cannot be
+    written to, programs are not kept, and a line says so.
     """
     folder = os.environ.get("GPSENSE_CACHE")
     if folder is None:
@@ -61,9 +65,23 @@ def keep_programs() -> None:
             folder = str(Path.home() / ".cache" / "gpsense")
     if folder:
         host = hashlib.sha256(repr((platform.machine(), platform.processor(), _cpu())).encode()).hexdigest()[:12]
-        jax.config.update("jax_compilation_cache_dir", str(Path(folder) / f"{version('jaxlib')}-{host}"))
+        place = Path(folder) / f"{version('jaxlib')}-{host}"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            os.rmdir(tempfile.mkdtemp(dir=place, prefix=".probe-"))
+        except OSError as error:
+            _tell(f"{folder} cannot be written to ({error.strerror})")
+            return
+        jax.config.update("jax_compilation_cache_dir", str(place))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@cache
+def _tell(problem: str) -> None:
+    """Say once that programs are not kept."""
+    remedy = "set GPSENSE_CACHE to a writable folder, or to nothing"
+    print(f"notice: compiled programs are not kept: {problem}; {remedy}", file=sys.stderr)
 
 
 def one_thread_a_call() -> None:

@@ -67,12 +67,14 @@ def client_of(cluster: Any) -> Iterator[Any]:
         return
     with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
         if not cluster.startswith("local:"):
-            try:
-                client = distributed.Client(cluster, timeout=10, set_as_default=False)
-            except OSError:
-                raise BadInput("cluster", f"no scheduler answers at {cluster}", "start dask scheduler there") from None
-            with client:
-                yield client
+            with _silent("distributed.client"):
+                try:
+                    client = distributed.Client(cluster, timeout=10, set_as_default=False)
+                except OSError:
+                    remedy = "start dask scheduler there"
+                    raise BadInput("cluster", f"no scheduler answers at {cluster}", remedy) from None
+                with client:
+                    yield client
             return
         count = int(cluster.removeprefix("local:"))
         told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
@@ -86,6 +88,18 @@ def client_of(cluster: Any) -> Iterator[Any]:
             distributed.Client(local, set_as_default=False) as client,
         ):
             yield client
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Within the block a log says nothing, since its errors are handled."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
@@ -135,6 +149,7 @@ def run_on_cluster(
             chunks = [chunk for chunk in chunks if place.read(chunk) is None]
             bar.update(sum(cells.values()) - sum(chunk.cells for chunk in chunks))
             if chunks and lost is not None:
+                bar.set_postfix_str("no scheduler answers")
                 if time.monotonic() - lost > PATIENCE:
                     raise ConnectionError(f"the scheduler ended, and none has answered for {PATIENCE:g} s")
                 time.sleep(1)

@@ -38,6 +38,21 @@ def test_settings_that_a_grid_cannot_run_with_are_refused(name):
         jax.config.update(name, before)
 
 
+def test_a_cache_that_cannot_be_written_to_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GPSENSE_CACHE", str(tmp_path / "file"))
+    before = jax.config.jax_compilation_cache_dir
+    device.keep_programs()
+    device.keep_programs()
+    assert jax.config.jax_compilation_cache_dir == before
+    assert capsys.readouterr().err == (
+        f"notice: compiled programs are not kept: {tmp_path / 'file'} cannot be written to (Not a directory); "
+        "set GPSENSE_CACHE to a writable folder, or to nothing\n"
+    )
+
+
 def test_a_platform_that_is_not_there_is_refused():
     code = "from launch import device; device.configure('float32')"
     environment = os.environ | {"JAX_PLATFORMS": "cuda"}
