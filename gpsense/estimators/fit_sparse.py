@@ -46,7 +46,7 @@ class SparseFit(NamedTuple):
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
     ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
     which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
-    columns, ``offset`` and ``unit`` y.
+    columns, ``offset`` and ``unit`` y. ``names`` of the columns where x was a DataFrame.
     """
 
     coordinates: np.ndarray
@@ -66,10 +66,24 @@ class SparseFit(NamedTuple):
     scale: np.ndarray
     offset: float
     unit: float
+    names: tuple[str, ...] | None = None
 
-    def predict(self, x: ArrayLike) -> np.ndarray:
-        """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes."""
-        rows = np.asarray(x, np.float64)
+    @property
+    def kept_names(self) -> tuple[str, ...] | None:
+        """Names of the columns that stay, best score first; None where the columns had none."""
+        return None if self.names is None else tuple(self.names[i] for i in self.coordinates)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes.
+
+        Columns of a DataFrame are found by name, in whatever order, where the fit knows names.
+        """
+        if self.names is not None and hasattr(x, "columns"):
+            if missing := [name for name in self.names if name not in list(map(str, x.columns))]:
+                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns fitted to")
+            given = dict(zip(map(str, x.columns), x.columns, strict=True))
+            x = x[[given[name] for name in self.names]]
+        rows = _numbers("x", x).astype(np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(self.centre):
             raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
         columns = ((rows - self.centre) / self.scale)[:, self.coordinates].astype(self.linear.dtype)
@@ -108,7 +122,7 @@ class _Tried(NamedTuple):
 
 
 def fit_sparse(
-    x: ArrayLike,
+    x: Any,
     y: ArrayLike,
     *,
     pool: int | None = None,
@@ -124,6 +138,8 @@ def fit_sparse(
     compare: bool = True,
 ) -> SparseFit:
     """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
+
+    x is an array or a DataFrame of numbers, whose names are kept.
 
     A random ``held_out`` share of the rows is put aside and measures the risk, no more. On the rest columns and y are
     standardised; ``pool`` columns are kept from each part of the scores (``parity``, ``contraction`` c, so many
@@ -183,6 +199,7 @@ def fit_sparse(
         scale=scale,
         offset=float(offset),
         unit=float(unit),
+        names=tuple(map(str, x.columns)) if hasattr(x, "columns") else None,
     )
 
 
@@ -301,13 +318,61 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
     return left[:, :count], shares[:count]
 
 
-def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
+def _numbers(name: str, given: Any) -> np.ndarray:
+    """An array, or the columns of a DataFrame side by side; BadInput for what are not real numbers."""
+    if not hasattr(given, "columns"):
+        array = np.asarray(given)
+        if array.dtype.kind not in "fiub":
+            raise BadInput(name, f"holds {array.dtype}, not numbers", "give real numbers")
+        return array
+    names = list(given.columns)
+    if len(set(map(str, names))) < len(names):
+        raise BadInput(name, "two columns have the same name", "rename one of them")
+    columns = []
+    for each in names:
+        column = np.asarray(given[each])
+        try:
+            columns.append(column if column.dtype.kind in "fiub" else _plain(column))
+        except (TypeError, ValueError):
+            remedy = "encode it, for example by pandas.get_dummies(x, dtype=float)"
+            raise BadInput(name, f"column {str(each)!r} does not hold numbers", remedy) from None
+    return np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
+
+
+def _plain(column: np.ndarray) -> np.ndarray:
+    """A column of objects that are numbers, NaN where one is missing; ValueError or TypeError for others."""
+    if column.dtype.kind != "O" or any(isinstance(value, str) for value in column):
+        raise TypeError
+    return np.array([np.nan if _missing(value) else float(value) for value in column])
+
+
+def _missing(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType"
+
+
+def _finite(name: str, array: np.ndarray, names: Any = None) -> None:
+    """BadInput that says where numbers are missing or infinite."""
+    lost = ~np.isfinite(array)
+    if not lost.any():
+        return
+    rows = np.flatnonzero(lost.reshape(len(lost), -1).any(axis=1))
+    places = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+    where = ""
+    if array.ndim == 2:
+        columns = np.flatnonzero(lost.any(axis=0))
+        first = columns[0] if names is None else repr(str(names[columns[0]]))
+        where = f" in column {first}" if len(columns) == 1 else f" in {len(columns)} columns, the first {first}"
+    problem = f"{int(lost.sum())} missing or infinite values{where} ({places})"
+    raise BadInput(name, problem, "fill them in or remove those rows")
+
+
+def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
     for name, given in (("x", x), ("y", y)):
         if np.ma.is_masked(given):
             problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
             raise BadInput(name, problem, "remove or fill in those rows")
-    rows, values = np.asarray(x), np.asarray(y)
+    rows, values = _numbers("x", x), _numbers("y", y)
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
     if values.shape != rows.shape[:1]:
@@ -315,10 +380,7 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     if len(rows) < FEWEST:
         raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
     for name, array in (("x", rows), ("y", values)):
-        if array.dtype.kind not in "fiub":
-            raise BadInput(name, f"holds {array.dtype}, not numbers", "give real numbers")
-        if not np.isfinite(array).all():
-            raise BadInput(name, "holds NaN or infinity", "remove or fill in those rows")
+        _finite(name, array, getattr(x, "columns", None))
     dtype = np.promote_types(rows.dtype, np.float32) if rows.dtype.kind == "f" else np.dtype(np.float64)
     return rows.astype(np.float64), values.astype(np.float64), jax.dtypes.canonicalize_dtype(dtype)
 

@@ -228,6 +228,8 @@ def _from_jax(measurements: Any) -> Map:
         rows = as_float(measurements.rows)
         return maps.Dense(rows.reshape(-1, *measurements.sides), semidefinite=False)
     if not isinstance(measurements, jax_maps.Measurements):
+        if isinstance(measurements, np.ndarray | jax.Array):
+            raise BadInput("measurements", "an array", 'name it, {"A": A, "y": y}, or wrap it, dense_measurements(A)')
         kind = type(measurements).__name__
         raise BadInput("measurements", f"a {kind}", "give a map of gpsense, arrays by name, or a table")
     rows = measurements.rows if isinstance(measurements, jax_maps.Dense) else _packed(measurements)

@@ -6,6 +6,7 @@ from importlib import import_module
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 from gpsense import datasets
@@ -243,3 +244,40 @@ def test_what_cannot_be_fitted_is_refused(change: dict, field: str) -> None:
 def test_rows_of_other_columns_are_refused(found: SparseFit) -> None:
     with pytest.raises(BadInput, match="24 columns"):
         found.predict(np.ones((3, 5)))
+
+
+def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
+    rng = np.random.default_rng(3)
+    x = pd.DataFrame(rng.normal(size=(200, 5)), columns=list("abcde")).assign(flag=rng.uniform(size=200) < 0.5)
+    y = x["c"] ** 2
+    fit = fit_sparse(x, y, pool=1, biases=1, neurons=8, compare=False)
+    plain = fit_sparse(x.to_numpy(float), y.to_numpy(), pool=1, biases=1, neurons=8, compare=False)
+    assert fit.names == ("a", "b", "c", "d", "e", "flag")
+    assert fit.kept_names is not None
+    assert "c" in fit.kept_names
+    assert (plain.names, plain.kept_names) == (None, None)
+    expected = plain.predict(x.to_numpy(float)[:7])
+    np.testing.assert_array_equal(fit.predict(x[:7]), expected)
+    np.testing.assert_array_equal(fit.predict(x[:7].assign(other=1.0)[["other", *"edcba", "flag"]]), expected)
+    with pytest.raises(BadInput, match=r"^x: there is no column 'b'; give the columns fitted to$"):
+        fit.predict(x.drop(columns="b"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.assign(city="Rome"), "column 'city' does not hold numbers; encode it"),
+        (lambda x: x.assign(when=pd.Timestamp(0)), "column 'when' does not hold numbers; encode it"),
+        (lambda x: x.mask((x.index >= 5)[:, None] & (x.columns == "b")), "35 missing or infinite values in column 'b'"),
+        (
+            lambda x: x.mask((x.index == 4)[:, None] & (x.columns != "")),
+            r"3 missing or infinite values in 3 columns, the first 'a' \(row 4\)",
+        ),
+        (lambda x: x.assign(n=pd.array([1, None] * 20, "Int64")), "20 missing or infinite values in column 'n'"),
+        (lambda x: x.set_axis(["a", "b", "a"], axis=1), "two columns have the same name; rename one"),
+    ],
+)
+def test_what_a_table_holds_besides_numbers_is_named(change, words):
+    x = change(pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc")))
+    with pytest.raises(BadInput, match=f"^x: {words}"):
+        fit_sparse(x, np.arange(40.0))

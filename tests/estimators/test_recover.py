@@ -251,6 +251,7 @@ REFUSED = {
     "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 for this matrix"),
     "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
     "ranks": (lambda m, y: gpsense.recover(m, y, rank=3, max_rank=2), "rank: 3 is above max_rank 2"),
+    "array": (lambda m, y: gpsense.recover(np.zeros((9, 3, 3)), y), "measurements: an array; name it, "),
     "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is not a whole number"),
     "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is not a whole number from 0"),
     "robust": (lambda m, y: gpsense.recover(m, y, robust="yes"), "robust: 'yes' is not True, False or None"),
