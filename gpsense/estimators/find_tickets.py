@@ -28,6 +28,7 @@ from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
 from gpsense.theory.tickets import samples_needed
+from gpsense.tickets.host import HostRows
 from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Samples, Targets, Task, Values
 
 MEMORY = 4 * 2**30
@@ -83,7 +84,8 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
 
     @property
     def model(self) -> NetworkModel[TicketsSetting]:
-        return NetworkModel(self.task, self.n, self.batch, self.dtype, tells_weights=True)
+        on_host = isinstance(self.samples.train.inputs, HostRows)
+        return NetworkModel(self.task, self.n, self.batch, self.dtype, tells_weights=True, on_host=on_host)
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,12 @@ def find_tickets(
     pruned, and no biases, norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths
     (``"!layers.2"``), a function of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`).
     ``train`` and ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
-    unless the network takes them whole only, as an embedding does. ``loss`` and ``error``: cross_entropy, squared
-    (summed over outputs), for ``error`` misclassified, or a function of outputs, any tree of arrays, and targets (n,
-    ...) to (n,) numbers. ``error`` None: misclassified beside cross_entropy, else the loss. Targets of cross_entropy
-    are class numbers (n,), whole numbers stored as floats too, or one-hot rows.
+    unless the network takes them whole only, as an embedding does. Inputs to train on that are a memory map
+    (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where each
+    batch is read. ``loss`` and ``error``: cross_entropy, squared (summed over outputs), for ``error`` misclassified, or
+    a function of outputs, any tree of arrays, and targets (n, ...) to (n,) numbers. ``error`` None: misclassified
+    beside cross_entropy, else the loss. Targets of cross_entropy are class numbers (n,), whole numbers stored as floats
+    too, or one-hot rows.
 
     ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
     to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
@@ -213,7 +217,7 @@ def find_tickets(
     {'rule': 1, 'seed': 2, 'kept': 2}
     """
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
-    samples = NetworkProblem(**{name: _samples(name, pair) for name, pair in given.items()})
+    samples = NetworkProblem(**{name: _samples(name, pair, memory) for name, pair in given.items()})
     shape = samples.train.inputs.shape[1:]
     for name in given:
         if (other := getattr(samples, name).inputs.shape[1:]) != shape:
@@ -227,6 +231,8 @@ def find_tickets(
     whole = all(np.asarray(inputs).dtype.kind in "iu" for inputs, _ in given.values())
     try:
         task, samples = _fitting(task, samples, {"loss": fitted, "error": measured}, whole)
+        if isinstance(samples.train.inputs, HostRows):
+            _verify_on_host(task, batch)
         system = TicketSearch(
             task=task,
             samples=samples,
@@ -262,8 +268,8 @@ def _listed(given: Any) -> tuple[Any, ...]:
     return (given,) if one else tuple(given)
 
 
-def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
-    """Inputs in the default precision and targets, all rows in use."""
+def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Samples:
+    """Inputs in the default precision and targets, all rows in use; inputs to train on may stay on the host."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise BadInput(name, f"{type(pair).__name__}", "give a pair of inputs and targets")
     for part, given in zip(("inputs", "targets"), pair, strict=True):
@@ -275,12 +281,25 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike]) -> Samples:
         raise BadInput(name, problem, "give inputs (n, ...) and targets (n, ...) with the same n > 0")
     if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
         raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
-    for part, array in (("inputs", inputs), ("targets", targets)):
-        if not np.isfinite(array).all():
-            raise _unknown(name, part, ~np.isfinite(array), "not finite")
     dtype = jnp.result_type(float)
+    rows = HostRows(inputs, dtype)
+    if not all(np.isfinite(block).all() for block in rows.blocks()):
+        raise _unknown(name, "inputs", ~np.isfinite(inputs), "not finite")
+    if not np.isfinite(targets).all():
+        raise _unknown(name, "targets", ~np.isfinite(targets), "not finite")
     kind = dtype if targets.dtype.kind == "f" else jnp.int32
-    return Samples(jnp.asarray(inputs, dtype), jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
+    large = isinstance(pair[0], np.memmap) or inputs.size * dtype.itemsize > memory / 2
+    kept: Any = rows if name == "train" and large else jnp.asarray(inputs, dtype)
+    return Samples(kept, jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
+
+
+def _verify_on_host(task: Task, batch: int | None) -> None:
+    """BadInput where inputs that stay on the host would be needed all at once."""
+    if batch is None:
+        raise BadInput("batch", "the inputs to train on stay on the host", "give the samples of a step, e.g. batch=100")
+    if task.stateful:
+        problem = "its state is that of all training inputs at once, which stay on the host"
+        raise BadInput("make", problem, "use layers without state, or an array that fits into half of memory")
 
 
 def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
@@ -435,8 +454,9 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
     try:
         params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
         key = jax.random.key(0) if task.random else None
-        outputs = eqx.filter_eval_shape(task.outputs, params, samples.inputs, key)
-        eqx.filter_eval_shape(task.tested, params, samples.inputs, samples.inputs)
+        inputs = jax.ShapeDtypeStruct(samples.inputs.shape, samples.inputs.dtype)
+        outputs = eqx.filter_eval_shape(task.outputs, params, inputs, key)
+        eqx.filter_eval_shape(task.tested, params, inputs, inputs)
     except BadInput:
         raise
     except Exception as error:  # a network that is not ours can fail in any way

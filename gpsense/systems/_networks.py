@@ -15,6 +15,7 @@ from gpsense._types import Integer, Parameters, RandomKey, Scalar
 from gpsense.pruning.weights import MaskTree, Numbers, Prunable, kept_by_layer, layers
 from gpsense.systems._contract import Cost, Measure, Measures
 from gpsense.systems._weights import WeightModel, WeightsSettingT
+from gpsense.tickets.host import BLOCK_BYTES, HostRows
 from gpsense.tickets.network import Carried, Samples, Task
 
 MEASURES: Mapping[str, Measure] = {
@@ -38,13 +39,17 @@ class NetworkProblem(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
-    """A task with ``n`` samples to train on as a model; ``tells_weights``: all numbers of the ticket are a measure."""
+    """A task with ``n`` samples to train on as a model; ``tells_weights``: all numbers of the ticket are a measure.
+
+    ``on_host``: the inputs to train on stay there and are read in batches (:class:`gpsense.tickets.host.HostRows`).
+    """
 
     task: Task
     n: int
     batch: int | None
     dtype: str
     tells_weights: bool = False
+    on_host: bool = False
 
     @property
     def stochastic(self) -> bool:
@@ -88,7 +93,22 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return self.task.draw(key, jnp.dtype(self.dtype))
 
     def loss(self, problem: NetworkProblem, params: Parameters) -> Scalar:
+        if isinstance(problem.train.inputs, HostRows):
+            return self._loss_in_blocks(problem.train.inputs, problem.train, params)
         return self.task.risk(params, problem.train)
+
+    def _loss_in_blocks(self, inputs: HostRows, samples: Samples, params: Parameters) -> Scalar:
+        """The same of inputs on the host: a block at a time, read anew for a derivative."""
+
+        def block(params: Parameters, first: Integer) -> Scalar:
+            numbers = first + jnp.arange(inputs.block, dtype=jnp.int32)
+            inside, numbers = numbers < self.n, jnp.minimum(numbers, self.n - 1)
+            values = self.task.loss(self.task.outputs(params, inputs[numbers]), samples.targets[numbers])
+            return jnp.sum(jnp.where(inside, values, 0.0))
+
+        firsts = jnp.arange(0, self.n, inputs.block, dtype=jnp.int32)
+        add = lambda total, first: (total + jax.checkpoint(block)(params, first), None)  # noqa: E731
+        return jax.lax.scan(add, jnp.zeros((), self.dtype), firsts)[0] / self.n
 
     def sampled_loss(self, problem: NetworkProblem, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
         """The loss on a minibatch drawn with replacement from the rows in use, which come first, or on all of them."""
@@ -137,7 +157,9 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         """Of so many samples to test on: a step sees a batch, or all; records and checks see all, tests included."""
         train, each = self.n, max(prod(self.task.shape), 1)
         weights = sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
-        number, numbers = jnp.dtype(self.dtype).itemsize, each * (train + test)
+        number = jnp.dtype(self.dtype).itemsize
+        read = min(train, BLOCK_BYTES // (number * each) + 1) if self.on_host else train
+        numbers = each * (read + test)
         seen = train if self.batch is None else self.batch
         return Cost(
             flops=6.0 * seen * weights,

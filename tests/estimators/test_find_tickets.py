@@ -16,6 +16,7 @@ from gpsense.estimators import Tickets, find_tickets
 from gpsense.estimators.find_tickets import TicketSearch, TicketsSetting, _with_law
 from gpsense.keys import seed_keys
 from gpsense.systems._networks import NetworkModel, NetworkProblem
+from gpsense.tickets import host
 from gpsense.tickets.network import CRITERIA, Samples, Task
 
 RNG = np.random.default_rng(0)
@@ -310,6 +311,63 @@ def test_tickets_with_a_state_are_the_networks_whose_error_is_told() -> None:
     outputs = over_rows(jnp.asarray(TEST[0]), state)[0]
     wrong = np.mean(np.argmax(outputs, axis=1) != TEST[1])
     np.testing.assert_allclose(wrong, tickets.results["error"].sel(rule="magnitude", kept=0.5).values[0], atol=1e-12)
+
+
+def test_rows_on_the_host_make_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 rows blocks of 8 are read, in a batch of cells, too."""
+    monkeypatch.setattr(host, "BLOCK_BYTES", 8 * 5 * 8)
+    x, labels = TRAIN[0], jnp.asarray(TRAIN[1], jnp.int32)
+    rows = host.HostRows(x, "float64")
+    assert rows.block == 8
+    assert len(list(rows.blocks())) == 8
+    model = NetworkModel(Task(mlp, (5,)), 60, 7, "float64")
+
+    @jax.jit
+    def both(keys: Any) -> Any:
+        def one(key: Any) -> Any:
+            params, found = model.start(None, None, None, key), []  # pyright: ignore
+            for inputs in (rows, jnp.asarray(x)):
+                samples = Samples(inputs, labels, jnp.ones(60))
+                problem = NetworkProblem(samples, samples)
+                found.append(
+                    [model.value_and_gradient(problem, params), model.sampled_gradient(problem, params, key, 0)]
+                )
+            return found
+
+        return jax.vmap(one)(keys)
+
+    found, expected = both(jax.random.split(jax.random.key(2), 3))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+    assert repr(rows) == repr(host.HostRows(x.copy(), "float64"))
+    assert repr(rows) != repr(host.HostRows(x + 1e-9, "float64"))
+
+
+def test_what_needs_all_rows_at_once_is_refused_of_rows_on_the_host(tmp_path: Any) -> None:
+    np.save(tmp_path / "x.npy", TRAIN[0])
+    there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
+    with pytest.raises(BadInput, match="^batch: the inputs to train on stay on the host"):
+        find_tickets(mlp, there, TEST)
+    with pytest.raises(BadInput, match="^make: its state is that of all training inputs"):
+        find_tickets(counted, there, TEST, batch=10)
+
+
+@pytest.mark.slow
+def test_tickets_of_a_memory_map_are_those_of_the_array(tmp_path: Any) -> None:
+    """The same call resumes; other contents of the file are another run."""
+    np.save(tmp_path / "x.npy", TRAIN[0])
+    how = {"rules": ("magnitude", "snip"), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, **RUN}
+    expected = find_tickets(mlp, TRAIN, TEST, **how).results
+    there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
+    how |= {"out": tmp_path / "run"}
+    for _ in range(2):
+        found = find_tickets(mlp, there, TEST, **how).results
+        for name in expected.data_vars:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    np.save(tmp_path / "x.npy", TRAIN[0] + 1)
+    there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
+    with pytest.raises(BadInput, match="another"):
+        find_tickets(mlp, there, TEST, **how)
 
 
 @needs_convolutions
