@@ -33,17 +33,18 @@ tiny = "GPSENSE_TINY" in os.environ  # a fraction of the size, for tests
 
 # %%
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_diabetes
 
 from gpsense import fit_sparse
 
-table = load_diabetes()
-x = np.hstack([table.data, np.random.default_rng(0).normal(size=(len(table.data), 200))])
-fit = fit_sparse(x, table.target, pool=5)
-names = [*table.feature_names, *(f"noise {i}" for i in range(200))]
-print("kept:", ", ".join(names[i] for i in fit.coordinates))
+x, y = load_diabetes(return_X_y=True, as_frame=True)
+noise = np.random.default_rng(0).normal(size=(len(x), 200))
+x = pd.concat([x, pd.DataFrame(noise, columns=[f"noise {i}" for i in range(200)])], axis=1)
+fit = fit_sparse(x, y, pool=5)
+print("kept:", ", ".join(fit.kept_names))
 print(f"risk {fit.held_out_risk:.3f}; unpruned {fit.unpruned_risk:.3f}; Lasso {fit.lasso_risk:.3f}")
-fit.predict(x[:3])
+fit.predict(x[:3])  # finds the columns by name
 
 # %% [markdown]
 # Without `pool` it is chosen by an inner fifth of the other rows. The Lasso (scikit-learn's `LassoCV` on the same rows)
