@@ -1,6 +1,7 @@
-"""Strict settings for every test: float64, no silent rank or dtype promotion, shapes checked at run time."""
+"""Strict settings for every test: float64, no silent rank or dtype promotion, shapes of :data:`CHECKED` checked."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -21,21 +22,25 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GPSENSE_TINY", "1")  # the notebooks at a fraction of their size
-
-from jaxtyping import install_import_hook
-
-with install_import_hook("gpsense", "beartype.beartype"):
-    pass
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small, and a process a core is running
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
 from launch.device import keep_programs
 
+# every call of these is checked against its annotations, the shapes of arrays among them
+CHECKED = [f"gpsense.{name}" for name in ("_linalg", "penalties", "pruning", "sparse", "stationarity")]
+CHECKED += [f"gpsense.sensing.{name}" for name in ("isometry", "stacked", "stacked_losses", "symmetric", "truths")]
+CHECKED += [f"gpsense.tickets.{name}" for name in ("convexity", "images", "matching", "network", "tensor")]
+install_import_hook(CHECKED, "beartype.beartype")
 keep_programs()
 # and by the processes that tests start
 os.environ["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+gc.freeze()  # tracing makes many objects that live long: each look at all of them is a tenth of a test's time
+gc.set_threshold(100_000, 20, 20)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

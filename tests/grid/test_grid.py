@@ -233,7 +233,8 @@ def test_a_traced_size_gives_what_a_program_of_that_size_gives(phase):
         names = ("n", "rank", "width")
         system = Sensing(dim=8, form="gram", dtype="float64", **{name: place[name] for name in names})
         setting = Sensing.Setting(penalty=place["penalty"], rate=0.03, threshold=0.0)
-        expected = run_cell(system, SCHEDULE, Sensing.Data(noise=place["noise"]), setting, seed_keys(place["seed"]))
+        alone = jax.jit(lambda d, s, seed, system=system: run_cell(system, SCHEDULE, d, s, seed_keys(seed)))
+        expected = alone(Sensing.Data(noise=place["noise"]), setting, place["seed"])
         cell = dataset.sel({"true_rank" if name == "rank" else name: value for name, value in place.items()})
         for name in ("error", "error_curve", "loss", "margin", "rank", "steps_train"):
             np.testing.assert_allclose(cell[name], expected[name], rtol=1e-8, atol=1e-11, err_msg=name)
@@ -316,7 +317,7 @@ def test_methods_are_an_axis():
     assert bool((known["steps_fine_tune"] == 0).all())
     system = make_plan(grid, GIB).programs[1].system
     setting = Sensing.Setting(penalty=0.2, rate=0.03)
-    alone = run_cell(system, SCHEDULE, Sensing.Data(noise=0.1), setting, seed_keys(1))
+    alone = jax.jit(lambda s: run_cell(system, SCHEDULE, Sensing.Data(noise=0.1), s, seed_keys(1)))(setting)
     cell = dataset.sel({"method": "trace_norm", "seed": 1})
     for name in ("error", "error_curve", "rank", "steps_train"):
         np.testing.assert_allclose(cell[name], alone[name], rtol=1e-7, atol=1e-10, err_msg=name)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from gpsense.pruning import columns
 from gpsense.pruning.columns import column_norms, default_threshold, gap_mask, threshold_mask
@@ -133,3 +134,9 @@ def test_coherence_is_the_largest_squared_cosine_of_two_kept_columns():
     broken = factor.copy()
     broken[:, 1] = np.nan
     np.testing.assert_allclose(coherence(broken, mask), expected, rtol=1e-12)
+
+
+def test_the_tests_check_shapes_at_run_time() -> None:
+    """Of every call of the modules that ``conftest`` lists."""
+    with pytest.raises(TypeCheckError):
+        columns.apply_mask(jnp.ones((3, 2)), jnp.ones(3, bool))
