@@ -28,6 +28,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pictures, which take longer than the rest of a run of this size."""
+    monkeypatch.setattr("launch.figures.draw", lambda *arguments: [])
+
+
 def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 
@@ -104,6 +110,7 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(run: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_manifest_that_says_little_else_changes_no_number(run: Path, tmp_path: Path, name: str) -> None:
     place = edited(run, tmp_path / "run", HARMLESS[name])
@@ -118,6 +125,7 @@ SLOW = [(place, errno.ENOSPC) for place in ("results.nc", "summary.json", "repor
 SLOW += [(".chunk", errno.EDQUOT), (".chunk", errno.EROFS)]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("place", "number"), [(".chunk", errno.ENOSPC), *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
 )
