@@ -64,14 +64,6 @@ def _tests_in_float64() -> None:
     in_float64()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the notebooks the first alone is run each time."""
-    for item in items:
-        if item.path.suffix == ".ipynb" and item.path.stem != "quickstart":
-            item.add_marker("slow")
-
-
 @pytest.fixture
 def key() -> jax.Array:
     """A random key, the same in every test."""

@@ -1,4 +1,4 @@
-"""The notebooks: NAME.py and NAME.ipynb are the same cells, the first installs, and all were run without an error."""
+"""The notebooks: NAME.py and NAME.ipynb are the same cells, the first installs, and all run without an error."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+RUN = [pytest.param(name, marks=[pytest.mark.slow] * (name != "quickstart")) for name in NAMES]
 LARGEST = 700_000  # bytes, outputs and pictures included
 
 
@@ -46,3 +47,14 @@ def test_source_and_notebook_agree_and_it_was_run(name: str) -> None:
     assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert (FOLDER / f"{name}.ipynb").stat().st_size < LARGEST
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_it_runs_in_a_kernel_of_its_own(name: str) -> None:
+    import nbformat  # here, since it may take seconds to import, and every process collects this file
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}}).execute()
+    counts = [cell.execution_count for cell in done.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))

@@ -1,17 +1,22 @@
-"""Labelled results: the chunks of a grid put together into one xarray Dataset whose dimensions are the axes."""
+"""Labelled results: the chunks of a grid put together into one xarray Dataset whose dimensions are the axes.
+
+xarray is imported when it is first needed, so that no run waits for it before its first chunk.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from gpsense.descent import STATUS_NAMES
 from gpsense.grid.axes import Grid
 from gpsense.grid.plan import Chunk, Plan
 from gpsense.grid.program import Arrays
 from gpsense.systems import Measure
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MEASURES: dict[str, Measure] = {
     "error_trained": Measure("error after training"),
@@ -39,7 +44,7 @@ MEASURES: dict[str, Measure] = {
 MISSING = -1
 
 
-def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> xr.Dataset:
+def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> "xr.Dataset":
     """One Dataset of all cells, put together from the measures (outer, inner, ...) of each chunk.
 
     Cells of chunks that are not there are NaN with status -1 (missing). Dimensions: the listed axes in the order
@@ -64,7 +69,9 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> xr.Dataset:
     return _labelled(plan, full)
 
 
-def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> xr.Dataset:
+def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
+    import xarray as xr
+
     grid = plan.grid
     label = lambda name: f"true_{name}" if name in full else name  # noqa: E731
     axes = [replace(axis, name=label(axis.name)) for axis in grid.dimensions()]

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import xarray as xr
 
 from gpsense.descent import STATUS_NAMES
 from gpsense.errors import BadInput
@@ -26,6 +25,9 @@ from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import collect, shown_value
 from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MEMORY = 4.0 * 2**30
 CONTEXT = (
@@ -51,7 +53,7 @@ def run_grid(
     progress: bool | None = None,
     cluster: Any = None,
     make: Callable[[], Grid] | None = None,
-) -> xr.Dataset:
+) -> "xr.Dataset":
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again

@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile
@@ -23,13 +22,16 @@ from gpsense.grid.files import atomic, remove_left_over, unwritable, writable, w
 from gpsense.grid.leases import Leases, remove_ended
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 Arrays = dict[str, np.ndarray]
 MANIFEST = "manifest.json"
 SEAL = b"\ngpsense BLAKE2b "  # before the checksum at the end of a netCDF file
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
-def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
     """netCDF (zlib 1, shuffle), atomically, and behind it a checksum of its bytes, which other readers pass over."""
     packed = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {str(name): packed for name, values in dataset.data_vars.items() if values.ndim}
