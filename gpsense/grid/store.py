@@ -41,11 +41,13 @@ def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
             file.write(SEAL + _checksum(file, file.seek(0, os.SEEK_END)))
 
 
-def read_dataset(path: Path) -> xr.Dataset:
+def read_dataset(path: Path) -> "xr.Dataset":
     """What :func:`write_dataset` wrote, in memory; ValueError in one line for a damaged file or another's.
 
     A damaged file may hold HDF5 up for ever, or end in errors of many kinds: it is told by its checksum beforehand.
     """
+    import xarray as xr  # first here: no run waits for it before its first chunk
+
     with open(path, "rb") as file:
         size = max(file.seek(0, os.SEEK_END) - len(SEAL) - chunkfile.DIGEST, 0)
         file.seek(size)
