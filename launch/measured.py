@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
 from itertools import chain
@@ -164,8 +165,9 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
     if info.file_size > most:
         size = f"{info.file_size / 2**30:.3g} GiB, more than an eighth of the memory"
         raise Refusal(f"{name}: holds {size}; save fewer or smaller numbers")
-    with file.open(info) as member:
+    with file.open(info) as member, warnings.catch_warnings():
         form = np.lib.format.read_magic(member)
+        warnings.simplefilter("ignore")  # of headers of long ago
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if form not in header:
             raise ValueError(f"format {form}")

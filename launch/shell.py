@@ -29,8 +29,13 @@ def program(command: str) -> str:
 def refused(error: Exception) -> int:
     """Print the one line of a refusal; the exit code."""
     option = "--" if isinstance(error, BadInput) and error.field == "out" else ""
-    print(f"error: {option}{error}", file=sys.stderr)
+    print(printable(f"error: {option}{error}"), file=sys.stderr)
     return 2
+
+
+def printable(text: str) -> str:
+    """A text that quotes files of strangers, as a terminal may have it: one line, control characters as ``\\x1b``."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -46,7 +51,8 @@ def guarded(work: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"error: {error}; what was finished is kept; fix the cause and rerun to resume", file=sys.stderr)
+        words = printable(f"error: {error}; what was finished is kept; fix the cause and rerun to resume")
+        print(words, file=sys.stderr)
         return 1
 
 

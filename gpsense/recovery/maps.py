@@ -111,30 +111,35 @@ class Dense(Map):
     def sides(self) -> tuple[int, int]:
         return self.matrices.shape[1], self.matrices.shape[2]
 
+    @property
+    def _flat(self) -> np.ndarray:
+        n, rows, columns = self.matrices.shape
+        return self.matrices.reshape(n, rows * columns)  # of no measurement, too
+
     def jacobian(self, factors: Factors) -> np.ndarray:
         n, rows, columns = self.matrices.shape
-        right = (self.matrices.reshape(n * rows, columns) @ factors[-1]).reshape(n, -1)
+        right = (self.matrices.reshape(n * rows, columns) @ factors[-1]).reshape(n, rows * factors[-1].shape[1])
         if self.semidefinite:
             return (2.0 * right).view(np.float64)
-        left = np.matmul(self.matrices.transpose(0, 2, 1), factors[0]).reshape(n, -1)
+        left = np.matmul(self.matrices.transpose(0, 2, 1), factors[0]).reshape(n, columns * factors[0].shape[1])
         return np.concatenate([right, left], axis=1)
 
     def predict(self, factors: Factors) -> np.ndarray:
         matrix = factors[0] @ (factors[0].conj().T if self.semidefinite else factors[1].T)
-        return np.real(self.matrices.reshape(self.n, -1) @ matrix.conj().reshape(-1))
+        return np.real(self._flat @ matrix.conj().reshape(-1))
 
     def adjoint(self, values: np.ndarray) -> np.ndarray:
-        return (values @ self.matrices.reshape(self.n, -1)).reshape(self.sides)
+        return (values @ self._flat).reshape(self.sides)
 
     def squares(self) -> np.ndarray:
-        flat = self.matrices.reshape(self.n, -1)
+        flat = self._flat
         return np.real(np.einsum("ij,ij->i", flat, flat.conj()))
 
     def take(self, index: np.ndarray) -> "Dense":
         return replace(self, matrices=self.matrices[index])
 
     def rows(self) -> np.ndarray:
-        return self.matrices.reshape(self.n, -1)
+        return self._flat
 
     def seen(self) -> sp.csr_matrix:
         return sp.csr_matrix(np.any(self.matrices != 0, axis=0))
@@ -160,7 +165,7 @@ class RankOne(Map):
 
     def jacobian(self, factors: Factors) -> np.ndarray:
         inner = 2.0 * (self.vectors.conj() @ factors[0])
-        return (self.vectors[:, :, None] * inner[:, None, :]).reshape(self.n, -1).view(np.float64)
+        return (self.vectors[:, :, None] * inner[:, None, :]).reshape(self.n, factors[0].size).view(np.float64)
 
     def predict(self, factors: Factors) -> np.ndarray:
         return np.sum(np.abs(self.vectors.conj() @ factors[0]) ** 2, axis=1)
@@ -373,7 +378,7 @@ class Pauli(Map):
         return (self._phase[:, None] * (1.0 - 2.0 * parity))[:, :, None] * factor[source]
 
     def jacobian(self, factors: Factors) -> np.ndarray:
-        return (2.0 * self.apply(factors[0])).reshape(self.n, -1).view(np.float64)
+        return (2.0 * self.apply(factors[0])).reshape(self.n, factors[0].size).view(np.float64)
 
     def adjoint(self, values: np.ndarray) -> np.ndarray:
         side = self.sides[0]

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from launch import values
+from launch import grid, values
 from launch.config import read_yaml
 from launch.shell import Refusal
+from tests.commands import ended
 
 
 def read(text: str, folder: Path) -> Any:
@@ -66,3 +67,12 @@ def test_what_is_no_config_is_refused_in_one_line(text: str, words: str, tmp_pat
 def test_axes_of_too_many_values_are_refused(raw: Any) -> None:
     with pytest.raises(ValueError, match="give at most 100000|give fewer"):
         values.expand(raw)
+
+
+def test_names_of_strangers_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "strange.yaml"
+    path.write_text('"\\e[31mred\\r\\x1c": {n: 3}\nproblem: {"\\x9b2J": 1}', encoding="utf-8")
+    refused = ended(grid.main, path)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert refused.err.startswith("error: \\x1b[31mred\\r\\x1c.n: ")
+    assert refused.err.strip().isprintable()

@@ -153,6 +153,17 @@ def test_a_part_is_those_measurements_and_what_is_seen_is_what_is_not_zero(map_,
     np.testing.assert_array_equal(map_.seen().toarray() & off, expected & off)
 
 
+@pytest.mark.parametrize(("map_", "matrices"), CASES.values(), ids=CASES)
+def test_a_part_without_measurements_is_a_map_too(map_, matrices):
+    """As a held-out part of few measurements may be."""
+    factors, none = _factors(map_), map_.take(np.zeros(0, int))
+    assert none.predict(factors).shape == none.squares().shape == (0,)
+    assert none.jacobian(factors).shape == (0, map_.jacobian(factors).shape[1])
+    assert len(none.rows()) == 0
+    adjoint = none.adjoint(np.zeros(0))
+    assert not np.any(adjoint.toarray() if hasattr(adjoint, "toarray") else adjoint)
+
+
 def test_a_gradient_of_seven_qubits_takes_no_matrix():
     words = RNG.integers(0, 128, (2, 3000))
     map_ = maps.Pauli(*words, 7)
