@@ -59,6 +59,10 @@ class Map(ABC):
     def seen(self) -> sp.csr_matrix:
         """Which entries of X a measurement reads: a pattern of shape ``sides``."""
 
+    def adjoints(self, values: np.ndarray) -> list[Any]:
+        """The adjoint of each of m sets of values, shape (m, n)."""
+        return [self.adjoint(each) for each in values]
+
     def predict(self, factors: Factors) -> np.ndarray:
         """``A(X)``, shape (n,)."""
         return 0.5 * (self.jacobian(factors) @ numbers(factors))
@@ -130,6 +134,9 @@ class Dense(Map):
 
     def adjoint(self, values: np.ndarray) -> np.ndarray:
         return (values @ self._flat).reshape(self.sides)
+
+    def adjoints(self, values: np.ndarray) -> list[np.ndarray]:
+        return list((values @ self.matrices.reshape(self.n, -1)).reshape(-1, *self.sides))
 
     def squares(self) -> np.ndarray:
         flat = self._flat

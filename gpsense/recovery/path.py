@@ -13,7 +13,7 @@ import numpy as np
 
 from gpsense.recovery.maps import Distances
 from gpsense.recovery.relocate import relocated
-from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, leading, scale, truncated
+from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, largest, leading, scale, truncated
 
 SHRINK = 0.7
 MOST = 64  # penalties
@@ -270,9 +270,9 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
     residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)
-    fit.left = float(leading(problem, residual, 1)[0][0])
     signs = rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0
-    flipped = np.array([leading(problem, residual * sign, 1)[0][0] for sign in signs])
+    left, *flipped = largest(problem, np.concatenate([residual[None], residual * signs]))
+    fit.left, flipped = float(left), np.array(flipped)
     fit.edge = float(flipped.mean() + EDGE * flipped.std(ddof=1))
     return fit
 

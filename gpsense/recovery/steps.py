@@ -6,7 +6,7 @@ balanced columns and p the mean of ``A(u v^T)^2`` over random unit vectors, so t
 of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,7 @@ class Problem:
     values: np.ndarray
     weights: np.ndarray
     robust: bool = False
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def gain(self) -> float:
@@ -46,8 +47,14 @@ class Problem:
         return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust)
 
     def residual(self, factors: Factors) -> np.ndarray:
-        """``A(X) - y``, shape (n,)."""
-        return self.map.predict(factors) - self.values if factors[0].shape[1] else -self.values
+        """``A(X) - y``, shape (n,); that of the last factors asked for is kept."""
+        if self._known.get("factors") is not factors:
+            self.know(factors, self.map.predict(factors) - self.values if factors[0].shape[1] else -self.values)
+        return self._known["residual"]
+
+    def know(self, factors: Factors, residual: np.ndarray) -> None:
+        """Keep this as the residual of the factors, which are not to be changed in place."""
+        self._known.update(factors=factors, residual=residual)
 
     def misfit(self, factors: Factors) -> float:
         """``||A(X) - y|| / ||y||`` in the weights' norm; robust: by residuals clipped at their bound."""
@@ -104,7 +111,16 @@ def truncated(state: State, rank: int) -> State:
 
 def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndarray, Factors]:
     """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, and their unit vectors."""
-    back = problem.map.adjoint(-problem.weights * residual)
+    return _leading(problem, problem.map.adjoint(-problem.weights * residual), count)
+
+
+def largest(problem: Problem, residuals: np.ndarray) -> np.ndarray:
+    """The largest eigenvalue (singular value) of ``-A*(h e)`` for each of m residuals (m, n), shape (m,)."""
+    backs = problem.map.adjoints(-problem.weights * residuals)
+    return np.array([_leading(problem, back, 1)[0][0] for back in backs])
+
+
+def _leading(problem: Problem, back: Any, count: int) -> tuple[np.ndarray, Factors]:
     if problem.map.semidefinite:
         side = back.shape[0]
         if side <= 400 or not sp.issparse(back):
@@ -211,7 +227,9 @@ def descend(
         slow = slow + 1 if before - after < least * before else 0
         if slow == 2 or size < tolerance * np.sqrt(float(np.sum(sizes**2))):
             break
-    return balanced(factors, damping) if penalties is not None else State(factors, sizes, damping)
+    end = balanced(factors, damping) if penalties is not None else State(factors, sizes, damping)
+    problem.know(end.factors, residual)
+    return end
 
 
 def _objective(problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, bound: float) -> float:
@@ -282,6 +300,8 @@ class _Normal:
 
 def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
     """The rows of the Jacobian times ``root`` (n,), its structure kept."""
+    if np.all(root == 1.0):
+        return jacobian
     if not sp.issparse(jacobian):
         return jacobian * root[:, None]
     data = jacobian.data * np.repeat(root, np.diff(jacobian.indptr))

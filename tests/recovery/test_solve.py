@@ -149,7 +149,7 @@ def test_wild_values_among_entries_and_distances(kind, size):
 
 def test_a_sparse_table_in_the_hard_regime():
     rng = np.random.default_rng(0)
-    u, v = rng.standard_normal((45, 3)), rng.standard_normal((50, 3))
+    u, v = rng.standard_normal((60, 3)), rng.standard_normal((50, 3))
     seen = rng.random((60, 50)) < 0.26
     i, j = np.nonzero(seen)
     found = solve(maps.Table(i, j, (60, 50)), (u[i] * v[j]).sum(1))
