@@ -53,8 +53,11 @@ def test_a_cache_that_cannot_be_written_to_is_told_once(
     )
 
 
-def test_a_platform_that_is_not_there_is_refused():
-    code = "from launch import device; device.configure('float32')"
+CHECKS = "from launch import config, work; work.check_plan(config.build(config.read_yaml(config.DEFAULT)), None)"
+
+
+@pytest.mark.parametrize("code", ["from launch import device; device.configure('float32')", CHECKS])
+def test_a_platform_that_is_not_there_is_refused(code: str) -> None:
     environment = os.environ | {"JAX_PLATFORMS": "cuda"}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "Refusal: JAX_PLATFORMS: cuda cannot be used" in ran.stderr
