@@ -24,7 +24,7 @@ from launch.bench.ticket_baselines import (
 from launch.bench.ticket_cells import Loop, Work, loop, make_work, pruned_cells, stopping, students
 
 TURNS = 3
-AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.01
+AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.02  # rounding chooses some weights after many rounds
 FEW = 5  # one of so many cells is PyTorch's, which takes ten times as long
 WHOLE = "JAX, loop of jitted cells, all steps"
 
