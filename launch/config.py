@@ -184,7 +184,7 @@ def build(
         try:
             values[place] = parse(field, given[place]) if place in given else default(field)
             if complete and required(field) and values[place] is None:
-                raise BadInput(field.name, "is missing", "give it")
+                raise BadInput(field.name, "has no value", "give one")
         except BadInput as error:
             refused.append(f"{place}: {error.problem}; {error.remedy}")
     if refused:

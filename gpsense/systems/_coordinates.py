@@ -315,7 +315,8 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
     ] = "gradient"
     pool: Annotated[int, POOL] = 10
     parity: Annotated[
-        str, Field("prune", "parts of the activation that score", choices=PARITIES, label="parts of the scores")
+        str,
+        Field("prune", "which parts of the activation give the scores", choices=PARITIES, label="parts of the scores"),
     ] = "both"
     biases: Annotated[int, Field("prune", "biases drawn for the scores", at_least=1)] = 4
     bias_values: Annotated[

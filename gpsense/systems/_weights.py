@@ -259,7 +259,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "weights kept after training go back to the start, none, or are drawn anew",
+            "what the kept weights are set to: their start, none (as trained), or a new draw",
             choices=REWINDS,
             label="where kept weights go back to",
         ),

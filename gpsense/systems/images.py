@@ -71,10 +71,10 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
             label="images",
         ),
     ] = "digits"
-    folder: Annotated[str | None, Field("problem", "where the files of mnist or cifar10 lie", axis=False)] = None
+    folder: Annotated[str | None, Field("problem", "folder with the files of mnist or cifar10", axis=False)] = None
     test: Annotated[int, Field("problem", "images that measure the error, at most", at_least=1)] = 2000
     validation: Annotated[
-        int, Field("problem", "further images, whose loss is recorded along the run: to stop by", at_least=0)
+        int, Field("problem", "images held out for early stopping; their loss is recorded along the run", at_least=0)
     ] = 0
     layers: Annotated[tuple[int, ...], Field("train", "neurons of the hidden layers", at_least=1, axis=False)] = (
         128,
@@ -85,7 +85,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         super().check()
         if (self.folder is not None) != DATA[self.data].needs_folder:
             if self.folder is None:
-                raise BadInput("folder", f"{self.data} is read from files", "give the folder they lie in")
+                raise BadInput("folder", f"{self.data} is read from files", "give their folder")
             raise BadInput("folder", f"{self.data} needs no files", "leave it out")
         images = self._images
         most = len(images.train_y) - (0 if len(images.test_y) else HELD_OUT) - self.validation

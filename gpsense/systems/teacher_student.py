@@ -38,7 +38,7 @@ class TeacherStudentData(Traced):
     """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the system's).
 
     ``noise``: over the root mean square of y; ``condition``: norm of the first teacher row over that of the last, but
-    for chance; ``overlap``: share of a support that all neurons have; ``uneven``: sizes from (1 - uneven) r to
+    for chance; ``overlap``: share of each support that all neurons share; ``uneven``: sizes from (1 - uneven) r to
     (1 + uneven) r.
     """
 
@@ -59,10 +59,10 @@ class TeacherStudentData(Traced):
     overlap: Annotated[
         ScalarLike,
         Field(
-            help="share of a support that all neurons have",
+            help="share of each support that all neurons have in common",
             at_least=0,
             at_most=1,
-            label="share of a support that all neurons have",
+            label="overlap of the supports",
         ),
     ] = 0.0
     uneven: Annotated[

@@ -73,7 +73,7 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:cell", "--scal", "1"], "error: scal: system cell has no such field; did you mean cell.scale?"),
         (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
-        (["mine.py:size"], "error: cell.m: is missing; give it"),
+        (["mine.py:size"], "error: cell.m: has no value; give one"),
         (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
         (["mine.py:cel"], "error: system: mine.py has no cel; did you mean cell?"),
     ],

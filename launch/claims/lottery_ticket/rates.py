@@ -53,7 +53,7 @@ def momentum(runs: Runs) -> Outcome:
     law(right, fine, curve, "from the Hessian at the teacher (mean of the seeds)")
     right.plot(fine, np.sqrt(fine), ":", color="gray", label="plateau sqrt(momentum)")
     log_log(left, "step", "relative error of the weights (median)", both=False)
-    right.set(xlabel="momentum", ylabel="factor a step of the error", ylim=(0.6, 1.0))
+    right.set(xlabel="momentum", ylabel="error ratio per step", ylim=(0.6, 1.0))
     right.legend(fontsize=8)
     gap = np.abs(measured - expected)
     worst = lambda v: v.mean(axis=0).max()  # noqa: E731
@@ -85,8 +85,8 @@ def rate_size(runs: Runs) -> Outcome:
         for axes, x in ((left, r), (right, np.sqrt(r))):
             points(axes, x, measured, index, label, "os"[index % 2])
             law(axes, x, expected.mean(axis=0), "from the Hessian at the teacher" if index == 0 else "")
-    left.set(xlabel="inputs r that a neuron sees", ylabel="factor a step of the error")
-    right.set(xlabel="sqrt(r)", ylabel="factor a step of the error")
+    left.set(xlabel="inputs r that a neuron sees", ylabel="error ratio per step")
+    right.set(xlabel="sqrt(r)", ylabel="error ratio per step")
     for axes in (left, right):
         axes.legend(fontsize=8)
     return Outcome(quantities, figure)

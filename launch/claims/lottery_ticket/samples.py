@@ -129,8 +129,12 @@ def overlap(runs: Runs) -> Outcome:
     law(right, rate["overlap"].values, expected.mean(axis=0), "from the Hessian at the teacher")
     quantities["factor a step"] = over_seeds(lambda v: v.mean(axis=0), measured)
     quantities["measured less predicted"] = over_seeds(lambda v: v.mean(axis=0), measured - expected)
-    left.set(xlabel="share of a support that all neurons have", ylabel="samples N for a share of 1/2", ylim=(0, None))
-    right.set(xlabel="share of a support that all neurons have", ylabel="factor a step of the error")
+    left.set(
+        xlabel="share of each support that all neurons share",
+        ylabel="samples at which half of the runs succeed (N50)",
+        ylim=(0, None),
+    )
+    right.set(xlabel="share of each support that all neurons share", ylabel="error ratio per step")
     for axes in (left, right):
         axes.legend(fontsize=8)
     return Outcome(quantities, figure)
