@@ -38,7 +38,7 @@ class TeacherStudentData(Traced):
     """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the system's).
 
     ``noise``: over the root mean square of y; ``condition``: norm of the first teacher row over that of the last, but
-    for chance; ``overlap``: share of each support that all neurons share; ``uneven``: sizes from (1 - uneven) r to
+    for chance; ``overlap``: share of each support common to all neurons; ``uneven``: sizes from (1 - uneven) r to
     (1 + uneven) r.
     """
 

@@ -92,7 +92,7 @@ def radius(runs: Runs) -> Outcome:
     slope = np.polyfit(np.sqrt(r), found.value, 1)
     law(right, np.sqrt(r), np.polyval(slope, np.sqrt(r)), "straight line: the form a - b sqrt(r/N), recalled")
     left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share that finds the teacher")
-    right.set(xlabel="sqrt(r)", ylabel="radius: distance for a share of 1/2")
+    right.set(xlabel="sqrt(r)", ylabel="radius: distance at which half of the runs succeed")
     fall = over_seeds(lambda s: np.polyfit(np.sqrt(r), _halves(distance, s), 1)[0], success)
     near = runs["convex"]
     size, reach, convex = near["support"].values, near["distance"].values, convex_up_to(near)
@@ -130,11 +130,11 @@ def overlap(runs: Runs) -> Outcome:
     quantities["factor a step"] = over_seeds(lambda v: v.mean(axis=0), measured)
     quantities["measured less predicted"] = over_seeds(lambda v: v.mean(axis=0), measured - expected)
     left.set(
-        xlabel="share of each support that all neurons share",
+        xlabel="share of each support common to all neurons",
         ylabel="samples at which half of the runs succeed (N50)",
         ylim=(0, None),
     )
-    right.set(xlabel="share of each support that all neurons share", ylabel="error ratio per step")
+    right.set(xlabel="share of each support common to all neurons", ylabel="error ratio per step")
     for axes in (left, right):
         axes.legend(fontsize=8)
     return Outcome(quantities, figure)
