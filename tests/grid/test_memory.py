@@ -198,6 +198,8 @@ def test_memory_is_measured_within_a_fifth_of_what_is_told(shape: Any) -> None:
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }  # what is freed is given back at once
+    if shape[1] * shape[2] > 10_000:  # where running takes longer than compiling it well
+        exact["XLA_FLAGS"] = ""
     command = [sys.executable, "-c", MEASURED, repr(shape)]
     ran = subprocess.run(command, env=os.environ | exact, capture_output=True, text=True, check=True)
     told, measured = map(int, ran.stdout.split())
