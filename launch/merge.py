@@ -11,7 +11,7 @@ from typing import Any
 
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile, store
-from gpsense.grid.files import atomic, write_json
+from gpsense.grid.files import atomic, regular, write_json
 from launch.shell import Refusal
 
 
@@ -53,7 +53,7 @@ def _copy(directory: Path, out: Path, digest: str) -> None:
         if place.exists():
             continue
         try:
-            data = path.read_bytes()
+            data = regular(path).read_bytes()
             facts, _ = chunkfile.decode(data)
             if facts["digest"] != digest or f"{facts['place'][0]:06d}.chunk" != path.name:
                 raise ValueError("it belongs elsewhere")

@@ -19,7 +19,7 @@ import xarray as xr
 import yaml
 
 from gpsense.errors import BadInput
-from gpsense.grid.files import atomic
+from gpsense.grid.files import atomic, regular
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -77,7 +77,7 @@ def read_run(directory: Path) -> Run:
     parts: list[dict[str, Any]] = []
     for name in ("manifest.json", "summary.json"):
         try:
-            parts.append(json.loads((directory / name).read_text(encoding="utf-8")))
+            parts.append(json.loads(regular(directory / name).read_text(encoding="utf-8")))
             if not isinstance(parts[-1], dict):
                 raise ValueError("not an object")
         except (OSError, ValueError) as error:
@@ -86,6 +86,8 @@ def read_run(directory: Path) -> Run:
         dataset = read_dataset(directory / "results.nc")
     except (OSError, ValueError) as error:
         raise Unreadable(_refusal(directory, "results.nc", error)) from None
+    if parts[0].get("digest") != dataset.attrs.get("config_digest", parts[0].get("digest")):
+        raise Unreadable(f"{directory / 'results.nc'} belongs to another run; run the grid again")
     lacking = [name for name in ("status",) if name not in dataset] or ([] if main_measures(dataset) else ["measures"])
     if lacking:
         raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")

@@ -29,6 +29,13 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def regular(path: Path) -> Path:
+    """The path, if no folder, pipe or device has it; reading such would fail or never end. ValueError otherwise."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is not a regular file")
+    return path
+
+
 def remove_left_over(folder: Path) -> None:
     """Remove what processes of this host that have ended left half written in a folder."""
     for path in folder.glob(".*.part"):

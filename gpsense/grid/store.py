@@ -18,7 +18,7 @@ import numpy as np
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile
 from gpsense.grid.compiling import EFFORTS, options
-from gpsense.grid.files import atomic, remove_left_over, unwritable, writable, write_json
+from gpsense.grid.files import atomic, regular, remove_left_over, unwritable, writable, write_json
 from gpsense.grid.leases import Leases, remove_ended
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
@@ -48,7 +48,7 @@ def read_dataset(path: Path) -> "xr.Dataset":
     """
     import xarray as xr  # first here: no run waits for it before its first chunk
 
-    with open(path, "rb") as file:
+    with open(regular(path), "rb") as file:
         size = max(file.seek(0, os.SEEK_END) - len(SEAL) - chunkfile.DIGEST, 0)
         file.seek(size)
         sealed = file.read(len(SEAL)) == SEAL and file.read()
@@ -71,7 +71,7 @@ def _checksum(file: BinaryIO, size: int) -> bytes:
 def read(directory: Path) -> dict[str, Any]:
     """The manifest of a run; BadInput for a directory that is none."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(regular(directory / MANIFEST).read_text(encoding="utf-8"))
         if not re.fullmatch("[0-9A-Za-z]{1,64}", manifest["digest"]):
             raise ValueError("no digest")
         layouts(manifest)
@@ -172,7 +172,7 @@ class Store:
         """
         path = self.path(chunk)
         try:
-            facts, arrays = chunkfile.decode(path.read_bytes())
+            facts, arrays = chunkfile.decode(regular(path).read_bytes())
             self._check(chunk, facts, arrays)
         except FileNotFoundError:
             return None
@@ -222,7 +222,7 @@ class Store:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""
         taken: dict[int, float] = {}
         path = self.directory / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
             try:
                 entry = json.loads(line)
                 taken[entry["chunk"]] = entry[kind]

@@ -108,6 +108,21 @@ def test_no_damaged_netcdf_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             store.read_dataset(path)
 
 
+def test_what_is_no_file_is_not_read(tmp_path: Path, place: store.Store) -> None:
+    """A pipe would never end."""
+    path = place.path(CHUNKS[0])
+    path.unlink()
+    os.mkfifo(path)
+    is_set_aside(place, f"{path.name} is not a regular file")
+    (tmp_path / store.MANIFEST).unlink()
+    for name in ("results.nc", store.MANIFEST):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="is not a regular file"):
+        store.read_dataset(tmp_path / "results.nc")
+    with pytest.raises(BadInput, match="is not a gpsense run"):
+        store.read(tmp_path)
+
+
 def test_fresh_directories_have_no_manifest_and_stay_as_they_are(tmp_path: Path) -> None:
     assert store.check(tmp_path / "not" / "there", "abc") is None
     assert store.check(tmp_path, "abc") is None
@@ -269,6 +284,13 @@ def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:
         place.log({"chunk": number})
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["chunk"] for line in lines] == [0, 1, 2]
+
+
+def test_a_log_of_other_bytes_is_no_obstacle(tmp_path: Path) -> None:
+    place = store.Store(tmp_path)
+    (tmp_path / "metrics.jsonl").write_bytes(bytes(range(256)))
+    place.log({"chunk": 0, "seconds": 2.5})
+    assert place.seconds() == 2.5
 
 
 def test_a_torn_or_missing_log_is_no_obstacle(tmp_path: Path) -> None:

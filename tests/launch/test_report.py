@@ -376,3 +376,11 @@ def test_a_field_of_another_system_is_not_shown(run: Path, browser: Any) -> None
     shown = page.text_content("main")
     assert "||V_J||" not in shown
     assert [option.text_content() for option in page.query_selector_all("#measure option")] == ["rank", "error"]
+
+
+def test_results_of_another_run_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(run / "results.nc", results().assign_attrs(config_digest="d2"))
+    assert report.main([str(run)]) == 2
+    assert capsys.readouterr().err == f"error: {run / 'results.nc'} belongs to another run; run the grid again\n"
+    write_dataset(run / "results.nc", results().assign_attrs(config_digest="d1"))
+    assert report.main([str(run)]) == 0
