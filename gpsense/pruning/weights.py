@@ -163,7 +163,7 @@ def unsound(scores: Parameters, mask: MaskTree, prunable: Prunable, field: str =
 def keep_share(
     scores: Parameters,
     prunable: Prunable,
-    kept: ScalarLike,
+    kept: ScalarLike | Float[Array, " layers"],
     mask: MaskTree | None = None,
     spread: str = "global",
 ) -> MaskTree:
@@ -172,13 +172,17 @@ def keep_share(
     ``spread``: global, over all leaves together, ``round(kept * weights)`` of them; layer, that share of every leaf,
     or its own of a vector (layers,); erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given,
     no weight comes back, and shares are still of all weights. ``kept`` is traced. Of equal scores the first stay.
-    BadInput for an unknown ``spread`` and for scores that are all 0 or not finite (under ``jit`` they cannot be seen).
+    BadInput for an unknown ``spread``, for a vector where there is one share or that has another length, and for
+    scores that are all 0 or not finite (under ``jit`` they cannot be seen).
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
     if spread not in SPREADS:
         raise unknown_name("spread", spread, SPREADS)
     sizes = [leaf.shape for leaf in _chosen(scores, prunable)]
+    if jnp.ndim(kept) and (spread != "layer" or jnp.shape(kept) != (len(sizes),)):
+        fix = f"give one share, or with spread layer one for each of the {len(sizes)} layers"
+        raise BadInput("kept", f"has the shape {jnp.shape(kept)}", fix)
     shares = SPREADS[spread](sizes, kept)
     if shares is None:
         total = sum(int(np.prod(size)) for size in sizes)

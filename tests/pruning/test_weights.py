@@ -89,3 +89,13 @@ def test_counts_are_rounded_shares_and_never_none():
     counts = jax.vmap(lambda kept: masks.kept_count(1234, kept))(jnp.asarray(shares))
     np.testing.assert_array_equal(counts, np.clip(np.round(1234 * shares), 1, None))
     assert masks.kept_count(2**25 + 1, jnp.float32(1.0)) == 2**25 + 1
+
+
+def test_a_share_for_each_layer_is_one_of_every_layer():
+    scores = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.arange(4.0).reshape(2, 2)}
+    prunable = {"a": True, "b": True}
+    kept = weights.keep_share(scores, prunable, jnp.array([0.5, 0.25]), spread="layer")
+    assert [int(leaf.sum()) for leaf in jax.tree.leaves(kept)] == [3, 1]
+    for spread, shares in (("global", [0.5, 0.25]), ("layer", [0.5, 0.25, 0.1])):
+        with pytest.raises(BadInput, match="kept"):
+            weights.keep_share(scores, prunable, jnp.array(shares), spread=spread)
