@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gpsense.errors import BadInput
 from gpsense.pruning import weights as masks
 
 TREE = {"a": (3, 4), "bias": (4, 1), "c": {"w": (2, 2, 2), "b": (5,)}}
@@ -94,8 +95,8 @@ def test_counts_are_rounded_shares_and_never_none():
 def test_a_share_for_each_layer_is_one_of_every_layer():
     scores = {"a": jnp.arange(6.0).reshape(2, 3), "b": jnp.arange(4.0).reshape(2, 2)}
     prunable = {"a": True, "b": True}
-    kept = weights.keep_share(scores, prunable, jnp.array([0.5, 0.25]), spread="layer")
+    kept = masks.keep_share(scores, prunable, jnp.array([0.5, 0.25]), spread="layer")
     assert [int(leaf.sum()) for leaf in jax.tree.leaves(kept)] == [3, 1]
     for spread, shares in (("global", [0.5, 0.25]), ("layer", [0.5, 0.25, 0.1])):
         with pytest.raises(BadInput, match="kept"):
-            weights.keep_share(scores, prunable, jnp.array(shares), spread=spread)
+            masks.keep_share(scores, prunable, jnp.array(shares), spread=spread)
