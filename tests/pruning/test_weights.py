@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from gpsense.errors import BadInput
 from gpsense.pruning import weights as masks
