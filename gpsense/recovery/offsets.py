@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gpsense.recovery.evidence import split
+from gpsense.recovery.evidence import WILD, split
 from gpsense.recovery.maps import Table
 from gpsense.recovery.path import Fit, Path
-from gpsense.recovery.solve import Solution, merged, solve
-from gpsense.recovery.steps import Problem, State, descend, empty, grown, leading, truncated
+from gpsense.recovery.solve import MOST_WILD, Solution, merged, solve
+from gpsense.recovery.steps import Problem, State, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
 WIDTH = 30
@@ -22,6 +22,8 @@ CENTRED = 2  # times that the means of the factors move into the offsets
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
+ROUNDS = 4  # of leaving out wild values
+MEDIANS = 6  # turns of medians of rows and of columns
 FEW = 5  # held-out values below which nothing is compared
 
 
@@ -67,39 +69,94 @@ def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offset
     return Offsets(mean, rows, columns)
 
 
-def with_offsets(map_: Table, values: np.ndarray, *, always: bool, **options: Any) -> tuple[Solution, Offsets, bool]:
+def with_offsets(
+    map_: Table, values: np.ndarray, *, always: bool, robust: bool | None, **options: Any
+) -> tuple[Solution, Offsets, bool]:
     """The solution, its offsets, and whether its factors are shrunk: what predicts held-out values best.
 
     Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
     the rank that the path speaks for and the penalised one. What is simpler wins unless it is worse by two per cent.
+    Unless ``robust`` is False, values far from what is found, first from offsets by medians, are left out, and all is
+    done again until the same are.
     """
     found = None
     if not always:
-        found = solve(map_, values, **options, cross=False)
-        if found.chosen_by in ("exact", "given") or found.outliers.size:
+        found = solve(map_, values, robust=robust, **options, cross=False)
+        if found.chosen_by in ("exact", "given"):
             return found, no_offsets(), False
-    options = {**options, "robust": False, "cross": False}
+    options = {**options, "robust": robust, "cross": False}
+    problem, members = merged(map_, values)
+    everything = np.arange(problem.map.n)
+    kept = everything if robust is False else _near(problem, _median_offsets(problem), everything)
+    for _ in range(ROUNDS):
+        sound = found is not None and not found.outliers.size and kept.size == everything.size
+        answer, added, shrunk = _compared(problem.take(kept), found if sound else None, always, options)
+        if robust is False:
+            break
+        again = _near(problem, _less_factors(problem, answer, added), kept)
+        if np.array_equal(again, kept):
+            break
+        kept = again
+    if answer is found:
+        return answer, added, shrunk
+    kept = np.setdiff1d(kept, kept[answer.outliers])
+    left_out = [members[i] for i in np.setdiff1d(everything, kept)]
+    return replace(answer, outliers=np.sort(np.concatenate([np.zeros(0, int), *left_out]))), added, shrunk
+
+
+def _median_offsets(problem: Problem) -> np.ndarray:
+    """The values less medians of rows and of columns by turns, shape (n,)."""
+    table, rest = problem.map, problem.values - np.median(problem.values)
+    assert isinstance(table, Table)
+    for _ in range(MEDIANS):
+        for index in (table.first, table.second):
+            order = np.lexsort((rest, index))
+            starts = np.flatnonzero(np.r_[True, np.diff(index[order]) > 0])
+            counts = np.diff(np.append(starts, order.size))
+            low, high = rest[order][starts + (counts - 1) // 2], rest[order][starts + counts // 2]
+            middle = np.zeros(index.max() + 1)
+            middle[index[order][starts]] = 0.5 * (low + high)
+            rest = rest - middle[index]
+    return rest
+
+
+def _less_factors(problem: Problem, answer: Solution, added: Offsets) -> np.ndarray:
+    """What the answer leaves of all values, shape (n,)."""
+    return -_less(problem, added).residual(answer.factors)
+
+
+def _near(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The values that are not wild by what is left of them; all where these would be too many."""
+    size = np.abs(rest) * np.sqrt(problem.weights)
+    floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
+    near = np.flatnonzero(size <= WILD * scale(size[kept], floor))
+    return near if near.size >= (1 - MOST_WILD) * problem.map.n else np.arange(problem.map.n)
+
+
+def _compared(
+    problem: Problem, plain: Solution | None, always: bool, options: dict[str, Any]
+) -> tuple[Solution, Offsets, bool]:
+    """The answer that predicts held-out values best; ``plain`` is the one without offsets, where it is known."""
     width = min(WIDTH, options["max_rank"] or WIDTH)
-    problem, _ = merged(map_, values)
     out = next(iter(split(problem.map, 10, options["seed"])), np.zeros(0, int))
     if out.size < FEW:
-        found = found or solve(map_, values, **options)
-        return found, no_offsets(), False
+        return plain or solve(problem.map, problem.values, **options), no_offsets(), False
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
-    damping = min(DAMPINGS, key=lambda each: _offset_error(train, test, each))
+    clipped = options["robust"] is not False
+    damping = min(DAMPINGS, key=lambda each: _error(test, empty(train).factors, fitted_offsets(train, each), clipped))
     tries: list[tuple[float, bool, float | None]] = []
     for shifted in (True,) if always else (False, True):
         added = fitted_offsets(train, damping) if shifted else no_offsets()
         rest = _less(train, added)
-        given = {**options, "rank": found.rank or None} if found is not None and not shifted else options
+        given = {**options, "rank": plain.rank or None} if plain is not None and not shifted else options
         part = solve(rest.map, rest.values, **given)
-        penalty, kept = _penalty(rest, test, added, width)
-        tries += [(_error(test, part.factors, added), shifted, None), (kept, shifted, penalty)]
+        penalty, least = _penalty(rest, test, added, width, clipped)
+        tries += [(_error(test, part.factors, added, clipped), shifted, None), (least, shifted, penalty)]
     least = min(error for error, _, _ in tries)
     slack = max(SIMPLER, 1.0 + np.sqrt(2.0 / out.size))
     _, shifted, penalty = next(each for each in tries if each[0] <= slack * least)
-    if found is not None and not shifted and penalty is None:
-        return found, no_offsets(), False
+    if not shifted and penalty is None:
+        return plain or solve(problem.map, problem.values, **options), no_offsets(), False
     added = fitted_offsets(problem, damping) if shifted else no_offsets()
     rest = _less(problem, added)
     if penalty is None:
@@ -130,15 +187,13 @@ def _less(problem: Problem, added: Offsets) -> Problem:
     return replace(problem, values=problem.values - added.at(table.first, table.second))
 
 
-def _error(test: Problem, factors: Any, added: Offsets) -> float:
+def _error(test: Problem, factors: Any, added: Offsets, clipped: bool) -> float:
+    """Mean squared error; ``clipped``: errors beyond five robust standard deviations count as these."""
     table = test.map
     assert isinstance(table, Table)
-    predicted = table.predict(factors) + added.at(table.first, table.second)
-    return float(test.weights @ (predicted - test.values) ** 2 / test.weights.sum())
-
-
-def _offset_error(train: Problem, test: Problem, damping: float) -> float:
-    return _error(test, empty(train).factors, fitted_offsets(train, damping))
+    size = np.abs(table.predict(factors) + added.at(table.first, table.second) - test.values)
+    size = np.minimum(size, WILD * scale(size)) if clipped else size
+    return float(test.weights @ size**2 / test.weights.sum())
 
 
 def _walk(
@@ -162,11 +217,11 @@ def _walk(
             return state, found
 
 
-def _penalty(rest: Problem, test: Problem, added: Offsets, width: int) -> tuple[float, float]:
+def _penalty(rest: Problem, test: Problem, added: Offsets, width: int, clipped: bool) -> tuple[float, float]:
     errors: list[float] = []
 
     def judge(state: State) -> float:
-        errors.append(_error(test, state.factors, added))
+        errors.append(_error(test, state.factors, added, clipped))
         return errors[-1]
 
     _, penalty = _walk(rest, 0.0, width, judge)

@@ -264,3 +264,18 @@ def test_what_cannot_be_recovered_is_refused(call, line):
     measurements, y, _ = _problem("gaussian")
     with pytest.raises(BadInput, match=line):
         call(measurements, y)
+
+
+@pytest.mark.parametrize(("offsets", "share"), [(None, 0.01), (True, 0.01), (True, 0.03)])
+def test_wild_values_of_a_table_with_offsets_are_left_out(offsets, share):
+    rng = np.random.default_rng(1)
+    u, v = rng.standard_normal((40, 2)), rng.standard_normal((25, 2))
+    truth = u @ v.T + 3 + rng.standard_normal((40, 1)) + rng.standard_normal((1, 25))
+    i, j = np.nonzero(rng.random((40, 25)) < 0.6)
+    y = truth[i, j] + 0.2 * rng.standard_normal(i.size)
+    wild = rng.permutation(i.size)[: round(share * i.size)]
+    y[wild] += 10
+    found = gpsense.recover({"row": i, "col": j, "value": y}, offsets=offsets)
+    assert set(wild) <= set(found.outliers)
+    assert found.outliers.size <= wild.size + 3
+    assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < 0.25
