@@ -22,7 +22,7 @@ CENTRED = 2  # times that the means of the factors move into the offsets
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
-ROUNDS = 4  # of leaving out wild values
+ROUNDS = 3  # more, of leaving out wild values
 MEDIANS = 6  # turns of medians of rows and of columns
 FEW = 5  # held-out values below which nothing is compared
 
@@ -88,15 +88,18 @@ def with_offsets(
     problem, members = merged(map_, values)
     everything = np.arange(problem.map.n)
     kept = everything if robust is False else _near(problem, _median_offsets(problem), everything)
-    for _ in range(ROUNDS):
+
+    def compared() -> tuple[Solution, Offsets, bool]:
         sound = found is not None and not found.outliers.size and kept.size == everything.size
-        answer, added, shrunk = _compared(problem.take(kept), found if sound else None, always, options)
-        if robust is False:
-            break
+        return _compared(problem.take(kept), found if sound else None, always, options)
+
+    answer, added, shrunk = compared()
+    for _ in range(0 if robust is False else ROUNDS):
         again = _near(problem, _less_factors(problem, answer, added), kept)
         if np.array_equal(again, kept):
             break
         kept = again
+        answer, added, shrunk = compared()
     if answer is found:
         return answer, added, shrunk
     kept = np.setdiff1d(kept, kept[answer.outliers])
