@@ -31,8 +31,8 @@ from jaxtyping import install_import_hook
 from launch.device import keep_programs
 
 # every call of these is checked against its annotations, the shapes of arrays among them
-CHECKED = [f"gpsense.{name}" for name in ("_linalg", "penalties", "pruning", "stationarity")]
-CHECKED += [f"gpsense.sensing.{name}" for name in ("isometry", "stacked", "stacked_losses", "symmetric", "truths")]
+CHECKED = [f"gpsense.{name}" for name in ("_linalg", "penalties", "pruning.columns", "pruning.inputs", "stationarity")]
+CHECKED += [f"gpsense.sensing.{name}" for name in ("isometry", "truths")]
 CHECKED += [f"gpsense.sparse.{name}" for name in ("directions", "hermite", "moments", "samples")]
 CHECKED += [f"gpsense.tickets.{name}" for name in ("convexity", "matching", "tensor")]
 install_import_hook(CHECKED, "beartype.beartype")

