@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +119,20 @@ def _verify(optimizer: Optimizer) -> None:
         raise BadInput("optimizer", f"{name}: {problem}", remedy)
 
 
+Rate = Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")]
+Momentum = Annotated[
+    ScalarLike,
+    Field(
+        "train",
+        "momentum coefficient; used by the optimizers momentum and nesterov",
+        at_least=0,
+        below=1,
+        label="momentum β",
+    ),
+]
+Tolerance = Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)]
+FineTuneRate = Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)]
+FineTuneTolerance = Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)]
 FIELD = Field(
     "train",
     "gd, momentum (heavy ball), nesterov, adam or any optax optimizer that takes a learning rate",

@@ -25,6 +25,7 @@ os.environ.setdefault("GPSENSE_TINY", "1")  # the notebooks at a fraction of the
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small, and a process a core is running
 
 import jax
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -63,6 +64,13 @@ def _modules_in_float64() -> None:
 @pytest.fixture(autouse=True)
 def _tests_in_float64() -> None:
     in_float64()
+
+
+@pytest.fixture(autouse=True)
+def _own_draws(request: pytest.FixtureRequest) -> None:
+    """Each test draws from the beginning of its module's ``RNG``, whatever ran before it."""
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(4)
 
 
 @pytest.fixture

@@ -183,6 +183,18 @@ def keep_share(
     if jnp.ndim(kept) and (spread != "layer" or jnp.shape(kept) != (len(sizes),)):
         fix = f"give one share, or with spread layer one for each of the {len(sizes)} layers"
         raise BadInput("kept", f"has the shape {jnp.shape(kept)}", fix)
+    return cut_to_share(scores, prunable, kept, mask, spread)
+
+
+def cut_to_share(
+    scores: Parameters,
+    prunable: Prunable,
+    kept: ScalarLike | Float[Array, " layers"],
+    mask: MaskTree,
+    spread: str = "global",
+) -> MaskTree:
+    """As :func:`keep_share`, of arguments that have been checked: scores that are all 0 keep the first weights."""
+    sizes = [leaf.shape for leaf in _chosen(scores, prunable)]
     shares = SPREADS[spread](sizes, kept)
     if shares is None:
         total = sum(int(np.prod(size)) for size in sizes)

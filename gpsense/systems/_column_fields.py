@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from gpsense._types import Factor, RandomKey, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
+from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.sensing.methods import Tuning
 from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.systems._contract import Measure
@@ -65,21 +66,12 @@ class ColumnSetting(Traced):
     smoothing: Annotated[
         ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
     ] = 0.04
-    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
-    momentum: Annotated[
-        ScalarLike,
-        Field(
-            "train",
-            "momentum coefficient; used by the optimizers momentum and nesterov",
-            at_least=0,
-            below=1,
-            label="momentum",
-        ),
-    ] = 0.9
+    rate: Rate = 0.02
+    momentum: Momentum = 0.9
     start_scale: Annotated[
         ScalarLike, Field("train", "expected column norm at the start", above=0, label="scale of the start")
     ] = 0.3
-    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 1e-4
+    tolerance: Tolerance = 1e-4
     perturbation: Annotated[
         ScalarLike, Field("train", "radius of the noise added at a stationary point", at_least=0)
     ] = 0.0
@@ -102,10 +94,8 @@ class ColumnSetting(Traced):
             label="columns kept",
         ),
     ] = None
-    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
-        None
-    )
-    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 1e-5
+    fine_tune_rate: FineTuneRate = None
+    fine_tune_tolerance: FineTuneTolerance = 1e-5
     baseline_rate: Annotated[ScalarLike, Field("baseline", "step size, in units of the method's own", above=0)] = 1.0
     baseline_penalty: Annotated[
         ScalarLike,

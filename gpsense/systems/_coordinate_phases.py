@@ -11,6 +11,7 @@ from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.descent import CONVERGED, Descent, Method, Rates, Target, advance_descent
 from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
+from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.sparse import learner
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.network import Kept, Network
@@ -35,22 +36,11 @@ class CoordinatesSetting(Traced):
         ScalarLike,
         Field("train", "method descent: norm of the output weights at the start", above=0, label="scale of the start"),
     ] = 0.3
-    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.02
-    momentum: Annotated[
-        ScalarLike,
-        Field(
-            "train",
-            "momentum coefficient; used by the optimizers momentum and nesterov",
-            at_least=0,
-            below=1,
-            label="momentum β",
-        ),
-    ] = 0.9
-    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 1e-4
-    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
-        None
-    )
-    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 1e-5
+    rate: Rate = 0.02
+    momentum: Momentum = 0.9
+    tolerance: Tolerance = 1e-4
+    fine_tune_rate: FineTuneRate = None
+    fine_tune_tolerance: FineTuneTolerance = 1e-5
 
     @property
     def rates(self) -> Rates:

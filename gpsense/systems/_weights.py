@@ -37,6 +37,7 @@ from gpsense.descent import (
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
 from gpsense.keys import Keys
+from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.pruning import weights
 from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_in_rounds
 from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVector
@@ -72,7 +73,6 @@ REWINDS: dict[str, Rewind] = {
 }
 
 Optimizer = Annotated[optimizers.Optimizer, optimizers.FIELD]
-Rate = Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")]
 Samples = Annotated[int, Field("problem", "number of samples", at_least=1, label="samples n")]
 
 
@@ -110,21 +110,10 @@ class WeightsSetting(Traced):
             label="share pruned of the last layer, over that of the others",
         ),
     ] = 1.0
-    momentum: Annotated[
-        ScalarLike,
-        Field(
-            "train",
-            "momentum coefficient; used by the optimizers momentum and nesterov",
-            at_least=0,
-            below=1,
-            label="momentum β",
-        ),
-    ] = 0.9
-    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
-    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
-        None
-    )
-    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 0.0
+    momentum: Momentum = 0.9
+    tolerance: Tolerance = 0.0
+    fine_tune_rate: FineTuneRate = None
+    fine_tune_tolerance: FineTuneTolerance = 0.0
 
 
 WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
@@ -565,20 +554,14 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     def _cut(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, kept: Scalar) -> NumbersMask:
         """The mask cut to this share of the prunable weights, those of the highest scores."""
-        score, numbers, mask = self.rule.score, self.numbers, state.mask
+        score, numbers, can = self.rule.score, self.numbers, self.model.prunable
         if score is None:
-            return mask
-        can, params, spread = numbers.prunable, numbers.tree(_trained(state)), self.system.spread
+            return state.mask
+        params, mask = numbers.tree(_trained(state)), numbers.tree(state.mask)
         key = jax.random.fold_in(jax.random.fold_in(state.key, 3), state.run.steps)
         loss = lambda tree: self.model.loss(problem, tree)  # noqa: E731
-        told = score(params, numbers.tree(mask), loss, key, self.model.flow, self.model.prunable)
-        if spread != "global":
-            shares = self._shares(setting, kept)
-            cut = weights.keep_share(told, self.model.prunable, shares, numbers.tree(mask), spread)
-            return numbers.vector(cut)
-        scores = numbers.vector(told)
-        count = weights.kept_count(int(can.sum()), kept)
-        return weights.keep_largest(scores, mask & can, True, count) | ~can
+        told = score(params, mask, loss, key, self.model.flow, can)
+        return numbers.vector(weights.cut_to_share(told, can, self._shares(setting, kept), mask, self.system.spread))
 
     def _shares(self, setting: WeightsSettingT, kept: Scalar) -> Array:
         """The share of all weights, or of each layer (layers,): of the last what as many rounds leave of it.

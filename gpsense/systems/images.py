@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from gpsense._types import RandomKey, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
+from gpsense.optimizers import Rate
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
-from gpsense.systems._weights import Rate, WeightsSetting, WeightSystem
+from gpsense.systems._weights import WeightsSetting, WeightSystem
 from gpsense.tickets.images import DATA, ImageArrays, ImageSet
 from gpsense.tickets.network import Samples, Task, perceptron
 

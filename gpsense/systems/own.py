@@ -22,6 +22,7 @@ from gpsense.descent import DIVERGED, Method, Rates, Target
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, shown
 from gpsense.keys import Keys
+from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.pruning import weights as masks
@@ -96,12 +97,9 @@ class PipelineSetting(Traced):
     smoothing: Annotated[
         ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
     ] = 0.01
-    rate: Annotated[ScalarLike, Field("train", "step size", above=0, label="step size η")] = 0.01
-    momentum: Annotated[
-        ScalarLike,
-        Field("train", "momentum coefficient; used by the optimizers momentum and nesterov", at_least=0, below=1),
-    ] = 0.9
-    tolerance: Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)] = 0.0
+    rate: Rate = 0.01
+    momentum: Momentum = 0.9
+    tolerance: Tolerance = 0.0
     threshold: Annotated[
         ScalarLike | None, Field("prune", "parts of at most this norm are deleted; null: 2 sqrt(smoothing)", at_least=0)
     ] = None
@@ -114,10 +112,8 @@ class PipelineSetting(Traced):
             at_most=1,
         ),
     ] = None
-    fine_tune_rate: Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)] = (
-        None
-    )
-    fine_tune_tolerance: Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)] = 0.0
+    fine_tune_rate: FineTuneRate = None
+    fine_tune_tolerance: FineTuneTolerance = 0.0
 
 
 class NoData(Traced):

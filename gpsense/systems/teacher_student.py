@@ -18,9 +18,10 @@ from gpsense._linalg import eigh
 from gpsense._types import Flags, Integer, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced
+from gpsense.optimizers import Rate
 from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule
 from gpsense.systems._contract import Cost, Measure, Measures
-from gpsense.systems._weights import Optimizer, Rate, Samples, WeightModel, WeightsSetting, WeightSystem
+from gpsense.systems._weights import Optimizer, Samples, WeightModel, WeightsSetting, WeightSystem
 from gpsense.tickets import teacher
 from gpsense.tickets.convexity import least_secant_curvature
 from gpsense.tickets.matching import matched, relative_error

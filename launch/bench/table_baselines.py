@@ -171,7 +171,7 @@ def small_start(task: Task, steps: int = 6000) -> np.ndarray:
     top = np.linalg.norm(train.matrix(train.values), 2)
     rng = np.random.default_rng(0)
     u, v = (1e-3 * np.sqrt(top / side) * rng.standard_normal((side, WIDTH)) for side in task.truth.shape)
-    rate = 0.5 / (top * task.truth.size / train.values.size) * (task.truth.size / train.values.size)
+    rate = 0.5 / top
     best, least = u @ v.T, np.inf
     for step in range(steps):
         residual = np.einsum("ij,ij->i", u[train.rows], v[train.cols]) - train.values

@@ -45,6 +45,16 @@ def _loss(problem, vector, like, penalty):
 
 
 @pytest.mark.parametrize("kind", ["dense", "table"])
+def test_a_residual_that_is_kept_is_that_of_the_factors(kind):
+    problem = _problem(kind)
+    one, other = _start(problem), _start(problem)
+    for state in (one, other, one, steps.descend(problem, one), steps.empty(problem), other):
+        exact = problem.map.predict(state.factors) if state.sizes.size else 0
+        for _ in range(2):
+            np.testing.assert_allclose(problem.residual(state.factors), exact - problem.values, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dense", "table"])
 @pytest.mark.parametrize("penalised", [False, True])
 def test_it_ends_where_a_general_minimiser_ends(kind, penalised):
     problem = _problem(kind)

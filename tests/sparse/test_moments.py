@@ -7,9 +7,9 @@ import pytest
 
 from gpsense.sparse.moments import Sums, moments
 
-RANDOM = np.random.default_rng(0)
-X, Y = RANDOM.normal(size=(30, 4)), RANDOM.normal(size=30) + 0.7
-USED = RANDOM.uniform(size=30) < 0.7
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(30, 4)), RNG.normal(size=30) + 0.7
+USED = RNG.uniform(size=30) < 0.7
 together = jax.jit(moments)
 
 
