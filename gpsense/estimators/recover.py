@@ -181,7 +181,7 @@ def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | No
         residual=found.residual,
         chosen_by="shrunk" if shrunk else found.chosen_by,
         measurements=found.problem.map.n,
-        unknowns=said.unknowns,
+        unknowns=said.unknowns + (_of_offsets(added, found.rank) if added.rows.size else 0),
         undetermined=said.words,
         outliers=found.outliers,
         sizes=np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0),
@@ -191,6 +191,11 @@ def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | No
         fits=found.path.fits,
         _solution=found,
     )
+
+
+def _of_offsets(added: Offsets, rank: int) -> int:
+    """Unknowns that offsets add to those of factors of this rank, whose means are then no unknowns."""
+    return added.rows.size + added.columns.size - 1 - 2 * rank
 
 
 def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from gpsense.errors import BadInput
 
@@ -33,3 +35,12 @@ def axes_for(
     if axes.size != count or not all(isinstance(each, Axes) for each in axes):
         raise BadInput("axes", "not the matplotlib Axes that this draws on", f"give {count}, or None for a new figure")
     return axes, None
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Numbers on a logarithmic axis, as many to a decade as the range leaves room for; powers of ten on a long one."""
+    wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
+    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
+    powers = high > 1e5 * low
+    axis.set_major_formatter(LogFormatterSciNotation() if powers else FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

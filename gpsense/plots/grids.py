@@ -11,14 +11,12 @@ import numpy as np
 import xarray as xr
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gpsense.errors import BadInput
-from gpsense.plots._axes import NARROW, axes_for
+from gpsense.plots._axes import NARROW, axes_for, log_ticks
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -270,7 +268,7 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
     image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
     bar = axes.figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
     if log:
-        _log_ticks(bar.ax.yaxis, *image.get_clim())
+        log_ticks(bar.ax.yaxis, *image.get_clim())
     for row, column in np.argwhere(np.isnan(table)):
         place = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(place, 1, 1, facecolor="0.85", edgecolor="0.55", hatch="///", lw=0))
@@ -336,12 +334,4 @@ def _log_y(axes: Axes, bottom: float | None = None) -> None:
     if np.isfinite(axes.dataLim.minposy):
         axes.set_yscale("log")
         axes.set_ylim(bottom=bottom)
-        _log_ticks(axes.yaxis, *axes.get_ylim())
-
-
-def _log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers on a logarithmic axis, as many to a decade as the range leaves room for."""
-    wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
-    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+        log_ticks(axes.yaxis, *axes.get_ylim())

@@ -1,13 +1,14 @@
 """What the data say: which rank, which values are wild, how accurate the answer is, and what cannot be determined."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from gpsense.recovery.maps import Distances, Factors, Map, Table, numbers
+from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, numbers
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fitted, judged, search
 from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scale, scaled_rows, truncated
 
@@ -15,6 +16,7 @@ TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anyt
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
+LONE = 0.4  # share of a column in one value, beyond which it is there for that
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
@@ -40,7 +42,7 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
         return Choice(fit, "exact" if fit.misfit < exact else "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
     if not cross or not split(problem.map, 10, seed):  # nothing can be held out without emptying a row
-        rank = path.gapless if path.gapless is not None else min(quiet, default=max(path.fits))
+        rank = path.gapless if path.gapless is not None else min(quiet + _level(problem, path), default=max(path.fits))
         return Choice(path.fits[rank], "edge")
     floor = path.steps[-1].penalty if path.steps else 0.0
     enough = [rank for rank in quiet if rank + 1 in path.fits and fall(problem, path, rank) <= DOUBT]
@@ -54,6 +56,12 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
     while best not in path.fits:
         best -= 1
     return Choice(path.fits[best], "held out")
+
+
+def _level(problem: Problem, path: Path) -> list[int]:
+    """The ranks from which the next one tried takes off no more than noise would let it."""
+    tried = [rank for rank in sorted(path.fits) if problem.map.unknowns(rank) < problem.map.n]
+    return [rank for rank, more in pairwise(tried) if fall(problem, path, rank, more) <= DOUBT]
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
@@ -140,6 +148,7 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
     parts = np.array_split(order, folds)
     if not map_.sparse:
         return [np.sort(part) for part in parts]
+    map_ = map_.table if isinstance(map_, LessOffsets) else map_
     one, two = map_.first, map_.second  # pyright: ignore[reportAttributeAccessIssue]
     two = two + map_.sides[0] if isinstance(map_, Table) else two
     degrees = np.bincount(np.concatenate([one, two]))
@@ -165,6 +174,17 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
     middle = float(np.median(predicted))
     larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
     return np.abs(residual) > WILD * scale(residual, floor) * larger
+
+
+def lone(map_: Map, factors: Factors) -> np.ndarray:
+    """Numbers of values that a column is there for: much of what it adds to all values, squared, is there."""
+    found = []
+    for column in range(factors[0].shape[1]):
+        added = map_.predict(tuple(one[:, [column]] for one in factors)) ** 2
+        most = int(np.argmax(added))
+        if added[most] > LONE * added.sum():
+            found.append(most)
+    return np.unique(np.array(found, int))
 
 
 class Determined(NamedTuple):
@@ -336,19 +356,31 @@ class Covariance:
         return np.einsum("na,nab,nb->n", a, self.whole[place(i)[:, :, None], place(j)[:, None, :]], b)
 
 
-def covariance(problem: Problem, factors: Factors, variance: float) -> Covariance:
-    """The law of the estimate for noise of this variance."""
+def covariance(problem: Problem, factors: Factors, variance: float, offsets: bool = False) -> Covariance:
+    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too.
+
+    Offsets are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``, in each of which one factor is known.
+    """
+    plain = factors
+    if offsets:
+        sides = zip(factors, ([0.0, 1.0], [1.0, 0.0]), strict=True)
+        factors = tuple(np.concatenate([one, np.tile(more, (one.shape[0], 1))], axis=1) for one, more in sides)
     size = factors[0].shape[1] * (2 if problem.map.complex else 1)
     count = sum(one.shape[0] for one in factors)
     if not size:
         return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
-    scaled = scaled_rows(problem.map.jacobian(factors), np.sqrt(problem.weights))
+    jacobian = problem.map.jacobian(factors)
+    if offsets:
+        known = tuple(np.zeros(one.shape) for one in factors)
+        known[0][:, -1] = known[1][:, -2] = 1.0
+        jacobian.data *= (1.0 - numbers(known))[jacobian.indices]
+    scaled = scaled_rows(jacobian, np.sqrt(problem.weights))
     if count * size > JACOBIAN:
         rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)
-        return Covariance(factors, variance, None, rows, _given_directions(problem, factors))
+        return Covariance(factors, variance, None, rows, _given_directions(problem, plain))
     whole = np.asarray(scipy.linalg.pinvh(gram(scaled), rtol=NULL**1.5))
-    slopes = np.stack([numbers(slope) for slope in _slopes(factors)])
-    sizes = np.einsum("ca,ab,cb->c", slopes, whole, slopes)
+    slopes = [numbers(slope) for slope in _slopes(factors)[: plain[0].shape[1]]]
+    sizes = np.array([slope @ whole @ slope for slope in slopes])
     return Covariance(factors, variance, whole, np.zeros((count, 0, 0)), sizes)
 
 

@@ -59,6 +59,10 @@ class Map(ABC):
     def seen(self) -> sp.csr_matrix:
         """Which entries of X a measurement reads: a pattern of shape ``sides``."""
 
+    def visible(self, values: np.ndarray) -> np.ndarray:
+        """The part of n values that the map speaks for: all of them, unless it leaves something free."""
+        return values
+
     def adjoints(self, values: np.ndarray) -> list[Any]:
         """The adjoint of each of m sets of values, shape (m, n)."""
         return [self.adjoint(each) for each in values]
@@ -339,6 +343,111 @@ class Table(_Indexed):
 
     def _numbers(self, width: int) -> int:
         return sum(self.shape) * width
+
+
+@dataclass(frozen=True)
+class LessOffsets(Map):
+    """The entries of a table less what offsets of its rows and columns could add: ``P A(X)``.
+
+    ``P = 1 - Z (Z^T Z)^+ Z^T`` with Z (n, rows + columns) the zeros and ones of ``Z (a, b) = a_i + b_j``. Least squares
+    over X of ``P (A(X) - y)`` is least squares over X, a and b together.
+    """
+
+    table: Table
+
+    semidefinite = False
+    sparse = True
+
+    @property
+    def n(self) -> int:
+        return self.table.n
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.table.shape
+
+    @cached_property
+    def _root(self) -> np.ndarray:
+        """S (independent, rows + columns) with ``S^T S = (Z^T Z)^+``."""
+        counts = np.zeros(self.sides)
+        np.add.at(counts, (self.table.first, self.table.second), 1.0)
+        normal = np.block([[np.diag(counts.sum(axis=1)), counts], [counts.T, np.diag(counts.sum(axis=0))]])
+        values, vectors = np.linalg.eigh(normal)
+        kept = values > 1e-10 * max(float(values[-1]), 1e-300)
+        return vectors[:, kept].T / np.sqrt(values[kept])[:, None]
+
+    @cached_property
+    def _basis(self) -> np.ndarray:
+        """Orthonormal columns that span what offsets add, ``Z S^T``, (n, independent)."""
+        rows, _ = self.sides
+        return self._root.T[self.table.first] + self._root.T[rows + self.table.second]
+
+    def offsets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest offsets of rows and columns that fit n values best by least squares."""
+        both = self._root.T @ (self._basis.T @ values)
+        return both[: self.sides[0]], both[self.sides[0] :]
+
+    def visible(self, values: np.ndarray) -> np.ndarray:
+        return values - self._basis @ (self._basis.T @ values)
+
+    def jacobian(self, factors: Factors) -> "Projected":
+        inner = self.table.jacobian(factors)
+        return Projected(inner, self._basis, np.asarray((inner.T @ self._basis).T))
+
+    def predict(self, factors: Factors) -> np.ndarray:
+        return self.visible(self.table.predict(factors))
+
+    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
+        return self.table.adjoint(self.visible(values))
+
+    def squares(self) -> np.ndarray:
+        free = 1.0 - np.sum(self._basis**2, axis=1)
+        return np.where(free > 1e-10, free, 0.0)  # an entry alone in its row is explained by that row's offset
+
+    def take(self, index: np.ndarray) -> "LessOffsets":
+        return LessOffsets(self.table.take(index))
+
+    def rows(self) -> np.ndarray:
+        return self.table.rows()
+
+    def seen(self) -> sp.csr_matrix:
+        return self.table.seen()
+
+    def unknowns(self, rank: int) -> int:
+        """Those of a centred X, and the offsets."""
+        rows, columns = self.sides
+        return rank * (rows + columns - 2 - rank) + self._root.shape[0]
+
+    def largest_rank(self) -> int:
+        return min(self.sides) - 1
+
+
+class Projected:
+    """``P J`` of a sparse Jacobian J with ``P = 1 - B B^T``, as far as normal equations need it; ``less = B^T J``."""
+
+    def __init__(self, inner: sp.csr_matrix, basis: np.ndarray, less: np.ndarray) -> None:
+        self.inner, self.basis, self.less = inner, basis, less
+        self.shape = inner.shape
+
+    def __matmul__(self, change: np.ndarray) -> np.ndarray:
+        return self.inner @ change - self.basis @ (self.less @ change)
+
+    @property
+    def T(self) -> "_Back":
+        """Its transpose, for products with n values."""
+        return _Back(self)
+
+    def toarray(self) -> np.ndarray:
+        """All of its numbers."""
+        return self.inner.toarray() - self.basis @ self.less
+
+
+class _Back:
+    def __init__(self, forward: Projected) -> None:
+        self._forward = forward
+
+    def __matmul__(self, values: np.ndarray) -> np.ndarray:
+        return self._forward.inner.T @ values - self._forward.less.T @ (self._forward.basis.T @ values)
 
 
 @dataclass(frozen=True)

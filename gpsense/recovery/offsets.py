@@ -6,18 +6,19 @@ the weight is the one that predicts held-out values best. Derived here; without 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpsense.recovery.evidence import WILD, split
-from gpsense.recovery.maps import Table
+from gpsense.recovery.evidence import WILD, lone, split
+from gpsense.recovery.maps import LessOffsets, Table
 from gpsense.recovery.path import Fit, Path
-from gpsense.recovery.solve import MOST_WILD, Solution, merged, solve
-from gpsense.recovery.steps import Problem, State, descend, empty, grown, leading, scale, truncated
+from gpsense.recovery.solve import CLEANER, MOST_WILD, Solution, merged, simpler, solve
+from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
 WIDTH = 30
+TOGETHER = 300  # rows and columns up to which offsets and factors are fitted together
 CENTRED = 2  # times that the means of the factors move into the offsets
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
@@ -69,42 +70,102 @@ def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offset
     return Offsets(mean, rows, columns)
 
 
-def with_offsets(
-    map_: Table, values: np.ndarray, *, always: bool, robust: bool | None, **options: Any
-) -> tuple[Solution, Offsets, bool]:
-    """The solution, its offsets, and whether its factors are shrunk: what predicts held-out values best.
+class Answer(NamedTuple):
+    """The solution, its offsets, and whether its factors are shrunk."""
+
+    solution: Solution
+    offsets: Offsets
+    shrunk: bool
+
+
+def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool | None, **options: Any) -> Answer:
+    """What predicts held-out values best.
 
     Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
     the rank that the path speaks for and the penalised one. What is simpler wins unless it is worse by two per cent.
-    Unless ``robust`` is False, values far from what is found, first from offsets by medians, are left out, and all is
-    done again until the same are.
+    Unless ``robust`` is False, where some values are far from what is found, values far from offsets by medians are
+    left out and all is done again, until the same are; that answer is taken if it explains the other values better.
     """
     found = None
     if not always:
         found = solve(map_, values, robust=robust, **options, cross=False)
         if found.chosen_by in ("exact", "given"):
-            return found, no_offsets(), False
-    options = {**options, "robust": robust, "cross": False}
+            return Answer(found, no_offsets(), False)
+    options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
     problem, members = merged(map_, values)
     everything = np.arange(problem.map.n)
-    kept = everything if robust is False else _near(problem, _median_offsets(problem), everything)
 
-    def compared() -> tuple[Solution, Offsets, bool]:
+    def compared(kept: np.ndarray) -> Answer:
         sound = found is not None and not found.outliers.size and kept.size == everything.size
-        return _compared(problem.take(kept), found if sound else None, always, options)
+        return Answer(*_compared(problem.take(kept), found if sound else None, always, robust is not False, options))
 
-    answer, added, shrunk = compared()
-    for _ in range(0 if robust is False else ROUNDS):
-        again = _near(problem, _less_factors(problem, answer, added), kept)
+    answer, kept = compared(everything), everything
+    alone = np.zeros(0, int) if robust is False else _lone(problem, answer)
+    starts = [np.setdiff1d(everything, alone)] if alone.size else []
+    near = everything if robust is False else _within(problem, _median_offsets(problem), everything)
+    if robust or near.size < everything.size:
+        starts.append(near)
+    for start in starts:
+        cleaned, fewer = _without_wild(problem, start, compared)
+        if _explains_better(problem, answer, cleaned, fewer):
+            answer, kept = cleaned, fewer
+            break
+    if answer.solution is found:
+        return answer
+    kept = np.setdiff1d(kept, kept[answer.solution.outliers])
+    left_out = [members[i] for i in np.setdiff1d(everything, kept)]
+    outliers = np.sort(np.concatenate([np.zeros(0, int), *left_out]))
+    return answer._replace(solution=replace(answer.solution, outliers=outliers))
+
+
+def _without_wild(
+    problem: Problem, kept: np.ndarray, compared: Callable[[np.ndarray], Answer]
+) -> tuple[Answer, np.ndarray]:
+    """The answer of these values; then leave out what is wild by it, until the same are left out; and those kept."""
+    answer = compared(kept)
+    for _ in range(ROUNDS):
+        again = np.setdiff1d(_near(problem, answer, kept), kept[_lone(problem.take(kept), answer)])
         if np.array_equal(again, kept):
             break
         kept = again
-        answer, added, shrunk = compared()
-    if answer is found:
-        return answer, added, shrunk
-    kept = np.setdiff1d(kept, kept[answer.outliers])
-    left_out = [members[i] for i in np.setdiff1d(everything, kept)]
-    return replace(answer, outliers=np.sort(np.concatenate([np.zeros(0, int), *left_out]))), added, shrunk
+        answer = compared(kept)
+    return answer, kept
+
+
+def _lone(problem: Problem, answer: Answer) -> np.ndarray:
+    """Values that a column is there for, beside what offsets could add."""
+    map_ = LessOffsets(table_of(problem)) if answer.offsets.rows.size and _moderate(problem) else problem.map
+    return lone(map_, answer.solution.factors)
+
+
+def _moderate(problem: Problem) -> bool:
+    """Whether the table is small enough to fit offsets and factors together."""
+    return sum(problem.map.sides) <= TOGETHER
+
+
+def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np.ndarray) -> bool:
+    """Whether leaving values out helps: the same rank, others explained better, or as well by far fewer numbers.
+
+    The same rank is enough where some values are far from the answer of all.
+    """
+    same = (cleaned.solution.rank, cleaned.shrunk) == (answer.solution.rank, answer.shrunk)
+    if same and _near(problem, answer, np.arange(problem.map.n)).size < problem.map.n:
+        return True
+    before, after = (_less_factors(problem, each)[kept] for each in (answer, cleaned))
+    if scale(after) < CLEANER * scale(before):
+        return True
+    more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
+    return simpler(before, after, more, fewer, problem.map.n - kept.size)
+
+
+def _unknowns(problem: Problem, answer: Answer) -> int:
+    return problem.map.unknowns(answer.solution.rank) + (sum(problem.map.sides) if answer.offsets.rows.size else 0)
+
+
+def table_of(problem: Problem) -> Table:
+    """The map of a problem whose measurements are entries of a table."""
+    assert isinstance(problem.map, Table)
+    return problem.map
 
 
 def _median_offsets(problem: Problem) -> np.ndarray:
@@ -123,13 +184,18 @@ def _median_offsets(problem: Problem) -> np.ndarray:
     return rest
 
 
-def _less_factors(problem: Problem, answer: Solution, added: Offsets) -> np.ndarray:
+def _less_factors(problem: Problem, answer: Answer) -> np.ndarray:
     """What the answer leaves of all values, shape (n,)."""
-    return -_less(problem, added).residual(answer.factors)
+    return -_less(problem, answer.offsets).residual(answer.solution.factors)
 
 
-def _near(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The values that are not wild by what is left of them; all where these would be too many."""
+def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
+    """The values that are not wild by what the answer leaves of them."""
+    return _within(problem, _less_factors(problem, answer), kept)
+
+
+def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The values of which little enough is left; all where the others would be too many."""
     size = np.abs(rest) * np.sqrt(problem.weights)
     floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
     near = np.flatnonzero(size <= WILD * scale(size[kept], floor))
@@ -137,39 +203,102 @@ def _near(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _compared(
-    problem: Problem, plain: Solution | None, always: bool, options: dict[str, Any]
+    problem: Problem, plain: Solution | None, always: bool, clipped: bool, options: dict[str, Any]
 ) -> tuple[Solution, Offsets, bool]:
-    """The answer that predicts held-out values best; ``plain`` is the one without offsets, where it is known."""
-    width = min(WIDTH, options["max_rank"] or WIDTH)
+    """The answer that predicts held-out values best; ``plain`` is the one without offsets, where it is known.
+
+    ``clipped``: wild ones among the held-out values count no more than large ones.
+    """
     out = next(iter(split(problem.map, 10, options["seed"])), np.zeros(0, int))
     if out.size < FEW:
         return plain or solve(problem.map, problem.values, **options), no_offsets(), False
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
-    clipped = options["robust"] is not False
+    width = min(WIDTH, options["max_rank"] or WIDTH)
     damping = min(DAMPINGS, key=lambda each: _error(test, empty(train).factors, fitted_offsets(train, each), clipped))
-    tries: list[tuple[float, bool, float | None]] = []
+    tries: list[tuple[float, Callable[[], tuple[Solution, Offsets, bool]]]] = []
     for shifted in (True,) if always else (False, True):
+        known = (plain, no_offsets()) if plain is not None and not shifted else None
+        for part, added, whole in _low_ranks(problem, train, shifted, damping, options, known):
+            tries.append((_error(test, part.factors, added, clipped), lambda whole=whole: (*whole(), False)))
         added = fitted_offsets(train, damping) if shifted else no_offsets()
-        rest = _less(train, added)
-        given = {**options, "rank": plain.rank or None} if plain is not None and not shifted else options
-        part = solve(rest.map, rest.values, **given)
-        penalty, least = _penalty(rest, test, added, width, clipped)
-        tries += [(_error(test, part.factors, added, clipped), shifted, None), (least, shifted, penalty)]
-    least = min(error for error, _, _ in tries)
+        penalty, least = _penalty(_less(train, added), test, added, width, clipped)
+
+        def shrunk(shifted: bool = shifted, penalty: float = penalty) -> tuple[Solution, Offsets, bool]:
+            added = fitted_offsets(problem, damping) if shifted else no_offsets()
+            return _shrunk(_less(problem, added), penalty, width, options["seed"]), added, True
+
+        tries.append((least, shrunk))
+    least = min(error for error, _ in tries)
     slack = max(SIMPLER, 1.0 + np.sqrt(2.0 / out.size))
-    _, shifted, penalty = next(each for each in tries if each[0] <= slack * least)
-    if not shifted and penalty is None:
-        return plain or solve(problem.map, problem.values, **options), no_offsets(), False
-    added = fitted_offsets(problem, damping) if shifted else no_offsets()
+    return next(answer for error, answer in tries if error <= slack * least)()
+
+
+Fitted = tuple[Solution, Offsets]
+
+
+def _low_ranks(
+    problem: Problem, train: Problem, shifted: bool, damping: float, options: dict[str, Any], known: Fitted | None
+) -> list[tuple[Solution, Offsets, Callable[[], Fitted]]]:
+    """Fits to a part of the values, each with the fit to all values that is taken if it predicts the others well.
+
+    They have the rank that all values speak for and, with offsets, the one that the part does, the smaller one first.
+    Of a large table with offsets only the part is searched for a rank, at which all values are then searched up to it.
+    """
+
+    def fit(problem: Problem, **more: Any) -> Fitted:
+        return _low_rank(problem, shifted, damping, {**options, **more})
+
+    if known is None and shifted and not _moderate(problem):
+        part, added = fit(train)
+        return [(part, added, lambda: fit(problem, max_rank=part.rank))]
+    whole = known if known is not None else fit(problem)
+    found = [(*fit(train, rank=whole[0].rank), lambda: whole)]
+    if shifted and options["rank"] is None:
+        part, added = fit(train)
+
+        def held_out() -> Fitted:
+            again, beside = fit(problem, rank=part.rank)
+            return replace(again, chosen_by="held out"), beside
+
+        if part.rank != whole[0].rank:
+            found.insert(int(part.rank > whole[0].rank), (part, added, held_out))
+    return found
+
+
+def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str, Any]) -> tuple[Solution, Offsets]:
+    """The fit at the rank that the path speaks for, with offsets where ``shifted``.
+
+    Of a table that is not large they are fitted together with the factors, otherwise by turns.
+    """
+    if not shifted:
+        return solve(problem.map, problem.values, **options), no_offsets()
+    if _moderate(problem):
+        return _together(problem, options)
+    added = fitted_offsets(problem, damping)
     rest = _less(problem, added)
-    if penalty is None:
+    found = solve(rest.map, rest.values, **options)
+    for _ in range(CENTRED):
+        added = _centred(found, added)
+        rest = _less(problem, added)
         found = solve(rest.map, rest.values, **options)
-        for _ in range(CENTRED):
-            added = _centred(found, added)
-            rest = _less(problem, added)
-            found = solve(rest.map, rest.values, **options)
-        return found, added, False
-    return _shrunk(rest, penalty, width, options["seed"]), added, True
+    return replace(found, shifted=True), added
+
+
+def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offsets]:
+    """Factors with means of zero and offsets, fitted together by least squares."""
+    table = problem.map
+    assert isinstance(table, Table)
+    most = max(DIRECT // sum(table.shape), 1)
+    most = most if options["max_rank"] is None else min(most, options["max_rank"])
+    found = solve(LessOffsets(table), problem.values, **{**options, "max_rank": most})
+    problem = problem.take(np.setdiff1d(np.arange(problem.map.n), found.outliers))
+    left, right = (one - one.mean(0) for one in found.factors)
+    state = balanced((left, right), 1.0)
+    rows, columns = LessOffsets(table_of(problem)).offsets(-problem.residual(state.factors))
+    added = Offsets(float(rows.mean() + columns.mean()), rows - rows.mean(), columns - columns.mean())
+    rest = _less(problem, added)
+    fit = Fit(state, rest.misfit(state.factors))
+    return replace(found, factors=state.factors, problem=rest, fit=fit, shifted=True), added
 
 
 def _centred(found: Solution, added: Offsets) -> Offsets:

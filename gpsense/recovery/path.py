@@ -270,9 +270,11 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
     residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)
-    signs = rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0
-    left, *flipped = largest(problem, np.concatenate([residual[None], residual * signs]))
-    fit.left, flipped = float(left), np.array(flipped)
+    flips = residual * (rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0)
+    visible = problem.map.visible(flips.T).T  # of the residual all is, of the flipped ones less: as much is held to it
+    left, *flipped = largest(problem, np.concatenate([residual[None], flips]))
+    fit.left = float(left)
+    flipped = np.array(flipped) * np.linalg.norm(flips, axis=1) / np.maximum(np.linalg.norm(visible, axis=1), 1e-300)
     fit.edge = float(flipped.mean() + EDGE * flipped.std(ddof=1))
     return fit
 

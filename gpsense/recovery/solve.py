@@ -13,6 +13,7 @@ from gpsense.recovery.evidence import (
     choose,
     covariance,
     determined,
+    lone,
     rank_share,
     wild,
 )
@@ -24,6 +25,9 @@ EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
 BOUND = 8.0  # robust standard deviations of the values that a robust start keeps to
+CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
+SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
+AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
 SUSPECT = 5.0  # robust standard deviations
 
 
@@ -32,7 +36,7 @@ class Solution:
     """Factors of X, how the rank was found, and the measurements that were used, repeats merged and outliers left out.
 
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
-    outliers; both in units of y.
+    outliers; both in units of y. ``shifted``: the values are less offsets of a table that were estimated with X.
     """
 
     factors: Factors
@@ -45,11 +49,12 @@ class Solution:
     path: Path = field(repr=False)
     fit: Fit = field(repr=False)
     seed: int = 0
+    shifted: bool = False
 
     @cached_property
     def covariance(self) -> Covariance:
         """Law of the estimate at this rank and noise."""
-        return covariance(self.problem, self.factors, self.noise**2)
+        return covariance(self.problem, self.factors, self.noise**2, self.shifted)
 
     @cached_property
     def determined(self) -> Determined:
@@ -100,15 +105,24 @@ def _solve(
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
     found = answer(whole)
-    doubtful = found.chosen_by != "exact" and found.path.gapless is None and robust is None
-    if not robust and not (doubtful and _suspicious(whole, found)):
+    if robust is False:
         return found
-    kept, cleaned = _without_wild(whole, answer(_bounded(whole)), answer)
-    if cleaned is None or not (robust or _explains_better(whole, found, cleaned, kept)):
-        return found
-    left_out = np.setdiff1d(np.arange(whole.map.n), kept)
-    outliers = [members[i] for i in left_out]
-    return replace(cleaned, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers])))
+    everything = np.arange(whole.map.n)
+    starts: list[Callable[[], Solution]] = []
+    doubtful = found.chosen_by != "exact" and found.path.gapless is None
+    if doubtful and whole.map.sparse:
+        alone = lone(whole.map, found.factors)
+        if alone.size:
+            starts.append(lambda: answer(whole.take(np.setdiff1d(everything, alone))))
+    if robust or (doubtful and _suspicious(whole, found)):
+        starts.append(lambda: answer(_bounded(whole)))
+    used = everything
+    for start in starts:
+        kept, cleaned = _without_wild(whole, start(), answer)
+        if cleaned is not None and (robust or _explains_better(whole, found, cleaned, kept)):
+            found, used = cleaned, kept
+    outliers = [members[i] for i in np.setdiff1d(everything, used)]
+    return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
 def _bounded(problem: Problem) -> Problem:
@@ -229,11 +243,29 @@ def _without_wild(
     return kept, found
 
 
-def _explains_better(problem: Problem, found: Solution, cleaned: Solution | None, kept: np.ndarray) -> bool:
-    """Whether leaving values out helps the others: the same rank, or others explained at half the size."""
-    if cleaned is None:
-        return False
-    if cleaned.rank == found.rank:
+def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept: np.ndarray) -> bool:
+    """Whether leaving values out helps: the same rank, others explained better, or as well by far fewer numbers.
+
+    The same rank is enough where some values are far from the answer of all.
+    """
+    if cleaned.rank == found.rank and _suspicious(problem, found):
         return True
-    before = scale(problem.residual(found.factors))
-    return scale(problem.residual(cleaned.factors)[kept]) < 0.7 * before
+    before, after = problem.residual(found.factors), problem.residual(cleaned.factors)
+    if scale(after[kept]) < CLEANER * scale(before):
+        return True
+    more, fewer = (problem.map.unknowns(each.rank) for each in (found, cleaned))
+    return cleaned.rank > 0 and simpler(before[kept], after[kept], more, fewer, problem.map.n - kept.size)
+
+
+def simpler(before: np.ndarray, after: np.ndarray, more: int, fewer: int, left_out: int) -> bool:
+    """Whether it is simpler to leave values out than to explain them.
+
+    ``before`` and ``after`` are the residuals of the values kept, by ``more`` and by ``fewer`` unknowns: simpler is to
+    explain these as well, with more unknowns saved than values left out; or, by as many unknowns, each value left out
+    taking off the sum of squares what no noise does.
+    """
+    was, is_now = float(np.sum(before**2)), float(np.sum(after**2))
+    noise = is_now / max(after.size - fewer, 1)
+    if more == fewer:
+        return was - is_now > SINGLE * left_out * noise
+    return noise < AS_WELL**2 * was / max(before.size - more, 1) and SAVED * left_out < more - fewer

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from gpsense.recovery.maps import Factors, Map, Table, numbers, unflattened
+from gpsense.recovery.maps import Factors, Map, Projected, Table, numbers, unflattened
 
 DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Cholesky factor
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
@@ -31,6 +31,9 @@ class Problem:
     weights: np.ndarray
     robust: bool = False
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", self.map.visible(self.values))
 
     @cached_property
     def gain(self) -> float:
@@ -302,6 +305,8 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
     """The rows of the Jacobian times ``root`` (n,), its structure kept."""
     if np.all(root == 1.0):
         return jacobian
+    if isinstance(jacobian, Projected):
+        jacobian = jacobian.toarray()
     if not sp.issparse(jacobian):
         return jacobian * root[:, None]
     data = jacobian.data * np.repeat(root, np.diff(jacobian.indptr))
@@ -310,6 +315,8 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
 
 def gram(jacobian: Any) -> np.ndarray:
     """``J^T J`` as an array; a sparse J has the same number of entries in every row."""
+    if isinstance(jacobian, Projected):
+        return gram(jacobian.inner) - jacobian.less.T @ jacobian.less
     if not sp.issparse(jacobian):
         return jacobian.T @ jacobian
     rows, side = jacobian.shape

@@ -1,5 +1,6 @@
 """What the figures of claims share: panels, measured points with their spread, laws drawn over them."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
+from gpsense.plots._axes import log_ticks
 from gpsense.plots.grids import PALETTE
 from launch.claims.quantities import share
 
-__all__ = ["PALETTE", "curve", "law", "log_log", "panels", "points", "shares"]
+__all__ = ["PALETTE", "curve", "finish", "law", "legend_below", "log_log", "panels", "points", "shares"]
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -18,7 +20,24 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     columns = count if count <= 3 else 2
     rows = -(-count // columns)
     figure = Figure(figsize=(5.4 * columns, 4.4 * rows), layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(rows, columns)).ravel()[:count])
+    body: Any = figure.subfigures()  # a legend of its own stays clear of the title and of the words below
+    return figure, list(np.atleast_1d(body.subplots(rows, columns)).ravel()[:count])
+
+
+def legend_below(axes: Axes, columns: int, size: float = 8) -> None:
+    """One legend for all panels, with what these Axes show, below them."""
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=size)
+
+
+def finish(figure: Figure, name: str, statement: str) -> None:
+    """The claim's name above the panels, its statement below them, and numbers that can be read on logarithmic axes."""
+    figure.suptitle(name.replace("_", " "), fontsize=11)
+    words = "\n".join(textwrap.wrap(statement, int(figure.get_figwidth() * 13)))
+    figure.supxlabel(words, fontsize=8, color="0.35")
+    for axes in figure.get_axes():
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            if axis.get_scale() == "log":
+                log_ticks(axis, *sorted(limits))
 
 
 def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str = "o") -> None:
@@ -64,10 +83,11 @@ def shares(axes: Axes, x: Any, successes: Any, colour: int, label: str, marker: 
     assert found.high is not None
     spread = np.maximum([found.value - found.low, found.high - found.value], 0.0)
     style = {
-        "fmt": f"{_marker(marker, colour)}-",
+        "fmt": _marker(marker, colour) + ("-" if colour < len(PALETTE) else "--"),
         "ms": 5,
-        "capsize": 3,
+        "capsize": 2,
         "lw": 1.4,
+        "elinewidth": 0.8,
         "color": PALETTE[colour % len(PALETTE)],
     }
     axes.errorbar(np.asarray(x), found.value, spread, label=label, **style)

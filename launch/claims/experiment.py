@@ -1,6 +1,5 @@
 """One claim as an experiment: its config read, its grids run, its quantities measured, drawn and evaluated."""
 
-import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from gpsense.grid.tracing import Traces
 from gpsense.keys import MOST_SEED
 from gpsense.plots.view import without_failures
 from launch import figures
+from launch.claims.drawing import finish
 from launch.claims.expectations import EXTRAS, Claim, Expectation
 from launch.claims.quantities import Quantity
 from launch.claims.verdicts import SKIPPED, UNDECIDED, Verdict, judge, together
@@ -235,8 +235,5 @@ def expected_of(expected: Expectation) -> Any:
 
 def draw(figure: Figure, experiment: Experiment, folder: Path) -> None:
     """Write the figure under the claim's name, which stands above it, its statement below."""
-    width = int(figure.get_figwidth() * 13)
-    figure.suptitle(experiment.name.replace("_", " "), fontsize=11)
-    words = "\n".join(textwrap.wrap(experiment.claim.statement, width))
-    figure.supxlabel(words, fontsize=8, color="0.35")
+    finish(figure, experiment.name, experiment.claim.statement)
     figures.save(figure, folder / f"{experiment.name}.png")

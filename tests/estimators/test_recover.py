@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 
 import gpsense
 from gpsense.errors import BadInput
@@ -144,6 +145,60 @@ def test_offsets_are_found_where_they_help():
     plain = gpsense.recover(fields, offsets=False)
     assert plain.rank == 3
     assert not plain.offsets.rows.size
+
+
+def _shifted_table(seed, shape=(24, 19), rank=2, share=0.6, noise=0.05):
+    rng = np.random.default_rng(seed)
+    u, v = rng.standard_normal((shape[0], rank)), rng.standard_normal((shape[1], rank))
+    a, b = 2 * rng.standard_normal(shape[0]), 2 * rng.standard_normal(shape[1])
+    rows, columns = np.nonzero(rng.random(shape) < share)
+    truth = 5 + a[:, None] + b + u @ v.T
+    return truth, rows, columns, truth[rows, columns] + noise * rng.standard_normal(rows.size), (u, v, a + 5, b)
+
+
+def test_offsets_and_factors_are_fitted_together():
+    _, rows, columns, y, parts = _shifted_table(0)
+
+    def residual(numbers):
+        u, v = numbers[: 24 * 2].reshape(24, 2), numbers[48 : 48 + 19 * 2].reshape(19, 2)
+        a, b = numbers[86 : 86 + 24], numbers[110:]
+        return np.sum(u[rows] * v[columns], axis=1) + a[rows] + b[columns] - y
+
+    start = np.concatenate([part.ravel() for part in parts])
+    least = scipy.optimize.least_squares(residual, start, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    found = gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=True)
+    assert found.rank == 2
+    np.testing.assert_allclose(found.entries(rows, columns) - y, least.fun, atol=1e-5)
+    assert found.unknowns == np.linalg.matrix_rank(least.jac, tol=1e-4)
+    np.testing.assert_allclose(found.noise, np.sqrt(np.sum(least.fun**2) / (y.size - found.unknowns)), rtol=1e-6)
+    told = gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=True, rank=2)
+    np.testing.assert_allclose(told.matrix, found.matrix, atol=1e-5)
+    law = np.linalg.pinv(least.jac.T @ least.jac, rcond=1e-8)
+    for row, column in ((0, 0), (7, 3), (23, 18)):
+        place = {0: row * 2 + np.arange(2), 1: 48 + column * 2 + np.arange(2), 2: [86 + row], 3: [110 + column]}
+        slope = np.zeros(start.size)
+        slope[place[0]], slope[place[1]] = least.x[place[1]], least.x[place[0]]
+        slope[place[2]] = slope[place[3]] = 1
+        np.testing.assert_allclose(
+            found.standard_errors(row, column), found.noise * np.sqrt(slope @ law @ slope), rtol=1e-3
+        )
+
+
+@pytest.mark.parametrize("offsets", [True, None])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_wild_value_is_no_column_of_its_own(seed, offsets):
+    truth, rows, columns, y, _ = _shifted_table(seed)
+    if offsets is None:
+        truth = truth - truth.mean(axis=0) - truth.mean(axis=1, keepdims=True) + truth.mean()
+        y = truth[rows, columns] + 0.05 * np.random.default_rng(seed).standard_normal(rows.size)
+    wild = 11 * (seed + 1)
+    clean = np.delete(np.arange(y.size), wild)
+    expected = gpsense.recover({"row": rows[clean], "col": columns[clean], "value": y[clean]}, offsets=offsets)
+    y[wild] += (-1) ** seed * 10 ** (1 + seed / 4) * np.std(truth)
+    found = gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=offsets)
+    assert wild in found.outliers
+    error = lambda each: np.linalg.norm(each.matrix - truth)  # noqa: E731
+    assert error(found) < 1.6 * error(expected)
 
 
 @pytest.mark.parametrize("shape", [(12, 10), (30, 8), (2, 20), (1, 20)])

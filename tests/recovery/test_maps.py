@@ -44,6 +44,15 @@ def _table(rows, columns, shape):
     return found
 
 
+def _without_offsets(rows, columns, shape):
+    """The projection that takes off what offsets of rows and columns add, with these written out."""
+    added = np.zeros((len(rows), sum(shape)))
+    added[range(len(rows)), rows] = 1
+    added[range(len(rows)), shape[0] + columns] = 1
+    return np.eye(len(rows)) - added @ np.linalg.pinv(added)
+
+
+FULL = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3]), np.array([0, 1, 2, 0, 2, 0, 1, 2, 1])
 ROWS, COLUMNS = np.array([0, 1, 4, 2, 2]), np.array([3, 1, 0, 4, 1])
 SYMMETRIC, RECTANGULAR, COMPLEX = _symmetric(5, 5), RNG.standard_normal((5, 5, 3)), _hermitian(5, 5)
 X, Z = RNG.standard_normal((5, 5)), RNG.standard_normal((5, 5)) + 1j * RNG.standard_normal((5, 5))
@@ -62,6 +71,10 @@ CASES = {
     "entries": (maps.Entries(ROWS, COLUMNS, 5), ENTRIES),
     "distances": (maps.Distances(ROWS[[0, 2, 3, 4]], COLUMNS[[0, 2, 3, 4]], 5), [PAIRS[i] for i in (0, 2, 3, 4)]),
     "table": (maps.Table(ROWS, COLUMNS, (6, 5)), _table(ROWS, COLUMNS, (6, 5))),
+    "less offsets": (
+        maps.LessOffsets(maps.Table(*FULL, (4, 3))),
+        np.einsum("ij,jab->iab", _without_offsets(*FULL, (4, 3)), _table(*FULL, (4, 3))),
+    ),
     "pauli": (maps.Pauli.of(WORDS), [_word(word) for word in WORDS]),
 }
 
@@ -105,7 +118,9 @@ def test_adjoint_and_squares_are_sums(map_, matrices):
     for one, back in zip(several, map_.adjoints(several), strict=True):
         back, alone = (each.toarray() if map_.sparse else each for each in (back, map_.adjoint(one)))
         np.testing.assert_allclose(back, alone, atol=1e-12)
-    np.testing.assert_allclose(map_.squares(), [_inner(np.asarray(a), np.asarray(a)) for a in matrices], rtol=1e-12)
+    np.testing.assert_allclose(
+        map_.squares(), [_inner(np.asarray(a), np.asarray(a)) for a in matrices], rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("map_", [map_ for map_, _ in CASES.values()], ids=CASES)
@@ -140,14 +155,29 @@ def test_the_unknowns_are_the_rank_of_the_jacobian_of_many_measurements(map_):
         maps.Entries: lambda: maps.Entries(*np.indices((5, 5)).reshape(2, -1), 5),
         maps.Distances: lambda: maps.Distances(*np.triu_indices(5, 1), 5),
         maps.Table: lambda: maps.Table(*np.indices((6, 5)).reshape(2, -1), (6, 5)),
+        maps.LessOffsets: lambda: maps.LessOffsets(maps.Table(*np.indices((4, 3)).reshape(2, -1), (4, 3))),
         maps.Pauli: lambda: maps.Pauli(*np.indices((8, 8)).reshape(2, -1), 3),
     }[type(map_)]()
     jacobian = many.jacobian(_factors(map_))
     jacobian = jacobian.toarray() if many.sparse else jacobian
-    assert np.linalg.matrix_rank(jacobian) == map_.unknowns(2)
+    assert np.linalg.matrix_rank(jacobian) == map_.unknowns(2) - map_.unknowns(0)
 
 
-@pytest.mark.parametrize(("map_", "matrices"), CASES.values(), ids=CASES)
+PARTS = {name: case for name, case in CASES.items() if name != "less offsets"}
+
+
+def test_a_part_less_offsets_is_less_those_of_the_part():
+    map_, values = CASES["less offsets"][0], RNG.standard_normal(9)
+    index = np.array([0, 1, 3, 4, 6])
+    part, factors = map_.take(index), _factors(map_)
+    projection = _without_offsets(*(each[index] for each in FULL), (4, 3))
+    np.testing.assert_allclose(part.predict(factors), projection @ map_.table.predict(factors)[index], atol=1e-12)
+    np.testing.assert_allclose(part.visible(map_.visible(values)[index]), part.visible(values[index]), atol=1e-12)
+    rows, columns = map_.offsets(values)
+    np.testing.assert_allclose(values - map_.visible(values), rows[FULL[0]] + columns[FULL[1]], atol=1e-12)
+
+
+@pytest.mark.parametrize(("map_", "matrices"), PARTS.values(), ids=PARTS)
 def test_a_part_is_those_measurements_and_what_is_seen_is_what_is_not_zero(map_, matrices):
     factors, index = _factors(map_), np.array([2, 0])
     used = [np.asarray(matrix) for matrix in matrices]

@@ -5,7 +5,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.plots.grids import share_above
-from launch.claims.drawing import curve, law, panels, points, shares
+from launch.claims.drawing import curve, law, legend_below, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, exactly, mean, over_seeds, pooled_share, told, values
 
@@ -69,7 +69,7 @@ def pruning_rules(runs: Runs) -> Outcome:
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
         axes.set(yscale="log", ylabel=f"relative error, {title}")
         axes.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
-    figure.legend(*panes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    legend_below(panes[0], columns=3)
 
     def final(rule: str, rotation: str, which: int, kind: str = "error") -> Quantity:
         error = values(cells[kind].sel(rule=rule, rotation=rotation).isel(penalty=which), "seed")
@@ -108,7 +108,7 @@ def optimizers(runs: Runs) -> Outcome:
             right.axhline(known, color="black", ls="--", lw=1.4, label="law at known rank")
     left.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))
     right.set(xscale="log", xlabel="start scale", ylabel="relative error after fine-tuning")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    legend_below(right, columns=6)
     return Outcome(quantities, figure)
 
 
@@ -123,7 +123,7 @@ def prescription(runs: Runs) -> Outcome:
         found = told(ranks == rank, ranks)
         norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
         worst = max(worst, float(cells["error_pruned"].values.max()) * norm * 2 * condition)
-        label = f"condition {condition:g}: λ = {float(cells['penalty']):g}, β = {float(cells['smoothing']):g}"
+        label = f"condition {condition:g}: λ = {float(cells['penalty']):.3g}, β = {float(cells['smoothing']):.3g}"
         shares(axes, cells["start_scale"].values * 1.05**index, found, index, label)
         right_ranks.append(found)
     axes.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))

@@ -9,7 +9,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.plots.grids import share_above
-from launch.claims.drawing import PALETTE, curve, law, log_log, panels, points, shares
+from launch.claims.drawing import PALETTE, curve, law, legend_below, log_log, panels, points, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import exactly, mean, over_seeds, pooled_share, share, told, values
 
@@ -192,7 +192,7 @@ def narrow_window(runs: Runs) -> Outcome:
     for axes in (left, middle):
         axes.set(xscale="log", xlabel="ν / μ_low: noise floor over the fold of the root equation")
         axes.axvline(1.0, color="black", ls=":", lw=1.4)
-        axes.legend(fontsize=8)
+    legend_below(left, columns=5)
     left.set_ylabel("share of runs with the right rank")
     middle.set(ylabel="columns kept", ylim=(0, None))
     quantities = {
@@ -208,12 +208,14 @@ def weight_decay(runs: Runs) -> Outcome:
     cells = runs[""]
     figure, (left, right) = panels(2)
     kinds = [str(kind) for kind in cells["penalty_kind"].values]
+    words = ["no penalty" if kind == "none" else kind.replace("_", " ") for kind in kinds]
     quantities: dict[str, Any] = {}
     for index, kind in enumerate(kinds):
         one = cells.sel(penalty_kind=kind)
         norms = values(one["column_norms"], "seed", "column")
-        left.plot(np.arange(1, norms.shape[1] + 1), np.median(norms, axis=0), color=PALETTE[index], lw=2, label=kind)
-        points(right, [index], values(one["rank"], "seed")[:, None], index, kind)
+        places = np.arange(1, norms.shape[1] + 1)
+        left.plot(places, np.median(norms, axis=0), color=PALETTE[index], lw=2, label=words[index])
+        points(right, [index], values(one["rank"], "seed")[:, None], index, words[index])
         active = (norms > 0.1 * norms.max(axis=1, keepdims=True)).sum(axis=1)
         quantities[f"columns kept, {kind}"] = mean(values(one["rank"], "seed"))
         quantities[f"columns above a tenth, {kind}"] = mean(active)
@@ -221,9 +223,8 @@ def weight_decay(runs: Runs) -> Outcome:
     left.axhline(threshold, color="black", ls="--", lw=1.4, label="threshold 2 √β")
     right.axhline(int(cells["true_rank"]), color="black", ls="--", lw=1.4, label="rank r")
     left.set(xlabel="column, largest first", ylabel="column norm after training")
-    right.set(ylabel="columns kept", xticks=range(len(kinds)), xticklabels=kinds)
+    right.set(ylabel="columns kept", xticks=range(len(kinds)), xticklabels=words, xlim=(-0.5, len(kinds) - 0.5))
     left.legend(fontsize=8)
-    right.legend(fontsize=8)
     return Outcome(quantities, figure)
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from gpsense import theory
 from gpsense.plots.view import value_text
-from launch.claims.drawing import law, panels, shares
+from launch.claims.drawing import law, legend_below, panels, shares
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, exactly, mean, over_seeds, told, values
 
@@ -68,6 +68,7 @@ def phase_diagram(runs: Runs) -> Outcome:
         _draw(place, size, sizes[size])
         if size[0] == smallest:
             quantities |= _quantities(sizes[size], f"condition {size[2]:g}")
+    legend_below(max(axes, key=lambda each: len(each.get_legend_handles_labels()[1])), columns=3, size=7)
     axes[0].set_ylabel(f"share recovered (relative error < {RECOVERED:g})")
     return Outcome(quantities, figure)
 
@@ -120,7 +121,7 @@ def setting_of(cells: xr.Dataset) -> str:
             numbers.insert(0, f"{WORDS.get(along, along)} = {', '.join(f'{x:g}' for x in cells[along].values)}")
     if "baseline_penalty" not in cells.dims and name not in (OURS, SCAN) and float(cells["baseline_penalty"]) > 0:
         numbers.insert(0, f"penalty {value_text(cells['baseline_penalty'])}")
-    return f"{name}, {', '.join(numbers)}"
+    return f"{name.replace('_', ' ')}, {', '.join(numbers)}"
 
 
 def _draw(axes: Axes, size: Size, panel: Panel) -> None:
@@ -134,10 +135,9 @@ def _draw(axes: Axes, size: Size, panel: Panel) -> None:
     count = len(panel[OURS].recovered)
     absent = [name for name in METHODS if name not in panel]
     title = f"d = {dim}, r = {rank}, condition {condition:g}; {count} instances"
-    axes.set_title(title + (f"\nnot run: {', '.join(absent)}" if absent else ""), fontsize=10)
-    axes.set(xlabel="n / (d r)", xlim=(0.9, 3.1), ylim=(-0.03, 1.03))
+    axes.set_title(title + (f"\nnot run: {', '.join(absent).replace('_', ' ')}" if absent else ""), fontsize=10)
+    axes.set(xlabel="n / (d r)", ylim=(-0.03, 1.03))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=6, loc="lower right")
 
 
 def trace_norm_law(runs: Runs) -> Outcome:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from gpsense import theory
 from gpsense.sparse.hermite import ACTIVATIONS, link
 from gpsense.systems.sparse_features import SparseFeatures
-from launch.claims.drawing import PALETTE, law, log_log, panels
+from launch.claims.drawing import PALETTE, law, legend_below, log_log, panels
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, independently, over_seeds, values
 
@@ -130,7 +130,7 @@ def samples(runs: Runs) -> Outcome:
     log_log(axes[1], "dimension d", "samples at which the energy is 1/2")
     if (inside := axes[1].get_legend()) is not None:
         inside.remove()
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    legend_below(axes[1], columns=3)
     return Outcome(quantities, figure)
 
 
