@@ -140,7 +140,7 @@ print(f"rank {found.rank}, chosen by {found.chosen_by}; overlap with the signal 
 # ## How far to trust it
 #
 # Units do not matter, repeated measurements are merged, wild values are left out (tried with 5 % of them; in tables with
-# hardly three values an unknown, or with offsets, they can still spoil the answer). On 300 random problems
+# hardly three values an unknown they can still spoil the answer). On 300 random problems
 # (`tests/recovery/test_trial.py`: Gaussian, rank-one, entries, distances, Pauli; 1.5 to 8 measurements an unknown; noise
 # up to 30 %) the error was that of least squares given the true rank in the median, at most 1.25 times it in 98 %, and
 # the rank was right in 96 % of those where that oracle is within 10 %. A 1000 x 1000 matrix of rank 5 and condition 10

@@ -114,8 +114,8 @@ class Recovery:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
         The law of least squares at a known rank: ``noise^2 (J^T J)^+`` with J the derivative of the values by the
-        factors; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus 1.96 of them; of
-        complex entries this holds for the real and for the imaginary part.
+        factors and the offsets; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus
+        1.96 of them; of complex entries this holds for the real and for the imaginary part.
         """
         rows, columns = self._places("rows", rows), self._places("columns", columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
@@ -139,7 +139,8 @@ def recover(
     or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``, as
     ``launch.recover`` reads them. ``rank`` gives the rank, ``max_rank`` bounds it. ``robust``: True leaves wild values
     out, False never, None where some are far from the rest. ``trace`` gives the trace of a semidefinite X (1 for a
-    quantum state). ``offsets`` of rows and columns of a table: True, False, or None to choose by held-out values.
+    quantum state). ``offsets`` of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together
+    with its factors: True, False, or None to choose by held-out values.
 
     Equal measurements are merged first. Columns enter along a path of falling penalties, shrink under the smoothed
     group lasso's weights and are pruned; the columns kept are fitted without a penalty. Raises BadInput for values

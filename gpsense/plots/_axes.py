@@ -42,5 +42,6 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
     wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
     axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
     powers = high > 1e5 * low
-    axis.set_major_formatter(LogFormatterSciNotation() if powers else FuncFormatter(lambda value, _: f"{value:g}"))
+    short = FuncFormatter(lambda value, _: f"{value:g}".replace("e+0", "e").replace("e-0", "e-"))
+    axis.set_major_formatter(LogFormatterSciNotation() if powers else short)
     axis.set_minor_formatter(NullFormatter())

@@ -83,8 +83,9 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
     Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
     the rank that the path speaks for and the penalised one. What is simpler wins unless it is worse by two per cent.
-    Unless ``robust`` is False, where some values are far from what is found, values far from offsets by medians are
-    left out and all is done again, until the same are; that answer is taken if it explains the other values better.
+    Unless ``robust`` is False, all is done again without the values that a column is there for, and without those far
+    from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
+    as well with fewer unknowns.
     """
     found = None
     if not always:

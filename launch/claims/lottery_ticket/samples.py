@@ -92,7 +92,7 @@ def radius(runs: Runs) -> Outcome:
     slope = np.polyfit(np.sqrt(r), found.value, 1)
     law(right, np.sqrt(r), np.polyval(slope, np.sqrt(r)), "straight line: the form a - b sqrt(r/N), recalled")
     left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share that finds the teacher")
-    right.set(xlabel="sqrt(r)", ylabel="radius: distance at which half of the runs succeed")
+    right.set(xlabel="sqrt(r)", ylabel="distance at which half of the runs succeed")
     fall = over_seeds(lambda s: np.polyfit(np.sqrt(r), _halves(distance, s), 1)[0], success)
     near = runs["convex"]
     size, reach, convex = near["support"].values, near["distance"].values, convex_up_to(near)

@@ -126,7 +126,7 @@ def samples(runs: Runs) -> Outcome:
         quantities["unpruned over its law"] = over_law(found["unpruned"], laws)
     _csq(axes[1], found, function.information_exponent)
     axes[0].axhline(HALF, color="black", ls=":", lw=1.2)
-    axes[0].set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (median; darker: larger d)", ylim=(0, 1))
+    axes[0].set(xscale="log", xlabel="samples n", ylabel="energy ‖WᵀV‖² / ‖W‖² (darker: larger d)", ylim=(0, 1))
     log_log(axes[1], "dimension d", "samples at which the energy is 1/2")
     if (inside := axes[1].get_legend()) is not None:
         inside.remove()
@@ -154,10 +154,11 @@ def _energies(axes: Axes, curves: list[Curve], colour: int, label: str | None = 
 
 
 def _crossings(axes: Axes, dims: list[int], counts: Quantity, colour: int, label: str) -> None:
-    """n50 with its 95 % intervals."""
+    """n50 with its 95 % intervals; without one where it has no end."""
     assert counts.low is not None
     assert counts.high is not None
-    spread = np.nan_to_num(np.maximum([counts.value - counts.low, counts.high - counts.value], 0.0))
+    spread = np.maximum([counts.value - counts.low, counts.high - counts.value], 0.0)
+    spread = np.where(np.isfinite(spread).all(axis=0), spread, 0.0)
     style = {"fmt": "o-", "ms": 5, "capsize": 3, "lw": 1.4, "color": PALETTE[colour % len(PALETTE)]}
     axes.errorbar(dims, counts.value, spread, label=label, **style)
 

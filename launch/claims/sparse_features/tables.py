@@ -10,7 +10,7 @@ from gpsense.estimators.fit_sparse import cross_validated_lasso
 from gpsense.keys import seed_keys
 from gpsense.sparse.samples import TableSamples
 from gpsense.systems.diabetes import Diabetes
-from launch.claims.drawing import panels, points
+from launch.claims.drawing import legend_below, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import mean, values
 
@@ -40,11 +40,11 @@ def diabetes(runs: Runs) -> Outcome:
     left.set(
         xlabel="column; noise: mean of those drawn", ylabel="share of seeds in which it is kept", ylim=(-0.05, 1.05)
     )
-    left.legend(fontsize=8)
+    legend_below(left, columns=3)
     for place, (label, sample) in enumerate(risks.items()):
         points(right, [place], sample[:, None], place, label)
     right.axhline(1, color="black", ls="--", lw=1.4)
-    right.set(xticks=range(len(risks)), ylabel="squared error on test rows over their variance")
+    right.set(xticks=range(len(risks)), ylabel="test error over the variance")
     right.set_xticklabels(list(risks), rotation=20)
     noise = {label: columns[:, real:].sum(axis=1) for label, columns in kept.items()}
     quantities = {f"real columns kept, {label}": mean(columns[:, :real].sum(axis=1)) for label, columns in kept.items()}
