@@ -16,7 +16,9 @@ TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anyt
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
-LONE = 0.4  # share of a column in one value, beyond which it is there for that
+LONE = 0.4  # share of a column in one value, beyond which it may be there for that
+APART = 4.0  # what it adds there, squared, over what it adds to any other value
+LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
@@ -42,7 +44,8 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
         return Choice(fit, "exact" if fit.misfit < exact else "edge")
     quiet = [rank for rank, fit in path.fits.items() if fit.noise_left]
     if not cross or not split(problem.map, 10, seed):  # nothing can be held out without emptying a row
-        rank = path.gapless if path.gapless is not None else min(quiet + _level(problem, path), default=max(path.fits))
+        likely = [path.gapless] if path.gapless is not None else quiet + _level(problem, path)
+        rank = max(min(likely, default=max(path.fits)), _sure(problem, path))
         return Choice(path.fits[rank], "edge")
     floor = path.steps[-1].penalty if path.steps else 0.0
     enough = [rank for rank in quiet if rank + 1 in path.fits and fall(problem, path, rank) <= DOUBT]
@@ -177,13 +180,24 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
 
 
 def lone(map_: Map, factors: Factors) -> np.ndarray:
-    """Numbers of values that a column is there for: much of what it adds to all values, squared, is there."""
+    """Numbers of values that a column may be there for.
+
+    Much of what a column adds to all values, squared, is there, or far more than to any other; or, of a table, columns
+    of both factors together nearly hold the unit vectors of its row and of its column: the product of the leverages is
+    near 1.
+    """
     found = []
+    table = map_.table if isinstance(map_, LessOffsets) else map_
+    if isinstance(table, Table) and table.n:
+        first, second = (np.sum(np.linalg.qr(one)[0] ** 2, axis=1) for one in factors)
+        both = first[table.first] * second[table.second]
+        found += [place for place in np.argsort(-both)[: factors[0].shape[1]] if both[place] > LEVERAGE]
     for column in range(factors[0].shape[1]):
         added = map_.predict(tuple(one[:, [column]] for one in factors)) ** 2
-        most = int(np.argmax(added))
-        if added[most] > LONE * added.sum():
-            found.append(most)
+        if added.size > 1:
+            second, most = np.argpartition(added, -2)[-2:]
+            if added[most] > LONE * added.sum() or added[most] > APART * added[second]:
+                found.append(most)
     return np.unique(np.array(found, int))
 
 

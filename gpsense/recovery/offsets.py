@@ -13,7 +13,7 @@ import numpy as np
 from gpsense.recovery.evidence import WILD, lone, split
 from gpsense.recovery.maps import LessOffsets, Table
 from gpsense.recovery.path import Fit, Path
-from gpsense.recovery.solve import CLEANER, MOST_WILD, Solution, merged, simpler, solve
+from gpsense.recovery.solve import CLEANER, MOST_WILD, SAVED, Solution, merged, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
@@ -101,9 +101,12 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
         return Answer(*_compared(problem.take(kept), found if sound else None, always, robust is not False, options))
 
     answer, kept = compared(everything), everything
-    alone = np.zeros(0, int) if robust is False else _lone(problem, answer)
-    starts = [np.setdiff1d(everything, alone)] if alone.size else []
-    near = everything if robust is False else _within(problem, _median_offsets(problem), everything)
+    rest = np.setdiff1d(everything, np.zeros(0, int) if robust is False else _lone(problem, answer))
+    starts = [rest] if rest.size < everything.size and np.any(problem.values[rest]) else []
+    if found is not None and found.outliers.size:
+        starts.insert(0, np.array([i for i, each in enumerate(members) if not np.isin(each, found.outliers).any()]))
+    sure = robust is False or (not robust and answer.solution.chosen_by == "exact")
+    near = everything if sure else _within(problem, _median_offsets(problem), everything)
     if robust or near.size < everything.size:
         starts.append(near)
     for start in starts:
@@ -149,13 +152,16 @@ def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np
 
     The same rank is enough where some values are far from the answer of all.
     """
+    more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
+    if answer.solution.chosen_by == "exact":
+        saved = SAVED * (problem.map.n - kept.size) < more - fewer
+        return cleaned.solution.chosen_by == "exact" and cleaned.solution.rank > 0 and saved
     same = (cleaned.solution.rank, cleaned.shrunk) == (answer.solution.rank, answer.shrunk)
     if same and _near(problem, answer, np.arange(problem.map.n)).size < problem.map.n:
         return True
     before, after = (_less_factors(problem, each)[kept] for each in (answer, cleaned))
     if scale(after) < CLEANER * scale(before):
         return True
-    more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
     return simpler(before, after, more, fewer, problem.map.n - kept.size)
 
 

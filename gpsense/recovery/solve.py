@@ -109,11 +109,12 @@ def _solve(
         return found
     everything = np.arange(whole.map.n)
     starts: list[Callable[[], Solution]] = []
-    doubtful = found.chosen_by != "exact" and found.path.gapless is None
-    if doubtful and whole.map.sparse:
-        alone = lone(whole.map, found.factors)
-        if alone.size:
-            starts.append(lambda: answer(whole.take(np.setdiff1d(everything, alone))))
+    sure = found.chosen_by == "exact"
+    doubtful = not sure and found.path.gapless is None
+    if whole.map.sparse and (sure or doubtful):
+        rest = np.setdiff1d(everything, lone(whole.map, found.factors))
+        if rest.size < everything.size and np.any(whole.values[rest]):
+            starts.append(lambda: answer(whole.take(rest)))
     if robust or (doubtful and _suspicious(whole, found)):
         starts.append(lambda: answer(_bounded(whole)))
     used = everything
@@ -246,14 +247,18 @@ def _without_wild(
 def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept: np.ndarray) -> bool:
     """Whether leaving values out helps: the same rank, others explained better, or as well by far fewer numbers.
 
-    The same rank is enough where some values are far from the answer of all.
+    The same rank is enough where some values are far from the answer of all. An exact answer gives way to an exact one
+    of fewer columns only.
     """
+    more, fewer = (problem.map.unknowns(each.rank) for each in (found, cleaned))
+    if "exact" in (found.chosen_by, cleaned.chosen_by):
+        saved = cleaned.rank > 0 and SAVED * (problem.map.n - kept.size) < more - fewer
+        return cleaned.chosen_by == "exact" and (found.chosen_by != "exact" or saved)
     if cleaned.rank == found.rank and _suspicious(problem, found):
         return True
     before, after = problem.residual(found.factors), problem.residual(cleaned.factors)
     if scale(after[kept]) < CLEANER * scale(before):
         return True
-    more, fewer = (problem.map.unknowns(each.rank) for each in (found, cleaned))
     return cleaned.rank > 0 and simpler(before[kept], after[kept], more, fewer, problem.map.n - kept.size)
 
 

@@ -201,6 +201,29 @@ def test_a_wild_value_is_no_column_of_its_own(seed, offsets):
     assert error(found) < 1.6 * error(expected)
 
 
+@pytest.mark.parametrize("offsets", [True, None])
+@pytest.mark.parametrize("seed", [0, 4, 6])
+def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 25))
+    if offsets:
+        truth = truth + rng.standard_normal((30, 1)) + rng.standard_normal(25)
+    rows, columns = np.nonzero(rng.random((30, 25)) < 0.5)
+    y, wild = truth[rows, columns], rng.integers(rows.size)
+    y[wild] += 20
+    found = gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=offsets)
+    assert (found.rank, found.chosen_by, found.outliers.tolist()) == (2, "exact", [wild])
+    np.testing.assert_allclose(found.matrix, truth, atol=1e-8)
+
+
+def test_a_matrix_of_single_entries_is_not_taken_for_wild_values():
+    matrix = np.diag([3.0, 2.0, 1.0, 0, 0, 0, 0, 0])
+    rows, columns = np.indices((8, 8)).reshape(2, -1)
+    found = gpsense.recover({"row": rows, "col": columns, "value": matrix.ravel()}, offsets=False)
+    assert (found.rank, found.outliers.size) == (3, 0)
+    np.testing.assert_allclose(found.matrix, matrix, atol=1e-8)
+
+
 @pytest.mark.parametrize("shape", [(12, 10), (30, 8), (2, 20), (1, 20)])
 def test_small_tables_with_noise(shape):
     rng = np.random.default_rng(0)
