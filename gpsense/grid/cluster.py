@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -87,7 +87,26 @@ def client_of(cluster: Any) -> Iterator[Any]:
             ) as local,
             distributed.Client(local, set_as_default=False) as client,
         ):
+            client.register_plugin(_own_cores(count))
             yield client
+
+
+def _own_cores(count: int) -> Any:
+    """What gives each of so many workers its share of the cores: their threads would wait for one another's."""
+    import distributed  # pyright: ignore[reportMissingImports]
+
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+    class OwnCores(distributed.WorkerPlugin):
+        """Done where a worker starts, after a death too."""
+
+        def setup(self, worker: Any) -> None:
+            share = cores[worker.name % count :: count] or cores[worker.name % max(len(cores), 1) :][:1]
+            for thread in os.listdir("/proc/self/task") if share and os.path.isdir("/proc/self/task") else ():
+                with suppress(OSError):  # a thread that has ended
+                    os.sched_setaffinity(int(thread), share)
+
+    return OwnCores()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gpsense import BadInput, sweep
-from gpsense.grid.cluster import check_cluster
+from gpsense.grid.cluster import check_cluster, client_of
 
 HERE = find_spec("distributed") is not None
 needs_dask = pytest.mark.skipif(not HERE, reason="dask.distributed is not installed")
@@ -82,6 +82,19 @@ def test_a_cluster_gives_the_bits_of_one_process_though_a_worker_dies(tmp_path: 
     assert count == len(list((tmp_path / "alone" / "chunks").glob("*.chunk"))) > 2
     lines = [json.loads(line)["chunk"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert set(lines) == set(range(count))
+
+
+@needs_dask
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be asked for here")
+@pytest.mark.filterwarnings("ignore")
+def test_workers_of_one_machine_have_cores_of_their_own() -> None:
+    cores = os.sched_getaffinity(0)
+    with client_of("local:2") as client:
+        shares = list(client.run(os.sched_getaffinity, 0).values())
+    assert len(shares) == 2
+    assert set.union(*shares) == cores
+    assert len(cores) == 1 or not set.intersection(*shares)
 
 
 @needs_dask
