@@ -17,7 +17,7 @@ from gpsense.recovery.forms import Measured, read_fields
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.path import Fit, Step
-from gpsense.recovery.solve import Solution, solve
+from gpsense.recovery.solve import Solution, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
@@ -97,7 +97,7 @@ class Recovery:
             places = np.minimum(np.searchsorted(labels, given), labels.size - 1)
             unknown = given[labels[places] != given]
             if unknown.size:
-                raise BadInput(name, f"no {unknown[0]!r} among them", "give names that the table has")
+                raise BadInput(name, f"no {unknown[:1].tolist()[0]!r} among them", "give names that the table has")
             return places
         if given.dtype.kind not in "iu" or (given < 0).any() or (given >= side.shape[0]).any():
             raise BadInput(name, f"not all from 0 to {side.shape[0] - 1}", "give whole numbers in that range")
@@ -163,7 +163,8 @@ def recover(
         map_, y = _with_trace(map_, y, trace)
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
     if isinstance(map_, maps.Table) and offsets is not False:
-        found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
+        with threads(map_):
+            found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
     else:
         found, added, shrunk = solve(map_, y, **options), no_offsets(), False
     return _recovery(found, added, labels, trace, shrunk)

@@ -17,7 +17,8 @@ SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 LONE = 0.4  # share of a column in one value, beyond which it may be there for that
-APART = 4.0  # what it adds there, squared, over what it adds to any other value
+APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to any other
+FEW = 4
 LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
@@ -182,9 +183,9 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
 def lone(map_: Map, factors: Factors) -> np.ndarray:
     """Numbers of values that a column may be there for.
 
-    Much of what a column adds to all values, squared, is there, or far more than to any other; or, of a table, columns
-    of both factors together nearly hold the unit vectors of its row and of its column: the product of the leverages is
-    near 1.
+    Much of what a column adds to all values, squared, is there, or to few far more than to any other; or, of a table,
+    columns of both factors together nearly hold the unit vectors of its row and of its column: the product of the
+    leverages is near 1.
     """
     found = []
     table = map_.table if isinstance(map_, LessOffsets) else map_
@@ -194,10 +195,10 @@ def lone(map_: Map, factors: Factors) -> np.ndarray:
         found += [place for place in np.argsort(-both)[: factors[0].shape[1]] if both[place] > LEVERAGE]
     for column in range(factors[0].shape[1]):
         added = map_.predict(tuple(one[:, [column]] for one in factors)) ** 2
-        if added.size > 1:
-            second, most = np.argpartition(added, -2)[-2:]
-            if added[most] > LONE * added.sum() or added[most] > APART * added[second]:
-                found.append(most)
+        largest = np.argsort(-added)[: FEW + 1]
+        sizes = added[largest]
+        apart = np.flatnonzero(sizes[:-1] > APART * sizes[1:])
+        found += list(largest[: apart[-1] + 1] if apart.size else largest[: int(sizes[0] > LONE * added.sum())])
     return np.unique(np.array(found, int))
 
 

@@ -217,6 +217,8 @@ def _compared(
     ``clipped``: wild ones among the held-out values count no more than large ones.
     """
     out = next(iter(split(problem.map, 10, options["seed"])), np.zeros(0, int))
+    if out.size < FEW and always:
+        return *_low_rank(problem, True, 0.0, options), False
     if out.size < FEW:
         return plain or solve(problem.map, problem.values, **options), no_offsets(), False
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)

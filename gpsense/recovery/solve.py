@@ -17,7 +17,7 @@ from gpsense.recovery.evidence import (
     rank_share,
     wild,
 )
-from gpsense.recovery.maps import Factors, Map
+from gpsense.recovery.maps import Entries, Factors, LessOffsets, Map, Table
 from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale
 
@@ -28,6 +28,8 @@ BOUND = 8.0  # robust standard deviations of the values that a robust start keep
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
 AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
+BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
+MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
 SUSPECT = 5.0  # robust standard deviations
 
 
@@ -84,9 +86,13 @@ def solve(
 
     Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken.
     """
-    small = map_.n * map_.unknowns(1) < SMALL
-    with threadpool_limits(1 if small else None, "blas"):  # threads of small products wait for each other
+    with threads(map_):
         return _solve(map_, values, seed, rank, max_rank, robust, exact, cross)
+
+
+def threads(map_: Map) -> threadpool_limits:
+    """One thread for small problems: threads of small products wait for each other."""
+    return threadpool_limits(1 if map_.n * map_.unknowns(1) < SMALL else None, "blas")
 
 
 def _solve(
@@ -179,12 +185,30 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
         fit, by = path.fits[0], "edge"
     else:
         fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
-    state = (
-        fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
-    )
+    state = _last(problem, fit)
+    while by not in ("exact", "given") and _far_beyond(problem, state):  # columns that explain next to nothing
+        fit = _at_rank(problem, path, state.sizes.size - 1, exact)
+        state = _last(problem, fit)
     if problem.map.shifts and state.sizes.size:
         state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     return _solution(problem, state, by, path, seed)
+
+
+def _last(problem: Problem, fit: Fit) -> State:
+    """The fit, to its end."""
+    return fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
+
+
+def _far_beyond(problem: Problem, state: State) -> bool:
+    """Whether entries of a matrix that is measured entry by entry lie far beyond all that was measured."""
+    map_ = problem.map
+    single = isinstance(map_, Entries | LessOffsets | Table) and np.prod(map_.sides) <= MOST_ENTRIES
+    if not state.sizes.size or not single:
+        return False
+    left, right = state.factors[0], state.factors[-1]
+    if isinstance(map_, LessOffsets):
+        left, right = left - left.mean(0), right - right.mean(0)
+    return float(np.abs(left @ right.T).max()) > BEYOND * float(np.abs(problem.values).max())
 
 
 def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) -> Solution:

@@ -64,7 +64,8 @@ class Problem:
         residual = self.residual(factors)
         bound = self.bound(residual)
         residual = np.clip(residual, -bound, bound)
-        return float(np.sqrt(self.weights @ residual**2 / (self.weights @ self.values**2)))
+        total = float(self.weights @ self.values**2)
+        return float(np.sqrt(self.weights @ residual**2 / total)) if total > 0 else 0.0
 
     def bound(self, residual: np.ndarray) -> float:
         """Size at which residuals are clipped: infinite unless robust."""

@@ -216,6 +216,28 @@ def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
     np.testing.assert_allclose(found.matrix, truth, atol=1e-8)
 
 
+@pytest.mark.parametrize(("seed", "rank", "offsets"), [(0, 1, True), (2, 1, True), (3, 0, True), (501, 2, False)])
+def test_no_answer_lies_far_beyond_the_values(seed, rank, offsets):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(30, rank)) @ rng.normal(size=(rank, 20))
+    if offsets:
+        truth = truth + 3 + rng.normal(size=(30, 1)) + rng.normal(size=20)
+    rows, columns = np.nonzero(rng.uniform(size=truth.shape) < 0.6)
+    wild = rng.uniform(size=rows.size) < 0.02
+    y = truth[rows, columns] + 0.2 * rng.normal(size=rows.size) + 10 * wild * rng.choice([-1, 1], size=rows.size)
+    found = gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=offsets)
+    assert rank <= found.rank <= rank + 1
+    assert set(np.flatnonzero(wild)) <= set(found.outliers)
+    assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < (0.2 if found.rank == rank else 1.0)
+
+
+def test_a_constant_table_has_an_offset_alone():
+    rows, columns = np.indices((6, 5)).reshape(2, -1)
+    found = gpsense.recover({"row": rows, "col": columns, "value": np.full(30, 7.0)}, offsets=True)
+    assert found.rank == 0
+    np.testing.assert_allclose(found.matrix, 7.0)
+
+
 def test_a_matrix_of_single_entries_is_not_taken_for_wild_values():
     matrix = np.diag([3.0, 2.0, 1.0, 0, 0, 0, 0, 0])
     rows, columns = np.indices((8, 8)).reshape(2, -1)
