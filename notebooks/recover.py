@@ -143,7 +143,7 @@ print(f"rank {found.rank}, chosen by {found.chosen_by}; overlap with the signal 
 # hardly three values an unknown they can still spoil the answer). On 300 random problems
 # (`tests/recovery/test_trial.py`: Gaussian, rank-one, entries, distances, Pauli; 1.5 to 8 measurements an unknown; noise
 # up to 30 %) the error was that of least squares given the true rank in the median, at most 1.25 times it in 99 %, and
-# the rank was right in 96 % of those where that oracle is within 10 %; on 39 tables with offsets (2 to 6 measurements
+# the rank was right in 96 % of those where that oracle is within 10 %; on 20 tables with offsets (2 to 6 measurements
 # an unknown) it was always at most 1.25 times it. A 1000 x 1000 matrix of rank 5 and condition 10
 # comes exactly out of 1.35 times as many entries as it has unknowns. The method runs in NumPy on the CPU. It is derived
 # here, in the second-order form of the paper's pipeline, and its constants were set on problems like these.

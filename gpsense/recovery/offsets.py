@@ -104,7 +104,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     rest = np.setdiff1d(everything, np.zeros(0, int) if robust is False else _lone(problem, answer))
     starts = [rest] if rest.size < everything.size and np.any(problem.values[rest]) else []
     if found is not None and found.outliers.size:
-        starts.insert(0, np.array([i for i, each in enumerate(members) if not np.isin(each, found.outliers).any()]))
+        known = set(found.outliers.tolist())
+        starts.insert(0, np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())]))
     sure = robust is False or (not robust and answer.solution.chosen_by == "exact")
     near = everything if sure else _within(problem, _median_offsets(problem), everything)
     if robust or near.size < everything.size:
@@ -138,7 +139,7 @@ def _without_wild(
 
 def _lone(problem: Problem, answer: Answer) -> np.ndarray:
     """Values that a column is there for, beside what offsets could add."""
-    map_ = LessOffsets(table_of(problem)) if answer.offsets.rows.size and _moderate(problem) else problem.map
+    map_ = LessOffsets(_table(problem)) if answer.offsets.rows.size and _moderate(problem) else problem.map
     return lone(map_, answer.solution.factors)
 
 
@@ -169,7 +170,7 @@ def _unknowns(problem: Problem, answer: Answer) -> int:
     return problem.map.unknowns(answer.solution.rank) + (sum(problem.map.sides) if answer.offsets.rows.size else 0)
 
 
-def table_of(problem: Problem) -> Table:
+def _table(problem: Problem) -> Table:
     """The map of a problem whose measurements are entries of a table."""
     assert isinstance(problem.map, Table)
     return problem.map
@@ -295,15 +296,14 @@ def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str
 
 def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offsets]:
     """Factors with means of zero and offsets, fitted together by least squares."""
-    table = problem.map
-    assert isinstance(table, Table)
+    table = _table(problem)
     most = max(DIRECT // sum(table.shape), 1)
     most = most if options["max_rank"] is None else min(most, options["max_rank"])
     found = solve(LessOffsets(table), problem.values, **{**options, "max_rank": most})
     problem = problem.take(np.setdiff1d(np.arange(problem.map.n), found.outliers))
     left, right = (one - one.mean(0) for one in found.factors)
     state = balanced((left, right), 1.0)
-    rows, columns = LessOffsets(table_of(problem)).offsets(-problem.residual(state.factors))
+    rows, columns = LessOffsets(_table(problem)).offsets(-problem.residual(state.factors))
     added = Offsets(float(rows.mean() + columns.mean()), rows - rows.mean(), columns - columns.mean())
     rest = _less(problem, added)
     fit = Fit(state, rest.misfit(state.factors))
@@ -323,8 +323,7 @@ def _centred(found: Solution, added: Offsets) -> Offsets:
 
 def _less(problem: Problem, added: Offsets) -> Problem:
     """The problem with the offsets taken off its values."""
-    table = problem.map
-    assert isinstance(table, Table)
+    table = _table(problem)
     return replace(problem, values=problem.values - added.at(table.first, table.second))
 
 
