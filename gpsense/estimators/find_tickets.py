@@ -111,6 +111,15 @@ class Tickets:
     task: Task
     notices: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """The median error of every rule at every share kept, and the notices."""
+        errors = self.results["error"].median("seed").transpose("rule", "kept")
+        shares = ", ".join(f"{share:.3g}" for share in errors["kept"].values)
+        lines = [f"Tickets over {self.results.sizes['seed']} seeds; median error at shares kept {shares}:"]
+        for rule in errors["rule"].values:
+            lines.append(f"{rule}: " + ", ".join(f"{error:.3g}" for error in errors.sel(rule=rule).values))
+        return "\n  ".join([*lines, *self.notices, "see .results, .network(rule, kept, seed), .save(path)"])
+
     def save(self, path: str | Path) -> None:
         """Write the results to a netCDF file, from which :meth:`load` makes the tickets again."""
         write_dataset(Path(path), self.results)

@@ -68,6 +68,21 @@ class SparseFit(NamedTuple):
     unit: float
     names: tuple[str, ...] | None = None
 
+    def __repr__(self) -> str:
+        """Columns kept and risks in a few lines, no array in full."""
+        kept = [str(i) if self.names is None else self.names[i] for i in self.coordinates]
+        which = ", ".join(kept[:12]) + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
+        risks = {"this fit": self.held_out_risk, "all columns": self.unpruned_risk, "Lasso": self.lasso_risk}
+        told = ", ".join(f"{name} {risk:.3g}" for name, risk in risks.items() if risk is not None)
+        lasso = "" if self.lasso_kept is None else f" ({self.lasso_kept} columns)"
+        return "\n  ".join(
+            (
+                f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, best first: {which}",
+                f"mean squared error over the variance of y, on {len(self.held_out)} rows put aside: {told}{lasso}",
+                "see .coordinates, .kept_names, .scores, .directions, .predict(x)",
+            )
+        )
+
     @property
     def kept_names(self) -> tuple[str, ...] | None:
         """Names of the columns that stay, best score first; None where the columns had none."""

@@ -5,7 +5,7 @@ takes milliseconds. The path of penalties with its pruning is that of arXiv 2303
 choice of the rank, the treatment of outliers and the standard errors are derived here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -50,11 +50,30 @@ class Recovery:
     undetermined: tuple[str, ...]
     outliers: np.ndarray
     sizes: np.ndarray
-    offsets: Offsets = field(repr=False)
-    labels: tuple[np.ndarray | None, np.ndarray | None] = field(repr=False)
-    path: tuple[Step, ...] = field(repr=False)
-    fits: dict[int, Fit] = field(repr=False)
-    _solution: Solution = field(repr=False)
+    offsets: Offsets
+    labels: tuple[np.ndarray | None, np.ndarray | None]
+    path: tuple[Step, ...]
+    fits: dict[int, Fit]
+    _solution: Solution
+
+    def __repr__(self) -> str:
+        """Rank, noise and doubts in a few lines, no array in full."""
+        rows, columns = self.left.shape[0], self.right.shape[0]
+        counts = f"{self.measurements} measurements, {self.unknowns} unknowns"
+        sizes = ", ".join(f"{size:.4g}" for size in self.sizes[:8]) + ", ..." * (self.rank > 8)
+        lines = [
+            f"Recovery of a {rows} x {columns} matrix: rank {self.rank}, chosen_by {self.chosen_by!r}; {counts}",
+            f"noise {self.noise:.3g}, residual {self.residual:.3g}" + (f"; sizes {sizes}" if self.rank else ""),
+        ]
+        if self.offsets.rows.size:
+            lines.append(f"with offsets of rows and columns, their mean {self.offsets.mean:.4g}")
+        if self.outliers.size:
+            which = ", ".join(map(str, self.outliers[:8])) + ", ..." * (self.outliers.size > 8)
+            lines.append(f"left out as outliers, by number from 0: {which}")
+        lines += [f"undetermined: {words}" for words in self.undetermined]
+        return "\n  ".join(
+            [*lines, "see .matrix, .entries(rows, columns), .standard_errors(rows, columns), .rank_share"]
+        )
 
     @property
     def factor(self) -> np.ndarray:

@@ -190,6 +190,13 @@ def test_a_layer_that_loses_all_its_weights_is_told() -> None:
     assert np.isfinite(found["error"]).all()
     assert "collapsed" in found["status"].attrs["flag_meanings"]
     assert (tickets.results.attrs["notices"],) == tickets.notices
+    head, errors, notice, _ = repr(tickets).splitlines()
+    assert head == "Tickets over 2 seeds; median error at shares kept 1, 0.3:"
+    assert errors.split() == [
+        "grasp:",
+        *(f"{found['error'].sel(kept=k).median():.3g}{e}" for k, e in ((1, ","), (0.3, ""))),
+    ]
+    assert notice.strip() == tickets.notices[0]
 
 
 def test_scores_that_cannot_order_weights_stop_a_cell_of_a_grid() -> None:

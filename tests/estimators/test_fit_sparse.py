@@ -281,3 +281,13 @@ def test_what_a_table_holds_besides_numbers_is_named(change, words):
     x = change(pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc")))
     with pytest.raises(BadInput, match=f"^x: {words}"):
         fit_sparse(x, np.arange(40.0))
+
+
+def test_what_is_printed_of_a_fit_is_three_lines(found: SparseFit) -> None:
+    named = found._replace(names=tuple(f"c{i}" for i in range(DIM)))
+    for fit, first in ((found, "3, "), (named, "c3, ")):
+        head, risks, _ = repr(fit).splitlines()
+        assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, best first: {first}")
+        assert f"this fit {fit.held_out_risk:.3g}, all columns {fit.unpruned_risk:.3g}" in risks
+    alone = repr(found._replace(unpruned_risk=None, lasso_risk=None, lasso_kept=None))
+    assert alone.splitlines()[1].endswith(f": this fit {found.held_out_risk:.3g}")

@@ -379,3 +379,17 @@ def test_wild_values_of_a_table_with_offsets_are_left_out(offsets, share):
     assert set(wild) <= set(found.outliers)
     assert found.outliers.size <= wild.size + 3
     assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < 0.25
+
+
+def test_what_is_printed_of_a_recovery_is_a_few_lines_without_arrays():
+    """Rank, noise and outliers as the attributes have them; no line longer than a screen."""
+    _, rows, columns, y, _ = _shifted_table(0)
+    y[11] += 100
+    found = gpsense.recover({"row": rows, "col": columns, "value": y})
+    text = repr(found)
+    assert text == str(found)
+    assert text.startswith(f"Recovery of a 24 x 19 matrix: rank {found.rank}, chosen_by {found.chosen_by!r}")
+    assert f"noise {found.noise:.3g}" in text
+    assert "left out as outliers, by number from 0: 11\n" in text
+    assert "array" not in text
+    assert max(map(len, text.splitlines())) < 120 > 10 * len(text.splitlines())
