@@ -22,7 +22,7 @@ from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml
 from launch.paths import find_config
-from launch.schema import SECTIONS, plain, read_flag, read_number, schema, unknown
+from launch.schema import SECTIONS, plain, read_flag, read_number, required, schema, unknown
 from launch.shell import Refusal, program
 from launch.values import expand
 
@@ -272,7 +272,9 @@ def help_text(config: Config, path: Path) -> str:
         if field.section != section:
             section = field.section
             entries.append((section + (f": {SECTIONS[section]}" if section in SECTIONS else ""), ""))
-        entries.append((f"--{place}", f"{describe(field)} [{_text(field, config.values[place])}]"))
+        value = config.values[place]
+        shown_value = "no default" if required(field) and value is None else _text(field, value)
+        entries.append((f"--{place}", f"{describe(field)} [{shown_value}]"))
     for option, text in entries:
         if option.startswith("--"):
             start = f"  {option}".ljust(indent)

@@ -8,6 +8,7 @@ sweep. Naming code is running it: a config file may do so only where that is all
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from launch.shell import Refusal
 
 FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
 _functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
+_texts: dict[str, dict[str, str]] = {}  # by reference: a text that was given for a parameter without a default
 _loaded: dict[str, ModuleType] = {}  # by reference: what was allowed once in this process
 
 
@@ -155,6 +157,15 @@ def as_system(
         near = nearest(unknown[0], [each.name for each in named])
         raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}
+    _texts[reference] = {}
+    for each in named:
+        text = next((item for item in given.get(each.name, ()) if isinstance(item, str)), None)
+        if text is not None and isinstance(each.default, int | float) and not isinstance(each.default, bool):
+            raise Refusal(
+                f"cell.{each.name}: {shown(text)} is not a number, as its default {each.default} is; give one"
+            )
+        if text is not None and each.default is each.empty:
+            _texts[reference][each.name] = text
     floats = {each.name for each in named if isinstance(each.default, float)}
     whole = [
         name
@@ -175,8 +186,12 @@ def blamed(reference: str) -> Iterator[None]:
     """Turn an error of a user's own code into one line that names its file and line; others go on up."""
     try:
         yield
-    except (BadInput, Refusal):
-        raise
+    except (BadInput, Refusal) as error:
+        static = re.search(r"static=\[(.*?)\]", str(error))
+        if not static:
+            raise
+        option = "--static " + re.sub('[" ]', "", static[1])
+        raise Refusal(str(error).replace(static[0], option)) from error
     except Exception as error:
         own = _loaded.get(reference.rpartition(":")[0])
         frames = traceback.extract_tb(error.__traceback__)
@@ -185,6 +200,9 @@ def blamed(reference: str) -> Iterator[None]:
             raise
         words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         where = f"{Path(mine[-1].filename).name} at line {mine[-1].lineno}"
+        for name, text in _texts.get(reference, {}).items():
+            problem = f"{shown(text)} is text, and {reference} failed with it in {where} ({words})"
+            raise Refusal(f"cell.{name}: {problem}; give a number, or fix the function") from error
         raise Refusal(f"system: {reference} failed in {where} ({words}); fix it") from error
 
 

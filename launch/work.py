@@ -231,4 +231,9 @@ def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) ->
     if config.system.steps:
         schedule = Schedule(values["train.steps"], values["fine_tune.steps"], values["run.record_every"])
     seeds = Axis("seed", values["run.seeds"].values)
-    return Grid(config.system(**static), schedule, seeds, tuple(axes), constants)
+    grid = Grid(config.system(**static), schedule, seeds, tuple(axes), constants)
+    if plugins.is_function(config.reference):
+        from gpsense.grid.sweep import check_seeds
+
+        check_seeds(grid)
+    return grid

@@ -169,6 +169,7 @@ def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
             once=drawing + once,
             result_bytes=size,
             products=False,
+            axes=tuple((name, len(each.shape)) for name, each in results.items()),
         )
     begun, _, state = traced_cost(learner.start, problem, setting, keys)
     step = lambda problem, setting, state: learner.train(problem, setting, state, learner.stride)  # noqa: E731

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gpsense.errors import BadInput
-from gpsense.fields import declared
+from gpsense.fields import declared, shown
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, Evaluator, Learner, System
@@ -191,11 +191,27 @@ def make_plan(
             for left in range(0, inner, layout.inner):
                 stop, right = min(start + layout.outer, outer), min(left + layout.inner, inner)
                 chunks.append(Chunk(len(chunks), index, start, stop, left, right))
+    _check_axes(programs)
     plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner, parts, heavier)
     if plan.stored_bytes > memory:
         sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
         raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")
     return plan
+
+
+def _check_axes(programs: Sequence[ProgramPlan]) -> None:
+    """BadInput where a measure has more axes in one program than in another; they may differ in length."""
+    known: dict[str, tuple[int, ProgramPlan]] = {}
+    for program in programs:
+        for name, count in program.cost.axes:
+            other, first = known.setdefault(name, (count, program))
+            if other != count:
+                places = [
+                    ", ".join(f"{key} = {shown(value)}" for key, value in each.labels.items())
+                    for each in (first, program)
+                ]
+                problem = f"its {name} has {other} axes where {places[0]} and {count} where {places[1]}"
+                raise BadInput("cell", problem, "return arrays with as many axes everywhere")
 
 
 def shard_of(plan: Plan, index: int, count: int) -> set[Chunk]:

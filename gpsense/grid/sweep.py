@@ -20,6 +20,7 @@ from gpsense.descent import CONVERGED, DIVERGED
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, nearest, shown
 from gpsense.grid.axes import Axis, Grid
+from gpsense.grid.calling import call, measures_of
 from gpsense.grid.run import MEMORY, run_grid
 from gpsense.keys import Keys
 from gpsense.pipeline import Schedule
@@ -47,10 +48,15 @@ class FunctionSystem(System[Any, Any, Any]):
         traced = {each.name: getattr(numbers, each.name) for each in dataclasses.fields(numbers)}
         return {name: value for name, value in {**static, **traced}.items() if name in self.reads[function]}
 
+    def names(self) -> set[str]:
+        """Names that stand for an axis, a parameter or the precision, none of which a measure can have."""
+        fields = [field.name for part in (self, self.Data, self.Setting) for field in dataclasses.fields(part)]
+        return {"seed", *fields, *(axis for axes in self.tails.values() for axis in axes)}
+
     def draw(self, data: Any, key: RandomKey) -> Any:
         """The problem, and the numbers of the data that the cell reads, too."""
         draw = type(self).draw_problem
-        return None if draw is None else draw(key, **self.given(data, 0)), data
+        return None if draw is None else call("draw", draw, (key,), self.given(data, 0)), data
 
     @property
     def learner(self) -> "RunFunction":
@@ -73,37 +79,11 @@ class RunFunction(Evaluator[Any, Any]):
         system, cell = self.system, type(self.system).cell
         first = () if system.draw_problem is None else (drawn,)
         keyed = {"key": keys.start} if "key" in system.reads[1] else {}
-        returned = cell(*first, **keyed, **(system.given(data, 1) | system.given(setting, 1)))
-        measures = _measures(returned, system.tails)
-        numbers = [value for value in measures.values() if jnp.issubdtype(value.dtype, jnp.inexact)]
-        finite = reduce(jnp.logical_and, [jnp.all(jnp.isfinite(value)) for value in numbers], jnp.asarray(True))
+        numbers = system.given(data, 1) | system.given(setting, 1)
+        measures = measures_of(call("cell", cell, first, {**keyed, **numbers}), system.tails, system.names())
+        real = [value for value in measures.values() if jnp.issubdtype(value.dtype, jnp.inexact)]
+        finite = reduce(jnp.logical_and, [jnp.all(jnp.isfinite(value)) for value in real], jnp.asarray(True))
         return measures | {"status": jnp.where(finite, jnp.int32(CONVERGED), jnp.int32(DIVERGED))}
-
-
-def _measures(returned: Any, tails: Mapping[str, Sequence[str]]) -> Measures:
-    """What a cell returned as arrays by name; BadInput for anything else."""
-    if not isinstance(returned, Mapping) or not returned or not all(isinstance(name, str) for name in returned):
-        what = "one array" if hasattr(returned, "shape") else shown(returned)
-        raise BadInput("cell", f"it returned {what}", "return a dictionary of arrays, {'error': error}")
-    measures = {}
-    for name, value in returned.items():
-        if name == "status":
-            raise BadInput("cell", "it returned 'status', which the engine sets", "use another name")
-        if "/" in name:
-            raise BadInput("cell", f"it returned {shown(name)}", "leave the slash out of names of measures")
-        try:
-            measures[name] = jnp.asarray(value)
-        except TypeError:
-            raise BadInput("cell", f"its {name} is {shown(value)}", "return arrays of numbers") from None
-        if jnp.issubdtype(measures[name].dtype, jax.dtypes.extended):
-            raise BadInput("cell", f"its {name} is a random key", "return arrays of numbers")
-        if name in tails and len(tails[name]) != measures[name].ndim:
-            problem = f"{name} has shape {measures[name].shape}, and dims names {', '.join(tails[name]) or 'no axis'}"
-            raise BadInput("dims", problem, "name each trailing axis")
-    if unknown := [name for name in tails if name not in measures]:
-        near = nearest(unknown[0], measures)
-        raise BadInput("dims", f"the cell returns no {unknown[0]}", near or f"use any of {', '.join(measures)}")
-    return measures
 
 
 def function_system(
@@ -193,14 +173,21 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
     """The parameters that are given by name; BadInput for a function that takes others."""
     if not callable(function):
         raise BadInput(field, f"{shown(function)} is not a function", "give a function")
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        raise BadInput(field, f"the parameters of {shown(function)} have no names", "wrap it in a function") from None
     if len(parameters) < positional:
         first = "a key" if field == "draw" else "the problem"
         raise BadInput(field, "it takes no parameter", f"give a function that takes {first} first")
     named = parameters[positional:]
+    if positional and field == "cell" and parameters[0].name == "key":
+        problem = "its first parameter is called key, and it is given what draw made"
+        raise BadInput(field, problem, "write cell(problem, key, ...), or leave draw out")
     for each in named:
         if each.name in RESERVED:
-            raise BadInput(field, f"its parameter {each.name} is reserved by sweep", "rename it")
+            other = "take key, the random key of the cell, or " if each.name in ("seed", "seeds") else ""
+            raise BadInput(field, f"its parameter {each.name} is reserved by sweep", f"{other}rename it")
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
     return {each.name: each for each in named}
@@ -229,13 +216,20 @@ def sweep_grid(
     defaults = ({} if draw is None else _parameters("draw", draw, 1)) | taken
     defaults.pop("key", None)
     for name in values:
+        if name == "key":
+            raise BadInput(name, "random keys are made from the seeds", "leave it out; seeds says how many")
+        if draw is not None and name not in defaults and name == next(iter(inspect.signature(draw).parameters)):
+            raise BadInput("draw", f"its first parameter, {name}, is the random key", f"write draw(key, {name}, ...)")
         if name not in defaults:
             near = nearest(name, defaults)
             raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
     missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
-    if missing and draw is None and missing[0] == next(iter(taken)):
-        remedy = f"give draw, which makes the problem, or {missing[0]}=[...]"
-        raise BadInput(missing[0], "it has no value", remedy)
+    if missing and missing[0] == next(iter(taken)) and (draw is None or "key" not in taken):
+        if "key" not in taken and any(word in missing[0] for word in ("key", "rng")):
+            raise BadInput(missing[0], "it has no value", "call it key if it is the random key")
+        if draw is None:
+            remedy = f"give {missing[0]}=[...], or draw, the function that makes it"
+            raise BadInput(missing[0], "it has no value", remedy)
     if missing:
         raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")
     values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
@@ -254,7 +248,19 @@ def sweep_grid(
         raise BadInput("dims", f"{clash[0]} is an axis of the sweep already", "use another name")
     listed = tuple(Axis(name, items, many) for name, (items, many) in values.items())
     precision = dtype or str(jnp.result_type(float))
-    return Grid(system(dtype=precision), ONCE, seeds, listed)
+    grid = Grid(system(dtype=precision), ONCE, seeds, listed)
+    check_seeds(grid)
+    return grid
+
+
+def check_seeds(grid: Grid) -> None:
+    """BadInput for several seeds of a function that takes no random key: all would give the same numbers."""
+    system = grid.system
+    if isinstance(system, FunctionSystem) and system.draw_problem is None and "key" not in system.reads[1]:
+        count = len(grid.seeds)
+        if count > 1:
+            problem = f"it takes no key, so that all {count} seeds would give the same numbers"
+            raise BadInput("cell", problem, "add a parameter key, the random key of a cell, or ask for one seed")
 
 
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:

@@ -35,7 +35,8 @@ class Cost(eqx.Module):
 
     ``sample_bytes`` are needed while a problem is drawn; ``once`` are flops beside the steps: drawing, pruning;
     ``result_bytes`` those of a cell's measures, 0 where the engine's own estimate will do; ``products``: flops are
-    those of matrix products, else of any operation.
+    those of matrix products, else of any operation; ``axes`` of every measure, beside those of the grid, where they
+    were traced.
     """
 
     flops: float = eqx.field(static=True)
@@ -46,6 +47,7 @@ class Cost(eqx.Module):
     once: float = eqx.field(static=True, default=0.0)
     result_bytes: int = eqx.field(static=True, default=0)
     products: bool = eqx.field(static=True, default=True)
+    axes: tuple[tuple[str, int], ...] = eqx.field(static=True, default=())
 
 
 class Measure(NamedTuple):

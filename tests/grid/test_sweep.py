@@ -172,7 +172,10 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(cell, draw, seeds=2, n=[3]), "noise: it has no value; give one or several: noise=[...]"),
         (lambda: sweep(3, seeds=2), "cell: 3 is not a function; give a function"),
         (lambda: sweep(lambda *all: {}, seeds=2), "cell: its parameter all has no name"),
-        (lambda: sweep(lambda key: 1.0, seeds=2), "cell: it returned 1.0; return a dictionary of arrays"),
+        (
+            lambda: sweep(lambda key: 1.0, seeds=2),
+            "cell: it returned 1.0 without a name; return a dictionary of numbers",
+        ),
         (lambda: sweep(lambda key: {"status": 1.0}, seeds=2), "cell: it returned 'status'"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[1.0, 1.0]), "a: the axis repeats a value"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[]), "a: the axis is empty"),
@@ -183,6 +186,12 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("a",)}), "dims: a is an axis"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=["b"]), "static: no function takes b"),
         (lambda: sweep(lambda problem: {"x": problem}, lambda: 1.0, seeds=2), "draw: it takes no parameter"),
+        (lambda: sweep(lambda a: {"x": a}, seeds=2, a=1.0), "cell: it takes no key, so that all 2 seeds"),
+        (lambda: sweep(lambda rng, a: {"x": a}, seeds=2, a=1.0), "rng: it has no value; call it key"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, key=[1]), "key: random keys are made from the seeds"),
+        (lambda: sweep(lambda key: {"x": 1.0}, draw, seeds=2, n=3, noise=1.0), "cell: its first parameter is called"),
+        (lambda: sweep(lambda problem: {"x": 1.0}, lambda n: n, seeds=2, n=3), "draw: its first parameter, n, is the"),
+        (lambda: sweep(max, seeds=2), "cell: the parameters of <built-in function max> have no names"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(call, line):
@@ -190,6 +199,81 @@ def test_what_cannot_be_is_refused_in_one_line(call, line):
         call()
     assert str(refusal.value).startswith(line)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda a: (a, a), "it returned a tuple of 2"),
+        (lambda a: [a], "it returned a list of 1"),
+        (lambda a: a, "it returned one number without a name"),
+        (lambda a: jnp.zeros(3) + a, "it returned one array of shape (3,)"),
+        (lambda a: None, "it returned None (is its return missing?)"),
+        (lambda a: "x", "it returned 'x'"),
+        (lambda a: {}, "it returned an empty dictionary"),
+        (lambda a: {1: a}, "it returned a dictionary with 1 for a name"),
+        (lambda a: {"x": {"y": a}}, "its x is a dictionary"),
+        (lambda a: {"x": [a, jnp.zeros(3)]}, "its x is a list of 2 arrays of different shapes"),
+        (lambda a: {"x": None}, "its x is None"),
+        (lambda a: {"a": a}, "it returned 'a', which is also the name of an axis or parameter"),
+        (lambda a: {"seed": a}, "it returned 'seed', which is also the name of an axis or parameter"),
+        (lambda a: {"x": jnp.zeros(2), "x_0": a}, "it returned x_0, the name of an axis of x"),
+    ],
+)
+def test_what_a_cell_cannot_return_is_told_in_words(returned, words):
+    """The remedy says what to return; no tracer is shown."""
+    with pytest.raises(BadInput) as refusal:
+        sweep(lambda key, a: returned(a), seeds=2, a=[1.0, 2.0])
+    assert str(refusal.value).startswith(f"cell: {words}; re")
+    assert "Tracer" not in str(refusal.value)
+
+
+def _branch(key, a, b):
+    return {"x": a if b > 1 else -a}
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "remedy"),
+    [
+        (
+            lambda: sweep(lambda key, n: {"x": jnp.zeros((n,)).sum()}, seeds=2, n=[3, 4]),
+            "n",
+            'give static=["n"], which',
+        ),
+        (
+            lambda: sweep(lambda key, n, m, a: {"x": a * jnp.zeros((n, m)).sum()}, seeds=2, n=[3, 4], m=2, a=[1.0]),
+            "n and m",
+            'give static=["n", "m"], which',
+        ),
+        (lambda: sweep(lambda problem: {"x": problem.sum()}, lambda key, n: jnp.ones(n), seeds=2, n=[3]), "n", "give"),
+        (lambda: sweep(lambda key, n: {"x": jnp.arange(9.0)[:n].sum()}, seeds=2, n=[3, 4]), "n", 'give static=["n"]'),
+        (lambda: sweep(lambda key, n: {"x": sum(range(n))}, seeds=2, n=[3, 4]), "n", 'give static=["n"]'),
+        (lambda: sweep(_branch, seeds=2, a=[1.0], b=[0.5, 2.0]), "b", 'give static=["b"]'),
+        (
+            lambda: sweep(lambda key: {"x": 1.0 if jax.random.normal(key) > 0 else 2.0}, seeds=2),
+            "cell",
+            "use jnp.where",
+        ),
+        (lambda: sweep(lambda key, a: {"x": np.sin(a)}, seeds=2, a=[1.0]), "cell", "use jax.numpy"),
+    ],
+)
+def test_a_value_that_python_needs_is_told_with_the_parameter_to_make_static(call, field, remedy):
+    """A shape, a slice, a loop, an if: the parameters that have to be static, none that need not."""
+    with pytest.raises(BadInput) as refusal:
+        call()
+    assert refusal.value.field == field
+    assert refusal.value.remedy.startswith(remedy)
+    assert "\n" not in str(refusal.value)
+    assert "(line " in refusal.value.problem
+
+
+def test_errors_of_the_function_itself_go_on_up_and_axes_that_differ_are_told():
+    with pytest.raises(ZeroDivisionError):
+        sweep(lambda key: {"x": 1 / 0}, seeds=2)
+    with pytest.raises(
+        BadInput, match="^cell: its x has 1 axes where n = 1 and 2 where n = 2; return arrays with as many"
+    ):
+        sweep(lambda key, n: {"x": jnp.zeros((2,) * n)}, seeds=2, n=[1, 2], static=["n"])
 
 
 def test_a_grid_of_a_sweep_runs_like_any_other(dataset):
@@ -216,7 +300,7 @@ def test_identity_sees_what_functions_call_and_close_over():
 @pytest.mark.parametrize("name", ["seed", "out", "dtype"])
 def test_names_of_the_engine_are_refused(name):
     source = f"lambda key, {name}: {{'y': {name}}}"
-    with pytest.raises(BadInput, match=f"^cell: its parameter {name} is reserved by sweep; rename it"):
+    with pytest.raises(BadInput, match=f"^cell: its parameter {name} is reserved by sweep; (take key, .*)?rename it"):
         sweep_grid(eval(source), seeds=2)
 
 

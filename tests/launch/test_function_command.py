@@ -28,6 +28,10 @@ def size(key, m):
     return {"total": jnp.sum(jnp.ones(m))}
 
 
+def keyless(x):
+    return {"y": x}
+
+
 def broken(key, x):
     return {"y": x + undefined}
 '''
@@ -74,6 +78,10 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
         (["mine.py:size"], "error: cell.m: has no value; give one"),
+        (["mine.py:size", "--m", "3,4"], "error: cell.m: size (line 19) needs the value for a shape, a loop or a"),
+        (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and mine.py:size failed with it in mine.py at"),
+        (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give one"),
+        (["mine.py:keyless", "--x", "1", "--seeds", "2"], "error: cell: it takes no key, so that all 2 seeds"),
         (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
         (["mine.py:cel"], "error: system: mine.py has no cel; did you mean cell?"),
     ],
@@ -83,3 +91,4 @@ def test_refusals_are_one_line(argv: list[str], line: str, folder: Path, capsys:
     error = capsys.readouterr().err
     assert error.startswith(line)
     assert error.count("\n") == 1
+    assert "static=" not in error
