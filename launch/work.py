@@ -166,9 +166,14 @@ def collected(work: Work) -> "xr.Dataset":
     """The chunks of a run that are there as one labelled Dataset; cells of others are missing."""
     from gpsense import grid
 
-    dataset = grid.collect(work.plan, opened(work).chunks(work.plan))
-    config = work.config
-    dataset.attrs |= {"config_digest": work.digest, "name": config.name, "system": config.system.name}
+    dataset = labelled(work.config, grid.collect(work.plan, opened(work).chunks(work.plan)))
+    dataset.attrs["config_digest"] = work.digest
+    return dataset
+
+
+def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
+    """The results of a config, with its name, its system and its lists of numbers."""
+    dataset.attrs |= {"name": config.name, "system": config.system.name}
     for place, field in schema(config.system).items():
         if field.kind in (NUMBERS, WHOLES, OTHER) and config.values[place] is not None:
             dataset.attrs[field.name] = plain(config.values[place])

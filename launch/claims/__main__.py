@@ -100,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     from launch.arguments import read_cluster
     from launch.claims.experiment import Running, caveat, evaluate
     from launch.claims.page import write_page
+    from launch.claims.rehearsal import check_names
     from launch.claims.table import heading, lines, summary
 
     if arguments.write_tables:
@@ -113,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     files.writable(out)
     cluster = read_cluster(arguments.cluster) if arguments.cluster is not None else None
     claims = chosen(arguments)
+    for claim in claims:
+        check_names(claim)
     out.mkdir(parents=True, exist_ok=True)
     print(heading())
     records: list[dict[str, Any]] = []

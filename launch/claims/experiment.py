@@ -21,6 +21,7 @@ from launch import figures
 from launch.claims.drawing import finish
 from launch.claims.expectations import EXTRAS, Claim, Expectation
 from launch.claims.quantities import Quantity
+from launch.claims.rehearsal import unfit, unknown
 from launch.claims.verdicts import SKIPPED, UNDECIDED, Verdict, judge, together
 from launch.config import Config, merged, read_yaml
 from launch.config import build as launch_build
@@ -163,15 +164,9 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
     except Refusal as refusal:
         raise Refusal(f"{file}: {refusal}") from refusal
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise Refusal(
-            f"{file}: claim.check: {experiment.claim.check} cannot measure these grids ({reason}); "
-            "give them the axes and names that it measures elsewhere"
-        ) from error
+        raise Refusal(f"{file}: {unfit(experiment.claim.check, error)}") from error
     expect = experiment.claim.expect
-    if unknown := [name for name in expect if name not in quantities]:
-        known = ", ".join(quantities)
-        raise Refusal(f"{file}: claim.expect: {unknown[0]} is not measured; use any of {known}")
+    unknown(experiment.path, expect, quantities)
     draw(figure, experiment, out / "figures")
     verdicts = {name: judge(expected, quantities[name]) for name, expected in expect.items()}
     word = together(verdicts.values()).word

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,19 @@ import xarray as xr
 from scipy.stats import bootstrap, norm, t
 
 RESAMPLES = 2000
+_rough = ContextVar("rough", default=False)  # whether values alone are asked for
+
+
+@contextmanager
+def without_intervals() -> Iterator[None]:
+    """Values alone, with nothing resampled."""
+    token = _rough.set(True)
+    try:
+        yield
+    finally:
+        _rough.reset(token)
+
+
 Z = float(norm.ppf(0.975))
 
 
@@ -77,7 +92,7 @@ def _bootstrapped(statistic: Callable[..., Any], counts: list[int]) -> Quantity:
     """
     n = min(counts)
     value = np.asarray(statistic(*map(np.arange, counts)), float)
-    if n < 2:
+    if n < 2 or _rough.get():
         return Quantity(value, np.full_like(value, -np.inf), np.full_like(value, np.inf), n)
     outside = float(norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf(0.975, n - 1)))
 

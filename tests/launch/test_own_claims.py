@@ -29,6 +29,17 @@ def broken(runs):
 
 def words(runs):
     return {"right rank": "many"}
+
+
+def measure(runs):
+    return {"right rank": runs[""]["eror"] < 1}
+
+
+def numbers(runs):
+    print("printed once")
+    if "config_digest" not in runs[""].attrs:
+        raise ValueError("of these numbers")
+    return {"right rank": runs[""]["rank"]}
 """
 FIELDS: dict[str, Any] = {
     "problem": {"dim": 6, "width": 3, "rank": 1, "measurements": "population"},
@@ -72,14 +83,6 @@ def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: P
     assert command.main([config, "--out", str(out)]) == 1
     assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "fails"
 
-    for name, line in {
-        "broken": "failed in mine.py at line 9 (KeyError: 'other'); fix it",
-        "words": "gives no numbers as right rank; give a DataArray along seed",
-    }.items():
-        capsys.readouterr()
-        assert command.main([write(tmp_path, check=f"mine.py:{name}"), "--out", str(out)]) == 2
-        assert capsys.readouterr().err == f"error: my_claim.yaml: claim.check: mine.py:{name} {line}\n"
-
 
 @pytest.mark.parametrize(
     ("fields", "changes", "line"),
@@ -92,6 +95,28 @@ def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: P
         ({"claim": None}, {}, "claim: is missing; add a section claim with statement, source, kind, check, expect"),
         ({"train": {"rte": 1}}, {}, "train.rte: system sensing has no such field; did you mean train.rate?"),
         ({}, {"grids": {"a": {"problem": {"rank": 9}}}}, "problem.rank: "),
+        (
+            {},
+            {"expect": {"right rnk": {"at_most": 1}}},
+            "claim.expect: right rnk is not measured; did you mean right rank?",
+        ),
+        (
+            {},
+            {"expect": {"speed": {"value": 1}}},
+            "claim.expect: speed is not measured; use any of right rank, error, columns",
+        ),
+        (
+            {},
+            {"expect": {"error": {"at_lest": 1}}},
+            "claim.expect.error.at_lest: unknown field; did you mean at_least?",
+        ),
+        (
+            {},
+            {"check": "mine.py:broken"},
+            "claim.check: mine.py:broken failed in mine.py at line 9 (KeyError: 'other'); fix",
+        ),
+        ({}, {"check": "mine.py:measure"}, "claim.check: mine.py:measure failed in mine.py at line 17 (KeyError: "),
+        ({}, {"check": "mine.py:words"}, "claim.check: mine.py:words gives no numbers as right rank; give a DataArray"),
         ({}, {"first_seed": -1}, "claim.first_seed: Input should be greater than or equal to 0, got -1"),
     ],
 )
@@ -105,6 +130,20 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert not out.exists()
+
+
+def test_a_check_that_needs_other_numbers_than_the_stand_ins_is_left_to_the_run(tmp_path: Path, capsys: Any) -> None:
+    """It fails on all stand-ins, and only what was measured says that a name is wrong."""
+    config = write(tmp_path, {"train": FIELDS["train"] | {"penalty": 0.2}}, check="mine.py:numbers")
+    for expect, line in (("right rank", ""), ("rank", "claim.expect: rank is not measured; use any of right rank")):
+        given = yaml.safe_load(Path(config).read_text())
+        Path(config).write_text(
+            yaml.safe_dump(given | {"claim": given["claim"] | {"expect": {expect: {"at_least": 0}}}})
+        )
+        assert command.main([config, "--out", str(tmp_path / "out")]) == (2 if line else 0)
+        printed = capsys.readouterr()
+        assert line in printed.err
+        assert printed.out.count("printed once") == 1
 
 
 def test_a_file_and_the_name_of_a_papers_claim_do_not_go_together(tmp_path: Path, capsys: Any) -> None:

@@ -1,0 +1,137 @@
+"""A claim's names checked before its grids are run: what its check measures, tried on numbers that stand for results.
+
+The stand-ins have the axes, names and shapes that the grids will give; nothing is compiled.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from contextlib import redirect_stdout
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpsense.fields import nearest
+from launch import plugins
+from launch.claims.quantities import without_intervals
+from launch.config import Config
+from launch.shell import Refusal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from launch.claims.experiment import Experiment
+
+MOST_BYTES = 2**30  # of stand-ins; the names of a larger grid are checked once it was run
+Fill = Callable[[tuple[int, ...]], np.ndarray]
+
+
+def _random(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).random(shape)
+
+
+def _falling(shape: tuple[int, ...]) -> np.ndarray:
+    """From 1 to 1e-9 along the last axis, as a curve."""
+    return np.broadcast_to(np.geomspace(1.0, 1e-9, shape[-1]), shape)
+
+
+FILLS: tuple[Fill, ...] = (_random, _falling, lambda shape: 2.0 + _random(shape))
+
+
+def check_names(experiment: "Experiment") -> None:
+    """Refusal in one line where a claim expects what its check does not measure, or its check asks for what is not.
+
+    What the check makes of the stand-ins' numbers does not matter: where it fails for another reason, nothing is said.
+    """
+    claim, path = experiment.claim, experiment.path
+    from launch.claims.experiment import absent
+
+    if absent(experiment):
+        return
+    measured = recorded(path.parent / "claims.json").get(experiment.name, set())
+    if not set(claim.expect) <= measured:
+        measured = next(filter(None, (_measured(experiment, fill) for fill in FILLS)), claim.expect)
+    unknown(path, claim.expect, measured)
+
+
+def _measured(experiment: "Experiment", fill: Fill) -> Collection[str]:
+    """What the check measures of stand-ins with such numbers; nothing where it fails because of them."""
+    try:
+        with without_intervals(), redirect_stdout(StringIO()):
+            runs = {name: stand_in(config, experiment.folder, fill) for name, config in experiment.grids.items()}
+            return experiment.check(runs).quantities
+    except Exception as error:
+        refusal = isinstance(error, Refusal)
+        cause = error.__cause__ if refusal else error
+        if _of_a_name(cause) or (refusal and cause is None):  # what is refused without a cause is no matter of numbers
+            words = str(error) if refusal else unfit(experiment.claim.check, error)
+            raise Refusal(f"{experiment.path.name}: {words}") from error
+        return ()
+
+
+def _of_a_name(error: BaseException | None) -> bool:
+    """Whether an error tells of a name that is not there, whatever the numbers are."""
+    if isinstance(error, KeyError):
+        return bool(error.args) and isinstance(error.args[0], str)
+    return isinstance(error, AttributeError | NameError)
+
+
+def unfit(check: str, error: Exception) -> str:
+    """The words for grids that a check cannot measure."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).splitlines()[:1])}"
+    return (
+        f"claim.check: {check} cannot measure these grids ({reason}); "
+        "give them the axes and names that it measures elsewhere"
+    )
+
+
+def unknown(path: Path, expect: Mapping[str, Any], measured: Collection[str]) -> None:
+    """Refusal where something is expected that is not measured, with the nearest name."""
+    for name in expect:
+        if name not in measured:
+            near = nearest(name, measured) or f"use any of {', '.join(measured)}"
+            raise Refusal(f"{path.name}: claim.expect: {name} is not measured; {near}")
+
+
+@lru_cache(maxsize=16)
+def recorded(path: Path) -> dict[str, set[str]]:
+    """The names of what was measured of every claim when it was last recorded; none where nothing was."""
+    try:
+        return {each["claim"]: set(each["measured"]) for each in json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def stand_in(config: Config, folder: Path, fill: Fill) -> "xr.Dataset":
+    """The Dataset that a config's grid will give, filled with other numbers; MemoryError where that is large."""
+    import jax
+
+    from gpsense.grid import collect, make_plan
+    from gpsense.grid.plan import Chunk, one_cell
+    from gpsense.keys import seed_keys
+    from gpsense.pipeline import run_cell
+    from launch import device
+    from launch.schema import sections_named
+    from launch.work import labelled, read_arrays, to_grid
+
+    device.configure(config.values["run.precision"])
+    with plugins.blamed(config.reference), sections_named(config.system):
+        plan = make_plan(to_grid(config, read_arrays(config, folder)), 2**60)
+    if plan.stored_bytes > MOST_BYTES:
+        raise MemoryError
+    data, setting = one_cell(plan.grid)
+
+    def shapes(system: Any) -> dict[str, Any]:
+        return jax.eval_shape(lambda keys: run_cell(system, plan.grid.schedule, data, setting, keys), seed_keys(0))
+
+    chunks = []
+    for index, program in enumerate(plan.programs):
+        arrays = {}
+        for name, shape in shapes(program.system).items():
+            if name != "state":
+                size = (plan.n_outer, plan.n_inner, *shape.shape)
+                arrays[name] = np.ones(size, np.int32) if name.startswith("status") else fill(size)
+        chunks.append((Chunk(index, index, 0, plan.n_outer, 0, plan.n_inner), arrays))
+    return labelled(config, collect(plan, chunks))
