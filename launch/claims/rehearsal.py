@@ -10,6 +10,7 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
@@ -59,7 +60,8 @@ def check_names(experiment: "Experiment") -> None:
 def _measured(experiment: "Experiment", fill: Fill) -> Collection[str]:
     """What the check measures of stand-ins with such numbers; nothing where it fails because of them."""
     try:
-        with without_intervals(), redirect_stdout(StringIO()):
+        with without_intervals(), redirect_stdout(StringIO()), catch_warnings(), np.errstate(all="ignore"):
+            simplefilter("ignore")  # of numbers that are none of a run's
             runs = {name: stand_in(config, experiment.folder, fill) for name, config in experiment.grids.items()}
             return experiment.check(runs).quantities
     except Exception as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ import yaml
 
 from gpsense import theory
 from launch.claims import __main__ as command
-from launch.claims import table
+from launch.claims import rehearsal, table
 from launch.claims.__main__ import papers
 from launch.claims.expectations import EXTRAS, Expectation
-from launch.claims.experiment import read_claims
+from launch.claims.experiment import absent, read_claims
 from launch.claims.greedy_pruning import CHECKS
 from launch.claims.greedy_pruning.columns import column_count
 from launch.claims.greedy_pruning.saddle import approximate_points
@@ -295,6 +296,20 @@ def test_claims_are_judged_written_and_drawn(tmp_path: Path, monkeypatch: pytest
     refused = capsys.readouterr().err
     assert refused.startswith("error: small.yaml: claim.expect: columns lost ")
     assert refused.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "paper",
+    [pytest.param(each, marks=[pytest.mark.slow] * (each != "overparameterisation")) for each in papers()],
+)
+def test_stand_ins_of_results_measure_what_the_results_do(paper: str) -> None:
+    """The names that every check gives of numbers made up are those recorded of its last run."""
+    names = rehearsal.recorded(command.CONFIGS / paper / "claims.json")
+    for claim in read_claims(command.CONFIGS / paper, full=False):
+        if not absent(claim) and claim.name != "diabetes":  # half a minute of cross-validation
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as commands have them
+                measured = next(filter(None, (rehearsal._measured(claim, fill) for fill in rehearsal.FILLS)))
+            assert set(measured) == names[claim.name]
 
 
 def test_a_claim_whose_extra_is_not_installed_is_skipped(
