@@ -3,13 +3,13 @@
 ``python -m launch.report DIR1 DIR2 ...`` prints the first, ``python -m launch.report DIR --compare FILE`` the second.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpsense.grid.files import read_json
 from gpsense.plots.view import listed_axes, main_measures, over_seeds, value_text, without_failures
 from launch.claims.table import measured_text
 from launch.shell import Refusal
@@ -94,7 +94,7 @@ def read_claims(path: Path) -> dict[str, dict[str, Any]]:
     """The records of a claims.json, or of the one in a folder, by paper and claim."""
     path = path / "claims.json" if path.is_dir() else path
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = read_json(path)
         if not isinstance(records, list):
             raise TypeError
         known = {f"{record['paper']}/{record['claim']}": record for record in records}

@@ -120,7 +120,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 def _load(text: str) -> Any:
     """The value of a YAML text; YAMLError or RecursionError for one that is none, or that is not meant as a config."""
     if len(text) > LONGEST:
-        raise yaml.YAMLError(f"{len(text)} characters; a config has less than {LONGEST}")
+        raise yaml.YAMLError(f"more than {LONGEST} characters")
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -145,7 +145,8 @@ def _load(text: str) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a dictionary; Refusal if it is missing or no mapping."""
     try:
-        loaded = _load(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            loaded = _load(file.read(LONGEST + 1))
     except FileNotFoundError:
         raise Refusal(f"config {path}: no such file; give the path of a YAML config, e.g. {DEFAULT}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import sys
 import tempfile
 from contextlib import suppress
 from functools import cache
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from launch.shell import Refusal
+from launch.shell import Refusal, notice
 
 
 def use_cores() -> None:
@@ -81,7 +80,7 @@ def keep_programs() -> None:
 def _tell(problem: str) -> None:
     """Say once that programs are not kept."""
     remedy = "set GPSENSE_CACHE to a writable folder, or to nothing"
-    print(f"notice: compiled programs are not kept: {problem}; {remedy}", file=sys.stderr)
+    notice(f"compiled programs are not kept: {problem}; {remedy}")
 
 
 def one_thread_a_call() -> None:

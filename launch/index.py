@@ -5,13 +5,13 @@ and one level below.
 """
 
 import html
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpsense.grid import files
 from launch import pages
 from launch.shell import Refusal
 
@@ -60,7 +60,7 @@ def entries(folder: Path) -> Iterable[Entry]:
         for name, reader in readers.items():
             if (path / name).is_file():
                 try:
-                    entry = reader(path, json.loads((path / name).read_text(encoding="utf-8")))
+                    entry = reader(path, files.read_json(path / name))
                 except (OSError, ValueError, KeyError, TypeError, AttributeError):
                     entry = Entry(path, None, "unknown", f"{name} cannot be read", _when(path / name), None, "damaged")
                 if entry is not None:
@@ -83,7 +83,7 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
     count = len(seeds) if isinstance(seeds, list) else seeds
     about = f"{config.get('system', 'from Python')}: {', '.join([*axes, f'{count} seeds'])}"
     if summary.is_file() and (path / "results.nc").is_file():
-        said = json.loads(summary.read_text(encoding="utf-8"))
+        said = files.read_json(summary)
         lost = said.get("diverged", 0)
         state = f"finished, {lost} diverged" if lost else "finished"
         return Entry(path, _page(path), "grid", about, _when(summary), said["cells"], state)

@@ -1,6 +1,7 @@
 """Files of measurements: .npz, .mat, .csv and .parquet, as arrays by name. Nothing here imports JAX."""
 
 import csv
+import io
 import math
 import os
 import subprocess
@@ -12,10 +13,11 @@ import zlib
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
+from gpsense.grid.files import regular
 from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, WANTED
 from launch.shell import Refusal
 
@@ -46,11 +48,13 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     if path.is_dir():
         raise Refusal(f"{path}: is a folder; give a file")
     try:
-        if path.stat().st_size > _most():
+        if regular(path).stat().st_size > _most():
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
         fields: dict[str, Any] = readers.get(path.suffix.lower(), _npz)(path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give a file with y and {WANTED}") from None
+    except io.UnsupportedOperation as error:
+        raise Refusal(f"{path}: {error}; save what it gives as one") from None
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror or 'damaged'}); save it again") from None
     names = names or {}
@@ -114,8 +118,10 @@ def _parquet(path: Path) -> dict[str, Any]:
         frame = pd.read_parquet(path)
     except ImportError:
         raise Refusal(f"{path}: reading parquet needs pyarrow; pip install pyarrow") from None
-    except (ValueError, OSError):
+    except Exception:  # damaged files end it in errors of many kinds
         raise Refusal(f"{path}: is not a parquet file; save it with DataFrame.to_parquet") from None
+    if not all(str(name).isprintable() and len(str(name)) <= LONGEST for name in frame.columns):
+        raise Refusal(f"{path}: a column has no name that can be printed; rename it")
     return {str(name): frame[name].to_numpy() for name in frame.columns}
 
 
@@ -165,20 +171,34 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
     if info.file_size > most:
         size = f"{info.file_size / 2**30:.3g} GiB, more than an eighth of the memory"
         raise Refusal(f"{name}: holds {size}; save fewer or smaller numbers")
-    with file.open(info) as member, warnings.catch_warnings():
-        form = np.lib.format.read_magic(member)
+    with file.open(info) as member:
+        return name, _array(member, info.file_size)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array of a .npy file; OSError or ValueError for anything else, before much memory is taken."""
+    try:
+        with open(regular(path), "rb") as file:
+            return _array(file, min(os.fstat(file.fileno()).st_size, _most()))
+    except (EOFError, SyntaxError, TokenError, RuntimeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _array(file: IO[bytes], size: int) -> np.ndarray:
+    """An array as numpy.save writes it, of at most ``size`` bytes; ValueError if it is not what its header says."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers of long ago
+        form = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if form not in header:
             raise ValueError(f"format {form}")
-        shape, fortran, dtype = header[form](member)
-        if dtype.hasobject:
-            raise ValueError("objects are code")
-        count = math.prod(shape)
-        data = member.read(info.file_size)
-        if len(data) != count * dtype.itemsize:
-            raise ValueError(f"{count} numbers are {count * dtype.itemsize} bytes, not {len(data)}")
-    return name, np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+        shape, fortran, dtype = header[form](file)
+    if dtype.hasobject:
+        raise ValueError("objects are code")
+    count, data = math.prod(shape), file.read(size)
+    if len(data) != count * dtype.itemsize:
+        raise ValueError(f"{count} numbers are {count * dtype.itemsize} bytes, not {len(data)}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _most() -> int:

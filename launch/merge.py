@@ -3,16 +3,14 @@
 Chunks are copied as they are, each after its checksum, digest and number were read.
 """
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile, store
-from gpsense.grid.files import atomic, regular, write_json
-from launch.shell import Refusal
+from gpsense.grid.files import LOG, atomic, own, parse_json, regular, write_json
+from launch.shell import Refusal, notice
 
 
 def merge(out: Path, directories: Sequence[Path]) -> str:
@@ -25,6 +23,7 @@ def merge(out: Path, directories: Sequence[Path]) -> str:
     first, ours = next(iter(manifests.items()))
     if out.is_file():
         raise Refusal(f"{out} is a file; choose a directory")
+    own(out)
     if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         manifests[out] = _manifest(out)
     for directory, manifest in manifests.items():
@@ -35,7 +34,7 @@ def merge(out: Path, directories: Sequence[Path]) -> str:
             remedy = "run them with one run.memory_gib on the same kind and number of devices"
             raise Refusal(f"{directory} is cut into other chunks than {first}; {remedy}")
     if any(manifest.get(key) != ours.get(key) for manifest in manifests.values() for key in ("versions", "devices")):
-        print("notice: these chunks were made with different versions or devices", file=sys.stderr)
+        notice("these chunks were made with different versions or devices")
     (out / "chunks").mkdir(parents=True, exist_ok=True)
     write_json(out / "manifest.json", ours, keep=True)
     for directory in manifests:
@@ -59,21 +58,21 @@ def _copy(directory: Path, out: Path, digest: str) -> None:
                 raise ValueError("it belongs elsewhere")
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError | OSError) else "it cannot be read"
-            print(f"notice: {path} was left out: {reason}", file=sys.stderr)
+            notice(f"{path} was left out: {reason}")
             continue
         with atomic(place) as aside:
             aside.write_bytes(data)
         copied.add(facts["place"][0])
-    log = directory / "metrics.jsonl"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+    log = directory / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    with open(out / LOG, "a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines if _chunk_of(line) in copied)
 
 
 def _chunk_of(line: str) -> Any:
     """The chunk that a line of a log is about; None for a torn one."""
     try:
-        return json.loads(line)["chunk"]
+        return parse_json(line)["chunk"]
     except (ValueError, KeyError, TypeError):
         return None
 

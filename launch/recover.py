@@ -14,16 +14,15 @@ import argparse
 import hashlib
 import html
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpsense.grid.files import atomic, writable, write_json
+from gpsense.grid.files import atomic, own, read_json, writable, write_json
 from launch import pages
-from launch.shell import Parser, Refusal, guarded, leave, program
+from launch.shell import Parser, Refusal, guarded, leave, notice, program
 
 if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
@@ -114,8 +113,8 @@ def run(arguments: argparse.Namespace) -> int:
     if truth is not None:
         facts |= _score(result.matrix, truth, data.map.complex)
     found = data.notices + _doubts(result, data)
-    for notice in found:
-        print(f"notice: {notice}", file=sys.stderr)
+    for words in found:
+        notice(words)
     record = facts | {"digest": digest, "settings": options, "notices": found} | _versions()
     _write(out, record, result, data, example)
     print(_text(facts))
@@ -126,11 +125,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _truth(path: Path, data: "Measured") -> np.ndarray:
     """The matrix of a .npy file, of the shape of X; Refusal for anything else."""
+    from launch.measured import read_array
+
     try:
-        truth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        truth = read_array(path)
+    except (OSError, ValueError):
         raise Refusal(f"--truth: {path} is not a .npy file; save the matrix with numpy.save") from None
-    if not isinstance(truth, np.ndarray) or truth.shape != data.map.sides or truth.dtype.kind not in "fiuc":
+    if truth.shape != data.map.sides or truth.dtype.kind not in "fiuc":
         raise Refusal(f"--truth: {path} is not a {' x '.join(map(str, data.map.sides))} matrix of numbers; save one")
     return truth
 
@@ -216,9 +217,10 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
 
 def _usable(out: Path, digest: str) -> None:
     """Refuse a folder that cannot be written to, or that a recovery did not make; writes nothing."""
+    own(out)
     if out.is_dir() and any(out.iterdir()):
         try:
-            theirs = json.loads((out / "summary.json").read_text(encoding="utf-8"))["digest"]
+            theirs = read_json(out / "summary.json")["digest"]
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"--out: {out} is not empty and not a recovery; choose another directory") from None
         if theirs != digest:

@@ -19,7 +19,7 @@ import xarray as xr
 import yaml
 
 from gpsense.errors import BadInput
-from gpsense.grid.files import atomic, regular
+from gpsense.grid.files import atomic, own, read_json
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -69,15 +69,19 @@ class Kept(NamedTuple):
 
 
 def read_run(directory: Path) -> Run:
-    """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken."""
+    """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken.
+
+    The numbers of the summary's table are computed again: they are to be those of the results.
+    """
     if not directory.is_dir():
         raise Unreadable(f"{directory} is not a directory; name the directory of a run")
     from gpsense.grid.store import read_dataset
+    from launch import table
 
     parts: list[dict[str, Any]] = []
     for name in ("manifest.json", "summary.json"):
         try:
-            parts.append(json.loads(regular(directory / name).read_text(encoding="utf-8")))
+            parts.append(read_json(directory / name))
             if not isinstance(parts[-1], dict):
                 raise ValueError("not an object")
         except (OSError, ValueError) as error:
@@ -91,7 +95,10 @@ def read_run(directory: Path) -> Run:
     lacking = [name for name in ("status",) if name not in dataset] or ([] if main_measures(dataset) else ["measures"])
     if lacking:
         raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
-    return Run(parts[0], parts[1], dataset)
+    summary = {name: parts[1][name] for name in ("name", "programs", "seconds") if name in parts[1]}
+    rows = parts[1].get("table")
+    columns = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
+    return Run(parts[0], summary | {"table": table.rows(dataset, list(columns))}, dataset)
 
 
 def read_unfinished(work: "Work") -> Run:
@@ -109,7 +116,7 @@ def read_unfinished(work: "Work") -> Run:
     dataset = collected(work)
     summary = {"name": work.config.name, "digest": work.digest, "cells": plan.cells, "programs": len(plan.programs)}
     summary |= {"seconds": round(place.seconds(), 3), "chunks": [count, len(plan.chunks)]}
-    manifest = json.loads((work.out / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(work.out / "manifest.json")
     return Run(manifest, summary | {"table": table.rows(dataset, work.config.system.table)}, dataset)
 
 
@@ -307,7 +314,7 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
 def _pictures(directory: Path) -> str:
     """The PNG files of a folder as data URIs."""
     entries = []
-    for path in sorted(directory.glob("[!.]*.png")):
+    for path in sorted(path for path in directory.glob("[!.]*.png") if path.is_file()):
         code, name = base64.b64encode(path.read_bytes()).decode("ascii"), html.escape(path.name)
         image = f'<img alt="{name}" src="data:image/png;base64,{code}">'
         entries.append(f"<figure>{image}<figcaption>{name}</figcaption></figure>")
@@ -406,6 +413,7 @@ def again(directory: Path, allow_plugins: bool = False) -> int:
     Where all chunks are there but no results, they are collected as launch.grid would do.
     """
     names = ("results.nc", "summary.json")
+    own(directory)
     if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
         run = read_run(directory)
     else:

@@ -33,6 +33,11 @@ def refused(error: Exception) -> int:
     return 2
 
 
+def notice(words: str) -> None:
+    """Print a line that a reader has to know of."""
+    print(printable(f"notice: {words}"), file=sys.stderr)
+
+
 def printable(text: str) -> str:
     """A text that quotes files of strangers, as a terminal may have it: one line, control characters as ``\\x1b``."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -4,7 +4,6 @@ What ``launch.grid`` and ``launch.claims`` share; they add what is printed and d
 """
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from launch import plugins
 from launch.config import Config, build
 from launch.interrupt import telling
 from launch.schema import plain, schema, sections_named
-from launch.shell import Refusal
+from launch.shell import Refusal, notice
 from launch.values import Values
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def run_missing(
         manifest["static"] = [field.name for field in fields if field.role == "static"]
     manifest = place.create(manifest | {"layouts": store.described(work.plan), "chunks": len(work.plan.chunks)})
     if any(manifest.get(key) != here[key] for key in ("versions", "devices")):
-        print("notice: earlier chunks were made with other versions or devices, see manifest.json", file=sys.stderr)
+        notice("earlier chunks were made with other versions or devices, see manifest.json")
     made = make_plan(work.plan.grid, work.memory, store.layouts(manifest))
     chunks = len(made.chunks)
     words = lambda: f"interrupted: {place.count(made)} of {chunks} chunks are kept in {work.out}; rerun to resume"  # noqa: E731
@@ -150,7 +149,7 @@ def opened(work: Work) -> "store.Store":
     """The run directory; what is set aside there is told in a line."""
     from gpsense.grid.store import Store
 
-    return Store(work.out, work.digest, lambda line: print(f"notice: {line}", file=sys.stderr))
+    return Store(work.out, work.digest, notice)
 
 
 def begin(work: Work, known: "Traces") -> None:
@@ -193,6 +192,8 @@ def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
     """The arrays of fields that name a ``.npy`` file, looked up here and in ``folder``; Refusal unless usable."""
     import numpy as np
 
+    from launch.measured import read_array
+
     arrays = {}
     for place, field in schema(config.system).items():
         name = config.values[place]
@@ -202,8 +203,7 @@ def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
             path = next((p for p in (Path(name), folder / name) if p.is_file()), None)
             if path is None:
                 raise Refusal(f"{place}: no file {name}; give the path of a .npy file")
-            with open(path, "rb") as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
+            array = read_array(path)
         except (OSError, ValueError):
             raise Refusal(f"{place}: {name} is not a .npy array; save it with numpy.save") from None
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all():

@@ -106,6 +106,8 @@ def measures_of(returned: Any, tails: Mapping[str, Sequence[str]], taken: set[st
             raise BadInput("cell", problem, "rename one of them")
         if "/" in name:
             raise BadInput("cell", f"it returned {shown(name)}", "leave the slash out of names of measures")
+        if not name or not name.isprintable():
+            raise BadInput("cell", f"it returned {shown(name)}", "name a measure with letters that can be printed")
         measures[name] = _array(name, value)
         if name in tails and len(tails[name]) != measures[name].ndim:
             problem = f"{name} has shape {measures[name].shape}, and dims names {', '.join(tails[name]) or 'no axis'}"

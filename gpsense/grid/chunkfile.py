@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import operator
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -36,16 +38,27 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     body = data[len(MAGIC) + DIGEST :]
     if hashlib.blake2b(body, digest_size=DIGEST).digest() != data[len(MAGIC) : len(MAGIC) + DIGEST]:
         raise ValueError("its checksum does not fit its bytes")
+    try:
+        return _parts(body)
+    except (KeyError, TypeError, AttributeError, RecursionError, OverflowError, zlib.error):
+        raise ValueError("its header cannot be read") from None
+
+
+def _parts(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Facts and arrays of what follows the checksum; the numbers take no more memory than the header says."""
     length = int.from_bytes(body[:8], "little")
     header = json.loads(body[8 : 8 + length])
-    numbers, arrays, place = zlib.decompress(body[8 + length :]), {}, 0
-    for name, kind, shape in header["arrays"]:
-        dtype = np.dtype(kind)
-        if dtype.kind not in KINDS:
-            raise ValueError(f"{name} is of type {kind}")
-        stop = place + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(numbers[place:stop], dtype).reshape(shape)
-        place = stop
+    listed = [(name, np.dtype(kind), tuple(map(operator.index, shape))) for name, kind, shape in header["arrays"]]
+    for name, dtype, shape in listed:
+        if dtype.kind not in KINDS or min(shape, default=0) < 0 or not name.isprintable():
+            raise ValueError(f"{name!r} is of type {dtype} and shape {shape}")
+    sizes = [dtype.itemsize * math.prod(shape) for _, dtype, shape in listed]
+    numbers, arrays, place = zlib.decompressobj().decompress(body[8 + length :], sum(sizes) + 1), {}, 0
+    if len(numbers) != sum(sizes):
+        raise ValueError("its numbers are not those of its header")
+    for (name, dtype, shape), size in zip(listed, sizes, strict=True):
+        arrays[name] = np.frombuffer(numbers[place : place + size], dtype).reshape(shape)
+        place += size
     return header["facts"], arrays
 
 

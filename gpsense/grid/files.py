@@ -1,5 +1,6 @@
-"""How files are written: aside, then renamed, so that a reader or a restart never sees half of one."""
+"""How files are written: aside, then renamed, so that a reader or a restart never sees half of one; and read."""
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gpsense.errors import BadInput
+
+DEEPEST = 50  # lists within lists of a JSON file
+FOLDERS, LOG = ("chunks", "chunks/damaged", "figures", "paper"), "metrics.jsonl"  # of a run, written into
 
 
 @contextmanager
@@ -30,10 +34,45 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
 
 
 def regular(path: Path) -> Path:
-    """The path, if no folder, pipe or device has it; reading such would fail or never end. ValueError otherwise."""
+    """The path, if no folder, pipe or device has it; reading such would fail or never end.
+
+    Otherwise an error that is an OSError as well as a ValueError.
+    """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is not a regular file")
+        raise io.UnsupportedOperation(f"{path.name} is not a regular file")
     return path
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says; OSError where it cannot be read, otherwise as :func:`parse_json`."""
+    return parse_json(regular(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says, of anyone; ValueError where that is nothing, or nothing that can be shown."""
+    try:
+        data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # letters that are halves of one cannot be
+        if _levels(data) <= DEEPEST:
+            return data
+    except RecursionError:
+        pass
+    raise ValueError(f"lists within lists, more than {DEEPEST} deep")
+
+
+def _levels(data: Any) -> int:
+    inside = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return 1 + max(map(_levels, inside), default=0)
+
+
+def own(directory: Path) -> None:
+    """Refuse a run directory that is written into elsewhere: a folder of it, or its log, is a link or another thing."""
+    for name in (*FOLDERS, LOG):
+        path = directory / name
+        there = path.is_file() if name == LOG else path.is_dir()
+        if path.is_symlink() or (path.exists() and not there):
+            what = "file" if name == LOG else "folder"
+            raise BadInput("out", f"{path} is not a {what} of its own", f"put a {what} in its place, or remove it")
 
 
 def remove_left_over(folder: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from gpsense.grid.files import alive
+from gpsense.grid.files import alive, parse_json, read_json, regular
 
 EXPIRY = 60.0  # seconds without a renewal; longer than a file system that is shared may hold back a renewal
 
@@ -84,12 +84,12 @@ class Leases:
     def _expired(self, path: Path) -> bool:
         """Whether a lease no longer counts; its file is opened, since only that asks a file server for its age."""
         try:
-            with open(path, "rb") as file:
+            with open(regular(path), "rb") as file:
                 renewed, text = os.fstat(file.fileno()).st_mtime, file.read(1000)
         except FileNotFoundError:  # given back just now
             return True
         try:
-            about = json.loads(text)
+            about = parse_json(text)
             if about["host"] == socket.gethostname() and not alive(int(about["process"])):
                 return True
         except (ValueError, KeyError, TypeError, OverflowError):  # not written to its end yet, or by no process of ours
@@ -118,7 +118,7 @@ def remove_ended(folder: Path) -> None:
     """Remove the leases of processes of this host that have ended, and those of chunks that are there."""
     for path in folder.glob("*.lease"):
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = read_json(path)
             ended = about["host"] == socket.gethostname() and not alive(int(about["process"]))
             if ended or path.with_suffix(".chunk").exists():
                 path.unlink()

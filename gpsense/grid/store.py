@@ -18,7 +18,18 @@ import numpy as np
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile
 from gpsense.grid.compiling import EFFORTS, options
-from gpsense.grid.files import atomic, regular, remove_left_over, unwritable, writable, write_json
+from gpsense.grid.files import (
+    LOG,
+    atomic,
+    own,
+    parse_json,
+    read_json,
+    regular,
+    remove_left_over,
+    unwritable,
+    writable,
+    write_json,
+)
 from gpsense.grid.leases import Leases, remove_ended
 from gpsense.grid.plan import Chunk, Effort, Layout, Plan
 
@@ -71,11 +82,11 @@ def _checksum(file: BinaryIO, size: int) -> bytes:
 def read(directory: Path) -> dict[str, Any]:
     """The manifest of a run; BadInput for a directory that is none."""
     try:
-        manifest = json.loads(regular(directory / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(directory / MANIFEST)
         if not re.fullmatch("[0-9A-Za-z]{1,64}", manifest["digest"]):
             raise ValueError("no digest")
         layouts(manifest)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         raise BadInput("out", f"{directory} is not a gpsense run", "name the directory of a run") from None
     return manifest
 
@@ -86,6 +97,7 @@ def check(directory: Path, digest: str) -> dict[str, Any] | None:
     Hidden files do not count. Writes nothing.
     """
     writable(directory)
+    own(directory)
     if not directory.exists() or all(path.name.startswith(".") for path in directory.iterdir()):
         return None
     try:
@@ -221,18 +233,19 @@ class Store:
     def seconds(self, kind: str = "seconds") -> float:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""
         taken: dict[int, float] = {}
-        path = self.directory / "metrics.jsonl"
+        path = self.directory / LOG
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
             try:
-                entry = json.loads(line)
-                taken[entry["chunk"]] = entry[kind]
-            except (ValueError, KeyError, TypeError):  # torn by a kill: the chunk counts, its time is not known
+                entry = parse_json(line)
+                if 0 <= float(entry[kind]) < float("inf"):
+                    taken[entry["chunk"]] = float(entry[kind])
+            except (ValueError, KeyError, TypeError, OverflowError):  # torn: the chunk counts, its time is not known
                 continue
         return sum(taken.values())
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""
-        with open(self.directory / "metrics.jsonl", "ab+") as file:
+        with open(self.directory / LOG, "ab+") as file:
             torn = file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             file.write(("\n" if torn else "").encode() + json.dumps(line).encode() + b"\n")
 

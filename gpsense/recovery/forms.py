@@ -92,6 +92,8 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         raise BadInput(
             "y", f"missing; the names given are {', '.join(fields)[:LONGEST] or 'nothing'}", "add the values y (n,)"
         )
+    if "kind" in fields and not fields["kind"].size:
+        raise BadInput("kind", "is empty", f"use one of {', '.join(FORMS)}")
     if "kind" in fields and str(fields["kind"].reshape(-1)[0]) == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
     kind = _kind(fields)

@@ -1,7 +1,6 @@
 """Run the claims and check them; exit 0 if none fails, 1 if one does, 2 for bad input, 130 when interrupted."""
 
 import argparse
-import json
 import textwrap
 from itertools import zip_longest
 from operator import itemgetter
@@ -138,7 +137,7 @@ def kept(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """These records, after those of earlier runs into the same folder that they do not replace and that are alike."""
     key = itemgetter("paper", "claim", "size")
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = files.read_json(path)
         fresh = {key(record) for record in records}
         alike = [record for record in earlier if record.keys() == records[0].keys()]
         return [record for record in alike if key(record) not in fresh] + records

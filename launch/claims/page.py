@@ -1,10 +1,10 @@
 """The page of the claims: one self-contained HTML file with all verdicts, intervals, figures and configs."""
 
 import html
-import json
 from pathlib import Path
 from typing import Any
 
+from gpsense.grid.files import read_json
 from launch import pages
 from launch.claims.experiment import caveat
 from launch.claims.table import counts, expected_text, facts, measured_text, verdict_text
@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 def write_page(folder: Path) -> Path:
     """Write ``claims.html`` from the ``claims.json`` and the figures of a folder; returns its path."""
-    records = json.loads((folder / "claims.json").read_text(encoding="utf-8"))
+    records = read_json(folder / "claims.json")
     offset = records[0]["seed_offset"] if records else 0
     papers = dict.fromkeys(record["paper"] for record in records)
     notes = [f"{paper}: {words}" for paper in papers if (words := caveat(paper))]

@@ -58,13 +58,21 @@ def test_a_lease_of_another_host_counts_until_it_expires(tmp_path: Path, seconds
     assert Leases(tmp_path).take(0) == taken
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', "\xff", "[" * 100_000])
 def test_a_torn_lease_counts_until_it_expires(tmp_path: Path, text: str) -> None:
     path = of_another_host(tmp_path, 0, 0)
     path.write_bytes(text.encode("latin-1"))
     assert not Leases(tmp_path).take(0)
     os.utime(path, (0, 0))
     assert Leases(tmp_path).take(0)
+
+
+def test_a_pipe_in_place_of_a_lease_holds_nothing_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "000000.lease")
+    (tmp_path / "000001.lease").write_text("[" * 100_000)
+    remove_ended(tmp_path)
+    with pytest.raises(OSError, match="is not a regular file"):
+        Leases(tmp_path).take(0)
 
 
 def test_a_lease_of_an_ended_process_of_this_host_does_not_count(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """A run directory: whole files or none, one config, resumable, and refused in one line where it is not ours."""
 
+import hashlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ import xarray as xr
 
 from gpsense.errors import BadInput
 from gpsense.grid import Chunk, Layout, store
-from gpsense.grid.chunkfile import decode, encode
+from gpsense.grid.chunkfile import DIGEST, MAGIC, decode, encode
 from gpsense.grid.files import atomic
 
 MANIFEST = {"digest": "abc", "layouts": [[4, 2], [1, 2]]}
@@ -230,6 +232,33 @@ def test_no_flipped_bit_is_read(place: store.Store) -> None:
             decode(bytes(damaged))
 
 
+def sealed(header: Any, numbers: bytes) -> bytes:
+    """A chunk with a checksum that fits, whatever it says."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    body = len(text).to_bytes(8, "little") + text + zlib.compress(numbers)
+    return MAGIC + hashlib.blake2b(body, digest_size=DIGEST).digest() + body
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        *(
+            sealed({"facts": {}, "arrays": [["error", "<f8", shape]]}, bytes(8))
+            for shape in ([2], [10**30], [-1], [[]])
+        ),
+        *(sealed({"facts": {}, "arrays": [["error", kind, [1]]]}, bytes(8)) for kind in ("|O", "V8", "x", 3)),
+        *(sealed({"facts": {}, "arrays": [[name, "<f8", [1]]]}, bytes(8)) for name in (3, None, "\x1b[31m")),
+        *(sealed(header, b"") for header in ({}, [], 3, {"arrays": 3}, {"arrays": []}, b"[" * 100_000, b"\xff")),
+        sealed({"facts": {}, "arrays": [["error", "<f8", [1]]]}, bytes(10**7)),
+    ],
+)
+def test_a_header_that_does_not_fit_its_numbers_is_refused(place: store.Store, chunk: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        decode(chunk)
+    place.path(CHUNKS[0]).write_bytes(chunk)
+    is_set_aside(place, "is run again")
+
+
 @pytest.mark.parametrize("how", ["copied", "linked", "another run", "another cut", "short"])
 def test_a_chunk_of_elsewhere_is_set_aside(place: store.Store, how: str) -> None:
     path, other = place.path(CHUNKS[0]), place.path(CHUNKS[1])
@@ -289,6 +318,9 @@ def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:
 def test_a_log_of_other_bytes_is_no_obstacle(tmp_path: Path) -> None:
     place = store.Store(tmp_path)
     (tmp_path / "metrics.jsonl").write_bytes(bytes(range(256)))
+    odd = [f'{{"chunk": 1, "seconds": {said}}}' for said in ('"long"', "NaN", "1e999", "-1", "[]", "null")]
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write("\n".join(["", *odd, "[" * 100_000]))
     place.log({"chunk": 0, "seconds": 2.5})
     assert place.seconds() == 2.5
 

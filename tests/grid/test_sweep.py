@@ -177,6 +177,7 @@ def test_identity_knows_functions_axes_and_seeds():
             "cell: it returned 1.0 without a name; return a dictionary of numbers",
         ),
         (lambda: sweep(lambda key: {"status": 1.0}, seeds=2), "cell: it returned 'status'"),
+        (lambda: sweep(lambda key: {"": 1.0}, seeds=2), "cell: it returned ''; name a measure with letters"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[1.0, 1.0]), "a: the axis repeats a value"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[]), "a: the axis is empty"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[float("nan")]), "a: nan is not a finite number"),

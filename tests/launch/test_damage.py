@@ -45,6 +45,8 @@ NO_RUN = {  # what no run has in its manifest: refused by every command
     "a number": "3",
     "no UTF-8": b"\xff\xfe",
     "deep": deep(100_000),
+    "deep in its config": lambda m: m | {"config": {"name": json.loads(deep(60))}},
+    "half a letter": lambda m: m | {"name": "\ud800"},
     "a huge number": '{"digest": "abc", "layouts": [[' + "9" * 5000 + ", 1]]}",
     "no digest": lambda m: {name: value for name, value in m.items() if name != "digest"},
     "digest of a number": lambda m: m | {"digest": 3},
@@ -119,6 +121,28 @@ def test_a_manifest_that_says_little_else_changes_no_number(run: Path, tmp_path:
     assert all(line.startswith("notice: ") for line in again.err.splitlines())
     xr.testing.assert_allclose(*(xr.load_dataset(each / "results.nc", engine="h5netcdf") for each in (run, place)))
     assert ended(report.main, place).code == 0
+
+
+@pytest.mark.parametrize("name", ["chunks", "chunks/damaged", "figures", "metrics.jsonl", "pipe"])
+def test_nothing_is_written_through_a_link_out_of_the_directory(run: Path, tmp_path: Path, name: str) -> None:
+    out, away = tmp_path / "run", tmp_path / "away"
+    shutil.copytree(run, out)
+    place = out / ("metrics.jsonl" if name == "pipe" else name)
+    if place.exists():
+        place.rename(away)
+    else:
+        away.mkdir()
+    if name == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(away)
+    before = {path: path.stat().st_mtime_ns for path in (away, *away.rglob("*"))}
+    for command, argv in ((grid.main, [*OPTIONS, "--out", out]), (report.main, [out])):
+        refused = ended(command, *argv)
+        one_line(refused)
+        assert f"{place} is not a " in refused.err
+    one_line(ended(report.main, "--merge", out, run))
+    assert {path: path.stat().st_mtime_ns for path in (away, *away.rglob("*"))} == before
 
 
 SLOW = [(place, errno.ENOSPC) for place in ("results.nc", "summary.json", "report.html", ".lease", "manifest.json")]

@@ -37,6 +37,8 @@ def runs(tmp_path: Path) -> Path:
     (folder / "map" / "summary.json").write_text(json.dumps(found))
     (folder / "torn").mkdir()
     (folder / "torn" / "manifest.json").write_text("{")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "manifest.json").write_text("[" * 100_000)
     (folder / "notes").mkdir()
     return folder
 
@@ -45,13 +47,13 @@ def test_every_run_has_a_row_with_its_state(runs: Path) -> None:
     told = ended(report.main, "--index", runs)
     assert (told.code, told.out) == (0, f"{runs / 'index.html'}\n")
     found = {entry.folder.name: entry for entry in index.entries(runs)}
-    assert set(found) == {"done #1", "part", "offset-1", "map", "torn"}
+    assert set(found) == {"done #1", "part", "offset-1", "map", "torn", "deep"}
     assert (found["done #1"].cells, found["done #1"].state) == (18, "finished, 1 diverged")
     assert found["done #1"].about == "sensing: noise x 2, 3 seeds"
     assert (found["part"].state, found["part"].page) == ("1 of 4 chunks", None)
     assert (found["offset-1"].kind, found["offset-1"].state) == ("claims", "2 holds, 1 fails")
     assert (found["map"].kind, found["map"].state) == ("recovery", "finished, rank 2")
-    assert found["torn"].state == "damaged"
+    assert found["torn"].state == found["deep"].state == "damaged"
 
 
 def test_a_folder_without_runs_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """A user's file is read, or refused in one line before much memory is taken."""
 
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.io
 
 from gpsense.recovery.forms import read_fields
 from launch import measured
-from launch.measured import read
+from launch.config import read_yaml
+from launch.measured import read, read_array
 from launch.shell import Refusal
 
 Y = np.random.default_rng(0).normal(size=12)
@@ -78,6 +81,40 @@ def test_files_of_strangers_are_refused_before_memory_is_taken(
     with pytest.raises(Refusal, match=words) as refusal:
         read(_npz(tmp_path / "x.npz", member, name, how))
     assert str(refusal.value).isprintable()
+
+
+def test_a_single_array_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.asfortranarray(Y.reshape(3, 4)))
+    np.testing.assert_array_equal(read_array(path), Y.reshape(3, 4))
+    for data in (_npy(HEADER % 10**12), _npy(HEADER % 3, bytes(23)), _npy("{'shape': ("), b"", b"\x93NUMPY\x09\x09"):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="."):
+            read_array(path)
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "zeros.csv").symlink_to("/dev/zero")
+    for name in ("pipe.csv", "zeros.csv"):
+        with pytest.raises(Refusal, match=f"{name} is not a regular file; save"):
+            read(tmp_path / name)
+    with pytest.raises(Refusal, match="/dev/zero: not valid YAML"):
+        read_yaml(Path("/dev/zero"))
+
+
+def test_damaged_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.parquet").touch()
+
+    def fails(path: Path) -> pd.DataFrame:
+        raise NotImplementedError("integers of 96 bits")
+
+    monkeypatch.setattr(pd, "read_parquet", fails)
+    with pytest.raises(Refusal, match="is not a parquet file"):
+        read(tmp_path / "x.parquet")
+    monkeypatch.setattr(pd, "read_parquet", lambda path: pd.DataFrame({"\x1b[31m": Y}))
+    with pytest.raises(Refusal, match="a column has no name that can be printed"):
+        read(tmp_path / "x.parquet")
 
 
 def test_torn_files_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One run in several parts: shards of a job array, directories put together, a page of what is there so far."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -92,9 +93,13 @@ def test_damaged_and_foreign_chunks_are_left_out_of_a_merge(parts: Path, tmp_pat
     (bad / "manifest.json").write_bytes((parts / "0" / "manifest.json").read_bytes())
     (bad / "chunks" / "000001.chunk").write_bytes(chunk.read_bytes())
     (bad / "chunks" / chunk.name).write_bytes(chunk.read_bytes()[:-3])
+    (bad / "chunks" / "\x1b[31m.chunk").write_bytes(chunk.read_bytes())
+    os.mkfifo(bad / "metrics.jsonl")
     merged = ended(report.main, "--merge", tmp_path / "out", bad, parts / "0")
     assert merged.code == 0
+    assert merged.err.replace("\n", "").isprintable()
     assert [line.rpartition(": ")[2] for line in merged.err.splitlines()] == [
+        "it belongs elsewhere",
         "its checksum does not fit its bytes",
         "it belongs elsewhere",
     ]

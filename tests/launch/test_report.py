@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -77,9 +78,13 @@ def run(tmp_path: Path) -> Path:
     return fill(tmp_path / "run", results())
 
 
-def test_page_refers_to_nothing_outside_and_escapes(run: Path) -> None:
+def test_page_refers_to_nothing_outside_and_escapes(tmp_path: Path) -> None:
+    dataset = results()
+    dataset["error"][:, 0, 0] = np.nan
+    run = fill(tmp_path / "run", dataset)
     (run / "figures").mkdir()
     (run / "figures" / "rank.png").write_bytes(b"\x89PNG")
+    os.mkfifo(run / "figures" / "pipe.png")
     page = report.write_report(run).read_text(encoding="utf-8").replace(get_plotlyjs(), "")
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert "@import" not in page
@@ -89,9 +94,18 @@ def test_page_refers_to_nothing_outside_and_escapes(run: Path) -> None:
     assert page.count("</script>") == 3
     assert 'src="data:image/png;base64,iVBORw=="' in page
     assert "{{" not in page
-    for text in ("8.1 s", "1 of 18 cells", "2 x cpu", "0.01235", "error &lt;of&gt; U", "penalty λ", "<td>–</td>"):
+    for text in ("8.1 s", "1 of 18 cells", "2 x cpu", "error &lt;of&gt; U", "penalty λ", "<td>–</td>"):
         assert text in page
     assert [path.name for path in run.glob(".*")] == []
+
+
+@pytest.mark.parametrize("rows", [None, 3, [3], [[]], [{"error": "many"}], [{"error": 7.0, EVIL: EVIL}, {}]])
+def test_the_table_is_of_the_results_whatever_the_summary_says(run: Path, rows: Any) -> None:
+    (run / "summary.json").write_text(json.dumps({"table": rows, "chunks": 3, "seconds": EVIL}))
+    page = report.write_report(run).read_text(encoding="utf-8")
+    assert "<td>0.1</td><td>0.01</td>" in page
+    assert "<td>0.012</td>" in page
+    assert not any(said in page for said in ("<td>7</td>", "<td>many</td>", EVIL))
 
 
 def test_data_are_in_order_of_axes_then_seed(run: Path) -> None:

@@ -94,6 +94,7 @@ REFUSED = {
     "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
     "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* makes matrices"),
     "unsaid": ({"i": ROWS, "j": COLUMNS, "y": VALUES}, "kind: i and j alone do not say"),
+    "no kind": ({"i": ROWS, "kind": np.array([]), "y": VALUES}, "kind: is empty; use one of"),
     "unknown kind": ({"i": ROWS, "kind": np.array("lengths"), "y": VALUES}, "kind: 'lengths' is unknown; use one of"),
     "same point": (
         {"i": np.arange(5), "j": np.zeros(5, int), "y": np.ones(5), "kind": np.array("distances")},
