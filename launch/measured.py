@@ -10,6 +10,8 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
@@ -18,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from gpsense.grid.files import regular
-from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, WANTED
+from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, quoted, strange
 from launch.shell import Refusal
 
 MOST_COLUMNS = 1000
@@ -36,6 +38,7 @@ with zipfile.ZipFile(sys.argv[2], "w") as file:
             with file.open(name + ".npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 """
+FILES = ".csv, .tsv, .parquet, .npz or .mat"
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
 
@@ -44,13 +47,18 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
     ``names`` maps what a column is called in the file to what it is; ``kind`` says what was measured.
     """
-    readers = {".csv": _csv, ".parquet": _parquet, ".mat": _mat}
+    kind_of_file = path.suffix.lower()
+    lines: list[int] = []  # of a file of text, that of each row
+    readers = {".csv": partial(_csv, lines), ".tsv": partial(_csv, lines), ".parquet": _parquet, ".mat": _mat}
+    readers |= {".npz": _npz, ".npy": _npz, "": _npz}
     if path.is_dir():
         raise Refusal(f"{path}: is a folder; give a file")
     try:
         if regular(path).stat().st_size > _most():
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
-        fields: dict[str, Any] = readers.get(path.suffix.lower(), _npz)(path)
+        if kind_of_file not in readers:
+            raise Refusal(f"{path}: {path.suffix} files are not read; give {FILES}, with y and {WANTED}")
+        fields: dict[str, Any] = readers[kind_of_file](path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; give a file with y and {WANTED}") from None
     except io.UnsupportedOperation as error:
@@ -62,6 +70,11 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     missing = [given for given in names if given not in fields]
     if missing:
         raise Refusal(f"{missing[0]}: no such column, there is {', '.join(fields)[:LONGEST]}; name one of them")
+    for what in (name for name in VALUES if lines and name in renamed):
+        if found := strange(renamed[what]) if renamed[what].dtype == object else None:
+            called = next((given for given, meant in names.items() if meant == what), what)
+            said = f"holds {quoted(found[1])}" if found[1] else "holds nothing"
+            raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; give a number there, or remove the line")
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)
     return {**renamed, **({"kind": np.array(kind)} if kind else {})}
@@ -69,32 +82,46 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
 def known(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """The arrays of a file; Refusal for a table none of whose columns has a name that means something here."""
-    if path.suffix.lower() in (".csv", ".parquet") and not KNOWN & set(fields):
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and not KNOWN & set(fields):
         said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), fields, strict=False))
         raise Refusal(f"{path}: its columns are {', '.join(fields)[:LONGEST]}; say which is which, such as{said}")
     return fields
 
 
-def _csv(path: Path) -> dict[str, np.ndarray]:
-    """Columns under a header, between commas, semicolons or tabs; a column of numbers, or else of words."""
+def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
+    """Columns under a header, between commas, semicolons or tabs; a column of numbers, or else of words.
+
+    The number of the line where each row ends is put into ``lines``.
+    """
+    numbers = [0]  # of lines that were read
+
+    def counted(file: Iterable[str]) -> Iterator[str]:
+        for number, line in enumerate(file, 1):
+            if not line.startswith("#"):
+                numbers.append(number)
+                yield line
+
+    rows: list[list[str]] = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            text = (line for line in file if not line.startswith("#"))
+            text = counted(file)
             first = next(text, "")
             between = next((mark for mark in ",;\t" if mark in first), ",")
-            lines = csv.reader(chain([first], text), delimiter=between)
-            header = [name.strip() for name in next(lines, [])]
-            rows = list(lines)
+            listed = csv.reader(chain([first], text), delimiter=between)
+            header = [name.strip() for name in next(listed, [])]
+            for row in filter(None, listed):
+                rows.append(row)
+                lines.append(numbers[-1])
     except (UnicodeDecodeError, csv.Error):
         raise Refusal(f"{path}: is not a table of text in UTF-8; save it as CSV with a header {HEADERS}") from None
     if not header or len(header) > MOST_COLUMNS or len(set(header)) < len(header):
         raise Refusal(f"{path}: has no header of different names; start it with {HEADERS}")
     if not all(name.isprintable() and len(name) <= LONGEST for name in header):
         raise Refusal(f"{path}: its first line does not name the columns; start it with {HEADERS}")
-    rows = [row for row in rows if row]
-    short = next((number for number, row in enumerate(rows, 2) if len(row) != len(header)), None)
+    short = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
     if short is not None:
-        raise Refusal(f"{path}: row {short} has more or fewer fields than the header; fix that row")
+        counts = f"{len(rows[short])} fields, the header has {len(header)}"
+        raise Refusal(f"{path}: line {lines[short]} has {counts}; fix that line")
     return {name: _column(name, [row[place].strip() for row in rows]) for place, name in enumerate(header)}
 
 
@@ -157,7 +184,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError, TokenError):
         raise Refusal(
-            f"{path}: is no .npz file of plain arrays; save it with numpy.savez, or as .csv, .parquet or .mat"
+            f"{path}: is not an .npz file of plain arrays; save it with numpy.savez, or as .csv, .parquet or .mat"
         ) from None
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
     from gpsense.recovery.forms import Measured
 
+SIDES = "row", "column"
 CHOICES = {"auto": None, "yes": True, "no": False}
 NAMES = {"row": "row", "col": "col", "i": "i", "j": "j", "pauli": "pauli", "value": "value"}
 
@@ -195,10 +196,16 @@ def _digest(data: "Measured", options: dict[str, Any]) -> str:
 
 def _doubts(result: "Recovery", data: "Measured") -> list[str]:
     """What a reader of the result must know."""
-    doubts = [f"the measurements leave this open: {word}" for word in result.undetermined]
+    files = [f"{side}_labels.npy" for side, names in zip(SIDES, result.labels, strict=True) if names is not None]
+    order = f" (numbers from 0{', in the order of ' * bool(files)}{' and '.join(files)})"
+    doubts = [
+        f"the measurements leave this open: {words}{order * any(side in words for side in (*SIDES, 'point'))}"
+        for words in result.undetermined
+    ]
     if result.outliers.size:
         shown = ", ".join(map(str, result.outliers[:10])) + (", ..." if result.outliers.size > 10 else "")
-        doubts.append(f"{result.outliers.size} wild values were left out (rows {shown}); --robust no keeps them")
+        told = f"{result.outliers.size} wild values were left out (measurements {shown}, counted from 0)"
+        doubts.append(f"{told}; --robust no keeps them")
     if result.rank and result.chosen_by not in ("exact", "shrunk") and result.measurements < 1.2 * result.unknowns:
         told = f"{result.unknowns} unknowns from {result.measurements} measurements"
         doubts.append(f"rank {result.rank} has {told}; do not trust it")

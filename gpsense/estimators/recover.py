@@ -13,7 +13,7 @@ import numpy as np
 
 from gpsense.errors import BadInput
 from gpsense.recovery import maps
-from gpsense.recovery.forms import Measured, read_fields
+from gpsense.recovery.forms import Measured, quoted, read_fields, strange
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.path import Fit, Step
@@ -238,7 +238,9 @@ def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:
     try:
         return map_, np.asarray(values, np.float64), (None, None)
     except (TypeError, ValueError):
-        raise BadInput("y", "does not hold numbers", "give an array of numbers") from None
+        found = strange(values)
+        problem = "does not hold numbers" if found is None else f"number {found[0]} (from 0) is {quoted(found[1])}"
+        raise BadInput("y", problem, "give an array of numbers") from None
 
 
 def _from_jax(measurements: Any) -> Map:
@@ -306,8 +308,9 @@ def _check(
         raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value each")
     if map_.n < FEW:
         raise BadInput("y", f"only {map_.n} measurements", f"give at least {FEW}")
-    if not np.isfinite(y).all():
-        raise BadInput("y", "holds NaN or infinity", "remove those measurements")
+    if not (finite := np.isfinite(y)).all():
+        told = f"{int((~finite).sum())} of {y.size} measurements, the first number {int(finite.argmin())} (from 0)"
+        raise BadInput("y", f"NaN or infinity in {told}", "remove them")
     if not y.any():
         raise BadInput("y", "is all zero", "give measurements of a matrix that is not zero")
     most = map_.largest_rank()

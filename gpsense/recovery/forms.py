@@ -1,6 +1,6 @@
 """Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,9 @@ def read_fields(fields: Any) -> Measured:
 
 def _column(name: str, column: Any) -> Any:
     """A table's column as an array; words stay words."""
-    if hasattr(column, "isna") and bool(column.isna().any()):
-        raise BadInput(name, "holds gaps", "remove those rows")
+    if hasattr(column, "isna") and bool((gaps := np.asarray(column.isna())).any()):
+        told = f"{int(gaps.sum())} of {gaps.size} rows have no value, the first row {int(gaps.argmax())} (from 0)"
+        raise BadInput(name, told, "remove those rows")
     if column.dtype.kind in "OSUT" or str(column.dtype) in ("object", "string", "str", "category"):
         return np.asarray(column, dtype=object)
     return column.to_numpy()
@@ -77,13 +78,32 @@ def _plain(name: str, array: Any) -> np.ndarray:
             raise BadInput(name, f"{int(np.ma.count_masked(array))} numbers are masked", "remove those measurements")
         array = array.data
     array = np.asarray(array)
-    if array.dtype == object and name not in ("pauli", "row", "col", "kind"):
+    if array.dtype.kind in ("O" if name in ("dim", "shape") else "OSU") and name not in ("pauli", "row", "col", "kind"):
+        if found := strange(array.ravel()):
+            problem = f"row {found[0]} (from 0) holds {quoted(found[1])}, not a number"
+            raise BadInput(name, problem, "give a number there, or leave that measurement out")
         try:
             array = np.stack([np.asarray(each, float) for each in array.ravel()]).reshape(*array.shape, -1)
             array = array[..., 0] if array.shape[-1] == 1 else array
         except (TypeError, ValueError):
-            raise BadInput(name, "holds objects, not numbers", "give an array of numbers") from None
+            raise BadInput(name, "holds arrays of different shapes", "give one array of numbers") from None
     return array.astype(float) if array.dtype == bool else array
+
+
+def strange(values: Sequence[Any]) -> tuple[int, Any] | None:
+    """Place and value of the first that is no number and no array of numbers; None where there is none."""
+    for place, value in enumerate(values):
+        try:
+            np.asarray(value, float)
+        except (TypeError, ValueError):
+            return place, value
+    return None
+
+
+def quoted(value: Any) -> str:
+    """A value as it is written in Python, cut to a readable length."""
+    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _checked(fields: dict[str, np.ndarray]) -> Measured:
@@ -141,8 +161,9 @@ def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
         raise BadInput(name, f"holds {array.dtype}, not numbers", "give numbers")
     if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
         raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
-    if not np.isfinite(array).all():
-        raise BadInput(name, "holds NaN or infinity", "remove those measurements")
+    if not (finite := np.isfinite(array).reshape(array.shape[0] if array.ndim else 1, -1).all(axis=1)).all():
+        told = f"{int((~finite).sum())} of {finite.size} measurements, the first number {int(finite.argmin())} (from 0)"
+        raise BadInput(name, f"NaN or infinity in {told}", "remove them")
     size = float(np.abs(array).max(initial=0.0))
     if size > LIMIT or 0 < size < 1 / LIMIT:
         raise BadInput(name, f"numbers of the size of {size:.1g}", "divide them by a unit")
@@ -249,7 +270,9 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, f"shape {given.shape} for {n} values", "give one index a value")
         whole = given.dtype.kind == "f" and np.isfinite(given).all() and np.array_equal(given, np.round(given))
         if given.dtype.kind not in "iu" and not whole:
-            raise BadInput(name, f"holds {given.dtype}", "give integers counted from 0")
+            where = given != np.round(given) if given.dtype.kind == "f" else np.ones(n, bool)
+            problem = f"holds {quoted(given[where][0])}, not a whole number"
+            raise BadInput(name, problem, "give the numbers of rows, counted from 0")
         if int(given.min()) < 0:
             raise BadInput(name, "holds negative indices", "count from 0")
         if int(given.max()) > LARGEST and "dim" not in fields:

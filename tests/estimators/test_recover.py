@@ -338,7 +338,7 @@ def test_a_small_table_of_which_nothing_can_be_held_out_is_said_to_be_in_two_par
 REFUSED = {
     "shape": (lambda m, y: gpsense.recover(m, y[:-1]), r"y: shape \(149,\) for 150 measurements"),
     "few": (lambda m, y: gpsense.recover(m.take(np.arange(4)), y[:4]), "y: only 4 measurements; give at least 5"),
-    "NaN": (lambda m, y: gpsense.recover(m, np.where(y > 1, np.nan, y)), "y: holds NaN or infinity"),
+    "NaN": (lambda m, y: gpsense.recover(m, np.where(y > 1, np.nan, y)), "y: NaN or infinity in"),
     "zero": (lambda m, y: gpsense.recover(m, 0 * y), "y: is all zero"),
     "sign": (
         lambda m, y: gpsense.recover(rank_one_measurements(jax.random.key(0), 150, 12), -np.abs(y)),

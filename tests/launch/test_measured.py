@@ -31,19 +31,43 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(Refusal, match="no such file"):
         read(tmp_path / "missing.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(Refusal, match="is no .npz file"):
+    with pytest.raises(Refusal, match="is not an .npz file"):
         read(tmp_path / "text.npz")
     (tmp_path / "empty.npz").write_bytes(b"")
-    with pytest.raises(Refusal, match="is no .npz file"):
+    with pytest.raises(Refusal, match="is not an .npz file"):
         read(tmp_path / "empty.npz")
     np.save(tmp_path / "single.npy", Y)
     with pytest.raises(Refusal, match="is a single array"):
         read(tmp_path / "single.npy")
     np.savez(tmp_path / "objects.npz", y=np.array([{}], dtype=object))
-    with pytest.raises(Refusal, match="is no .npz file of plain arrays"):
+    with pytest.raises(Refusal, match="is not an .npz file of plain arrays"):
         read(tmp_path / "objects.npz")
     with pytest.raises(Refusal, match="is a folder; give a file"):
         read(tmp_path)
+    for name in ("text.txt", "sheet.xlsx", "numbers.json"):
+        (tmp_path / name).write_text("row,col,value\n")
+        with pytest.raises(
+            Refusal, match=f"{name}: .{name.partition('.')[2]} files are not read; give .csv, .tsv, .par"
+        ):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (["1,2,abc"], "line 10 holds 'abc' as stars; give a number there, or remove the line"),
+        (["# a note", "", "1,2,"], "line 12 holds nothing as stars; give a number there, or remove the line"),
+        (["1,2"], "line 10 has 2 fields, the header has 3; fix that line"),
+    ],
+)
+def test_a_line_of_a_table_that_is_no_number_is_named(rows, line, tmp_path):
+    """Lines are counted as an editor counts them, those of notes and empty ones among them."""
+    good = [f"{i},{j},{i + j}" for i in range(2) for j in range(4)]
+    for name, mark in (("t.csv", ","), ("t.tsv", "\t")):
+        (tmp_path / name).write_text("\n".join(["row,col,stars", *good, *rows, *good]).replace(",", mark))
+        with pytest.raises(Refusal) as refusal:
+            read(tmp_path / name, {"stars": "value"})
+        assert str(refusal.value) == f"{tmp_path / name}: {line}"
 
 
 def _npz(path: Path, member: bytes, name: str = "y.npy", how: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -63,11 +87,16 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
 @pytest.mark.parametrize(
     ("member", "name", "how", "words"),
     [
-        (_npy(HEADER % 10**12), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
-        (_npy(HEADER % 3, b"\0" * 23), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
-        (_npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
-        (_npy("{'descr': '<f8', 'shape': ("), "y.npy", zipfile.ZIP_STORED, "no .npz file"),
-        (b"PNG", "y.npy", zipfile.ZIP_STORED, "no .npz file"),
+        (_npy(HEADER % 10**12), "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
+        (_npy(HEADER % 3, b"\0" * 23), "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
+        (
+            _npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
+            "y.npy",
+            zipfile.ZIP_STORED,
+            "not an .npz file",
+        ),
+        (_npy("{'descr': '<f8', 'shape': ("), "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
+        (b"PNG", "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
         (_npy(HEADER % 0), "y\x1b[31m\n.npy", zipfile.ZIP_STORED, "is not the name of an array"),
         (_npy(HEADER % 0), "y.npy", zipfile.ZIP_BZIP2, "compressed in a way"),
         (_npy(HEADER % 0), "y.npy", zipfile.ZIP_LZMA, "compressed in a way"),

@@ -128,7 +128,7 @@ def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
     assert json.loads((tmp_path / "pairs" / "summary.json").read_text())["rank"] == 2
     (tmp_path / "bad.csv").write_text("i,j,distance2\n1,2,3\n4,5\n")
     assert main([str(tmp_path / "bad.csv")]) == 2
-    assert "row 3 has more or fewer fields than the header" in capsys.readouterr().err
+    assert "line 3 has 2 fields, the header has 3; fix that line" in capsys.readouterr().err
     (tmp_path / "bad.mat").write_bytes(b"no such thing")
     assert main([str(tmp_path / "bad.mat")]) == 2
     assert "is not a MATLAB file" in capsys.readouterr().err
@@ -203,13 +203,18 @@ def test_scores_ignore_translation_and_rotation():
 def test_doubtful_results_come_with_a_notice():
     def doubts(**changed):
         facts = {"undetermined": (), "outliers": np.zeros(0, int), "rank": 2, "chosen_by": "edge"}
-        facts |= {"measurements": 250, "unknowns": 19, "rank_share": 1.0} | changed
+        facts |= {"measurements": 250, "unknowns": 19, "rank_share": 1.0, "labels": (None, None)} | changed
         return _doubts(SimpleNamespace(**facts), SimpleNamespace())
 
     assert doubts() == []
     assert "rank 2 has 19 unknowns from 20 measurements" in doubts(measurements=20)[0]
-    assert "leave this open: row 3 is in no measurement" in doubts(undetermined=("row 3 is in no measurement",))[0]
-    assert "2 wild values were left out (rows 4, 7)" in doubts(outliers=np.array([4, 7]))[0]
+    open_ = ("row 3 is in no measurement", "9 independent measurements for 19 unknowns")
+    first, second = doubts(undetermined=open_)
+    assert first.endswith("leave this open: row 3 is in no measurement (numbers from 0)")
+    assert second.endswith("for 19 unknowns")
+    named = doubts(undetermined=open_, labels=(np.array(["a", "b"]), None))[0]
+    assert named.endswith("(numbers from 0, in the order of row_labels.npy)")
+    assert "2 wild values were left out (measurements 4, 7, counted from 0)" in doubts(outliers=np.array([4, 7]))[0]
     assert "the rank is uncertain: 50% of the resamples" in doubts(rank_share=0.5)[0]
     assert "rank 0" in doubts(rank=0)[0]
 
