@@ -1,6 +1,6 @@
 """Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +90,7 @@ def _plain(name: str, array: Any) -> np.ndarray:
     return array.astype(float) if array.dtype == bool else array
 
 
-def strange(values: Sequence[Any]) -> tuple[int, Any] | None:
+def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
     """Place and value of the first that is no number and no array of numbers; None where there is none."""
     for place, value in enumerate(values):
         try:
