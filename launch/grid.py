@@ -131,16 +131,18 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 
 def certificate_words(found: dict[str, Any]) -> str:
     """The line under a run's table: what is proven of the points where training stopped."""
+    low = f"{-found['gamma']:.2g}"
+    cells = found["minima"] + found["saddles"] + found["undecided"]
     counts = {
-        "no Hessian eigenvalue is lower (each with probability 0.999)": found["minima"],
-        "one is lower, or the cell diverged": found["saddles"],
-        "undecided (a larger run.curvature_steps may decide)": found["undecided"],
+        f"in {{}} no Hessian eigenvalue is below {low}, the negative square root of that norm: an approximate minimum "
+        "(each with probability 0.999)": found["minima"],
+        f"in {{}} one is below {low}, which is a saddle, or the cell diverged": found["saddles"],
+        "{} are undecided (raise run.curvature_steps)": found["undecided"],
     }
     return (
-        f"Training stopped at gradient norms of at most eps = {found['gradient_norm']:.2g}. Cells against -sqrt(eps) = "
-        f"{-found['gamma']:.2g}: "
-        + "; ".join(f"{words}: {count}" for words, count in counts.items() if count)
-        + f". The smallest eigenvalue of any cell is at most {found['curvature']:.2g}"
+        f"Where training stopped, gradient norms are at most {found['gradient_norm']:.2g}. Of {cells} cells, "
+        + "; ".join(words.format(count) for words, count in counts.items() if count)
+        + f". The lowest eigenvalue found is {found['curvature']:.2g}"
     )
 
 

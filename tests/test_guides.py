@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import io
 import re
 import shlex
 import sys
@@ -158,13 +159,17 @@ def test_the_script_runs_under_vmap_under_sweep_and_from_a_shell(folder: Path) -
     """Without a penalty too many columns stay, with one the two of the truth, and fine-tuning gains by it."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         known: dict[str, Any] = {"__name__": "__main__"}
-        exec(block(README, "def cell"), known)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(block(README, "def cell"), known)
         exec(block(README, "gpsense.sweep(cell"), known)
         told = ended(grid.main, "mine.py:cell", "--penalty", "0,0.1,0.2", "--seeds", "16", "--out", "run")
     medians = known["ds"].median("seed")
     assert medians["rank"].values[0] > 2
     assert medians["rank"].values[-1] == 2
     assert medians["error"].values[-1] < 0.8 * medians["error"].values[0]
+    script = re.search(r"'error': Array\(\[(.*?)\]", printed.getvalue())
+    assert script is not None
+    np.testing.assert_allclose([float(each) for each in script[1].split(",")], medians["error"], rtol=1e-5)
     assert told.code == 0
     assert (folder / "run" / "report.html").is_file()
     stored = xr.open_dataset(folder / "run" / "results.nc", engine="h5netcdf")  # in float32, whose draws are others

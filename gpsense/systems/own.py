@@ -144,7 +144,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     Setting: ClassVar[type[PipelineSetting]] = PipelineSetting
     parts: ClassVar[Parts]
     measures: ClassVar[Mapping[str, Measure]] = {
-        "error": Measure("error as the system defines it"),
+        "error": Measure("what error() of the system returns, or else its loss"),
         "rank": Measure("parts kept by pruning", "parts"),
         "column_norms": Measure("norms of the parts after training, largest first", "norm of a part", ("column",)),
         "margin": Measure("how far the mask was from changing", "norm of a part"),

@@ -110,6 +110,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return run(tmp_path_factory.mktemp("tiny") / "my run", *TINY)
 
 
+def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
+    """Every count that is not 0 in words of its own, with the bound that they speak of."""
+    numbers = {"gradient_norm": 0.04, "gamma": 0.2, "curvature": -0.31}
+    line = grid.certificate_words(numbers | {"minima": 5, "saddles": 0, "undecided": 2})
+    assert line.startswith(
+        "Where training stopped, gradient norms are at most 0.04. Of 7 cells, in 5 no Hessian eigenv"
+    )
+    assert "below -0.2" in line
+    assert "saddle" not in line
+    assert line.endswith("; 2 are undecided (raise run.curvature_steps). The lowest eigenvalue found is -0.31")
+
+
 def test_run_fills_its_directory(tiny: Ran) -> None:
     assert (tiny.code, tiny.err) == (0, "")
     files = {str(path.relative_to(tiny.folder)) for path in tiny.folder.rglob("*") if path.is_file()}
