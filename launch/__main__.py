@@ -8,23 +8,22 @@ from gpsense import __version__
 
 # module and purpose of every command
 COMMANDS = {
-    "grid": ("launch.grid", "run a grid of cells from a config: train, prune, fine-tune, figures and a page"),
+    "grid": ("launch.grid", "run a grid of a config or of your own function: results, figures and a page"),
     "recover": ("launch.recover", "find a low-rank matrix from your own measurements"),
-    "claims": ("launch.claims.__main__", "run the papers' claims as experiments and check them"),
+    "claims": ("launch.claims.__main__", "run the papers' claims, or your own, as experiments and check them"),
     "bench": ("launch.bench.__main__", "measure speed against the machine's limits and other methods"),
-    "report": ("launch.report", "draw the figures and the page of a stored run again"),
+    "report": ("launch.report", "draw figures and page of a stored run again, compare runs, write tables for papers"),
+    "reference": ("launch.reference", "write the reference of all public names as pages of HTML"),
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command and end the process with its exit code; 2 for a command that does not exist."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
-    if name in ("-h", "--help"):
-        print(usage())
-        sys.exit(0)
-    if name == "--version":
-        print(f"gpsense {__version__}")
-        sys.exit(0)
+    if name in ("-h", "--help", "--version"):
+        from launch.shell import guarded
+
+        sys.exit(guarded(lambda: print(f"gpsense {__version__}" if name == "--version" else usage()) or 0))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
         meant = f"did you mean {near[0]}? " if near else ""

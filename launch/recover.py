@@ -3,9 +3,9 @@
 FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix;
 ``x`` (n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for
 those of a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as
-XIZ. Or it is .csv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and noise
-need not be known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers their
-map.
+XIZ. Or it is .csv, .tsv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and
+noise need not be known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers
+their map.
 
 Writes factor.npy (or left.npy and right.npy), summary.json, figures and report.html. Exit codes: 0 done, 2 refused.
 """
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 SIDES = "row", "column"
 CHOICES = {"auto": None, "yes": True, "no": False}
-NAMES = {"row": "row", "col": "col", "i": "i", "j": "j", "pauli": "pauli", "value": "value"}
+# what a column may hold, by the name that it then has
+NAMES = {
+    "row": "rows of the matrix, numbers or names such as users",
+    "col": "columns of the matrix, numbers or names such as films",
+    "i": "first point of each pair, numbered from 0",
+    "j": "second point of each pair",
+    "pauli": "Pauli words, such as XIZ",
+    "value": "measured values",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,13 +50,24 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
     parser = Parser(program("recover"), description=summary, epilog=details)
     add = parser.add_argument
-    add("measurements", nargs="?", type=Path, metavar="FILE", help="the measurements: .npz, .mat, .csv or .parquet")
-    add("--example", choices=["cities"], help="make and recover a worked example instead")
+    add(
+        "measurements",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="the measurements: .csv, .tsv, .parquet, .npz or .mat",
+    )
+    add("--example", choices=["cities"], help="recover a worked example instead of a FILE")
     add("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
     kinds = ["dense", "rank_one", "entries", "distances", "table", "pauli"]
-    add("--kind", choices=kinds, help="kind of measurements, if the names of the arrays do not determine it")
-    for name in NAMES:
-        add(f"--{name}", metavar="COLUMN", help=f"name of the column that holds {name}")
+    add(
+        "--kind",
+        choices=kinds,
+        metavar="KIND",
+        help=f"{', '.join(kinds)}; default: by the names of the columns or arrays",
+    )
+    for name, what in NAMES.items():
+        add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
     add("--rank", type=int, help="the rank, if it is known")
     add("--max-rank", type=int, help="largest rank to try")
     add("--trace", type=float, help="trace of the matrix, if it is known (1 for a quantum state)")
@@ -65,9 +84,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         default="auto",
         help="offsets of a table's rows and columns (auto: by held-out values)",
     )
-    add("--seed", type=int, default=0, help="random seed of splits, signs and the example (default 0)")
-    add("--noise", type=float, default=0.02, help="example: relative noise (default 0.02)")
-    add("--share", type=float, default=0.3, help="example: share of pairs measured (default 0.3)")
+    add("--seed", type=int, default=0, help="random seed: which values are held out, and the example (default 0)")
+    add("--noise", type=float, default=0.02, help="of the example: relative noise (default 0.02)")
+    add("--share", type=float, default=0.3, help="of the example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
     if (arguments.measurements is None) == (arguments.example is None):
         raise Refusal("FILE: give one file, or --example cities")

@@ -323,25 +323,35 @@ def _pictures(directory: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run, finished or not; 0, or 2 where there is no run to read."""
-    parser = Parser(program("report"), description=main.__doc__)
-    parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory of launch.grid")
-    parser.add_argument("--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page over its runs")
-    parser.add_argument("--merge", type=Path, metavar="OUT", help="put the chunks of all DIR together in OUT first")
-    parser.add_argument("--allow-plugins", action="store_true", help="run code that the manifest names")
-    compared = "what changed against this claims.json; DIR is a folder of launch.claims"
+    about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are compared. Exit "
+    about += "codes: 0 done, 2 refused."
+    parser = Parser(program("report"), description=about)
+    parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
+    parser.add_argument(
+        "--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page that lists its runs"
+    )
+    merged = "first put the chunks of all DIR, parts of one run, together in OUT"
+    parser.add_argument("--merge", type=Path, metavar="OUT", help=merged)
+    plugins = "run the code that the run was made with, where that is a file of yours"
+    parser.add_argument("--allow-plugins", action="store_true", help=plugins)
+    compared = "show what changed since this claims.json; DIR is a folder that launch.claims wrote"
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
-    papers = parser.add_argument_group("for papers", "figures and tables of each DIR, beside the page")
-    papers.add_argument("--tex", action="store_true", help="DIR/paper: figures, tables and a file of LaTeX with both")
-    papers.add_argument("--format", type=_names, default=(), metavar="F,...", help="figures: png, pdf, svg or pgf")
-    papers.add_argument("--width", choices=("one", "two"), help="DIR/paper: figures as wide as one column or two")
+    papers = parser.add_argument_group("for papers", "figures and tables of each DIR, written to DIR/paper")
+    papers.add_argument("--tex", action="store_true", help="figures, tables and a LaTeX file with both")
+    papers.add_argument(
+        "--format", type=_names, default=(), metavar="F,...", help="write figures as png, pdf, svg or pgf"
+    )
+    papers.add_argument("--width", choices=("one", "two"), help="width of the figures: one column or two")
     papers.add_argument(
         "--table",
         type=_names,
         default=(),
         metavar="T,...",
-        help="the table as csv, latex, in DIR/paper; of claims in DIR",
+        help="write the table as csv, latex (of claims: into DIR itself)",
     )
-    papers.add_argument("--style", metavar="FILE", help="fonts and lines: a style file or a style of matplotlib")
+    papers.add_argument(
+        "--style", metavar="FILE", help="fonts and lines: a style file, or the name of a style of matplotlib"
+    )
     try:
         given = parser.parse_args(argv)
         directories, allowed = given.directory, given.allow_plugins

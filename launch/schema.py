@@ -32,7 +32,9 @@ ALIASES = {"out": "--out", "seed": "run.seeds", "memory": "run.memory_gib"}
 class Engine:
     """What the engine reads itself, whatever the system."""
 
-    seeds: Annotated[int, Field("run", f"how many (up to {MOST_SEEDS}), or a list", at_least=0, at_most=MOST_SEED)] = 0
+    seeds: Annotated[
+        int, Field("run", f"how many (up to {MOST_SEEDS}), or a list of seeds", at_least=0, at_most=MOST_SEED)
+    ] = 0
     memory_gib: Annotated[
         float | None,
         Field("run", "memory for a chunk; null: half of what is free", above=0, at_most=2.0**20, axis=False),

@@ -1,4 +1,4 @@
-"""What systems pruned by columns declare alike: the numbers of a truth, the numbers of training, starts, measures."""
+"""What systems with column-wise pruning share: the numbers of a truth, the numbers of training, starts, measures."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

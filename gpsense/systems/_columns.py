@@ -1,4 +1,4 @@
-"""Systems pruned by columns: training on loss plus penalty, deleting columns of small norm, fine-tuning on the loss.
+"""Systems with column-wise (structured) pruning: training with a penalty, deleting columns of small norm, fine-tuning.
 
 :class:`ColumnSystem` declares what they share. A cell is run by :class:`PruneColumns`, or by :class:`RunBaseline` where
 a system names a baseline in place of greedy pruning.
@@ -55,7 +55,7 @@ ColumnT = TypeVar("ColumnT", bound=Column)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT]):
-    """What the systems pruned by columns share: sizes and names, the loss they train on, the pruning rule.
+    """What the systems with column-wise pruning share: sizes and names, the loss they train on, the pruning rule.
 
     ``n``, ``rank`` and ``width`` are bounds where ``Data`` or ``Setting`` gives the number itself. ``rule`` may be a
     function of norms and :class:`gpsense.pruning.RuleInput` that returns the mask.
@@ -119,7 +119,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         str,
         Field(
             "run",
-            "precision of products while training on an accelerator; fine-tuning: highest",
+            "precision of products in training on an accelerator (fine-tuning always has the highest)",
             choices=PRODUCTS,
             axis=False,
         ),
@@ -132,8 +132,8 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "run",
-            "Lanczos steps for bounds of the smallest Hessian eigenvalue after training (as many as the factor has "
-            "numbers: exactly); 0: not measured",
+            "Lanczos steps for bounds of the smallest Hessian eigenvalue after training (exact with as many as the "
+            "factor has numbers); 0: not measured",
             at_least=0,
             axis=False,
         ),

@@ -1,4 +1,4 @@
-"""What a cell of a system pruned by input coordinate carries from phase to phase, and the descent of its network."""
+"""What a cell of a system with input-feature pruning carries from phase to phase, and the descent of its network."""
 
 from dataclasses import dataclass
 from typing import Annotated, final

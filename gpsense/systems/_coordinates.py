@@ -1,4 +1,4 @@
-"""Systems pruned by input coordinate before they are trained: scores at the start, one step, ridge, descent.
+"""Systems whose input features are pruned before training: scores at the start, one step, ridge, descent.
 
 :class:`CoordinateSystem` makes problems out of streams of samples. A network's gradients at its start choose the
 coordinates (Algorithm 1 of arXiv 2406.08658); it takes one gradient step on them, draws fresh biases and fits its
@@ -283,7 +283,7 @@ POOL = Field(
 
 @dataclass(frozen=True, kw_only=True)
 class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
-    """What the systems pruned by input coordinate share: how coordinates are chosen and a network is fitted."""
+    """What the systems with input-feature pruning share: how coordinates are chosen and a network is fitted."""
 
     Setting: ClassVar[type[CoordinatesSetting]] = CoordinatesSetting
     revision: ClassVar[int | str] = 2

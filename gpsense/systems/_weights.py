@@ -1,4 +1,4 @@
-"""Systems pruned by single weights: dense training, rounds of pruning and rewinding, the ticket trained alone.
+"""Systems with weight (unstructured) pruning: dense training, rounds of pruning and rewinding, the ticket alone.
 
 :class:`WeightSystem` holds the fields they share; :class:`PruneWeights` makes the phases of a cell out of a
 :class:`WeightModel`: a start and a loss of any tree of arrays. Masks come before training (of a teacher, at random,

@@ -35,7 +35,7 @@ class DiabetesData(Traced):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Diabetes(CoordinateSystem[DiabetesData]):
-    """The diabetes table among columns of noise, pruned by input coordinate.
+    """The diabetes table among columns of noise, with input-feature pruning.
 
     ``noise_columns`` standard Gaussians come after the ten real columns.
 

@@ -1,4 +1,4 @@
-"""Rectangular low-rank sensing: ``y_i = <A_i, U* V*^T> + sigma g_i``, pruned by columns of the stacked factor.
+"""Rectangular low-rank sensing: ``y_i = <A_i, U* V*^T> + sigma g_i``, columns of the stacked factor pruned.
 
 ``W = [U; V]`` (dim + columns, width) is trained on ``(1/n) ||A(U V^T) - y||^2 + lambda R(W)``: the penalty, the norms
 and the threshold see the stacked columns ``[u_i; v_i]``. Derived: training balances every column,
@@ -41,7 +41,7 @@ class RectangularProblem(eqx.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
-    """Rectangular low-rank sensing U V^T, pruned by columns of the stacked factor [U; V].
+    """Rectangular low-rank sensing U V^T with column-wise (structured) pruning of the stacked factor [U; V].
 
     >>> system = gpsense.Rectangular(dim=8, columns=6, rank=2, n=200)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

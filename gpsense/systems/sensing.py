@@ -1,4 +1,4 @@
-"""Low-rank matrix sensing, pruned by columns (arXiv 2303.11453).
+"""Low-rank matrix sensing with column-wise (structured) pruning (arXiv 2303.11453).
 
 ``y_i = <A_i, U* U*^T> + sigma g_i``; an over-parameterised factor U (dim x width) is trained on
 ``(1/n) ||A(U U^T) - y||^2 + lambda R(U)``, columns of norm at most the threshold are deleted, the rest is fine-tuned
@@ -50,7 +50,7 @@ def columns_of(truth: Factor) -> Integer:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sensing(ColumnSystem[TruthData, SensingProblem]):
-    """Low-rank matrix sensing, pruned by columns (arXiv 2303.11453).
+    """Low-rank matrix sensing with column-wise (structured) pruning (arXiv 2303.11453).
 
     >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
     >>> problem = jax.eval_shape(system.draw, system.Data(noise=0.1), jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Sparse single- and multi-index models, pruned by input coordinate (arXiv 2406.08658).
+"""Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
 ``y = sigma*(V^T x) + noise e``, x ~ N(0, I_dim), V (dim, r) with few rows.
 """
@@ -47,7 +47,7 @@ class SparseFeaturesData(Traced):
 @final
 @dataclass(frozen=True, kw_only=True)
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
-    """Sparse single- and multi-index models, pruned by input coordinate (arXiv 2406.08658).
+    """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
     ``directions`` r with ``sparsity`` rows: :func:`gpsense.sparse.directions.draw_directions` says how.
 

@@ -35,9 +35,11 @@ DOUBLE = "recovery"
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = Parser(program("bench"), description=__doc__)
+    parser = Parser(program("bench"), description=(__doc__ or "").replace("``", ""))
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder for bench.json (default bench)")
-    parser.add_argument("--group", choices=sorted(GROUPS), help="measure this group only")
+    parser.add_argument(
+        "--group", choices=sorted(GROUPS), metavar="NAME", help=f"one of {', '.join(sorted(GROUPS))}; default: all"
+    )
 
     from gpsense.grid import files
     from launch import device

@@ -23,7 +23,7 @@ def test_help_names_every_command_in_a_few_lines(argv: list[str], capsys: pytest
     assert leaves(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 12
-    assert [line.split()[0] for line in lines[2:7]] == list(command.COMMANDS)
+    assert [line.split()[0] for line in lines[2:8]] == list(command.COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,14 @@ def test_help_names_every_command_in_a_few_lines(argv: list[str], capsys: pytest
 )
 def test_an_unknown_command_is_refused(name: str, near: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert leaves([name]) == 2
-    line = f"error: there is no command '{name}'; {near}use one of grid, recover, claims, bench, report\n"
+    line = f"error: there is no command '{name}'; {near}use one of {', '.join(command.COMMANDS)}\n"
     assert capsys.readouterr().err == line
+
+
+def test_help_into_a_closed_pipe_ends_without_a_traceback() -> None:
+    code = "import sys, os; os.close(1); os.dup2(os.pipe()[1], 1); from launch.__main__ import main; main(['--help'])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
