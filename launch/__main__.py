@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     if name in ("-h", "--help", "--version"):
         from launch.shell import guarded
 
-        sys.exit(guarded(lambda: print(f"gpsense {__version__}" if name == "--version" else usage()) or 0))
+        text = f"gpsense {__version__}" if name == "--version" else usage()
+        sys.exit(guarded(lambda: print(text, flush=True) or 0))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
         meant = f"did you mean {near[0]}? " if near else ""
