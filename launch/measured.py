@@ -182,7 +182,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
             return {name: array for info in file.infolist() for name, array in [_member(file, info, _most())]}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError, TokenError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError):
         raise Refusal(
             f"{path}: is not an .npz file of plain arrays; save it with numpy.savez, or as .csv, .parquet or .mat"
         ) from None
@@ -207,7 +207,7 @@ def read_array(path: Path) -> np.ndarray:
     try:
         with open(regular(path), "rb") as file:
             return _array(file, min(os.fstat(file.fileno()).st_size, _most()))
-    except (EOFError, SyntaxError, TokenError, RuntimeError) as error:
+    except (EOFError, RuntimeError) as error:
         raise ValueError(str(error)) from None
 
 
@@ -219,7 +219,10 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if form not in header:
             raise ValueError(f"format {form}")
-        shape, fortran, dtype = header[form](file)
+        try:
+            shape, fortran, dtype = header[form](file)
+        except (SyntaxError, TokenError, TypeError, MemoryError):  # memory: of Python's parser, for nested brackets
+            raise ValueError("its header cannot be read") from None
     if dtype.hasobject:
         raise ValueError("objects are code")
     count, data = math.prod(shape), file.read(size)

@@ -151,8 +151,10 @@ def _truth(path: Path, data: "Measured") -> np.ndarray:
         truth = read_array(path)
     except (OSError, ValueError):
         raise Refusal(f"--truth: {path} is not a .npy file; save the matrix with numpy.save") from None
-    if truth.shape != data.map.sides or truth.dtype.kind not in "fiuc":
-        raise Refusal(f"--truth: {path} is not a {' x '.join(map(str, data.map.sides))} matrix of numbers; save one")
+    numbers = truth.dtype.kind in "fiuc" and np.isfinite(truth).all() and truth.any()
+    if truth.shape != data.map.sides or not numbers:
+        sides = " x ".join(map(str, data.map.sides))
+        raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save one")
     return truth
 
 

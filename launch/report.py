@@ -92,7 +92,13 @@ def read_run(directory: Path) -> Run:
         raise Unreadable(_refusal(directory, "results.nc", error)) from None
     if parts[0].get("digest") != dataset.attrs.get("config_digest", parts[0].get("digest")):
         raise Unreadable(f"{directory / 'results.nc'} belongs to another run; run the grid again")
-    lacking = [name for name in ("status",) if name not in dataset] or ([] if main_measures(dataset) else ["measures"])
+    needed = {
+        "status": "status" in dataset,
+        "seed": "seed" in dataset.dims,
+        "train_steps": "train_steps" in dataset.attrs,
+        "numbers": all(values.dtype.kind in "biufc" for values in dataset.data_vars.values()),
+    }
+    lacking = [name for name, there in needed.items() if not there] or (["measures"] * (not main_measures(dataset)))
     if lacking:
         raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
     summary = {name: parts[1][name] for name in ("name", "programs", "seconds") if name in parts[1]}

@@ -96,6 +96,7 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
             "not an .npz file",
         ),
         (_npy("{'descr': '<f8', 'shape': ("), "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
+        (_npy("(" * 300), "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
         (b"PNG", "y.npy", zipfile.ZIP_STORED, "not an .npz file"),
         (_npy(HEADER % 0), "y\x1b[31m\n.npy", zipfile.ZIP_STORED, "is not the name of an array"),
         (_npy(HEADER % 0), "y.npy", zipfile.ZIP_BZIP2, "compressed in a way"),
@@ -116,7 +117,14 @@ def test_a_single_array_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.asfortranarray(Y.reshape(3, 4)))
     np.testing.assert_array_equal(read_array(path), Y.reshape(3, 4))
-    for data in (_npy(HEADER % 10**12), _npy(HEADER % 3, bytes(23)), _npy("{'shape': ("), b"", b"\x93NUMPY\x09\x09"):
+    for data in (
+        _npy(HEADER % 10**12),
+        _npy(HEADER % 3, bytes(23)),
+        _npy("{'shape': ("),
+        b"",
+        b"\x93NUMPY\x09\x09",
+        _npy("(" * 300),
+    ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match="."):
             read_array(path)

@@ -102,6 +102,10 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     capsys.readouterr()
     assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "q.csv")]) == 2
     assert "is not a .npy file; save the matrix with numpy.save" in capsys.readouterr().err
+    for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
+        np.save(tmp_path / "wrong.npy", wrong)
+        assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "wrong.npy")]) == 2
+        assert "is not a 4 x 4 matrix of finite numbers, not all 0; save one" in capsys.readouterr().err
 
 
 def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):

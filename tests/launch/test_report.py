@@ -150,9 +150,13 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
     broken = fill(tmp_path / "broken", results())
     (broken / "results.nc").write_bytes(b"not netCDF")
     other = fill(tmp_path / "other", results().drop_vars("status"))
+    one = fill(tmp_path / "one", results().isel(seed=0))
+    bare = fill(tmp_path / "bare", results().drop_attrs())
+    text = fill(tmp_path / "text", results().assign(rank=results()["rank"].astype(str)))
     none, empty = tmp_path / "none", tmp_path / "empty"
     empty.mkdir()
-    words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "status"}
+    words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "lacks status"}
+    words |= {one: "lacks seed", bare: "lacks train_steps", text: "lacks numbers"}
     for directory, word in words.items():
         before = sorted(directory.rglob("*"))
         assert report.main([str(directory)]) == 2
