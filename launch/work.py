@@ -161,11 +161,12 @@ def begin(work: Work, known: "Traces") -> None:
         begun(work.plan, missing[0], known)
 
 
-def collected(work: Work) -> "xr.Dataset":
-    """The chunks of a run that are there as one labelled Dataset; cells of others are missing."""
+def collected(work: Work, finished: bool = False) -> "xr.Dataset":
+    """The chunks of a run that are there as one labelled Dataset; others are missing or, if ``finished``, refused."""
     from gpsense import grid
 
-    dataset = labelled(work.config, grid.collect(work.plan, opened(work).chunks(work.plan)))
+    place = opened(work)
+    dataset = labelled(work.config, grid.collect(work.plan, (place.whole if finished else place.chunks)(work.plan)))
     dataset.attrs["config_digest"] = work.digest
     return dataset
 
@@ -180,10 +181,10 @@ def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
 
 
 def collect(work: Work) -> "xr.Dataset":
-    """The chunks of a run as one labelled Dataset, written to results.nc."""
+    """The chunks of a run as one labelled Dataset, written to results.nc; BadInput where one is gone meanwhile."""
     from gpsense.grid import store
 
-    dataset = collected(work)
+    dataset = collected(work, finished=True)
     store.write_dataset(work.out / "results.nc", dataset)
     return dataset
 

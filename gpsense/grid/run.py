@@ -88,7 +88,7 @@ def run_grid(
         run_on_cluster(cluster, plan, place, make or partial(_itself, grid), progress)
     else:
         run_missing(plan, place, progress)
-    dataset = collect(plan, place.chunks(plan))
+    dataset = collect(plan, place.whole(plan))
     dataset.attrs |= {"config_digest": digest, "name": grid.system.name, "system": grid.system.name}
     store.write_dataset(place.directory / "results.nc", dataset)
     return dataset

@@ -184,6 +184,8 @@ class Store:
         """
         path = self.path(chunk)
         try:
+            if path.is_symlink():
+                raise ValueError("it is a link, and what that leads to may change")
             facts, arrays = chunkfile.decode(regular(path).read_bytes())
             self._check(chunk, facts, arrays)
         except FileNotFoundError:
@@ -212,7 +214,7 @@ class Store:
             os.replace(path, next(place for place in free if not place.exists()))
         except OSError as error:
             raise unwritable(self.directory, error) from None
-        self.tell(f"{path} was set aside in {folder} and is run again: {reason}")
+        self.tell(f"{path} was set aside in {folder} and is to be run again: {reason}")
 
     def write(self, chunk: Chunk, arrays: Arrays) -> None:
         """Store a chunk."""
@@ -224,6 +226,14 @@ class Store:
         for chunk in plan.chunks:
             if (arrays := self.read(chunk)) is not None:
                 yield chunk, arrays
+
+    def whole(self, plan: Plan) -> Iterator[tuple[Chunk, Arrays]]:
+        """The chunks of a plan that was run; BadInput where one is gone or does not vouch for its numbers any more."""
+        for chunk in plan.chunks:
+            if (arrays := self.read(chunk)) is None:
+                problem = f"{self.path(chunk)} was damaged or removed after it was run"
+                raise BadInput("out", problem, "run the same again to make it anew")
+            yield chunk, arrays
 
     def keep(self, chunk: Chunk, arrays: Arrays, line: dict[str, Any]) -> None:
         """Store a chunk and what metrics.jsonl says of it."""

@@ -256,7 +256,7 @@ def test_a_header_that_does_not_fit_its_numbers_is_refused(place: store.Store, c
     with pytest.raises(ValueError, match="."):
         decode(chunk)
     place.path(CHUNKS[0]).write_bytes(chunk)
-    is_set_aside(place, "is run again")
+    is_set_aside(place, "is to be run again")
 
 
 @pytest.mark.parametrize("how", ["copied", "linked", "another run", "another cut", "short"])
@@ -274,8 +274,26 @@ def test_a_chunk_of_elsewhere_is_set_aside(place: store.Store, how: str) -> None
         digest = "xyz" if how == "another run" else "abc"
         cut = CHUNKS[0] if how != "another cut" else Chunk(0, 0, 0, 2, 0, 2)
         store.Store(place.directory, digest).write(cut, numbers(1, rows=2 if how != "another run" else 1))
-    words = {"copied": "chunk 1 of the run", "linked": "chunk 1 of the run", "another cut": "another cut"}
+    words = {"copied": "chunk 1 of the run", "linked": "it is a link", "another cut": "another cut"}
     is_set_aside(place, (words | {"another run": "another run", "short": "1 x 2 cells"})[how])
+
+
+@pytest.mark.parametrize("how", ["removed", "damaged", "linked"])
+def test_a_run_is_not_collected_without_a_chunk_of_it(place: store.Store, how: str) -> None:
+    """One that is lost after all were run would leave cells out."""
+    for chunk in CHUNKS:
+        place.write(chunk, numbers(chunk.number))
+    assert [chunk for chunk, _ in place.whole(PLAN)] == list(CHUNKS)
+    path = place.path(CHUNKS[1])
+    data = path.read_bytes()
+    path.unlink()
+    if how == "damaged":
+        path.write_bytes(data[:-1])
+    elif how == "linked":  # to bytes that are right, and may be others when they are read again
+        path.with_suffix(".away").write_bytes(data)
+        path.symlink_to(path.with_suffix(".away"))
+    with pytest.raises(BadInput, match=r"000001\.chunk was damaged or removed after it was run; run the same again"):
+        list(place.whole(PLAN))
 
 
 def test_what_ended_processes_left_is_removed_and_no_more(place: store.Store) -> None:
