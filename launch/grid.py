@@ -137,7 +137,7 @@ def certificate_words(found: dict[str, Any]) -> str:
         f"in {{}} no Hessian eigenvalue is below {low}, the negative square root of that norm: an approximate minimum "
         "(each with probability 0.999)": found["minima"],
         f"in {{}} one is below {low}, which is a saddle, or the cell diverged": found["saddles"],
-        "{} are undecided (raise run.curvature_steps)": found["undecided"],
+        "{} undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }
     return (
         f"Where training stopped, gradient norms are at most {found['gradient_norm']:.2g}. Of {cells} cells, "

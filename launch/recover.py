@@ -199,6 +199,7 @@ def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> d
         "residual": result.residual,
         "measurements": result.measurements,
         "unknowns": result.unknowns,
+        "semidefinite": bool(data.map.semidefinite),
         "sizes": sizes,
         "size_errors": errors,
         "undetermined": list(result.undetermined),
@@ -225,8 +226,10 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
     ]
     if result.outliers.size:
         shown = ", ".join(map(str, result.outliers[:10])) + (", ..." if result.outliers.size > 10 else "")
-        told = f"{result.outliers.size} wild values were left out (measurements {shown}, counted from 0)"
-        doubts.append(f"{told}; --robust no keeps them")
+        several = result.outliers.size > 1
+        which = f"({'measurements' if several else 'measurement'} {shown}, counted from 0)"
+        told = f"{result.outliers.size} wild {'values were' if several else 'value was'} left out {which}"
+        doubts.append(f"{told}; --robust no keeps {'them' if several else 'it'}")
     if result.rank and result.chosen_by not in ("exact", "shrunk") and result.measurements < 1.2 * result.unknowns:
         told = f"{result.unknowns} unknowns from {result.measurements} measurements"
         doubts.append(f"rank {result.rank} has {told}; do not trust it")
@@ -301,7 +304,7 @@ def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) 
         [str(rank), *(f"{fit[key]:.3g}" for key in ("misfit", "left", "edge")), "chosen" * (rank == record["rank"])]
         for rank, fit in fits.items()
     ]
-    titles = ("rank", "residual, of the values", "largest direction left", "what noise leaves", "")
+    titles = ("rank", "residual / values", "largest left over", "largest of noise alone", "")
     body = pages.table(titles, rows, "Ranks tried")
     body += "".join(pages.image(out / "figures" / f"{name}.png") for name in ("ranks", "fit", "map"))
     settings = json.dumps(record["settings"] | record["versions"], indent=1)
@@ -314,15 +317,17 @@ def _text(facts: dict[str, Any]) -> str:
     from gpsense.plots.recoveries import CHOSEN
 
     noise, residual = (f"{facts[key]:.3g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
+    agree = f"{facts['rank_share']:.0%} of resamples agree"
     by = CHOSEN[facts["chosen_by"]]
     lines = [
         f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
-        f"rank {facts['rank']} ({by}; {facts['rank_share']:.0%} of resamples)   noise {noise}   residual {residual}",
+        f"rank {facts['rank']} ({by}; {agree})   noise {noise}   residual {residual}",
         f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements   {facts['seconds']:.2f} s",
     ]
     if facts["rank"] and facts["chosen_by"] != "shrunk":
         pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
-        lines.append("sizes " + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
+        name = "eigenvalues " if facts["semidefinite"] else "singular values "
+        lines.append(name + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
     if "relative_error" in facts:
         told = f"   fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
         lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{told}")

@@ -45,15 +45,21 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     fits = [(rank, fit) for rank, fit in sorted(result.fits.items()) if np.isfinite(fit.edge)]
     if fits:
         ranks = [rank for rank, _ in fits]
-        right.semilogy(ranks, [fit.left / fit.edge for _, fit in fits], "o-", color=BLUE, label="left over its edge")
+        right.semilogy(
+            ranks,
+            [fit.left / fit.edge for _, fit in fits],
+            "o-",
+            color=BLUE,
+            label="largest left over / largest of noise",
+        )
         right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1)
     tried = sorted(result.fits.items())
     misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
-    right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="relative residual")
+    right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual / values")
     right.axvline(result.rank, color=ORANGE, linewidth=1, label=f"chosen: rank {result.rank}")
     right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("rank")
-    right.set_ylabel("relative to the edge, to the values")
+    right.set_ylabel("ratio to noise; residual / values")
     right.set_title("Ranks tried")
     right.legend()
     if figure is not None:
@@ -66,11 +72,15 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     (one,), _ = axes_for(axes, 1, (5.2, 5))
     values = np.asarray(values)
     one.plot([values.min(), values.max()], [values.min(), values.max()], color=GREY, linewidth=1)
-    one.plot(values, np.asarray(predicted), ".", color=BLUE, markersize=3, alpha=0.6)
+    predicted, out = np.asarray(predicted), result.outliers
+    one.plot(values, predicted, ".", color=BLUE, markersize=3, alpha=0.6)
+    if out.size:
+        one.plot(values[out], predicted[out], "x", color=ORANGE, markersize=6, label="left out")
+        one.legend(loc="upper left")
     one.set_xlabel("measured y")
     one.set_ylabel("predicted by the factor")
-    share = result.residual / float(np.abs(values).max())
-    one.set_title(f"Rank {result.rank}, residual {result.residual:.3g} ({share:.1%} of the largest |y|)")
+    share = result.residual / float(np.sqrt(np.mean(values**2)))
+    one.set_title(f"Rank {result.rank}, residual {result.residual:.3g} ({share:.2%} of y, root mean square)")
     return one
 
 

@@ -119,7 +119,9 @@ def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
     )
     assert "below -0.2" in line
     assert "saddle" not in line
-    assert line.endswith("; 2 are undecided (raise run.curvature_steps). The lowest eigenvalue found is -0.31")
+    assert line.endswith(
+        "; 2 undecided (a larger run.curvature_steps may decide). The lowest eigenvalue found is -0.31"
+    )
 
 
 def test_run_fills_its_directory(tiny: Ran) -> None:

@@ -72,7 +72,7 @@ def test_a_folder_without_runs_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_search_hides_rows_and_a_link_leads_to_the_page(runs: Path, browser: Any, width: int) -> None:
     page, complaints = visit(browser, index.write_index(runs), width)
     page.fill("#search", "sensing noise")
-    assert page.text_content("#found") == "1 of 5"
+    assert page.text_content("#found") == "1 of 6"
     page.click("text=done #1")
     page.wait_for_function("document.getElementById('cell')?.textContent.includes('noise 0.1')")
     assert [text for text in complaints if not text.endswith("report.html")] == []

@@ -219,6 +219,7 @@ def test_doubtful_results_come_with_a_notice():
     named = doubts(undetermined=open_, labels=(np.array(["a", "b"]), None))[0]
     assert named.endswith("(numbers from 0, in the order of row_labels.npy)")
     assert "2 wild values were left out (measurements 4, 7, counted from 0)" in doubts(outliers=np.array([4, 7]))[0]
+    assert "1 wild value was left out (measurement 4, counted from 0)" in doubts(outliers=np.array([4]))[0]
     assert "the rank is uncertain: 50% of the resamples" in doubts(rank_share=0.5)[0]
     assert "rank 0" in doubts(rank=0)[0]
 

@@ -260,7 +260,7 @@ def test_one_axis_is_a_row_and_none_is_just_the_curves(tmp_path: Path, browser: 
 def test_what_a_run_lacks_is_left_out_of_the_page(tmp_path: Path, browser: Any) -> None:
     bare = results().drop_vars(["column_norms", "error_trained", "error_pruned", "loss_curve"])
     page, complaints = visit(browser, report.write_report(fill(tmp_path / "bare", bare)))
-    assert "noise 0.1, penalty 0. Rank 1; error 0.002 fine-tuned (medians of 3" in page.text_content("#cell")
+    assert "noise 0.1, penalty 0. Rank 1; error 0.002 (medians of 3" in page.text_content("#cell")
     assert [page.query_selector(part) is None for part in ("#norms", "#curves", "#map")] == [True, False, False]
     page, more = visit(browser, report.write_report(fill(tmp_path / "no curves", bare.drop_dims("step"))))
     assert [page.query_selector(part) is None for part in ("#curves", "#map")] == [True, False]

@@ -12,7 +12,7 @@ from gpsense.recovery.path import Fit, Step
 
 STEPS = tuple(Step(p, p / 10, rank, np.arange(rank, 0, -1.0)) for p, rank in ((1.0, 1), (0.7, 2), (0.5, 3)))
 FITS = {rank: Fit(None, misfit, left, 1.0) for rank, misfit, left in ((0, 1.0, 3.0), (1, 0.4, 1.5), (2, 0.1, 0.6))}
-RESULT = SimpleNamespace(path=STEPS, fits=FITS, chosen_by="edge", rank=2, residual=0.1)
+RESULT = SimpleNamespace(path=STEPS, fits=FITS, chosen_by="edge", rank=2, residual=0.1, outliers=np.array([1]))
 VALUES, PLACES = np.array([1.0, -4.0, 2.0]), np.array([[0.0, 1.0], [2.0, 3.0], [-1.0, 0.0]])
 DRAWN = {
     "ranks": (lambda axes=None: plot_ranks(RESULT, axes), 2),
@@ -43,4 +43,7 @@ def test_the_chosen_rank_and_the_points_are_where_they_belong():
     np.testing.assert_allclose(found.lines[-1].get_xydata(), PLACES + 0.1)
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]
     fit = plot_fit(RESULT, VALUES + 0.1, VALUES, Figure().subplots())
-    assert fit.get_title() == "Rank 2, residual 0.1 (2.5% of the largest |y|)"
+    share = 0.1 / np.sqrt(np.mean(np.square(VALUES)))
+    assert fit.get_title() == f"Rank 2, residual 0.1 ({share:.2%} of y, root mean square)"
+    np.testing.assert_allclose(fit.lines[-1].get_xydata(), [[-4.0, -3.9]])
+    assert [text.get_text() for text in fit.get_legend().get_texts()] == ["left out"]
