@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 import xarray as xr
 
@@ -192,6 +193,13 @@ def test_estimators_take_data_as_told() -> None:
     known |= {"rows": rows, "cols": cols, "stars": truth[rows, cols] + 0.01 * rng.normal(size=rows.size)}
     known |= {"images": digits.data[:200], "labels": digits.target[:200]}
     known |= {"images_test": digits.data[200:300], "labels_test": digits.target[200:300]}
+    known |= {"optax": optax, "params": {"w": 0.3 * rng.normal(size=(10, 60)), "bias": np.zeros(60)}}
+    known["params"]["v"] = 0.3 * rng.normal(size=(60, 2))
+    known["params"] = jax.tree.map(jax.numpy.asarray, known["params"])
+    known["batches"] = [(rows := rng.normal(size=(20, 10)), rows[:, :2]) for _ in range(1000)]
+    known["loss"] = lambda params, batch: jax.numpy.mean(
+        (jax.nn.relu(batch[0] @ params["w"] + params["bias"][None]) @ params["v"] - batch[1]) ** 2
+    )
     code = block(README, "gpsense.find_tickets").replace("kept=[0.1, 0.03])", TINY)
     with jax.numpy_dtype_promotion("standard"):
         exec(code, known)
@@ -199,6 +207,9 @@ def test_estimators_take_data_as_told() -> None:
     np.testing.assert_allclose(known["found"].entries([0], [5]), truth[0, 5], atol=0.05)
     assert 3 in known["fit"].coordinates
     assert known["tickets"].results.sizes["kept"] == 2
+    gone = [np.asarray(leaf == 0) for leaf in jax.tree.leaves(known["params"]) if leaf.ndim == 2]
+    assert sum(int(leaf.sum()) for leaf in gone) == 720 - 36
+    assert float(known["loss"](known["params"], known["batches"][-1])) < 0.9
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from gpsense._types import RandomKey
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, unknown_name
 from gpsense.grid.axes import Axis, Grid
-from gpsense.grid.run import run_grid
+from gpsense.grid.run import run_grid, verify_memory
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
@@ -225,6 +225,7 @@ def find_tickets(
     >>> dict(tickets.results["error"].sizes)
     {'rule': 1, 'seed': 2, 'kept': 2}
     """
+    verify_memory(memory)
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     samples = NetworkProblem(**{name: _samples(name, pair, memory) for name, pair in given.items()})
     shape = samples.train.inputs.shape[1:]
@@ -257,7 +258,9 @@ def find_tickets(
         axes = Axis("rule", _listed(rules)), Axis("kept", _listed(kept))
         numbers = {"share": share, "rate": rate, "momentum": momentum}
         settings = [TicketsSetting(kept=each, **numbers) for each in axes[1].values]
-        rounds = max(rounds_to(each.kept, share) for each in settings if each.kept is not None)
+        if None in (shares := [each.kept for each in settings]):
+            raise BadInput("kept", "None is not a number", "use a number above 0 and at most 1")
+        rounds = max(rounds_to(each, share) for each in shares if each is not None)
         every = steps if record_every is None else record_every
         grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
         for rule in axes[0].values:
@@ -284,7 +287,10 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Sam
     for part, given in zip(("inputs", "targets"), pair, strict=True):
         if np.ma.is_masked(given):
             raise _unknown(name, part, np.ma.getmaskarray(np.ma.asarray(given)), "masked")
-    inputs, targets = (np.asarray(each) for each in pair)
+    try:
+        inputs, targets = (np.asarray(each) for each in pair)
+    except (ValueError, TypeError) as error:
+        raise BadInput(name, f"no arrays can be made of it ({_first(error)})", "give arrays of numbers") from None
     if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
         problem = f"inputs of shape {inputs.shape} and targets of shape {targets.shape}"
         raise BadInput(name, problem, "give inputs (n, ...) and targets (n, ...) with the same n > 0")
@@ -292,14 +298,22 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Sam
         raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
     dtype = jnp.result_type(float)
     rows = HostRows(inputs, dtype)
-    if not all(np.isfinite(block).all() for block in rows.blocks()):
-        raise _unknown(name, "inputs", ~np.isfinite(inputs), "not finite")
-    if not np.isfinite(targets).all():
-        raise _unknown(name, "targets", ~np.isfinite(targets), "not finite")
-    kind = dtype if targets.dtype.kind == "f" else jnp.int32
+    kind = dtype if targets.dtype.kind == "f" else jnp.dtype("int32")
+    for part, array, blocks, type_ in (("inputs", inputs, rows.blocks(), dtype), ("targets", targets, [targets], kind)):
+        if not all(_fits(block, type_).all() for block in blocks):
+            what = "not finite" if not np.isfinite(array).all() else f"too large for {type_}"
+            raise _unknown(name, part, ~_fits(array, type_), what)
     large = isinstance(pair[0], np.memmap) or inputs.size * dtype.itemsize > memory / 2
     kept: Any = rows if name == "train" and large else jnp.asarray(inputs, dtype)
     return Samples(kept, jnp.asarray(targets, kind), jnp.ones((len(inputs),), dtype))
+
+
+def _fits(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Where numbers are finite in a type that they are to have."""
+    if np.issubdtype(dtype, np.integer):
+        return np.abs(array.astype(float)) <= np.iinfo(dtype).max
+    with np.errstate(over="ignore"):
+        return np.isfinite(array.astype(dtype))
 
 
 def _verify_on_host(task: Task, batch: int | None) -> None:
@@ -461,8 +475,8 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
     """Shapes of one pass; BadInput where network, data, loss and error do not fit one another."""
     targets = samples.targets
     try:
-        params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
         key = jax.random.key(0) if task.random else None
+        params = eqx.filter_eval_shape(task.draw, jax.random.key(0), samples.used.dtype)
         inputs = jax.ShapeDtypeStruct(samples.inputs.shape, samples.inputs.dtype)
         outputs = eqx.filter_eval_shape(task.outputs, params, inputs, key)
         eqx.filter_eval_shape(task.tested, params, inputs, inputs)

@@ -17,6 +17,7 @@ import numpy as np
 
 from gpsense.descent import STATUS_NAMES
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
@@ -45,6 +46,12 @@ CONTEXT = (
 _aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
+def verify_memory(memory: Any) -> None:
+    """BadInput for what is not a number of bytes."""
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
+
+
 def run_grid(
     grid: Grid,
     memory: float = MEMORY,
@@ -67,6 +74,9 @@ def run_grid(
     >>> dict(results["error"].sizes)
     {'seed': 2, 'penalty': 2}
     """
+    verify_memory(memory)
+    if out is not None and not isinstance(out, str | Path):
+        raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")
     if cluster is not None and out is None:
         raise BadInput("cluster", "its workers write chunks to a directory", "give out, too")
     if out is None:

@@ -21,7 +21,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, nearest, shown
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import call, measures_of
-from gpsense.grid.run import MEMORY, run_grid
+from gpsense.grid.run import MEMORY, run_grid, verify_memory
 from gpsense.keys import Keys
 from gpsense.pipeline import Schedule
 from gpsense.systems import Evaluator, Measure, Measures, System
@@ -321,7 +321,6 @@ def sweep(
     >>> results["estimate"].median("seed").values.round().tolist()
     [1.0, 0.0]
     """
-    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
-        raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
+    verify_memory(memory)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
     return run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)

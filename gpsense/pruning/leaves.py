@@ -25,9 +25,9 @@ ModuleT = TypeVar("ModuleT")
 NORMS = (eqx.nn.LayerNorm, eqx.nn.RMSNorm, eqx.nn.GroupNorm, eqx.nn.BatchNorm)
 _ALONE = (*NORMS, eqx.nn.Embedding, eqx.nn.PReLU, eqx.nn.StateIndex)
 _SHIFTS = frozenset({"beta", "shift", "shifts", "offset", "offsets"})
-_SCALES = frozenset({"scale", "scales", "gain", "gains", "gamma"})
-_PLACES = frozenset({"position", "positions", "positional", "pos", "token", "tokens"})
-_TABLES = frozenset({"embedding", "embeddings", "embed", "emb"})
+_SCALES = frozenset({"scale", "scales", "gain", "gains", "gamma", "temperature", "temperatures"})
+_PLACES = frozenset({"position", "positions", "positional", "pos", "wpe", "token", "tokens", "cls", "state", "states"})
+_TABLES = frozenset({"embedding", "embeddings", "embed", "emb", "wte"})
 
 
 def prunable(tree: PyTree, what: What | None = None) -> Prunable:
@@ -35,8 +35,9 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
 
     By default all leaves of two axes or more but: those of Equinox's LayerNorm, RMSNorm, GroupNorm, BatchNorm,
     Embedding and PReLU, the gains of WeightNorm and states, whatever their shape; arrays of a class of one's own called
-    ``...Norm``; and leaves called bias (also bias_n, b, b1), scale, gain, gamma, beta, shift, offset, or as tables of
-    embeddings, positions and tokens are.
+    ``...Norm``; leaves called bias (also bias_n, b, b1), scale, gain, gamma, temperature, beta, shift, offset, or as
+    tables of embeddings, positions, tokens and initial states are; and weights that ``equinox.nn.Shared`` ties to one
+    of these.
 
     ``what`` changes that: a pattern of :mod:`fnmatch` or several, read in order, over the leaves' :func:`paths`
     (``"embedding.weight"`` or ``"layers.*"`` can be pruned, too; ``"!layers.2"`` cannot, with all that is in it); or
@@ -46,13 +47,14 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     """
     verify_untied(tree, "tree", arrays=False)
     found = list(_walk(tree))
-    can = [_is_weight(*each) for each in found]
+    tied = {id(leaf) for leaf in _tied(tree)}
+    can = [_is_weight(*each) and id(each[1]) not in tied for each in found]
     if isinstance(what, str):
         can = _matched(can, [path for path, *_ in found], (what,))
     elif isinstance(what, list | tuple) and what and all(isinstance(each, str) for each in what):
         can = _matched(can, [path for path, *_ in found], what)
     elif callable(what) and not isinstance(what, eqx.Module):
-        can = [bool(what(path, leaf)) for path, leaf, *_ in found]
+        can = [_answer(what, path, leaf) for path, leaf, *_ in found]
     elif what is not None:
         can = _as_told(tree, what)
     return jax.tree.unflatten(jax.tree.structure(numbers(tree)), can)
@@ -143,6 +145,19 @@ def _parts(tree: PyTree) -> Iterator[tuple[str, Any]]:
     return inside(tree, ())
 
 
+def _tied(tree: PyTree) -> Iterator[Any]:
+    """The leaves that ``equinox.nn.Shared`` also puts into a layer that is left alone."""
+    for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, eqx.nn.Shared)):
+        if isinstance(node, eqx.nn.Shared):
+            is_alone = lambda part: isinstance(part, _ALONE)  # noqa: E731
+            alone = filter(is_alone, jax.tree.leaves(node.pytree, is_leaf=is_alone))
+            inside = {id(part) for layer in alone for part in vars(layer).values()}
+            pairs = node.where(node.pytree), node.get(node.pytree)
+            places, sources = (each if isinstance(each, list | tuple) else (each,) for each in pairs)
+            yield from (source for place, source in zip(places, sources, strict=True) if id(place) in inside)
+            yield from _tied(node.pytree)
+
+
 def _text(keys: tuple[Any, ...]) -> str:
     """A path of JAX as text: names and numbers with dots between."""
     return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in keys)
@@ -189,6 +204,16 @@ def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list
             raise BadInput("prune", f"no array fits {bare!r}", near or f"arrays are {', '.join(known)}")
         can = [bare == pattern if fit else before for fit, before in zip(fits, can, strict=True)]
     return can
+
+
+def _answer(what: Callable[..., Any], path: str, leaf: Any) -> bool:
+    """What a function of somebody's says of a leaf."""
+    try:
+        return bool(what(path, leaf))
+    except Exception as error:  # it can fail in any way
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        remedy = "give a function of a path, a text, and an array that returns True or False"
+        raise BadInput("prune", f"the function fails for {path} ({said})", remedy) from error
 
 
 def _as_told(tree: PyTree, what: PyTree) -> list[bool]:

@@ -22,9 +22,10 @@ from jaxtyping import Array
 
 from gpsense._types import Flags, Parameters, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 from gpsense.pruning import leaves
 from gpsense.pruning.leaves import Prunable
-from gpsense.pruning.weights import MaskTree, apply, everything, flat, keep_share, sound
+from gpsense.pruning.weights import SHARE, MaskTree, apply, everything, flat, keep_share, sound
 
 Loss = Callable[[Any], Scalar]
 Score = Callable[..., Parameters]
@@ -217,9 +218,12 @@ def prune_by(
     Round i of 1..rounds leaves ``s (kept / s)^(i / rounds)`` of all prunable weights, s the share that ``mask`` keeps:
     ``kept^(i / rounds)`` from a full mask, the exponential schedule of SynFlow. Rounds are static, one compiled body;
     ``kept`` is traced, a share of all prunable weights and not of those in ``mask``. Random scores are drawn anew.
-    ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput where the scores of a round are all 0 or not
-    finite; under ``jit`` that cannot be seen: :func:`prune_in_rounds` tells it.
+    ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput for a share not above 0 or above 1, and where
+    the scores of a round are all 0 or not finite; under ``jit`` that cannot be seen: :func:`prune_in_rounds` tells it.
     """
+    if not callable(score):
+        raise BadInput("score", f"{shown(score)} is not a function", "give one, such as weight_scores.magnitude")
+    kept = SHARE.check(kept)
     mask, usable = prune_in_rounds(score, params, mask, prunable, loss, key, kept, rounds, flow, spread)
     if not isinstance(usable, Tracer) and not bool(usable):
         raise BadInput("score", "its scores are all 0 or not finite", "use another score, start or more precision")

@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 from gpsense._types import Flags, Integer, MaskTree, Parameters, Prunable, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import unknown_name
+from gpsense.fields import Field, unknown_name
 from gpsense.pruning.leaves import numbers, paths, prunable
 
+SHARE = Field(name="kept", kind="number", above=0, at_most=1)  # checked where it is known: not under jit
 Tree = TypeVar("Tree")
 NumbersVector = Float[Array, " numbers"]
 NumbersMask = Bool[Array, " numbers"]
@@ -54,8 +55,7 @@ def flat(tree: PyTree[Shaped[Array, "..."]], prunable: Prunable) -> Shaped[Array
 
     Leaves follow each other as in ``jax.tree.leaves``, row by row.
     """
-    leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(prunable), strict=True)
-    chosen = [leaf.ravel() for leaf, can in leaves if can]
+    chosen = [leaf.ravel() for leaf in _chosen(tree, prunable)]
     return jnp.concatenate(chosen) if chosen else jnp.zeros((0,), bool)
 
 
@@ -120,12 +120,13 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
 
     Exactly ``count`` of those that the mask keeps stay, all where it keeps fewer: of equal scores those that come first
     in :func:`flat`. NaN is lower than any score. ``count`` is traced, to the nearest whole number. Leaves that are not
-    prunable keep their mask.
+    prunable keep their mask. BadInput for a count below 0.
 
     >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
     >>> gpsense.keep_largest(scores, mask, {"w": True}, count=2)["w"].tolist()
     [[True, False, True]]
     """
+    count = Field(name="count", kind="number", at_least=0).check(count)
     kept = flat(mask, prunable)
     places = _places(flat(scores, prunable), kept)
     most = jnp.round(jnp.asarray(count)).astype(jnp.int32)
@@ -144,7 +145,11 @@ def sound(scores: Parameters, mask: MaskTree, prunable: Prunable) -> Flags:
 
 
 def verify_scores(scores: Parameters, mask: MaskTree, prunable: Prunable) -> None:
-    """BadInput for scores that are not :func:`sound`, where they are known: not under ``jit``."""
+    """BadInput where there is nothing to score, and for scores that are not :func:`sound` where they are known: not
+    under ``jit``.
+    """
+    if not any(jax.tree.leaves(prunable)):
+        raise BadInput("prunable", "no weight can be pruned", "say which arrays can: prunable(tree, what)")
     verdict = sound(scores, mask, prunable)
     if not isinstance(verdict, Tracer) and not bool(verdict):
         raise unsound(scores, mask, prunable)
@@ -173,7 +178,7 @@ def keep_share(
     or its own of a vector (layers,); erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given,
     no weight comes back, and shares are still of all weights. ``kept`` is traced. Of equal scores the first stay.
     BadInput for an unknown ``spread``, for a vector where there is one share or that has another length, and for
-    scores that are all 0 or not finite (under ``jit`` they cannot be seen).
+    shares not above 0 or above 1 and scores that are all 0 or not finite (under ``jit`` they cannot be seen).
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -183,6 +188,7 @@ def keep_share(
     if jnp.ndim(kept) and (spread != "layer" or jnp.shape(kept) != (len(sizes),)):
         fix = f"give one share, or with spread layer one for each of the {len(sizes)} layers"
         raise BadInput("kept", f"has the shape {jnp.shape(kept)}", fix)
+    kept = SHARE.check(kept)
     return cut_to_share(scores, prunable, kept, mask, spread)
 
 
@@ -243,12 +249,13 @@ def keep_n_of_m(
     """The n best of every m weights that follow each other along an axis, of each prunable leaf: N:M sparsity.
 
     ``axis`` 1 is that of the inputs in Equinox's linear layers and convolutions; ``n`` may be traced. Of equal scores
-    the first stay; of ``mask`` no weight comes back. BadInput, naming the leaf, where m does not divide the axis.
+    the first stay; of ``mask`` no weight comes back. BadInput, naming the leaf, where m does not divide the axis, and
+    for an n that is not from 1 to m.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
     names = iter(layers(scores, prunable))
-    count = jnp.asarray(n).astype(jnp.int32)
+    count = jnp.asarray(Field(name="n", kind="number", at_least=1, at_most=m).check(n)).astype(jnp.int32)
 
     def cut(can: bool, values: Any, keep: Any) -> Any:
         if not can:
@@ -282,11 +289,16 @@ def keep_groups(
     ``axis`` 0 is that of the outputs, 1 of the inputs in Equinox's layers. ``spread`` layer: the share ``kept`` of the
     slices of every prunable leaf, at least one; global: of all slices together. Slices that ``mask`` has deleted whole
     do not come back, nor do single weights that it has. Structured pruning; with magnitudes the L1 norm of filters of
-    Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017). The bias of a row that is gone stays.
+    Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017). The bias of a row that is gone stays. BadInput, naming the leaf,
+    where it has no such axis, and as :func:`keep_share`.
     """
     if spread not in ("layer", "global"):
         raise unknown_name("spread", spread, ("layer", "global"))
     mask = everything(scores) if mask is None else mask
+    for name, leaf in zip(layers(scores, prunable), _chosen(scores, prunable), strict=True):
+        if not -leaf.ndim <= axis < leaf.ndim:
+            problem = f"{name} of shape {leaf.shape} has no axis {axis}"
+            raise BadInput("axis", problem, "use another, or leave that leaf out of prunable")
 
     def others(leaf: Any) -> tuple[int, ...]:
         return tuple(place for place in range(leaf.ndim) if place != axis % leaf.ndim)
@@ -302,8 +314,12 @@ def keep_groups(
 
 
 def _chosen(tree: PyTree, prunable: Prunable) -> list[Any]:
-    """The prunable leaves."""
-    return [leaf for leaf, can in zip(jax.tree.leaves(tree), jax.tree.leaves(prunable), strict=True) if can]
+    """The prunable leaves; BadInput where these are said of another tree."""
+    leaves, can = jax.tree.leaves(tree), jax.tree.leaves(prunable)
+    if len(leaves) != len(can):
+        problem = f"it is of {len(can)} arrays, the tree has {len(leaves)}"
+        raise BadInput("prunable", problem, "give that of the same tree, filtered to its floating-point arrays")
+    return [leaf for leaf, chosen in zip(leaves, can, strict=True) if chosen]
 
 
 def _places(values: Float[Array, "*shape"], kept: Bool[Array, "*shape"]) -> Shaped[Array, "*shape"]:

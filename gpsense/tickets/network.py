@@ -108,8 +108,9 @@ class Task:
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
-        if any(is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-            problem = "the network has arrays of whole numbers (the state of a BatchNorm?)"
+        if others := [leaf.dtype for leaf in filter(is_array, leaves) if not _is_float(leaf)]:
+            whole = jnp.issubdtype(others[0], jnp.integer)
+            problem = f"the network has arrays of {'whole numbers (the state of a BatchNorm?)' if whole else others[0]}"
             remedy = "return equinox.nn.make_with_state(Network)(key); other arrays have to be floating point"
             raise BadInput("make", problem, remedy)
         if not any(jax.tree.leaves(prunable(shapes, self.prune))):

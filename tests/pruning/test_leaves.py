@@ -44,11 +44,13 @@ class _AttentionBlock(eqx.Module):
     norm: eqx.nn.LayerNorm
     pos_embed: jax.Array
     cls_token: jax.Array
+    cls: jax.Array
 
     def __init__(self, key):
         one, two = jax.random.split(key)
         self.attention, self.mlp = eqx.nn.MultiheadAttention(2, 4, key=one), eqx.nn.Linear(4, 4, key=two)
         self.norm, self.pos_embed, self.cls_token = eqx.nn.LayerNorm(4), jnp.ones((5, 4)), jnp.ones((1, 4))
+        self.cls = jnp.ones((1, 4))
 
 
 class _Member(eqx.Module):
@@ -68,10 +70,16 @@ def _shared(key):
 class _Sentences(eqx.Module):
     embedding: eqx.nn.Embedding
     last: eqx.nn.Linear
+    wte: jax.Array
+    temperature: jax.Array
+    tied: eqx.nn.Shared
 
     def __init__(self, key):
         one, two = jax.random.split(key)
         self.embedding, self.last = eqx.nn.Embedding(9, 4, key=one), eqx.nn.Linear(4, 2, key=two)
+        self.wte, self.temperature = jnp.ones((9, 4)), jnp.ones((1, 1))
+        pair = eqx.nn.Linear(4, 9, key=two), eqx.nn.Embedding(9, 4, key=one)  # the weight is the table of words, too
+        self.tied = eqx.nn.Shared(pair, lambda both: both[1].weight, lambda both: both[0].weight)
 
     def __call__(self, words):
         return self.last(jnp.mean(jax.vmap(self.embedding)(words), axis=0))
@@ -81,6 +89,7 @@ def _cells(key):
     return {
         "gru": eqx.nn.GRUCell(3, 4, key=key),
         "lstm": eqx.nn.LSTMCell(3, 4, key=key),
+        "init_state": jnp.zeros((2, 4)),
         "many": eqx.filter_vmap(lambda k: eqx.nn.GRUCell(3, 4, key=k))(jax.random.split(key, 2)),
     }
 

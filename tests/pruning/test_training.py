@@ -95,6 +95,29 @@ def test_pruned_weights_stay_exactly_zero_through_1000_steps(name):
     assert np.isnan(moved) or moved > 1e-4
 
 
+def test_both_copies_of_lookahead_keep_pruned_weights_at_zero():
+    """Fast and slow parameters from a start that is not masked; the slow ones learn."""
+    optimizer = training.pruned(optax.lookahead(optax.adam(0.02), 5, 0.5), MASK)
+    start = optax.LookaheadParams.init_synced(PARAMS)
+
+    @jax.jit
+    def run(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(_loss)(params.fast), state, params)
+            params = optax.apply_updates(params, updates)
+            gone = jax.tree.map(lambda keep, *both: jnp.where(keep, 0, jnp.abs(jnp.stack(both))), MASK, *params)
+            return (params, state), jnp.max(jnp.stack([jnp.max(leaf) for leaf in jax.tree.leaves(gone)]))
+
+        (params, _), largest = jax.lax.scan(step, (params, optimizer.init(params)), None, length=100)
+        return params, largest
+
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        params, largest = run(start)
+    assert float(jnp.max(largest)) == 0.0
+    assert float(_loss(params.slow)) < 0.8 * float(_loss(masks.apply(MASK, PARAMS)))
+
+
 def test_momentum_moves_weights_that_are_masked_by_the_gradient_alone():
     """What the transform is for: a weight pruned in training goes on along its momentum where gradients are masked."""
     params, plain = PARAMS, optax.sgd(0.1, 0.9)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpsense.errors import BadInput
+from gpsense.pruning import training, weight_scores
 from gpsense.pruning import weights as masks
 
 TREE = {"a": (3, 4), "bias": (4, 1), "c": {"w": (2, 2, 2), "b": (5,)}}
@@ -91,6 +92,45 @@ def test_counts_are_rounded_shares_and_never_none():
     counts = jax.vmap(lambda kept: masks.kept_count(1234, kept))(jnp.asarray(shares))
     np.testing.assert_array_equal(counts, np.clip(np.round(1234 * shares), 1, None))
     assert masks.kept_count(2**25 + 1, jnp.float32(1.0)) == 2**25 + 1
+
+
+SCORES = {"w": jnp.arange(1.0, 9.0).reshape(2, 4), "v": jnp.arange(1.0, 5.0).reshape(2, 2)}
+BOTH = {"w": True, "v": True}
+
+
+def _keep(kept, **how):
+    return masks.keep_share(SCORES, BOTH, kept, **how)
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "problem"),
+    [
+        *(
+            (lambda kept=kept: _keep(kept), "kept", "above 0 and at most 1")
+            for kept in (0.0, -0.1, 1.5, np.nan, "half")
+        ),
+        (lambda: _keep(jnp.array([0.5, 2.0]), spread="layer"), "kept", "2.0 is not allowed"),
+        (lambda: masks.keep_groups(SCORES, BOTH, 0.5, axis=2), "axis", "v of shape .* has no axis 2"),
+        (lambda: masks.keep_n_of_m(SCORES, BOTH, 3, 2), "n", "use a number 1 to 2"),
+        (lambda: masks.keep_n_of_m(SCORES, BOTH, 0, 2), "n", "use a number 1 to 2"),
+        (lambda: masks.keep_largest(SCORES, masks.everything(SCORES), CAN, -1), "count", "0 or more"),
+        (lambda: masks.keep_share(SCORES, {"w": True, "v": True, "b": False}, 0.5), "prunable", "of 3 arrays"),
+        (lambda: masks.keep_share(SCORES, {"w": False, "v": False}, 0.5), "prunable", "no weight can be pruned"),
+        (lambda: weight_scores.prune_by(weight_scores.magnitude, SCORES, kept=2.0), "kept", "2.0 is not allowed"),
+        (lambda: weight_scores.prune_by("snip", SCORES, kept=0.5), "score", "'snip' is not a function"),
+        (lambda: training.pruned("adam"), "optimizer", "'adam' is not one of optax"),
+        (lambda: training.cubic(100, 50, 0.1), "last", "50 is before step 100"),
+        (lambda: training.cubic(0, 50, 1.5), "kept", "1.5 is not allowed"),
+        (lambda: training.iterative(0, 0.2), "every", "above 0"),
+        (lambda: training.iterative(10, 1.0), "share", "above 0 and below 1"),
+        (lambda: training.one_shot(10, -1.0), "kept", "above 0"),
+    ],
+)
+def test_numbers_that_are_no_shares_are_refused(call, field, problem):
+    """Where they are known; traced ones are cut to what there is."""
+    with pytest.raises(BadInput, match=problem) as refused:
+        call()
+    assert refused.value.field == field
 
 
 def test_a_share_for_each_layer_is_one_of_every_layer():

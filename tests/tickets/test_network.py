@@ -202,6 +202,11 @@ def test_modules_without_weights_or_with_counters_are_refused(make, problem):
     assert refused.value.field == "make"
 
 
+def test_complex_weights_are_refused():
+    with pytest.raises(BadInput, match="arrays of complex"):
+        _ = Task(lambda key: _Counting(jnp.ones((2, 3)), jnp.ones(2, complex)), (3,)).still
+
+
 def test_norms_over_several_axes_are_refused():
     task = Task(lambda key: eqx.nn.make_with_state(_Axes)(key), (3,))
     with pytest.raises(BadInput, match="average over the axes one, two"):
