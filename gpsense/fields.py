@@ -102,9 +102,9 @@ class Field:
         return checked
 
     def range_words(self) -> str:
-        """The range in words: ``0 or more``, ``above 0 and below 1``, ``1 to 9``; empty where any number will do."""
+        """The range in words: ``0 or more``, ``above 0 and below 1``, ``from 1 to 9``; empty where any will do."""
         if self.at_least is not None and self.at_most is not None:
-            return f"{self.at_least:.12g} to {self.at_most:.12g}"
+            return f"from {self.at_least:.12g} to {self.at_most:.12g}"
         low = f"{self.at_least:.12g} or more" if self.at_least is not None else ""
         low = low or (f"above {self.above:.12g}" if self.above is not None else "")
         high = f"at most {self.at_most:.12g}" if self.at_most is not None else ""

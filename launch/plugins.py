@@ -5,6 +5,7 @@ their dictionaries; ``FILE.py:NAME`` and ``package.module:NAME`` name a class in
 sweep. Naming code is running it: a config file may do so only where that is allowed.
 """
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -121,12 +122,16 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
     module_name, _, name = reference.rpartition(":")
     if not module_name or not name:
         file = module_name or reference
-        raise Refusal(f"system: {reference} is a file or a module; name the class or function: {file}:NAME")
+        known = _defined(folder / file if not Path(file).is_file() else Path(file))
+        names = " or ".join(f"{file}:{each}" for each in known[:3]) or f"{file}:NAME"
+        raise Refusal(f"system: {reference} is a file or a module; name the class or function: {names}")
     _permit("system", module_name, allowed)
     found = getattr(load("system", module_name, folder), name, None)
     if found is None:
-        near = nearest(name, vars(_loaded[module_name]))
-        raise Refusal(f"system: {module_name} has no {name}; {near or 'name a class in it'}")
+        module = _loaded[module_name]
+        near = nearest(name, vars(module))
+        own = [each for each, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        raise Refusal(f"system: {module_name} has no {name}; {near or 'name one of ' + ', '.join(own)}")
     if inspect.isfunction(found):
         return as_system(reference, found, {})
     if not (isinstance(found, type) and issubclass(found, System)):
@@ -204,6 +209,25 @@ def blamed(reference: str) -> Iterator[None]:
             problem = f"{shown(text)} is text, and {reference} failed with it in {where} ({words})"
             raise Refusal(f"cell.{name}: {problem}; give a number, or fix the function") from error
         raise Refusal(f"system: {reference} failed in {where} ({words}); fix it") from error
+
+
+def _defined(path: Path) -> list[str]:
+    """Systems that a file defines and functions that return a dictionary, read without running it."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, ValueError, SyntaxError):
+        return []
+    bases = ("System", "TrainPruneFineTune")
+    found = []
+    for each in body:
+        if isinstance(each, ast.ClassDef):
+            fits = any(name in ast.unparse(base) for base in each.bases for name in bases)
+        else:
+            returned = (inner.value for inner in ast.walk(each) if isinstance(inner, ast.Return))
+            fits = isinstance(each, ast.FunctionDef) and any(isinstance(value, ast.Dict) for value in returned)
+        if fits:
+            found.append(getattr(each, "name", ""))
+    return found
 
 
 def _permit(field: str, reference: str, allowed: bool) -> None:

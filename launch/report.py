@@ -127,6 +127,12 @@ def read_unfinished(work: "Work") -> Run:
 
 
 def _refusal(directory: Path, name: str, error: Exception) -> str:
+    inside = sorted(path.parent for path in directory.glob("[!.]*/manifest.json"))
+    if inside and not (directory / name).exists():
+        choice = (
+            f"name one of them, such as {inside[0]}, or write a page over all: {program('report')} --index {directory}"
+        )
+        return f"{directory} is no run, it holds {len(inside)}; {choice}"
     if not (directory / name).exists():
         return f"{directory} has no {name}; run `{program('grid')} --out {directory}` to its end first"
     return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from gpsense.errors import BadInput
 from launch.shell import Refusal
 from launch.work import collected, stored
 
@@ -47,7 +48,10 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
     """Compare a random sample of cells and print what was checked; 1 if one disagrees. Refusal where DIR is no run."""
     from gpsense.grid.store import read_dataset
 
-    work = stored(directory, allow_plugins)
+    try:
+        work = stored(directory, allow_plugins)
+    except BadInput as error:
+        raise Refusal(f"--verify: {error.problem}; {error.remedy}") from None
     path, precision = directory / "results.nc", work.config.values["run.precision"]
     try:
         dataset = read_dataset(path) if path.exists() else collected(work)

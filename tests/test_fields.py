@@ -93,13 +93,13 @@ def test_a_declaration_is_read_from_the_annotation():
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"dim": "abc"}, "dim: 'abc' is not a whole number; use a whole number 1 to 9"),
-        ({"dim": 5.5}, "dim: 5.5 is not a whole number; use a whole number 1 to 9"),
-        ({"dim": True}, "dim: True is not a whole number; use a whole number 1 to 9"),
-        ({"dim": None}, "dim: None is not a whole number; use a whole number 1 to 9"),
-        ({"dim": 0}, "dim: 0 is not allowed; use a whole number 1 to 9"),
-        ({"dim": 10}, "dim: 10 is not allowed; use a whole number 1 to 9"),
-        ({"dim": np.asarray([5])}, "dim: array([5]) is not a whole number; use a whole number 1 to 9"),
+        ({"dim": "abc"}, "dim: 'abc' is not a whole number; use a whole number from 1 to 9"),
+        ({"dim": 5.5}, "dim: 5.5 is not a whole number; use a whole number from 1 to 9"),
+        ({"dim": True}, "dim: True is not a whole number; use a whole number from 1 to 9"),
+        ({"dim": None}, "dim: None is not a whole number; use a whole number from 1 to 9"),
+        ({"dim": 0}, "dim: 0 is not allowed; use a whole number from 1 to 9"),
+        ({"dim": 10}, "dim: 10 is not allowed; use a whole number from 1 to 9"),
+        ({"dim": np.asarray([5])}, "dim: array([5]) is not a whole number; use a whole number from 1 to 9"),
         ({"pairs": 10**30}, f"pairs: {10**30} is too large (at most {2**63 - 1}); use a whole number"),
         ({"pairs": float("inf")}, "pairs: inf is not a finite number; use a whole number"),
         ({"width": 0}, "width: 0 is not allowed; use a whole number above 0, or null"),
@@ -174,7 +174,7 @@ def test_words_of_refusals():
     assert shown("a\nb  c") == "'a\\nb c'"
     assert len(shown(list(range(100)))) == 60
     ranges = {
-        "1 to 9": Field(at_least=1, at_most=9),
+        "from 1 to 9": Field(at_least=1, at_most=9),
         "0 or more": Field(at_least=0),
         "at most 1": Field(at_most=1),
         "above 0": Field(above=0),

@@ -338,7 +338,8 @@ def _numbers(name: str, given: Any) -> np.ndarray:
     if not hasattr(given, "columns"):
         array = np.asarray(given)
         if array.dtype.kind not in "fiub":
-            raise BadInput(name, f"holds {array.dtype}, not numbers", "give real numbers")
+            kind = "text" if array.dtype.kind in "US" else "complex numbers" if array.dtype.kind == "c" else array.dtype
+            raise BadInput(name, f"holds {kind}, not real numbers", "give numbers; encode what is text")
         return array
     names = list(given.columns)
     if len(set(map(str, names))) < len(names):

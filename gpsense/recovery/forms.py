@@ -49,6 +49,8 @@ def read_fields(fields: Any) -> Measured:
     found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
     if frame and found is None and "kind" not in names and "y" not in names:
         wanted = " or ".join(",".join(header) for header in TABLES)
+        if not {"row", "col", "i", "j", "pauli", "value"} & set(names):
+            wanted += "; of a wide table make row,col,value by frame.stack()"
         raise BadInput("columns", f"they are {', '.join(names)[:LONGEST]}", f"name them {wanted}")
     given = {name: fields[name] for name in names if fields[name] is not None}
     if frame:

@@ -505,7 +505,7 @@ class Counter(eqx.Module):
         ({"loss": "squared"}, "loss", "give as many numbers a row"),
         ({"rules": ("threshold",)}, "rules", "'threshold'"),
         ({"rules": ("snip", "snip")}, "rules", "repeats"),
-        ({"seeds": 0}, "seeds", "a whole number 1 to"),
+        ({"seeds": 0}, "seeds", "a whole number from 1 to"),
         ({"seeds": (0, -1)}, "seeds", "-1 is not allowed"),
         ({"rules": ()}, "rules", "empty"),
         ({"kept": ()}, "kept", "empty"),

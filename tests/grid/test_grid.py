@@ -433,7 +433,7 @@ def test_bad_axes_are_refused_by_name():
             Grid(Sensing(), constants=constants)
     with pytest.raises(BadInput, match="^3: system sensing has no such field"):
         Grid(Sensing(), constants={3: 0.1})
-    with pytest.raises(BadInput, match="^seeds: 0 is not allowed; use a whole number 1 to 10000000$"):
+    with pytest.raises(BadInput, match="^seeds: 0 is not allowed; use a whole number from 1 to 10000000$"):
         Grid(Sensing(), seeds=0)
     for seeds in (0, -1, 2.5, "3", (1, 1), (0, -1), (2**32,)):
         with pytest.raises(BadInput, match="^seeds?: "):

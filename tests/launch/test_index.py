@@ -68,6 +68,13 @@ def test_a_folder_without_runs_is_refused_in_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_runs_that_is_taken_for_a_run_is_told(runs: Path) -> None:
+    told = ended(report.main, runs)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith(f"error: {runs} is no run, it holds 4; name one of them, such as {runs / 'deep'}, or ")
+    assert told.err.endswith(f" --index {runs}\n")
+
+
 @pytest.mark.parametrize("width", [390, 1366])
 def test_a_search_hides_rows_and_a_link_leads_to_the_page(runs: Path, browser: Any, width: int) -> None:
     page, complaints = visit(browser, index.write_index(runs), width)

@@ -99,10 +99,11 @@ def test_a_plugin_that_fails_is_one_line_with_file_and_error(text: str, problem:
         (["--plugin", "no_such_module"], "--plugin: no_such_module cannot be imported"),
         (["--plugin"], "--plugin: give one value, not 0"),
         (["--system", f"{TOY}:Toi"], f"system: {TOY} has no Toi; did you mean Toy?"),
+        (["--system", f"{TOY}:x"], f"system: {TOY} has no x; name one of ToyData, "),
         (["--system", f"{TOY}:RULES"], f"system: RULES in {TOY} is neither a system nor a function"),
-        (["--system", f"{TOY}"], f"system: {TOY} is a file or a module; name the class or function: {TOY}:NAME"),
-        ([f"{TOY}"], f"system: {TOY} is a file or a module; name the class or function: {TOY}:NAME"),
-        ([f"{TOY}:"], f"system: {TOY}: is a file or a module; name the class or function: {TOY}:NAME"),
+        (["--system", f"{TOY}"], f"system: {TOY} is a file or a module; name the class or function: {TOY}:Toy"),
+        ([f"{TOY}"], f"system: {TOY} is a file or a module; name the class or function: {TOY}:Toy"),
+        ([f"{TOY}:"], f"system: {TOY}: is a file or a module; name the class or function: {TOY}:Toy"),
     ],
 )
 def test_what_is_not_there_is_refused(argv: list[str], line: str, refuse: Callable[..., str]) -> None:

@@ -81,7 +81,7 @@ def test_start_scale_is_the_expected_column_norm():
         (lambda: Sensing.Setting(rate=0), "rate: 0 is not allowed; use a number above 0"),
         (lambda: Sensing.Setting(momentum=1.0), "momentum: 1.0 is not allowed; use a number 0 or more and below 1"),
         (lambda: Sensing.Setting(smoothing=0.0), "smoothing: 0.0 is not allowed; use a number above 0"),
-        (lambda: Schedule(-5, 10, 10), "train_steps: -5 is not allowed; use a whole number 0 to 1000000000"),
+        (lambda: Schedule(-5, 10, 10), "train_steps: -5 is not allowed; use a whole number from 0 to 1000000000"),
         (lambda: Schedule(5, 10, 0), "record_every: 0 is not allowed; use a whole number 1 or more"),
     ],
 )
