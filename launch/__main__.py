@@ -15,6 +15,7 @@ COMMANDS = {
     "report": ("launch.report", "draw figures and page of a stored run again, compare runs, write tables for papers"),
     "reference": ("launch.reference", "write the reference of all public names as pages of HTML"),
 }
+COMPLETION = 'In .bashrc, eval "$(gpsense --completion bash)" completes names of commands and options; or zsh.'
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,6 +26,12 @@ def main(argv: list[str] | None = None) -> None:
 
         text = f"gpsense {__version__}" if name == "--version" else usage()
         sys.exit(guarded(lambda: print(text, flush=True) or 0))
+    if name == "--completion":
+        from launch.completion import script
+        from launch.shell import guarded
+
+        modules = {name: module for name, (module, _) in COMMANDS.items()}
+        sys.exit(guarded(lambda: print(script(" ".join(rest), modules), flush=True) or 0))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
         meant = f"did you mean {near[0]}? " if near else ""
@@ -40,7 +47,7 @@ def usage() -> str:
     """The commands, one a line."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {words}" for name, (_, words) in COMMANDS.items()]
-    return "\n".join(["usage: gpsense COMMAND ...", "", *lines, "", "gpsense COMMAND --help says more."])
+    return "\n".join(["usage: gpsense COMMAND ...", "", *lines, "", "gpsense COMMAND --help says more.", COMPLETION])
 
 
 if __name__ == "__main__":

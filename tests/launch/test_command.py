@@ -1,5 +1,6 @@
 """``gpsense COMMAND``: the commands are listed at once, passed on with their exit codes, and unknown ones refused."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from launch import __main__ as command
 from launch.arguments import parse
+from launch.completion import script
 from launch.paths import configs
 
 
@@ -22,7 +24,7 @@ def leaves(argv: list[str]) -> object:
 def test_help_names_every_command_in_a_few_lines(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert leaves(argv) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) < 12
+    assert len(lines) < 13
     assert [line.split()[0] for line in lines[2:8]] == list(command.COMMANDS)
 
 
@@ -40,6 +42,39 @@ def test_help_into_a_closed_pipe_ends_without_a_traceback() -> None:
     code += "; from launch.__main__ import main; main(['--help'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("gpsense re", {"recover", "report", "reference"}),
+        (
+            "gpsense grid --train.p",
+            {"--train.penalty", "--train.penalty_kind", "--train.patience", "--train.perturbation"},
+        ),
+        ("gpsense recover --r", {"--row", "--rank", "--robust"}),
+        ("gpsense claims --paper x --cl", {"--claim", "--cluster"}),
+        ("gpsense report nothing", set()),
+    ],
+)
+def test_a_shell_completes_commands_and_options(typed: str, expected: set[str], bash: str) -> None:
+    code = f'{bash}\nCOMP_WORDS=({typed}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _gpsense; echo "${{COMPREPLY[@]}}"'
+    told = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert set(told.stdout.split()) == expected
+
+
+@pytest.fixture(scope="module")
+def bash() -> str:
+    """What bash reads to complete names."""
+    return script("bash", {name: module for name, (module, _) in command.COMMANDS.items()})
+
+
+def test_other_shells_are_refused_and_zsh_has_what_bash_has(bash: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves(["--completion", "zsh"]) == 0
+    assert capsys.readouterr().out.strip().endswith(bash.strip())
+    assert leaves(["--completion", "fish"]) == 2
+    assert capsys.readouterr().err == "error: --completion: there is no 'fish'; use one of bash, zsh\n"
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
