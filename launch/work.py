@@ -40,11 +40,13 @@ class Work(NamedTuple):
     folder: Path = Path()
 
 
-def plan(config: Config, folder: Path, out: Path | None = None, root: Path = ROOT, parts: int = 1) -> Work:
+def plan(
+    config: Config, folder: Path, out: Path | None = None, root: Path = ROOT, parts: int = 1, written: bool = True
+) -> Work:
     """Check a config and its run directory and plan the grid; Refusal for anything wrong, before anything compiles.
 
     ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``. A new run
-    is cut into ``parts`` chunks at least.
+    is cut into ``parts`` chunks at least. One that is not going to be ``written`` to may be anywhere.
     """
     arrays = read_arrays(config, folder)
     files = b"".join(array.tobytes() for array in arrays.values())
@@ -61,7 +63,7 @@ def plan(config: Config, folder: Path, out: Path | None = None, root: Path = ROO
             files += "".join(fingerprints(grid)).encode()
         digest = config.digest(files)
         out = out or root / f"{config.name}-{digest[:8]}"
-        manifest = store.check(out, digest)
+        manifest = store.check(out, digest, written)
         memory = device.memory_budget(config.values["run.memory_gib"])
         made = make_plan(grid, memory, store.layouts(manifest), parts)
         made = made if manifest else fit_to_memory(made, memory)
@@ -84,7 +86,7 @@ def stored(directory: Path, allow_plugins: bool = False) -> Work:
             if plugins.is_function(reference):
                 given = {name: value if isinstance(value, list) else [value] for name, value in fields["cell"].items()}
                 plugins.as_system(reference, vars(system)["cell"].__func__, given, manifest.get("static", ()))
-        return plan(build(fields, folder, allow_plugins), folder, directory)
+        return plan(build(fields, folder, allow_plugins), folder, directory, written=False)
     except (BadInput, Refusal, KeyError, AttributeError, TypeError) as error:
         words = f"{error.problem}" if isinstance(error, BadInput) else " ".join(str(error).split())
         raise Refusal(f"{directory}: its manifest does not make this run again ({words})") from None

@@ -29,6 +29,9 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
         with open(aside, "rb") as written:
             os.fsync(written.fileno())
         (_settle if keep else os.replace)(aside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say of which file
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """A run directory: manifest, one atomic file per chunk, collected results. It belongs to one config."""
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -44,12 +45,60 @@ PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
     """netCDF (zlib 1, shuffle), atomically, and behind it a checksum of its bytes, which other readers pass over."""
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
     packed = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {str(name): packed for name, values in dataset.data_vars.items() if values.ndim}
     with atomic(path) as aside:
-        dataset.to_netcdf(aside, engine="h5netcdf", encoding=encoding)
+        with open(aside, "wb+", buffering=0) as raw, LateErrors(raw) as late, h5netcdf.File(late, "w") as file:
+            dataset.dump_to_store(H5NetCDFStore(file), encoding=encoding)
         with open(aside, "rb+") as file:
             file.write(SEAL + _checksum(file, file.seek(0, os.SEEK_END)))
+
+
+class LateErrors(io.RawIOBase):
+    """A file whose errors, of a full disk say, are raised at the end of ``with``: HDF5 ends the process by some."""
+
+    def __init__(self, file: io.FileIO):
+        self._file = file
+        self._error: OSError | None = None
+
+    def __exit__(self, *_: object) -> None:
+        if self._error is not None:
+            raise self._error from None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = left.nbytes
+        while left.nbytes and self._error is None:
+            left = left[self._tried(self._file.write, left) or 0 :]
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        return self._tried(self._file.truncate, size) or 0
+
+    def readinto(self, buffer: Any, /) -> int:
+        return self._tried(self._file.readinto, buffer) or 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def _tried(self, work: Callable[[Any], int | None], argument: Any) -> int | None:
+        try:
+            return work(argument)
+        except OSError as error:
+            self._error = self._error or error
+            return None
 
 
 def read_dataset(path: Path) -> "xr.Dataset":
@@ -91,13 +140,14 @@ def read(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def check(directory: Path, digest: str) -> dict[str, Any] | None:
+def check(directory: Path, digest: str, written: bool = True) -> dict[str, Any] | None:
     """The manifest of a run to resume, None for a fresh directory; BadInput for one that cannot be used.
 
-    Hidden files do not count. Writes nothing.
+    Hidden files do not count. Writes nothing; ``written``: whether it is going to be written to.
     """
-    writable(directory)
-    own(directory)
+    if written:
+        writable(directory)
+        own(directory)
     if not directory.exists() or all(path.name.startswith(".") for path in directory.iterdir()):
         return None
     try:

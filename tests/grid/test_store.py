@@ -89,6 +89,32 @@ def test_netcdf_gives_back_every_bit_and_name(tmp_path: Path) -> None:
     assert read["status"].dtype == np.int16
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np, xarray as xr
+from gpsense.grid.store import write_dataset
+random = np.random.default_rng(0)
+dataset = xr.Dataset({name: (("a", "b"), random.normal(size=(100, 300))) for name in "abcdef"})
+for most in (10**7, 10**6, 3 * 10**5, 1000, 0):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, -1))
+    try:
+        write_dataset(Path(sys.argv[1]), dataset)
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path: Path) -> None:
+    """HDF5 ends it where a write fails while it closes."""
+    path = tmp_path / "results.nc"
+    ended = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [f"[Errno 27] File too large: '{path}'"] * 4
+    assert inside(tmp_path) == ["results.nc"]
+    assert store.read_dataset(path).sizes == {"a": 100, "b": 300}
+
+
 def test_no_damaged_netcdf_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even by HDF5, which some damage holds up for ever and some ends in odd errors."""
     path = tmp_path / "results.nc"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from gpsense.errors import BadInput
 from gpsense.grid import store
 from launch import grid, verify
 from tests.commands import ended
@@ -62,6 +63,16 @@ def test_a_changed_number_disagrees(run: Path, tmp_path: Path, name: str) -> Non
     wrong = [line for line in checked.out.splitlines() if "DISAGREES" in line]
     assert len(wrong) == 1
     assert wrong[0].strip().startswith(f"seed 1, penalty 0.1: DISAGREES in {name}")
+
+
+def test_a_run_that_cannot_be_written_to_is_verified(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(directory: Path) -> None:
+        raise BadInput("out", f"{directory} cannot be written to", "choose a writable directory")
+
+    monkeypatch.setattr(store, "writable", refuse)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert ended(grid.main, "--verify", run).code == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
