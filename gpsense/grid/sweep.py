@@ -20,11 +20,12 @@ from gpsense.descent import CONVERGED, DIVERGED
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, nearest, shown
 from gpsense.grid.axes import Axis, Grid
-from gpsense.grid.calling import call, measures_of
+from gpsense.grid.calling import measures_of
 from gpsense.grid.run import MEMORY, run_grid, verify_memory
 from gpsense.keys import Keys
 from gpsense.pipeline import Schedule
 from gpsense.systems import Evaluator, Measure, Measures, System
+from gpsense.systems._calling import call
 
 ONCE = Schedule(0, 0, 1)
 

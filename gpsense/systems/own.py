@@ -27,6 +27,7 @@ from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.pruning import weights as masks
 from gpsense.pruning.leaves import What, prunable
+from gpsense.systems._calling import call
 from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
 
 Matrix = Float[Array, "rows parts"]
@@ -219,7 +220,9 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             "__doc__": inspect.getdoc(loss) or name,
             "Data": data,
             "parts": parts,
-            "draw": lambda self, numbers, key: draw(key, **{each: getattr(numbers, each) for each in given}),
+            "draw": lambda self, numbers, key: call(
+                "draw", draw, (key,), {each: getattr(numbers, each) for each in given}, _fixed
+            ),
             "init": lambda self, setting, key: init(key),
             "loss": lambda self, params, problem: loss(params, problem),
         }
@@ -227,6 +230,10 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             body["error"] = lambda self, params, problem: error(params, problem)
         made: Any = dataclasses.make_dataclass(name, [], bases=(cls,), namespace=body, frozen=True, kw_only=True)
         return made(**fields)
+
+
+def _fixed(names: Sequence[str]) -> str:
+    return f"give a draw with that number in it: lambda key: draw(key, {', '.join(f'{name}=...' for name in names)})"
 
 
 class Training(Descending):

@@ -135,6 +135,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def kept(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """These records, after those of earlier runs into the same folder that they do not replace and that are alike."""
+    from gpsense.grid import files
+
     key = itemgetter("paper", "claim", "size")
     try:
         earlier = files.read_json(path)

@@ -206,3 +206,16 @@ def test_refusals_name_the_argument(call, line):
     with pytest.raises(BadInput) as refusal:
         call()
     assert str(refusal.value).startswith(line)
+
+
+def test_a_size_that_draw_takes_is_told_with_what_to_give_instead():
+    system = TrainPruneFineTune.of(
+        draw=lambda key, n=5: (jnp.ones((n, 2)), jnp.ones(n)),
+        init=lambda key: jnp.ones((1, 2)),
+        loss=lambda weights, problem: jnp.mean((problem[0] @ weights[0] - problem[1]) ** 2),
+        parts=groups(lambda weights: weights),
+    )
+    with pytest.raises(BadInput) as refusal:
+        run_grid(Grid(system, Schedule(2, 1)))
+    assert refusal.value.field == "n"
+    assert refusal.value.remedy == "give a draw with that number in it: lambda key: draw(key, n=...)"
