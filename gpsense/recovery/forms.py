@@ -163,7 +163,7 @@ def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
         raise BadInput(name, f"holds {array.dtype}, not numbers", "give numbers")
     if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
         raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
-    if not (finite := np.isfinite(array).reshape(array.shape[0] if array.ndim else 1, -1).all(axis=1)).all():
+    if not (finite := np.isfinite(array).all(axis=tuple(range(1, array.ndim)))).all():
         told = f"{int((~finite).sum())} of {finite.size} measurements, the first number {int(finite.argmin())} (from 0)"
         raise BadInput(name, f"NaN or infinity in {told}", "remove them")
     size = float(np.abs(array).max(initial=0.0))
