@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from launch import grid, values
-from launch.config import read_yaml
+from launch.config import DEFAULT, build, read_yaml
 from launch.shell import Refusal
 from tests.commands import ended
 
@@ -67,6 +69,60 @@ def test_what_is_no_config_is_refused_in_one_line(text: str, words: str, tmp_pat
 def test_axes_of_too_many_values_are_refused(raw: Any) -> None:
     with pytest.raises(ValueError, match="give at most 100000|give fewer"):
         values.expand(raw)
+
+
+WORDS = [
+    "",
+    "-1",
+    "1e400",
+    ".nan",
+    "~",
+    "[]",
+    "{}",
+    "[[1]]",
+    "&x [*x]",
+    "10:40",
+    "0x",
+    "lin:0:1:3",
+    "log:0:1:3",
+    "1,,2",
+]
+WORDS += [
+    "9" * 50,
+    "!!python/name:os.system",
+    "2001-01-01",
+    '"\\e[31m"',
+    "\x1b",
+    "file.py:x",
+    "lin:nan:1:3",
+    "? a",
+    "[1,",
+]
+CHANGE = st.tuples(st.sampled_from(["value", "line", "letter", "gone", "twice"]), st.integers(0, 10**4))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(CHANGE, st.sampled_from(WORDS)), max_size=4))
+def test_a_changed_config_is_one_or_is_refused_in_one_line(
+    tmp_path: Path, changes: list[tuple[tuple[str, int], str]]
+) -> None:
+    lines = DEFAULT.read_text(encoding="utf-8").splitlines()
+    for (kind, number), word in changes:
+        at = number % len(lines)
+        if kind == "value":
+            lines[at] = f"{lines[at].partition(':')[0]}: {word}"
+        elif kind == "letter":
+            place = number % (len(lines[at]) + 1)
+            lines[at] = lines[at][:place] + word[:1] + lines[at][place + 1 :]
+        else:
+            lines[at : at + (kind != "line")] = {"gone": [""], "twice": 2 * [lines[at]], "line": [word]}[kind]
+    said = ""
+    try:
+        build(read("\n".join(lines), tmp_path))
+    except Refusal as refusal:
+        said = str(refusal)
+    assert len(said) < 1000
+    assert "\n" not in said
 
 
 def test_names_of_strangers_reach_no_terminal_as_they_are(tmp_path: Path) -> None:
