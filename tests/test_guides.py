@@ -200,7 +200,7 @@ def test_estimators_take_data_as_told() -> None:
     known["loss"] = lambda params, batch: jax.numpy.mean(
         (jax.nn.relu(batch[0] @ params["w"] + params["bias"][None]) @ params["v"] - batch[1]) ** 2
     )
-    code = block(README, "gpsense.find_tickets").replace("kept=[0.1, 0.03])", TINY)
+    code = block(README, "gpsense.find_tickets").replace("kept=[0.1, 0.03], batch=50, seeds=4)", TINY)
     with jax.numpy_dtype_promotion("standard"):
         exec(code, known)
     assert known["found"].rank == 1

@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         "--group", choices=sorted(GROUPS), metavar="NAME", help=f"one of {', '.join(sorted(GROUPS))}; default: all"
     )
 
+    import jax
+
     from gpsense.grid import files
     from launch import device
 
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Refusal, BadInput) as error:
         return refused(error)
     device.configure("float64" if arguments.group == DOUBLE else "float32")
+    jax.config.update("jax_enable_compilation_cache", False)  # what compiling costs is measured in every run
     rows, failed = [], False
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in [arguments.group] if arguments.group else list(GROUPS):

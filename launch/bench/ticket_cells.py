@@ -30,9 +30,12 @@ class Work(NamedTuple):
 def make_work(
     name: str, schedule: Schedule, seeds: tuple[int, ...], axes: tuple[Axis, ...], size: dict[str, Any]
 ) -> Work:
-    """The grid as one program and one chunk; baselines run all cells of its first seed."""
-    grid = Grid(SYSTEMS[name](), schedule, seeds, axes, size)
-    plan = make_plan(grid, 8 * 2**30, (Layout(len(grid.outer), len(grid.inner)),))
+    """The grid as one program and one chunk, compiled with the effort that a plan chooses; baselines run all cells of
+    its first seed.
+    """
+    grid, memory = Grid(SYSTEMS[name](), schedule, seeds, axes, size), 8 * 2**30
+    chosen = make_plan(grid, memory).programs[0].layout.effort
+    plan = make_plan(grid, memory, (Layout(len(grid.outer), len(grid.inner), chosen),))
     first = [{"seed": seed, **fields} for seed, fields in grid.outer if seed == seeds[0]]
     part = [cell | setting for cell in first for setting in grid.inner]
     return Work(grid, Program(grid, plan.programs[0]), plan.chunks[0], part)
