@@ -275,4 +275,11 @@ class _Point:
         """The gradient of the loss of the masked arrays, in these."""
         if loss is None:
             raise BadInput("loss", f"{score} needs the loss", "give a function of the parameters that returns a number")
-        return jax.grad(lambda at: loss(eqx.combine(apply(self.mask, at), self.rest)))
+
+        def value(at: Parameters) -> Scalar:
+            found = loss(eqx.combine(apply(self.mask, at), self.rest))
+            if jnp.shape(found):
+                raise BadInput("loss", f"it returned shape {jnp.shape(found)}", "return one number, such as the mean")
+            return found
+
+        return jax.grad(value)
