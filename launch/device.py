@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 
+from gpsense._devices import start_devices
 from launch.shell import Refusal, notice
 
 
@@ -26,9 +27,9 @@ def use_cores() -> None:
 def configure(precision: str) -> None:
     """One dtype per process, full float32 products on accelerators (no TF32, no bfloat16), CPU devices: use_cores.
 
-    Compiled programs are kept as :func:`keep_programs` says. Refusal for what JAX is told by the environment and a grid
-    cannot run with: a platform that is not there, checks of every operation for NaN, which a cell that fails would stop
-    all others by, and operations that are not compiled.
+    Compiled programs are kept as :func:`keep_programs` says. Refused is what JAX is told by the environment and a grid
+    cannot run with: a platform that is not there (BadInput), checks of every operation for NaN, which a cell that fails
+    would stop all others by, and operations that are not compiled (Refusal).
     """
     for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit"):
         if getattr(jax.config, name):
@@ -37,19 +38,9 @@ def configure(precision: str) -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     keep_programs()
     use_cores()
-    start()
+    start_devices()
     if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
         one_thread_a_call()
-
-
-def start() -> None:
-    """Start the devices; Refusal where the platform that the environment names is not there."""
-    try:
-        jax.local_devices()
-    except (RuntimeError, AssertionError) as error:
-        said = " ".join(str(error).split())[:150] or "no such device"
-        name = os.environ.get("JAX_PLATFORMS")
-        raise Refusal(f"JAX_PLATFORMS: {name} cannot be used ({said}); unset it or use cpu") from None
 
 
 def keep_programs() -> None:

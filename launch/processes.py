@@ -13,8 +13,8 @@ from pathlib import Path
 
 import jax
 
+from gpsense._devices import start_devices
 from gpsense.grid.files import writable
-from launch import device
 from launch.shell import Refusal
 
 PATIENCE = 300.0  # seconds within which all processes have started
@@ -49,7 +49,7 @@ def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
         raise Refusal(f"{problem} ({' '.join(str(error).split())[:150]}); {remedy}") from None
     finally:
         waiting.cancel()
-    device.start()
+    start_devices()
     _meet(directory)
     return jax.process_count()
 

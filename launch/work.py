@@ -93,11 +93,11 @@ def stored(directory: Path, allow_plugins: bool = False) -> Work:
 
 
 def check_plan(config: Config, folder: Path) -> None:
-    """Refusal for a config that cannot be planned, whatever the memory; nothing compiles."""
+    """Refusal or BadInput for a config that cannot be planned, whatever the memory; nothing compiles."""
+    from gpsense._devices import start_devices
     from gpsense.grid import make_plan
-    from launch import device
 
-    device.start()
+    start_devices()
     with plugins.blamed(config.reference), sections_named(config.system):
         make_plan(to_grid(config, read_arrays(config, folder)), 2**60)
 

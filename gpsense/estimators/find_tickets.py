@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import ArrayLike
 
+from gpsense._devices import start_devices
 from gpsense._types import RandomKey
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, unknown_name
@@ -226,6 +227,7 @@ def find_tickets(
     {'rule': 1, 'seed': 2, 'kept': 2}
     """
     verify_memory(memory)
+    start_devices()
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     samples = NetworkProblem(**{name: _samples(name, pair, memory) for name, pair in given.items()})
     shape = samples.train.inputs.shape[1:]

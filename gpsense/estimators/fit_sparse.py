@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from gpsense._devices import start_devices
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
 from gpsense.errors import BadInput
@@ -178,6 +179,7 @@ def fit_sparse(
     >>> 3 in fit.coordinates
     True
     """
+    start_devices()
     rows, outputs, dtype = _checked(x, y)
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise BadInput("seed", f"{seed!r}", "give a whole number, 0 or more")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from gpsense._devices import start_devices
 from gpsense.descent import STATUS_NAMES
 from gpsense.errors import BadInput
 from gpsense.fields import shown
@@ -75,6 +76,7 @@ def run_grid(
     {'seed': 2, 'penalty': 2}
     """
     verify_memory(memory)
+    start_devices()
     if out is not None and not isinstance(out, str | Path):
         raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")
     if cluster is not None and out is None:

@@ -3,6 +3,7 @@ and what it is told that a grid cannot run with."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,14 +54,35 @@ def test_a_cache_that_cannot_be_written_to_is_told_once(
     )
 
 
-CHECKS = "from launch import config, work; work.check_plan(config.build(config.read_yaml(config.DEFAULT)), None)"
+MISSING = """
+import numpy as np
+import gpsense
+from launch import config, device, work
+
+grid = gpsense.Grid(gpsense.Sensing(dim=2, rank=1, n=9), seeds=1, axes=(gpsense.Axis("penalty", [0.0]),))
+table = np.arange(80.0).reshape(40, 2)
+for call in (
+    lambda: device.configure("float32"),
+    lambda: work.check_plan(config.build(config.read_yaml(config.DEFAULT)), None),
+    lambda: gpsense.run_grid(grid),
+    lambda: gpsense.sweep(lambda key, x: {"y": x}, seeds=2, x=[0.0, 1.0]),
+    lambda: gpsense.fit_sparse(table, table[:, 0]),
+    lambda: gpsense.find_tickets(None, (table, table), (table, table)),
+):
+    try:
+        call()
+    except gpsense.BadInput as error:
+        print(error)
+"""
 
 
-@pytest.mark.parametrize("code", ["from launch import device; device.configure('float32')", CHECKS])
-def test_a_platform_that_is_not_there_is_refused(code: str) -> None:
+def test_a_platform_that_is_not_there_is_refused_in_one_line_wherever_a_grid_or_a_fit_begins() -> None:
     environment = os.environ | {"JAX_PLATFORMS": "cuda"}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "Refusal: JAX_PLATFORMS: cuda cannot be used" in ran.stderr
+    ran = subprocess.run([sys.executable, "-c", MISSING], env=environment, capture_output=True, text=True, check=False)
+    lines = ran.stdout.splitlines()
+    assert (len(lines), ran.returncode) == (6, 0), ran.stderr
+    for line in lines:
+        assert re.fullmatch(r"JAX_PLATFORMS: cuda cannot be used \(.+\); unset it or use cpu", line)
 
 
 def devices(**environment: str) -> int:
