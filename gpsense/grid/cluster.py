@@ -59,7 +59,7 @@ def check_cluster(cluster: Any) -> Any:
 @contextmanager
 def client_of(cluster: Any) -> Iterator[Any]:
     """A client of a cluster; that of ``local:N`` is started, N processes that share the devices, and ended."""
-    import dask  # pyright: ignore[reportMissingImports]
+    import dask.config  # pyright: ignore[reportMissingImports]
     import distributed  # pyright: ignore[reportMissingImports]
 
     if isinstance(cluster, distributed.Client):
@@ -80,11 +80,10 @@ def client_of(cluster: Any) -> Iterator[Any]:
         told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
         name = "distributed.nanny.pre-spawn-environ.JAX_NUM_CPU_DEVICES"
         shared = {} if told else {name: str(max(1, jax.local_device_count() // count))}
+        quiet: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
         with (
             dask.config.set(shared),
-            distributed.LocalCluster(
-                n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-            ) as local,
+            distributed.LocalCluster(n_workers=count, threads_per_worker=1, **quiet) as local,
             distributed.Client(local, set_as_default=False) as client,
         ):
             client.register_plugin(_own_cores(count))
