@@ -81,5 +81,5 @@ def _manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a run directory; Refusal for one that is none."""
     try:
         return store.read(directory)
-    except BadInput:
-        raise Refusal(f"{directory} is not a gpsense run; name directories of runs") from None
+    except BadInput as error:
+        raise Refusal(f"--merge: {error.problem}; {error.remedy}") from None

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 from gpsense.grid import chunkfile
 from gpsense.grid.compiling import EFFORTS, options
 from gpsense.grid.files import (
@@ -129,14 +130,22 @@ def _checksum(file: BinaryIO, size: int) -> bytes:
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The manifest of a run; BadInput for a directory that is none."""
+    """The manifest of a run; BadInput for a directory that has none, and where it is damaged, which says how."""
+    path = directory / MANIFEST
     try:
-        manifest = read_json(directory / MANIFEST)
-        if not re.fullmatch("[0-9A-Za-z]{1,64}", manifest["digest"]):
-            raise ValueError("no digest")
+        manifest = read_json(path)
+        if not isinstance(manifest, dict):
+            raise ValueError("it is not an object")
+        digest = manifest.get("digest")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9A-Za-z]{1,64}", digest):
+            raise ValueError("it has no digest")
         layouts(manifest)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (FileNotFoundError, NotADirectoryError):
         raise BadInput("out", f"{directory} is not a gpsense run", "name the directory of a run") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        problem = f"{path} cannot be read ({reason})"
+        raise BadInput("out", problem, "put a copy of it back, or run the grid in another directory") from None
     return manifest
 
 
@@ -152,8 +161,11 @@ def check(directory: Path, digest: str, written: bool = True) -> dict[str, Any] 
         return None
     try:
         manifest = read(directory)
-    except BadInput:
-        raise BadInput("out", f"{directory} is not empty and not a gpsense run", "choose another directory") from None
+    except BadInput as error:
+        if (directory / MANIFEST).exists():
+            raise
+        problem = f"{directory} is not empty and not a gpsense run"
+        raise BadInput(error.field, problem, "choose another directory") from None
     if manifest["digest"] != digest:
         problem = f"{directory} belongs to another config (digest {manifest['digest']}, this one {digest})"
         raise BadInput("out", problem, "choose another directory")
@@ -324,14 +336,20 @@ def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
     """How an earlier run was cut and compiled; its chunks keep their meaning only if that is done again."""
     if not manifest:
         return None
-    if not isinstance(manifest["layouts"], list) or not manifest["layouts"]:
-        raise ValueError("no layouts")
-    return tuple(_layout(*each) for each in manifest["layouts"])
+    listed = manifest.get("layouts")
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("it has no layouts")
+    return tuple(map(_layout, listed))
 
 
-def _layout(outer: int, inner: int, *effort: str) -> Layout:
-    if any(each not in EFFORTS for each in effort):
-        raise ValueError(f"no effort {effort}")
+def _layout(given: Any) -> Layout:
+    """A layout of a manifest; ValueError for what is none."""
+    most = 2 + len(Effort._fields)
+    if not isinstance(given, list) or not 2 <= len(given) <= most:
+        raise ValueError(f"{shown(given)} is not a layout")
+    outer, inner, *effort = given
+    if any(not isinstance(each, str) or each not in EFFORTS for each in effort):
+        raise ValueError(f"{shown(effort)} is no effort")
     if not all(isinstance(size, int) and 0 < size < 2**31 for size in (outer, inner)):
-        raise ValueError(f"no chunk of {outer} x {inner} cells")
+        raise ValueError(f"no chunk has {shown(outer)} x {shown(inner)} cells")
     return Layout(outer, inner, Effort(*effort))

@@ -147,7 +147,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, place: store.Store) -> None
         os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match="is not a regular file"):
         store.read_dataset(tmp_path / "results.nc")
-    with pytest.raises(BadInput, match="is not a gpsense run"):
+    with pytest.raises(BadInput, match=r"manifest.json cannot be read \(manifest.json is not a regular file\)"):
         store.read(tmp_path)
 
 
@@ -168,16 +168,32 @@ def test_own_directory_gives_its_manifest_and_its_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "reason"),
     [
-        *("", "{", "[]", "null", "3", "{}", "\xff", '{"digest": "abc"}', '{"layouts": [[1, 1]]}'),
-        *(f'{{"digest": "abc", "layouts": {layouts}}}' for layouts in ("3", "[[1]]", '[["a", 1]]', "[[1, 1, 1]]")),
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ('{"digest": "abc", "layo', "Unterminated string starting at: line 1 column 19 (char 18)"),
+        *((text, "it is not an object") for text in ("[]", "null", "3")),
+        ("\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        *((text, "it has no digest") for text in ("{}", '{"layouts": [[1, 1]]}', '{"digest": 3}', '{"digest": "\\n"}')),
+        ('{"digest": "abc"}', "it has no layouts"),
+        ('{"digest": "abc", "layouts": 3}', "it has no layouts"),
+        ('{"digest": "abc", "layouts": [[1]]}', "[1] is not a layout"),
+        ('{"digest": "abc", "layouts": [null]}', "None is not a layout"),
+        ('{"digest": "abc", "layouts": [{"a": 1, "b": 1}]}', "{'a': 1, 'b': 1} is not a layout"),
+        ('{"digest": "abc", "layouts": [["a", 1]]}', "no chunk has 'a' x 1 cells"),
+        ('{"digest": "abc", "layouts": [[1, 1, 1]]}', "[1] is no effort"),
+        ('{"digest": "abc", "layouts": [[1, 1, [], {}]]}', "[[], {}] is no effort"),
+        (f'{{"digest": "abc", "layouts": [[1{"0" * 4000}, 1]]}}', f"no chunk has 1{'0' * 56}... x 1 cells"),
     ],
 )
-def test_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "manifest.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadInput, match=r"^out: .* is not empty and not a gpsense run; choose another directory$"):
-        store.check(tmp_path, "abc")
+def test_damaged_manifest_is_refused_with_its_name_and_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(text.encode("latin-1"))
+    remedy = "put a copy of it back, or run the grid in another directory"
+    for work in (lambda: store.check(tmp_path, "abc"), lambda: store.read(tmp_path)):
+        with pytest.raises(BadInput) as refused:
+            work()
+        assert str(refused.value) == f"out: {path} cannot be read ({reason}); {remedy}"
 
 
 def test_directory_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -99,13 +99,15 @@ def one_line(refused: Ended) -> None:
 def test_a_manifest_that_is_none_is_refused_in_one_line(run: Path, tmp_path: Path, name: str) -> None:
     place = edited(run, tmp_path / "run", (NO_RUN | OTHER_CUT)[name])
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
-    one_line(ended(grid.main, *OPTIONS, "--out", place))
-    one_line(ended(grid.main, "--verify", place))
+    refused = [ended(grid.main, *OPTIONS, "--out", place), ended(grid.main, "--verify", place)]
     (place / "results.nc").rename(tmp_path / "aside.nc")
     one_line(ended(report.main, place))
     (tmp_path / "aside.nc").rename(place / "results.nc")
     if name in NO_RUN:
-        one_line(ended(report.main, "--merge", tmp_path / "out", place))
+        refused.append(ended(report.main, "--merge", tmp_path / "out", place))
+        assert all(f"{place / 'manifest.json'} cannot be read (" in each.err for each in refused)
+    for each in refused:
+        one_line(each)
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == {
         path: time for path, time in before.items() if path.is_file()
     }

@@ -293,7 +293,9 @@ def test_directory_with_other_files_is_refused(tmp_path: Path, refuse: Callable[
 def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "manifest.json").write_text('{"digest": "abc", "layo')
-    assert "is not empty and not a gpsense run; choose another directory" in refuse(*TINY, "--out", "run")
+    line = refuse(*TINY, "--out", "run")
+    assert "run/manifest.json cannot be read (Unterminated string" in line
+    assert line.endswith("; put a copy of it back, or run the grid in another directory")
 
 
 @pytest.mark.slow
