@@ -9,7 +9,7 @@ from typing import Any
 
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile, store
-from gpsense.grid.files import LOG, atomic, own, parse_json, regular, write_json
+from gpsense.grid.files import LOG, atomic, own, parse_json, regular, remove_left_over, write_json
 from launch.shell import Refusal, notice
 
 
@@ -36,6 +36,7 @@ def merge(out: Path, directories: Sequence[Path]) -> str:
     if any(manifest.get(key) != ours.get(key) for manifest in manifests.values() for key in ("versions", "devices")):
         notice("these chunks were made with different versions or devices")
     (out / "chunks").mkdir(parents=True, exist_ok=True)
+    remove_left_over(out)
     write_json(out / "manifest.json", ours, keep=True)
     for directory in manifests:
         if directory != out:

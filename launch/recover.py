@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpsense.grid.files import atomic, own, read_json, writable, write_json
+from gpsense.grid.files import atomic, own, read_json, remove_left_over, writable, write_json
 from launch import pages
 from launch.shell import Parser, Refusal, guarded, leave, notice, program
 
@@ -276,6 +276,7 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
             arrays[name] = labels.astype(str) if labels.dtype == object else labels
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_left_over(out)
         for name, array in arrays.items():
             with atomic(out / f"{name}.npy") as aside, open(aside, "wb") as file:
                 np.save(file, array)

@@ -19,7 +19,7 @@ import xarray as xr
 import yaml
 
 from gpsense.errors import BadInput
-from gpsense.grid.files import atomic, own, read_json
+from gpsense.grid.files import atomic, own, read_json, remove_left_over
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -447,6 +447,7 @@ def again(directory: Path, allow_plugins: bool = False) -> int:
 
             return report(work)
         run = read_unfinished(work)
+    remove_left_over(directory)
     for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:
         print(path)
     return 0

@@ -78,9 +78,10 @@ def own(directory: Path) -> None:
             raise BadInput("out", f"{path} is not a {what} of its own", f"put a {what} in its place, or remove it")
 
 
-def remove_left_over(folder: Path) -> None:
-    """Remove what processes of this host that have ended left half written in a folder."""
-    for path in folder.glob(".*.part"):
+def remove_left_over(directory: Path) -> None:
+    """Remove what processes of this host that have ended left half written in a directory and its FOLDERS."""
+    folders = [directory, *(directory / name for name in FOLDERS if not (directory / name).is_symlink())]
+    for path in (path for folder in folders for path in folder.glob(".*.part")):
         owner = re.fullmatch(rf"\..*\.{re.escape(socket.gethostname())}\.(\d+)\.part", path.name)
         if owner and not alive(int(owner[1])):
             with suppress(FileNotFoundError):

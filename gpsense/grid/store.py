@@ -215,8 +215,7 @@ class Store:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_json(self.directory / MANIFEST, manifest, keep=True)
             (self.directory / "chunks").mkdir(exist_ok=True)
-            for folder in (self.directory, self.directory / "chunks"):
-                remove_left_over(folder)
+            remove_left_over(self.directory)
             remove_ended(self.directory / "chunks")
         except OSError as error:
             raise unwritable(self.directory, error) from None

@@ -116,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     for claim in claims:
         check_names(claim)
     out.mkdir(parents=True, exist_ok=True)
+    files.remove_left_over(out)
     print(heading())
     records: list[dict[str, Any]] = []
     with started(cluster) as workers:

@@ -339,16 +339,20 @@ def test_a_run_is_not_collected_without_a_chunk_of_it(place: store.Store, how: s
 
 
 def test_what_ended_processes_left_is_removed_and_no_more(place: store.Store) -> None:
-    folder, host = place.directory / "chunks", socket.gethostname()
+    host = socket.gethostname()
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     names = [f".000001.chunk.{host}.{pid}.part" for pid in (ended.pid, os.getpid())] + [
         ".000001.chunk.elsewhere.1.part"
     ]
-    for name in names:
-        (folder / name).write_bytes(b"half")
+    folders = [place.directory / name for name in ("", "chunks", "chunks/damaged", "figures", "paper")]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / name).write_bytes(b"half")
     place.create(MANIFEST)
-    assert [name for name in names if (folder / name).exists()] == names[1:]
+    for folder in folders:
+        assert [name for name in names if (folder / name).exists()] == names[1:]
 
 
 @pytest.mark.parametrize(
