@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import zlib
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -13,6 +14,9 @@ import jax
 
 from gpsense._devices import start_devices
 from launch.shell import Refusal, notice
+
+NEWEST = 64  # programs kept that are looked at, whether they are whole
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how its data begin
 
 
 def use_cores() -> None:
@@ -62,9 +66,38 @@ def keep_programs() -> None:
         except OSError as error:
             _tell(f"{folder} cannot be written to ({error.strerror})")
             return
+        remove_torn(place)
         jax.config.update("jax_compilation_cache_dir", str(place))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@cache
+def remove_torn(folder: Path) -> None:
+    """Remove programs that were not written to their end, by processes that were killed.
+
+    JAX would warn of each in every run and never write it again. Only those written since the last look are read, the
+    NEWEST at most. What another process is writing just now goes, too, and is compiled again.
+    """
+    stamp = folder / ".looked"
+    with suppress(OSError):
+        since = stamp.stat().st_mtime if stamp.exists() else 0.0
+        stamp.touch()
+        with os.scandir(folder) as found:
+            programs = sorted((each.stat().st_mtime, each.path) for each in found if each.name.endswith("-cache"))
+        for written, path in programs[-NEWEST:]:
+            if written >= since and _torn(Path(path).read_bytes()):
+                os.unlink(path)
+
+
+def _torn(data: bytes) -> bool:
+    """Whether bytes that JAX compressed by zlib, which it does where no zstandard is installed, lack their end."""
+    stream = zlib.decompressobj()
+    try:
+        stream.decompress(data)
+    except zlib.error:
+        return data[:4] != ZSTANDARD
+    return not stream.eof
 
 
 @cache

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import jax
@@ -52,6 +53,30 @@ def test_a_cache_that_cannot_be_written_to_is_told_once(
         f"notice: compiled programs are not kept: {tmp_path / 'file'} cannot be written to (Not a directory); "
         "set GPSENSE_CACHE to a writable folder, or to nothing\n"
     )
+
+
+def test_programs_that_a_kill_left_torn_are_removed(tmp_path: Path) -> None:
+    """JAX would warn of each in every run; those seen to be whole are not read again."""
+    whole = zlib.compress(b"program" * 100)
+    wanted = {"whole": True, "half": False, "nothing": False, "flipped": False, "other": True}
+    for name, data in {
+        "whole": whole,
+        "half": whole[:-5],
+        "nothing": b"",
+        "flipped": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "other": device.ZSTANDARD + b"...",
+    }.items():
+        (tmp_path / f"{name}-cache").write_bytes(data)
+    look = device.remove_torn.__wrapped__
+    look(tmp_path)
+    assert {name: (tmp_path / f"{name}-cache").exists() for name in wanted} == wanted
+    (tmp_path / "whole-cache").write_bytes(whole[:-5])
+    os.utime(tmp_path / "whole-cache", (0, 0))
+    look(tmp_path)
+    assert (tmp_path / "whole-cache").exists()
+    (tmp_path / "whole-cache").touch()
+    look(tmp_path)
+    assert not (tmp_path / "whole-cache").exists()
 
 
 MISSING = """
