@@ -9,7 +9,7 @@ from typing import Any
 
 from gpsense.errors import BadInput
 from gpsense.grid import chunkfile, store
-from gpsense.grid.files import LOG, atomic, own, parse_json, regular, remove_left_over, write_json
+from gpsense.grid.files import LOG, atomic, naming, own, parse_json, regular, remove_left_over, write_json
 from launch.shell import Refusal, notice
 
 
@@ -66,7 +66,7 @@ def _copy(directory: Path, out: Path, digest: str) -> None:
         copied.add(facts["place"][0])
     log = directory / LOG
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    with open(out / LOG, "a", encoding="utf-8") as file:
+    with naming(out / LOG), open(out / LOG, "a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines if _chunk_of(line) in copied)
 
 

@@ -25,15 +25,23 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
     """
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
-        yield aside
-        with open(aside, "rb") as written:
-            os.fsync(written.fileno())
-        (_settle if keep else os.replace)(aside, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say of which file
-        raise
+        with naming(path):
+            yield aside
+            with open(aside, "rb") as written:
+                os.fsync(written.fileno())
+            (_settle if keep else os.replace)(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the block say that they are of this file, which a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def regular(path: Path) -> Path:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from gpsense.grid.files import alive, parse_json, read_json, regular
+from gpsense.grid.files import alive, naming, parse_json, read_json, regular
 
 EXPIRY = 60.0  # seconds without a renewal; longer than a file system that is shared may hold back a renewal
 
@@ -71,7 +71,8 @@ class Leases:
             return False
         try:
             about = {"token": self._token, "host": socket.gethostname(), "process": os.getpid()}
-            os.write(made, json.dumps(about).encode())
+            with naming(path):
+                os.write(made, json.dumps(about).encode())
         except OSError:
             path.unlink(missing_ok=True)
             raise

@@ -23,6 +23,7 @@ from gpsense.grid.compiling import EFFORTS, options
 from gpsense.grid.files import (
     LOG,
     atomic,
+    naming,
     own,
     parse_json,
     read_json,
@@ -316,7 +317,8 @@ class Store:
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""
-        with open(self.directory / LOG, "ab+") as file:
+        path = self.directory / LOG
+        with naming(path), open(path, "ab+") as file:
             torn = file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             file.write(("\n" if torn else "").encode() + json.dumps(line).encode() + b"\n")
 

@@ -1,5 +1,6 @@
 """Processes in one directory divide the chunks: one lease each, taken over where its process has ended."""
 
+import errno
 import json
 import os
 import socket
@@ -40,6 +41,21 @@ def test_of_many_one_takes_a_chunk(tmp_path: Path) -> None:
     for leases in everyone:
         leases.give_back()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_that_a_full_disk_has_no_room_for_is_named_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(number: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    leases = Leases(tmp_path)
+    with monkeypatch.context() as context:
+        context.setattr(os, "write", write)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/000007\.lease'$"):
+            leases.take(7)
+    assert not list(tmp_path.iterdir())
+    assert leases.take(7)
 
 
 def test_what_was_given_back_can_be_taken(tmp_path: Path) -> None:

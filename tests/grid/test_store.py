@@ -370,6 +370,13 @@ def test_what_is_no_number_is_refused_where_it_is_written() -> None:
         encode({}, {"name": np.array([b"x"])})
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full here")
+def test_a_log_that_a_full_disk_has_no_room_for_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.jsonl'$"):
+        store.Store(tmp_path).log({"chunk": 0})
+
+
 def test_log_is_one_json_object_a_line(tmp_path: Path) -> None:
     place = store.Store(tmp_path)
     place.create(MANIFEST)
