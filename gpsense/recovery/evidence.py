@@ -1,4 +1,4 @@
-"""What the data say: which rank, which values are wild, how accurate the answer is, and what cannot be determined."""
+"""What the data say: which rank, how accurate the answer is, and what cannot be determined."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,17 +9,13 @@ import scipy.linalg
 import scipy.sparse as sp
 
 from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, numbers
+from gpsense.recovery.outliers import WILD
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fitted, judged, search
-from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scale, scaled_rows, truncated
+from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scaled_rows, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
-WILD = 5.0  # robust standard deviations beyond which a value counts as wild
-LONE = 0.4  # share of a column in one value, beyond which it may be there for that
-APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to any other
-FEW = 4
-LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
@@ -168,38 +164,6 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
                 held.append(i)
         kept.append(np.sort(np.array(held, int)))
     return [part for part in kept if part.size]
-
-
-def wild(problem: Problem, factors: Factors) -> np.ndarray:
-    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger."""
-    residual = problem.residual(factors) * np.sqrt(problem.weights)
-    predicted = np.abs(problem.values + problem.residual(factors))
-    floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
-    middle = float(np.median(predicted))
-    larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
-    return np.abs(residual) > WILD * scale(residual, floor) * larger
-
-
-def lone(map_: Map, factors: Factors) -> np.ndarray:
-    """Numbers of values that a column may be there for.
-
-    Much of what a column adds to all values, squared, is there, or to few far more than to any other; or, of a table,
-    columns of both factors together nearly hold the unit vectors of its row and of its column: the product of the
-    leverages is near 1.
-    """
-    found = []
-    table = map_.table if isinstance(map_, LessOffsets) else map_
-    if isinstance(table, Table) and table.n:
-        first, second = (np.sum(np.linalg.qr(one)[0] ** 2, axis=1) for one in factors)
-        both = first[table.first] * second[table.second]
-        found += [place for place in np.argsort(-both)[: factors[0].shape[1]] if both[place] > LEVERAGE]
-    for column in range(factors[0].shape[1]):
-        added = map_.predict(tuple(one[:, [column]] for one in factors)) ** 2
-        largest = np.argsort(-added)[: FEW + 1]
-        sizes = added[largest]
-        apart = np.flatnonzero(sizes[:-1] > APART * sizes[1:])
-        found += list(largest[: apart[-1] + 1] if apart.size else largest[: int(sizes[0] > LONE * added.sum())])
-    return np.unique(np.array(found, int))
 
 
 class Determined(NamedTuple):

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpsense.recovery.evidence import WILD, lone, split
+from gpsense.recovery.evidence import split
 from gpsense.recovery.maps import LessOffsets, Table
+from gpsense.recovery.outliers import MOST_WILD, WILD, lone
 from gpsense.recovery.path import Fit, Path
-from gpsense.recovery.solve import CLEANER, MOST_WILD, SAVED, Solution, merged, simpler, solve
+from gpsense.recovery.solve import CLEANER, SAVED, Solution, merged, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as

@@ -13,24 +13,18 @@ from gpsense.recovery.evidence import (
     choose,
     covariance,
     determined,
-    lone,
     rank_share,
-    wild,
 )
-from gpsense.recovery.maps import Entries, Factors, LessOffsets, Map, Table
+from gpsense.recovery.maps import Factors, Map
+from gpsense.recovery.outliers import MOST_WILD, bounded, far_beyond, far_values, lone, searched, wild
 from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale
 
 EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
-MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
-BOUND = 8.0  # robust standard deviations of the values that a robust start keeps to
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
 AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
-BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
-MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
-SUSPECT = 5.0  # robust standard deviations
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,11 @@ def _solve(
         if rest.size < everything.size and np.any(whole.values[rest]):
             starts.append(lambda: answer(whole.take(rest)))
     if robust or (doubtful and _suspicious(whole, found)):
-        starts.append(lambda: answer(_bounded(whole)))
+        starts.append(lambda: answer(bounded(whole)))
+    if whole.map.sparse and not sure and whole.map.n * whole.map.unknowns(1) < SMALL:
+        sound = searched(whole, found.path, found.factors, seed=seed, exact=exact)
+        if sound is not None:
+            starts.append(lambda: answer(whole.take(sound)))
     used = everything
     for start in starts:
         kept, cleaned = _without_wild(whole, start(), answer)
@@ -130,13 +128,6 @@ def _solve(
             found, used = cleaned, kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
-
-
-def _bounded(problem: Problem) -> Problem:
-    """The robust problem, its values brought within eight robust standard deviations of their median."""
-    middle = float(np.median(problem.values))
-    reach = BOUND * scale(problem.values - middle) or np.inf
-    return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
 
 
 def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
@@ -186,7 +177,7 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
     else:
         fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
     state = _last(problem, fit)
-    while by not in ("exact", "given") and _far_beyond(problem, state):  # columns that explain next to nothing
+    while by not in ("exact", "given") and far_beyond(problem, state):  # columns that explain next to nothing
         fit = _at_rank(problem, path, state.sizes.size - 1, exact)
         state = _last(problem, fit)
     if problem.map.shifts and state.sizes.size:
@@ -197,18 +188,6 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
 def _last(problem: Problem, fit: Fit) -> State:
     """The fit, to its end."""
     return fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
-
-
-def _far_beyond(problem: Problem, state: State) -> bool:
-    """Whether entries of a matrix that is measured entry by entry lie far beyond all that was measured."""
-    map_ = problem.map
-    single = isinstance(map_, Entries | LessOffsets | Table) and np.prod(map_.sides) <= MOST_ENTRIES
-    if not state.sizes.size or not single:
-        return False
-    left, right = state.factors[0], state.factors[-1]
-    if isinstance(map_, LessOffsets):
-        left, right = left - left.mean(0), right - right.mean(0)
-    return float(np.abs(left @ right.T).max()) > BEYOND * float(np.abs(problem.values).max())
 
 
 def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) -> Solution:
@@ -240,12 +219,7 @@ def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
 
 def _suspicious(problem: Problem, found: Solution) -> bool:
     """Whether some residuals are far larger than their median allows."""
-    return bool(np.any(wild(problem, found.factors))) if found.rank else _wild_values(problem.values)
-
-
-def _wild_values(values: np.ndarray) -> bool:
-    size = np.abs(values - np.median(values))
-    return bool(np.any(size > SUSPECT * max(scale(size), 1e-300)))
+    return bool(np.any(wild(problem, found.factors))) if found.rank else far_values(problem.values)
 
 
 def _without_wild(

@@ -1,0 +1,184 @@
+"""Wild values: which lie far from a fit, which a column may be there for, and the search for a fit without them.
+
+Where few entries are measured a column can explain a wild value as well as any, and no residual tells. What tells is
+how much is explained by how many numbers: derived here, after the evidence for a linear model.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gpsense.recovery.maps import Entries, Factors, LessOffsets, Map, Table
+from gpsense.recovery.path import Path, fitted, search
+from gpsense.recovery.steps import Problem, State, descend, scale, truncated
+
+WILD = 5.0  # robust standard deviations beyond which a value counts as wild
+LONE = 0.4  # share of a column in one value, beyond which it may be there for that
+APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to any other
+FEW = 4
+LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
+MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
+BOUND = 8.0  # robust standard deviations of the values that a robust start keeps to
+BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
+MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
+SPARE = 0.05  # of the measurements, that there are more than unknowns
+AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on from; of the best so many
+MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
+
+
+def wild(problem: Problem, factors: Factors) -> np.ndarray:
+    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger."""
+    residual = problem.residual(factors) * np.sqrt(problem.weights)
+    predicted = np.abs(problem.values + problem.residual(factors))
+    floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
+    middle = float(np.median(predicted))
+    larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
+    return np.abs(residual) > WILD * scale(residual, floor) * larger
+
+
+def lone(map_: Map, factors: Factors) -> np.ndarray:
+    """Numbers of values that a column may be there for.
+
+    Much of what a column adds to all values, squared, is there, or to few far more than to any other; or, of a table,
+    columns of both factors together nearly hold the unit vectors of its row and of its column: the product of the
+    leverages is near 1.
+    """
+    found = []
+    table = map_.table if isinstance(map_, LessOffsets) else map_
+    if isinstance(table, Table) and table.n:
+        first, second = (np.sum(np.linalg.qr(one)[0] ** 2, axis=1) for one in factors)
+        both = first[table.first] * second[table.second]
+        found += [place for place in np.argsort(-both)[: factors[0].shape[1]] if both[place] > LEVERAGE]
+    for column in range(factors[0].shape[1]):
+        added = map_.predict(tuple(one[:, [column]] for one in factors)) ** 2
+        largest = np.argsort(-added)[: FEW + 1]
+        sizes = added[largest]
+        apart = np.flatnonzero(sizes[:-1] > APART * sizes[1:])
+        found += list(largest[: apart[-1] + 1] if apart.size else largest[: int(sizes[0] > LONE * added.sum())])
+    return np.unique(np.array(found, int))
+
+
+class Without(NamedTuple):
+    """A fit of the values kept, and its price."""
+
+    price: float
+    state: State
+    kept: np.ndarray
+
+    @property
+    def name(self) -> tuple[int, bytes]:
+        """What it is a fit of."""
+        return self.state.sizes.size, self.kept.tobytes()
+
+
+def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: int) -> float:
+    """``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``; infinite where m hardly exceeds u.
+
+    s is the noise from the m values kept, t the root mean square residual of those left out, and S the size of the
+    values: what an unknown is drawn from beforehand, so that a direction that the data determine costs ``log(S/s)``.
+    """
+    n, m = residual.size, kept.size
+    if m - unknowns <= max(SPARE * n, 2):
+        return np.inf
+    squares = problem.weights * residual**2
+    size = scale(problem.values) ** 2 or float(np.mean(problem.values**2))
+    left_out = np.delete(squares, kept)
+    noise = float(squares[kept].sum()) / (m - unknowns) + 1e-20 * size
+    apart = float(left_out.mean()) / size if left_out.size else 1.0
+    return 0.5 * (m - unknowns) * np.log(noise / size) + left_out.size * (0.5 * np.log(apart) + np.log(n))
+
+
+def far_beyond(problem: Problem, state: State) -> bool:
+    """Whether entries of a matrix that is measured entry by entry lie far beyond all that was measured."""
+    map_ = problem.map
+    single = isinstance(map_, Entries | LessOffsets | Table) and np.prod(map_.sides) <= MOST_ENTRIES
+    if not state.sizes.size or not single:
+        return False
+    left, right = state.factors[0], state.factors[-1]
+    if isinstance(map_, LessOffsets):
+        left, right = left - left.mean(0), right - right.mean(0)
+    return float(np.abs(left @ right.T).max()) > BEYOND * float(np.abs(problem.values).max())
+
+
+def bounded(problem: Problem) -> Problem:
+    """The robust problem, its values brought within eight robust standard deviations of their median."""
+    middle = float(np.median(problem.values))
+    reach = BOUND * scale(problem.values - middle) or np.inf
+    return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
+
+
+def searched(problem: Problem, path: Path, chosen: Factors, *, seed: int, exact: float) -> np.ndarray | None:
+    """The values to keep, if some fit without the others has a clearly lower price than any of all; else None.
+
+    The fits are those of the path and, where some values are far from the rest, of a robust one, each without what is
+    wild by it, until the same are left out. If one is clearly cheaper, or the chosen fit has no column, or one that may
+    be there for a value, the search goes on from the best of them: paths through the values that they keep, with and
+    without those that a column may be there for, and fits of fewer columns.
+    """
+    everything = np.arange(problem.map.n)
+    whole = min((_without(problem, fit.state, everything).price for fit in path.fits.values()), default=np.inf)
+    found = _cheapest(problem, [], (fit.state for fit in path.fits.values()))
+    if far_values(problem.values):
+        most = max(max(path.fits) + 2, 4)
+        robust = search(bounded(problem), np.random.default_rng(seed), exact=exact, most=most, judge=False)
+        found = _cheapest(problem, found, (fit.state for fit in robust.fits.values()))
+    doubtful = not chosen[0].shape[1] or lone(problem.map, chosen).size
+    if not found or not (doubtful or found[0].price < whole - MARGIN):
+        return None
+    tried: set[tuple[int, bytes]] = set()
+    for _ in range(TURNS):
+        best = next((each for each in found[:BEST] if each.name not in tried), None)
+        if best is None:
+            break
+        tried.add(best.name)
+        found = _cheapest(problem, found, _further(problem, best, seed, exact))
+    return found[0].kept if found[0].price < whole - MARGIN else None
+
+
+def far_values(values: np.ndarray) -> bool:
+    """Whether some values are more than five robust standard deviations from their median."""
+    size = np.abs(values - np.median(values))
+    return bool(np.any(size > WILD * max(scale(size), 1e-300)))
+
+
+def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterable[State]:
+    """Fits to go on with from one: of the path through what it keeps, and of fewer of its columns."""
+    rank = best.state.sizes.size
+    alone = lone(problem.map, best.state.factors)
+    for kept in (best.kept, np.setdiff1d(best.kept, alone)) if alone.size else (best.kept,):
+        part = problem.take(kept)
+        path = search(part, np.random.default_rng(seed), exact=exact, most=rank + 2, judge=False)
+        yield from (fit.state for fit in path.fits.values())
+        yield from (fitted(part, truncated(best.state, fewer), exact).state for fewer in range(1, rank))
+
+
+def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
+    """These fits and those known, each without what is wild by it, the cheapest first."""
+    found = {each.name: each for each in known}
+    for state in states:
+        if state.sizes.size:
+            each = _cleaned(problem, state)
+            if np.isfinite(each.price) and not far_beyond(problem, each.state):
+                found.setdefault(each.name, each)
+    return sorted(found.values(), key=lambda each: each.price)
+
+
+def _cleaned(problem: Problem, state: State) -> Without:
+    """The fit without what is wild by it, until the same values are left out; of infinite price where too many are."""
+    kept = np.zeros(0, int)
+    for _ in range(AGAIN):
+        again = np.flatnonzero(~wild(problem, state.factors))
+        if again.size < (1 - MOST_WILD) * problem.map.n or again.size <= problem.map.unknowns(state.sizes.size):
+            return Without(np.inf, state, again)
+        if np.array_equal(again, kept):
+            break
+        kept = again
+        state = descend(problem.take(kept), state, steps=30, tolerance=1e-6, least=1e-4)
+    return _without(problem, state, kept)
+
+
+def _without(problem: Problem, state: State, kept: np.ndarray) -> Without:
+    unknowns = problem.map.unknowns(state.sizes.size)
+    return Without(price(problem, problem.residual(state.factors), kept, unknowns), state, kept)
