@@ -5,7 +5,7 @@ takes milliseconds. The path of penalties with its pruning is that of arXiv 2303
 choice of the rank, the treatment of outliers and the standard errors are derived here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -34,8 +34,10 @@ class Recovery:
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y.
     ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (what
     is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
-    best), "shrunk" (held-out values are predicted best with the penalty kept), or "given". ``undetermined`` says in
-    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out.
+    best), "evidence" (among wild values, explains most by the fewest numbers), "shrunk" (held-out values are predicted
+    best with the penalty kept), "full" (the trace is given and no column stands out: the largest rank that the
+    measurements determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
+    nothing. ``outliers`` are the numbers of values left out.
     ``labels`` are the names of rows and columns, in order, where a table had names.
     """
 
@@ -177,7 +179,7 @@ def recover(
     map_, y, labels = _given(measurements, values)
     _check_options(seed, rank, max_rank, robust, offsets)
     _check(map_, y, rank, max_rank, trace, offsets)
-    exact = 1e-6 if _single(measurements, values) else 1e-8
+    exact = 1e-6 if _single(measurements, y) else 1e-8
     if trace is not None:
         map_, y = _with_trace(map_, y, trace)
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
@@ -186,6 +188,8 @@ def recover(
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
     else:
         found, added, shrunk = solve(map_, y, **options), no_offsets(), False
+        if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
+            found = _of_full_rank(map_, y, options)
     return _recovery(found, added, labels, trace, shrunk)
 
 
@@ -193,7 +197,9 @@ def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | No
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
+    found = replace(found, names=labels)
     said = found.determined
+    unknown = () if np.isfinite(found.noise) else ("the noise: no more measurements than unknowns",)
     return Recovery(
         left=left,
         right=right,
@@ -203,7 +209,7 @@ def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | No
         chosen_by="shrunk" if shrunk else found.chosen_by,
         measurements=found.problem.map.n,
         unknowns=said.unknowns + (_of_offsets(added, found.rank) if added.rows.size else 0),
-        undetermined=said.words,
+        undetermined=said.words + unknown,
         outliers=found.outliers,
         sizes=np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0),
         offsets=added,
@@ -279,10 +285,21 @@ def _unpacked(rows: np.ndarray, dim: int) -> np.ndarray:
     return matrices
 
 
-def _single(measurements: Any, values: Any) -> bool:
-    """Whether the numbers came in float32, where rounding alone leaves 1e-7."""
-    leaves = [values, *(jax.tree.leaves(measurements) if values is not None else [])]
-    return any(getattr(each, "dtype", None) in (np.float32, np.complex64, np.float16) for each in leaves)
+def _of_full_rank(map_: Map, y: np.ndarray, options: dict[str, Any]) -> Solution:
+    """Where no column stands out though the trace is given: of the largest rank that the measurements determine."""
+    most = map_.largest_rank() if options["max_rank"] is None else options["max_rank"]
+    rank = max((each for each in range(1, most + 1) if map_.unknowns(each) <= map_.n), default=1)
+    return replace(solve(map_, y, **{**options, "rank": rank, "max_rank": None, "robust": False}), chosen_by="full")
+
+
+def _single(measurements: Any, values: np.ndarray) -> bool:
+    """Whether the numbers have the digits of float32, where rounding alone leaves 1e-7: the values, or an array."""
+    if np.array_equal(values.astype(np.float32), values):
+        return True
+    given = [measurements[name] for name in measurements] if hasattr(measurements, "keys") else measurements
+    return any(
+        getattr(each, "dtype", None) in (np.float32, np.complex64, np.float16) for each in jax.tree.leaves(given)
+    )
 
 
 def _check_options(seed: Any, rank: Any, max_rank: Any, robust: Any, offsets: Any) -> None:
@@ -313,10 +330,10 @@ def _check(
         raise BadInput("y", f"NaN or infinity in {told}", "remove them")
     if not y.any():
         raise BadInput("y", "is all zero", "give measurements of a matrix that is not zero")
-    most = map_.largest_rank()
+    most, least = map_.largest_rank(), 0 if offsets else 1  # offsets alone are an answer, too
     for name, given in (("rank", rank), ("max_rank", max_rank)):
-        if given is not None and not 1 <= given <= most:
-            raise BadInput(name, f"{given} is not from 1 to {most}", "give a whole number in that range")
+        if given is not None and not least <= given <= most:
+            raise BadInput(name, f"{given} is not from {least} to {most}", "give a whole number in that range")
     if trace is not None and not (map_.semidefinite and np.isfinite(trace) and trace > 0):
         raise BadInput("trace", f"{trace} for this matrix", "give a positive number, for a semidefinite matrix only")
     if offsets and not isinstance(map_, maps.Table):

@@ -15,6 +15,8 @@ CHOSEN = {
     "exact": "explains the values to rounding",
     "edge": "what is left looks like noise",
     "held out": "predicts held-out values best",
+    "evidence": "among wild values, explains most by the fewest numbers",
+    "full": "no column stands out, and the trace is given",
     "shrunk": "with the penalty kept, predicts held-out values best",
     "given": "as given",
 }

@@ -18,6 +18,8 @@ SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
+Names = tuple[np.ndarray | None, np.ndarray | None]  # of rows and of columns
+SCATTERED = 0.9  # share of a range of whole numbers that are names, below which none of the range is missing
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
 
 
@@ -187,14 +189,22 @@ class Determined(NamedTuple):
         return np.isin(rows, self.rows) | np.isin(columns, self.columns)
 
 
-def determined(problem: Problem, factors: Factors) -> Determined:
-    """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees."""
+def determined(problem: Problem, factors: Factors, *, names: Names = (None, None), nothing: bool = False) -> Determined:
+    """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees.
+
+    ``names`` of rows and columns are told instead of their numbers. ``nothing``: X is zero because no column stands
+    out from the noise.
+    """
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
-    words = list(_unmeasured(map_)) + list(_parts(map_)) + list(_mirrored(map_, rank))
+    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + list(_mirrored(map_, rank))
+    all_rows, all_columns = (np.arange(side) for side in map_.sides)
+    if nothing:
+        words.append(f"all of X: {map_.n} measurements that cannot be told from noise")
+        return Determined(0, unknowns, tuple(words), all_rows, all_columns)
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
-        return Determined(map_.n, unknowns, tuple(words), np.arange(map_.sides[0]), np.arange(map_.sides[1]))
+        return Determined(map_.n, unknowns, tuple(words), all_rows, all_columns)
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
         seen, open_directions = _directions(problem, factors)
         mask = _touched(map_, factors, open_directions)
@@ -208,10 +218,10 @@ def determined(problem: Problem, factors: Factors) -> Determined:
             np.flatnonzero(np.bincount(index, minlength=side) < rank)
             for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
         )
-        for name, few in zip(SIDES, (rows, columns), strict=True):
+        for side, few, known in zip(SIDES, (rows, columns), names, strict=True):
             if few.size:
-                told = f"{few.size} {name}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few)}"
-                words.append(told)
+                told = f"{few.size} {side}{'s' * (few.size > 1)} with fewer than {rank} measurements"
+                words.append(f"{told}: {_some(few, known)}")
     return Determined(min(unknowns, map_.n), unknowns, tuple(words), rows, columns)
 
 
@@ -219,8 +229,8 @@ def _counted(measurements: int, unknowns: int) -> str:
     return f"{measurements} independent measurement{'s' * (measurements != 1)} for {unknowns} unknowns"
 
 
-def _some(index: np.ndarray) -> str:
-    shown = ", ".join(map(str, index[:6]))
+def _some(index: np.ndarray, names: np.ndarray | None = None) -> str:
+    shown = ", ".join(map(str, (index if names is None else names[index])[:6]))
     return shown + (f" and {index.size - 6} more" if index.size > 6 else "")
 
 
@@ -230,15 +240,25 @@ def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
     return along(1), along(0)
 
 
-def _unmeasured(map_: Map) -> list[str]:
+def _unmeasured(map_: Map, names: Names) -> list[str]:
+    """Rows and columns in no measurement; of those told by whole numbers also such as are missing among these."""
     found = []
     rows, columns = _empty(map_)
-    for name, index in zip(SIDES, (rows, columns if not map_.semidefinite else np.zeros(0, int)), strict=True):
+    sides = zip(SIDES, (rows, columns if not map_.semidefinite else np.zeros(0, int)), names, strict=True)
+    for side, index, known in sides:
+        index = index if known is None else _missing(known)
         if index.size == 1:
-            found.append(f"{name} {index[0]} is in no measurement")
+            found.append(f"{side} {index[0]} is in no measurement")
         elif index.size:
-            found.append(f"{index.size} {name}s are in no measurement: {_some(index)}")
+            found.append(f"{index.size} {side}s are in no measurement: {_some(index)}")
     return found
+
+
+def _missing(names: np.ndarray) -> np.ndarray:
+    """Whole numbers that are missing among names that are nearly all from the least to the largest."""
+    if names.dtype.kind not in "iuf" or names[-1] - names[0] > names.size / SCATTERED:
+        return np.zeros(0, int)
+    return np.setdiff1d(np.arange(int(names[0]), int(names[-1]) + 1), names)
 
 
 def _parts(map_: Map) -> list[str]:

@@ -226,11 +226,12 @@ def _compared(
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
     width = min(WIDTH, options["max_rank"] or WIDTH)
     damping = min(DAMPINGS, key=lambda each: _error(test, empty(train).factors, fitted_offsets(train, each), clipped))
-    tries: list[tuple[float, Callable[[], tuple[Solution, Offsets, bool]]]] = []
+    tries: list[tuple[float, float, Callable[[], tuple[Solution, Offsets, bool]]]] = []  # error, unknowns, answer
     for shifted in (True,) if always else (False, True):
         known = (plain, no_offsets()) if plain is not None and not shifted else None
         for part, added, whole in _low_ranks(problem, train, shifted, damping, options, known):
-            tries.append((_error(test, part.factors, added, clipped), lambda whole=whole: (*whole(), False)))
+            unknowns = problem.map.unknowns(part.rank) + sum(problem.map.sides) * shifted
+            tries.append((_error(test, part.factors, added, clipped), unknowns, lambda whole=whole: (*whole(), False)))
         added = fitted_offsets(train, damping) if shifted else no_offsets()
         penalty, least = _penalty(_less(train, added), test, added, width, clipped)
 
@@ -238,10 +239,10 @@ def _compared(
             added = fitted_offsets(problem, damping) if shifted else no_offsets()
             return _shrunk(_less(problem, added), penalty, width, options["seed"]), added, True
 
-        tries.append((least, shrunk))
-    least = min(error for error, _ in tries)
-    slack = max(SIMPLER, 1.0 + np.sqrt(2.0 / out.size))
-    return next(answer for error, answer in tries if error <= slack * least)()
+        tries.append((least, np.inf, shrunk))
+    slack = max(SIMPLER, 1.0 + np.sqrt(2.0 / out.size)) * min(error for error, _, _ in tries)
+    good = [(unknowns, answer) for error, unknowns, answer in tries if error <= slack]
+    return min(good, key=lambda each: each[0])[1]()
 
 
 Fitted = tuple[Solution, Offsets]

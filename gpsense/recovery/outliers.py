@@ -109,23 +109,24 @@ def bounded(problem: Problem) -> Problem:
     return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
 
 
-def searched(problem: Problem, path: Path, chosen: Factors, *, seed: int, exact: float) -> np.ndarray | None:
-    """The values to keep, if some fit without the others has a clearly lower price than any of all; else None.
+def searched(
+    problem: Problem, path: Path, answer: State, used: np.ndarray, *, seed: int, exact: float
+) -> Without | None:
+    """A fit without some values that is clearly cheaper than the ``answer``, which uses ``used``; None if none is.
 
     The fits are those of the path and, where some values are far from the rest, of a robust one, each without what is
-    wild by it, until the same are left out. If one is clearly cheaper, or the chosen fit has no column, or one that may
-    be there for a value, the search goes on from the best of them: paths through the values that they keep, with and
+    wild by it, until the same are left out. If one is clearly cheaper, or the answer has no column, or one that may be
+    there for a value, the search goes on from the best of them: paths through the values that they keep, with and
     without those that a column may be there for, and fits of fewer columns.
     """
-    everything = np.arange(problem.map.n)
-    whole = min((_without(problem, fit.state, everything).price for fit in path.fits.values()), default=np.inf)
-    found = _cheapest(problem, [], (fit.state for fit in path.fits.values()))
+    known = _without(problem, answer, used)
+    found = _cheapest(problem, [], [answer, *(fit.state for fit in path.fits.values())])
     if far_values(problem.values):
         most = max(max(path.fits) + 2, 4)
         robust = search(bounded(problem), np.random.default_rng(seed), exact=exact, most=most, judge=False)
         found = _cheapest(problem, found, (fit.state for fit in robust.fits.values()))
-    doubtful = not chosen[0].shape[1] or lone(problem.map, chosen).size
-    if not found or not (doubtful or found[0].price < whole - MARGIN):
+    doubtful = not answer.sizes.size or lone(problem.map, answer.factors).size
+    if not found or not (doubtful or found[0].price < known.price - MARGIN):
         return None
     tried: set[tuple[int, bytes]] = set()
     for _ in range(TURNS):
@@ -134,7 +135,7 @@ def searched(problem: Problem, path: Path, chosen: Factors, *, seed: int, exact:
             break
         tried.add(best.name)
         found = _cheapest(problem, found, _further(problem, best, seed, exact))
-    return found[0].kept if found[0].price < whole - MARGIN else None
+    return found[0] if found[0].price < known.price - MARGIN else None
 
 
 def far_values(values: np.ndarray) -> bool:
@@ -160,7 +161,7 @@ def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -
     for state in states:
         if state.sizes.size:
             each = _cleaned(problem, state)
-            if np.isfinite(each.price) and not far_beyond(problem, each.state):
+            if np.isfinite(each.price) and not far_beyond(problem.take(each.kept), each.state):
                 found.setdefault(each.name, each)
     return sorted(found.values(), key=lambda each: each.price)
 

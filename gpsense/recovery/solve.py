@@ -10,14 +10,15 @@ from threadpoolctl import threadpool_limits
 from gpsense.recovery.evidence import (
     Covariance,
     Determined,
+    Names,
     choose,
     covariance,
     determined,
     rank_share,
 )
 from gpsense.recovery.maps import Factors, Map
-from gpsense.recovery.outliers import MOST_WILD, bounded, far_beyond, far_values, lone, searched, wild
-from gpsense.recovery.path import Fit, Path, one_fewer, one_more, search
+from gpsense.recovery.outliers import MOST_WILD, Without, bounded, far_beyond, far_values, lone, searched, wild
+from gpsense.recovery.path import Fit, Path, judged, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale
 
 EXACT = 1e-8
@@ -32,7 +33,8 @@ class Solution:
     """Factors of X, how the rank was found, and the measurements that were used, repeats merged and outliers left out.
 
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
-    outliers; both in units of y. ``shifted``: the values are less offsets of a table that were estimated with X.
+    outliers; both in units of y. ``shifted``: the values are less offsets of a table that were estimated
+    with X. ``names`` of rows and of columns, where they have any.
     """
 
     factors: Factors
@@ -46,21 +48,24 @@ class Solution:
     fit: Fit = field(repr=False)
     seed: int = 0
     shifted: bool = False
+    names: Names = (None, None)
 
     @cached_property
     def covariance(self) -> Covariance:
         """Law of the estimate at this rank and noise."""
-        return covariance(self.problem, self.factors, self.noise**2, self.shifted)
+        variance = self.noise**2 if np.isfinite(self.noise) else np.inf
+        return covariance(self.problem, self.factors, variance, self.shifted)
 
     @cached_property
     def determined(self) -> Determined:
         """What the measurements leave open."""
-        return determined(self.problem, self.factors)
+        nothing = not self.rank and not self.shifted and self.chosen_by != "given"
+        return determined(self.problem, self.factors, names=self.names, nothing=nothing)
 
     @cached_property
     def rank_share(self) -> float:
         """Share of 20 resamples of the residuals that speak for the same rank; 1 where it is exact or given."""
-        if self.chosen_by in ("exact", "given", "shrunk"):
+        if self.chosen_by in ("exact", "given", "shrunk", "full"):
             return 1.0
         return rank_share(self.problem, self.fit, self.rank, seed=self.seed, exact=EXACT)
 
@@ -117,17 +122,27 @@ def _solve(
             starts.append(lambda: answer(whole.take(rest)))
     if robust or (doubtful and _suspicious(whole, found)):
         starts.append(lambda: answer(bounded(whole)))
-    if whole.map.sparse and not sure and whole.map.n * whole.map.unknowns(1) < SMALL:
-        sound = searched(whole, found.path, found.factors, seed=seed, exact=exact)
-        if sound is not None:
-            starts.append(lambda: answer(whole.take(sound)))
     used = everything
     for start in starts:
         kept, cleaned = _without_wild(whole, start(), answer)
         if cleaned is not None and (robust or _explains_better(whole, found, cleaned, kept)):
             found, used = cleaned, kept
+    if rank is None and whole.map.sparse and found.chosen_by != "exact" and whole.map.n * whole.map.unknowns(1) < SMALL:
+        cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
+        if cheaper is not None and (max_rank is None or cheaper.state.sizes.size <= max_rank):
+            found, used = _completed(whole, cheaper, seed, exact), cheaper.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
+
+
+def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
+    """The answer that a fit without some values is, without a path of its own."""
+    part = problem.take(cheaper.kept)
+    state = _last(part, cheaper.state)
+    rng = np.random.default_rng(seed)
+    fits = {state.sizes.size: judged(part, Fit(state, part.misfit(state.factors)), rng)}
+    by = "exact" if fits[state.sizes.size].misfit < exact else "evidence"
+    return _solution(part, state, by, Path(fits=fits), seed)
 
 
 def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
@@ -176,18 +191,18 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
         fit, by = path.fits[0], "edge"
     else:
         fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
-    state = _last(problem, fit)
+    state = _last(problem, fit.state)
     while by not in ("exact", "given") and far_beyond(problem, state):  # columns that explain next to nothing
         fit = _at_rank(problem, path, state.sizes.size - 1, exact)
-        state = _last(problem, fit)
+        state = _last(problem, fit.state)
     if problem.map.shifts and state.sizes.size:
         state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     return _solution(problem, state, by, path, seed)
 
 
-def _last(problem: Problem, fit: Fit) -> State:
+def _last(problem: Problem, state: State) -> State:
     """The fit, to its end."""
-    return fit.state if not fit.state.sizes.size else descend(problem, fit.state, steps=40, tolerance=1e-12, least=1e-7)
+    return descend(problem, state, steps=40, tolerance=1e-12, least=1e-7)
 
 
 def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) -> Solution:

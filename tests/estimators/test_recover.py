@@ -231,6 +231,100 @@ def test_no_answer_lies_far_beyond_the_values(seed, rank, offsets):
     assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < (0.2 if found.rank == rank else 1.0)
 
 
+@pytest.mark.parametrize(("seed", "dim", "rank", "share"), [(303, 20, 2, 0.03), (306, 20, 2, 0.03), (301, 30, 3, 0.03)])
+def test_wild_values_among_entries_of_a_symmetric_matrix(seed, dim, rank, share):
+    """A column would explain them: the rank, the wild values, and the error of the fit that knows both."""
+    rng = np.random.default_rng(seed)
+    factor = rng.standard_normal((dim, rank))
+    i, j = np.triu_indices(dim)
+    n = round((3 if rank == 2 else 2.5) * (dim * rank - rank * (rank - 1) // 2))
+    some = rng.permutation(i.size)[:n]
+    i, j, truth = i[some], j[some], factor @ factor.T
+    y = truth[i, j] + 0.1 * rng.standard_normal(n)
+    wild = np.sort(rng.permutation(n)[: round(share * n)])
+    y[wild] += 10 * rng.choice([-1, 1], wild.size)
+    found = gpsense.recover({"rows": i, "cols": j, "y": y})
+    rest = np.delete(np.arange(n), wild)
+    oracle = gpsense.recover({"rows": i[rest], "cols": j[rest], "y": y[rest], "dim": np.array(dim)}, rank=rank)
+    assert found.rank == rank
+    np.testing.assert_array_equal(found.outliers, wild)
+    assert np.linalg.norm(found.matrix - truth) < 1.1 * np.linalg.norm(oracle.matrix - truth)
+
+
+WORDS = [one + two for one in "IXYZ" for two in "IXYZ"][1:]
+
+
+@pytest.mark.parametrize("shares", [(0.25, 0.25, 0.25, 0.25), (0.4, 0.3, 0.2, 0.1)])
+def test_a_state_of_full_rank_is_found_where_every_word_is_measured(shares):
+    letters = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]])}
+    letters["Z"] = np.diag([1, -1])
+    state = np.diag(shares)
+    exact = np.array([np.trace(np.kron(letters[word[0]], letters[word[1]]) @ state).real for word in WORDS])
+    for seed in range(3):
+        y = exact + 0.02 * np.random.default_rng(seed).standard_normal(15)
+        found = gpsense.recover({"pauli": WORDS, "value": y}, trace=1.0)
+        assert (found.rank, found.chosen_by, found.outliers.size) == (4, "full", 0)
+        np.testing.assert_allclose(np.trace(found.matrix), 1, atol=1e-12)
+        assert np.linalg.norm(found.matrix - state) < 0.02 * np.sqrt(15) / 2 * 1.6  # the noise, as X sees it
+        assert "the noise: no more measurements than unknowns" in found.undetermined
+        assert np.isinf(found.standard_errors(np.array([0]), np.array([1]))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_table_with_the_digits_of_float32_is_explained_to_these(seed, dtype):
+    rng = np.random.default_rng(seed)
+    table = (rng.standard_normal((8, 2)) @ rng.standard_normal((2, 7))).astype(np.float32)
+    rows, columns = np.nonzero(rng.uniform(size=table.shape) < 0.95)
+    found = gpsense.recover({"row": rows, "col": columns, "value": table[rows, columns].astype(dtype)}, offsets=False)
+    assert (found.rank, found.chosen_by) == (2, "exact")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_table_of_noise_determines_nothing(seed):
+    rows, columns = np.indices((3, 3)).reshape(2, -1)
+    values = np.random.default_rng(seed).standard_normal(9)
+    found = gpsense.recover({"row": rows, "col": columns, "value": values}, offsets=False)
+    assert found.rank == 0
+    assert found.undetermined[-1] == "all of X: 9 measurements that cannot be told from noise"
+    assert np.isinf(found.standard_errors(rows, columns)).all()
+
+
+def test_a_row_that_is_missing_among_numbered_ones_is_told():
+    rng = np.random.default_rng(1)
+    table = rng.standard_normal((12, 1)) @ rng.standard_normal((1, 8))
+    rows, columns = (each.ravel() for each in np.indices(table.shape))
+    kept = rows != 4
+    fields = {"row": rows[kept], "col": columns[kept], "value": table[rows, columns][kept]}
+    assert gpsense.recover(fields).undetermined == ("row 4 is in no measurement",)
+    names = {**fields, "row": 100 * fields["row"]}  # numbers of customers, say
+    assert gpsense.recover(names).undetermined == ()
+    assert "row 4 is in no measurement" in gpsense.recover({**fields, "shape": np.array([12, 8])}).undetermined
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_offsets_are_chosen_where_they_take_fewer_numbers(seed):
+    rng = np.random.default_rng(seed)
+    offsets = 5 + 2 * rng.standard_normal((25, 1)) + 2 * rng.standard_normal(20)
+    table = rng.standard_normal((25, 2)) @ rng.standard_normal((2, 20)) + offsets
+    rows, columns = np.nonzero(rng.uniform(size=table.shape) < 0.6)
+    y = table[rows, columns] + 0.2 * rng.standard_normal(rows.size)
+    found = gpsense.recover({"row": rows, "col": columns, "value": y})
+    assert (found.rank, found.offsets.rows.size) == (2, 25)
+
+
+def test_offsets_alone_are_an_answer():
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((9, 1)) + rng.standard_normal(8)
+    rows, columns = np.indices(table.shape).reshape(2, -1)
+    fields = {"row": rows, "col": columns, "value": table.ravel() + 0.01 * rng.standard_normal(72)}
+    found = gpsense.recover(fields, rank=0, offsets=True)
+    assert found.rank == 0
+    np.testing.assert_allclose(found.matrix, table, atol=0.03)
+    with pytest.raises(BadInput, match=r"^rank: 0 is not from 1 to 8; "):
+        gpsense.recover(fields, rank=0)
+
+
 def test_a_constant_table_has_an_offset_alone():
     rows, columns = np.indices((6, 5)).reshape(2, -1)
     found = gpsense.recover({"row": rows, "col": columns, "value": np.full(30, 7.0)}, offsets=True)
