@@ -183,14 +183,14 @@ def recover(
     if trace is not None:
         map_, y = _with_trace(map_, y, trace)
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
-    if isinstance(map_, maps.Table) and offsets is not False:
-        with threads(map_):
+    with threads(map_):
+        if isinstance(map_, maps.Table) and offsets is not False:
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
-    else:
-        found, added, shrunk = solve(map_, y, **options), no_offsets(), False
-        if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
-            found = _of_full_rank(map_, y, options)
-    return _recovery(found, added, labels, trace, shrunk)
+        else:
+            found, added, shrunk = solve(map_, y, **options), no_offsets(), False
+            if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
+                found = _of_full_rank(map_, y, options)
+        return _recovery(found, added, labels, trace, shrunk)
 
 
 def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | None, shrunk: bool) -> Recovery:

@@ -199,12 +199,12 @@ def determined(problem: Problem, factors: Factors, *, names: Names = (None, None
     unknowns = map_.unknowns(rank)
     words = list(_unmeasured(map_, names)) + list(_parts(map_)) + list(_mirrored(map_, rank))
     all_rows, all_columns = (np.arange(side) for side in map_.sides)
-    if nothing:
-        words.append(f"all of X: {map_.n} measurements that cannot be told from noise")
-        return Determined(0, unknowns, tuple(words), all_rows, all_columns)
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
-        return Determined(map_.n, unknowns, tuple(words), all_rows, all_columns)
+    elif nothing:
+        words.append(f"all of X: {map_.n} measurements that cannot be told from noise")
+    if nothing or map_.n < map_.unknowns(max(rank, 1)):
+        return Determined(min(map_.n, unknowns), unknowns, tuple(words), all_rows, all_columns)
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
         seen, open_directions = _directions(problem, factors)
         mask = _touched(map_, factors, open_directions)

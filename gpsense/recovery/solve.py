@@ -54,7 +54,8 @@ class Solution:
     def covariance(self) -> Covariance:
         """Law of the estimate at this rank and noise."""
         variance = self.noise**2 if np.isfinite(self.noise) else np.inf
-        return covariance(self.problem, self.factors, variance, self.shifted)
+        with threads(self.problem.map):
+            return covariance(self.problem, self.factors, variance, self.shifted)
 
     @cached_property
     def determined(self) -> Determined:
@@ -67,7 +68,8 @@ class Solution:
         """Share of 20 resamples of the residuals that speak for the same rank; 1 where it is exact or given."""
         if self.chosen_by in ("exact", "given", "shrunk", "full"):
             return 1.0
-        return rank_share(self.problem, self.fit, self.rank, seed=self.seed, exact=EXACT)
+        with threads(self.problem.map):
+            return rank_share(self.problem, self.fit, self.rank, seed=self.seed, exact=EXACT)
 
 
 def solve(
