@@ -112,21 +112,23 @@ def bounded(problem: Problem) -> Problem:
 def searched(
     problem: Problem, path: Path, answer: State, used: np.ndarray, *, seed: int, exact: float
 ) -> Without | None:
-    """A fit without some values that is clearly cheaper than the ``answer``, which uses ``used``; None if none is.
+    """A fit without some values, clearly cheaper than those of all and than the ``answer`` with ``used``; else None.
 
     The fits are those of the path and, where some values are far from the rest, of a robust one, each without what is
     wild by it, until the same are left out. If one is clearly cheaper, or the answer has no column, or one that may be
     there for a value, the search goes on from the best of them: paths through the values that they keep, with and
     without those that a column may be there for, and fits of fewer columns.
     """
-    known = _without(problem, answer, used)
+    everything = np.arange(problem.map.n)
+    whole = [_without(problem, fit.state, everything).price for fit in path.fits.values()]
+    known = _without(problem, answer, used).price
     found = _cheapest(problem, [], [answer, *(fit.state for fit in path.fits.values())])
     if far_values(problem.values):
         most = max(max(path.fits) + 2, 4)
         robust = search(bounded(problem), np.random.default_rng(seed), exact=exact, most=most, judge=False)
         found = _cheapest(problem, found, (fit.state for fit in robust.fits.values()))
     doubtful = not answer.sizes.size or lone(problem.map, answer.factors).size
-    if not found or not (doubtful or found[0].price < known.price - MARGIN):
+    if not found or not (doubtful or found[0].price < known - MARGIN):
         return None
     tried: set[tuple[int, bytes]] = set()
     for _ in range(TURNS):
@@ -135,7 +137,8 @@ def searched(
             break
         tried.add(best.name)
         found = _cheapest(problem, found, _further(problem, best, seed, exact))
-    return found[0] if found[0].price < known.price - MARGIN else None
+    best = found[0]
+    return best if best.price < min(known, *whole) - MARGIN and best.kept.size < everything.size else None
 
 
 def far_values(values: np.ndarray) -> bool:
