@@ -4,6 +4,7 @@ All processes see the run directory. Workers may join, die or run a chunk twice:
 and the same whoever runs it. Needs the extra ``cluster``.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -29,6 +30,8 @@ from gpsense.grid.tracing import Traces
 
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 DEATHS = 10  # of workers that run a chunk, before the run ends with an error
+STARTS = 3  # times that a cluster of this machine is begun
+LOOK = 2.0  # seconds between two looks at its workers
 PATIENCE = 60.0  # seconds that a scheduler which is gone may take to come back
 RUNS = 4  # whose programs a worker keeps
 _lock = Lock()
@@ -80,14 +83,45 @@ def client_of(cluster: Any) -> Iterator[Any]:
         told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
         name = "distributed.nanny.pre-spawn-environ.JAX_NUM_CPU_DEVICES"
         shared = {} if told else {name: str(max(1, jax.local_device_count() // count))}
-        quiet: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+        scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # any port: it would tell of a used one
+        quiet: dict[str, Any] = {"scheduler_kwargs": scheduler, "silence_logs": logging.CRITICAL}
         with (
             dask.config.set(shared),
-            distributed.LocalCluster(n_workers=count, threads_per_worker=1, **quiet) as local,
+            _silent("tornado.application"),
+            _local(n_workers=count, threads_per_worker=1, **quiet) as local,
             distributed.Client(local, set_as_default=False) as client,
         ):
+            client.loop.add_callback(_replace_ended, local, count)
             client.register_plugin(_own_cores(count))
             yield client
+
+
+def _local(**options: Any) -> Any:
+    """A LocalCluster, begun anew where a worker dies while it starts; ChildProcessError where that goes on."""
+    import distributed  # pyright: ignore[reportMissingImports]
+
+    for _ in range(STARTS):
+        with suppress(RuntimeError):
+            return distributed.LocalCluster(**options)
+    raise ChildProcessError("the workers of the cluster end while they start")
+
+
+async def _replace_ended(local: Any, count: int) -> None:
+    """While a LocalCluster runs, start workers in place of those that ended and that their nannies did not start again.
+
+    A nanny does so once: it gives up where the next process dies while it starts, and is ended itself where that takes
+    longer than dask waits for a lost worker.
+    """
+    seen: set[Any] = set()  # nannies that had no process when they were looked at last
+    while local.status.name == "running":
+        await asyncio.sleep(LOOK)
+        ended = {nanny for nanny in local.workers.values() if not nanny.is_alive()}
+        for name in [name for name, nanny in local.workers.items() if nanny in ended & seen]:
+            with suppress(Exception):  # it is in any state
+                await local.workers.pop(name).close(timeout=LOOK)
+        seen = ended
+        if len(local.workers) < count and local.status.name == "running":
+            local.scale(count)
 
 
 def _own_cores(count: int) -> Any:

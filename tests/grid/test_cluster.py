@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,54 @@ def test_workers_of_one_machine_have_cores_of_their_own() -> None:
     assert len(shares) == 2
     assert set.union(*shares) == cores
     assert len(cores) == 1 or not set.intersection(*shares)
+
+
+def processes() -> list[int]:
+    """The workers that this process watches over."""
+    tasks = Path("/proc/self/task")
+    found = [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    return [each for each in found if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
+
+
+@needs_dask
+@pytest.mark.slow
+@pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="Linux tells the children")
+@pytest.mark.filterwarnings("ignore")
+def test_workers_that_die_while_they_start_are_replaced(capfd: pytest.CaptureFixture[str]) -> None:
+    """The first ones, and those started in place of others: dask alone would fail, and then wait for ever."""
+
+    def kill(but: set[int]) -> int:
+        while not (there := set(processes()) - but):
+            time.sleep(0.002)
+        with suppress(ProcessLookupError):
+            os.kill(min(there), signal.SIGKILL)
+        return min(there)
+
+    first = threading.Thread(target=kill, args=(set(),), daemon=True)
+    first.start()
+    with client_of("local:1") as client:
+        first.join()
+        worker = kill(set())
+        kill({worker})
+        assert [each.result(timeout=120) for each in client.map(abs, [-1, -2])] == [1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_dask
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_whose_workers_never_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed  # pyright: ignore[reportMissingImports]
+
+    def fail(**options: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with (
+        pytest.raises(ChildProcessError, match="^the workers of the cluster end while"),
+        client_of("local:1"),
+    ):
+        pass
 
 
 @needs_dask
