@@ -11,13 +11,15 @@ from gpsense.errors import BadInput
 from gpsense.grid import chunkfile, store
 from gpsense.grid.files import LOG, atomic, naming, own, parse_json, regular, remove_left_over, write_json
 from launch.shell import Refusal, notice
+from launch.work import stored
 
 
-def merge(out: Path, directories: Sequence[Path]) -> str:
+def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -> str:
     """Copy the chunks of run directories into ``out``, and a line that says how many there are now.
 
-    All belong to one config, by its digest, and are cut alike; Refusal otherwise, before anything is written. ``out``
-    is new, empty, or such a directory itself; what it holds stays. Of a chunk that several hold the first is taken.
+    All belong to one config, by its digest, and are cut alike, and the manifest that ``out`` gets or has makes this run
+    again; Refusal otherwise, before anything is written. ``out`` is new, empty, or such a directory itself; what it
+    holds stays. Of a chunk that several hold the first is taken.
     """
     manifests = {directory: _manifest(directory) for directory in directories}
     first, ours = next(iter(manifests.items()))
@@ -33,6 +35,9 @@ def merge(out: Path, directories: Sequence[Path]) -> str:
         if manifest["layouts"] != ours["layouts"]:
             remedy = "run them with one run.memory_gib on the same kind and number of devices"
             raise Refusal(f"{directory} is cut into other chunks than {first}; {remedy}")
+    kept = out if out in manifests else first
+    if "config" in manifests[kept]:  # a grid that was made in Python has none
+        stored(kept, allow_plugins)
     if any(manifest.get(key) != ours.get(key) for manifest in manifests.values() for key in ("versions", "devices")):
         notice("these chunks were made with different versions or devices")
     (out / "chunks").mkdir(parents=True, exist_ok=True)

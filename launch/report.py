@@ -396,7 +396,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.merge is not None:
             from launch.merge import merge
 
-            print(merge(given.merge, directories))
+            print(merge(given.merge, directories, allowed))
             directories = [given.merge]
         code = max(again(directory, allowed) for directory in directories)
         if any(wanted):

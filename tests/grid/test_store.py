@@ -175,6 +175,7 @@ def test_own_directory_gives_its_manifest_and_its_cut(tmp_path: Path) -> None:
         *((text, "it is not an object") for text in ("[]", "null", "3")),
         ("\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         *((text, "it has no digest") for text in ("{}", '{"layouts": [[1, 1]]}', '{"digest": 3}', '{"digest": "\\n"}')),
+        *((f'{{"digest": "abc", "config": {c}}}', "its config is not an object") for c in ("null", "[1]", '"x"', "3")),
         ('{"digest": "abc"}', "it has no layouts"),
         ('{"digest": "abc", "layouts": 3}', "it has no layouts"),
         ('{"digest": "abc", "layouts": [[1]]}', "[1] is not a layout"),

@@ -51,6 +51,8 @@ NO_RUN = {  # what no run has in its manifest: refused by every command
     "no digest": lambda m: {name: value for name, value in m.items() if name != "digest"},
     "digest of a number": lambda m: m | {"digest": 3},
     "digest with controls": lambda m: m | {"digest": "a\x1b[31m\nb"},
+    "config of a list": lambda m: m | {"config": [1]},
+    "config of nothing": lambda m: m | {"config": None},
     "no layouts": lambda m: {name: value for name, value in m.items() if name != "layouts"},
     "layouts of a name": lambda m: m | {"layouts": "all"},
     "no layout": lambda m: m | {"layouts": []},
@@ -73,7 +75,6 @@ HARMLESS = {  # told or not, the numbers are those of the config
     "versions of a number": lambda m: m | {"versions": 3},
     "no name": lambda m: {name: value for name, value in m.items() if name != "name"},
     "another config": lambda m: m | {"config": {"system": "no such"}},
-    "config of a list": lambda m: m | {"config": [1]},
     "chunks of a name": lambda m: m | {"chunks": "many"},
     "a cut into rows": lambda m: m | {"layouts": [[1, 1, *m["layouts"][0][2:]]]},
 }
@@ -111,6 +112,20 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(run: Path, tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()} == {
         path: time for path, time in before.items() if path.is_file()
     }
+
+
+@pytest.mark.parametrize("config", [{}, {"system": "no such"}, {"problem": {"dim": 5}}])
+def test_a_manifest_of_another_config_is_not_merged(run: Path, tmp_path: Path, config: Any) -> None:
+    place = edited(run, tmp_path / "run", lambda m: m | {"config": config})
+    (place / "results.nc").unlink()
+    (tmp_path / "out").mkdir()
+    for argv in ([place], ["--merge", tmp_path / "new", place], ["--merge", tmp_path / "out", place, run]):
+        refused = ended(report.main, *argv)
+        one_line(refused)
+        assert f"{place}: its manifest does not make this run again (" in refused.err
+    one_line(ended(grid.main, "--verify", place))
+    assert not (tmp_path / "new").exists()
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 @pytest.mark.slow
