@@ -91,7 +91,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
             _local(n_workers=count, threads_per_worker=1, **quiet) as local,
             distributed.Client(local, set_as_default=False) as client,
         ):
-            client.loop.add_callback(_replace_ended, local, count)
+            local.loop.add_callback(_replace_ended, local, count)
             client.register_plugin(_own_cores(count))
             yield client
 
