@@ -59,7 +59,7 @@ def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
-    measures = [name for name in measures if name in dataset] or main_measures(dataset)
+    measures = [name for name in measures if name in dataset.data_vars] or main_measures(dataset)
     if not fine_tuned(dataset) and "error" in measures:
         measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]

@@ -155,7 +155,7 @@ class Tickets:
                 raise KeyError(f"{name}: no {value!r}; use one of {', '.join(map(str, known))}")
         cell = self.results["weights"].sel(asked)
         shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), cell.dtype)
-        model = self.task.model(Numbers(shapes).tree(jnp.asarray(cell.values)))
+        model = self.task.model(Numbers(shapes, self.task.prunable(shapes)).tree(jnp.asarray(cell.values)))
         if "averages" not in self.results:
             return model
         return model, self.task.state_of(jnp.asarray(self.results["averages"].sel(asked).values))

@@ -152,9 +152,13 @@ def _tied(tree: PyTree) -> Iterator[Any]:
             is_alone = lambda part: isinstance(part, _ALONE)  # noqa: E731
             alone = filter(is_alone, jax.tree.leaves(node.pytree, is_leaf=is_alone))
             inside = {id(part) for layer in alone for part in vars(layer).values()}
-            pairs = node.where(node.pytree), node.get(node.pytree)
-            places, sources = (each if isinstance(each, list | tuple) else (each,) for each in pairs)
-            yield from (source for place, source in zip(places, sources, strict=True) if id(place) in inside)
+            if inside:
+                if node.where is None or node.get is None:
+                    remedy = "give the whole module, its functions included"
+                    raise BadInput("tree", "equinox.nn.Shared was filtered and no longer tells what is shared", remedy)
+                pairs = node.where(node.pytree), node.get(node.pytree)
+                places, sources = (each if isinstance(each, list | tuple) else (each,) for each in pairs)
+                yield from (source for place, source in zip(places, sources, strict=True) if id(place) in inside)
             yield from _tied(node.pytree)
 
 

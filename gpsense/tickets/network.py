@@ -165,9 +165,8 @@ class Task:
 
     def prunable(self, params: Parameters) -> Prunable:
         """Which arrays of a tree of them can be pruned."""
-        if isinstance(params, Carried):
-            return Carried(prunable(params.arrays, self.prune), [False for _ in params.state])
-        return prunable(params, self.prune)
+        can = prunable(self.model(params), self.prune)
+        return Carried(can, [False for _ in params.state]) if isinstance(params, Carried) else can
 
     def model(self, params: Parameters) -> Any:
         """The module with these arrays."""

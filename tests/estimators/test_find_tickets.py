@@ -130,6 +130,23 @@ class Words(eqx.Module):
         return second(jax.nn.relu(first(jnp.mean(jax.vmap(self.embedding)(x), axis=0))))
 
 
+class TiedWords(eqx.Module):
+    """A language model's table of words, whose transpose is the last layer, and a hidden layer."""
+
+    tied: eqx.nn.Shared
+    hidden: eqx.nn.Linear
+
+    def __init__(self, key: Any):
+        one, two, three = jax.random.split(key, 3)
+        self.hidden = eqx.nn.Linear(3, 3, key=two)
+        pair = eqx.nn.Embedding(7, 3, key=one), eqx.nn.Linear(3, 7, use_bias=False, key=three)
+        self.tied = eqx.nn.Shared(pair, lambda both: both[1].weight, lambda both: both[0].weight)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        table, last = self.tied()
+        return last(jax.nn.relu(self.hidden(jnp.mean(jax.vmap(table)(x), axis=0))))
+
+
 def zero_last_layer(key: Any) -> eqx.nn.MLP:
     return eqx.tree_at(lambda m: m.layers[-1].weight, mlp(key), jnp.zeros((3, 8)))
 
@@ -176,6 +193,16 @@ def test_embeddings_take_whole_numbers_and_stay_and_shared_weights_are_one(prune
     assert first.weight is second.weight
     assert (np.asarray(network.embedding.weight) != 0).sum() == (7 if prune else 21)
     assert (np.asarray(first.weight) != 0).sum() == (9 if prune else 3)
+
+
+@pytest.mark.slow
+def test_a_table_of_words_that_is_the_last_layer_too_stays() -> None:
+    words = np.random.default_rng(1).integers(0, 7, (40, 5))
+    tickets = find_tickets(TiedWords, (words, words[:, 0]), (words, words[:, 0]), rules="snip", kept=1 / 3, **RUN)
+    assert list(tickets.results["layer"].values) == ["hidden.weight"]
+    table, last = tickets.network("snip", 1 / 3, 0).tied()
+    assert table.weight is last.weight
+    assert (np.asarray(table.weight) != 0).all()
 
 
 def test_a_layer_that_loses_all_its_weights_is_told() -> None:

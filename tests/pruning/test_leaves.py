@@ -230,6 +230,14 @@ def test_norms_that_pass_their_gain_alone():
     np.testing.assert_array_equal(found, x * gain)
 
 
+def test_what_is_shared_is_not_told_by_a_filtered_tree():
+    """Where what is tied decides, a tree without its functions is refused; where it does not, it is enough."""
+    with pytest.raises(BadInput, match=r"tree: equinox\.nn\.Shared was filtered .* give the whole module"):
+        leaves.prunable(eqx.filter(_Sentences(jax.random.key(0)), eqx.is_array))
+    whole = _shared(jax.random.key(0))
+    assert leaves.prunable(eqx.filter(whole, eqx.is_array)).pytree[0].weight
+
+
 def test_what_stands_twice_is_found_and_what_is_shared_is_not():
     linear = eqx.nn.Linear(3, 3, key=jax.random.key(0))
     relu = eqx.nn.Lambda(jax.nn.relu)
