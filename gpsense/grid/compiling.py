@@ -1,6 +1,7 @@
 """Compiling traced programs: in the background, as cheaply as their work deserves, equal ones once in a process."""
 
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,10 +23,13 @@ EFFORTS: dict[str, dict[str, Any]] = {
 }
 WORKERS = 4
 KEPT, KEPT_TEXT = 128, 2**20  # programs of a process that are kept for others like them, and the longest text of one
+# LAPACK's eigendecompositions, in the text of a traced program: the sizes of the matrices and the type of their numbers
+EIGH = re.compile(r"@lapack_\w(?:syevd|heevd)_ffi\(.*: \(tensor<((?:\d+x)+)(complex<f\d+>|f\d+)>\) -> ")
+NUMBER = {"f32": 4, "f64": 8, "complex<f32>": 8, "complex<f64>": 16}  # bytes
 
 
 class Compiled(NamedTuple):
-    """A compiled program and the bytes it needs on a device: arguments, results and scratch together."""
+    """A compiled program and the bytes it needs on a device: arguments, results and scratch together, LAPACK's too."""
 
     call: Any
     bytes: int
@@ -62,8 +66,8 @@ def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[
     chosen = options(effort)
     text = lowered.as_text()
     if "callback" in text or len(text) > KEPT_TEXT:
-        return _pool.submit(_compile, lowered, chosen)
-    text = hashlib.sha256(text.encode()).digest()
+        return _pool.submit(_compile, lowered, chosen, scratch_of(text))
+    scratch, text = scratch_of(text), hashlib.sha256(text.encode()).digest()
     places = tuple(device.id for device in devices)
     leaves = jax.tree.leaves((lowered.in_avals, lowered.out_info))
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
@@ -71,7 +75,7 @@ def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[
     with _lock:
         found = _known.get(key)
         if found is None or (found.done() and found.exception()):
-            found = _known[key] = _pool.submit(_compile, lowered, chosen)
+            found = _known[key] = _pool.submit(_compile, lowered, chosen, scratch)
         _known.move_to_end(key)
         while len(_known) > KEPT:
             _known.popitem(last=False)
@@ -84,9 +88,18 @@ def forget() -> None:
         _known.clear()
 
 
-def _compile(lowered: Any, chosen: dict[str, Any]) -> Compiled:
+def scratch_of(text: str) -> int:
+    """Bytes that LAPACK takes within a traced program and XLA does not tell: of its largest eigendecomposition.
+
+    Two matrices, by the divide and conquer that jaxlib calls; those of a batch are taken one after another.
+    """
+    sizes = [(int(dims.split("x")[-2]), NUMBER[kind]) for dims, kind in EIGH.findall(text)]
+    return max((2 * size**2 * number for size, number in sizes), default=0)
+
+
+def _compile(lowered: Any, chosen: dict[str, Any], scratch: int) -> Compiled:
     begun = time.perf_counter()
     call = lowered.compile(compiler_options=chosen or None)
     used = call.memory_analysis()
     held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
-    return Compiled(call, held + used.temp_size_in_bytes, time.perf_counter() - begun)
+    return Compiled(call, held + used.temp_size_in_bytes + scratch, time.perf_counter() - begun)

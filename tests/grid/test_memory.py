@@ -13,6 +13,7 @@ import pytest
 
 from gpsense import Axis, BadInput, Grid, Schedule, Sensing
 from gpsense.grid import Layout, Program, fit_to_memory, make_plan, run
+from gpsense.grid.compiling import compile_later, scratch_of
 from gpsense.grid.estimate import _held, working_bytes
 from gpsense.grid.plan import Chunk, one_cell
 from gpsense.grid.sweep import sweep_grid
@@ -49,6 +50,20 @@ def test_the_hessian_of_the_certificate_and_wide_factors_count() -> None:
     assert 2 < system_bytes(dim=20, n=60, curvature_steps=numbers) / (4 * numbers**2) < 8
     assert system_bytes(dim=20, n=60, curvature_steps=30) < 100_000
     assert 1 < system_bytes(dim=8, n=60, width=3000) / (4 * 3000**2) < 3
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU calls LAPACK")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_what_an_eigendecomposition_takes_besides_counts(dtype: str) -> None:
+    matrices, wide = np.ones((3, 7, 7), dtype), np.ones((3, 5, 9), dtype)
+    text = lambda call, given: jax.jit(jax.vmap(call)).lower(given).as_text()  # noqa: E731
+    both = lambda each: (jnp.linalg.eigh(each), jnp.linalg.eigvalsh(each[:4, :4]))  # noqa: E731
+    assert scratch_of(text(both, matrices)) == 2 * 7 * 7 * matrices.itemsize
+    assert scratch_of(text(jnp.linalg.svd, wide)) == 0
+    one = compile_later(jax.jit(jnp.linalg.eigh).lower(matrices[0]), "full", jax.devices()[:1]).result()
+    used = one.call.memory_analysis()
+    held = used.argument_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+    assert one.bytes == held + used.temp_size_in_bytes + 2 * matrices[0].nbytes
 
 
 @pytest.mark.parametrize(
