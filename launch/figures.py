@@ -22,7 +22,7 @@ _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same by
 
 
 def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write columns.png, curves.png, rank.png and error.png (or what a cell measures) there; returns paths.
+    """Write columns.png, curves.png, rank.png, error.png and one for each measure of one's own there; returns paths.
 
     The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
     not hold and of curves without a step. ``formats`` are those of :data:`FORMATS` wanted.

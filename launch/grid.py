@@ -150,7 +150,7 @@ def report(work: Work) -> int:
     """Write results, summary, figures and page, print the table."""
     from gpsense.descent import COLLAPSED, DIVERGED
     from gpsense.grid import files, store
-    from gpsense.plots.view import problem_words
+    from gpsense.plots.view import others, problem_words
     from launch import figures, table
     from launch.report import write_report
 
@@ -184,6 +184,8 @@ def report(work: Work) -> int:
     words += f"; errors: {meaning}" if meaning != "error" else ""
     print("\n".join(["", *filter(None, [held]), words]))
     print(table.text(rows, table.headings(dataset)))
+    if left := others(dataset, rows[0]):
+        print("\n" + textwrap.fill(left, 120))
     if certificate is not None:
         print("\n" + textwrap.fill(certificate_words(certificate), 120))
     lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""

@@ -28,6 +28,7 @@ from gpsense.plots.view import (
     listed_axes,
     main_measures,
     measure_label,
+    others,
     over_seeds,
     plane,
     problem_words,
@@ -152,7 +153,7 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = N
     parts = {
         "title": html.escape(_title(run, directory)),
         "made": _made(run),
-        "note": _unfinished(run) + _note(dataset, kept),
+        "note": _unfinished(run) + _note(dataset, kept) + _others(dataset),
         "table": _table(run.summary.get("table", []), dataset),
         "pictures": _pictures(directory / "figures"),
         "config": html.escape(yaml.safe_dump(run.manifest.get("config", {}), sort_keys=False, allow_unicode=True)),
@@ -295,6 +296,12 @@ def _note(dataset: xr.Dataset, kept: Kept) -> str:
         return ""
     words = f"To keep this page small, it carries {', '.join(fewer)} of each cell; medians are over all seeds."
     return f'<p class="note">{words} results.nc holds everything.</p>'
+
+
+def _others(dataset: xr.Dataset) -> str:
+    """Which measures of a user's own code the page does not show, or nothing."""
+    words = others(dataset, main_measures(dataset))
+    return f'<p class="note">{html.escape(words[0].upper() + words[1:])}.</p>' if words else ""
 
 
 def _number(value: Any) -> str:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
-from gpsense.plots.view import fine_tuned, main_measures, short_name
+from gpsense.plots.view import fine_tuned, main_measures, own_measures, short_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
@@ -53,13 +53,14 @@ LAWS: dict[str, Callable[[Cell], tuple[float, Any] | None]] = {
 def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
 
-    ``measures`` are the medians shown, of those that the dataset has; without a phase of fine-tuning the error after
-    pruning is the error.
+    ``measures`` are the medians shown, of those that the dataset has, with all that are a user's own; without a phase
+    of fine-tuning the error after pruning is the error.
     ``law`` is ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F``, the error at known rank, for Gaussian measurements
     and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
-    measures = [name for name in measures if name in dataset.data_vars] or main_measures(dataset)
+    named = [name for name in measures if name in dataset.data_vars] or main_measures(dataset)
+    measures = list(dict.fromkeys([*named, *own_measures(dataset)]))
     if not fine_tuned(dataset) and "error" in measures:
         measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]

@@ -13,7 +13,8 @@ from gpsense.descent import STATUS_NAMES
 from gpsense.grid.axes import Grid
 from gpsense.grid.plan import Chunk, Plan
 from gpsense.grid.program import Arrays
-from gpsense.systems import Measure
+from gpsense.systems import SYSTEMS, AnySystem, Measure
+from gpsense.systems.own import TrainPruneFineTune
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,6 +77,7 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
     label = lambda name: f"true_{name}" if name in full else name  # noqa: E731
     axes = [replace(axis, name=label(axis.name)) for axis in grid.dimensions()]
     variables: dict[str, Any] = {}
+    own = _own(grid.system, full)
     for name, values in full.items():
         measure = _measure(grid, name, values.ndim - 3)
         shape = tuple(len(axis) for axis in axes) + values.shape[3:]
@@ -85,6 +87,8 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
                 "flag_values": np.arange(-1, len(STATUS_NAMES)),
                 "flag_meanings": " ".join(("missing", *STATUS_NAMES)),
             }
+        if name in own:
+            attrs["origin"] = "own"
         variables[name] = ((*(axis.name for axis in axes), *measure.dims), values.reshape(shape), attrs)
     coordinates = {
         axis.name: ["none" if value is None else shown_value(value) for value in axis.values] for axis in axes
@@ -110,6 +114,14 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
     dataset = dataset.assign_coords(named)
     dataset.attrs["train_steps"] = grid.schedule.train_steps
     return dataset
+
+
+def _own(system: AnySystem, names: Iterable[str]) -> set[str]:
+    """The measures that a user's own function or system returned: not the engine's, nor any of the package."""
+    if type(system) in SYSTEMS.values():
+        return set()
+    common = {**MEASURES, **TrainPruneFineTune.measures} if system.steps else {"status": None}
+    return {name for name in names if name not in common}
 
 
 def _measure(grid: Grid, name: str, tails: int) -> Measure:

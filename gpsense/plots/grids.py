@@ -254,7 +254,8 @@ def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> Non
         _log_y(axes)
     else:
         axes.margins(y=0.1)
-        axes.set_ylim(bottom=0)
+        if not np.nanmin(np.append(low, 0.0)) < 0:
+            axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
 

@@ -1,5 +1,6 @@
 """What figures and page share: which axes span the map, medians without failed cells, names and numbers in words."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,36 @@ def axis_label(dataset: xr.Dataset, name: str) -> str:
 
 
 def main_measures(dataset: xr.Dataset) -> list[str]:
-    """The measures that stand first: rank and error, else the first numbers of a cell, at most four."""
+    """The measures that stand first: rank and error, then :func:`own_measures`; else all numbers of a cell."""
     named = [name for name in ("rank", "error") if name in dataset]
-    numbers = [str(n) for n, v in dataset.data_vars.items() if v.dims == dataset["status"].dims and v.dtype.kind == "f"]
-    return named or numbers[:4]
+    return list(dict.fromkeys([*named, *own_measures(dataset)])) or numbers(dataset)
+
+
+def own_measures(dataset: xr.Dataset) -> list[str]:
+    """The numbers of a cell that a user's own function or system returned; of a system of the package none."""
+    return [name for name in numbers(dataset) if dataset[name].attrs.get("origin") == "own"]
+
+
+def numbers(dataset: xr.Dataset) -> list[str]:
+    """The measures that are one real number a cell."""
+    dims = dataset["status"].dims
+    return [str(n) for n, v in dataset.data_vars.items() if v.dims == dims and v.dtype.kind == "f"]
+
+
+def others(dataset: xr.Dataset, shown: Collection[str]) -> str:
+    """The measures of a user's own function or system that are not ``shown``, with their shapes, in a line.
+
+    Curves and column norms are drawn; empty where nothing is left out, and for a system of the package.
+    """
+    if all(values.attrs.get("origin") != "own" for values in dataset.data_vars.values()):
+        return ""
+    dims = dataset["status"].dims
+    left = []
+    for name, values in dataset.data_vars.items():
+        if name not in shown and name not in (*curves(dataset), "column_norms", "status", "status_train"):
+            shape = " x ".join(str(dataset.sizes[dim]) for dim in values.dims if dim not in dims)
+            left.append(f"{name} ({shape})" if shape else str(name))
+    return f"also in results.nc: {', '.join(left)}" if left else ""
 
 
 def problem_words(dataset: xr.Dataset) -> dict[str, str]:

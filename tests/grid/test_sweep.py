@@ -54,10 +54,10 @@ def dataset():
 def test_dimensions_are_the_axes_and_those_named(dataset):
     assert dataset["weights"].dims == ("seed", "n", "noise", "rate", "weight")
     assert float(dataset["ridge"]) == 0.1
-    assert dataset["error"].attrs == {"long_name": "ridge loss", "units": "variance of y"}
+    assert dataset["error"].attrs == {"long_name": "ridge loss", "units": "variance of y", "origin": "own"}
     np.testing.assert_array_equal(dataset["seed"], [0, 5])
     plain = sweep(lambda key: {"loss": jax.random.normal(key)}, seeds=2)
-    assert plain["loss"].attrs == {"long_name": "loss", "units": "1"}
+    assert plain["loss"].attrs == {"long_name": "loss", "units": "1", "origin": "own"}
 
 
 def test_a_cell_in_the_grid_is_the_function_called_alone(dataset):

@@ -32,6 +32,11 @@ def keyless(x):
     return {"y": x}
 
 
+def several(key, a):
+    curve = jnp.arange(3) - a
+    return {"error": a, "sharpness": -a, "hits": jnp.sum(curve < 0), "curve": curve}
+
+
 def broken(key, x):
     return {"y": x + undefined}
 '''
@@ -63,6 +68,19 @@ def test_a_function_gives_table_figures_and_page(folder: Path, capsys: pytest.Ca
     assert {path.name for path in Path("run/figures").iterdir()} == {"total.png", "used.png"}
     assert "total" in Path("run/report.html").read_text(encoding="utf-8")
     assert grid.main(["mine.py:cell", *options, "--out", "run"]) == 0  # resumes
+
+
+def test_every_number_that_a_function_returns_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.main(["mine.py:several", "--a", "1,2", "--seeds", "2", "--out", "run"]) == 0
+    shown = capsys.readouterr().out
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["a", "error", "hits", "sharpness"] in lines
+    assert ["2", "2", "2", "-2"] in lines
+    assert "also in results.nc: curve (3)\n" in shown
+    assert {path.name for path in Path("run/figures").iterdir()} == {"error.png", "hits.png", "sharpness.png"}
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert '"main":["error", "hits", "sharpness"]' in page
+    assert "Also in results.nc: curve (3)." in page
 
 
 def test_static_parameters_may_give_shapes(folder: Path) -> None:
