@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 INTERRUPTED = 130
-_told: list[Callable[[], str]] = [lambda: "interrupted: what was finished is kept; rerun to resume"]
+KEPT = ": what was finished is kept; rerun to resume"
+_told: list[Callable[[], str]] = [lambda: f"interrupted{KEPT}"]
 
 
 def is_command() -> bool:

@@ -1,9 +1,12 @@
 """Files of measurements: .npz, .mat, .csv and .parquet, as arrays by name. Nothing here imports JAX."""
 
 import csv
+import difflib
 import io
 import math
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,11 +22,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from gpsense.errors import BadInput
 from gpsense.grid.files import regular
-from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, quoted, strange
+from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, quoted, strange
+from gpsense.recovery.wide import KINDS, Wide, read_wide
 from launch.shell import Refusal
 
-MOST_COLUMNS = 1000
+MOST_COLUMNS = 20000
+SIMILAR = 5  # names that are told where a file is not there
 SECONDS = 300  # that reading a .mat file may take
 PLAIN = """
 import sys, zipfile
@@ -38,7 +44,11 @@ with zipfile.ZipFile(sys.argv[2], "w") as file:
             with file.open(name + ".npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 """
-FILES = ".csv, .tsv, .parquet, .npz or .mat"
+READ = (".csv", ".tsv", ".parquet", ".npz", ".mat")
+TEXTS = READ[:3]
+FILES = f"{', '.join(READ[:-1])} or {READ[-1]}"
+READING = "reading"  # the entry that says how a file was read, where that is not plain
+MOST_NAMED = 8  # columns up to which their names stand in an example
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
 
@@ -60,7 +70,7 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
             raise Refusal(f"{path}: {path.suffix} files are not read; give {FILES}, with y and {WANTED}")
         fields: dict[str, Any] = readers[kind_of_file](path)
     except FileNotFoundError:
-        raise Refusal(f"{path}: no such file; give a file with y and {WANTED}") from None
+        raise Refusal(f"{path}: no such file; {_similar(path)}") from None
     except io.UnsupportedOperation as error:
         raise Refusal(f"{path}: {error}; save what it gives as one") from None
     except OSError as error:
@@ -69,7 +79,9 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     renamed: dict[str, Any] = {names.get(name, name): array for name, array in fields.items()}
     missing = [given for given in names if given not in fields]
     if missing:
-        raise Refusal(f"{missing[0]}: no such column, there is {', '.join(fields)[:LONGEST]}; name one of them")
+        raise Refusal(f"{missing[0]}: no such column, there is {listed(fields)}; name one of them")
+    if not names and (wide := _wide(path, renamed, kind)) is not None:
+        return {**wide.fields, READING: np.array(wide.words)}
     for what in (name for name in VALUES if lines and name in renamed):
         if found := strange(renamed[what]) if renamed[what].dtype == object else None:
             called = next((given for given, meant in names.items() if meant == what), what)
@@ -82,10 +94,42 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
 def known(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """The arrays of a file; Refusal for a table none of whose columns has a name that means something here."""
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and not KNOWN & set(fields):
-        said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), fields, strict=False))
-        raise Refusal(f"{path}: its columns are {', '.join(fields)[:LONGEST]}; say which is which, such as{said}")
+    if path.suffix.lower() in TEXTS and not KNOWN & set(fields):
+        names = [shlex.quote(name) for name in fields if name]
+        names = names if 3 <= len(names) <= MOST_NAMED else ["NAME"] * 3
+        said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), names, strict=False))
+        remedy = f"say which is which, such as{said}; or of a wide table, labels first, --kind table"
+        raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}")
     return fields
+
+
+def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
+    """A table of text or parquet with labels of its rows in its first column and of its columns in the header."""
+    if path.suffix.lower() not in TEXTS or is_long(fields) or "kind" in fields or len(fields) < 3:
+        return None
+    first, *header = fields
+    if kind is not None and (kind not in KINDS or set(header) & {"row", "col", "i", "j", "rows", "cols", *VALUES}):
+        return None
+    columns = [fields[name] for name in header]
+    named = bool(first) and not first.startswith("Unnamed:")
+    try:
+        return read_wide(fields[first], header, columns, kind, named=named)
+    except BadInput as error:
+        raise Refusal(f"{path}: {'--' if error.field == 'kind' else ''}{error}") from None
+
+
+def _similar(path: Path) -> str:
+    """Files in the same folder with names like this one, else those that could be read."""
+    folder = path.parent
+    try:
+        names = sorted(each.name for each in folder.iterdir() if each.is_file() and each.name.isprintable())
+    except OSError:
+        return f"there is no folder {folder}" if not folder.is_dir() else "name one that there is"
+    readable = [name for name in names if Path(name).suffix.lower() in READ]
+    stems = difflib.get_close_matches(path.stem, {Path(name).stem for name in readable}, n=SIMILAR)
+    found = [name for stem in stems for name in readable if Path(name).stem == stem][:SIMILAR] or readable
+    where = f"in {folder}" if folder != Path() else "in this folder"
+    return f"{where} there is {listed(found)}" if found else f"{where} there is no {FILES} file"
 
 
 def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
@@ -106,7 +150,7 @@ def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = counted(file)
             first = next(text, "")
-            between = next((mark for mark in ",;\t" if mark in first), ",")
+            between = next((mark for mark in ",;\t" if mark in re.sub(r'"[^"]*"', "", first)), ",")
             listed = csv.reader(chain([first], text), delimiter=between)
             header = [name.strip() for name in next(listed, [])]
             for row in filter(None, listed):
@@ -118,6 +162,8 @@ def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
         raise Refusal(f"{path}: has no header of different names; start it with {HEADERS}")
     if not all(name.isprintable() and len(name) <= LONGEST for name in header):
         raise Refusal(f"{path}: its first line does not name the columns; start it with {HEADERS}")
+    if rows and all(len(row) == len(header) + 1 for row in rows):
+        header = ["", *header]  # no name above the labels of rows, as R writes them
     short = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
     if short is not None:
         counts = f"{len(rows[short])} fields, the header has {len(header)}"
@@ -149,7 +195,10 @@ def _parquet(path: Path) -> dict[str, Any]:
         raise Refusal(f"{path}: is not a parquet file; save it with DataFrame.to_parquet") from None
     if not all(str(name).isprintable() and len(str(name)) <= LONGEST for name in frame.columns):
         raise Refusal(f"{path}: a column has no name that can be printed; rename it")
-    return {str(name): frame[name].to_numpy() for name in frame.columns}
+    index = np.asarray(frame.index)
+    wide = frame.index.nlevels == 1 and not is_long(map(str, frame.columns))
+    labels = {str(frame.index.name or ""): index} if wide and not np.array_equal(index, np.arange(index.size)) else {}
+    return labels | {str(name): frame[name].to_numpy() for name in frame.columns}
 
 
 def _mat(path: Path) -> dict[str, np.ndarray]:

@@ -2,12 +2,15 @@
 
 FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix;
 ``x`` (n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for
-those of a table; ``i``, ``j`` (n,) with ``kind="distances"`` for squared distances; ``pauli`` (n,) for words such as
-XIZ. Or it is .csv, .tsv or .parquet with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``. Rank and
-noise need not be known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers
+those of a table; ``i``, ``j`` (n,) with ``distance2`` (squared) or ``distance`` (plain, squared when it is read) in
+place of y; ``pauli`` (n,) for words such as XIZ. Or it is .csv, .tsv or .parquet with the columns ``row,col,value``,
+``i,j,distance2``, ``i,j,distance`` or ``pauli,value``; or a wide table with labels of rows in its first column and of
+columns in its header (of pairs with --kind). Rows, columns and points are numbers or names. Rank and noise need not be
+known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers
 their map.
 
-Writes factor.npy (or left.npy and right.npy), summary.json, figures and report.html. Exit codes: 0 done, 2 refused.
+Writes factor.npy (or left.npy and right.npy), names in their order, summary.json, figures and report.html. Exit codes:
+0 done, 2 refused.
 """
 
 import argparse
@@ -21,29 +24,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsense.grid.files import atomic, own, read_json, remove_left_over, writable, write_json
-from launch import pages
-from launch.shell import Parser, Refusal, guarded, leave, notice, program
+from launch import interrupt, pages
+from launch.shell import Parser, Progress, Refusal, guarded, leave, notice, program
 
 if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
     from gpsense.recovery.forms import Measured
 
 SIDES = "row", "column"
+NOTHING = "; nothing was written"
 CHOICES = {"auto": None, "yes": True, "no": False}
 # what a column may hold, by the name that it then has
 NAMES = {
     "row": "rows of the matrix, numbers or names such as users",
     "col": "columns of the matrix, numbers or names such as films",
-    "i": "first point of each pair, numbered from 0",
+    "i": "first point of each pair, a number from 0 or a name",
     "j": "second point of each pair",
     "pauli": "Pauli words, such as XIZ",
     "value": "measured values",
+    "distance": "measured distances, which are squared when they are read",
+    "distance2": "squared distances",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return guarded(lambda: run(_arguments(argv)))
+    with interrupt.telling(lambda: f"interrupted{NOTHING}"):
+        return guarded(lambda: run(_arguments(argv)), NOTHING)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -59,12 +66,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--example", choices=["cities"], help="recover a worked example instead of a FILE")
     add("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
-    kinds = ["dense", "rank_one", "entries", "distances", "table", "pauli"]
+    kinds = ["dense", "rank_one", "entries", "distances", "plain_distances", "table", "pauli"]
     add(
         "--kind",
         choices=kinds,
         metavar="KIND",
-        help=f"{', '.join(kinds)}; default: by the names of the columns or arrays",
+        help=f"{', '.join(kinds)}; distances are squared ones; default: by the names of the columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -104,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read and check, recover, write."""
     from gpsense.errors import BadInput
     from gpsense.recovery.forms import read_fields
+    from gpsense.recovery.progress import telling
     from launch import cities, measured
 
     name = arguments.example or arguments.measurements.stem
@@ -111,7 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
     columns = {given: what for what in NAMES if (given := getattr(arguments, what)) is not None}
     path = arguments.measurements
     fields = example.fields if example else measured.known(path, measured.read(path, columns, arguments.kind))
-    data = read_fields(fields)
+    reading = str(fields.pop(measured.READING, ""))
+    try:
+        data = read_fields(fields)
+    except BadInput as error:
+        raise Refusal(_in_options(error)) from None
+    data.reading = "; ".join(filter(None, (reading, data.reading)))
     options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
     options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
     truth = _truth(arguments.truth, data) if arguments.truth else None
@@ -122,12 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
     from gpsense.estimators.recover import recover
 
     begun = time.perf_counter()
-    try:
-        result = recover(data, **options)
-    except BadInput as error:
-        flag = "--" if error.field in ("rank", "max_rank", "trace", "offsets") else ""
-        raise Refusal(f"{flag}{error}".replace("max_rank", "max-rank")) from None
-    facts = _facts(name, data, result, time.perf_counter() - begun)
+    with Progress() as progress, telling(progress):
+        try:
+            result = recover(data, **options)
+        except BadInput as error:
+            flag = "--" if error.field in ("rank", "max_rank", "trace", "offsets") else ""
+            raise Refusal(f"{flag}{error}".replace("max_rank", "max-rank")) from None
+        facts = _facts(name, data, result, time.perf_counter() - begun)
     if example:
         facts |= example.score(result.factor)
     if truth is not None:
@@ -136,11 +150,24 @@ def run(arguments: argparse.Namespace) -> int:
     for words in found:
         notice(words)
     record = facts | {"digest": digest, "settings": options, "notices": found} | _versions()
-    _write(out, record, result, data, example)
+    with interrupt.telling(lambda: f"interrupted while {out} was written; rerun to complete it"):
+        _write(out, record, result, data, example)
     print(_text(facts))
     factors = "factor.npy" if data.map.semidefinite else "left.npy, right.npy"
+    if any(labels is not None for labels in result.labels):
+        factors += (
+            " (their rows in the order of " + ("" if data.map.semidefinite else "row_ and column_") + "labels.npy)"
+        )
     print(f"factors {out}/{factors}   summary {out / 'summary.json'}   page {out / 'report.html'}")
     return 0
+
+
+def _in_options(error: Any) -> str:
+    """A refusal of arrays, with the options that a file's columns are named by."""
+    if error.field == "kind" and "alone do not say" in error.problem:
+        remedy = "name the values by --distance (plain) or --distance2 (squared) in place of --value"
+        return f"--kind: {error.problem}; {remedy}, or add --kind distances (squared)"
+    return str(error)
 
 
 def _truth(path: Path, data: "Measured") -> np.ndarray:
@@ -187,6 +214,7 @@ def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> d
     return {
         "name": name,
         "kind": data.kind,
+        "read_as": data.reading,
         "n": int(data.values.size),
         "rows": rows,
         "columns": columns,
@@ -218,10 +246,10 @@ def _digest(data: "Measured", options: dict[str, Any]) -> str:
 
 def _doubts(result: "Recovery", data: "Measured") -> list[str]:
     """What a reader of the result must know."""
-    files = [f"{side}_labels.npy" for side, names in zip(SIDES, result.labels, strict=True) if names is not None]
-    order = f" (numbers from 0{', in the order of ' * bool(files)}{' and '.join(files)})"
+    by_number = {side for side, names in zip(SIDES, result.labels, strict=True) if names is None}
+    by_number |= {"point"} if SIDES[0] in by_number else set()
     doubts = [
-        f"the measurements leave this open: {words}{order * any(side in words for side in (*SIDES, 'point'))}"
+        f"the measurements leave this open: {words}{' (numbers from 0)' * any(side in words for side in by_number)}"
         for words in result.undetermined
     ]
     if result.outliers.size:
@@ -271,7 +299,8 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
     arrays = {"factor": result.left} if data.map.semidefinite else {"left": result.left, "right": result.right}
     if result.offsets.rows.size:
         arrays |= {"row_offsets": result.offsets.rows, "column_offsets": result.offsets.columns}
-    for name, labels in zip(("row_labels", "column_labels"), data.labels, strict=True):
+    named = ("labels",) if data.map.semidefinite else ("row_labels", "column_labels")
+    for name, labels in zip(named, data.labels, strict=False):
         if labels is not None and not np.array_equal(labels, np.arange(labels.size)):
             arrays[name] = labels.astype(str) if labels.dtype == object else labels
     try:
@@ -321,6 +350,7 @@ def _text(facts: dict[str, Any]) -> str:
     agree = f"{facts['rank_share']:.0%} of resamples agree"
     by = CHOSEN[facts["chosen_by"]]
     lines = [
+        *filter(None, [facts["read_as"]]),
         f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
         f"rank {facts['rank']} ({by}; {agree})   noise {noise}   residual {residual}",
         f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements   {facts['seconds']:.2f} s",

@@ -2,12 +2,17 @@
 
 import argparse
 import os
+import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from gpsense.errors import BadInput
-from launch.interrupt import INTERRUPTED, entry
+from launch.interrupt import INTERRUPTED, KEPT, entry
+
+EVERY = 10.0  # seconds between lines of a log that say what is being tried
 
 
 class Refusal(Exception):
@@ -43,22 +48,62 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Run a command: 2 for a refusal, 130 for ctrl-C, 1 for a closed pipe or a full disk, each in one line."""
+def guarded(work: Callable[[], int], kept: str = KEPT) -> int:
+    """Run a command: 2 for a refusal, 130 for ctrl-C, 1 for a closed pipe or a full disk, each in one line.
+
+    ``kept`` says what becomes of what was done.
+    """
     try:
         return work()
     except (Refusal, BadInput) as refusal:
         return refused(refusal)
     except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; rerun to resume", file=sys.stderr)
+        print(f"interrupted{kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        words = printable(f"error: {error}; what was finished is kept; fix the cause and rerun to resume")
-        print(words, file=sys.stderr)
+        again = "what was finished is kept; fix the cause and rerun to resume"
+        again = again if kept == KEPT else f"{kept.removeprefix('; ')}; fix the cause and rerun"
+        print(printable(f"error: {error}; {again}"), file=sys.stderr)
         return 1
+
+
+class Progress:
+    """Words on what is being tried, called with them: one line of a terminal, or a line of a log every ten seconds."""
+
+    def __init__(self, every: float = EVERY) -> None:
+        self._words = ""
+        self._begun = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._every = min(every, 1.0) if self._terminal else every
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True, name="progress")
+
+    def __call__(self, words: str) -> None:
+        """Tell these words when it is time."""
+        self._words = words
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _show(self) -> None:
+        start, end = ("\r\x1b[K", "") if self._terminal else ("", "\n")
+        told = False
+        while not self._ended.wait(self._every):
+            if self._words:
+                line = f"{time.monotonic() - self._begun:.0f} s: {self._words}"
+                room = shutil.get_terminal_size().columns - 1 if self._terminal else None
+                print(f"{start}{line[:room]}", end=end, file=sys.stderr, flush=True)
+                told = True
+        if self._terminal and told:
+            print(start, end="", file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> None:

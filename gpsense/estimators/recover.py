@@ -5,6 +5,7 @@ takes milliseconds. The path of penalties with its pruning is that of arXiv 2303
 choice of the rank, the treatment of outliers and the standard errors are derived here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,15 +14,15 @@ import numpy as np
 
 from gpsense.errors import BadInput
 from gpsense.recovery import maps
-from gpsense.recovery.forms import Measured, quoted, read_fields, strange
+from gpsense.recovery.forms import FEW, Measured, quoted, read_fields, strange
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.path import Fit, Step
+from gpsense.recovery.progress import telling
 from gpsense.recovery.solve import Solution, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
-FEW = 5  # measurements
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -38,7 +39,8 @@ class Recovery:
     best with the penalty kept), "full" (the trace is given and no column stands out: the largest rank that the
     measurements determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
     nothing. ``outliers`` are the numbers of values left out.
-    ``labels`` are the names of rows and columns, in order, where a table had names.
+    ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
+    there were names; None for numbers from 0. Of pairs both are the names of the points.
     """
 
     left: np.ndarray
@@ -73,6 +75,8 @@ class Recovery:
             which = ", ".join(map(str, self.outliers[:8])) + ", ..." * (self.outliers.size > 8)
             lines.append(f"left out as outliers, by number from 0: {which}")
         lines += [f"undetermined: {words}" for words in self.undetermined]
+        if any(names is not None for names in self.labels):
+            lines.append("names: .entries takes them; rows and columns of .matrix are in the order of .labels")
         return "\n  ".join(
             [*lines, "see .matrix, .entries(rows, columns), .standard_errors(rows, columns), .rank_share"]
         )
@@ -99,7 +103,7 @@ class Recovery:
 
     @property
     def matrix(self) -> np.ndarray:
-        """X, shape (rows, columns)."""
+        """X, shape (rows, columns), in the order of ``labels[0]`` and ``labels[1]`` where there are names."""
         return self.left @ self.right.conj().T + self.offsets.matrix(self.left.shape[0], self.right.shape[0])
 
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
@@ -115,7 +119,8 @@ class Recovery:
         labels, side = (self.labels[0], self.left) if name == "rows" else (self.labels[1], self.right)
         given = np.atleast_1d(np.asarray(given))
         if labels is not None:
-            places = np.minimum(np.searchsorted(labels, given), labels.size - 1)
+            order = np.argsort(labels, kind="stable")
+            places = order[np.minimum(np.searchsorted(labels, given, sorter=order), labels.size - 1)]
             unknown = given[labels[places] != given]
             if unknown.size:
                 raise BadInput(name, f"no {unknown[:1].tolist()[0]!r} among them", "give names that the table has")
@@ -153,15 +158,21 @@ def recover(
     robust: bool | None = None,
     trace: float | None = None,
     offsets: bool | None = None,
+    kind: str | None = None,
+    progress: Callable[[str], object] | None = None,
 ) -> Recovery:
     """Find X of low rank with ``A(X) ~ y``, its rank and the noise unknown, with nothing to tune.
 
     ``measurements``: a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps` with ``values`` (n,);
-    or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` or ``pauli,value``, as
-    ``launch.recover`` reads them. ``rank`` gives the rank, ``max_rank`` bounds it. ``robust``: True leaves wild values
+    or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
+    ``i,j,distance`` (plain ones, squared when they are read; noise is that of the squares) or ``pauli,value``, as
+    ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are numbers or names. ``kind``
+    says what was measured where names of arrays do not: table, entries, distances (squared), plain_distances, ...;
+    in a wide table, too. ``rank`` gives the rank, ``max_rank`` bounds it. ``robust``: True leaves wild values
     out, False never, None where some are far from the rest. ``trace`` gives the trace of a semidefinite X (1 for a
     quantum state). ``offsets`` of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together
-    with its factors: True, False, or None to choose by held-out values.
+    with its factors: True, False, or None to choose by held-out values. ``progress`` is called with words on what is
+    being tried, many times a second for small problems.
 
     Equal measurements are merged first. Columns enter along a path of falling penalties, shrink under the smoothed
     group lasso's weights and are pruned; the columns kept are fitted without a penalty. Raises BadInput for values
@@ -176,14 +187,16 @@ def recover(
     >>> found.rank, found.chosen_by, found.unknowns
     (2, 'exact', 21)
     """
-    map_, y, labels = _given(measurements, values)
+    map_, y, labels = _given(measurements, values, kind)
+    if progress is not None and not callable(progress):
+        raise BadInput("progress", f"{quoted(progress)} cannot be called", "give a function of one text, such as print")
     _check_options(seed, rank, max_rank, robust, offsets)
     _check(map_, y, rank, max_rank, trace, offsets)
     exact = 1e-6 if _single(measurements, y) else 1e-8
     if trace is not None:
         map_, y = _with_trace(map_, y, trace)
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
-    with threads(map_):
+    with threads(map_), telling(progress):
         if isinstance(map_, maps.Table) and offsets is not False:
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
         else:
@@ -225,10 +238,10 @@ def _of_offsets(added: Offsets, rank: int) -> int:
     return added.rows.size + added.columns.size - 1 - 2 * rank
 
 
-def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:
+def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map, np.ndarray, Labels]:
     """The map, the values in NumPy float64, and names of rows and columns."""
     if values is None:
-        read = measurements if isinstance(measurements, Measured) else read_fields(measurements)
+        read = measurements if isinstance(measurements, Measured) else read_fields(measurements, kind)
         names = [
             None
             if label is None or (label.dtype.kind in "iuf" and np.array_equal(label, np.arange(label.size)))
@@ -236,6 +249,8 @@ def _given(measurements: Any, values: Any) -> tuple[Map, np.ndarray, Labels]:
             for label in read.labels
         ]
         return read.map, read.values, (names[0], names[1])
+    if kind is not None:
+        raise BadInput("kind", f"{quoted(kind)} beside a map, which knows its kind", "leave kind out")
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise BadInput("y", f"{int(np.ma.count_masked(values))} values are masked", "remove those measurements")

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, numbers
 from gpsense.recovery.outliers import WILD
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fitted, judged, search
+from gpsense.recovery.progress import tell, within
 from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scaled_rows, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
@@ -131,10 +132,12 @@ def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, flo
     work = float(n) * problem.map.unknowns(max(most, 1)) ** 2
     folds = 10 if work < 1e8 else 5 if work < 1e9 else 2
     found: dict[int, list[np.ndarray]] = {rank: [] for rank in range(most + 1)}
-    for fold in split(problem.map, max(folds, 10), seed)[:folds]:
+    parts = split(problem.map, max(folds, 10), seed)[:folds]
+    for number, fold in enumerate(parts, 1):
         kept = np.setdiff1d(np.arange(n), fold)
         rng = np.random.default_rng(seed)
-        path = search(problem.take(kept), rng, exact=exact, most=most, judge=False, floor=floor)
+        with within(f"held-out part {number} of {len(parts)}"):
+            path = search(problem.take(kept), rng, exact=exact, most=most, judge=False, floor=floor)
         test = problem.take(fold)
         for rank, errors in found.items():
             fit = path.fits.get(rank) or path.fits[max(each for each in path.fits if each <= rank)]
@@ -197,7 +200,7 @@ def determined(problem: Problem, factors: Factors, *, names: Names = (None, None
     """
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
-    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + list(_mirrored(map_, rank))
+    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + list(_mirrored(map_, rank, names[0]))
     all_rows, all_columns = (np.arange(side) for side in map_.sides)
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
@@ -244,9 +247,9 @@ def _unmeasured(map_: Map, names: Names) -> list[str]:
     """Rows and columns in no measurement; of those told by whole numbers also such as are missing among these."""
     found = []
     rows, columns = _empty(map_)
-    sides = zip(SIDES, (rows, columns if not map_.semidefinite else np.zeros(0, int)), names, strict=True)
-    for side, index, known in sides:
-        index = index if known is None else _missing(known)
+    sides = list(zip(SIDES, (rows, columns), names, strict=True))
+    for side, index, known in sides[: 1 if map_.semidefinite else 2]:
+        index = index if known is None else np.concatenate([known[index], _missing(known)])
         if index.size == 1:
             found.append(f"{side} {index[0]} is in no measurement")
         elif index.size:
@@ -256,9 +259,12 @@ def _unmeasured(map_: Map, names: Names) -> list[str]:
 
 def _missing(names: np.ndarray) -> np.ndarray:
     """Whole numbers that are missing among names that are nearly all from the least to the largest."""
-    if names.dtype.kind not in "iuf" or names[-1] - names[0] > names.size / SCATTERED:
+    if names.dtype.kind not in "iuf":
+        return names[:0]
+    least, largest = names.min(), names.max()
+    if largest - least > names.size / SCATTERED or not np.array_equal(names, np.round(names)):
         return np.zeros(0, int)
-    return np.setdiff1d(np.arange(int(names[0]), int(names[-1]) + 1), names)
+    return np.setdiff1d(np.arange(int(least), int(largest) + 1), names)
 
 
 def _parts(map_: Map) -> list[str]:
@@ -271,14 +277,14 @@ def _parts(map_: Map) -> list[str]:
     return [f"{count} parts that no {what} connects"] if count > 1 else []
 
 
-def _mirrored(map_: Map, rank: int) -> list[str]:
+def _mirrored(map_: Map, rank: int, names: np.ndarray | None) -> list[str]:
     """Points with as few distances as dimensions: behind their neighbours they would fit as well."""
     if not isinstance(map_, Distances) or not rank:
         return []
     degrees = np.bincount(np.concatenate([map_.first, map_.second]), minlength=map_.dim)
     few = np.flatnonzero((degrees > 0) & (degrees <= rank))
     what = f"point{'s' * (few.size > 1)} with at most {rank} distance{'s' * (rank > 1)}, which may be mirrored"
-    return [f"{few.size} {what}: {_some(few)}"] if few.size else []
+    return [f"{few.size} {what}: {_some(few, names)}"] if few.size else []
 
 
 def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
@@ -411,7 +417,8 @@ def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float
     predicted = problem.values + residual
     stretch = np.sqrt(n / max(n - unknowns(rank), 1.0))
     same = 0
-    for _ in range(resamples):
+    for number in range(resamples):
+        tell(f"resample {number + 1} of {resamples} at rank {rank}")
         values = predicted + stretch * residual * (rng.integers(0, 2, n) * 2.0 - 1.0)
         again = Problem(problem.map, values, problem.weights, problem.robust)
         path = Path(fits={rank: judged(again, _refitted(again, fit.state), rng)})

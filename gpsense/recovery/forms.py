@@ -1,7 +1,7 @@
 """Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from gpsense.errors import BadInput
 from gpsense.recovery import maps
+from gpsense.recovery.wide import Wide, read_wide
 
 FORMS = {
     "dense": ("A",),
@@ -18,28 +19,47 @@ FORMS = {
     "table": ("row", "col"),
     "pauli": ("pauli",),
 }
-WANTED = "one of A, x, rows and cols, row and col, pauli, or i and j with kind='distances'"
-VALUES = ("y", "value", "distance2")
-TABLES = {("row", "col", "value"): "table", ("i", "j", "distance2"): "distances", ("pauli", "value"): "pauli"}
-KNOWN = {"kind", "dim", "shape", *VALUES, *(name for names in FORMS.values() for name in names)}
+WANTED = "one of A, x, rows and cols, row and col, pauli, or i and j with distance2 or distance"
+VALUES = ("y", "value", "distance2", "distance")
+TABLES = {
+    ("row", "col", "value"): "table",
+    ("i", "j", "distance2"): "distances",
+    ("i", "j", "distance"): "distances",
+    ("pauli", "value"): "pauli",
+}
+PLAIN = "plain_distances"  # the kind whose values are squared when they are read
+NAMED = {"table": ("row_labels", "column_labels"), "distances": ("labels",), "entries": ("labels",)}
+PLACES = ("rows", "cols", "i", "j")  # numbers, or else names
+WORDS = {"pauli", "row", "col", "kind", "labels", "row_labels", "column_labels"}
+KNOWN = {"kind", "dim", "shape", *VALUES, *WORDS, *(name for names in FORMS.values() for name in names)}
+FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
+LABELLED = "labels of rows, all different, in its index or its first column"
 LARGEST = 20000  # rows of a square matrix told by indices
 LIMIT = 1e70  # numbers whose fourth power still is one
 
 
 @dataclass
 class Measured:
-    """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices."""
+    """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices.
+
+    ``reading`` says how they were read, where that is not plain.
+    """
 
     kind: str
     map: maps.Map
     values: np.ndarray
     labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     notices: list[str] = field(default_factory=list)
+    reading: str = ""
 
 
-def read_fields(fields: Any) -> Measured:
-    """Arrays by name (a mapping), or a table with named columns; BadInput for anything that cannot be used."""
+def read_fields(fields: Any, kind: str | None = None) -> Measured:
+    """Arrays by name (a mapping), or a table with named columns; BadInput for anything that cannot be used.
+
+    ``kind`` says what was measured, as the entry of that name does. A wide table, with labels of rows in its index or
+    its first column, is read as :mod:`gpsense.recovery.wide` does.
+    """
     frame = hasattr(fields, "columns")
     if frame and len(set(fields.columns)) < len(fields.columns):
         raise BadInput("columns", "two have the same name", "rename one of them")
@@ -47,18 +67,51 @@ def read_fields(fields: Any) -> Measured:
         raise BadInput("measurements", f"a {type(fields).__name__}", "give a map, arrays by name, or a table")
     names = [str(name) for name in (fields.columns if frame else fields)]  # pyright: ignore[reportAttributeAccessIssue]
     found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
-    if frame and found is None and "kind" not in names and "y" not in names:
+    if kind is not None and not isinstance(kind, str):
+        raise BadInput("kind", f"{quoted(kind)} is no word", f"use one of {', '.join((*FORMS, PLAIN))}")
+    if frame and not is_long(names) and (wide := _wide_frame(fields, names, kind)) is not None:
+        return replace(_checked({name: _plain(name, each) for name, each in wide.fields.items()}), reading=wide.words)
+    if frame and found is None and kind is None and "kind" not in names and "y" not in names:
         wanted = " or ".join(",".join(header) for header in TABLES)
         if not {"row", "col", "i", "j", "pauli", "value"} & set(names):
-            wanted += "; of a wide table make row,col,value by frame.stack()"
-        raise BadInput("columns", f"they are {', '.join(names)[:LONGEST]}", f"name them {wanted}")
+            wanted += f"; of a wide table give kind='table' and {LABELLED}"
+        raise BadInput("columns", f"they are {listed(names)}", f"name them {wanted}")
     given = {name: fields[name] for name in names if fields[name] is not None}
     if frame:
         given = {name: _column(name, column) for name, column in given.items() if name in KNOWN}
-    if found and "kind" not in given:
-        given["kind"] = np.array(found)
+    if kind is not None or (found and "kind" not in given):
+        given["kind"] = np.array(kind or found)
     plain = {name: _plain(name, array) for name, array in given.items() if name in KNOWN}
     return _checked(plain | {name: np.zeros(0) for name in given if name not in KNOWN})
+
+
+def is_long(names: Iterable[str]) -> bool:
+    """Whether columns of these names hold one measurement a row: values, and the places of one of the forms."""
+    given = set(names)
+    places = any(set(FORMS[kind]) <= given for kind in ("entries", "distances", "table", "pauli"))
+    return places and bool(given & set(VALUES))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a line, and how many more there are."""
+    texts, shown = [name or "one without a name" for name in names], []
+    while len(shown) < len(texts) and (not shown or len(", ".join((*shown, texts[len(shown)]))) <= LONGEST):
+        shown.append(texts[len(shown)])
+    rest = len(texts) - len(shown)
+    return (", ".join(shown) or "nothing") + (f", and {rest} more" if rest else "")
+
+
+def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
+    """A DataFrame with labels of rows in its index, or else in its first column; None where it is no wide table."""
+    if not hasattr(frame, "index") or "kind" in names:
+        return None
+    columns = [frame[each].to_numpy() for each in frame.columns]
+    index = np.asarray(frame.index)
+    if frame.index.nlevels == 1 and not np.array_equal(index, np.arange(index.size)):
+        named = frame.index.name is not None and index.dtype.kind in "iuf"
+        return read_wide(index, names, columns, kind, named=named)
+    named = not names[0].startswith("Unnamed:") if names else False
+    return read_wide(columns[0], names[1:], columns[1:], kind, named=named) if columns else None
 
 
 def _column(name: str, column: Any) -> Any:
@@ -80,7 +133,9 @@ def _plain(name: str, array: Any) -> np.ndarray:
             raise BadInput(name, f"{int(np.ma.count_masked(array))} numbers are masked", "remove those measurements")
         array = array.data
     array = np.asarray(array)
-    if array.dtype.kind in ("O" if name in ("dim", "shape") else "OSU") and name not in ("pauli", "row", "col", "kind"):
+    if array.dtype.kind in ("O" if name in ("dim", "shape") else "OSU") and name not in WORDS:
+        if name in PLACES and array.ndim <= 2 and strange(array.ravel()):
+            return array
         if found := strange(array.ravel()):
             problem = f"row {found[0]} (from 0) holds {quoted(found[1])}, not a number"
             raise BadInput(name, problem, "give a number there, or leave that measurement out")
@@ -109,29 +164,54 @@ def quoted(value: Any) -> str:
 
 
 def _checked(fields: dict[str, np.ndarray]) -> Measured:
-    name = next((each for each in VALUES if each in fields), None)
-    if name is None:
-        raise BadInput(
-            "y", f"missing; the names given are {', '.join(fields)[:LONGEST] or 'nothing'}", "add the values y (n,)"
-        )
     if "kind" in fields and not fields["kind"].size:
-        raise BadInput("kind", "is empty", f"use one of {', '.join(FORMS)}")
-    if "kind" in fields and str(fields["kind"].reshape(-1)[0]) == "table":
+        raise BadInput("kind", "is empty", f"use one of {', '.join((*FORMS, PLAIN))}")
+    said = str(fields["kind"].reshape(-1)[0]) if "kind" in fields else ""
+    by_name = VALUES[::-1] if said in ("distances", PLAIN) else VALUES
+    name = next((each for each in by_name if each in fields), None)
+    if name is None:
+        raise BadInput("y", f"missing; the names given are {listed(fields)}", "add the values y (n,)")
+    plain = said == PLAIN or (name == "distance" and said == "distances")
+    if plain:
+        if name == "distance2":
+            raise BadInput("kind", f"{PLAIN}, but distance2 are squares", "use distances, or name them distance")
+        fields = fields | {"kind": np.array("distances")}
+    if said == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
     kind = _kind(fields)
     values = _flat(_numbers(name, fields[name], real=True))
-    if values.ndim != 1 or values.size < 5:
-        raise BadInput(name, f"shape {values.shape}", "give a vector of at least 5 values")
-    if not values.any():
-        raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
-    known = {name, "kind", "dim", "shape", *FORMS[kind]}
+    if values.ndim != 1:
+        raise BadInput(name, f"shape {values.shape}", f"give a vector of at least {FEW} values")
+    if not values.size:
+        raise BadInput(name, "no measurements", f"give at least {FEW}")
+    known = {name, "kind", "dim", "shape", *FORMS[kind], *NAMED.get(kind, ())}
     needed = ", ".join((name, *FORMS[kind]))
     notices = [
         f"{other}: ignored, since {kind} measurements consist of {needed}" for other in fields if other not in known
     ]
+    if kind == "distances":
+        notices += _negative(name, values, plain)
     make = {"dense": _dense, "rank_one": _rank_one, "pauli": _pauli, "table": _table}.get(kind, _indexed)
     found = make(fields, values.size, kind)
-    return Measured(kind, found[0], values, found[1], notices + found[2])
+    if values.size < FEW:
+        raise BadInput(name, f"only {values.size} measurement{'s' * (values.size > 1)}", f"give at least {FEW}")
+    if not values.any():
+        raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
+    reading = "distances, squared when they were read: noise is that of the squares" if plain else ""
+    return Measured(kind, found[0], values**2 if plain else values, found[1], notices + found[2], reading)
+
+
+def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
+    """Refuse negative distances, and squares of which so many are negative that it is not noise; else tell of them."""
+    negative = values < 0
+    count = int(negative.sum())
+    if not count:
+        return []
+    told = f"number {int(negative.argmax())} (from 0) is {values[negative.argmax()]:.3g}"
+    if plain or values.size < FEW or 2 * count >= values.size:
+        what = "distances" if plain else "squared distances"
+        raise BadInput(name, f"{what} are not negative, but {told}", "check the signs, or leave that measurement out")
+    return [f"{name}: {count} of {values.size} squared distances are negative, taken as noise; {told}"]
 
 
 Made = tuple[maps.Map, tuple[np.ndarray | None, np.ndarray | None], list[str]]
@@ -141,7 +221,7 @@ def _kind(fields: Mapping[str, np.ndarray]) -> str:
     """Which of the forms the arrays have."""
     said = str(np.asarray(fields["kind"]).reshape(-1)[0]) if "kind" in fields else None
     if said is not None and said not in FORMS:
-        raise BadInput("kind", f"{said[:LONGEST]!r} is unknown", f"use one of {', '.join(FORMS)}")
+        raise BadInput("kind", f"{said[:LONGEST]!r} is unknown", f"use one of {', '.join((*FORMS, PLAIN))}")
     found = [kind for kind, names in FORMS.items() if any(name in fields for name in names)]
     found = [said] if said is not None else found
     if len(found) != 1:
@@ -151,7 +231,10 @@ def _kind(fields: Mapping[str, np.ndarray]) -> str:
     if missing:
         raise BadInput(missing[0], f"missing for {found[0]} measurements", f"give {', '.join(FORMS[found[0]])}")
     if found[0] == "distances" and said is None:
-        raise BadInput("kind", "i and j alone do not say what was measured", "add kind='distances'")
+        remedy = (
+            "name the values distance (plain) or distance2 (squared), or add the entry 'kind': 'distances' (squared)"
+        )
+        raise BadInput("kind", "i and j alone do not say what was measured", remedy)
     return found[0]
 
 
@@ -235,14 +318,34 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             index.append(given)
             labels.append(None)
             continue
-        try:
-            known, places = np.unique(given if whole else given.astype(str), return_inverse=True)
-        except TypeError:
-            raise BadInput(name, "holds labels of several kinds", "give numbers or words") from None
+        known, places = np.unique(given if whole else _words(name, given), return_inverse=True)
         index.append(places.reshape(-1))
         labels.append(known)
     sides = _shape(fields, index)
+    for place, (name, side) in enumerate(zip(NAMED["table"], sides, strict=True)):
+        if name in fields:
+            if "shape" not in fields or labels[place] is not None:
+                raise BadInput(name, "name rows or columns told by numbers", "give shape too, and numbers from 0")
+            labels[place] = _named(name, fields, side)
     return maps.Table(index[0].astype(np.int64), index[1].astype(np.int64), sides), (labels[0], labels[1]), []
+
+
+def _words(name: str, given: np.ndarray) -> np.ndarray:
+    """Labels as words; BadInput where there is none."""
+    words = given.astype(str)
+    if (empty := words == "").any():
+        remedy = "give a name there, or leave that measurement out"
+        raise BadInput(name, f"row {int(empty.argmax())} (from 0) holds nothing", remedy)
+    return words
+
+
+def _named(name: str, fields: Mapping[str, np.ndarray], side: int) -> np.ndarray:
+    """Names in the order of the numbers, one each; numbers stay numbers."""
+    given = fields[name].reshape(-1)
+    known = given if given.dtype.kind in "iuf" else _words(name, given)
+    if known.size != side or np.unique(known).size != side:
+        raise BadInput(name, f"{known.size} names, {np.unique(known).size} different, for {side}", "give one each")
+    return known
 
 
 def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[int, int]:
@@ -265,11 +368,17 @@ def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[i
 def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     """Entries of a symmetric matrix, or pairs; the side is the field dim or the largest index plus one."""
     one, two = FORMS[kind]
-    index = []
-    for name in (one, two):
-        given = _flat(fields[name])
+    given_at = {name: _flat(fields[name]) for name in (one, two)}
+    for name, given in given_at.items():
         if given.shape != (n,):
-            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index a value")
+            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or name a value")
+    known = None
+    if any(given.dtype.kind in "OSU" for given in given_at.values()):
+        words = np.concatenate([_words(name, given) for name, given in given_at.items()])
+        known, places = np.unique(words, return_inverse=True)
+        given_at = dict(zip(given_at, places.reshape(2, n), strict=True))
+    index = []
+    for name, given in given_at.items():
         whole = given.dtype.kind == "f" and np.isfinite(given).all() and np.array_equal(given, np.round(given))
         if given.dtype.kind not in "iu" and not whole:
             where = given != np.round(given) if given.dtype.kind == "f" else np.ones(n, bool)
@@ -291,8 +400,15 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
     if dim > LARGEST:
         raise BadInput(one, f"index {largest} makes matrices of side {dim}", "number from 0 without gaps")
+    if known is not None and dim != known.size:
+        raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number from 0")
+    if "labels" in fields:
+        if known is not None:
+            raise BadInput("labels", f"{one} and {two} are names already", "leave labels out")
+        dim = dim if "dim" in fields else max(dim, fields["labels"].size)
+        known = _named("labels", fields, dim)
     make = maps.Distances if kind == "distances" else maps.Entries
-    return make(first, second, dim), (None, None), []
+    return make(first, second, dim), (known, known), []
 
 
 def _side(given: np.ndarray) -> int:

@@ -14,6 +14,7 @@ from gpsense.recovery.evidence import split
 from gpsense.recovery.maps import LessOffsets, Table
 from gpsense.recovery.outliers import MOST_WILD, WILD, lone
 from gpsense.recovery.path import Fit, Path
+from gpsense.recovery.progress import tell
 from gpsense.recovery.solve import CLEANER, SAVED, Solution, merged, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
@@ -350,6 +351,7 @@ def _walk(
         state = grown(problem, state, penalty, width, 6)
         state = descend(problem, state, np.full(state.sizes.size, penalty), steps=3, tolerance=1e-3)
         state = truncated(state, int(np.sum(state.sizes > 1e-6 * state.sizes.max(initial=0.0))))
+        tell(f"rank {state.sizes.size} with the penalty kept")
         if judge is not None:
             error = judge(state)
             worse = 0 if error < best else worse + 1

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpsense.recovery.maps import Distances
+from gpsense.recovery.progress import tell
 from gpsense.recovery.relocate import relocated
 from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, largest, leading, scale, truncated
 
@@ -107,6 +108,7 @@ def search(
         state = truncated(state, int(np.sum(state.sizes > 0.01 * smoothing)))
         rank = int(np.sum(state.sizes > 2 * smoothing))
         path.steps.append(Step(penalty, smoothing, rank, state.sizes.copy()))
+        tell(f"rank {rank}, step {len(path.steps)} of the path of penalties")
         if penalty < floor or (rank and not _room(problem, rank, most)):
             break
         if rank and (rank not in path.fits or not _plenty(problem, rank)):

@@ -487,3 +487,15 @@ def test_what_is_printed_of_a_recovery_is_a_few_lines_without_arrays():
     assert "left out as outliers, by number from 0: 11\n" in text
     assert "array" not in text
     assert max(map(len, text.splitlines())) < 120 > 10 * len(text.splitlines())
+
+
+def test_what_is_tried_is_told_to_whoever_listens():
+    _, rows, columns, y, _ = _shifted_table(0)
+    told: list[str] = []
+    gpsense.recover({"row": rows, "col": columns, "value": y + 0.1 * np.sin(np.arange(y.size))}, progress=told.append)
+    assert any(words.startswith("rank ") for words in told)
+    count = len(told)
+    gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=False)
+    assert len(told) == count
+    with pytest.raises(BadInput, match="progress: 3 cannot be called; give a function of one text"):
+        gpsense.recover({"row": rows, "col": columns, "value": y}, progress=3)

@@ -1,6 +1,8 @@
 """The recover command: what it writes, what it refuses; the example's geometry."""
 
 import json
+import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ from gpsense.recovery.maps import Pauli
 from launch import cities
 from launch.measured import read
 from launch.recover import _doubts, main
+from launch.shell import Progress
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +116,98 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table.write_text("user,film,stars\nann,up,4\n")
     assert main([str(table)]) == 2
     said = "its columns are user, film, stars; say which is which, such as --row user --col film --value stars"
+    said += "; or of a wide table, labels first, --kind table"
     assert capsys.readouterr().err == f"error: {table}: {said}\n"
+
+
+def test_a_wide_table_is_read_and_said_to_be(tmp_path, capsys):
+    """As written by pandas, by R (no name above the labels), and with semicolons; gaps are values that are missing."""
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(12, 1)) @ rng.normal(size=(1, 40))
+    rows = [[f"user {i}", *("" if rng.random() < 0.3 else f"{each:.17g}" for each in matrix[i])] for i in range(12)]
+    header = [f"film, {j}" for j in range(40)]
+    for name, first, mark in (("pandas", [""], ","), ("r", [], ","), ("named", ["who"], ";")):
+        lines = [mark.join(f'"{each}"' for each in first + header), *(mark.join(row) for row in rows)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+        assert main([str(tmp_path / f"{name}.csv"), "--offsets", "no", "--out", str(tmp_path / name)]) == 0
+        told = capsys.readouterr().out
+        assert told.startswith("read as a table of 12 rows and 40 columns with labels; ")
+        assert json.loads((tmp_path / name / "summary.json").read_text())["read_as"] == told.split("\n")[0]
+        assert np.load(tmp_path / name / "row_labels.npy").tolist() == [row[0] for row in rows]
+        assert np.load(tmp_path / name / "column_labels.npy").tolist() == header
+        left, right = (np.load(tmp_path / name / f"{side}.npy") for side in ("left", "right"))
+        np.testing.assert_allclose(left @ right.T, matrix, atol=1e-7)
+
+
+def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
+    """Numbers in the first column may be labels or values: --kind table says so; long lists of columns are cut."""
+    numbers = np.outer(np.arange(1, 7), np.arange(1, 41)).astype(float)
+    lines = ["year," + ",".join(f"film {j}" for j in range(40))]
+    lines += [f"{1990 + i}," + ",".join(map(str, row)) for i, row in enumerate(numbers)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert main([str(tmp_path / "t.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "film 6, and 33 more; say which is which, such as --row NAME --col NAME --value NAME; or of a wide" in error
+    assert main([str(tmp_path / "t.csv"), "--kind", "table", "--offsets", "no", "--out", str(tmp_path / "out")]) == 0
+    assert np.load(tmp_path / "out" / "row_labels.npy").tolist() == list(range(1990, 1996))
+    (tmp_path / "d.csv").write_text(",a,b,c\na,0,1,2\nb,1,0,3\nc,2,3,0\n")
+    assert main([str(tmp_path / "d.csv")]) == 2
+    assert "d.csv: --kind: a symmetric table with zeros on its diagonal may hold distances" in capsys.readouterr().err
+    (tmp_path / "w.csv").write_text("who,a,b\nx,1,2\ny,3,?\n")
+    assert main([str(tmp_path / "w.csv"), "--kind", "table"]) == 2
+    assert "w.csv: b: holds '?', not a number; leave the place empty, or give a number" in capsys.readouterr().err
+
+
+def test_named_points_and_plain_distances(tmp_path, capsys):
+    points = np.random.default_rng(0).normal(size=(10, 2))
+    i, j = np.triu_indices(10, 1)
+    rows = [f"p{a},p{b},{np.linalg.norm(points[a] - points[b]):.17g}" for a, b in zip(i, j, strict=True)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["from,to,km", *rows]))
+    mine = [str(tmp_path / "pairs.csv"), "--i", "from", "--j", "to"]
+    assert main([*mine, "--value", "km"]) == 2
+    assert "error: --kind: i and j alone do not say what was measured; name the values by --distance" in (
+        capsys.readouterr().err
+    )
+    assert main([*mine, "--distance", "km", "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "squared when they were read" in told
+    assert "in the order of labels.npy" in told
+    assert np.load(tmp_path / "out" / "labels.npy").tolist() == [f"p{i}" for i in range(10)]
+    factor = np.load(tmp_path / "out" / "factor.npy")
+    lengths = np.linalg.norm(factor[i] - factor[j], axis=1)
+    np.testing.assert_allclose(lengths, np.linalg.norm(points[i] - points[j], axis=1), atol=1e-6)
+
+
+def test_a_missing_file_is_told_with_names_like_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ratings.csv", "ratings.parquet", "notes.txt", "q.csv"):
+        (tmp_path / name).write_text("")
+    assert main(["rating.csv"]) == 2
+    assert capsys.readouterr().err == (
+        "error: rating.csv: no such file; in this folder there is ratings.csv, ratings.parquet\n"
+    )
+    assert main(["none/m.npz"]) == 2
+    assert capsys.readouterr().err == "error: none/m.npz: no such file; there is no folder none\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_tried_is_told_while_it_takes_long(terminal, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with Progress(every=0.01) as progress:
+        progress("rank 3")
+        time.sleep(0.3)
+    told = capsys.readouterr().err
+    assert "0 s: rank 3" in told
+    assert told.endswith("\r\x1b[K" if terminal else "0 s: rank 3\n")
+
+
+def test_an_interrupted_recovery_says_that_nothing_was_written(monkeypatch, capsys):
+    def broken(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.recover.run", broken)
+    assert main(["--example", "cities"]) == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
 
 
 def test_matlab_files_and_headers_that_say_what_was_measured(tmp_path, capsys):
@@ -216,8 +310,9 @@ def test_doubtful_results_come_with_a_notice():
     first, second = doubts(undetermined=open_)
     assert first.endswith("leave this open: row 3 is in no measurement (numbers from 0)")
     assert second.endswith("for 19 unknowns")
-    named = doubts(undetermined=open_, labels=(np.array(["a", "b"]), None))[0]
-    assert named.endswith("(numbers from 0, in the order of row_labels.npy)")
+    open_ = ("row b is in no measurement", "column 3 is in no measurement")
+    named = doubts(undetermined=open_, labels=(np.array(["a", "b"]), None))
+    assert [words.rpartition("open: ")[2] for words in named] == [open_[0], f"{open_[1]} (numbers from 0)"]
     assert "2 wild values were left out (measurements 4, 7, counted from 0)" in doubts(outliers=np.array([4, 7]))[0]
     assert "1 wild value was left out (measurement 4, counted from 0)" in doubts(outliers=np.array([4]))[0]
     assert "the rank is uncertain: 50% of the resamples" in doubts(rank_share=0.5)[0]

@@ -93,16 +93,45 @@ REFUSED = {
     ),
     "complex values": ({"x": X, "y": Y * 1j}, "y: holds complex numbers; give real ones"),
     "words for numbers": ({"x": X, "y": np.array(["1"] * 7 + ["a"] * 73)}, r"y: row 7 \(from 0\) holds 'a', not a num"),
-    "empty": ({"x": X[:0], "y": Y[:0]}, r"y: shape \(0,\); give a vector of at least 5 values"),
+    "empty": ({"x": X[:0], "y": Y[:0]}, "y: no measurements; give at least 5"),
     "empty map": ({"x": X[:0], "y": Y}, r"x: (shape \(0, 6\) for 80 values|is all zero)"),
     "one NaN": ({"x": X, "y": np.nan}, r"y: NaN or infinity in 1 of 1 measurements"),
-    "few": ({"x": X[:3], "y": Y[:3]}, r"y: shape \(3,\); give a vector of at least 5 values"),
+    "few": ({"x": X[:3], "y": Y[:3]}, "y: only 3 measurements; give at least 5"),
+    "few bad words": ({"pauli": ["XQ", "YZ"], "y": np.ones(2)}, "pauli: 'XQ' is not a Pauli word"),
+    "few, all zero": ({"pauli": ["XI", "YZ"], "y": np.zeros(2)}, "y: only 2 measurements; give at least 5"),
+    "few negative": (
+        {"i": [0, 1], "j": [1, 2], "distance2": [1.0, -3.0]},
+        r"distance2: squared distances are not negative, but number 1 \(from 0\) is -3; check the signs",
+    ),
+    "negative distance": (
+        {"i": np.arange(9), "j": np.arange(9) + 1, "distance": np.r_[-1.0, np.ones(8)]},
+        r"distance: distances are not negative, but number 0 \(from 0\) is -1; check the signs",
+    ),
+    "mostly negative": (
+        {"i": np.arange(9), "j": np.arange(9) + 1, "distance2": np.r_[np.ones(4), -np.ones(5)]},
+        "distance2: squared distances are not negative, but number 4",
+    ),
+    "no name": (
+        {"i": ["a", "b", "", "c", "d"], "j": ["b", "c", "d", "a", "b"], "distance2": np.ones(5)},
+        r"i: row 2 \(from 0\) holds nothing; give a name there",
+    ),
+    "dim of names": (
+        {"i": list("abcda"), "j": list("bcdac"), "distance2": np.ones(5), "dim": np.array(9)},
+        "dim: 9 for 4 names; leave dim out",
+    ),
+    "squares called plain": (
+        {"i": np.arange(5), "j": np.arange(5) + 1, "distance2": np.ones(5), "kind": np.array("plain_distances")},
+        "kind: plain_distances, but distance2 are squares",
+    ),
     "zero": ({"x": X, "y": 0 * Y}, "y: is all zero"),
     "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give what was measured with"),
     "lengths": ({"x": X[:9], "y": Y}, r"x: shape \(9, 6\) for 80 values"),
     "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
     "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* makes matrices"),
-    "unsaid": ({"i": ROWS, "j": COLUMNS, "y": VALUES}, "kind: i and j alone do not say"),
+    "unsaid": (
+        {"i": ROWS, "j": COLUMNS, "y": VALUES},
+        r"kind: i and j alone do not say .*, or add the entry 'kind': 'distances' \(squared\)",
+    ),
     "no kind": ({"i": ROWS, "kind": np.array([]), "y": VALUES}, "kind: is empty; use one of"),
     "unknown kind": ({"i": ROWS, "kind": np.array("lengths"), "y": VALUES}, "kind: 'lengths' is unknown; use one of"),
     "same point": (
@@ -139,3 +168,98 @@ def test_what_is_not_read_is_said():
     assert read_fields({"x": X, "y": Y, "when": np.arange(80)}).notices == [
         "when: ignored, since rank_one measurements consist of y, x"
     ]
+
+
+POINTS = RNG.standard_normal((9, 2))
+FIRST, SECOND = np.triu_indices(9, 1)
+LENGTHS = np.linalg.norm(POINTS[FIRST] - POINTS[SECOND], axis=1)
+NAMES = np.array([f"p{i}" for i in (3, 1, 2, 0, 8, 7, 6, 5, 4)])
+
+
+def test_pairs_by_name_and_plain_distances():
+    """As their squares by number; names in alphabetical order, as those of a table."""
+    place = np.argsort(np.argsort(NAMES))
+    by_number = read_fields({"i": place[FIRST], "j": place[SECOND], "distance2": LENGTHS**2})
+    plain = {"i": NAMES[FIRST], "j": NAMES[SECOND], "distance": LENGTHS}
+    renamed = {"i": NAMES[FIRST], "j": NAMES[SECOND], "value": LENGTHS, "kind": "plain_distances"}
+    for read in (read_fields(plain), read_fields(renamed)):
+        assert read.kind == "distances"
+        assert "squared when they were read" in read.reading
+        np.testing.assert_array_equal(read.map.rows(), by_number.map.rows())
+        np.testing.assert_array_equal(read.values, by_number.values)
+        assert [side.tolist() for side in read.labels] == [sorted(NAMES.tolist())] * 2
+    entries = read_fields({"rows": NAMES[FIRST], "cols": NAMES[SECOND], "y": LENGTHS})
+    assert entries.kind == "entries"
+    assert entries.labels[0].tolist() == sorted(NAMES.tolist())
+    noisy = {"i": FIRST, "j": SECOND, "distance2": np.r_[LENGTHS[:-1] ** 2, -1e-3]}
+    assert "distance2: 1 of 36 squared distances are negative, taken as noise" in read_fields(noisy).notices[0]
+
+
+def test_what_is_found_of_points_is_told_by_name():
+    found = gpsense.recover({"i": NAMES[FIRST], "j": NAMES[SECOND], "distance": LENGTHS})
+    at = {name: place for place, name in enumerate(NAMES.tolist())}
+    centred = POINTS - POINTS[[at[name] for name in sorted(at)]].mean(0)
+    rows = ["p3", "p0", "p8"]
+    expected = [centred[at[name]] @ centred[at["p2"]] for name in rows]
+    assert found.rank == 2
+    np.testing.assert_allclose(found.entries(rows, ["p2"] * 3), expected, atol=1e-6)
+    assert "in the order of .labels" in repr(found)
+    last = (NAMES[FIRST] != "p4") & (NAMES[SECOND] != "p4")
+    few = last | np.isin(NAMES[FIRST], ["p3", "p1"])
+    found = gpsense.recover({"i": NAMES[FIRST[few]], "j": NAMES[SECOND[few]], "distance": LENGTHS[few]})
+    assert "1 point with at most 2 distances, which may be mirrored: p4" in found.undetermined
+
+
+def test_a_kind_may_be_given_beside_the_arrays():
+    found = gpsense.recover({"i": FIRST, "j": SECOND, "y": LENGTHS}, kind="plain_distances")
+    assert (found.rank, found.chosen_by) == (2, "exact")
+    for kind, line in (("lengths", "kind: 'lengths' is unknown; use one of"), (3, "kind: 3 is no word")):
+        with pytest.raises(BadInput, match=line):
+            gpsense.recover({"i": FIRST, "j": SECOND, "y": LENGTHS}, kind=kind)
+    with pytest.raises(BadInput, match="kind: 'table' beside a map"):
+        gpsense.recover(maps.Distances(FIRST, SECOND, 9), LENGTHS**2, kind="table")
+
+
+def _square(squares: bool = False) -> np.ndarray:
+    full = np.zeros((9, 9))
+    full[FIRST, SECOND] = full[SECOND, FIRST] = LENGTHS**2 if squares else LENGTHS
+    return full
+
+
+def test_wide_frames():
+    """Labels in the index or in the first column; their order stays; rows without a value are told by name."""
+    pd = pytest.importorskip("pandas")
+    table = np.full((14, 11), np.nan)
+    table[ROWS, COLUMNS] = VALUES
+    table[5] = np.nan
+    users, films = [f"u{i}" for i in range(14)][::-1], [f"film {j}" for j in range(11)]
+    frame = pd.DataFrame(table, index=users, columns=films)
+    for given in (frame, frame.rename_axis("who").reset_index()):
+        found = gpsense.recover(given, offsets=False)
+        assert found.labels[0].tolist() == users
+        assert found.labels[1].tolist() == films
+        kept = np.arange(14) != 5
+        np.testing.assert_allclose(found.matrix[kept], (U @ V.T)[kept], atol=1e-7)
+        np.testing.assert_allclose(found.entries(["u1"], ["film 2"]), U[12] @ V[2], atol=1e-7)
+        assert f"row {users[5]} is in no measurement" in found.undetermined
+    long = pd.DataFrame({"user": ["a", "a", "b"], "film": [1, 2, 3], "stars": [4.0, 5.0, 3.0]})
+    with pytest.raises(BadInput, match="columns: they are user, film, stars; name them row,col,value .*kind='table'"):
+        read_fields(long)
+
+
+def test_wide_frames_of_pairs():
+    pd = pytest.importorskip("pandas")
+    for kind, squares in (("distances", True), ("plain_distances", False)):
+        frame = pd.DataFrame(_square(squares), index=NAMES, columns=NAMES).iloc[:, ::-1]
+        read = read_fields(frame, kind)
+        assert read.labels[0].tolist() == NAMES.tolist()
+        np.testing.assert_allclose(read.values, LENGTHS**2)
+        np.testing.assert_array_equal(read.map.rows(), maps.Distances(FIRST, SECOND, 9).rows())
+    frame = pd.DataFrame(_square(), index=NAMES, columns=NAMES)
+    assert read_fields(frame, "entries").values.size == 45
+    with pytest.raises(BadInput, match="kind: a symmetric table with zeros on its diagonal may hold distances; give"):
+        read_fields(frame)
+    with pytest.raises(BadInput, match="kind: distances, but 'p3' is a label of only rows or only columns"):
+        read_fields(frame.iloc[1:], "distances")
+    with pytest.raises(BadInput, match="kind: distances, but 'p3' has one to itself"):
+        read_fields(frame + 1, "distances")

@@ -1,0 +1,115 @@
+"""A wide table: row labels, a header of column labels, a number or nothing in each place. Read as what was measured."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpsense.errors import BadInput
+
+NOTHING = {"", "na", "n/a", "nan", "null", "none", "<na>", "nat"}  # what stands where no value is
+KINDS = ("table", "entries", "distances", "plain_distances")
+CLOSE = 1e-9  # relative difference of two numbers of one pair that are the same number, written twice
+
+
+class Wide(NamedTuple):
+    """The arrays by name, and a sentence that says how they were read."""
+
+    fields: dict[str, np.ndarray]
+    words: str
+
+
+def read_wide(
+    labels: Any, header: Sequence[str], columns: Sequence[Any], kind: str | None, *, named: bool = True
+) -> Wide | None:
+    """A table of rows with these labels and columns under this header; None where it does not look like one.
+
+    Labels all differ. Unless ``kind`` says what was measured, they are words; numbers only where nothing stands above
+    them (not ``named``), and are no mere numbering of rows, or of columns too. Raises BadInput for a word among the
+    values where ``kind`` is given, for pairs whose labels differ, and for what looks like distances where none is.
+    """
+    labels = np.asarray(labels)
+    if kind not in (None, *KINDS) or len(header) < 2 or not labels.size:
+        return None
+    numbers = [_numbers(column) for column in columns]
+    words = labels.dtype.kind not in "iuf"
+    if kind is None:
+        numbered = not words and np.array_equal(labels, np.arange(labels.size))
+        looks = words or (not named and (not numbered or all(name.lstrip("-").isdigit() for name in header)))
+        if not looks or any(column is None for column in numbers):
+            return None
+    texts = labels.astype(str)
+    if len(set(texts.tolist())) < labels.size or (texts == "").any():
+        if kind is None:
+            return None
+        raise BadInput("row_labels", "rows without a label, or two with the same", "give each row a label of its own")
+    for name, column, given in zip(header, numbers, columns, strict=True):
+        if column is None:
+            word = next(each for each in np.asarray(given).ravel() if _number(each) is None)
+            raise BadInput(name, f"holds {str(word)[:40]!r}, not a number", "leave the place empty, or give a number")
+    matrix = np.stack([column for column in numbers if column is not None], axis=1)
+    if kind is None and _like_distances(texts, header, matrix):
+        remedy = "give the kind: plain_distances, distances (squared ones), entries or table"
+        raise BadInput("kind", "a symmetric table with zeros on its diagonal may hold distances", remedy)
+    return _entries(labels, header, matrix) if kind in (None, "table") else _pairs(texts, header, matrix, kind)
+
+
+def _like_distances(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray) -> bool:
+    """Whether labels are the same both ways, numbers symmetric and not negative, with nothing or 0 on the diagonal."""
+    if labels.tolist() != list(header) or np.isnan(matrix).all():
+        return False
+    symmetric = np.allclose(matrix, matrix.T, rtol=CLOSE, equal_nan=True)
+    return symmetric and bool(np.nanmin(matrix) >= 0) and not np.nan_to_num(np.diag(matrix)).any()
+
+
+def _number(given: Any) -> float | None:
+    """A number, NaN for nothing, None for a word."""
+    if str(given).strip().lower() in NOTHING:
+        return np.nan
+    try:
+        return float(given)
+    except (TypeError, ValueError):
+        return None
+
+
+def _numbers(column: Any) -> np.ndarray | None:
+    array = np.asarray(column)
+    if array.dtype.kind in "iuf":
+        return array.astype(float)
+    found = [_number(each) for each in array.ravel()] if array.dtype.kind != "c" else [None]
+    return None if any(each is None for each in found) else np.array(found, float)
+
+
+def _entries(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray) -> Wide:
+    rows, columns = np.nonzero(~np.isnan(matrix))
+    fields = {"row": rows, "col": columns, "value": matrix[rows, columns], "shape": np.array(matrix.shape)}
+    fields |= {"row_labels": labels, "column_labels": np.array(header), "kind": np.array("table")}
+    count = f"{rows.size} of {matrix.size} places hold a value"
+    words = f"read as a table of {matrix.shape[0]} rows and {matrix.shape[1]} columns with labels; {count}"
+    return Wide(fields, words)
+
+
+def _pairs(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray, kind: str) -> Wide:
+    """Entries of a square table with the same labels both ways; a number that stands in both places is read once."""
+    if set(labels.tolist()) != set(header):
+        odd = sorted(set(labels.tolist()) ^ set(header))[0]
+        raise BadInput("kind", f"{kind}, but {odd!r} is a label of only rows or only columns", "give both the same")
+    place = {name: number for number, name in enumerate(header)}
+    square = matrix[:, [place[name] for name in labels.tolist()]]
+    distances = kind != "entries"
+    if distances and (own := np.flatnonzero(np.nan_to_num(np.diag(square)))).size:
+        raise BadInput(
+            "kind", f"{kind}, but {labels.tolist()[own[0]]!r} has one to itself that is not 0", "leave it empty"
+        )
+    there = ~np.isnan(square)
+    if distances:
+        np.fill_diagonal(there, False)
+    with np.errstate(invalid="ignore"):
+        same = np.abs(square - square.T) <= CLOSE * np.maximum(np.abs(square), np.abs(square.T))
+    first, second = np.nonzero(there & ~np.tril(there.T & same, -1))
+    one, two = ("i", "j") if distances else ("rows", "cols")
+    fields = {one: first, two: second, "value": square[first, second], "labels": labels, "kind": np.array(kind)}
+    what = {"entries": "entries of a symmetric matrix", "distances": "squared distances"}.get(kind, "distances")
+    return Wide(
+        fields, f"read as {first.size} {what} of {labels.size} rows with labels, each pair once where both agree"
+    )
