@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 
-from gpsense.plots._axes import axes_for
+from gpsense.plots._axes import axes_for, log_ticks
 
 if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
@@ -28,7 +29,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
 
     The rank is chosen where what is left falls below the edge, and one more column adds no more than noise does.
     """
-    all_axes, figure = axes_for(axes, 2, (9.5, 4.4))
+    all_axes, figure = axes_for(axes, 2, (9.5, 4.9))
     left, right = all_axes
     penalties = np.array([step.penalty for step in result.path])
     most = max((step.sizes.size for step in result.path), default=0)
@@ -36,11 +37,19 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     for row, step in zip(sizes, result.path, strict=True):
         row[: step.sizes.size] = step.sizes
     if penalties.size:
-        left.loglog(penalties, np.where(sizes > 0, sizes, np.nan), ".-", color=GREY, linewidth=0.8, markersize=4)
+        drawn = left.loglog(
+            penalties, np.where(sizes > 0, sizes, np.nan), ".-", color=GREY, linewidth=0.8, markersize=4
+        )
+        if drawn:
+            drawn[0].set_label("a column")
         smoothing = np.array([step.smoothing for step in result.path])
-        left.loglog(penalties, 2 * smoothing, "--", color=ORANGE, label="threshold 2β")
+        left.loglog(penalties, 2 * smoothing, "--", color=ORANGE, label="threshold 2β: columns above it count")
         left.invert_xaxis()
-        left.legend()
+        _readable(left.xaxis, left.get_xlim())
+        _readable(left.yaxis, left.get_ylim())
+        _legend(left)
+    else:
+        left.text(0.5, 0.5, "no path of penalties\nled to this answer", ha="center", transform=left.transAxes)
     left.set_xlabel("penalty λ, falling")
     left.set_ylabel("sizes of the columns [units of X]")
     left.set_title("Columns along the path")
@@ -54,7 +63,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
             color=BLUE,
             label="largest left over / largest of noise",
         )
-        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1)
+        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="as large as that of noise")
     tried = sorted(result.fits.items())
     misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
     right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual / values")
@@ -63,10 +72,29 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     right.set_xlabel("rank")
     right.set_ylabel("ratio to noise; residual / values")
     right.set_title("Ranks tried")
-    right.legend()
+    _readable(right.yaxis, right.get_ylim())
+    _legend(right)
     if figure is not None:
         figure.suptitle(f"Rank {result.rank}: {CHOSEN[result.chosen_by]}")
+        above = max((step.rank for step in result.path), default=result.rank)
+        if above < result.rank:
+            figure.supxlabel(_beyond(above, result.rank), fontsize="small", color="0.35")
     return all_axes
+
+
+def _beyond(above: int, rank: int) -> str:
+    """Why a rank is chosen that the left panel does not show."""
+    count = f"{above or 'no'} column{'s' * (above > 1)} had passed the threshold"
+    return f"Where the path ended, {count}; rank {rank} was found by adding columns to the fit, see the right panel."
+
+
+def _readable(axis: Axis, limits: tuple[float, float]) -> None:
+    log_ticks(axis, *sorted(limits))
+
+
+def _legend(axes: Axes) -> None:
+    """Below the Axes, where it hides nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small", frameon=False)
 
 
 def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
@@ -82,7 +110,7 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     one.set_xlabel("measured y")
     one.set_ylabel("predicted by the factor")
     share = result.residual / float(np.sqrt(np.mean(values**2)))
-    one.set_title(f"Rank {result.rank}, residual {result.residual:.3g} ({share:.2%} of y, root mean square)")
+    one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of that of y)")
     return one
 
 

@@ -44,6 +44,42 @@ def test_the_chosen_rank_and_the_points_are_where_they_belong():
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]
     fit = plot_fit(RESULT, VALUES + 0.1, VALUES, Figure().subplots())
     share = 0.1 / np.sqrt(np.mean(np.square(VALUES)))
-    assert fit.get_title() == f"Rank 2, residual 0.1 ({share:.2%} of y, root mean square)"
+    assert fit.get_title() == f"Rank 2, root mean square residual 0.1\n({share:.2%} of that of y)"
     np.testing.assert_allclose(fit.lines[-1].get_xydata(), [[-4.0, -3.9]])
     assert [text.get_text() for text in fit.get_legend().get_texts()] == ["left out"]
+
+
+@pytest.mark.parametrize("low", [1e-9, 0.05, 0.4])
+def test_words_of_the_figures_hide_nothing_and_are_not_cut(low):
+    """Legends below their axes, titles within the figure, numbers in plain digits on logarithmic axes."""
+    fits = {rank: Fit(None, low ** (rank / 2), 2.0, 1.0) for rank in range(3)}
+    result = SimpleNamespace(**{**vars(RESULT), "fits": fits, "residual": 1.234e-15})
+    for axes in (plot_ranks(result), np.ravel(plot_fit(result, VALUES, VALUES))):
+        figure = axes[0].figure
+        figure.canvas.draw()
+        width, height = figure.canvas.get_width_height()
+        for one in axes:
+            title = one.title.get_window_extent()
+            assert (title.x0 >= 0, title.x1 <= width, title.y1 <= height) == (True, True, True)
+            if one.get_yscale() == "log":
+                legend = one.get_legend().get_window_extent()
+                assert legend.y1 < one.get_window_extent().y0
+                assert legend.y0 >= 0
+                assert not any("times" in tick.get_text() for tick in one.get_xticklabels() + one.get_yticklabels())
+        pyplot.close(figure)
+
+
+def test_a_rank_beyond_the_path_is_explained_and_every_line_is_named():
+    axes = plot_ranks(SimpleNamespace(**{**vars(RESULT), "path": STEPS[:1], "rank": 2}))
+    told = axes[0].figure.get_supxlabel()
+    assert told.startswith(
+        "Where the path ended, 1 column had passed the threshold; rank 2 was found by adding columns"
+    )
+    named = {text.get_text() for text in axes[1].get_legend().get_texts()}
+    assert {"as large as that of noise", "chosen: rank 2"} <= named
+    assert len(named) == len(axes[1].lines)
+    pyplot.close(axes[0].figure)
+    axes = plot_ranks(SimpleNamespace(**{**vars(RESULT), "path": ()}))
+    assert "no path" in axes[0].texts[0].get_text()
+    assert axes[0].figure.get_supxlabel() == ""
+    pyplot.close(axes[0].figure)
