@@ -42,6 +42,11 @@ def install() -> None:
     threading.Thread(target=_watch, args=(read, signals), daemon=True, name="interrupt").start()
 
 
+def installed() -> bool:
+    """Whether signals end this process."""
+    return any(thread.name == "interrupt" for thread in threading.enumerate())
+
+
 def _watch(read: int, signals: list[signal.Signals]) -> None:
     while os.read(read, 1)[0] not in signals:
         pass

@@ -10,7 +10,6 @@ import base64
 import html
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +37,7 @@ from gpsense.plots.view import (
     without_failures,
 )
 from launch import figures
-from launch.shell import Parser, Refusal, program, refused
+from launch.shell import Parser, Refusal, leave, program, refused
 
 if TYPE_CHECKING:
     from launch.work import Work
@@ -461,4 +460,4 @@ def again(directory: Path, allow_plugins: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

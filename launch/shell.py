@@ -1,6 +1,7 @@
 """How a command ends: one line for what went wrong, and the exit code that says which kind it was."""
 
 import argparse
+import atexit
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn, Self
 
 from gpsense.errors import BadInput
-from launch.interrupt import INTERRUPTED, KEPT, entry
+from launch.interrupt import INTERRUPTED, KEPT, entry, installed
 
 EVERY = 10.0  # seconds between lines of a log that say what is being tried
 
@@ -106,10 +107,19 @@ class Progress:
             print(start, end="", file=sys.stderr, flush=True)
 
 
-def leave(code: int) -> None:
-    """End the process; after ctrl-C at once, since a compilation may still be running in another thread."""
-    if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+def leave(code: int) -> NoReturn:
+    """End the process of a command: what is to be done at its end is done, unless interrupted, and output written.
+
+    Python itself would then wait for other threads, which may be compiling, and take its modules apart without hearing
+    signals: ctrl-C would end it there without a word.
+    """
+    if code != INTERRUPTED and not installed():  # called within another program
+        sys.exit(code)
+    if code != INTERRUPTED:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # a closed pipe, a full disk
+            code = code or 1
+    os._exit(code)

@@ -14,7 +14,7 @@ from pathlib import Path
 from gpsense.errors import BadInput
 from launch.bench.child import child
 from launch.bench.rows import Row, text
-from launch.shell import Parser, Refusal, program, refused
+from launch.shell import Parser, Refusal, leave, program, refused
 
 # the module of every group, whose function has the group's name
 GROUPS = {
@@ -82,4 +82,4 @@ def apart(group: str) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -69,6 +69,43 @@ with interrupt.telling(lambda: "told"):
     assert (process.returncode, err) == (130, "told\n")
 
 
+LEAVE = """
+import atexit, sys, threading, time
+from launch import interrupt
+from launch.shell import leave
+
+interrupt.install()
+
+class Last:
+    def __del__(self):
+        print("taken apart")
+
+last = Last()
+atexit.register(print, "at its end")
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("said")
+leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "said\nat its end\n"), (2, "said\nat its end\n"), (130, "said\n")])
+def test_a_command_that_is_done_ends_before_python_hears_no_signals(code: int, said: str) -> None:
+    command = [sys.executable, "-c", LEAVE, str(code)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (code, said, "")
+
+
+def test_output_that_nobody_reads_at_the_end_is_no_traceback() -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", LEAVE, "0"]
+    with subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 def test_other_processes_keep_their_signals() -> None:
     assert not interrupt.is_command()
     assert "interrupt" not in {thread.name for thread in threading.enumerate()}
