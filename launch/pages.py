@@ -9,11 +9,26 @@ from pathlib import Path
 from gpsense.grid.files import atomic
 
 TEMPLATE = Path(__file__).with_name("page.html")
+# what is wider than the page scrolls, and says so above; on a phone pictures keep letters that can be read
+WIDE_STYLE = """
+  .table, .picture { overflow: auto; }
+  .cut::before { content: "wider than the page: scroll sideways \\2192"; display: block; position: sticky; left: 0;
+                 width: max-content; max-width: 100%; font-size: .8rem; color: #54626f; }
+  @media (max-width: 600px) { .picture img { max-width: none; width: max(100%, calc(var(--wide) * .47)); } }
+"""
+WIDE_SCRIPT = """
+const wide = () => document.querySelectorAll(".table, .picture").forEach(
+  each => each.classList.toggle("cut", each.scrollWidth > each.clientWidth + 1));
+window.addEventListener("resize", wide);
+window.addEventListener("load", wide);
+wide();
+"""
 
 
 def write(path: Path, title: str, head: str, body: str) -> Path:
     """Write a page; ``head`` and ``body`` are HTML already, the title is text. Returns the path."""
     parts = {"title": html.escape(title), "head": head, "body": body}
+    parts |= {"wide_style": WIDE_STYLE, "wide_script": WIDE_SCRIPT}
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
     with atomic(path) as aside:
         aside.write_text(page, encoding="utf-8")
@@ -34,8 +49,16 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]], label: str) -> s
 
 
 def image(path: Path) -> str:
-    """A PNG file as a data URI; nothing where there is none."""
+    """A PNG file as a data URI, which scrolls where it is too wide; nothing where there is none."""
     if not path.is_file():
         return ""
-    code = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{code}">'
+    data = path.read_bytes()
+    code, wide, name = (
+        base64.b64encode(data).decode("ascii"),
+        int.from_bytes(data[16:20], "big"),
+        html.escape(path.stem),
+    )
+    picture = f'<img alt="{name}" src="data:image/png;base64,{code}">'
+    return (
+        f'<div class="picture" style="--wide: {wide}px" tabindex="0" role="region" aria-label="{name}">{picture}</div>'
+    )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gpsense.recovery.forms import Measured
 
 SIDES = "row", "column"
+BETWEEN = "   "  # what the terminal has between two facts of a line
 NOTHING = "; nothing was written"
 CHOICES = {"auto": None, "yes": True, "no": False}
 # what a column may hold, by the name that it then has
@@ -328,13 +329,13 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
 
 def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) -> None:
     """report.html: the summary in words, what to know, the ranks tried, figures and settings."""
-    lines = [f"<p>{html.escape(line)}</p>" for line in _text(record).split("\n")]
+    lines = [f"<p>{html.escape(line.replace(BETWEEN, '; '))}</p>" for line in _text(record).split("\n")]
     head = "".join(lines) + "".join(pages.note(words) for words in record["notices"])
     rows = [
-        [str(rank), *(f"{fit[key]:.3g}" for key in ("misfit", "left", "edge")), "chosen" * (rank == record["rank"])]
+        [f"{rank}{', chosen' * (rank == record['rank'])}", *(f"{fit[key]:.3g}" for key in ("misfit", "left", "edge"))]
         for rank, fit in fits.items()
     ]
-    titles = ("rank", "residual / values", "largest left over", "largest of noise alone", "")
+    titles = ("rank", "residual / values", "largest left over", "largest of noise alone")
     body = pages.table(titles, rows, "Ranks tried")
     body += "".join(pages.image(out / "figures" / f"{name}.png") for name in ("ranks", "fit", "map"))
     settings = json.dumps(record["settings"] | record["versions"], indent=1)
@@ -352,19 +353,20 @@ def _text(facts: dict[str, Any]) -> str:
     lines = [
         *filter(None, [facts["read_as"]]),
         f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
-        f"rank {facts['rank']} ({by}; {agree})   noise {noise}   residual {residual}",
-        f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements   {facts['seconds']:.2f} s",
+        f"rank {facts['rank']} ({by}; {agree}){BETWEEN}noise {noise}{BETWEEN}residual {residual}",
+        f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements"
+        f"{BETWEEN}{facts['seconds']:.2f} s",
     ]
     if facts["rank"] and facts["chosen_by"] != "shrunk":
         pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
         name = "eigenvalues " if facts["semidefinite"] else "singular values "
         lines.append(name + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
     if "relative_error" in facts:
-        told = f"   fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
+        told = f"{BETWEEN}fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
         lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{told}")
     if "error" in facts:
         lines.append(
-            f"error of the centred Gram matrix {100 * facts['error']:.2f} %   median offset "
+            f"error of the centred Gram matrix {100 * facts['error']:.2f} %{BETWEEN}median offset "
             f"{facts['median_offset_km']:.1f} km, largest {facts['largest_offset_km']:.1f} km"
         )
     return "\n".join(lines)

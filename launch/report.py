@@ -6,7 +6,6 @@ is not finished, from the chunks that are there. ``--merge OUT DIR...`` puts dir
 The page's layout and script are ``report_page.html``; this module fills in text and numbers.
 """
 
-import base64
 import html
 import json
 import re
@@ -36,7 +35,7 @@ from gpsense.plots.view import (
     value_text,
     without_failures,
 )
-from launch import figures
+from launch import figures, pages
 from launch.shell import Parser, Refusal, leave, program, refused
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = N
         "config": html.escape(yaml.safe_dump(run.manifest.get("config", {}), sort_keys=False, allow_unicode=True)),
         "plotly": get_plotlyjs(),
         "data": payload(run.dataset, kept),
+        "wide_style": pages.WIDE_STYLE,
+        "wide_script": pages.WIDE_SCRIPT,
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], TEMPLATE.read_text(encoding="utf-8"))
     path = directory / "report.html"
@@ -333,9 +334,7 @@ def _pictures(directory: Path) -> str:
     """The PNG files of a folder as data URIs."""
     entries = []
     for path in sorted(path for path in directory.glob("[!.]*.png") if path.is_file()):
-        code, name = base64.b64encode(path.read_bytes()).decode("ascii"), html.escape(path.name)
-        image = f'<img alt="{name}" src="data:image/png;base64,{code}">'
-        entries.append(f"<figure>{image}<figcaption>{name}</figcaption></figure>")
+        entries.append(f"<figure>{pages.image(path)}<figcaption>{html.escape(path.name)}</figcaption></figure>")
     return f"<section><h2>Figures</h2>{''.join(entries)}</section>" if entries else ""
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
 from gpsense.grid.store import write_dataset
-from launch import report
+from launch import figures, pages, report
 
 SEEDS, NOISE, PENALTY, STEPS, COLUMNS = 3, [0.1, 0.5], [0.0, 0.01, 0.1], 7, 4
 EVIL = "</script><script>window.stolen = 1</script><b>&"
@@ -294,6 +295,9 @@ def many() -> xr.Dataset:
     return wide.assign_coords(penalty=("penalty", 0.001234 * np.arange(1, 25), {"long_name": "penalty λ"}))
 
 
+FITS = "document.querySelector('.table table').scrollWidth"  # how wide a table would be
+
+
 @pytest.mark.parametrize("width", [390, 1366])
 def test_everything_fits_the_width_and_labels_stay_apart(tmp_path: Path, browser: Any, width: int) -> None:
     for name, dataset in (("few", results()), ("many", many())):
@@ -315,6 +319,31 @@ def test_everything_fits_the_width_and_labels_stay_apart(tmp_path: Path, browser
         assert len(ticks) >= 3
         assert all(left[1] <= right[0] for left, right in pairwise(ticks))
         assert complaints == []
+
+
+@pytest.mark.parametrize("width", [390, 1366])
+def test_what_is_wider_than_the_page_says_that_it_scrolls(tmp_path: Path, browser: Any, width: int) -> None:
+    """Tables and pictures, on pages of both kinds; on a phone a picture is half as large as on a desk at least."""
+    picture = tmp_path / "wide.png"
+    figures.save(Figure(figsize=(9.5, 3)), picture)
+    wide = [str(number) * 9 for number in range(12)]
+    body = pages.table(wide, [wide], "wide") + pages.table(["a"], [["1"]], "narrow") + pages.image(picture)
+    pages.write(tmp_path / "page.html", "page", "", body)
+    page, complaints = visit(browser, tmp_path / "page.html", width)
+    page.wait_for_function("document.readyState === 'complete'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = page.evaluate("[...document.querySelectorAll('.cut')].map(each => each.getAttribute('aria-label'))")
+    assert cut == (["wide", "wide"] if width == 390 else ["wide"] * (page.evaluate(FITS) > width))
+    assert page.evaluate("document.querySelector('img').getBoundingClientRect().width") >= 0.45 * 1425
+    told = page.evaluate("getComputedStyle(document.querySelector('.table'), '::before').content")
+    assert ("scroll sideways" in told) == ("wide" in cut)
+    assert complaints == []
+    run = fill(tmp_path / "run", results())
+    page, complaints = visit(browser, report.write_report(run), width)
+    page.wait_for_function("document.readyState === 'complete'")
+    where = "document.querySelectorAll('.table.cut').length"
+    assert page.evaluate(where) == page.evaluate(where.replace(".cut", "")) * (page.evaluate(FITS) > width - 40)
+    assert complaints == []
 
 
 def test_plots_follow_a_window_that_is_made_narrow(run: Path, browser: Any) -> None:
