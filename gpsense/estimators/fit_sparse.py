@@ -92,17 +92,21 @@ class SparseFit(NamedTuple):
     def predict(self, x: Any) -> np.ndarray:
         """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes.
 
-        Columns of a DataFrame are found by name, in whatever order, where the fit knows names.
+        Columns of a DataFrame are found by name, in whatever order, where the fit knows names; those of ``kept_names``
+        are enough, and the others are not looked at.
         """
-        if self.names is not None and hasattr(x, "columns"):
-            if missing := [name for name in self.names if name not in list(map(str, x.columns))]:
-                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns fitted to")
+        kept = self.coordinates
+        if self.kept_names is not None and hasattr(x, "columns"):
             given = dict(zip(map(str, x.columns), x.columns, strict=True))
-            x = x[[given[name] for name in self.names]]
-        rows = _numbers("x", x).astype(np.float64)
-        if rows.ndim != 2 or rows.shape[1] != len(self.centre):
-            raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
-        columns = ((rows - self.centre) / self.scale)[:, self.coordinates].astype(self.linear.dtype)
+            if missing := [name for name in self.kept_names if name not in given]:
+                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns kept, named in kept_names")
+            rows = _numbers("x", x[[given[name] for name in self.kept_names]]).astype(np.float64)
+        else:
+            rows = _numbers("x", x).astype(np.float64)
+            if rows.ndim != 2 or rows.shape[1] != len(self.centre):
+                raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
+            rows = rows[:, kept]
+        columns = ((rows - self.centre[kept]) / self.scale[kept]).astype(self.linear.dtype)
         return self.offset + self.unit * _evaluated(self.network, columns)
 
 
