@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
@@ -35,6 +35,30 @@ _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
 
 
 @dataclass(frozen=True)
+class ReadBy:
+    """Which values of another ``field`` read a field: those of ``names``.
+
+    With ``known``, the values of which it is known whether they read it, all others do, a user's own rule among them.
+    """
+
+    field: str
+    names: tuple[str, ...] = ()
+    known: frozenset[str] | None = None
+
+    def reads(self, value: Any) -> bool:
+        """Whether the field is read where the other has this value."""
+        return value in self.names or (self.known is not None and value not in self.known)
+
+    def refusal(self, name: str, values: Sequence[Any], choices: Collection[str] | None) -> BadInput:
+        """The error for field ``name``, given where the other has these values, none of which reads it."""
+        told = [str(getattr(value, "__name__", value)) for value in values]
+        problem = f"{self.field} {', '.join(told)} {'does' if len(told) == 1 else 'do'} not read it"
+        able = list(self.names) or [choice for choice in choices or () if self.reads(choice)]
+        use = f"use {self.field} {', '.join([*able[:-2], ' or '.join(able[-2:])])}, or " if able else ""
+        return BadInput(name, problem, f"{use}leave it out")
+
+
+@dataclass(frozen=True)
 class Field:
     """What a field may be and how it is shown.
 
@@ -43,8 +67,9 @@ class Field:
     allowed, usually a registry; ``whole``: whole numbers only, though traced as floats;
     ``integer``: traced as integers; ``axis``: whether a grid may list
     several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
-    (a function, say); ``verify`` raises BadInput for a value that fails a further test. ``name``, ``kind``,
-    ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
+    (a function, say); ``verify`` raises BadInput for a value that fails a further test; ``read_by``: which values of
+    other fields read it, all of them where there are several. ``name``, ``kind``, ``optional``, ``default`` and
+    ``role`` are filled in by :func:`declared`.
 
     >>> from gpsense.fields import declared
     >>> field = declared(gpsense.Sensing)["dim"]
@@ -68,6 +93,7 @@ class Field:
     hidden: bool = False
     accepts: type | tuple[type, ...] = ()
     verify: Callable[[Any], None] | None = None
+    read_by: tuple[ReadBy, ...] = ()
     name: str = ""
     kind: str = OTHER
     optional: bool = False
@@ -277,6 +303,13 @@ class Traced(eqx.Module):
 
     def __check_init__(self) -> None:
         check_fields(self, "setting")
+
+
+def verify_read(name: str, known: Mapping[str, Field], values: Mapping[str, Sequence[Any]]) -> None:
+    """BadInput where a field that was given has no effect: no value of another field reads it."""
+    for by in known[name].read_by:
+        if by.field in values and not any(map(by.reads, values[by.field])):
+            raise by.refusal(name, values[by.field], known[by.field].choices)
 
 
 def first_line(thing: Any) -> str:

@@ -11,7 +11,7 @@ import optax
 
 from gpsense._types import ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import Field
+from gpsense.fields import Field, ReadBy
 
 Transformation = optax.GradientTransformation
 Optimizer = str | Callable[[Any], Transformation]
@@ -128,6 +128,7 @@ Momentum = Annotated[
         at_least=0,
         below=1,
         label="momentum β",
+        read_by=(ReadBy("optimizer", ("momentum", "nesterov")),),
     ),
 ]
 Tolerance = Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)]

@@ -20,7 +20,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import FLAG, NAME, Field, first_line, shown
 from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
-from launch.config import DEFAULT, Config, build, read_yaml
+from launch.config import DEFAULT, Config, build, read_yaml, verify_used
 from launch.paths import find_config
 from launch.schema import SECTIONS, plain, read_flag, read_number, required, schema, unknown
 from launch.shell import Refusal, program
@@ -98,22 +98,26 @@ def parse(argv: list[str]) -> Arguments | Check:
         system = plugins.find_system(asked, allowed=True)
         if plugins.is_function(asked):
             given = _of_function(asked, system, given)
-    fields = _base(path, asked)
+    base = fields = _base(path, asked)
     reference = fields.get("system", plugins.FIRST_SYSTEM)
+    asked_for: dict[str, dict[str, Any]] = {}
     for place, value in given.items():
         section, _, key = place.partition(".")
+        if key and value is not None:
+            asked_for.setdefault(section, {})[key] = value
         if section == "claim":
             raise Refusal(f"claim: can only be set in a config file; {program('claims')} runs it")
         if not key and place != "name":
             raise Refusal(unknown(place, plugins.find_system(reference, folder, allowed)))
         if not key:
-            fields[section] = value
+            fields = fields | {section: value}
         elif isinstance(part := fields.get(section, {}), dict):
-            fields[section] = part | {key: value}
+            fields = fields | {section: part | {key: value}}
     if "help" in flags:
         print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
         sys.exit(0)
     config = build(fields, folder, allowed)
+    verify_used(config, base, asked_for)
     out = None if out is None else Path(out)
     return Arguments(config, folder, out, "dry-run" in flags, shard, cluster, distributed)
 

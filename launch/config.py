@@ -8,19 +8,20 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
 from gpsense.errors import BadInput
-from gpsense.fields import OTHER, shown
+from gpsense.fields import OTHER, shown, verify_read
 from gpsense.systems import AnySystem
 from launch import plugins
 from launch.paths import configs
-from launch.schema import SECTIONS, TOP, default, parse, plain, required, schema, unknown
+from launch.schema import SECTIONS, TOP, default, parse, plain, required, schema, sections_named, unknown
 from launch.shell import Refusal
+from launch.values import Values
 
 if TYPE_CHECKING:
     from launch.claims.expectations import Claim
@@ -196,6 +197,33 @@ def build(
 
         claim = read_claim(claim)
     return Config(name, reference, system, values, claim, plugins.sources())
+
+
+def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
+    """Refusal for a field that was given and has no effect, since no value of another field reads it.
+
+    ``layers``: what was given, each layer over those before it: a config's fields, then the command line's or those of
+    a claim's grid. A later layer may leave without effect what an earlier one gave; a default is passed over where it
+    stands in the first layer, or takes back what an earlier one gave.
+    """
+    fields = schema(config.system)
+    places = {field.name: place for place, field in fields.items()}
+    given = [_flat(each, config.system)[0] for each in layers]
+    layer = {place: number for number, each in enumerate(given) for place in each}
+    values = {
+        field.name: value.values if isinstance(value := config.values[place], Values) else (value,)
+        for place, field in fields.items()
+    }
+    known = {field.name: field for field in fields.values()}
+    for place, number in layer.items():
+        field = fields.get(place)
+        if field is None or config.values[place] is None:
+            continue
+        by = [each for each in field.read_by if each.field in places and layer.get(places[each.field], 0) <= number]
+        alone = number > 0 and not any(place in each for each in given[:number])
+        if by and (alone or config.values[place] != default(field)):
+            with sections_named(config.system):
+                verify_read(field.name, known | {field.name: replace(field, read_by=tuple(by))}, values)
 
 
 def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str, Any], list[str]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from gpsense.grid import make_plan
-from launch.config import build, read_yaml
+from launch.config import build, read_yaml, verify_used
 from launch.paths import configs
 from launch.work import to_grid
 from tests.reference_claims import without_mnist
@@ -15,6 +15,7 @@ CONFIGS = sorted(configs().rglob("*.yaml"))
 def test_a_config_is_planned_and_says_what_to_expect(path, monkeypatch):
     without_mnist(monkeypatch)
     config = build(read_yaml(path))
+    verify_used(config, read_yaml(path))
     plan = make_plan(to_grid(config), 8 * 2**30)
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert config.name == path.stem

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpsense.errors import BadInput
-from gpsense.fields import Field, declared, nearest, shown
+from gpsense.fields import Field, declared, nearest, shown, verify_read
 from gpsense.keys import MOST_SEED, MOST_SEEDS
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, System
@@ -159,6 +159,13 @@ class Grid:
             several = Combinations(numbers)
             for values in several if len(several) <= CHECKED else _ends(numbers):
                 one.check_data(data(**same, **values))
+
+    def verify_read(self) -> None:
+        """BadInput for a field that differs from its default where no value of the axes reads it."""
+        values = {name: (value,) for name, value in self.single().items()} | {a.name: a.values for a in self.axes}
+        for name, one in self.known.items():
+            if one.read_by and any(value != one.default for value in values[name]):
+                verify_read(name, self.known, values)
 
     @cached_property
     def static(self) -> Mapping[str, Field]:

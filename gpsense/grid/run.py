@@ -65,7 +65,8 @@ def run_grid(
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
-    resumes. BadInput where the directory belongs to another grid. ``progress``: a bar on the standard error; None:
+    resumes. BadInput where the directory belongs to another grid, and for a field that is given though no value of
+    another reads it, such as ``keep`` with rule threshold. ``progress``: a bar on the standard error; None:
     where there is a terminal and a directory. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
     the address of a dask scheduler, or a Client, whose workers run the chunks; ``make`` makes the grid anew in a
     worker, where it cannot be pickled.
@@ -76,6 +77,7 @@ def run_grid(
     {'seed': 2, 'penalty': 2}
     """
     verify_memory(memory)
+    grid.verify_read()
     start_devices()
     if out is not None and not isinstance(out, str | Path):
         raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")

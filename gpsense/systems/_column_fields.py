@@ -1,6 +1,7 @@
 """What systems with column-wise pruning share: the numbers of a truth, the numbers of training, starts, measures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import jax
@@ -9,9 +10,10 @@ from jaxtyping import Array, Float
 
 from gpsense._types import Factor, RandomKey, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
-from gpsense.sensing.methods import Tuning
+from gpsense.pruning.columns import FIXED_RULES
+from gpsense.sensing.methods import BASELINES, Tuning
 from gpsense.sensing.truths import geometric_spectrum, low_rank_truth
 from gpsense.systems._contract import Measure
 
@@ -30,6 +32,24 @@ STARTS: dict[str, Callable[[RandomKey, int, int, Any], Factor]] = {
     "gaussian": gaussian_start,
     "identical": identical_start,
 }
+
+
+GREEDY = "greedy_pruning"
+PRUNED = ReadBy("method", (GREEDY,))  # baselines have their own steps and are not pruned
+COUNTED = ReadBy("rule", ("top_r", "random"), FIXED_RULES)
+_METHODS = frozenset({GREEDY, *BASELINES})
+_TUNED = {
+    "rate": tuple(name for name in BASELINES if name != "irls"),
+    "penalty": ("irls", "prec_gd", "scaled_gd_lambda", "trace_norm"),
+    "start_scale": ("agn", "scaled_gd_lambda", "small_start", "small_start_held_out"),
+    "tolerance": tuple(BASELINES),
+}
+TUNED = {number: (ReadBy("method", names, _METHODS),) for number, names in _TUNED.items()}
+
+
+def _of_greedy(annotation: Any) -> Field:
+    """The declaration of a number that greedy pruning reads and no baseline does."""
+    return replace(annotation.__metadata__[0], read_by=(PRUNED,))
 
 
 class TruthData(Traced):
@@ -69,11 +89,18 @@ class ColumnSetting(Traced):
     rate: Rate = 0.02
     momentum: Momentum = 0.9
     start_scale: Annotated[
-        ScalarLike, Field("train", "expected column norm at the start", above=0, label="scale of the start")
+        ScalarLike,
+        Field(
+            "train",
+            "expected column norm at the start",
+            above=0,
+            label="scale of the start",
+            read_by=(PRUNED,),
+        ),
     ] = 0.3
-    tolerance: Tolerance = 1e-4
+    tolerance: Annotated[ScalarLike, _of_greedy(Tolerance)] = 1e-4
     perturbation: Annotated[
-        ScalarLike, Field("train", "radius of the noise added at a stationary point", at_least=0)
+        ScalarLike, Field("train", "radius of the noise added at a stationary point", at_least=0, read_by=(PRUNED,))
     ] = 0.0
     threshold: Annotated[
         ScalarLike | None,
@@ -82,6 +109,7 @@ class ColumnSetting(Traced):
             "columns of at most this norm are deleted; null: 2 sqrt(smoothing)",
             at_least=0,
             label="threshold on the column norms",
+            read_by=(PRUNED, ReadBy("rule", ("threshold",), FIXED_RULES)),
         ),
     ] = None
     keep: Annotated[
@@ -92,20 +120,37 @@ class ColumnSetting(Traced):
             at_least=1,
             whole=True,
             label="columns kept",
+            read_by=(PRUNED, COUNTED),
         ),
     ] = None
-    fine_tune_rate: FineTuneRate = None
-    fine_tune_tolerance: FineTuneTolerance = 1e-5
-    baseline_rate: Annotated[ScalarLike, Field("baseline", "step size, in units of the method's own", above=0)] = 1.0
+    fine_tune_rate: Annotated[ScalarLike | None, _of_greedy(FineTuneRate)] = None
+    fine_tune_tolerance: Annotated[ScalarLike, _of_greedy(FineTuneTolerance)] = 1e-5
+    baseline_rate: Annotated[
+        ScalarLike,
+        Field(
+            "baseline",
+            "step size, in units of the method's own",
+            above=0,
+            read_by=TUNED["rate"],
+        ),
+    ] = 1.0
     baseline_penalty: Annotated[
         ScalarLike,
-        Field("baseline", "regularisation or damping, relative; 0: the method's own rule", at_least=0),
+        Field(
+            "baseline",
+            "regularisation or damping, relative; 0: the method's own rule",
+            at_least=0,
+            read_by=TUNED["penalty"],
+        ),
     ] = 0.0
     baseline_start_scale: Annotated[
-        ScalarLike, Field("baseline", "column norm of a random start, relative to the solution", above=0)
+        ScalarLike,
+        Field(
+            "baseline", "column norm of a random start, relative to the solution", above=0, read_by=TUNED["start_scale"]
+        ),
     ] = 1e-3
     baseline_tolerance: Annotated[
-        ScalarLike, Field("baseline", "stop at this relative change in a step", at_least=0)
+        ScalarLike, Field("baseline", "stop at this relative change in a step", at_least=0, read_by=TUNED["tolerance"])
     ] = 0.0
 
     @property

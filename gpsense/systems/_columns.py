@@ -19,7 +19,7 @@ from gpsense._linalg import singular_values
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.descent import DIVERGED, Descent, Method, Rates, Target, ended
 from gpsense.errors import BadInput
-from gpsense.fields import Field
+from gpsense.fields import Field, ReadBy
 from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput, as_rule, verify_rule
@@ -29,11 +29,11 @@ from gpsense.sensing.measurements import Ensemble
 from gpsense.sensing.methods import BASELINES, Baseline, Run
 from gpsense.sensing.symmetric import packed_size
 from gpsense.stationarity import Smallest, certificate
-from gpsense.systems._column_fields import STARTS, ColumnSetting
+from gpsense.systems._column_fields import GREEDY, PRUNED, STARTS, ColumnSetting
 from gpsense.systems._contract import Cost, DataT, Learner, Measures, System
 
-GREEDY = "greedy_pruning"
 METHODS: ChainMap[str, Any] = ChainMap(BASELINES, {GREEDY: None})  # greedy pruning comes first
+SAMPLED = ReadBy("measurements", known=frozenset({"population"}))  # the expected loss has no measurements
 PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
 FORMS = ("auto", "gram", "direct")
 PRODUCTS = ("highest", "high", "default")
@@ -69,7 +69,16 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int | None, Field("problem", "columns k of the factor; null: dim", at_least=1, label="width k")
     ] = None
     rank: Annotated[int, Field("problem", "rank r of the truth", at_least=1, label="rank r of the truth")] = 2
-    n: Annotated[int, Field("problem", "number of measurements", at_least=1, label="measurements n")] = 400
+    n: Annotated[
+        int,
+        Field(
+            "problem",
+            "number of measurements",
+            at_least=1,
+            label="measurements n",
+            read_by=(SAMPLED,),
+        ),
+    ] = 400
     method: Annotated[str, Field("train", "greedy_pruning, or a baseline to compare with", choices=METHODS)] = GREEDY
     penalty_kind: Annotated[
         str,
@@ -80,10 +89,16 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             label="kind of penalty",
         ),
     ] = "smoothed_group_lasso"
-    optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "gd"
+    optimizer: Annotated[optimizers.Optimizer, replace(optimizers.FIELD, read_by=(PRUNED,))] = "gd"
     start: Annotated[
         str,
-        Field("train", "gaussian: independent columns; identical: all columns equal", choices=STARTS, label="start"),
+        Field(
+            "train",
+            "gaussian: independent columns; identical: all columns equal",
+            choices=STARTS,
+            label="start",
+            read_by=(PRUNED,),
+        ),
     ] = "gaussian"
     batch: Annotated[
         int | None,
@@ -92,6 +107,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             "measurements drawn, with replacement, for each step; null: all in each",
             at_least=1,
             label="measurements a step",
+            read_by=(PRUNED,),
         ),
     ] = None
     rule: Annotated[
@@ -103,6 +119,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,
             label="pruning rule",
+            read_by=(PRUNED,),
         ),
     ] = "threshold"
     rotation: Annotated[
@@ -112,6 +129,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             "none, or svd: columns turned onto the singular vectors first",
             choices=ROTATIONS,
             label="rotation before pruning",
+            read_by=(PRUNED,),
         ),
     ] = "none"
     form: Annotated[str, Field("run", "form of the data; auto: the cheapest", choices=FORMS, axis=False)] = "auto"

@@ -9,14 +9,19 @@ from jaxtyping import Array, Bool, Float
 
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
 from gpsense.descent import CONVERGED, Descent, Method, Rates, Target, advance_descent
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.keys import Keys
 from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
+from gpsense.pruning.inputs import INPUT_RULES
 from gpsense.sparse import learner
 from gpsense.sparse.hermite import Activation
+from gpsense.sparse.methods import BASELINES
 from gpsense.sparse.network import Kept, Network
 from gpsense.sparse.samples import Samples
 from gpsense.systems._contract import Descending
+
+NETWORK = ReadBy("method", ("greedy_pruning", "descent"), frozenset({"greedy_pruning", "descent", *BASELINES}))
+SCORED = ReadBy("rule", ("gradient",), frozenset(INPUT_RULES))
 
 
 class CoordinatesSetting(Traced):
@@ -30,11 +35,18 @@ class CoordinatesSetting(Traced):
             above=0,
             at_most=1,
             label="contraction c of the basis",
+            read_by=(NETWORK, SCORED),
         ),
     ] = 0.5
     start_scale: Annotated[
         ScalarLike,
-        Field("train", "method descent: norm of the output weights at the start", above=0, label="scale of the start"),
+        Field(
+            "train",
+            "method descent: norm of the output weights at the start",
+            above=0,
+            label="scale of the start",
+            read_by=(ReadBy("method", ("descent",), NETWORK.known),),
+        ),
     ] = 0.3
     rate: Rate = 0.02
     momentum: Momentum = 0.9

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import DIVERGED, Method, start_descent
 from gpsense.errors import BadInput
-from gpsense.fields import Field
+from gpsense.fields import Field, ReadBy
 from gpsense.keys import Keys
 from gpsense.optimizers import FIELD as OPTIMIZER
 from gpsense.optimizers import Optimizer
@@ -37,6 +37,8 @@ from gpsense.sparse.network import RESIDUALS, Kept, Network
 from gpsense.sparse.samples import Samples
 from gpsense.systems._contract import Cost, DataT, Learner, Measure, Measures, StateT, System
 from gpsense.systems._coordinate_phases import (
+    NETWORK,
+    SCORED,
     CoordinatesProblem,
     CoordinatesSetting,
     Dense,
@@ -278,6 +280,7 @@ POOL = Field(
     "coordinates M kept from each part of the scores; magnitude and random keep 3 M",
     at_least=1,
     label="coordinates M from each part",
+    read_by=(NETWORK, ReadBy("rule", known=frozenset({"none"}))),
 )
 
 
@@ -311,16 +314,29 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
             choices=INPUT_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             label="pruning rule",
+            read_by=(NETWORK,),
         ),
     ] = "gradient"
     pool: Annotated[int, POOL] = 10
     parity: Annotated[
         str,
-        Field("prune", "which parts of the activation give the scores", choices=PARITIES, label="parts of the scores"),
+        Field(
+            "prune",
+            "which parts of the activation give the scores",
+            choices=PARITIES,
+            label="parts of the scores",
+            read_by=(NETWORK, SCORED),
+        ),
     ] = "both"
-    biases: Annotated[int, Field("prune", "biases drawn for the scores", at_least=1)] = 4
+    biases: Annotated[int, Field("prune", "biases drawn for the scores", at_least=1, read_by=(NETWORK, SCORED))] = 4
     bias_values: Annotated[
-        tuple[float, ...] | None, Field("prune", "the biases of the scores themselves, instead of draws", axis=False)
+        tuple[float, ...] | None,
+        Field(
+            "prune",
+            "the biases of the scores themselves, instead of draws",
+            axis=False,
+            read_by=(NETWORK, SCORED),
+        ),
     ] = None
     activation: Annotated[
         str | Callable[[Array], Array],
@@ -338,6 +354,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
             "train",
             "taken from y before the step: none, mean (of y x) or ols (least squares)",
             choices=RESIDUALS,
+            read_by=(ReadBy("method", known=frozenset({"descent"})),),
         ),
     ] = "none"
     second_layer: Annotated[
@@ -347,6 +364,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
             "ridge, or none: only the first layer is measured, and the error is 1",
             choices=SECOND_LAYERS,
             label="second layer",
+            read_by=(ReadBy("method", known=frozenset({"descent"})),),
         ),
     ] = "ridge"
     optimizer: Annotated[Optimizer, OPTIMIZER] = "gd"

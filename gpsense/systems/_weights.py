@@ -35,11 +35,11 @@ from gpsense.descent import (
     start_descent,
 )
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.keys import Keys
 from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.pruning import weights
-from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule, prune_in_rounds
+from gpsense.pruning.weight_scores import SCORES, WEIGHT_RULES, WeightRule, prune_in_rounds
 from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVector
 from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
@@ -74,6 +74,12 @@ REWINDS: dict[str, Rewind] = {
 
 Optimizer = Annotated[optimizers.Optimizer, optimizers.FIELD]
 Samples = Annotated[int, Field("problem", "number of samples", at_least=1, label="samples n")]
+
+
+TRAINED = ReadBy(
+    "rule", tuple(n for n in WEIGHT_RULES if WEIGHT_RULES[n].trained), frozenset({*WEIGHT_RULES, "teacher"})
+)
+SCORED = ReadBy("rule", tuple(SCORES), TRAINED.known)
 
 
 class WeightsSetting(Traced):
@@ -251,9 +257,18 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             "what the kept weights are set to: their start, none (as trained), or a new draw",
             choices=REWINDS,
             label="where kept weights go back to",
+            read_by=(TRAINED,),
         ),
     ] = "start"
-    rewind_step: Annotated[int, Field("prune", "step that they go back to, in the first round", at_least=0)] = 0
+    rewind_step: Annotated[
+        int,
+        Field(
+            "prune",
+            "step that they go back to, in the first round",
+            at_least=0,
+            read_by=(TRAINED, ReadBy("rewind", known=frozenset({"none"}))),
+        ),
+    ] = 0
     redraw_rounds: Annotated[
         bool, Field("prune", "train the mask of each round once more, with weights drawn anew", axis=False)
     ] = False
@@ -268,7 +283,12 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     ] = "global"
     score_rounds: Annotated[
         int | None,
-        Field("prune", "scorings by rules that prune before training; null: 100 by synflow, else 1", at_least=1),
+        Field(
+            "prune",
+            "scorings by rules that prune before training; null: 100 by synflow, else 1",
+            at_least=1,
+            read_by=(SCORED,),
+        ),
     ] = None
     batch: Annotated[
         int | None,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gpsense._types import RandomKey, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.optimizers import Rate
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
@@ -20,6 +20,7 @@ from gpsense.tickets.images import DATA, ImageArrays, ImageSet
 from gpsense.tickets.network import Samples, Task, perceptron
 
 HELD_OUT = 100  # images to test on, at least
+FILES = ReadBy("data", known=frozenset({"digits", "mnist_5k"}))
 
 
 class ImagesData(Traced):
@@ -72,7 +73,15 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
             label="images",
         ),
     ] = "digits"
-    folder: Annotated[str | None, Field("problem", "folder with the files of mnist or cifar10", axis=False)] = None
+    folder: Annotated[
+        str | None,
+        Field(
+            "problem",
+            "folder with the files of mnist or cifar10",
+            axis=False,
+            read_by=(FILES,),
+        ),
+    ] = None
     test: Annotated[int, Field("problem", "images that measure the error, at most", at_least=1)] = 2000
     validation: Annotated[
         int, Field("problem", "images held out for early stopping; their loss is recorded along the run", at_least=0)

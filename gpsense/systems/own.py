@@ -20,16 +20,18 @@ from gpsense import descent, optimizers, pruning
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.descent import DIVERGED, Method, Rates, Target
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, shown
+from gpsense.fields import Field, ReadBy, Traced, shown
 from gpsense.keys import Keys
 from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ColumnRule, RuleInput, as_rule, verify_rule
 from gpsense.pruning import weights as masks
+from gpsense.pruning.columns import FIXED_RULES
 from gpsense.pruning.leaves import What, prunable
 from gpsense.systems._calling import call
 from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
 
+COUNTED = ReadBy("rule", ("top_r", "random"), FIXED_RULES)
 Matrix = Float[Array, "rows parts"]
 Kept = Bool[Array, " parts"]
 
@@ -102,7 +104,13 @@ class PipelineSetting(Traced):
     momentum: Momentum = 0.9
     tolerance: Tolerance = 0.0
     threshold: Annotated[
-        ScalarLike | None, Field("prune", "parts of at most this norm are deleted; null: 2 sqrt(smoothing)", at_least=0)
+        ScalarLike | None,
+        Field(
+            "prune",
+            "parts of at most this norm are deleted; null: 2 sqrt(smoothing)",
+            at_least=0,
+            read_by=(ReadBy("rule", ("threshold",), FIXED_RULES),),
+        ),
     ] = None
     kept: Annotated[
         ScalarLike | None,
@@ -111,6 +119,7 @@ class PipelineSetting(Traced):
             "share of the parts kept by the rules top_r and random; null: count gives their number",
             above=0,
             at_most=1,
+            read_by=(COUNTED,),
         ),
     ] = None
     fine_tune_rate: FineTuneRate = None
@@ -167,7 +176,13 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         ),
     ] = "threshold"
     count: Annotated[
-        int, Field("prune", "number of parts kept by the rules top_r and random, unless kept gives a share", at_least=1)
+        int,
+        Field(
+            "prune",
+            "number of parts kept by the rules top_r and random, unless kept gives a share",
+            at_least=1,
+            read_by=(COUNTED,),
+        ),
     ] = 1
 
     @abstractmethod

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.pruning.inputs import Decided, largest
 from gpsense.sparse import learner, network, samples
 from gpsense.sparse.directions import SPREADS, draw_directions
@@ -39,7 +39,10 @@ class SparseFeaturesData(Traced):
     tilt: Annotated[
         ScalarLike,
         Field(
-            "problem", "size of the small entries where spread is a spike; at most 1 / sqrt(sparsity - 1)", at_least=0
+            "problem",
+            "size of the small entries where spread is a spike; at most 1 / sqrt(sparsity - 1)",
+            at_least=0,
+            read_by=(ReadBy("spread", tuple(name for name, spread in SPREADS.items() if spread.tilted)),),
         ),
     ] = 0.0
 

@@ -17,7 +17,7 @@ from gpsense import theory
 from gpsense._linalg import eigh
 from gpsense._types import Flags, Integer, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced
+from gpsense.fields import Field, ReadBy, Traced
 from gpsense.optimizers import Rate
 from gpsense.pruning.weight_scores import WEIGHT_RULES, WeightRule
 from gpsense.systems._contract import Cost, Measure, Measures
@@ -77,6 +77,9 @@ class TeacherStudentData(Traced):
     ] = 0.0
 
 
+_STARTS = frozenset({"near", "gaussian", "tensor"})
+
+
 @final
 class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that leave the data alone, with those of :class:`WeightsSetting`.
@@ -96,6 +99,7 @@ class TeacherStudentSetting(WeightsSetting):
             at_least=0,
             at_most=1,
             label="accuracy of the mask",
+            read_by=(ReadBy("rule", ("teacher",)),),
         ),
     ] = 1.0
     distance: Annotated[
@@ -105,11 +109,18 @@ class TeacherStudentSetting(WeightsSetting):
             "distance of a near start from the teacher, over the teacher's norm",
             at_least=0,
             label="distance of the start",
+            read_by=(ReadBy("start", ("near",), _STARTS),),
         ),
     ] = 0.1
     start_scale: Annotated[
         ScalarLike,
-        Field("train", "norm of a gaussian start over the teacher's", above=0, label="scale of the start"),
+        Field(
+            "train",
+            "norm of a gaussian start over the teacher's",
+            above=0,
+            label="scale of the start",
+            read_by=(ReadBy("start", ("gaussian",), _STARTS),),
+        ),
     ] = 1.0
     success: Annotated[ScalarLike, Field("train", "training ends at this relative error", at_least=0)] = 1e-4
 

@@ -23,7 +23,7 @@ from launch.claims.expectations import EXTRAS, Claim, Expectation
 from launch.claims.quantities import Quantity
 from launch.claims.rehearsal import unfit, unknown
 from launch.claims.verdicts import SKIPPED, UNDECIDED, Verdict, judge, together
-from launch.config import Config, merged, read_yaml
+from launch.config import Config, merged, read_yaml, verify_used
 from launch.config import build as launch_build
 from launch.shell import Refusal
 from launch.values import Values
@@ -90,6 +90,8 @@ def _read(path: Path, paper: str, full: bool, offset: int) -> Experiment | None:
         changes = {"": {}} | claim.grids | (claim.full_grids if full else {})
         size = claim.full if full else {}
         grids = {name: build(merged(merged(fields, size), change)) for name, change in changes.items()}
+        for name, change in changes.items():
+            verify_used(grids[name], fields, size, change)
         grids = {name: _moved(config, claim.first_seed, offset) for name, config in grids.items()}
         for config in grids.values() if paper == OWN else ():
             check_plan(config, folder)

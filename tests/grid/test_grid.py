@@ -537,3 +537,19 @@ def test_conditions_of_many_data_are_checked_at_the_ends_of_each_axis():
                 Axis("rank", (1, 5)),
             ),
         )
+
+
+def test_a_field_that_nothing_reads_is_refused_before_anything_is_planned():
+    for grid, line in (
+        (
+            Grid(Sensing(), constants={"keep": 2}),
+            "keep: rule threshold does not read it; use rule top_r or random",
+        ),
+        (
+            Grid(Sensing(optimizer="adam"), constants={"momentum": 0.5}),
+            "momentum: optimizer adam does not read it",
+        ),
+    ):
+        with pytest.raises(BadInput, match=f"^{line}"):
+            run_grid(grid)
+    Grid(Sensing(), axes=(Axis("rule", ("threshold", "top_r")),), constants={"keep": 2}).verify_read()

@@ -304,3 +304,43 @@ def test_a_refusing_process_ends_with_2_and_one_line(
     assert (ran.returncode, out, err.count("\n")) == (2, "", 1)
     assert argv[0].removeprefix("--") in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (
+            ["--prune.keep", "2"],
+            "prune.keep: rule threshold does not read it; use rule top_r or random, or leave it out",
+        ),
+        (
+            ["--train.momentum", "0.9"],
+            "train.momentum: optimizer gd does not read it; use optimizer momentum",
+        ),
+        (
+            ["--train.method", "irls", "--prune.rule", "top_r"],
+            "prune.rule: method irls does not read it; use method",
+        ),
+        (
+            ["--baseline.penalty", "1"],
+            "baseline.penalty: method greedy_pruning does not read it; use method irls",
+        ),
+        (["--system", "patches", "--prune.count", "3"], "prune.count: rule threshold does not read it; use rule top_r"),
+        (["--problem.measurements", "population", "--problem.n", "9"], "problem.n: measurements population does not"),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused(argv: list[str], line: str) -> None:
+    with pytest.raises(Refusal, match=f"^{re.escape(line)}"):
+        parse(argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--prune.keep", "2", "--prune.rule", "threshold,top_r"],
+        ["--prune.keep", "null"],
+        ["--train.method", "irls"],  # the config's penalties stay, to no effect
+    ],
+)
+def test_a_field_that_some_value_reads_or_that_only_the_config_gave_passes(argv: list[str]) -> None:
+    parse(argv)
