@@ -34,7 +34,8 @@ CASES = [
 def enters(system: Any, number: str, values: dict[str, Any]) -> bool:
     """Whether a result of a cell depends on a traced number."""
     data, setting = ({each.name for each in fields(role)} for role in (system.Data, system.Setting))
-    system = replace(system, **{name: value for name, value in values.items() if name in declared(type(system))})
+    static = {name: value for name, value in values.items() if name in declared(type(system))}
+    system = replace(system, dtype="float64", **static)
 
     def cell(value: Any) -> Any:
         numbers = values | {number: value}
@@ -43,7 +44,7 @@ def enters(system: Any, number: str, values: dict[str, Any]) -> bool:
             problem = system.Data(**given[0]), system.Setting(**given[1])
             return run_cell(system.resolve(1), Schedule(2, 2, 2), *problem, seed_keys(0))
 
-    made = jax.make_jaxpr(cell)(np.float32(0.5)).jaxpr
+    made = jax.make_jaxpr(cell)(np.float64(0.5)).jaxpr
     return partial_eval.dce_jaxpr(made, [True] * len(made.outvars))[1][0]
 
 
