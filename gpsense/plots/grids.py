@@ -194,7 +194,7 @@ def _curve(axes: Axes, cells: xr.Dataset, name: str, lines: list[tuple[str, xr.D
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
-    """One line with its band, broken at pruning; the error goes on from what pruning left."""
+    """One line with its band, dotted across pruning: to the error that it left, or to the first record after it."""
     bands = np.array(over_seeds(cell[name], 0.16, 0.5, 0.84))
     steps, tuning = cell["step"].values, (cell["phase"] == "fine_tune").values
     parts = [(steps[~tuning], bands[:, ~tuning])]
@@ -206,6 +206,9 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
         axes.plot([end, end], [parts[0][1][1, -1], pruned[1, 0]], color=colour, lw=_lw(1.2), ls=":")
         axes.plot(end, pruned[1, 0], "D", color=colour, ms=_lw(6), mec="white", zorder=5)
         parts[1] = (np.append(end, parts[1][0]), np.append(pruned, parts[1][1], axis=1))
+    elif tuning.any() and len(parts[0][0]):
+        ends = [(at[place], band[1, place]) for (at, band), place in zip(parts, (-1, 0), strict=True)]
+        axes.plot(*zip(*ends, strict=True), color=colour, lw=_lw(1.2), ls=":")
     for number, (at, band) in enumerate(parts):
         low, middle, high = np.where(band > 0, band, np.nan)
         mark = "o" if len(at) == 1 else None

@@ -11,6 +11,7 @@ from scipy.stats import t
 from gpsense.plots._axes import log_ticks
 from gpsense.plots.grids import PALETTE
 from launch.claims.quantities import share
+from launch.claims.table import greek
 
 __all__ = ["PALETTE", "curve", "finish", "law", "legend_below", "log_log", "panels", "points", "shares"]
 
@@ -32,7 +33,7 @@ def legend_below(axes: Axes, columns: int, size: float = 8) -> None:
 def finish(figure: Figure, name: str, statement: str) -> None:
     """The claim's name above the panels, its statement below them, and numbers that can be read on logarithmic axes."""
     figure.suptitle(name.replace("_", " "), fontsize=11)
-    words = "\n".join(textwrap.wrap(statement, int(figure.get_figwidth() * 13)))
+    words = "\n".join(textwrap.wrap(greek(statement), int(figure.get_figwidth() * 13)))
     figure.supxlabel(words, fontsize=8, color="0.35")
     for axes in figure.get_axes():
         for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
@@ -61,9 +62,16 @@ def curve(axes: Axes, x: Any, values: Any, colour: int, label: str) -> None:
     axes.fill_between(x, low, high, color=PALETTE[colour % len(PALETTE)], alpha=0.18, lw=0)
 
 
-def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--") -> None:
-    """What theory says, dashed and black, over the measurements."""
-    axes.plot(np.asarray(x), np.asarray(y), style, color="black", lw=1.4, label=label, zorder=5)
+def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--", colour: int | None = None) -> None:
+    """What theory says, dashed over the measurements: black, or of the ``colour`` of those that it is about.
+
+    In the legend laws of several colours are one line, in grey, told by the ``label`` of the first.
+    """
+    drawn = "black" if colour is None else PALETTE[colour % len(PALETTE)]
+    if colour is not None and label:
+        axes.plot([], [], style, color="0.4", lw=1.4, label=f"{label}, each in its colour")
+    named = label if colour is None else "_nolegend_"
+    axes.plot(np.asarray(x), np.asarray(y), style, color=drawn, lw=1.4, label=named, zorder=5)
 
 
 def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:

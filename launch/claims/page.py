@@ -7,7 +7,7 @@ from typing import Any
 from gpsense.grid.files import read_json
 from launch import pages
 from launch.claims.experiment import caveat
-from launch.claims.table import counts, expected_text, facts, measured_text, verdict_text
+from launch.claims.table import counts, expected_text, facts, greek, measured_text, verdict_text
 
 LEGEND = (
     "A claim holds where the 95 % interval of every quantity lies inside what is expected, fails where one "
@@ -37,7 +37,7 @@ def _overview(records: list[Record]) -> str:
             f'<a href="#{_anchor(record)}">{html.escape(record["claim"])}</a>',
             html.escape(record["paper"]),
             html.escape(record["kind"]),
-            html.escape(record["statement"]),
+            html.escape(greek(record["statement"])),
             _verdict(record["verdict"], record["verdict"]),
         ]
         for record in records
@@ -58,7 +58,7 @@ def _claim(record: Record, picture: Path) -> str:
     title = f"{html.escape(record['claim'])}: {_verdict(record['verdict'], record['verdict'])}"
     config = f"<details><summary>Config</summary><pre>{html.escape(record['config'])}</pre></details>"
     return (
-        f'<section id="{_anchor(record)}"><h2>{title}</h2><p>{html.escape(record["statement"])}</p>'
+        f'<section id="{_anchor(record)}"><h2>{title}</h2><p>{html.escape(greek(record["statement"]))}</p>'
         f'<p class="facts">{html.escape(facts(record))}</p>'
         f"{table}{pages.image(picture)}{config}</section>"
     )

@@ -1,12 +1,20 @@
 """The table of claims as a terminal shows it."""
 
+import re
 import textwrap
 from typing import Any
 
 from launch.claims.expectations import EXTRAS
 
 WORDS = {"holds": "hold", "fails": "fail", "undecided": "undecided", "skipped": "skipped"}
+GREEK = {"lambda": "λ", "beta": "β", "gamma": "γ", "eps": "ε", "epsilon": "ε", "eta": "η", "mu": "μ", "nu": "ν"}
+GREEK |= {"sigma": "σ", "tau": "τ", "psi": "ψ", "phi": "φ"}
 WIDTHS = (44, 10, 18, 34, 9)
+
+
+def greek(text: str) -> str:
+    """A text with letters for the names of Greek letters, as figures and quantities have them."""
+    return re.sub(rf"(?<![A-Za-z])({'|'.join(GREEK)})(?![A-Za-z])", lambda found: GREEK[found[1]], text)
 
 
 def heading() -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from gpsense import theory
 from launch.claims import __main__ as command
-from launch.claims import rehearsal, table
+from launch.claims import drawing, rehearsal, table
 from launch.claims.__main__ import papers
 from launch.claims.expectations import EXTRAS, Expectation
 from launch.claims.experiment import absent, read_claims
@@ -23,6 +23,7 @@ from launch.claims.greedy_pruning import CHECKS
 from launch.claims.greedy_pruning.columns import column_count
 from launch.claims.greedy_pruning.saddle import approximate_points
 from launch.claims.quantities import Quantity, exactly, pooled_share, share, told
+from launch.claims.table import greek
 from launch.claims.verdicts import judge
 from launch.config import DEFAULT
 from launch.shell import Refusal
@@ -357,3 +358,21 @@ def test_the_command_runs_a_claim_of_the_paper(process: Callable[..., subprocess
     assert record["measured"]["from the smallest start, group_lasso"]["value"] == 0
     assert (tmp_path / "o" / "figures" / "plain_lasso.png").exists()
     assert "plain_lasso (derived, " in out
+
+
+def test_a_law_has_the_colour_of_what_it_is_about_and_one_line_in_the_legend() -> None:
+    _, (axes,) = drawing.panels(1)
+    for index in range(3):
+        drawing.law(axes, [1, 2], [index, 1], "s = mu" if index == 0 else "", colour=index)
+    drawing.law(axes, [1, 2], [3, 3], "the mean")
+    assert axes.get_legend_handles_labels()[1] == ["s = mu, each in its colour", "the mean"]
+    drawn = [line.get_color() for line in axes.lines if len(np.asarray(line.get_xdata()))]
+    assert drawn == [*drawing.PALETTE[:3], "black"]
+
+
+def test_statements_have_greek_letters_beside_figures() -> None:
+    said = "For tau < mu_r, eta and lambda/4 (sigma sqrt(2d/n)); the number, beta-like menus stay."
+    assert greek(said) == "For τ < μ_r, η and λ/4 (σ sqrt(2d/n)); the number, β-like menus stay."
+    figure, _ = drawing.panels(1)
+    drawing.finish(figure, "name", "s + (lambda/4) psi(s) = mu")
+    assert figure.get_supxlabel() == "s + (λ/4) ψ(s) = μ"

@@ -167,3 +167,19 @@ def test_share_of_columns_above_a_share_of_the_largest() -> None:
     shares = np.array([0.0, 0.25, 0.6, 1.0])
     by_hand = [(4 / 4 + 1 + 1) / 3, (3 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3, (1 / 4 + 1 + 1) / 3]
     np.testing.assert_allclose(grids.share_above(norms, shares), by_hand)
+
+
+def test_both_curves_are_joined_across_pruning_by_a_dotted_line():
+    """The loss to its first record of fine-tuning, the error to what pruning left; both begin where training ended."""
+    data = make({"penalty": PENALTY})
+    loss, error = plot_curves(data, Figure().subplots(1, 2))
+    end = int(data.attrs["train_steps"])
+    steps, tuning = data["step"].values, (data["phase"] == "fine_tune").values
+    for axes, to in ((loss, steps[tuning][0]), (error, end)):
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        solid = [line for line in axes.lines if line.get_linestyle() == "-" and line.get_color() in grids.PALETTE]
+        assert len(dotted) == data.sizes["penalty"]
+        for line, training, tuned in zip(dotted, solid[::2], solid[1::2], strict=True):
+            assert list(line.get_xdata()) == [steps[~tuning][-1] if axes is loss else end, to]
+            assert line.get_ydata()[0] == training.get_ydata()[-1]
+            assert line.get_ydata()[1] == tuned.get_ydata()[0]

@@ -63,7 +63,7 @@ def pruning_rules(runs: Runs) -> Outcome:
     for axes, (kind, title) in zip(panes, (("error_pruned", "pruned"), ("error", "fine-tuned")), strict=True):
         for index, penalty in enumerate(cells["penalty"].values):
             sample = [values(cells[kind].sel(rule=r, rotation=t, penalty=penalty), "seed") for r, t in combinations]
-            label = f"λ = {penalty:g}"
+            label = f"penalty λ = {penalty:g}"
             points(axes, np.arange(len(sample)) + 0.1 * index, np.stack(sample, axis=1), 1 - index, label, "so"[index])
         names = [rule if rotation == "none" else f"{rule}, SVD" for rule, rotation in combinations]
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
@@ -123,7 +123,8 @@ def prescription(runs: Runs) -> Outcome:
         found = told(ranks == rank, ranks)
         norm = np.linalg.norm(condition ** -np.linspace(0, 1, rank))
         worst = max(worst, float(cells["error_pruned"].values.max()) * norm * 2 * condition)
-        label = f"condition {condition:g}: λ = {float(cells['penalty']):.3g}, β = {float(cells['smoothing']):.3g}"
+        both = f"penalty λ = {float(cells['penalty']):.3g}, smoothing β = {float(cells['smoothing']):.3g}"
+        label = f"condition {condition:g}: {both}"
         shares(axes, cells["start_scale"].values * 1.05**index, found, index, label)
         right_ranks.append(found)
     axes.set(xscale="log", xlabel="start scale", ylabel="share of runs with the right rank", ylim=(-0.05, 1.05))

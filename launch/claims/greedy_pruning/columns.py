@@ -67,12 +67,16 @@ def column_count(runs: Runs) -> Outcome:
     tau = tau_of(cells)
     figure, (axes,) = panels(1)
     grid = np.linspace(0, 1.1 * tau.max(), 500)
-    law(axes, grid, (spectrum[:, None] > grid).sum(0), "eigenvalues above τ", "-")
+    law(axes, grid, (spectrum[:, None] > grid).sum(0), "eigenvalues above the threshold τ", "-")
     lowest = jax.vmap(lambda t: theory.fold_eigenvalue(2 * t * smoothing**0.5, smoothing))(jnp.asarray(grid))
     law(axes, grid, (spectrum[:, None] > np.asarray(lowest)).sum(0), "eigenvalues with a root", ":")
     for index, scale in enumerate(cells["start_scale"].values):
         points(axes, tau, ranks[:, index], index, f"start scale {scale:g}", "os"[index % 2])
-    axes.set(xlabel="τ = λ / (2 √β)", ylabel="columns kept", ylim=(-0.2, len(spectrum) + 0.5))
+    axes.set(
+        xlabel="threshold τ = λ / (2 √β) on eigenvalues [penalty λ, smoothing β]",
+        ylabel="columns kept",
+        ylim=(-0.2, len(spectrum) + 0.5),
+    )
     axes.legend(fontsize=8)
     bounds = [theory.column_bounds(jnp.asarray(spectrum), each, smoothing) for each in penalties]
     low, high = (np.asarray([pair[i] for pair in bounds]) for i in range(2))
@@ -101,8 +105,8 @@ def root_law(runs: Runs) -> Outcome:
         worst.append(np.abs(residual - spectrum).max())
         s = np.linspace(1e-4, 1, 400)
         mu = s + penalty / 4 * np.asarray(theory.penalty_slope(jnp.asarray(s), smoothing))
-        law(axes, mu, s, "s + (λ/4) ψ(s) = μ" if index == 0 else "")
-        points(axes, spectrum, squares[:, index], index, f"λ = {penalty:g}")
+        law(axes, mu, s, "s + (λ/4) ψ(s) = μ" if index == 0 else "", colour=index)
+        points(axes, spectrum, squares[:, index], index, f"penalty λ = {penalty:g}")
     axes.set(xlabel="eigenvalue μ of the truth", ylabel="squared norm s of the trained column", xlim=(0, 1.05))
     axes.set(ylim=(0, 1.05))
     axes.legend(fontsize=8)
@@ -121,8 +125,8 @@ def bias_law(runs: Runs) -> Outcome:
     for row, smoothing in enumerate(cells["smoothing"].values):
         for column, penalty in enumerate(penalties):
             expected[row, column] = theory.relative_bias(jnp.asarray(spectrum), penalty, smoothing)
-        law(axes, penalties, expected[row], "(λ/4) ‖ψ(s)‖ / ‖M‖" if row == 0 else "")
-        points(axes, penalties, errors[:, row], row, f"β = {smoothing:g}")
+        law(axes, penalties, expected[row], "(λ/4) ‖ψ(s)‖ / ‖M‖" if row == 0 else "", colour=row)
+        points(axes, penalties, errors[:, row], row, f"smoothing β = {smoothing:g}")
     log_log(axes, "penalty λ", "relative error of UUᵀ after training")
     after = float(cells["error"].values.max())
     worst = np.abs(errors / expected - 1).max()
@@ -141,14 +145,14 @@ def noise_window(runs: Runs) -> Outcome:
     floors = np.asarray(theory.noise_floor(jnp.asarray(noises), float(cells["dim"]), float(cells["n"])))
     figure, (left, middle) = panels(2)
     for index, noise in enumerate(noises):
-        shares(left, tau, right[:, index], index, f"σ = {noise:g}, ν = {floors[index]:.2f}")
-        points(middle, tau, ranks[:, index], index, f"σ = {noise:g}")
+        shares(left, tau, right[:, index], index, f"noise σ = {noise:g}, its floor ν = {floors[index]:.2f}")
+        points(middle, tau, ranks[:, index], index, f"noise σ = {noise:g}")
         for axes in (left, middle):
             axes.axvline(floors[index], color=PALETTE[index], ls="--", lw=1.2)
     for axes in (left, middle):
-        axes.axvline(1.0, color="black", ls=":", lw=1.4, label="μ_r")
+        axes.axvline(1.0, color="black", ls=":", lw=1.4, label="least eigenvalue μ_r")
         axes.set_xscale("log")
-        axes.set_xlabel("τ = λ / (2 √β); dashed: noise floor ν = σ √(2d/n)")
+        axes.set_xlabel("threshold τ = λ / (2 √β) on eigenvalues; dashed: noise floor ν = σ √(2d/n)")
         axes.legend(fontsize=8)
     left.set_ylabel("share of runs with the right rank")
     middle.set(ylabel="columns kept", ylim=(0, None))
@@ -182,15 +186,15 @@ def narrow_window(runs: Runs) -> Outcome:
     right = told(ranks == rank, ranks)
     figure, (left, middle) = panels(2)
     for index, penalty in enumerate(penalties):
-        shares(left, ratio[:, index], right[..., index], index, f"λ = {penalty:g}", "os^D"[index % 4])
-        points(middle, ratio[:, index], ranks[..., index], index, f"λ = {penalty:g}", "os^D"[index % 4])
+        shares(left, ratio[:, index], right[..., index], index, f"penalty λ = {penalty:g}", "os^D"[index % 4])
+        points(middle, ratio[:, index], ranks[..., index], index, f"penalty λ = {penalty:g}", "os^D"[index % 4])
     drawn = np.random.default_rng(0).normal(size=(400, dim - rank, dim - rank)) / np.sqrt(n)
     largest = np.linalg.eigvalsh((drawn + drawn.transpose(0, 2, 1)) / 2)[:, -1]
     grid = np.linspace(ratio.min(), ratio.max(), 200)
     unit = float(theory.noise_floor(1.0, float(dim), n))
     law(left, grid, (largest[:, None] < unit / grid).mean(axis=0), "no eigenvalue of the noise above the fold")
     for axes in (left, middle):
-        axes.set(xscale="log", xlabel="ν / μ_low: noise floor over the fold of the root equation")
+        axes.set(xscale="log", xlabel="noise floor ν / fold μ_low of the root equation")
         axes.axvline(1.0, color="black", ls=":", lw=1.4)
     legend_below(left, columns=5)
     left.set_ylabel("share of runs with the right rank")

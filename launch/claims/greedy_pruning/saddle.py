@@ -67,7 +67,7 @@ def approximate_points(runs: Runs) -> Outcome:
         axes.plot(x, y, "o", ms=4, color=colour, alpha=0.7, label=f"stopped at gradient {tolerances[index]:.0e}")
     ends = np.array([bound[several].min(), bound[several].max()])
     law(axes, ends, ends, "bound")
-    log_log(axes, "bound (s_max / s_min) (γ √s_max + 2.12 ε) / λ", "largest cos² between kept columns")
+    log_log(axes, "bound (s_max / s_min) (γ √s_max + 2.12 ε) / penalty λ", "largest cos² between kept columns")
     finest = coherence[..., np.argmin(tolerances)]
     quantities = {
         "share of points within the bound": pooled_share(told(coherence <= bound, coherence, bound), several | failed),

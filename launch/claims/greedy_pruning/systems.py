@@ -23,8 +23,8 @@ def quadratic_network(runs: Runs) -> Outcome:
     expected = np.asarray(theory.network_rank_error(float(cells["noise"]), dim, rank, jnp.asarray(n)))
     figure, (left, right) = panels(2)
     for index, penalty in enumerate(cells["penalty"].values):
-        points(left, n * 1.02**index, ranks[..., index], index, f"λ = {penalty:g}", "os"[index % 2])
-        label = f"λ = {penalty:g}"
+        points(left, n * 1.02**index, ranks[..., index], index, f"penalty λ = {penalty:g}", "os"[index % 2])
+        label = f"penalty λ = {penalty:g}"
         right.plot(n, root_mean_square(errors[..., index]), "os"[index % 2], color=PALETTE[index], label=label)
     left.axhline(rank, color="black", ls="--", lw=1.4, label="neurons of the teacher")
     law(right, n, expected, "σ √((r d - r(r-1)/2) / (2n))")

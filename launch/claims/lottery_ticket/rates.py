@@ -84,7 +84,7 @@ def rate_size(runs: Runs) -> Outcome:
             )
         for axes, x in ((left, r), (right, np.sqrt(r))):
             points(axes, x, measured, index, label, "os"[index % 2])
-            law(axes, x, expected.mean(axis=0), "from the Hessian at the teacher" if index == 0 else "")
+            law(axes, x, expected.mean(axis=0), "from the Hessian at the teacher" if index == 0 else "", colour=index)
     left.set(xlabel="inputs r that a neuron sees", ylabel="error ratio per step")
     right.set(xlabel="sqrt(r)", ylabel="error ratio per step")
     for axes in (left, right):
@@ -111,7 +111,7 @@ def rate_neurons(runs: Runs) -> Outcome:
     for index, (label, samples) in enumerate(best.items()):
         found = np.stack(samples, axis=1)
         points(axes, neurons, found, index, label, "os"[index])
-        law(axes, neurons, tuned[label], "tuned on the Hessian at the teacher" if index == 0 else "")
+        law(axes, neurons, tuned[label], "tuned on the Hessian at the teacher" if index == 0 else "", colour=index)
         exponent = theory.paper_rate_exponent(momentum=label == "heavy ball")
         reference = found[:, 0].mean() * (neurons / neurons[0]) ** exponent
         law(axes, neurons, reference, f"slope {exponent:g}, recalled", ":")
@@ -148,13 +148,13 @@ def noise(runs: Runs) -> Outcome:
             forms.append(form)
             label = f"r = {int(r)}" if place == 0 else ""
             points(left, n, error, index, label, "os^"[place % 3])
-            law(left, n, floor.mean(axis=0), "least squares at the teacher" if index + place == 0 else "")
+            law(left, n, floor.mean(axis=0), "least squares at the teacher" if index + place == 0 else "", colour=index)
             points(right, form, error, index, label, "os^"[place % 3])
     span = np.asarray([np.min(forms), np.max(forms)])
     for constant, style in ((1.6, "--"), (2.1, ":")):
         law(right, span, constant * span, f"{constant:g} times that", style)
     log_log(left, "samples N", "relative error of the weights")
-    log_log(right, "(σ / rms y) sqrt(K r / (N - K r))", "relative error of the weights")
+    log_log(right, "(noise σ / rms y) sqrt(K r / (N - K r))", "relative error of the weights")
     over_floor, over_law = np.stack(ratios, axis=1), np.stack(laws, axis=1)
     quantities = {
         "over least squares at the teacher": over_seeds(lambda v: v.mean(), over_floor),

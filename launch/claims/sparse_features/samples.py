@@ -176,7 +176,7 @@ def dense_step(runs: Runs) -> Outcome:
         expected = np.asarray([theory.unpruned_energy(function, dim, int(k), noise, ACTIVATIONS[name]) for k in n])
         _energies(axes, [Curve(dim, n, energy)], index, name)
         expected = expected + (1 - expected) * int(one["directions"]) / dim  # noise has its share in V, too
-        law(axes, n, expected, "law n / (n + n50) and the noise in V" if index == 0 else "")
+        law(axes, n, expected, "law n / (n + n50) and the noise in V" if index == 0 else "", colour=index)
         quantities[f"odds over the law, {name}"] = over_seeds(
             lambda e, expected=expected: (
                 np.median(e, axis=0) / (1 - np.median(e, axis=0)) / (expected / (1 - expected))
