@@ -30,11 +30,11 @@ tiny = "GPSENSE_TINY" in os.environ  # a fraction of the size, for tests
 # | the file, or the arrays | what is recovered |
 # |---|---|
 # | `A` (n, d, d), `x` (n, d) for `A_i = x_i x_i^H`, or `rows`, `cols` (n,) for entries, with the values `y` (n,) | `U U^H`, real or complex (phase retrieval) |
-# | columns `i,j,distance2` | points, from squared distances |
+# | columns `i,j,distance2` (squared) or `i,j,distance` (plain), points by number or name | points |
 # | columns `pauli,value` (words such as XIZ; `--trace 1`) | a quantum state |
 # | columns `row,col,value` (numbers or names), or `A` (n, rows, columns) | `U V^T`, with offsets of rows and columns where they help |
 #
-# Arrays come as `.npz` or `.mat`, columns as `.csv` or `.parquet`; `--row user --col film --value stars` names them.
+# Arrays come as `.npz` or `.mat`, columns as `.csv` or `.parquet`; `--row user --col film --value stars` names them. A wide table, labels in its first column and its header, is read as it is.
 #
 # ## A map from distances
 #
