@@ -34,7 +34,7 @@ WORDS = {"pauli", "row", "col", "kind", "labels", "row_labels", "column_labels"}
 KNOWN = {"kind", "dim", "shape", *VALUES, *WORDS, *(name for names in FORMS.values() for name in names)}
 FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
-LABELLED = "labels of rows, all different, in its index or its first column"
+LABELLED = "labels of rows, all different, in its index or, words, in its first column"
 LARGEST = 20000  # rows of a square matrix told by indices
 LIMIT = 1e70  # numbers whose fourth power still is one
 
@@ -102,16 +102,17 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
-    """A DataFrame with labels of rows in its index, or else in its first column; None where it is no wide table."""
+    """A DataFrame with labels of rows in its index, or words in its first column; None where it is no wide table."""
     if not hasattr(frame, "index") or "kind" in names:
         return None
     columns = [frame[each].to_numpy() for each in frame.columns]
     index = np.asarray(frame.index)
-    if frame.index.nlevels == 1 and not np.array_equal(index, np.arange(index.size)):
+    unnamed = bool(names) and names[0].startswith("Unnamed:")
+    counted = np.array_equal(index, np.arange(index.size))
+    if frame.index.nlevels == 1 and not (counted and columns and (unnamed or columns[0].dtype.kind not in "iufb")):
         named = frame.index.name is not None and index.dtype.kind in "iuf"
         return read_wide(index, names, columns, kind, named=named)
-    named = not names[0].startswith("Unnamed:") if names else False
-    return read_wide(columns[0], names[1:], columns[1:], kind, named=named) if columns else None
+    return read_wide(columns[0], names[1:], columns[1:], kind, named=not unnamed) if columns else None
 
 
 def _column(name: str, column: Any) -> Any:
@@ -333,7 +334,10 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
 def _words(name: str, given: np.ndarray) -> np.ndarray:
     """Labels as words; BadInput where there is none."""
     words = given.astype(str)
-    if (empty := words == "").any():
+    empty = words == ""
+    if given.dtype == object:
+        empty |= np.array([each is None or str(each) in ("nan", "<NA>", "NaT") for each in given])
+    if empty.any():
         remedy = "give a name there, or leave that measurement out"
         raise BadInput(name, f"row {int(empty.argmax())} (from 0) holds nothing", remedy)
     return words

@@ -25,8 +25,8 @@ def read_wide(
     """A table of rows with these labels and columns under this header; None where it does not look like one.
 
     Labels all differ. Unless ``kind`` says what was measured, they are words; numbers only where nothing stands above
-    them (not ``named``), and are no mere numbering of rows, or of columns too. Raises BadInput for a word among the
-    values where ``kind`` is given, for pairs whose labels differ, and for what looks like distances where none is.
+    them (not ``named``), and not where they merely count the rows. Raises BadInput for a word among the values where
+    ``kind`` is given, for pairs whose labels differ, and for what looks like distances where no kind is given.
     """
     labels = np.asarray(labels)
     if kind not in (None, *KINDS) or len(header) < 2 or not labels.size:
@@ -35,7 +35,7 @@ def read_wide(
     words = labels.dtype.kind not in "iuf"
     if kind is None:
         numbered = not words and np.array_equal(labels, np.arange(labels.size))
-        looks = words or (not named and (not numbered or all(name.lstrip("-").isdigit() for name in header)))
+        looks = words or not (named or numbered)
         if not looks or any(column is None for column in numbers):
             return None
     texts = labels.astype(str)

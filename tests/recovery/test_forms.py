@@ -115,6 +115,10 @@ REFUSED = {
         {"i": ["a", "b", "", "c", "d"], "j": ["b", "c", "d", "a", "b"], "distance2": np.ones(5)},
         r"i: row 2 \(from 0\) holds nothing; give a name there",
     ),
+    "None for a name": (
+        {"i": [None, "b", "a", "c", "d"], "j": ["b", "c", "d", "a", "b"], "distance2": np.ones(5)},
+        r"i: row 0 \(from 0\) holds nothing; give a name there",
+    ),
     "dim of names": (
         {"i": list("abcda"), "j": list("bcdac"), "distance2": np.ones(5), "dim": np.array(9)},
         "dim: 9 for 4 names; leave dim out",
@@ -242,6 +246,10 @@ def test_wide_frames():
         np.testing.assert_allclose(found.matrix[kept], (U @ V.T)[kept], atol=1e-7)
         np.testing.assert_allclose(found.entries(["u1"], ["film 2"]), U[12] @ V[2], atol=1e-7)
         assert f"row {users[5]} is in no measurement" in found.undetermined
+    numbers = pd.DataFrame(table)
+    with pytest.raises(BadInput, match="columns: they are 0, 1, 2, 3"):
+        read_fields(numbers)
+    assert read_fields(numbers, "table").map.sides == (14, 11)
     long = pd.DataFrame({"user": ["a", "a", "b"], "film": [1, 2, 3], "stars": [4.0, 5.0, 3.0]})
     with pytest.raises(BadInput, match="columns: they are user, film, stars; name them row,col,value .*kind='table'"):
         read_fields(long)
