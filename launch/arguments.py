@@ -22,7 +22,7 @@ from gpsense.systems import SYSTEMS, AnySystem
 from launch import plugins
 from launch.config import DEFAULT, Config, build, read_yaml, verify_used
 from launch.paths import find_config
-from launch.schema import SECTIONS, plain, read_flag, read_number, required, schema, unknown
+from launch.schema import SECTIONS, parameters, plain, read_flag, read_number, required, schema, unknown
 from launch.shell import Refusal, program
 from launch.values import expand
 
@@ -42,6 +42,7 @@ OPTIONS = {
     "distributed": "auto, or HOST:PORT with --shard: jax.distributed",
     "verify": "DIR: compute some of its cells again and compare",
 }
+STATIC = "NAME,...: parameters that are compiled in, a program for each value, as shapes and loops need"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
 
@@ -261,24 +262,32 @@ def help_text(config: Config, path: Path) -> str:
     words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in flags)]
     usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]"
     about = [*OPTIONS.values(), *flags.values()]
+    own = parameters(config.system)
+    what, where = f"Fields of system {config.reference}", f"the values of {path.name} or the defaults"
+    if own:
+        usage = f"usage: {program('grid')} {config.reference} [--parameter VALUES] [--seeds N] [options]"
+        what, where = f"Parameters of {config.reference}", "the defaults"
+        words, about = [*words, "--static"], [*about, STATIC]
     lines = [
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
-            f"Fields of system {config.reference}: {first_line(config.system).rstrip('.')}. In brackets the "
-            f"values of {path.name} or the defaults. VALUES: one or more, or log:low:high:count, lin:low:high:count, "
-            "range:start:stop; null is the default unless a field says otherwise.",
+            f"{what}: {first_line(config.system).rstrip('.')}. In brackets {where}. VALUES: one or more, or "
+            "log:low:high:count, lin:low:high:count, range:start:stop; null is the default unless a field says "
+            "otherwise.",
             wide,
         ),
     ]
     entries: list[tuple[str, str]] = [*zip(words, about, strict=True)]
     section = ""
-    for place, field in fields.items():
+    for place, field in sorted(fields.items(), key=lambda pair: bool(own) and pair[1].section != "cell"):
         if field.section != section:
             section = field.section
-            entries.append((section + (f": {SECTIONS[section]}" if section in SECTIONS else ""), ""))
+            title = "parameters" if own and section == "cell" else section
+            entries.append((title + (f": {SECTIONS[section]}" if section in SECTIONS else ""), ""))
         value = config.values[place]
         shown_value = "no default" if required(field) and value is None else _text(field, value)
-        entries.append((f"--{place}", f"{describe(field)} [{shown_value}]"))
+        about_it = f"{describe(field)} [{shown_value}]".lstrip()
+        entries.append((f"--{field.name if own else place}", about_it))
     for option, text in entries:
         if option.startswith("--"):
             start = f"  {option}".ljust(indent)

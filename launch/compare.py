@@ -120,11 +120,11 @@ def apart(a: Interval, b: Interval) -> bool:
 
 
 def interval_text(found: Interval | None) -> str:
-    """``value [low, high]``; the value alone where it is its own interval, a dash for none."""
+    """``value [low, high]``, a dash for none."""
     if found is None or np.isnan(found[0]):
         return "-"
     value, low, high = (f"{number:.3g}" for number in found)
-    return value if value == low == high else f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}]"
 
 
 def columns(rows: list[list[str]]) -> str:

@@ -146,8 +146,8 @@ def certificate_words(found: dict[str, Any]) -> str:
     )
 
 
-def report(work: Work) -> int:
-    """Write results, summary, figures and page, print the table."""
+def report(work: Work, merged: bool = False) -> int:
+    """Write results, summary, figures and page, print the table; ``merged``: nothing was run now."""
     from gpsense.descent import COLLAPSED, DIVERGED
     from gpsense.grid import files, store
     from gpsense.plots.view import others, problem_words
@@ -158,6 +158,9 @@ def report(work: Work) -> int:
     seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
     dataset = collect(work)
     rows = table.rows(dataset, config.system.table)
+    told = f"{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
+    if merged:
+        told = f"{work.plan.cells} cells; the chunks took {seconds:.1f} s, and {compiling:.1f} s of compiling"
     diverged, collapsed = (int((dataset["status"] == code).sum()) for code in (DIVERGED, COLLAPSED))
     summary = {
         "name": config.name,
@@ -190,7 +193,7 @@ def report(work: Work) -> int:
         print("\n" + textwrap.fill(certificate_words(certificate), 120))
     lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""
     print(
-        f"\n{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
+        f"\n{told}"
         + (f", {diverged} diverged{lower}" if diverged else "")
         + (f", {collapsed} with a layer that has no weight left (kept_by_layer)" if collapsed else "")
     )

@@ -121,7 +121,9 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     keys = [key for key in keys if key != "diverged" or any(row.get(key) for row in rows)]
     words = table.headings(dataset) | {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
     lines = [" & ".join(tex(words.get(key, key)) for key in keys) + r" \\", r"\midrule"]
-    lines += [" & ".join(_cell(row, key, key in dataset["status"].dims) for key in keys) + r" \\" for row in rows]
+    axes = set(dataset["status"].dims)
+    cells = {key: _column(rows, key, key in axes) for key in keys}
+    lines += [" & ".join(cells[key][place] for key in keys) + r" \\" for place in range(len(rows))]
     held, count = ", ".join(problem_words(dataset).values()), dataset.sizes["seed"]
     caption = f"Medians over {count} seeds, with the 16th and 84th percentile{': ' if held else ''}{held}."
     kind = "table*" if len(keys) > 4 else "table"  # over both columns
@@ -131,21 +133,32 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     return "\n".join([*head, f"\\begin{{tabular}}{{{'r' * len(keys)}}}", r"\toprule", *lines, *foot])
 
 
-def _cell(row: dict[str, Any], key: str, axis: bool) -> str:
-    """The value of an axis; else a median, with its percentiles where they differ."""
+def _column(rows: Sequence[dict[str, Any]], key: str, axis: bool) -> list[str]:
+    """The values of an axis; else medians, with their percentiles where they differ, all to as many digits.
+
+    Whole numbers stand without a point where all of the column are whole.
+    """
     if axis:
-        return tex(value_text(row[key]))
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
-    if low is None or high is None or low == high:
-        return number(row.get(key))
-    return f"{number(row.get(key))} [{number(low)}, {number(high)}]"
+        return [tex(value_text(row[key])) for row in rows]
+    found = [(row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high")) for row in rows]
+    whole = all(value == int(value) for each in found for value in each if value is not None and np.isfinite(value))
+    cells = []
+    for value, low, high in found:
+        bare = low is None or high is None or low == high
+        ends = "" if bare else f" [{number(low, whole)}, {number(high, whole)}]"
+        cells.append(number(value, whole) + ends)
+    return cells
 
 
-def number(value: float | None) -> str:
-    """A number in LaTeX: three digits, whole ones without a point, powers of ten written out; a dash for none."""
+def number(value: float | None, whole: bool = True) -> str:
+    """A number in LaTeX: three digits, powers of ten written out; a dash for none.
+
+    ``whole``: whole ones without a point, all their digits.
+    """
     if value is None or not np.isfinite(value):
         return "--"
-    digits = f"{value:.15g}" if value == int(value) and abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")
+    bare = whole and value == int(value) and abs(value) < 1e6
+    digits = f"{value:.15g}" if bare else f"{value:#.3g}".rstrip(".")
     mantissa, _, power = digits.partition("e")
     return f"${mantissa} \\times 10^{{{int(power)}}}$" if power else f"${mantissa}$" if value < 0 else mantissa
 

@@ -450,7 +450,7 @@ def again(directory: Path, allow_plugins: bool = False) -> int:
         if not opened(work).missing(work.plan):
             from launch.grid import report
 
-            return report(work)
+            return report(work, merged=True)
         run = read_unfinished(work)
     remove_left_over(directory)
     for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:

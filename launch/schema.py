@@ -173,12 +173,25 @@ def unknown(name: str, system: type[AnySystem]) -> str:
     known = [*schema(system), *TOP, *SECTIONS]
     if inside := [field for field in known if field.startswith(f"{name}.")]:
         return f"{name}: a section; give one of its fields, e.g. --{inside[0]}"
-    if others := [other for other in SYSTEMS if name in schema(SYSTEMS[other])]:
-        have = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'}"
-        return f"{name}: system {system.name} has no such field ({have}); leave it out"
+    if own := parameters(system):
+        mine = [*own, *(field.name for field in schema(system).values())]
+        close = difflib.get_close_matches(name.rpartition(".")[2], mine, 1, 0.6)
+        remedy = f"did you mean {close[0]}?" if close else f"use any of {', '.join(own)}"
+        return f"{name}: no function takes it; {remedy}"
+    others = [other for other in SYSTEMS if name in schema(SYSTEMS[other])]
+    have = f" ({', '.join(others)} {'have' if len(others) > 1 else 'has'})" if others else ""
     near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
-    near = near or difflib.get_close_matches(name, known, 1, 0.7)
+    if not others:  # else the name is right, and only the part after the section can be near
+        near = near or difflib.get_close_matches(name, known, 1, 0.7)
     last = {field.rpartition(".")[2]: field for field in reversed(known)}
     near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0.7)]
-    remedy = f"did you mean {near[0]}?" if near else "--help lists the fields"
-    return f"{name}: system {system.name} has no such field; {remedy}"
+    section, _, key = name.partition(".")
+    keys = [field.key for field in schema(system).values() if field.section == section]
+    listed = f"section {section} has {', '.join(keys)}" if keys and key else "--help lists the fields"
+    remedy = f"did you mean {near[0]}?" if near else listed
+    return f"{name}: system {system.name} has no such field{have}; {remedy}"
+
+
+def parameters(system: type[AnySystem]) -> list[str]:
+    """The names of the parameters of a user's function that was made a system; of another system none."""
+    return [field.name for field in schema(system).values() if field.section == "cell" and system.steps is None]

@@ -76,3 +76,8 @@ def test_what_holds_no_claims_is_refused(text: str, tmp_path: Path, capsys: pyte
     assert report.main([str(tmp_path), "--compare", str(good)]) == 0
     assert report.main([str(tmp_path), "--compare", str(tmp_path / "none.json")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_an_interval_stands_where_all_seeds_agree_too() -> None:
+    assert compare.interval_text((3.0, 3.0, 3.0)) == "3 [3, 3]"
+    assert compare.interval_text((5.5, 4.48, 6.0)) == "5.5 [4.48, 6]"

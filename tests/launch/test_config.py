@@ -289,7 +289,14 @@ def test_a_field_of_other_systems_is_refused_and_said_whose_it_is(system: str, f
     section, _, key = field.partition(".")
     with pytest.raises(Refusal) as refusal:
         build({"system": system, section: {key: 1}})
-    assert str(refusal.value) == f"{field}: system {system} has no such field {line}; leave it out"
+    assert str(refusal.value).startswith(f"{field}: system {system} has no such field {line}; section problem has ")
+
+
+def test_the_nearest_field_of_the_own_system_comes_before_those_of_others() -> None:
+    with pytest.raises(Refusal, match=r"sensing has no such field \(.*patches have\); did you mean prune.keep\?"):
+        build({"prune": {"kept": 0.5}})
+    with pytest.raises(Refusal, match=r"\(patches has\); section prune has rule, rotation, threshold, keep$"):
+        build({"prune": {"count": 3}})
 
 
 def test_a_field_without_a_default_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,8 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["mine.py:cell", "--scal", "1"], "error: scal: system cell has no such field; did you mean cell.scale?"),
+        (["mine.py:cell", "--scal", "1"], "error: scal: no function takes it; did you mean scale?"),
+        (["mine.py:size", "--b", "1"], "error: b: no function takes it; use any of m"),
         (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
         (["mine.py:size"], "error: cell.m: has no value; give one"),
@@ -110,3 +111,14 @@ def test_refusals_are_one_line(argv: list[str], line: str, folder: Path, capsys:
     assert error.startswith(line)
     assert error.count("\n") == 1
     assert "static=" not in error
+
+
+def test_help_speaks_in_the_names_of_a_function(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        grid.main(["mine.py:cell", "--help"])
+    shown = capsys.readouterr().out
+    words = {word for word in shown.split() if word.startswith("--")}
+    assert {"--scale", "--kind", "--double", "--n", "--noise", "--seeds", "--static", "--out"} <= words
+    assert not [word for word in words if "." in word]
+    assert "quickstart" not in shown
+    assert "A scaled sum. In brackets the defaults." in " ".join(shown.split())

@@ -198,3 +198,9 @@ def test_claims_have_a_line_a_number_in_csv_and_a_quantity_in_latex(tmp_path: Pa
     text = (tmp_path / "claims.tex").read_text(encoding="utf-8")
     assert text.count("holds") == 2
     assert r"p/c & x\_1 & " in text
+
+
+def test_a_column_has_one_number_of_digits() -> None:
+    rows = [{"rank": 5.5, "rank_low": 4.48, "rank_high": 6.0}, {"rank": 5.0, "rank_low": 4.48, "rank_high": 5.0}]
+    assert paper._column(rows, "rank", False) == ["5.50 [4.48, 6.00]", "5.00 [4.48, 5.00]"]
+    assert paper._column([{"rank": 5.0, "rank_low": 4.0, "rank_high": 12.0}], "rank", False) == ["5 [4, 12]"]

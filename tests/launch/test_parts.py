@@ -38,6 +38,7 @@ def test_merged_parts_are_the_whole_run(parts: Path, tmp_path: Path) -> None:
     merged = ended(report.main, "--merge", tmp_path / "out", parts / "0", parts / "1")
     assert (merged.code, merged.err) == (0, "")
     assert f"2 of 2 chunks are in {tmp_path / 'out'}" in merged.out
+    assert "cells; the chunks took " in merged.out  # nothing was run now
     xr.testing.assert_allclose(results(tmp_path / "out"), results(parts / "whole"), rtol=1e-12, atol=1e-14)
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "out" / "report.html").exists()
