@@ -173,7 +173,7 @@ def test_command_prints_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixt
     assert report.main([str(run)]) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.name for path in paths] == ["columns.png", "curves.png", "rank.png", "error.png", "report.html"]
-    assert paths[-1].read_text(encoding="utf-8").count("<figure><img ") == 4
+    assert paths[-1].read_text(encoding="utf-8").count('<figure><div class="picture"') == 4
 
 
 def test_neither_module_imports_jax() -> None:
