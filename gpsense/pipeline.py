@@ -6,6 +6,7 @@ them; :func:`run_cell` strings them together for one cell inside one program.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Signature, signature
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -74,6 +75,15 @@ class Schedule:
         for length in train + fine_tune:
             steps.append(steps[-1] + length)
         return steps[: len(train) + 1], steps[len(train) + 1 :]
+
+
+def _short(kind: Any) -> None:
+    """Let ``help`` begin with names and defaults alone: what a field may be stands with the field."""
+    parameters = [each.replace(annotation=each.empty) for each in signature(kind).parameters.values()]
+    kind.__signature__ = Signature(parameters)
+
+
+_short(Schedule)
 
 
 class End(NamedTuple):

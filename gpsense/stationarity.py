@@ -49,11 +49,12 @@ def certificate(
 ) -> Certificate:
     """Gradient norm at a factor (dim, width), and bounds of the smallest Hessian eigenvalue from some Lanczos steps.
 
-    ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: a
-    negative one proves negative curvature, another proves nothing. Within ``residual`` of it lies an eigenvalue, not
-    always the smallest. ``low``: see :func:`smallest_eigenvalue`. ``steps`` None: the whole Hessian and its
-    eigenvalues, so that all three agree up to rounding. Costs one gradient and ``steps`` Hessian products (None: one a
-    number of the factor, and memory for its square). The start is drawn from the key; only ``active`` columns are
+    ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: where
+    it is negative, the Hessian has a negative eigenvalue; where it is not, the Hessian may have one all the same.
+    Within ``residual`` of it lies an eigenvalue, not always the smallest. ``low``: see :func:`smallest_eigenvalue`.
+    ``steps`` None: the whole Hessian and its eigenvalues, so that all three agree up to rounding. Costs one gradient
+    and ``steps`` Hessian products; with None as many products as the factor has entries, and memory for a matrix with
+    that many rows and columns. The start is drawn from the key; only ``active`` columns are
     varied where given. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
 
     >>> truth = jnp.diag(jnp.array([1.0, 0.0]))

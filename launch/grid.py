@@ -134,8 +134,8 @@ def certificate_words(found: dict[str, Any]) -> str:
     low = f"{-found['gamma']:.2g}"
     cells = found["minima"] + found["saddles"] + found["undecided"]
     counts = {
-        f"in {{}} no Hessian eigenvalue is below {low}, the negative square root of that norm: an approximate minimum "
-        "(each with probability 0.999)": found["minima"],
+        f"in {{}} no Hessian eigenvalue is below {low}, minus the square root of the largest gradient norm: an "
+        "approximate minimum (each with probability 0.999)": found["minima"],
         f"in {{}} one is below {low}, which is a saddle, or the cell diverged": found["saddles"],
         "{} undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }

@@ -1,5 +1,6 @@
 """Winning tickets of a network of one's own: any Equinox module and data, as a grid of rules, shares and seeds."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -274,6 +275,28 @@ def find_tickets(
         return Tickets(results.assign_attrs(notices="\n".join(notices)), task, notices)
     except BadInput as refusal:
         raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
+
+
+class _Named:
+    """A type that ``help`` prints as its name."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _readable(function: Any) -> None:
+    """Let ``help`` print the types of arrays by name, not as the union that they stand for."""
+    pair = {"train": _Named("tuple[ArrayLike, ArrayLike]"), "test": _Named("tuple[ArrayLike, ArrayLike]")}
+    pair["validation"] = _Named("tuple[ArrayLike, ArrayLike] | None")
+    given = inspect.signature(function)
+    parameters = [each.replace(annotation=pair.get(n, each.annotation)) for n, each in given.parameters.items()]
+    function.__signature__ = given.replace(parameters=parameters)
+
+
+_readable(find_tickets)
 
 
 def _listed(given: Any) -> tuple[Any, ...]:

@@ -164,18 +164,18 @@ def fit_sparse(
     A random ``held_out`` share of the rows is put aside and measures the risk, no more. On the rest columns and y are
     standardised; ``pool`` columns are kept from each part of the scores (``parity``, ``contraction`` c, so many
     ``biases``; :mod:`gpsense.pruning.inputs`), and ``neurons`` mirrored pairs take one step on what ``residual`` leaves
-    of y. ``pool`` None: the one of :data:`POOLS` that with a ridge of :data:`gpsense.sparse.network.RIDGES` predicts
+    of y. ``pool`` None: of :data:`POOLS` the one that, with the best of :data:`gpsense.sparse.network.RIDGES`, predicts
     every fifth row best, columns and network seen from the others alone; the columns kept then number at most half of
     those rows. The network then sees all rows, on those very columns. That choice, the residual by default (ols: real
     tables have linear parts) and the comparison are derived, not the paper's. ``rank`` directions are returned, at most
     those kept; None: as many as hold 0.9 of the strength. ``fine_tune_steps`` of Adam on all the network's numbers may
     follow.
 
-    ``compare``: the same network on all columns, with residual none where they are more than half of those rows, its
-    ridge chosen alike; and :func:`cross_validated_lasso` on the same rows. Works in float64 where x is and JAX is set
-    to it, else in float32.
-    Deterministic for a seed. Raises BadInput for values that are not finite, shapes that do not match, fewer than 30
-    rows, columns that are constant on the rows trained on, and options that cannot be.
+    ``compare``: also fits the same network on all columns, its ridge chosen in the same way (and with residual none
+    where there are more columns than half of those rows); and :func:`cross_validated_lasso` on the same rows. Works in
+    float64 where x is and JAX is set to it, else in float32. Deterministic for a seed. Raises BadInput for values that
+    are not finite, shapes that do not match, fewer than 30 rows, columns that are constant on the rows trained on, and
+    options that cannot be.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 10))
     >>> y = x[:, 3] ** 2 - 1

@@ -47,7 +47,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--write-tables",
         action="store_true",
-        help="run nothing: write configs/PAPER/README.md from OUT/claims.json and what was recorded before",
+        help="run nothing: write the tables of OUT/claims.json, with what was recorded before, into README.md and "
+        "claims.json of the folder configs/PAPER that the configs are read from (in a clone: of the clone)",
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
