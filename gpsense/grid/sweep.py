@@ -289,7 +289,7 @@ def sweep(
     cell: Callable[..., Any],
     draw: Callable[..., Any] | None = None,
     *,
-    seeds: int | Sequence[int],
+    seeds: int | Sequence[int] | None = None,
     static: Sequence[str] = (),
     dims: Mapping[str, Sequence[str]] | None = None,
     attrs: Mapping[str, Mapping[str, str]] | None = None,
@@ -322,6 +322,8 @@ def sweep(
     >>> results["estimate"].median("seed").values.round().tolist()
     [1.0, 0.0]
     """
+    if seeds is None:
+        raise BadInput("seeds", "it has no value", "give how many, such as seeds=8, or a list of them")
     verify_memory(memory)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
     return run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)

@@ -313,3 +313,8 @@ def test_complex_numbers_and_bfloat16_are_stored_as_they_are_returned(tmp_path):
     for name in ("z", "b", "n"):
         assert stored[name].dtype == kept[name].dtype
         np.testing.assert_array_equal(stored[name], kept[name])
+
+
+def test_seeds_that_were_not_given_are_asked_for():
+    with pytest.raises(BadInput, match="^seeds: it has no value; give how many"):
+        sweep(lambda key, a: {"y": a}, a=[1])
