@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gpsense._devices import start_devices
+from gpsense._devices import add_threads, start_devices
 from gpsense.descent import STATUS_NAMES
 from gpsense.errors import BadInput
 from gpsense.fields import shown
@@ -78,6 +78,8 @@ def run_grid(
     """
     verify_memory(memory)
     grid.verify_read()
+    if not type(grid.system).__module__.startswith("gpsense."):
+        add_threads()
     start_devices()
     if out is not None and not isinstance(out, str | Path):
         raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")

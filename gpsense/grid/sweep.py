@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from gpsense._devices import add_threads
 from gpsense._types import RandomKey
 from gpsense.descent import CONVERGED, DIVERGED
 from gpsense.errors import BadInput
@@ -322,6 +323,7 @@ def sweep(
     >>> results["estimate"].median("seed").values.round().tolist()
     [1.0, 0.0]
     """
+    add_threads()
     if seeds is None:
         raise BadInput("seeds", "it has no value", "give how many, such as seeds=8, or a list of them")
     verify_memory(memory)

@@ -1,5 +1,8 @@
 """A user's function from the command line: table, figures, page, types of its parameters, resuming, refusals."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,30 @@ def test_help_speaks_in_the_names_of_a_function(folder: Path, capsys: pytest.Cap
     assert not [word for word in words if "." in word]
     assert "quickstart" not in shown
     assert "A scaled sum. In brackets the defaults." in " ".join(shown.split())
+
+
+SOLVES = """
+import jax
+import jax.numpy as jnp
+
+
+def ridge(key, lam, n):
+    k1, k2 = jax.random.split(key)
+    X = jax.random.normal(k1, (n, 50))
+    several = [X.T @ X + (i + lam) * n * jnp.eye(50) for i in range(3)]
+    return {"sum": sum(jnp.linalg.solve(gram, jax.random.normal(k2, (50,))).sum() for gram in several)}
+"""
+
+
+@pytest.mark.slow
+def test_solves_side_by_side_on_all_devices_end(tmp_path: Path) -> None:
+    """Calls of LAPACK that fill XLA's pool would wait for ever: see add_threads."""
+    (tmp_path / "mine.py").write_text(SOLVES, encoding="utf-8")
+    options = ["--lam", "log:0.001:1:6", "--n", "25,50,100", "--seeds", "32", "--static", "n"]
+    command = [sys.executable, "-m", "launch.grid", "mine.py:ridge", *options, "--out", "run"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
+    paths = os.pathsep.join([str(Path(grid.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment |= {"PYTHONPATH": paths}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    with xr.open_dataset(tmp_path / "run" / "results.nc", engine="h5netcdf") as found:
+        assert not found["sum"].isnull().any()
