@@ -20,11 +20,15 @@ APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to a
 FEW = 4
 LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
-BOUND = 8.0  # robust standard deviations of the values that a robust start keeps to
+LOOSE, TIGHT = (
+    8.0,
+    3.0,
+)  # robust standard deviations of the values that a robust start keeps to: of all, and in a search
 BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
 MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
 SPARE = 0.05  # of the measurements, that there are more than unknowns
 AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on from; of the best so many
+DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after which none of more is looked at
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
 
@@ -102,10 +106,10 @@ def far_beyond(problem: Problem, state: State) -> bool:
     return float(np.abs(left @ right.T).max()) > BEYOND * float(np.abs(problem.values).max())
 
 
-def bounded(problem: Problem) -> Problem:
-    """The robust problem, its values brought within eight robust standard deviations of their median."""
+def bounded(problem: Problem, deviations: float) -> Problem:
+    """The robust problem, its values brought within so many robust standard deviations of their median."""
     middle = float(np.median(problem.values))
-    reach = BOUND * scale(problem.values - middle) or np.inf
+    reach = deviations * scale(problem.values - middle) or np.inf
     return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
 
 
@@ -122,11 +126,13 @@ def searched(
     everything = np.arange(problem.map.n)
     whole = [_without(problem, fit.state, everything).price for fit in path.fits.values()]
     known = _without(problem, answer, used).price
-    found = _cheapest(problem, [], [answer, *(fit.state for fit in path.fits.values())])
+    found = _cheapest(problem, [], [answer])
     if far_values(problem.values):
-        most = max(max(path.fits) + 2, 4)
-        robust = search(bounded(problem), np.random.default_rng(seed), exact=exact, most=most, judge=False)
-        found = _cheapest(problem, found, (fit.state for fit in robust.fits.values()))
+        limited, most = bounded(problem, TIGHT), max(answer.sizes.size + 2, 4)
+        robust = search(limited, np.random.default_rng(seed), exact=exact, most=most, judge=False)
+        found = _upward(problem, found, _each_rank(limited, robust, exact))
+    columns = found[0].state.sizes.size + 1 if found else max(path.fits)
+    found = _upward(problem, found, (path.fits[rank].state for rank in sorted(path.fits) if 0 < rank <= columns))
     doubtful = not answer.sizes.size or lone(problem.map, answer.factors).size
     if not found or not (doubtful or found[0].price < known - MARGIN):
         return None
@@ -137,8 +143,9 @@ def searched(
             break
         tried.add(best.name)
         found = _cheapest(problem, found, _further(problem, best, seed, exact))
-    best = found[0]
-    return best if best.price < min(known, *whole) - MARGIN and best.kept.size < everything.size else None
+    least = min(known, *whole) - MARGIN
+    cheaper = (each for each in found if each.price < least and each.kept.size < everything.size)
+    return next((each for each in cheaper if not far_beyond(problem.take(each.kept), each.state)), None)
 
 
 def far_values(values: np.ndarray) -> bool:
@@ -158,14 +165,40 @@ def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterab
         yield from (fitted(part, truncated(best.state, fewer), exact).state for fewer in range(1, rank))
 
 
+def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
+    """The fits of a path from one column up; of a rank that it passed over, those of the largest columns."""
+    for rank in range(1, max(path.fits) + 1):
+        if rank in path.fits:
+            yield path.fits[rank].state
+        else:
+            above = path.fits[min(known for known in path.fits if known > rank)].state
+            yield fitted(problem, truncated(above, rank), exact).state
+
+
+def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
+    """These fits and those known, the cheapest first; of more and more columns, until two in turn are dearer."""
+    found, least, dearer = known, np.inf, 0
+    for state in states:
+        each = _cleaned(problem, state)
+        found = _ordered([*found, each])
+        dearer = 0 if each.price < least else dearer + 1
+        least = min(least, each.price)
+        if dearer == DEARER:
+            break
+    return found
+
+
 def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
     """These fits and those known, each without what is wild by it, the cheapest first."""
-    found = {each.name: each for each in known}
-    for state in states:
-        if state.sizes.size:
-            each = _cleaned(problem, state)
-            if np.isfinite(each.price) and not far_beyond(problem.take(each.kept), each.state):
-                found.setdefault(each.name, each)
+    return _ordered([*known, *(_cleaned(problem, state) for state in states if state.sizes.size)])
+
+
+def _ordered(fits: list[Without]) -> list[Without]:
+    """The first of those alike, the cheapest first."""
+    found: dict[tuple[int, bytes], Without] = {}
+    for each in fits:
+        if np.isfinite(each.price):
+            found.setdefault(each.name, each)
     return sorted(found.values(), key=lambda each: each.price)
 
 

@@ -17,7 +17,7 @@ from gpsense.recovery.evidence import (
     rank_share,
 )
 from gpsense.recovery.maps import Factors, Map
-from gpsense.recovery.outliers import MOST_WILD, Without, bounded, far_beyond, far_values, lone, searched, wild
+from gpsense.recovery.outliers import LOOSE, MOST_WILD, Without, bounded, far_beyond, far_values, lone, searched, wild
 from gpsense.recovery.path import Fit, Path, judged, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale
 
@@ -123,7 +123,7 @@ def _solve(
         if rest.size < everything.size and np.any(whole.values[rest]):
             starts.append(lambda: answer(whole.take(rest)))
     if robust or (doubtful and _suspicious(whole, found)):
-        starts.append(lambda: answer(bounded(whole)))
+        starts.append(lambda: answer(bounded(whole, LOOSE)))
     used = everything
     for start in starts:
         kept, cleaned = _without_wild(whole, start(), answer)
