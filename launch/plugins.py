@@ -21,7 +21,6 @@ from types import ModuleType
 from typing import Any
 from zlib import crc32
 
-from gpsense._devices import add_threads
 from gpsense.errors import BadInput
 from gpsense.fields import nearest, shown, unknown_name
 from gpsense.systems import SYSTEMS, AnySystem, System
@@ -60,6 +59,8 @@ def find_function(option: str, reference: str, folder: Path = Path()) -> Callabl
 
 def _imported(option: str, reference: str, folder: Path) -> ModuleType:
     """The module; Refusal names the file and the error."""
+    from gpsense._devices import add_threads
+
     add_threads()
     try:
         if reference.endswith(".py"):

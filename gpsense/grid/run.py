@@ -77,8 +77,7 @@ def run_grid(
     {'seed': 2, 'penalty': 2}
     """
     verify_memory(memory)
-    grid.verify_read()
-    if not type(grid.system).__module__.startswith("gpsense."):
+    if not str(type(grid.system).__module__).startswith("gpsense."):
         add_threads()
     start_devices()
     if out is not None and not isinstance(out, str | Path):

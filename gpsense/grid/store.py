@@ -140,7 +140,7 @@ def read(directory: Path) -> dict[str, Any]:
         digest = manifest.get("digest")
         if not isinstance(digest, str) or not re.fullmatch("[0-9A-Za-z]{1,64}", digest):
             raise ValueError("it has no digest")
-        if not isinstance(manifest.get("config", {}), dict):
+        if not isinstance(manifest.get("config"), dict | None):  # None: made from Python
             raise ValueError("its config is not an object")
         layouts(manifest)
     except (FileNotFoundError, NotADirectoryError):

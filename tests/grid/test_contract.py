@@ -235,7 +235,7 @@ def test_a_config_gives_a_system_the_fields_it_has(monkeypatch):
     assert grid.system.dtype == "float32"
     assert (make_plan(grid, GIB).programs[0].system.dim, grid.schedule) == (9, Schedule(0, 30, 50))
     for section, name, value in (("run", "form", "gram"), ("train", "patience", 5), ("problem", "width", 3)):
-        with pytest.raises(Refusal, match=rf"{section}\.{name}: system regression has no such field.*; leave it out"):
+        with pytest.raises(Refusal, match=rf"{section}\.{name}: system regression has no such field"):
             of(**{section: {name: value}})
 
 

@@ -551,5 +551,5 @@ def test_a_field_that_nothing_reads_is_refused_before_anything_is_planned():
         ),
     ):
         with pytest.raises(BadInput, match=f"^{line}"):
-            run_grid(grid)
+            grid.verify_read()
     Grid(Sensing(), axes=(Axis("rule", ("threshold", "top_r")),), constants={"keep": 2}).verify_read()
