@@ -22,7 +22,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GPSENSE_TINY", "1")  # the notebooks at a fraction of their size
-os.environ.setdefault("NPROC", str(os.cpu_count() or 1))  # gpsense._devices.add_threads would name more, for all that follow, too
+os.environ.setdefault("NPROC", str(os.cpu_count() or 1))  # add_threads would name more for all that follow
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are small, and a process a core is running
 
 import jax
