@@ -52,7 +52,6 @@ NO_RUN = {  # what no run has in its manifest: refused by every command
     "digest of a number": lambda m: m | {"digest": 3},
     "digest with controls": lambda m: m | {"digest": "a\x1b[31m\nb"},
     "config of a list": lambda m: m | {"config": [1]},
-    "config of nothing": lambda m: m | {"config": None},
     "no layouts": lambda m: {name: value for name, value in m.items() if name != "layouts"},
     "layouts of a name": lambda m: m | {"layouts": "all"},
     "no layout": lambda m: m | {"layouts": []},
