@@ -118,7 +118,7 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
 
 def _own(system: AnySystem, names: Iterable[str]) -> set[str]:
     """The measures that a user's own function or system returned: not the engine's, nor any of the package."""
-    if type(system) in SYSTEMS.values():
+    if SYSTEMS.holds(system):
         return set()
     common = {**MEASURES, **TrainPruneFineTune.measures} if system.steps else {"status": None}
     return {name for name in names if name not in common}

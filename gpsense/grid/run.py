@@ -27,6 +27,7 @@ from gpsense.grid.program import Arrays, Program, fit_to_memory
 from gpsense.grid.results import collect, shown_value
 from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
+from gpsense.systems import SYSTEMS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +78,8 @@ def run_grid(
     {'seed': 2, 'penalty': 2}
     """
     verify_memory(memory)
-    if not str(type(grid.system).__module__).startswith("gpsense."):
+    grid.verify_read()
+    if not SYSTEMS.holds(grid.system):
         add_threads()
     start_devices()
     if out is not None and not isinstance(out, str | Path):

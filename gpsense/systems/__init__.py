@@ -21,6 +21,11 @@ class Systems(UserDict[str, Any]):
             entry = self.data[name] = getattr(import_module(module), attribute)
         return entry
 
+    def holds(self, system: AnySystem) -> bool:
+        """Whether the class of this system is one of them; imports none."""
+        kind = type(system)
+        return any(entry in (kind, f"{kind.__module__}:{kind.__name__}") for entry in self.data.values())
+
 
 SYSTEMS = Systems(
     {

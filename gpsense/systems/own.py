@@ -29,9 +29,9 @@ from gpsense.pruning import weights as masks
 from gpsense.pruning.columns import FIXED_RULES
 from gpsense.pruning.leaves import What, prunable
 from gpsense.systems._calling import call
+from gpsense.systems._column_fields import COUNTED
 from gpsense.systems._contract import DataT, Descending, Learner, Measure, Measures, ProblemT, System
 
-COUNTED = ReadBy("rule", ("top_r", "random"), FIXED_RULES)
 Matrix = Float[Array, "rows parts"]
 Kept = Bool[Array, " parts"]
 

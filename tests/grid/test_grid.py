@@ -338,6 +338,7 @@ def test_given_truth_and_spectrum_are_used():
     truth = np.eye(8)[:, :2] * [1.0, 0.5]
     axes = (Axis("penalty", (0.02,), False), Axis("smoothing", (0.005,), False), Axis("momentum", (0.98,), False))
     rest = {"schedule": Schedule(2000, 500, 500), "measurements": "population", "optimizer": "momentum"}
+    axes += (Axis("n", (Sensing().n,), False),)
     given = run_grid(_grid(*axes, Axis("rate", (0.01,), False), truth=truth, **rest))
     drawn = run_grid(_grid(*axes, Axis("rate", (0.01,), False), spectrum=(1.0, 0.25), **rest))
     for dataset in (given, drawn):
@@ -551,5 +552,5 @@ def test_a_field_that_nothing_reads_is_refused_before_anything_is_planned():
         ),
     ):
         with pytest.raises(BadInput, match=f"^{line}"):
-            grid.verify_read()
+            run_grid(grid)
     Grid(Sensing(), axes=(Axis("rule", ("threshold", "top_r")),), constants={"keep": 2}).verify_read()

@@ -25,8 +25,11 @@ def test_it_does_not_depend_on_the_unit(unit):
 @pytest.mark.slow
 def test_sensing_takes_it_by_name():
     """Columns above a tenth of the largest stay, where the threshold given would keep none."""
-    system = Sensing(dim=5, n=60, rank=1, rule="relative", dtype="float64", curvature_steps=0)
-    found = run_grid(Grid(system, Schedule(300, 50, 350), 2, (Axis("penalty", (0.1,)), Axis("threshold", (10.0,)))))
+    system = Sensing(dim=5, n=60, rank=1, dtype="float64", curvature_steps=0)
+    axes = Axis("rule", ("relative", "threshold")), Axis("penalty", (0.1,)), Axis("threshold", (10.0,))
+    both = run_grid(Grid(system, Schedule(300, 50, 350), 2, axes))
+    assert (both["rank"].sel(rule="threshold") == 0).all()
+    found = both.sel(rule="relative")
     norms = found["column_norms"]
     largest = norms.max("column")
     np.testing.assert_array_equal(found["rank"], (norms > 0.1 * largest).sum("column"))

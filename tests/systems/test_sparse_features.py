@@ -199,7 +199,7 @@ def _grid(
     schedule: Schedule, axes: dict[str, tuple[Any, ...]], link: tuple[float, ...] | None = None, **changes: Any
 ) -> Grid:
     fields = {"dim": 12, "sparsity": 3, "test": 640, "pool": 2, "neurons": 8, "biases": 2} | changes
-    lists = {name: (value,) for name, value in fields.items()} | {"n": (300, 700)} | axes
+    lists = {name: (value,) for name, value in fields.items() if value is not None} | {"n": (300, 700)} | axes
     spans = [Axis(name, values, len(values) > 1) for name, values in lists.items()]
     constants = {"dtype": "float64"} | ({"link": link} if link else {})
     spans = spans if "noise" in lists else [Axis("noise", (0.1,), False), *spans]
@@ -282,11 +282,16 @@ def test_a_rate_too_large_leaves_the_others_standing() -> None:
     _compare(grid, dataset, [*places, {"seed": 7, "n": 700, "contraction": 0.4, "rate": HUGE}])
 
 
+UNREAD: dict[str, Any] = {"pool": None, "biases": None}  # left at their defaults
 OTHERS = {
-    "lasso": (Schedule(0, 0, 10), {"method": "lasso", "link": (1.0,)}, {}),
-    "diagonal_spectral": (SCHEDULE, {"method": "diagonal_spectral"}, {}),
-    "rule none": (Schedule(0, 0, 10), {"rule": "none", "residual": "ols"}, {}),
-    "descent": (Schedule(20, 10, 10), {"method": "descent", "rule": "magnitude", "optimizer": "momentum"}, {}),
+    "lasso": (Schedule(0, 0, 10), {"method": "lasso", "link": (1.0,)} | UNREAD, {}),
+    "diagonal_spectral": (SCHEDULE, {"method": "diagonal_spectral"} | UNREAD, {}),
+    "rule none": (Schedule(0, 0, 10), {"rule": "none", "residual": "ols"} | UNREAD, {}),
+    "descent": (
+        Schedule(20, 10, 10),
+        {"method": "descent", "rule": "magnitude", "optimizer": "momentum", "biases": None},
+        {},
+    ),
 }
 
 
