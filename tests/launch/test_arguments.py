@@ -15,13 +15,13 @@ from launch.shell import Refusal
 from launch.values import Values
 
 LIGHT = """
-import sys, time
+import sys
 from launch.grid import main
 try:
     main(["--system", "{}", "--help"])
 except SystemExit as stop:
     heavy = {{"xarray", "sklearn", "matplotlib", "pydantic", "scipy"}} & set(sys.modules)
-    print("exit", stop.code, sorted(heavy), time.process_time() < 3, file=sys.stderr)
+    print("exit", stop.code, sorted(heavy), file=sys.stderr)
 """
 TOY = str(Path(__file__).with_name("toy_system.py"))
 
@@ -258,12 +258,10 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sparse_featur
 
 
 @pytest.mark.parametrize("system", ["sensing", *OTHERS])
-def test_help_comes_at_once_and_imports_little(
-    process: Callable[..., subprocess.Popen[str]], tmp_path: Path, system: str
-) -> None:
+def test_help_imports_little(process: Callable[..., subprocess.Popen[str]], tmp_path: Path, system: str) -> None:
     ran = process(["-c", LIGHT.format(system)], [], tmp_path)
     out, err = ran.communicate(timeout=60)
-    assert err == "exit 0 [] True\n"
+    assert err == "exit 0 []\n"
     assert "--train.steps" in out
 
 
