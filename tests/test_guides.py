@@ -6,6 +6,7 @@ import io
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 import xarray as xr
 
 import gpsense
+from gpsense.penalties import PENALTIES
+from gpsense.pruning import COLUMN_RULES
 from gpsense.systems import SYSTEMS
 from launch import grid, plugins, recover, report
 from launch.__main__ import COMMANDS
@@ -67,8 +70,9 @@ def commands() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the guides have one write, and with the configs."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files that the guides have one write, and with the configs; what these register goes again."""
+    registered = [(registry, dict(registry)) for registry in (COLUMN_RULES, PENALTIES)]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_functions", {})
@@ -86,7 +90,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    return tmp_path
+    yield tmp_path
+    for registry, known in registered:
+        registry.clear()
+        registry.update(known)
 
 
 def test_the_front_page_is_short_and_links_lead_somewhere() -> None:

@@ -190,31 +190,34 @@ def find_tickets(
 ) -> Tickets:
     """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
 
-    ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it has one
-    (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all training samples
-    in a test; other states, of a spectral norm or a layer of your own, go from step to step, and back to the start with
-    the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a ``key`` is given one in
-    each step, and dropout is left out elsewhere. Convolutions cannot be batched over cells by JAX 0.7. Its weights are
-    pruned, and no biases, norm layers or embeddings; ``prune`` says what else, or what not, by patterns of paths
-    (``"!layers.2"``), a function of path and array or a tree of booleans (:func:`gpsense.pruning.leaves.prunable`).
-    ``train`` and ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
-    unless the network takes them whole only, as an embedding does. Inputs to train on that are a memory map
-    (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where each
-    batch is read. ``loss`` and ``error``: cross_entropy, squared (summed over outputs), for ``error`` misclassified, or
-    a function of outputs, any tree of arrays, and targets (n, ...) to (n,) numbers. ``error`` None: misclassified
-    beside cross_entropy, else the loss. Targets of cross_entropy are class numbers (n,), whole numbers stored as floats
-    too, or one-hot rows.
-
-    ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
-    to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Whatever the rule, a network of share
-    ``kept`` has been trained for as many rounds as iterative pruning takes to it, to the nearest, and then ``steps``
-    more, alone: all rules have the same steps. Seeds draw the network and the minibatches (``batch`` samples a step;
-    None: all). Random, snip, grasp and synflow prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
-
-    Loss and error are recorded every ``record_every`` steps (a divisor of ``steps``; None: after each round), and where
-    ``validation`` inputs and targets are given, the loss on these. ``out``: a directory in which chunks of cells are
-    kept as they are done, ``results.nc`` at the end; the same call resumes. ``progress``: a bar on the standard error;
-    None: where there are a terminal and a directory.
+    - ``make``: ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it
+      has one (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all
+      training samples in a test; other states, of a spectral norm or a layer of your own, go from step to step, and
+      back to the start with the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a
+      ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions need JAX 0.8 or newer.
+    - ``train``, ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
+      unless the network takes them whole only, as an embedding does. Inputs to train on that are a memory map
+      (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where
+      each batch is read.
+    - ``loss``: cross_entropy, squared (summed over outputs), or a function of outputs, any tree of arrays, and targets
+      (n, ...) to (n,) numbers. Targets of cross_entropy are class numbers (n,), whole numbers stored as floats too, or
+      one-hot rows.
+    - ``error``: the same, or misclassified. None: misclassified beside cross_entropy, else the loss.
+    - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
+      to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Random, snip, grasp and synflow
+      prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
+    - ``kept``: shares of the weights that stay. Whatever the rule, a network of share ``kept`` has been trained for as
+      many rounds as iterative pruning takes to it, to the nearest, and then ``steps`` more, alone: all rules have the
+      same steps.
+    - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
+    - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; else what to add to
+      these or to leave out, by patterns of paths (``"!layers.2"``), a function of path and array or a tree of booleans
+      (:func:`gpsense.pruning.leaves.prunable`).
+    - ``validation``: further inputs and targets, the loss on which is recorded.
+    - ``record_every``: loss and error are recorded after so many steps, a divisor of ``steps``. None: each round.
+    - ``out``: a directory in which chunks of cells are kept as they are done, ``results.nc`` at the end; the same call
+      resumes.
+    - ``progress``: a bar on the standard error. None: where there are a terminal and a directory.
 
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
     ``status``. A UserWarning where pruning leaves a layer no weight.
@@ -289,7 +292,8 @@ class _Named:
 
 def _readable(function: Any) -> None:
     """Let ``help`` print the types of arrays by name, not as the union that they stand for."""
-    pair = {"train": _Named("tuple[ArrayLike, ArrayLike]"), "test": _Named("tuple[ArrayLike, ArrayLike]")}
+    pair: dict[str, _Named] = {"make": _Named("Callable[[Key], Module]")}
+    pair |= {"train": _Named("tuple[ArrayLike, ArrayLike]"), "test": _Named("tuple[ArrayLike, ArrayLike]")}
     pair["validation"] = _Named("tuple[ArrayLike, ArrayLike] | None")
     given = inspect.signature(function)
     parameters = [each.replace(annotation=pair.get(n, each.annotation)) for n, each in given.parameters.items()]

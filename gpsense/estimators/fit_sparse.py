@@ -159,23 +159,27 @@ def fit_sparse(
 ) -> SparseFit:
     """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
 
-    x is an array or a DataFrame of numbers, whose names are kept.
+    Columns and y are standardised, columns are pruned by scores, and a network of ``neurons`` mirrored pairs takes one
+    step on what ``residual`` leaves of y. Deterministic for a seed. Works in float64 where x is and JAX is set to it,
+    else in float32. The choice of a pool, the residual (ols, as real tables have linear parts) and the comparison are
+    derived here, not the paper's.
 
-    A random ``held_out`` share of the rows is put aside and measures the risk, no more. On the rest columns and y are
-    standardised; ``pool`` columns are kept from each part of the scores (``parity``, ``contraction`` c, so many
-    ``biases``; :mod:`gpsense.pruning.inputs`), and ``neurons`` mirrored pairs take one step on what ``residual`` leaves
-    of y. ``pool`` None: of :data:`POOLS` the one that, with the best of :data:`gpsense.sparse.network.RIDGES`, predicts
-    every fifth row best, columns and network seen from the others alone; the columns kept then number at most half of
-    those rows. The network then sees all rows, on those very columns. That choice, the residual by default (ols: real
-    tables have linear parts) and the comparison are derived, not the paper's. ``rank`` directions are returned, at most
-    those kept; None: as many as hold 0.9 of the strength. ``fine_tune_steps`` of Adam on all the network's numbers may
-    follow.
+    - ``x``: an array or a DataFrame of numbers, whose names are kept.
+    - ``pool``: how many columns each part of the scores keeps. None: the number of :data:`POOLS` whose network predicts
+      a fifth of the rows best, with the best of :data:`gpsense.sparse.network.RIDGES`; columns and network are found
+      without those rows, and at most half as many columns are kept. The network then sees all rows, on those columns.
+    - ``held_out``: the share of the rows that is put aside, drawn by ``seed``; they measure the risk and nothing else.
+    - ``parity``, ``contraction``, ``biases``: parts, constant c and number of biases of the scores
+      (:mod:`gpsense.pruning.inputs`).
+    - ``residual``: the linear part taken from y before the step: none, mean (``(1/n) sum y x``), or ols (the
+      least-squares fit on the columns kept).
+    - ``rank``: how many directions are returned, at most the columns kept. None: as many as hold 0.9 of the strength.
+    - ``fine_tune_steps``: steps of Adam on all numbers of the network afterwards.
+    - ``compare``: fits the same network on all columns, too, its ridge chosen in the same way (with residual none where
+      there are more columns than half of the rows that decide), and :func:`cross_validated_lasso` on the same rows.
 
-    ``compare``: also fits the same network on all columns, its ridge chosen in the same way (and with residual none
-    where there are more columns than half of those rows); and :func:`cross_validated_lasso` on the same rows. Works in
-    float64 where x is and JAX is set to it, else in float32. Deterministic for a seed. Raises BadInput for values that
-    are not finite, shapes that do not match, fewer than 30 rows, columns that are constant on the rows trained on, and
-    options that cannot be.
+    Raises BadInput for values that are not finite, shapes that do not match, fewer than 30 rows, columns that are
+    constant on the rows trained on, and options that cannot be.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 10))
     >>> y = x[:, 3] ** 2 - 1

@@ -163,21 +163,25 @@ def recover(
 ) -> Recovery:
     """Find X of low rank with ``A(X) ~ y``, its rank and the noise unknown, with nothing to tune.
 
-    ``measurements``: a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps` with ``values`` (n,);
-    or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
-    ``i,j,distance`` (plain ones, squared when they are read; noise is that of the squares) or ``pauli,value``, as
-    ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are numbers or names. ``kind``
-    says what was measured where names of arrays do not: table, entries, distances (squared), plain_distances, ...;
-    in a wide table, too. ``rank`` gives the rank, ``max_rank`` bounds it. ``robust``: True leaves wild values
-    out, False never, None where some are far from the rest. ``trace`` gives the trace of a semidefinite X (1 for a
-    quantum state). ``offsets`` of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together
-    with its factors: True, False, or None to choose by held-out values. ``progress`` is called with words on what is
-    being tried, many times a second for small problems.
-
     Equal measurements are merged first. Columns enter along a path of falling penalties, shrink under the smoothed
-    group lasso's weights and are pruned; the columns kept are fitted without a penalty. Raises BadInput for values
-    that are not finite, all zero, fewer than five, or that no positive semidefinite matrix fits. Units do not matter:
-    ``c A`` and ``y`` give ``X / c``. Deterministic for a seed, which draws signs and splits.
+    group lasso's weights and are pruned; the columns kept are fitted without a penalty. Units do not matter: ``c A``
+    and ``y`` give ``X / c``. Deterministic for a ``seed``, which draws signs and splits.
+
+    - ``measurements``: a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps` with ``values``
+      (n,); or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
+      ``i,j,distance`` (plain ones, squared when they are read; noise is that of the squares) or ``pauli,value``, as
+      ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are numbers or names.
+    - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
+      (squared), plain_distances, ...
+    - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
+    - ``robust``: True leaves wild values out, False never, None where some are far from the rest.
+    - ``trace``: the trace of a semidefinite X (1 for a quantum state).
+    - ``offsets``: of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together with its
+      factors: True, False, or None to choose by held-out values.
+    - ``progress``: is called with words on what is being tried, many times a second for small problems.
+
+    Raises BadInput for values that are not finite, all zero, fewer than five, or that no positive semidefinite matrix
+    fits.
 
     >>> import numpy as np
     >>> from gpsense import recover

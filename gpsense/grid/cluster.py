@@ -87,6 +87,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
         quiet: dict[str, Any] = {"scheduler_kwargs": scheduler, "silence_logs": logging.CRITICAL}
         with (
             dask.config.set(shared),
+            _environment_kept(),
             _silent("tornado.application"),
             _local(n_workers=count, threads_per_worker=1, **quiet) as local,
             distributed.Client(local, set_as_default=False) as client,
@@ -94,6 +95,21 @@ def client_of(cluster: Any) -> Iterator[Any]:
             local.loop.add_callback(_replace_ended, local, count)
             client.register_plugin(_own_cores(count))
             yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Within the block dask's nannies set variables for their workers, which they would leave to this process."""
+    import dask.config  # pyright: ignore[reportMissingImports]
+
+    names = ["PYTHONHASHSEED", *dask.config.get("distributed.nanny.pre-spawn-environ")]
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _local(**options: Any) -> Any:
