@@ -17,6 +17,7 @@ from gpsense.recovery import maps
 from gpsense.recovery.forms import FEW, Measured, quoted, read_fields, strange
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
+from gpsense.recovery.outliers import graded
 from gpsense.recovery.path import Fit, Step
 from gpsense.recovery.progress import telling
 from gpsense.recovery.solve import Solution, solve, threads
@@ -174,7 +175,8 @@ def recover(
     - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
       (squared), plain_distances, ...
     - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
-    - ``robust``: True leaves wild values out, False never, None where some are far from the rest.
+    - ``robust``: True leaves wild values out, False never, None where some are far from the rest (and never among
+      grades, such as 1 to 5, each of which occurs often).
     - ``trace``: the trace of a semidefinite X (1 for a quantum state).
     - ``offsets``: of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together with its
       factors: True, False, or None to choose by held-out values.
@@ -199,6 +201,7 @@ def recover(
     exact = 1e-6 if _single(measurements, y) else 1e-8
     if trace is not None:
         map_, y = _with_trace(map_, y, trace)
+    robust = False if robust is None and graded(y) else robust
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
     with threads(map_), telling(progress):
         if isinstance(map_, maps.Table) and offsets is not False:

@@ -290,7 +290,7 @@ def _mirrored(map_: Map, rank: int, names: np.ndarray | None) -> list[str]:
 def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
     """Rank of the Jacobian in balanced coordinates, and the directions (numbers, open) that it does not see."""
     jacobian = problem.map.jacobian(factors)
-    dense = jacobian.toarray() if sp.issparse(jacobian) else np.asarray(jacobian)
+    dense = jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray()
     double = 2 if problem.map.complex else 1
     sizes = np.repeat(np.linalg.norm(factors[0], axis=0), double)
     per_column = np.tile(1.0 / np.maximum(sizes, 1e-300), sum(one.shape[0] for one in factors))
@@ -378,7 +378,7 @@ def covariance(problem: Problem, factors: Factors, variance: float, offsets: boo
     if offsets:
         known = tuple(np.zeros(one.shape) for one in factors)
         known[0][:, -1] = known[1][:, -2] = 1.0
-        jacobian.data *= (1.0 - numbers(known))[jacobian.indices]
+        jacobian = jacobian.times((1.0 - numbers(known))[jacobian.places])
     scaled = scaled_rows(jacobian, np.sqrt(problem.weights))
     if count * size > JACOBIAN:
         rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)

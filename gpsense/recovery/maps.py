@@ -14,6 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 
 Factors = tuple[np.ndarray, ...]
+FEW = 20_000  # numbers of a Jacobian up to which NumPy's products are quicker than those of a sparse matrix
+SMALL = 10_000  # entries of X up to which an adjoint is an array
 LETTERS = {"I": (0, 0), "X": (1, 0), "Y": (1, 1), "Z": (0, 1)}  # whether a letter flips the bit, and the sign
 
 
@@ -37,7 +39,7 @@ class Map(ABC):
 
     @abstractmethod
     def jacobian(self, factors: Factors) -> Any:
-        """Derivative of the values by the real numbers of the factors, (n, numbers): an array or a sparse matrix."""
+        """Derivative of the values by the real numbers of the factors, (n, numbers): an array, or Runs of them."""
 
     @abstractmethod
     def adjoint(self, values: np.ndarray) -> Any:
@@ -98,6 +100,55 @@ def unflattened(vector: np.ndarray, like: Factors) -> Factors:
         parts.append(vector[start : start + size].view(one.dtype).reshape(one.shape))
         start += size
     return tuple(parts)
+
+
+class Runs:
+    """A Jacobian with as many numbers in every row: ``data`` (n, m) in the columns ``places`` (n, m) of ``width``.
+
+    The places are runs of neighbours, one for each factor's row that a measurement reads.
+    """
+
+    def __init__(self, data: np.ndarray, places: np.ndarray, width: int) -> None:
+        self.data, self.places, self.shape = data, places, (data.shape[0], width)
+
+    @cached_property
+    def sparse(self) -> sp.csr_matrix:
+        """The same as a matrix of SciPy's."""
+        starts = np.arange(self.shape[0] + 1) * self.data.shape[1]
+        return sp.csr_matrix((self.data.ravel(), self.places.ravel(), starts), self.shape)
+
+    def __matmul__(self, change: np.ndarray) -> np.ndarray:
+        if self.data.size > FEW:
+            return self.sparse @ change
+        return np.einsum("ij,ij->i", self.data, change[self.places])
+
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """The transpose times values (n,) or (n, m)."""
+        if self.data.size > FEW:
+            return self._transposed @ values
+        if values.ndim > 1:
+            return self.toarray().T @ values
+        return np.bincount(self.places.ravel(), (self.data * values[:, None]).ravel(), self.shape[1])
+
+    @cached_property
+    def _transposed(self) -> Any:
+        return self.sparse.T
+
+    def gram(self) -> np.ndarray:
+        """``J^T J`` as an array."""
+        side = self.shape[1]
+        flat = (self.places[:, :, None].astype(np.int64) * side + self.places[:, None, :]).ravel()
+        return np.bincount(flat, (self.data[:, :, None] * self.data[:, None, :]).ravel(), side * side).reshape(side, -1)
+
+    def times(self, rows: np.ndarray) -> "Runs":
+        """Every row times a number (n, 1), or every number times its own (n, m)."""
+        return Runs(self.data * rows, self.places, self.shape[1])
+
+    def toarray(self) -> np.ndarray:
+        """All of its numbers."""
+        rows, width = self.shape
+        flat = np.arange(rows)[:, None] * width + self.places
+        return np.bincount(flat.ravel(), self.data.ravel(), rows * width).reshape(rows, width)
 
 
 @dataclass(frozen=True)
@@ -226,12 +277,21 @@ class _Indexed(Map):
     def _matrix(self, values: np.ndarray) -> sp.csr_matrix:
         return sp.csr_matrix((values, (self.first, self.second)), self.sides)
 
-    def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> sp.csr_matrix:
+    def adjoints(self, values: np.ndarray) -> list[Any]:
+        rows, columns = self.sides
+        if rows * columns > SMALL:
+            return super().adjoints(values)
+        places = self.first * columns + self.second
+        return [self._spread(np.bincount(places, each, rows * columns).reshape(rows, columns)) for each in values]
+
+    @abstractmethod
+    def _spread(self, sums: np.ndarray) -> np.ndarray:
+        """The adjoint, from the values summed at the places of their two numbers, as an array."""
+
+    def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> Runs:
         """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
         columns = np.concatenate([self.first[:, None] * width + np.arange(width), self._places(width)], axis=1)
-        data = np.concatenate([first, second], axis=1)
-        starts = np.arange(self.n + 1) * 2 * width
-        return sp.csr_matrix((data.ravel(), columns.ravel(), starts), (self.n, self._numbers(width)))
+        return Runs(np.concatenate([first, second], axis=1), columns, self._numbers(width))
 
     def _places(self, width: int) -> np.ndarray:
         return self.second[:, None] * width + np.arange(width)
@@ -250,7 +310,7 @@ class Entries(_Indexed):
     def sides(self) -> tuple[int, int]:
         return self.dim, self.dim
 
-    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+    def jacobian(self, factors: Factors) -> Runs:
         (factor,) = factors
         return self._jacobian(factor[self.second], factor[self.first], factor.shape[1])
 
@@ -260,6 +320,9 @@ class Entries(_Indexed):
     def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
         half = self._matrix(0.5 * values)
         return half + half.T
+
+    def _spread(self, sums: np.ndarray) -> np.ndarray:
+        return 0.5 * (sums + sums.T)
 
     def squares(self) -> np.ndarray:
         return np.where(self.first == self.second, 1.0, 0.5)
@@ -281,7 +344,7 @@ class Distances(_Indexed):
     def sides(self) -> tuple[int, int]:
         return self.dim, self.dim
 
-    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+    def jacobian(self, factors: Factors) -> Runs:
         (factor,) = factors
         gap = 2.0 * (factor[self.first] - factor[self.second])
         return self._jacobian(gap, -gap, factor.shape[1])
@@ -294,6 +357,10 @@ class Distances(_Indexed):
         half = self._matrix(values)
         weights = half + half.T
         return sp.csr_matrix(sp.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights)
+
+    def _spread(self, sums: np.ndarray) -> np.ndarray:
+        weights = sums + sums.T
+        return np.diag(weights.sum(axis=1)) - weights
 
     def squares(self) -> np.ndarray:
         return np.full(self.n, 4.0)
@@ -315,7 +382,7 @@ class Table(_Indexed):
     def sides(self) -> tuple[int, int]:
         return self.shape
 
-    def jacobian(self, factors: Factors) -> sp.csr_matrix:
+    def jacobian(self, factors: Factors) -> Runs:
         left, right = factors
         return self._jacobian(right[self.second], left[self.first], left.shape[1])
 
@@ -331,6 +398,9 @@ class Table(_Indexed):
 
     def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
         return self._matrix(values)
+
+    def _spread(self, sums: np.ndarray) -> np.ndarray:
+        return sums
 
     def squares(self) -> np.ndarray:
         return np.ones(self.n)
@@ -392,13 +462,16 @@ class LessOffsets(Map):
 
     def jacobian(self, factors: Factors) -> "Projected":
         inner = self.table.jacobian(factors)
-        return Projected(inner, self._basis, np.asarray((inner.T @ self._basis).T))
+        return Projected(inner, self._basis, inner.back(self._basis).T)
 
     def predict(self, factors: Factors) -> np.ndarray:
         return self.visible(self.table.predict(factors))
 
     def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
         return self.table.adjoint(self.visible(values))
+
+    def adjoints(self, values: np.ndarray) -> list[Any]:
+        return self.table.adjoints(values - (values @ self._basis) @ self._basis.T)
 
     def squares(self) -> np.ndarray:
         free = 1.0 - np.sum(self._basis**2, axis=1)
@@ -423,31 +496,26 @@ class LessOffsets(Map):
 
 
 class Projected:
-    """``P J`` of a sparse Jacobian J with ``P = 1 - B B^T``, as far as normal equations need it; ``less = B^T J``."""
+    """``P J`` of a Jacobian J with ``P = 1 - B B^T``, as far as normal equations need it; ``less = B^T J``."""
 
-    def __init__(self, inner: sp.csr_matrix, basis: np.ndarray, less: np.ndarray) -> None:
+    def __init__(self, inner: Runs, basis: np.ndarray, less: np.ndarray) -> None:
         self.inner, self.basis, self.less = inner, basis, less
         self.shape = inner.shape
 
     def __matmul__(self, change: np.ndarray) -> np.ndarray:
         return self.inner @ change - self.basis @ (self.less @ change)
 
-    @property
-    def T(self) -> "_Back":
-        """Its transpose, for products with n values."""
-        return _Back(self)
+    def back(self, values: np.ndarray) -> np.ndarray:
+        """The transpose times values (n,)."""
+        return self.inner.back(values) - self.less.T @ (self.basis.T @ values)
+
+    def gram(self) -> np.ndarray:
+        """``J^T P J`` as an array."""
+        return self.inner.gram() - self.less.T @ self.less
 
     def toarray(self) -> np.ndarray:
         """All of its numbers."""
         return self.inner.toarray() - self.basis @ self.less
-
-
-class _Back:
-    def __init__(self, forward: Projected) -> None:
-        self._forward = forward
-
-    def __matmul__(self, values: np.ndarray) -> np.ndarray:
-        return self._forward.inner.T @ values - self._forward.less.T @ (self._forward.basis.T @ values)
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,13 @@ APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to a
 FEW = 4
 LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
-LOOSE, TIGHT = (
-    8.0,
-    3.0,
-)  # robust standard deviations of the values that a robust start keeps to: of all, and in a search
+LOOSE, TIGHT = 8.0, 3.0  # robust standard deviations that a robust start keeps to: of all values, and in a search
 BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
 MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
 SPARE = 0.05  # of the measurements, that there are more than unknowns
 AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on from; of the best so many
 DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after which none of more is looked at
+GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
 
@@ -40,6 +38,12 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
     middle = float(np.median(predicted))
     larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
     return np.abs(residual) > WILD * scale(residual, floor) * larger
+
+
+def graded(values: np.ndarray) -> bool:
+    """Whether every value occurs often, as on a scale of few grades: none of them is a gross error then."""
+    counts = np.unique(values, return_counts=True)[1]
+    return counts.min(initial=values.size) >= max(OFTEN, values.size / GRADES)
 
 
 def lone(map_: Map, factors: Factors) -> np.ndarray:

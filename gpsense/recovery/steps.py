@@ -14,12 +14,13 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from gpsense.recovery.maps import Factors, Map, Projected, Table, numbers, unflattened
+from gpsense.recovery.maps import Factors, Map, Projected, Runs, Table, numbers, unflattened
 
 DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Cholesky factor
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
 SMALLEST = 1e-12  # damping
 CLIP = 2.5  # median absolute residuals beyond which one counts no more
+(_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # solvers of SciPy check more than that
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def truncated(state: State, rank: int) -> State:
 
 def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndarray, Factors]:
     """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, and their unit vectors."""
-    return _leading(problem, problem.map.adjoint(-problem.weights * residual), count)
+    return _leading(problem, problem.map.adjoints(-problem.weights * residual[None])[0], count)
 
 
 def largest(problem: Problem, residuals: np.ndarray) -> np.ndarray:
@@ -260,10 +261,11 @@ class _Normal:
         self._factors = factors
         self._penalty = (2.0 if semidefinite else 1.0) * spread(weight)
         self._metric = (2.0 if semidefinite else 1.0) * spread(metric)
-        self._gradient = scaled.T @ (root * residual) + self._penalty * numbers(factors)
+        self._back = scaled.T.__matmul__ if isinstance(scaled, np.ndarray) else scaled.back
+        self._gradient = self._back(root * residual) + self._penalty * numbers(factors)
         self._width = double * factors[0].shape[1]
-        self._scaled, self._back = scaled, scaled.T
-        self._many = self._gradient.size > DIRECT and sp.issparse(scaled)
+        self._scaled = scaled
+        self._many = self._gradient.size > DIRECT and isinstance(scaled, Runs)
         if self._many:
             self._blocks = own_blocks(scaled, self._width)
         else:
@@ -283,20 +285,18 @@ class _Normal:
         system = self._normal * scale[:, None] * scale
         system[np.diag_indices_from(system)] += extra * scale**2
         for ridge in (0.0, 1e-14, 1e-12, 1e-9, 1e-6):
-            try:
-                if ridge:
-                    system[np.diag_indices_from(system)] += ridge
-                factor = scipy.linalg.cho_factor(system, lower=True, check_finite=False)
-                return scale * scipy.linalg.cho_solve(factor, -self._gradient * scale, check_finite=False)
-            except np.linalg.LinAlgError:
-                continue
+            if ridge:
+                system[np.diag_indices_from(system)] += ridge
+            _, change, failed = _posv(system.T, -self._gradient * scale)
+            if not failed:
+                return scale * change
         return np.zeros_like(self._gradient)
 
     def _iterated(self, extra: np.ndarray) -> np.ndarray:
         """Conjugate gradients, preconditioned by the blocks of each row of the factors."""
         inverse = np.linalg.inv(self._blocks + _diagonals(extra.reshape(-1, self._width)))
         return _conjugate_gradients(
-            lambda x: self._back @ (self._scaled @ x) + extra * x,
+            lambda x: self._back(self._scaled @ x) + extra * x,
             -self._gradient,
             lambda x: _times(inverse, x),
         )
@@ -306,33 +306,23 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
     """The rows of the Jacobian times ``root`` (n,), its structure kept."""
     if np.all(root == 1.0):
         return jacobian
-    if isinstance(jacobian, Projected):
-        jacobian = jacobian.toarray()
-    if not sp.issparse(jacobian):
-        return jacobian * root[:, None]
-    data = jacobian.data * np.repeat(root, np.diff(jacobian.indptr))
-    return sp.csr_matrix((data, jacobian.indices, jacobian.indptr), jacobian.shape)
+    if isinstance(jacobian, Runs):
+        return jacobian.times(root[:, None])
+    return (jacobian.toarray() if isinstance(jacobian, Projected) else jacobian) * root[:, None]
 
 
 def gram(jacobian: Any) -> np.ndarray:
-    """``J^T J`` as an array; a sparse J has the same number of entries in every row."""
-    if isinstance(jacobian, Projected):
-        return gram(jacobian.inner) - jacobian.less.T @ jacobian.less
-    if not sp.issparse(jacobian):
-        return jacobian.T @ jacobian
-    rows, side = jacobian.shape
-    data, places = jacobian.data.reshape(rows, -1), jacobian.indices.reshape(rows, -1).astype(np.int64)
-    flat = (places[:, :, None] * side + places[:, None, :]).ravel()
-    return np.bincount(flat, (data[:, :, None] * data[:, None, :]).ravel(), side * side).reshape(side, side)
+    """``J^T J`` as an array."""
+    return jacobian.T @ jacobian if isinstance(jacobian, np.ndarray) else jacobian.gram()
 
 
 def own_blocks(jacobian: Any, width: int) -> np.ndarray:
-    """The blocks (width, width) along the diagonal of ``J^T J``; every row of a sparse J is two runs of ``width``."""
+    """The blocks (width, width) along the diagonal of ``J^T J``; Runs are two of ``width`` a row."""
     rows = jacobian.shape[0]
-    if not sp.issparse(jacobian):
+    if not isinstance(jacobian, Runs):
         parts = jacobian.reshape(rows, -1, width).transpose(1, 2, 0)
         return parts @ parts.transpose(0, 2, 1)
-    data, places = jacobian.data.reshape(rows, 2, width), jacobian.indices.reshape(rows, 2, width)[:, :, 0] // width
+    data, places = jacobian.data.reshape(rows, 2, width), jacobian.places.reshape(rows, 2, width)[:, :, 0] // width
     squares = data[:, :, :, None] * data[:, :, None, :]
     cross = data[:, 0, :, None] * data[:, 1, None, :]
     squares[:, 0] += np.where((places[:, 0] == places[:, 1])[:, None, None], cross + cross.transpose(0, 2, 1), 0.0)

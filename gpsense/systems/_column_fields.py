@@ -49,7 +49,8 @@ TUNED = {number: (ReadBy("method", names, _METHODS),) for number, names in _TUNE
 
 def _of_greedy(annotation: Any) -> Field:
     """The declaration of a number that greedy pruning reads and no baseline does."""
-    return replace(annotation.__metadata__[0], read_by=(PRUNED,))
+    declaration = annotation.__metadata__[0]
+    return replace(declaration, read_by=(PRUNED, *declaration.read_by))
 
 
 class TruthData(Traced):
@@ -86,8 +87,8 @@ class ColumnSetting(Traced):
     smoothing: Annotated[
         ScalarLike, Field("train", "smoothing beta of the group lasso", above=0, label="smoothing β")
     ] = 0.04
-    rate: Rate = 0.02
-    momentum: Momentum = 0.9
+    rate: Annotated[ScalarLike, _of_greedy(Rate)] = 0.02
+    momentum: Annotated[ScalarLike, _of_greedy(Momentum)] = 0.9
     start_scale: Annotated[
         ScalarLike,
         Field(

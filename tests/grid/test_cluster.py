@@ -90,9 +90,10 @@ def test_a_cluster_gives_the_bits_of_one_process_though_a_worker_dies(tmp_path: 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be asked for here")
 @pytest.mark.filterwarnings("ignore")
 def test_workers_of_one_machine_have_cores_of_their_own() -> None:
-    cores = os.sched_getaffinity(0)
+    cores, before = os.sched_getaffinity(0), dict(os.environ)
     with client_of("local:2") as client:
         shares = list(client.run(os.sched_getaffinity, 0).values())
+    assert dict(os.environ) == before  # what workers are told is not left to this process
     assert len(shares) == 2
     assert set.union(*shares) == cores
     assert len(cores) == 1 or not set.intersection(*shares)

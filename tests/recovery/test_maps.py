@@ -116,7 +116,8 @@ def test_adjoint_and_squares_are_sums(map_, matrices):
     np.testing.assert_allclose(found, expected, atol=1e-12)
     several = RNG.standard_normal((3, map_.n))
     for one, back in zip(several, map_.adjoints(several), strict=True):
-        back, alone = (each.toarray() if map_.sparse else each for each in (back, map_.adjoint(one)))
+        alone = map_.adjoint(one)
+        alone = alone.toarray() if map_.sparse else alone
         np.testing.assert_allclose(back, alone, atol=1e-12)
     np.testing.assert_allclose(
         map_.squares(), [_inner(np.asarray(a), np.asarray(a)) for a in matrices], rtol=1e-12, atol=1e-12
