@@ -57,7 +57,8 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
         dataset = read_dataset(path) if path.exists() else collected(work)
     except (OSError, ValueError) as error:
         raise Refusal(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again") from None
-    cells = sample(work.plan, dataset, np.random.default_rng(seed))
+    begun = path.exists() or dataset.data_vars
+    cells = sample(work.plan, dataset, np.random.default_rng(seed)) if begun else []
     if not cells:
         raise Refusal(f"{directory} has no finished cell yet; wait for the first chunk")
     source = "results.nc" if path.exists() else "its chunks, not finished"

@@ -210,8 +210,8 @@ def find_tickets(
       many rounds as iterative pruning takes to it, to the nearest, and then ``steps`` more, alone: all rules have the
       same steps.
     - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
-    - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; else what to add to
-      these or to leave out, by patterns of paths (``"!layers.2"``), a function of path and array or a tree of booleans
+    - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; patterns of paths add
+      to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, says it anew
       (:func:`gpsense.pruning.leaves.prunable`).
     - ``validation``: further inputs and targets, the loss on which is recorded.
     - ``record_every``: loss and error are recorded after so many steps, a divisor of ``steps``. None: each round.
@@ -291,12 +291,12 @@ class _Named:
 
 
 def _readable(function: Any) -> None:
-    """Let ``help`` print the types of arrays by name, not as the union that they stand for."""
-    pair: dict[str, _Named] = {"make": _Named("Callable[[Key], Module]")}
-    pair |= {"train": _Named("tuple[ArrayLike, ArrayLike]"), "test": _Named("tuple[ArrayLike, ArrayLike]")}
-    pair["validation"] = _Named("tuple[ArrayLike, ArrayLike] | None")
+    """Let ``help`` print types by name, not as the unions that they stand for."""
+    pair = "tuple[ArrayLike, ArrayLike]"
+    named = {"make": "Callable[[Key], Module]", "train": pair, "test": pair, "validation": f"{pair} | None"}
+    shown = {name: _Named(text) for name, text in named.items()}
     given = inspect.signature(function)
-    parameters = [each.replace(annotation=pair.get(n, each.annotation)) for n, each in given.parameters.items()]
+    parameters = [each.replace(annotation=shown.get(n, each.annotation)) for n, each in given.parameters.items()]
     function.__signature__ = given.replace(parameters=parameters)
 
 

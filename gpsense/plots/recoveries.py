@@ -53,7 +53,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     left.set_xlabel("penalty λ, falling")
     left.set_ylabel("sizes of the columns [units of X]")
     left.set_title("Columns along the path")
-    fits = [(rank, fit) for rank, fit in sorted(result.fits.items()) if np.isfinite(fit.edge)]
+    fits = [(rank, fit) for rank, fit in sorted(result.fits.items()) if 0 < fit.edge < np.inf]
     if fits:
         ranks = [rank for rank, _ in fits]
         right.semilogy(

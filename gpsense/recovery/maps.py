@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import laplacian
 
 Factors = tuple[np.ndarray, ...]
 FEW = 20_000  # numbers of a Jacobian up to which NumPy's products are quicker than those of a sparse matrix
@@ -112,14 +113,13 @@ class Runs:
         self.data, self.places, self.shape = data, places, (data.shape[0], width)
 
     @cached_property
-    def sparse(self) -> sp.csr_matrix:
-        """The same as a matrix of SciPy's."""
+    def _sparse(self) -> sp.csr_matrix:
         starts = np.arange(self.shape[0] + 1) * self.data.shape[1]
         return sp.csr_matrix((self.data.ravel(), self.places.ravel(), starts), self.shape)
 
     def __matmul__(self, change: np.ndarray) -> np.ndarray:
         if self.data.size > FEW:
-            return self.sparse @ change
+            return self._sparse @ change
         return np.einsum("ij,ij->i", self.data, change[self.places])
 
     def back(self, values: np.ndarray) -> np.ndarray:
@@ -132,13 +132,15 @@ class Runs:
 
     @cached_property
     def _transposed(self) -> Any:
-        return self.sparse.T
+        return self._sparse.T
 
     def gram(self) -> np.ndarray:
         """``J^T J`` as an array."""
         side = self.shape[1]
         flat = (self.places[:, :, None].astype(np.int64) * side + self.places[:, None, :]).ravel()
-        return np.bincount(flat, (self.data[:, :, None] * self.data[:, None, :]).ravel(), side * side).reshape(side, -1)
+        return np.bincount(flat, (self.data[:, :, None] * self.data[:, None, :]).ravel(), side * side).reshape(
+            side, side
+        )
 
     def times(self, rows: np.ndarray) -> "Runs":
         """Every row times a number (n, 1), or every number times its own (n, m)."""
@@ -277,6 +279,9 @@ class _Indexed(Map):
     def _matrix(self, values: np.ndarray) -> sp.csr_matrix:
         return sp.csr_matrix((values, (self.first, self.second)), self.sides)
 
+    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
+        return sp.csr_matrix(self._spread(self._matrix(values)))
+
     def adjoints(self, values: np.ndarray) -> list[Any]:
         rows, columns = self.sides
         if rows * columns > SMALL:
@@ -285,8 +290,8 @@ class _Indexed(Map):
         return [self._spread(np.bincount(places, each, rows * columns).reshape(rows, columns)) for each in values]
 
     @abstractmethod
-    def _spread(self, sums: np.ndarray) -> np.ndarray:
-        """The adjoint, from the values summed at the places of their two numbers, as an array."""
+    def _spread(self, sums: Any) -> Any:
+        """The adjoint, from the values summed at the places of their two numbers: of an array or a sparse matrix."""
 
     def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> Runs:
         """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
@@ -317,11 +322,7 @@ class Entries(_Indexed):
     def predict(self, factors: Factors) -> np.ndarray:
         return np.einsum("ij,ij->i", factors[0][self.first], factors[0][self.second])
 
-    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
-        half = self._matrix(0.5 * values)
-        return half + half.T
-
-    def _spread(self, sums: np.ndarray) -> np.ndarray:
+    def _spread(self, sums: Any) -> Any:
         return 0.5 * (sums + sums.T)
 
     def squares(self) -> np.ndarray:
@@ -353,14 +354,8 @@ class Distances(_Indexed):
         gap = factors[0][self.first] - factors[0][self.second]
         return np.einsum("ij,ij->i", gap, gap)
 
-    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
-        half = self._matrix(values)
-        weights = half + half.T
-        return sp.csr_matrix(sp.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights)
-
-    def _spread(self, sums: np.ndarray) -> np.ndarray:
-        weights = sums + sums.T
-        return np.diag(weights.sum(axis=1)) - weights
+    def _spread(self, sums: Any) -> Any:
+        return laplacian(sums + sums.T)
 
     def squares(self) -> np.ndarray:
         return np.full(self.n, 4.0)
@@ -396,10 +391,7 @@ class Table(_Indexed):
     def predict(self, factors: Factors) -> np.ndarray:
         return np.einsum("ij,ij->i", factors[0][self.first], factors[1][self.second])
 
-    def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
-        return self._matrix(values)
-
-    def _spread(self, sums: np.ndarray) -> np.ndarray:
+    def _spread(self, sums: Any) -> Any:
         return sums
 
     def squares(self) -> np.ndarray:

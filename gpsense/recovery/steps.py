@@ -20,7 +20,7 @@ DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Ch
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
 SMALLEST = 1e-12  # damping
 CLIP = 2.5  # median absolute residuals beyond which one counts no more
-(_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # solvers of SciPy check more than that
+(_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # without checks: steps are many and small
 
 
 @dataclass(frozen=True)

@@ -197,11 +197,11 @@ SHAPES = [
     ({"dim": 30, "n": 3000, "form": "direct"}, 16, 8, 4, 4),
     ({"dim": 20, "n": 400, "width": 2000}, 4, 6, 4, 4),
     ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 4, 4, 4),
-    ({"dim": 20, "n": 400}, 256, 32, 4, 4),
+    ({"dim": 20, "n": 400}, 256, 64, 4, 4),
     ({"dim": 20, "n": 400}, 64, 256, 20, 5),
     ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 8, 8, 4, 4),
     ({"dim": 60, "n": 1200, "optimizer": "adam"}, 8, 16, 4, 4),
-    ({"dim": 100, "measurements": "population"}, 32, 16, 4, 4),
+    ({"dim": 100, "measurements": "population"}, 32, 32, 4, 4),
 ]
 
 
@@ -215,5 +215,5 @@ def test_memory_is_measured_within_a_fifth_of_what_is_told(shape: Any) -> None:
     command = [sys.executable, "-c", MEASURED, repr(shape)]
     ran = subprocess.run(command, env=os.environ | exact, capture_output=True, text=True, check=True)
     told, measured = map(int, ran.stdout.split())
-    assert measured > 20 * MIB
+    assert measured > 40 * MIB
     assert told == pytest.approx(measured, rel=0.2)

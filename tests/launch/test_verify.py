@@ -76,10 +76,11 @@ def test_a_run_that_cannot_be_written_to_is_verified(run: Path, monkeypatch: pyt
 
 
 def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Path) -> None:
-    empty, python, changed, torn = (tmp_path / name for name in ("empty", "python", "changed", "torn"))
+    names = ("empty", "python", "changed", "torn", "begun")
+    empty, python, changed, torn, begun = (tmp_path / name for name in names)
     manifest = json.loads((run / "manifest.json").read_text())
     empty.mkdir()
-    for directory, change in ((python, {"config": None}), (changed, {"digest": "abc"}), (torn, {})):
+    for directory, change in ((python, {"config": None}), (changed, {"digest": "abc"}), (torn, {}), (begun, {})):
         directory.mkdir()
         (directory / "manifest.json").write_text(json.dumps(manifest | change))
     (torn / "results.nc").write_bytes(b"no netCDF")
@@ -89,6 +90,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Pat
         ((python,), "was made in Python"),
         ((changed,), "does not make this run again"),
         ((torn,), "results.nc cannot be read"),
+        ((begun,), "has no finished cell yet; wait for the first chunk"),
         ((run, "--out", tmp_path), "give no config and no other option"),
     ):
         refused = ended(grid.main, "--verify", *argv)

@@ -34,6 +34,12 @@ def test_axes_are_those_given_or_new(plot, count):
     pyplot.close(new[0].figure)
 
 
+def test_a_fit_that_leaves_no_noise_has_no_ratio_to_it():
+    fits = FITS | {2: Fit(None, 0.0, 0.0, 0.0), 3: Fit(None, 0.0)}
+    _, right = plot_ranks(SimpleNamespace(**{**vars(RESULT), "fits": fits}), Figure().subplots(1, 2))
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), [0, 1])
+
+
 def test_the_chosen_rank_and_the_points_are_where_they_belong():
     left, right = plot_ranks(RESULT, Figure().subplots(1, 2))
     np.testing.assert_allclose(left.lines[0].get_xdata(), [1.0, 0.7, 0.5])

@@ -211,3 +211,21 @@ def test_a_gradient_of_seven_qubits_takes_no_matrix():
 def test_a_word_of_another_length_is_refused():
     with pytest.raises(ValueError, match="different lengths"):
         maps.Pauli.of(["XI", "X"])
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_runs_are_the_array_that_they_stand_for(few, monkeypatch):
+    """By NumPy and by SciPy; a place may stand twice in a row, as on the diagonal of a symmetric matrix."""
+    monkeypatch.setattr(maps, "FEW", few)
+    places = np.array([[0, 1, 4, 5], [2, 3, 2, 3], [4, 5, 0, 1]])
+    runs, dense = maps.Runs(RNG.standard_normal((3, 4)), places, 7), np.zeros((3, 7))
+    for row in range(3):
+        for number, place in zip(runs.data[row], places[row], strict=True):
+            dense[row, place] += number
+    change, several, root = RNG.standard_normal(7), RNG.standard_normal((3, 2)), RNG.uniform(0.5, 2.0, (3, 1))
+    np.testing.assert_allclose(runs.toarray(), dense)
+    np.testing.assert_allclose(runs @ change, dense @ change, atol=1e-14)
+    np.testing.assert_allclose(runs.back(several[:, 0]), dense.T @ several[:, 0], atol=1e-14)
+    np.testing.assert_allclose(runs.back(several), dense.T @ several, atol=1e-14)
+    np.testing.assert_allclose(runs.gram(), dense.T @ dense, atol=1e-14)
+    np.testing.assert_allclose(runs.times(root).toarray(), root * dense)
