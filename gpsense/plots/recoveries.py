@@ -49,6 +49,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
         _readable(left.yaxis, left.get_ylim())
         _legend(left)
     else:
+        left.set(xticks=[], yticks=[])
         left.text(0.5, 0.5, "no path of penalties\nled to this answer", ha="center", transform=left.transAxes)
     left.set_xlabel("penalty λ, falling")
     left.set_ylabel("sizes of the columns [units of X]")
@@ -68,7 +69,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
     right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual / values")
     right.axvline(result.rank, color=ORANGE, linewidth=1, label=f"chosen: rank {result.rank}")
-    right.xaxis.get_major_locator().set_params(integer=True)
+    right.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     right.set_xlabel("rank")
     right.set_ylabel("ratio to noise; residual / values")
     right.set_title("Ranks tried")
