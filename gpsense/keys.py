@@ -31,6 +31,11 @@ def seed_keys(seed: Integer | int) -> Keys:
     return Keys(*jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 3))
 
 
+def key_shapes() -> Keys:
+    """The shapes of :func:`seed_keys`, to trace with: no program is compiled."""
+    return jax.eval_shape(seed_keys, 0)
+
+
 def keys_of(seeds: UInt32[np.ndarray, " seeds"]) -> Keys:
     """:func:`seed_keys` of many seeds, every key of shape (seeds,).
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from gpsense.keys import seed_keys
+from gpsense.keys import key_shapes
 from gpsense.systems import AnySystem, Cost, Evaluator
 
 
@@ -59,7 +59,7 @@ def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
 
     Of the arrays that have to be written down, products and the like, those that are needed at the same time.
     """
-    keys, learner = seed_keys(0), system.learner
+    keys, learner = key_shapes(), system.learner
     problem = jax.eval_shape(system.draw, data, keys.problem)
     if isinstance(learner, Evaluator):
         return _held(jax.make_jaxpr(learner.evaluate)(problem, setting, keys).jaxpr)
@@ -118,7 +118,7 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
     Draw and cell of a sweep; draw, start, a step, pruning and measures of a system. It tells functions apart by all
     that they call and close over, and another version of JAX may change it.
     """
-    keys, learner = seed_keys(0), system.learner
+    keys, learner = key_shapes(), system.learner
     digest = hashlib.sha256()
 
     def note(function: Callable[..., Any], *args: Any) -> Any:
@@ -155,7 +155,7 @@ def tree_bytes(tree: Any) -> int:
 
 def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
     """The cost of a resolved system, traced at one cell; ``data`` and ``setting`` are of its classes."""
-    keys, learner = seed_keys(0), system.learner
+    keys, learner = key_shapes(), system.learner
     drawing, drawn, problem = traced_cost(system.draw, data, keys.problem)
     if isinstance(learner, Evaluator):
         once, held, results = traced_cost(learner.evaluate, problem, setting, keys)

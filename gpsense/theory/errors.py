@@ -1,5 +1,6 @@
 """How far the trained, the fine-tuned and the unpruned factor are from the truth, in ``||U U^T - M||_F``."""
 
+import jax
 import jax.numpy as jnp
 
 from gpsense._types import Scalar, ScalarLike, Spectrum
@@ -14,6 +15,11 @@ def bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scal
     lost and counts ``mu_j^2``. One between ``mu_low`` and tau is taken to be held, which depends on the start.
     Population loss, converged. Derived.
     """
+    return _bias(spectrum, penalty, smoothing)
+
+
+@jax.jit
+def _bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> jax.Array:
     root = column_root(spectrum, penalty, smoothing)
     covered = root >= 0
     shrunk = 0.25 * penalty * penalty_slope(jnp.where(covered, root, 1.0), smoothing)

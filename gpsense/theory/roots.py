@@ -21,8 +21,11 @@ def column_root(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoo
     root exists (mu below :func:`fold_eigenvalue`). Elementwise in mu. Its derivatives are those of the implicit
     function. Population loss, converged.
     """
-    eigenvalue, penalty, smoothing = floats(eigenvalue, penalty, smoothing)
+    return _column_root(*floats(eigenvalue, penalty, smoothing))
 
+
+@jax.jit
+def _column_root(eigenvalue: jax.Array, penalty: jax.Array, smoothing: jax.Array) -> jax.Array:
     def excess(square: jax.Array) -> jax.Array:
         return square + 0.25 * penalty * penalty_slope(square, smoothing) - eigenvalue
 
@@ -32,7 +35,7 @@ def column_root(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoo
         below = excess(middle) < 0
         return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-    lowest = jnp.broadcast_to(fold_square(penalty, smoothing), eigenvalue.shape)
+    lowest = jnp.broadcast_to(_fold_square(penalty, smoothing), eigenvalue.shape)
     low, high = jax.lax.fori_loop(0, 60, halve, jax.lax.stop_gradient((lowest, eigenvalue)))
     root = 0.5 * (low + high)
     slope = jax.lax.stop_gradient(1 + 0.25 * penalty * penalty_slope_derivative(root, smoothing))
@@ -47,7 +50,11 @@ def fold_square(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
     Zero for ``lambda <= 2 beta^(3/2)``; else ``s = a x - beta`` with ``a = (lambda/2)^(2/3)`` and x the root of
     ``4 x^(5/2) = x + 3 beta/a`` in [4^(-2/3), 1], by Newton from 1, where the left side's excess is convex.
     """
-    penalty, smoothing = floats(penalty, smoothing)
+    return _fold_square(*floats(penalty, smoothing))
+
+
+@jax.jit
+def _fold_square(penalty: jax.Array, smoothing: jax.Array) -> jax.Array:
     scale = (0.5 * penalty) ** (2 / 3)
     ratio = jnp.minimum(smoothing / scale, 1.0)
 
@@ -62,8 +69,12 @@ def fold_eigenvalue(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
 
     ``0.75 lambda^(2/3)`` as beta -> 0; equal to :func:`shrinkage` where ``lambda <= 2 beta^(3/2)``, else below it.
     """
-    penalty, smoothing = floats(penalty, smoothing)
-    square = jax.lax.stop_gradient(fold_square(penalty, smoothing))
+    return _fold_eigenvalue(*floats(penalty, smoothing))
+
+
+@jax.jit
+def _fold_eigenvalue(penalty: jax.Array, smoothing: jax.Array) -> jax.Array:
+    square = jax.lax.stop_gradient(_fold_square(penalty, smoothing))
     return square + 0.25 * penalty * penalty_slope(square, smoothing)
 
 

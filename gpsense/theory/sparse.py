@@ -5,9 +5,11 @@ The target is ``y = sum_k sigma*(<v_k, x>) / sqrt(r) + noise`` with ``x ~ N(0, I
 The number of samples n here counts whole inputs x, not measurements of a matrix.
 """
 
+from functools import partial
 from math import factorial, prod, sqrt
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -50,7 +52,11 @@ def unpruned_samples(link: Link, dim: ScalarLike, noise: ScalarLike = 0.0, activ
     ``E rho^(2 k* - 2)``, against noise ``(1 + noise^2) E[phi'^2] d / n``: leading order in 1/d, so rank << dim, which
     then does not enter. ReLU and ``sigma* = he_k*``: 1.5 d, 2.72 d^2 and 3.63 d^3 for k* = 1, 2, 3.
     """
-    dim, noise = floats(dim, noise)
+    return _unpruned_samples(link, activation, *floats(dim, noise))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _unpruned_samples(link: Link, activation: Activation, dim: jax.Array, noise: jax.Array) -> jax.Array:
     exponent = link.information_exponent
     points, weights = gaussian_rule(jnp.zeros_like(dim))
     received = jnp.sum(weights * activation.slope(sqrt(2) * points) ** 2)

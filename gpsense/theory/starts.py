@@ -45,7 +45,11 @@ def column_fraction(level: ScalarLike, width: ScalarLike, rank: ScalarLike) -> S
     largest of k draws, of density ``k F^(k-1) f``: given m, the others are independent and below it. By quadrature;
     the draws are independent up to O(r/k). Level in [0, 1].
     """
-    level, width, rank = floats(level, width, rank)
+    return _column_fraction(*floats(level, width, rank))
+
+
+@jax.jit
+def _column_fraction(level: jax.Array, width: jax.Array, rank: jax.Array) -> jax.Array:
     norms, above, weights = _order_statistic(width, rank, jnp.zeros_like(width))
     between = gammaincc(rank / 2, (level * norms) ** 2 / 2) - above
     return 1 / width + (1 - 1 / width) * jnp.sum(weights * between / jnp.where(above < 1, 1 - above, 1.0))
@@ -60,7 +64,11 @@ def kept_columns_error(kept: ScalarLike, width: ScalarLike, rank: ScalarLike) ->
     ``sqrt(k) Q`` is taken for normal: at r = q = 4 it gives 0.969 for k = 500 (true: 0.969) and 0.70 for k = 20 (0.66).
     0 for q >= k.
     """
-    kept, width, rank = floats(kept, width, rank)
+    return _kept_columns_error(*floats(kept, width, rank))
+
+
+@jax.jit
+def _kept_columns_error(kept: jax.Array, width: jax.Array, rank: jax.Array) -> jax.Array:
     norms, above, weights = _order_statistic(width, rank, jnp.minimum(kept, width - 1))
     half = norms**2 / 2
     step = jnp.exp(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**30  # of stand-ins; the names of a larger grid are checked once it was run
 Fill = Callable[[tuple[int, ...]], np.ndarray]
+Shapes = dict[str, list[dict[str, tuple[int, ...]]]]  # of what every program of a grid gives, by the grid's name
 
 
 def _random(shape: tuple[int, ...]) -> np.ndarray:
@@ -53,16 +54,25 @@ def check_names(experiment: "Experiment") -> None:
         return
     measured = recorded(path.parent / "claims.json").get(experiment.name, set())
     if not set(claim.expect) <= measured:
-        measured = next(filter(None, (_measured(experiment, fill) for fill in FILLS)), claim.expect)
+        measured = names_measured(experiment) or claim.expect
     unknown(path, claim.expect, measured)
 
 
-def _measured(experiment: "Experiment", fill: Fill) -> Collection[str]:
+def names_measured(experiment: "Experiment") -> Collection[str]:
+    """What the check measures of the first stand-ins that it can measure; nothing where it fails on all."""
+    known: Shapes = {}
+    return next(filter(None, (_measured(experiment, fill, known) for fill in FILLS)), ())
+
+
+def _measured(experiment: "Experiment", fill: Fill, known: Shapes) -> Collection[str]:
     """What the check measures of stand-ins with such numbers; nothing where it fails because of them."""
     try:
         with without_intervals(), redirect_stdout(StringIO()), catch_warnings(), np.errstate(all="ignore"):
             simplefilter("ignore")  # of numbers that are none of a run's
-            runs = {name: stand_in(config, experiment.folder, fill) for name, config in experiment.grids.items()}
+            runs = {
+                name: stand_in(config, experiment.folder, fill, known.setdefault(name, []))
+                for name, config in experiment.grids.items()
+            }
             return experiment.check(runs).quantities
     except Exception as error:
         refusal = isinstance(error, Refusal)
@@ -106,13 +116,16 @@ def recorded(path: Path) -> dict[str, set[str]]:
         return {}
 
 
-def stand_in(config: Config, folder: Path, fill: Fill) -> "xr.Dataset":
-    """The Dataset that a config's grid will give, filled with other numbers; MemoryError where that is large."""
+def stand_in(config: Config, folder: Path, fill: Fill, known: list[dict[str, tuple[int, ...]]]) -> "xr.Dataset":
+    """The Dataset that a config's grid will give, filled with other numbers; MemoryError where that is large.
+
+    ``known`` are the shapes of what its programs give; where it is empty they are traced and put there.
+    """
     import jax
 
     from gpsense.grid import collect, make_plan
     from gpsense.grid.plan import Chunk, one_cell
-    from gpsense.keys import seed_keys
+    from gpsense.keys import key_shapes
     from gpsense.pipeline import run_cell
     from launch import device
     from launch.schema import sections_named
@@ -125,15 +138,17 @@ def stand_in(config: Config, folder: Path, fill: Fill) -> "xr.Dataset":
         raise MemoryError
     data, setting = one_cell(plan.grid)
 
-    def shapes(system: Any) -> dict[str, Any]:
-        return jax.eval_shape(lambda keys: run_cell(system, plan.grid.schedule, data, setting, keys), seed_keys(0))
+    def shapes(system: Any) -> dict[str, tuple[int, ...]]:
+        cell = lambda keys: run_cell(system, plan.grid.schedule, data, setting, keys)  # noqa: E731
+        found = jax.eval_shape(cell, key_shapes())
+        return {name: each.shape for name, each in found.items() if name != "state"}
 
+    known[:] = known or [shapes(program.system) for program in plan.programs]
     chunks = []
-    for index, program in enumerate(plan.programs):
+    for index, found in enumerate(known):
         arrays = {}
-        for name, shape in shapes(program.system).items():
-            if name != "state":
-                size = (plan.n_outer, plan.n_inner, *shape.shape)
-                arrays[name] = np.ones(size, np.int32) if name.startswith("status") else fill(size)
+        for name, shape in found.items():
+            size = (plan.n_outer, plan.n_inner, *shape)
+            arrays[name] = np.ones(size, np.int32) if name.startswith("status") else fill(size)
         chunks.append((Chunk(index, index, 0, plan.n_outer, 0, plan.n_inner), arrays))
     return labelled(config, collect(plan, chunks))
