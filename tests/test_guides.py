@@ -204,8 +204,10 @@ def test_estimators_take_data_as_told() -> None:
     known["params"]["v"] = 0.3 * rng.normal(size=(60, 2))
     known["params"] = jax.tree.map(jax.numpy.asarray, known["params"])
     known["batches"] = [(rows := rng.normal(size=(20, 10)), rows[:, :2]) for _ in range(1000)]
-    known["loss"] = lambda params, batch: jax.numpy.mean(
-        (jax.nn.relu(batch[0] @ params["w"] + params["bias"][None]) @ params["v"] - batch[1]) ** 2
+    known["loss"] = jax.jit(
+        lambda params, batch: jax.numpy.mean(
+            (jax.nn.relu(batch[0] @ params["w"] + params["bias"][None]) @ params["v"] - batch[1]) ** 2
+        )
     )
     code = block(README, "gpsense.find_tickets").replace("kept=[0.1, 0.03], batch=50, seeds=4)", TINY)
     with jax.numpy_dtype_promotion("standard"):

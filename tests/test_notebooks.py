@@ -11,6 +11,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 RUN = [pytest.param(name, marks=[pytest.mark.slow] * (name != "quickstart")) for name in NAMES]
 LARGEST = 700_000  # bytes, outputs and pictures included
+SELDOM = "--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000, 20, 20)"  # as conftest.py
 
 
 def written(name: str) -> list[tuple[str, str]]:
@@ -55,6 +56,7 @@ def test_it_runs_in_a_kernel_of_its_own(name: str) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": FOLDER}}).execute()
+    place = {"metadata": {"path": FOLDER}}
+    done = NotebookClient(notebook, timeout=300, resources=place, extra_arguments=[SELDOM]).execute()
     counts = [cell.execution_count for cell in done.cells if cell.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))

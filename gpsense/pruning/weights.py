@@ -127,9 +127,20 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
     [[True, False, True]]
     """
     count = Field(name="count", kind="number", at_least=0).check(count)
+    chosen = _chosen(scores, prunable), _chosen(mask, prunable)
+    stays = iter(_largest(*chosen, jnp.asarray(count)) if chosen[0] else ())
+    leaves, structure = jax.tree.flatten(mask)
+    cut = [next(stays) if can else keep for keep, can in zip(leaves, jax.tree.leaves(prunable), strict=True)]
+    return jax.tree.unflatten(structure, cut)
+
+
+@jax.jit
+def _largest(scores: list[Array], mask: list[Array], count: Array) -> list[Array]:
+    """:func:`keep_largest` of leaves that are all prunable: one program, where it is called outside any."""
+    prunable = [True] * len(mask)
     kept = flat(mask, prunable)
     places = _places(flat(scores, prunable), kept)
-    most = jnp.round(jnp.asarray(count)).astype(jnp.int32)
+    most = jnp.round(count).astype(jnp.int32)
     limit = jnp.sort(places)[jnp.clip(most - 1, 0, places.size - 1)]
     better, equal = places < limit, places == limit
     free = most - jnp.sum(better, dtype=jnp.int32)
@@ -139,7 +150,12 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
 
 def sound(scores: Parameters, mask: MaskTree, prunable: Prunable) -> Flags:
     """Whether scores can order the weights that a mask keeps: all finite, and not all 0."""
-    values, kept = flat(scores, prunable), flat(mask, prunable)
+    return _sound(_chosen(scores, prunable), _chosen(mask, prunable))
+
+
+@jax.jit
+def _sound(scores: list[Array], mask: list[Array]) -> Flags:
+    values, kept = (flat(leaves, [True] * len(leaves)) for leaves in (scores, mask))
     finite = jnp.all(jnp.isfinite(values) | ~kept)
     return finite & jnp.any((values != 0) & kept)
 
