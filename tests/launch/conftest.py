@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,20 @@ def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_functions", {})
     monkeypatch.setattr(SYSTEMS, "data", dict(SYSTEMS.data))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pictures, which take longer than the rest of a small run."""
+    monkeypatch.setattr("launch.figures.draw", lambda *arguments: [])
+
+
+@pytest.fixture(scope="module")
+def never_drawn() -> Iterator[None]:
+    """No pictures in a whole module, whose fixtures run grids."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("launch.figures.draw", lambda *arguments: [])
+        yield
 
 
 @pytest.fixture

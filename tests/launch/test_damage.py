@@ -28,12 +28,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pictures, which take longer than the rest of a run of this size."""
-    monkeypatch.setattr("launch.figures.draw", lambda *arguments: [])
-
-
 def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 

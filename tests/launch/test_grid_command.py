@@ -176,6 +176,7 @@ def test_table_holds_medians_over_seeds_and_the_exact_rank_law(tiny: Ran) -> Non
     assert re.search(r"^noise +penalty +rank +trained +pruned +fine-tuned +exact-rank law$", tiny.out, re.MULTILINE)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_running_again_runs_no_cell_again(tiny: Ran) -> None:
     before, dataset, table = tiny.chunks(), tiny.dataset, tiny.out.split("\n\n")[0]
     lines = (tiny.folder / "metrics.jsonl").read_text()
@@ -208,6 +209,7 @@ def test_every_cell_diverging_is_exit_code_1_with_a_report(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_one_rate_diverging_leaves_the_other_and_is_said(tmp_path: Path) -> None:
     ran = run(tmp_path / "run", *ONE, "--train.rate", "0.02,1e9")
     assert ran.code == 0
@@ -299,6 +301,7 @@ def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str])
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_config_by_path_finds_its_truth_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = np.random.default_rng(0).normal(size=(6, 2))
     folder = tmp_path / "my grids"

@@ -12,6 +12,7 @@ from gpsense.grid.chunkfile import decode
 from launch import grid, report
 from tests.commands import ended
 
+pytestmark = pytest.mark.usefixtures("never_drawn")
 OPTIONS = ["--problem.dim", "4", "--problem.n", "20", "--problem.rank", "1", "--problem.noise", "0,0.1"]
 OPTIONS += ["--train.steps", "20", "--fine_tune.steps", "10", "--run.record_every", "10", "--run.precision", "float64"]
 OPTIONS += ["--train.penalty", "0.1", "--run.seeds", "3", "--run.curvature_steps", "0"]

@@ -14,6 +14,7 @@ from gpsense.grid import store
 from launch import grid, verify
 from tests.commands import ended
 
+pytestmark = pytest.mark.usefixtures("never_drawn")
 OPTIONS = [
     "--problem.dim",
     "4",
