@@ -207,7 +207,7 @@ def _grid(
 
 
 def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> None:
-    """Cells alone are those of the grid."""
+    """Cells alone are those of the grid; a record that overflows is inf or NaN, by the order in which it is summed."""
     system, numbers_of = make_plan(grid, 2**30).programs[0].system, {"n", "noise", "tilt"}
 
     @jax.jit
@@ -222,64 +222,56 @@ def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> N
         expected = alone(fields, setting, place["seed"])
         cell = dataset.sel({name: value for name, value in place.items() if name in dataset.dims})
         for name in cell.data_vars:
-            np.testing.assert_allclose(cell[name], expected[name], rtol=1e-6, atol=1e-9, err_msg=f"{name} {place}")
+            one, other = np.asarray(cell[name]), np.asarray(expected[name])
+            if place.get("noise") == OVERFLOWING and name.endswith("_curve"):
+                one, other = (np.where(np.isfinite(each), each, np.nan) for each in (one, other))
+            np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=f"{name} {place}")
 
 
 @pytest.fixture(scope="module")
 def greedy() -> tuple[Grid, xr.Dataset]:
-    """Two contractions; two levels of noise, one of which overflows."""
-    axes = {"contraction": (0.4, 0.8), "noise": (0.1, OVERFLOWING)}
-    grid = _grid(Schedule(0, 0, 10), axes, spread="spike", tilt=0.5)
+    """Two contractions; two levels of noise, one of which overflows; two rates, one of which is too large."""
+    axes = {"contraction": (0.4, 0.8), "noise": (0.1, OVERFLOWING), "rate": (0.02, HUGE)}
+    grid = _grid(SCHEDULE, axes, spread="spike", tilt=0.5)
     return grid, run_grid(grid)
 
 
 def test_a_cell_alone_equals_the_cell_in_the_grid(greedy: tuple[Grid, xr.Dataset]) -> None:
+    """Before and after fine-tuning, with a rate too large, and with a noise that overflows."""
     grid, dataset = greedy
     assert make_plan(grid, 2**30).programs[0].system.n == 700
-    assert dataset["error"].dims == ("seed", "n", "noise", "contraction")
+    assert dataset["error"].dims == ("seed", "n", "noise", "contraction", "rate")
     assert dataset["selected"].dims[-1] == "coordinate"
     places = [{"seed": 0, "n": 300, "contraction": 0.8}, {"seed": 7, "n": 700, "contraction": 0.4}]
-    places = [place | {"tilt": 0.5, "noise": 0.1} for place in places]
-    _compare(grid, dataset, [*places, places[1] | {"noise": OVERFLOWING}])
+    places = [place | {"tilt": 0.5, "noise": 0.1, "rate": 0.02} for place in places]
+    _compare(grid, dataset, [*places, places[1] | {"noise": OVERFLOWING}, places[1] | {"rate": HUGE}])
 
 
 def test_a_cell_that_fails_says_so_and_the_others_stand(greedy: tuple[Grid, xr.Dataset]) -> None:
     _, dataset = greedy
-    lost, left = dataset.sel(noise=OVERFLOWING), dataset.sel(noise=0.1)
-    assert (lost["status"] == DIVERGED).all()
+    left = dataset.sel(noise=0.1, rate=0.02)
     assert (left["status"] == BUDGET).all()
     assert (dataset["status_train"] == CONVERGED).all()
+    for lost in (dataset.sel(noise=OVERFLOWING), dataset.sel(noise=0.1, rate=HUGE)):
+        assert (lost["status"] == DIVERGED).all()
+        for name in MEASURES:
+            assert np.isnan(lost[name]).all(), name
     for name in MEASURES:
-        assert np.isnan(lost[name]).all(), name
         assert np.isfinite(left[name]).all(), name
 
 
 def test_measures_describe_the_coordinates_kept(greedy: tuple[Grid, xr.Dataset]) -> None:
-    dataset = greedy[1].sel(noise=0.1)
+    """The error before fine-tuning is that of the network as it begins, the last records are those of its end."""
+    dataset = greedy[1].sel(noise=0.1, rate=0.02)
     np.testing.assert_array_equal(dataset["rank"], dataset["selected"].sum("coordinate"))
     assert ((dataset["rank"] >= 2) & (dataset["rank"] <= 6)).all()
-    np.testing.assert_allclose(dataset["error"], dataset["error_pruned"], rtol=1e-12)
-    assert (dataset["error_curve"] == 1).all()
+    assert (dataset["error_curve"].isel(step=0) == 1).all()
+    assert (dataset["steps_fine_tune"] == 20).all()
+    np.testing.assert_allclose(dataset["error_curve"].isel(step=-1), dataset["error"], rtol=1e-12)
+    np.testing.assert_allclose(dataset["loss_curve"].isel(step=-1), dataset["loss"], rtol=1e-12)
     many = dataset.sel(n=700)
     assert float(many["captured"].mean()) > 0.5
-    assert float(many["error"].median()) < 0.8
-
-
-@pytest.mark.slow
-def test_a_rate_too_large_leaves_the_others_standing() -> None:
-    """Fine-tuning as well is the same alone and in the grid, and its records are those of what it ends with."""
-    grid = _grid(SCHEDULE, {"contraction": (0.4, 0.8), "rate": (0.02, HUGE)})
-    dataset = run_grid(grid)
-    lost, left = dataset.sel(rate=HUGE), dataset.sel(rate=0.02)
-    assert (lost["status"] == DIVERGED).all()
-    for name in MEASURES:
-        assert np.isnan(lost[name]).all(), name
-        assert np.isfinite(left[name]).all(), name
-    assert (left["steps_fine_tune"] == 20).all()
-    np.testing.assert_allclose(left["error_curve"].isel(step=-1), left["error"], rtol=1e-12)
-    np.testing.assert_allclose(left["loss_curve"].isel(step=-1), left["loss"], rtol=1e-12)
-    places = [{"seed": 0, "n": 300, "contraction": 0.8, "rate": 0.02}]
-    _compare(grid, dataset, [*places, {"seed": 7, "n": 700, "contraction": 0.4, "rate": HUGE}])
+    assert float(many["error_pruned"].median()) < 0.8
 
 
 UNREAD: dict[str, Any] = {"pool": None, "biases": None}  # left at their defaults
