@@ -180,7 +180,8 @@ def advance_descent(
     def block(state: Descent, length: int) -> Descent:
         return _block(method, target, state, rates, length)
 
-    state = jax.lax.scan(lambda s, _: (block(s, method.check_every), None), state, None, length=whole)[0]
+    if whole:  # a scan of no steps would be traced and compiled all the same
+        state = jax.lax.scan(lambda s, _: (block(s, method.check_every), None), state, None, length=whole)[0]
     return block(state, rest) if rest else state
 
 

@@ -145,7 +145,8 @@ class Program:
                     move, (whole, rest) = partial(phase, problem, setting), divmod(n_steps, stride)
                     going = lambda carry: (carry[0] < whole) & (carry[1].status == RUNNING)  # noqa: E731
                     step = lambda carry: (carry[0] + 1, move(carry[1], stride))  # noqa: E731
-                    state = jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
+                    if whole:  # a loop of no turns would be traced and compiled all the same
+                        state = jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
                     return move(state, rest) if rest else state
 
                 if jax.tree.leaves(states)[0].shape[0] == 1:  # products of one cell take longer with an axis of one
