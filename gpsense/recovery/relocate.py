@@ -11,6 +11,7 @@ from gpsense.recovery.steps import Problem, State, balanced
 
 STARTS = 10
 STEPS = 15
+SLOW, LEAST = 2, 1e-3  # steps in turn that take less than this share off every sum of squares, after which it ends
 WORSE = 3.0  # times the median misfit of a point, above which it may be moved
 CROWD = 50  # points that may be moved in one round
 
@@ -50,25 +51,34 @@ def _placed(
     radius = np.sqrt(max(float(np.mean(squares)), 1e-300))
     draws = rng.standard_normal((STARTS, width))
     draws /= np.maximum(np.linalg.norm(draws, axis=1, keepdims=True), 1e-300)
+    draws = np.unique(draws, axis=0) if width == 1 else draws  # on a line there are two directions
     places = np.concatenate([here[None], (2 * centre - here)[None], centre + radius * draws])
     damping = np.full(len(places), 1e-3)
-    cost = _cost(places, near, squares, heights)
+    gap, residual, cost = _fit(places, near, squares, heights)
+    slow = 0
     for _ in range(STEPS):
-        gap = places[:, None, :] - near[None]
-        residual = np.sum(gap**2, axis=2) - squares
-        gradient = 2 * np.einsum("cm,cmk->ck", heights * residual, gap)
-        normal = 4 * np.einsum("m,cmk,cml->ckl", heights, gap, gap)
+        weighted = heights[:, None] * gap
+        gradient = 2 * (residual[:, None, :] @ weighted)[:, 0]
+        normal = 4 * (weighted.transpose(0, 2, 1) @ gap)
         trace = np.trace(normal, axis1=1, axis2=2)
         normal[:, range(width), range(width)] += (damping * trace + 1e-300)[:, None]
         trial = places - np.linalg.solve(normal, gradient[:, :, None])[:, :, 0]
-        after = _cost(trial, near, squares, heights)
+        there, left, after = _fit(trial, near, squares, heights)
         better = after < cost
-        places, cost = np.where(better[:, None], trial, places), np.where(better, after, cost)
+        slow = 0 if np.any(after < (1 - LEAST) * cost) else slow + 1
+        places, gap = np.where(better[:, None], trial, places), np.where(better[:, None, None], there, gap)
+        residual, cost = np.where(better[:, None], left, residual), np.where(better, after, cost)
         damping = np.where(better, damping / 4, damping * 6)
+        if slow == SLOW:
+            break
     best = int(np.argmin(cost))
     return places[best], float(cost[best])
 
 
-def _cost(places: np.ndarray, near: np.ndarray, squares: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    gap = np.sum((places[:, None, :] - near[None]) ** 2, axis=2) - squares
-    return gap**2 @ heights
+def _fit(
+    places: np.ndarray, near: np.ndarray, squares: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each place the gaps to ``near``, what the squares of their lengths leave, and its weighted sum of squares."""
+    gap = places[:, None, :] - near
+    residual = np.einsum("cmk,cmk->cm", gap, gap) - squares
+    return gap, residual, residual**2 @ heights

@@ -241,8 +241,11 @@ def _objective(problem: Problem, factors: Factors, residual: np.ndarray, weight:
     """Half the weighted sum of squares, beyond ``bound`` linear, plus the penalty."""
     size = np.abs(residual)
     terms = residual**2 if np.isinf(bound) else np.where(size <= bound, residual**2, bound * (2 * size - bound))
+    squares = 0.5 * float(problem.weights @ terms)
+    if not weight.any():
+        return squares
     columns = sum(np.sum(np.abs(one) ** 2, axis=0) for one in factors)
-    return 0.5 * float(problem.weights @ terms) + float(weight @ columns) * (0.5 if len(factors) == 2 else 1.0)
+    return squares + float(weight @ columns) * (0.5 if len(factors) == 2 else 1.0)
 
 
 class _Normal:
