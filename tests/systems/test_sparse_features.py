@@ -296,6 +296,8 @@ def test_cells_of_other_methods_alone_and_in_the_grid(name: str) -> None:
     assert np.isfinite(dataset["error"]).all()
     assert int(dataset["status"].max()) <= BUDGET
     _compare(grid, dataset, [{"seed": 0, "n": 300, "rate": 0.02}, {"seed": 7, "n": 700, "rate": 0.005}])
+    if not schedule.fine_tune_steps:
+        np.testing.assert_allclose(dataset["error"], dataset["error_pruned"], rtol=1e-12)
     if name == "rule none":
         assert (dataset["rank"] == 12).all()
     if name == "descent":
