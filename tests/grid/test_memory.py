@@ -197,7 +197,8 @@ def measure(fields, outer, inner, steps, every, width):
     program.memory  # waits for all that is compiled
     traced = program.traces.copy()
     measured = peak(program, chunk)
-    if told < 120 * 2**20 or program.traces != traced:  # of little, what is loaded once is much; or it compiled
+    once = told < 120 * 2**20 or {"width", "curvature_steps"} & set(fields)  # what is loaded once is much of it
+    if once or program.traces != traced:  # or it compiled
         measured = peak(program, chunk)
     print(told, measured, flush=True)
 for line in sys.stdin:  # each shape in a process of its own, which has imported all before
