@@ -29,6 +29,7 @@ from gpsense.errors import BadInput
 
 WHOLE, NUMBER, FLAG, NAME, WHOLES, NUMBERS, OTHER = "whole", "number", "flag", "name", "wholes", "numbers", "other"
 LARGEST = 2**63 - 1  # of whole numbers
+INT32 = 2**31 - 1  # of those that are traced
 _KINDS = {int: WHOLE, float: NUMBER, bool: FLAG, str: NAME, tuple[int, ...]: WHOLES, tuple[float, ...]: NUMBERS}
 ROLES = ("static", "data", "setting")
 _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
@@ -181,14 +182,15 @@ def _check_number(field: Field, value: Any) -> Any:
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
-    if isinstance(given, int) and not -LARGEST <= given <= LARGEST:
+    largest = INT32 if field.integer else LARGEST
+    if isinstance(given, int) and not -largest <= given <= largest:
         raise _too_large(field, given)
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")
     number = float(given)
     if whole and not number.is_integer():
         raise field.refuse(f"{shown(given)} is not a whole number")
-    if whole and abs(number) > LARGEST:
+    if whole and abs(number) > largest:
         raise _too_large(field, given)
     _in_range(field, np.asarray(given))
     if field.kind == WHOLE:
@@ -197,7 +199,8 @@ def _check_number(field: Field, value: Any) -> Any:
 
 
 def _too_large(field: Field, value: Any) -> BadInput:
-    what = f"too large (at most {LARGEST})" if value > 0 else f"too small (at least -{LARGEST})"
+    largest = INT32 if field.integer else LARGEST
+    what = f"too large (at most {largest})" if value > 0 else f"too small (at least -{largest})"
     return field.refuse(f"{shown(value)} is {what}")
 
 

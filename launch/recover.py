@@ -361,6 +361,11 @@ def _text(facts: dict[str, Any]) -> str:
         pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
         name = "eigenvalues " if facts["semidefinite"] else "singular values "
         lines.append(name + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
+    if facts["offset"] is not None:
+        lines.append(
+            f"matrix = left right^T + {facts['offset']:.4g} + offsets of its rows and columns "
+            "(row_offsets.npy, column_offsets.npy; the number is offset in summary.json)"
+        )
     if "relative_error" in facts:
         told = f"{BETWEEN}fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
         lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{told}")

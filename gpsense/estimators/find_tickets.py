@@ -123,7 +123,12 @@ class Tickets:
         return "\n  ".join([*lines, *self.notices, "see .results, .network(rule, kept, seed), .save(path)"])
 
     def save(self, path: str | Path) -> None:
-        """Write the results to a netCDF file, from which :meth:`load` makes the tickets again."""
+        """Write the results to a netCDF file, from which :meth:`load` makes the tickets again.
+
+        Raises BadInput where the folder of the file does not exist.
+        """
+        if not Path(path).parent.is_dir():
+            raise BadInput("path", f"there is no folder {Path(path).parent}", "make it first, or name another")
         write_dataset(Path(path), self.results)
 
     @classmethod

@@ -110,10 +110,19 @@ class Recovery:
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
         """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
 
-        Raises BadInput for a number or a name that there is not.
+        Raises BadInput for a number or a name that there is not, and for rows and columns that are not as many.
         """
-        rows, columns = self._places("rows", rows), self._places("columns", columns)
+        rows, columns = self._pairs(rows, columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
+
+    def _pairs(self, rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of rows and columns, as many of each; one alone goes with all of the others."""
+        rows, columns = self._places("rows", rows), self._places("columns", columns)
+        if rows.ndim > 1 or columns.ndim > 1 or (rows.size != columns.size and 1 not in (rows.size, columns.size)):
+            problem = f"has the shape {columns.shape}, rows {rows.shape}"
+            raise BadInput("columns", problem, "give a column for each row; np.ix_ is for .matrix, which has all")
+        rows, columns = np.broadcast_arrays(rows, columns)
+        return rows, columns
 
     def _places(self, name: str, given: Any) -> np.ndarray:
         """Numbers of rows or columns, from 0."""
@@ -144,7 +153,7 @@ class Recovery:
         factors and the offsets; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus
         1.96 of them; of complex entries this holds for the real and for the imaginary part.
         """
-        rows, columns = self._places("rows", rows), self._places("columns", columns)
+        rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
         return np.where(self._solution.determined.open(rows, columns), np.inf, errors)
 

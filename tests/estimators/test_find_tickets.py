@@ -427,6 +427,8 @@ def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any)
     xr.testing.assert_identical(again.results, found)
     with pytest.raises(BadInput, match="another"):
         find_tickets(make, (X[:40], LABELS[:40]), (X[59:], LABELS[59:]), **how)
+    with pytest.raises(BadInput, match="^path: there is no folder .*none; make it first"):
+        tickets.save(tmp_path / "none" / "tickets.nc")
     tickets.save(tmp_path / "tickets.nc")
     for path in (tmp_path / "tickets.nc", tmp_path / "run" / "results.nc"):
         network, state = Tickets.load(path, make).network("synflow", 0.5, 1)

@@ -511,3 +511,15 @@ def test_what_is_tried_is_told_to_whoever_listens():
     assert len(told) == count
     with pytest.raises(BadInput, match="progress: 3 cannot be called; give a function of one text"):
         gpsense.recover({"row": rows, "col": columns, "value": y}, progress=3)
+
+
+def test_entries_are_pairs_of_a_row_and_a_column():
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((12, 1)) @ rng.standard_normal((1, 10))
+    rows, columns = np.indices(truth.shape).reshape(2, -1)
+    found = gpsense.recover({"row": rows, "col": columns, "value": truth.ravel()}, offsets=False)
+    np.testing.assert_allclose(found.entries([2], [0, 3, 9]), truth[2, [0, 3, 9]], atol=1e-9)
+    for call in (found.entries, found.standard_errors):
+        for rows, columns in (([0, 1, 2], [0, 1]), ([[0], [1]], [[0], [1]])):
+            with pytest.raises(gpsense.BadInput, match="^columns: has the shape .* give a column for each row"):
+                call(rows, columns)

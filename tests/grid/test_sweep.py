@@ -318,3 +318,8 @@ def test_complex_numbers_and_bfloat16_are_stored_as_they_are_returned(tmp_path):
 def test_seeds_that_were_not_given_are_asked_for():
     with pytest.raises(BadInput, match="^seeds: it has no value; give how many"):
         sweep(lambda key, a: {"y": a}, a=[1])
+
+
+def test_a_whole_number_beyond_those_that_are_traced_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^lam: 1000000000000 is too large \(at most 2147483647\)"):
+        sweep(lambda key, lam: lam * jax.random.normal(key), seeds=2, lam=[10**12])

@@ -76,6 +76,24 @@ def test_a_table_with_a_header_of_its_own(tmp_path, capsys):
     assert "whom: no such column, there is who, what, stars" in capsys.readouterr().err
 
 
+def test_offsets_are_told_with_the_files_that_make_the_matrix(tmp_path, capsys):
+    rng = np.random.default_rng(3)
+    truth = rng.standard_normal((20, 1)) @ rng.standard_normal((1, 15))
+    truth = truth + 3 + rng.standard_normal((20, 1)) + rng.standard_normal(15)
+    rows, columns = np.nonzero(rng.random(truth.shape) < 0.8)
+    lines = [f"{i},{j},{truth[i, j]}" for i, j in zip(rows, columns, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["row,col,value", *lines]) + "\n")
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "t.csv"), "--offsets", "yes", "--out", str(out)]) == 0
+    told = "matrix = left right^T + "
+    assert told in capsys.readouterr().out
+    assert told in (out / "report.html").read_text()
+    parts = {name: np.load(out / f"{name}.npy") for name in ("left", "right", "row_offsets", "column_offsets")}
+    mean = json.loads((out / "summary.json").read_text())["offset"]
+    matrix = parts["left"] @ parts["right"].T + mean + parts["row_offsets"][:, None] + parts["column_offsets"]
+    np.testing.assert_allclose(matrix, truth, atol=1e-6)
+
+
 @pytest.mark.parametrize("sep", [";", "\t"])
 def test_semicolons_and_tabs_separate_too(tmp_path, sep):
     _ratings(tmp_path / "stars.csv", sep)
