@@ -224,7 +224,8 @@ def _compare(grid: Grid, dataset: xr.Dataset, places: list[dict[str, Any]]) -> N
         for name in cell.data_vars:
             one, other = np.asarray(cell[name]), np.asarray(expected[name])
             if place.get("noise") == OVERFLOWING and name.endswith("_curve"):
-                one, other = (np.where(np.isfinite(each), each, np.nan) for each in (one, other))
+                late = np.arange(one.shape[-1]) > 0  # what it starts from is the same to the last
+                one, other = (np.where(late & ~np.isfinite(each), np.nan, each) for each in (one, other))
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=f"{name} {place}")
 
 
