@@ -1,6 +1,6 @@
 """What a user's function of a sweep returned, as measures by name; in one line what does not fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +11,13 @@ from gpsense.fields import nearest, shown
 from gpsense.systems import Measures
 
 
-def measures_of(returned: Any, tails: Mapping[str, Sequence[str]], taken: set[str]) -> Measures:
+def measures_of(
+    returned: Any, tails: Mapping[str, Sequence[str]], described: Collection[str], taken: set[str]
+) -> Measures:
     """What a cell returned as arrays by name; BadInput for anything else.
 
-    ``tails`` names trailing axes; ``taken`` are names that a measure cannot have, since they are those of parameters.
+    ``tails`` names trailing axes, ``described`` are the measures that attributes were given for; ``taken`` are names
+    that a measure cannot have, since they are those of parameters.
     """
     remedy = 'return a dictionary of numbers and arrays by name, such as {"error": error}'
     if not isinstance(returned, Mapping) or not returned:
@@ -41,9 +44,10 @@ def measures_of(returned: Any, tails: Mapping[str, Sequence[str]], taken: set[st
         axes = [] if name in tails else [f"{name}_{index}" for index in range(value.ndim)]
         if clash := next((axis for axis in axes if axis in measures), None):
             raise BadInput("cell", f"it returned {clash}, the name of an axis of {name}", "rename one of them")
-    if unknown := [name for name in tails if name not in measures]:
-        near = nearest(unknown[0], measures)
-        raise BadInput("dims", f"the cell returns no {unknown[0]}", near or f"use any of {', '.join(measures)}")
+    for argument, names in (("dims", tails), ("attrs", described)):
+        if unknown := [name for name in names if name not in measures]:
+            near = nearest(str(unknown[0]), measures)
+            raise BadInput(argument, f"the cell returns no {unknown[0]}", near or f"use any of {', '.join(measures)}")
     return measures
 
 

@@ -5,7 +5,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Annotated, Any, ClassVar, final
@@ -19,7 +19,7 @@ from gpsense._devices import add_threads
 from gpsense._types import RandomKey
 from gpsense.descent import CONVERGED, DIVERGED
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, nearest, shown
+from gpsense.fields import Field, Traced, nearest, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
 from gpsense.grid.run import MEMORY, run_grid, verify_memory
@@ -43,6 +43,7 @@ class FunctionSystem(System[Any, Any, Any]):
     draw_problem: ClassVar[Callable[..., Any] | None]
     reads: ClassVar[tuple[frozenset[str], frozenset[str]]]
     tails: ClassVar[Mapping[str, Sequence[str]]]
+    described: ClassVar[Collection[str]]
 
     def given(self, numbers: Traced, function: int) -> dict[str, Any]:
         """What the draw (0) or the cell (1) reads, by name, of the static fields and of a Data or Setting."""
@@ -82,7 +83,8 @@ class RunFunction(Evaluator[Any, Any]):
         first = () if system.draw_problem is None else (drawn,)
         keyed = {"key": keys.start} if "key" in system.reads[1] else {}
         numbers = system.given(data, 1) | system.given(setting, 1)
-        measures = measures_of(call("cell", cell, first, {**keyed, **numbers}), system.tails, system.names())
+        returned = call("cell", cell, first, {**keyed, **numbers})
+        measures = measures_of(returned, system.tails, system.described, system.names())
         real = [value for value in measures.values() if jnp.issubdtype(value.dtype, jnp.inexact)]
         finite = reduce(jnp.logical_and, [jnp.all(jnp.isfinite(value)) for value in real], jnp.asarray(True))
         return measures | {"status": jnp.where(finite, jnp.int32(CONVERGED), jnp.int32(DIVERGED))}
@@ -125,6 +127,7 @@ def function_system(
         "draw_problem": None if draw is None else staticmethod(draw),
         "reads": (frozenset(drawn), frozenset(taken) | ({"key"} if keyed else set())),
         "tails": dims,
+        "described": tuple(attrs or ()),
         "measures": {
             name: Measure(each.get("long_name", name), each.get("units", "1"), dims.get(name, ()))
             for name, each in {**{name: {} for name in dims}, **dict(attrs or {})}.items()
@@ -150,6 +153,7 @@ RESERVED = (
     "step",
     "phase",
 )
+DESCRIBED = ("long_name", "units")  # what attrs say of a measure
 FIXED = Field("cell")
 NUMBER = Field("cell", kind="number")
 INTEGER = Field("cell", integer=True)
@@ -213,6 +217,12 @@ def sweep_grid(
     for name, given in (("dims", dims), ("attrs", attrs)):
         if given is not None and not isinstance(given, Mapping):
             raise BadInput(name, f"{shown(given)} is not a dictionary", f"give {name}={{measure: ...}}")
+    for name, given in (attrs or {}).items():
+        if not isinstance(given, Mapping):
+            problem = f"{shown(given)} for {name} is not a dictionary"
+            raise BadInput("attrs", problem, f'give attrs={{"{name}": {{"long_name": ..., "units": ...}}}}')
+        if unknown := [each for each in given if each not in DESCRIBED]:
+            raise unknown_name("attrs", unknown[0], DESCRIBED)
     values = {name: _values(name, value) for name, value in axes.items()}
     taken = _parameters("cell", cell, 0 if draw is None else 1)
     defaults = ({} if draw is None else _parameters("draw", draw, 1)) | taken
@@ -309,8 +319,8 @@ def sweep(
     are traced as integers unless the default is a float; parameters named in ``static``, names, flags and None are
     compiled in, a program for each value. ``seeds``: how many, or a list.
 
-    ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"units": "1"}}`` describes measures.
-    ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
+    ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
+    describes measures. ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
     calling again resumes, and a directory of another sweep is refused: functions are told apart by the operations and
     numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is
     a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client. Raises BadInput where

@@ -186,6 +186,15 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("z",)}), "dims: x has shape ()"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("a",)}), "dims: a is an axis"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=["b"]), "static: no function takes b"),
+        (
+            lambda: sweep(lambda key, a: {"risk": a}, seeds=2, a=1.0, attrs={"rsk": {"units": "1"}}),
+            "attrs: the cell returns no rsk; did you mean risk?",
+        ),
+        (
+            lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, attrs={"x": {"unit": "m"}}),
+            "attrs: there is no 'unit'; did you mean units? use one of long_name, units",
+        ),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, attrs={"x": "m"}), "attrs: 'm' for x is not a dict"),
         (lambda: sweep(lambda problem: {"x": problem}, lambda: 1.0, seeds=2), "draw: it takes no parameter"),
         (lambda: sweep(lambda a: {"x": a}, seeds=2, a=1.0), "cell: it takes no key, so that all 2 seeds"),
         (lambda: sweep(lambda rng, a: {"x": a}, seeds=2, a=1.0), "rng: it has no value; call it key"),
