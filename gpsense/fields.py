@@ -150,7 +150,7 @@ class Field:
         size = self.range_words()
         each = {WHOLES: f"give {what}s", NUMBERS: f"give {what}s", FLAG: "use true or false"}
         return " ".join(filter(None, (each.get(self.kind, f"use a {what}"), size))) + (
-            ", or null" if self.optional else ""
+            ", or leave it out" if self.optional and self.default is None else ""
         )
 
 

@@ -102,7 +102,7 @@ def test_a_declaration_is_read_from_the_annotation():
         ({"dim": np.asarray([5])}, "dim: array([5]) is not a whole number; use a whole number from 1 to 9"),
         ({"pairs": 10**30}, f"pairs: {10**30} is too large (at most {2**63 - 1}); use a whole number"),
         ({"pairs": float("inf")}, "pairs: inf is not a finite number; use a whole number"),
-        ({"width": 0}, "width: 0 is not allowed; use a whole number above 0, or null"),
+        ({"width": 0}, "width: 0 is not allowed; use a whole number above 0, or leave it out"),
         ({"share": 0}, "share: 0 is not allowed; use a number above 0 and below 1"),
         ({"share": 1.0}, "share: 1.0 is not allowed; use a number above 0 and below 1"),
         ({"share": float("nan")}, "share: nan is not a finite number; use a number above 0 and below 1"),
@@ -118,7 +118,7 @@ def test_a_declaration_is_read_from_the_annotation():
         ({"layers": "12"}, "layers: '12' is not a list of numbers; give whole numbers 1 or more"),
         ({"layers": (8, 0)}, "layers: 0 is not allowed; use a whole number 1 or more"),
         ({"layers": (8, 2.5)}, "layers: 2.5 is not a whole number; use a whole number 1 or more"),
-        ({"spectrum": [1.0, -1.0]}, "spectrum: -1.0 is not allowed; use a number above 0, or null"),
+        ({"spectrum": [1.0, -1.0]}, "spectrum: -1.0 is not allowed; use a number above 0, or leave it out"),
         ({"pairs": 3}, "pairs: 3 is odd; use an even number"),
     ],
 )
@@ -148,7 +148,7 @@ def test_traced_numbers_are_checked_where_they_are_known():
         ({"rate": jnp.asarray([0.1, -0.2])}, "rate: -0.2 is not allowed"),
         ({"rate": np.asarray([0.1, np.nan])}, "rate: nan is not allowed"),
         ({"rate": "0.1"}, "rate: '0.1' is not a number"),
-        ({"kept": 1.5}, "kept: 1.5 is not a whole number; use a whole number 1 or more, or null"),
+        ({"kept": 1.5}, "kept: 1.5 is not a whole number; use a whole number 1 or more, or leave it out"),
     ):
         with pytest.raises(BadInput) as refusal:
             Numbers(**given)

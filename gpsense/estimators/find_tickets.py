@@ -31,7 +31,7 @@ from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
 from gpsense.theory.tickets import samples_needed
 from gpsense.tickets.host import HostRows
-from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Samples, Targets, Task, Values
+from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Samples, Targets, Task, Values, first_words
 
 MEMORY = 4 * 2**30
 ARGUMENTS = {"round_steps": "steps", "rule": "rules", "seed": "seeds", "memory_gib": "memory"}  # of fields
@@ -94,6 +94,8 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
 class Tickets:
     """What was found: ``results``, a Dataset over rule, seed and kept, and the networks themselves.
 
+    :meth:`network` returns a trained ticket as a module; :meth:`save` writes all to a file, which :meth:`load` reads.
+
     Of the Dataset ``error`` is the mean error on the test samples, ``error_trained`` before the last pruning,
     ``error_pruned`` where training of the ticket began, ``error_curve`` along the run; ``weights`` are all numbers of
     the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
@@ -142,7 +144,7 @@ class Tickets:
             count = results.sizes["weight"]
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(
-                "path", f"{path} is not a file of tickets ({_first(error)})", "name a file of Tickets.save"
+                "path", f"{path} is not a file of tickets ({first_words(error)})", "name a file of Tickets.save"
             ) from None
         task = Task(make, ())
         shapes = jax.tree.leaves(eqx.filter_eval_shape(task.draw, jax.random.key(0), results["weights"].dtype))
@@ -209,8 +211,8 @@ def find_tickets(
       one-hot rows.
     - ``error``: the same, or misclassified. None: misclassified beside cross_entropy, else the loss.
     - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
-      to ``rewind_step``), magnitude (at once), random, snip, grasp, synflow, none. Random, snip, grasp and synflow
-      prune in ``score_rounds`` scorings; None: 100 for synflow, else 1.
+      to ``rewind_step``), magnitude (at once), random, snip, grasp, movement, synflow, none. Random, snip, grasp,
+      movement and synflow prune before training, in ``score_rounds`` scorings; None: 100 for synflow, else 1.
     - ``kept``: shares of the weights that stay. Whatever the rule, a network of share ``kept`` has been trained for as
       many rounds as iterative pruning takes to it, to the nearest, and then ``steps`` more, alone: all rules have the
       same steps.
@@ -219,9 +221,10 @@ def find_tickets(
       to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, says it anew
       (:func:`gpsense.pruning.leaves.prunable`).
     - ``validation``: further inputs and targets, the loss on which is recorded.
-    - ``record_every``: loss and error are recorded after so many steps, a divisor of ``steps``. None: each round.
+    - ``record_every``: loss and error are recorded after so many steps, a divisor or a multiple of ``steps``. None:
+      ``steps``, a record each round.
     - ``out``: a directory in which chunks of cells are kept as they are done, ``results.nc`` at the end; the same call
-      resumes.
+      resumes. ``Tickets.load(path, make)`` reads that file, or one that ``tickets.save(path)`` wrote.
     - ``progress``: a bar on the standard error. None: where there are a terminal and a directory.
 
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
@@ -242,7 +245,8 @@ def find_tickets(
     shape = samples.train.inputs.shape[1:]
     for name in given:
         if (other := getattr(samples, name).inputs.shape[1:]) != shape:
-            raise BadInput(name, f"inputs of shape {other}", f"give inputs of shape {shape}")
+            problem = f"one input of train has the shape {shape}, one of {name} {other}"
+            raise BadInput(f"train and {name}", problem, "give both the shape that the network takes")
     fitted = _criterion("loss", loss)
     if error is None:
         error = "misclassified" if fitted.classes else loss
@@ -317,17 +321,20 @@ def _listed(given: Any) -> tuple[Any, ...]:
 def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Samples:
     """Inputs in the default precision and targets, all rows in use; inputs to train on may stay on the host."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise BadInput(name, f"{type(pair).__name__}", "give a pair of inputs and targets")
+        raise BadInput(name, f"a {type(pair).__name__} is not a pair", "give inputs and targets, (x, y)")
     for part, given in zip(("inputs", "targets"), pair, strict=True):
         if np.ma.is_masked(given):
             raise _unknown(name, part, np.ma.getmaskarray(np.ma.asarray(given)), "masked")
     try:
         inputs, targets = (np.asarray(each) for each in pair)
     except (ValueError, TypeError) as error:
-        raise BadInput(name, f"no arrays can be made of it ({_first(error)})", "give arrays of numbers") from None
-    if inputs.ndim < 2 or targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
-        problem = f"inputs of shape {inputs.shape} and targets of shape {targets.shape}"
-        raise BadInput(name, problem, "give inputs (n, ...) and targets (n, ...) with the same n > 0")
+        raise BadInput(name, f"no arrays can be made of it ({first_words(error)})", "give arrays of numbers") from None
+    if inputs.ndim < 2:
+        problem = f"inputs have the shape {inputs.shape}, with no axis for the numbers of one input"
+        raise BadInput(name, problem, "give an array (n, ...) of n inputs, such as x[:, None]")
+    if targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
+        problem = f"inputs have the shape {inputs.shape}, targets {targets.shape}"
+        raise BadInput(name, problem, "give as many targets (n, ...) as inputs (n, ...), with the same n > 0")
     if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
         raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
     dtype = jnp.result_type(float)
@@ -523,8 +530,10 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
         labels = _labels(name, targets) if criterion.classes else targets
         try:
             shape = eqx.filter_eval_shape(criterion.function, outputs, labels).shape
+        except BadInput as refusal:
+            raise BadInput(field, f"{name}'s {refusal.field} have the {refusal.problem}", refusal.remedy) from None
         except Exception as error:  # nor is a function of somebody's
-            problem = f"it cannot be taken of outputs of shape {shown} ({_first(error)})"
+            problem = f"it cannot be taken of outputs of shape {shown} ({first_words(error)})"
             raise BadInput(field, problem, f"make it fit {name}'s targets of shape {targets.shape}") from error
         if shape != samples.used.shape:
             raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
@@ -538,16 +547,12 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
 
 def _unrunnable(task: Task, error: Exception) -> BadInput:
     """Why a network cannot be run, as far as its error tells."""
-    first = _first(error)
+    first = first_words(error)
     if "key" in first:
         remedy = "let it take key=None and hand it on, or set inference=True"
         return BadInput("make", f"the network needs a random key when called ({first})", remedy)
     if "state" in first:
         remedy = "return equinox.nn.make_with_state(Network)(key), and take and return the state"
         return BadInput("make", f"the network needs a state when called ({first})", remedy)
-    problem = f"its network cannot be run on a sample of shape {task.shape} ({first})"
-    return BadInput("make", problem, "give a function of a key that returns a network for inputs of that shape")
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    problem = f"its network cannot be run on one input of shape {task.shape} ({first})"
+    return BadInput("make", problem, "make a network for inputs of that shape, or give such inputs")

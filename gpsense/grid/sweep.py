@@ -320,11 +320,11 @@ def sweep(
     compiled in, a program for each value. ``seeds``: how many, or a list.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
-    describes measures. ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written to that directory;
-    calling again resumes, and a directory of another sweep is refused: functions are told apart by the operations and
-    numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is
-    a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client. Raises BadInput where
-    an argument is wrong, or the function cannot be called or traced with it.
+    describes measures. ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written
+    to that directory; calling again resumes, and a directory of another sweep is refused: functions are told apart by
+    the operations and numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by
+    default where there is a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client.
+    Raises BadInput where an argument is wrong, or the function cannot be called or traced with it.
 
     >>> def cell(key, penalty):
     ...     x = 1.0 + 0.1 * jax.random.normal(key)

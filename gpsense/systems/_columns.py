@@ -223,7 +223,9 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             if self.ensemble is None:
                 raise BadInput("batch", "population data have no measurements to draw", "leave it out")
             if self.batch > self.n:
-                raise BadInput("batch", f"{self.batch} of {self.n} measurements", "use a batch of at most n, or null")
+                raise BadInput(
+                    "batch", f"{self.batch} of {self.n} measurements", "use a batch of at most n, or leave it out"
+                )
             if self.form == "gram":
                 raise BadInput("form", "minibatches need the measurements themselves", "use direct or auto")
         if self.rank > self.dim:

@@ -224,8 +224,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     """What the systems pruned by weights share: how weights are chosen and trained.
 
     ``rule``: magnitude (of trained weights, at once), iterative_magnitude (in rounds of ``round_steps`` steps, weights
-    rewound after each), random, snip, grasp, synflow (before training, in ``score_rounds`` scorings; None: synflow 100,
-    the others 1), none.
+    rewound after each), random, snip, grasp, movement, synflow (before training, in ``score_rounds`` scorings; None:
+    synflow 100, the others 1), none.
     ``rewind``: survivors go back to where they were after ``rewind_step`` steps (start), stay (none), or are drawn anew
     at the end (redraw; rewound between rounds). ``redraw_rounds``: each round trains its mask once more, with weights
     drawn anew, for ``round_steps`` further steps, and prunes the ticket after that: what the ticket owes to its start.
@@ -317,8 +317,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
 
     def check(self) -> None:
         if self.rewind_step >= self.round_steps:
-            problem = f"step {self.rewind_step} is not in the first round of {self.round_steps}"
-            raise BadInput("rewind_step", problem, "use less than round_steps")
+            problem = f"step {self.rewind_step} is not in the first round of {self.round_steps} steps"
+            raise BadInput("rewind_step", problem, f"use less than {self.round_steps}")
         if self.batch is not None and self.batch > self.n:
             raise BadInput("batch", f"{self.batch} of {self.n} samples", "use a batch of at most n")
         if self.redraw_rounds and self.rules[self.rule].at != "rounds":
@@ -334,8 +334,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             raise BadInput("kept", problem, "give the share of the weights that stays, or use rule none")
         apart = self.round_steps % record_every and record_every % self.round_steps
         if rule.at != "given" and train_steps and apart:
-            problem = f"records after {record_every} steps, rounds of {self.round_steps}"
-            raise BadInput("record_every", problem, "use a multiple or a divisor of round_steps")
+            problem = f"a record every {record_every} steps does not fit rounds of {self.round_steps} steps"
+            raise BadInput("record_every", problem, f"use a multiple or a divisor of {self.round_steps}")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
         if rule.at == "rounds" and rounds * self.whole_round > train_steps:
             problem = f"{train_steps} steps, and {rounds} rounds of {self.whole_round} to the share kept"

@@ -88,7 +88,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         super().check()
         if self.reference_rank is not None and self.reference_rank > self.rank:
             wrong = f"{self.reference_rank} exceeds rank {self.rank}"
-            raise BadInput("reference_rank", wrong, "use at most rank, or null")
+            raise BadInput("reference_rank", wrong, "use at most rank, or leave it out")
 
     def check_data(self, data: TruthData) -> None:
         check_truth(self.rows, self.rank, data)

@@ -13,11 +13,13 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from gpsense._types import Parameters, RandomKey, Scalar, Values
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 from gpsense.pruning.leaves import Prunable, What, called_as, gains_alone, paths, prunable, verify_untied
 from gpsense.pruning.weight_scores import absolute_flow
 
 Outputs = PyTree[Float[Array, "n ..."]]
 Targets = Shaped[Array, "n ..."]
+NETWORK = "an Equinox module, or equinox.nn.make_with_state(Network)(key)"  # what make returns
 
 
 def cross_entropy(outputs: Outputs, labels: Targets) -> Values:
@@ -37,7 +39,7 @@ def squared(outputs: Outputs, targets: Targets) -> Values:
     """``||o - y||^2`` of every row; BadInput where a row has more outputs than targets, or fewer."""
     if outputs.size != targets.size:
         problem = f"shape {targets.shape} for outputs of shape {outputs.shape}"
-        raise BadInput("targets", problem, "give as many numbers a row as the network")
+        raise BadInput("targets", problem, "give as many numbers a row as the network does")
     difference = outputs.reshape(outputs.shape[0], -1) - targets.reshape(outputs.shape[0], -1).astype(outputs.dtype)
     return jnp.sum(difference**2, axis=1)
 
@@ -96,6 +98,9 @@ class Task:
     prune: What | None = None
     whole: bool = False
 
+    def __post_init__(self) -> None:
+        _verify_make(self.make)
+
     @cached_property
     def still(self) -> Any:
         """The module without its arrays: functions, sizes, names."""
@@ -108,6 +113,9 @@ class Task:
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
             raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
+        if not callable(shapes):
+            kind = "an array" if is_array(shapes) else f"a {type(shapes).__name__}"
+            raise BadInput("make", f"it returns {kind}, which cannot be called", f"return {NETWORK}")
         if others := [leaf.dtype for leaf in filter(is_array, leaves) if not _is_float(leaf)]:
             whole = jnp.issubdtype(others[0], jnp.integer)
             problem = f"the network has arrays of {'whole numbers (the state of a BatchNorm?)' if whole else others[0]}"
@@ -236,7 +244,13 @@ class Task:
 
     def _made(self, key: RandomKey) -> tuple[Any, Any]:
         """A fresh module and its state, None where it has none."""
-        made = self.make(key)
+        try:
+            made = self.make(key)
+        except BadInput:
+            raise
+        except Exception as error:  # a function that is not ours can fail in any way
+            problem = f"make(key) fails ({first_words(error)})"
+            raise BadInput("make", problem, f"give a function of one random key that returns {NETWORK}") from error
         pair = isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], eqx.nn.State)
         return made if pair else (made, None)
 
@@ -286,6 +300,33 @@ class Task:
             shown = ", ".join(sorted(map(str, names)))
             raise BadInput("make", f"its batch norms average over the axes {shown}", "name one axis in all of them")
         return partial(jax.vmap, axis_name=names.pop()) if names else jax.vmap
+
+
+def _verify_make(make: Any) -> None:
+    """BadInput for what cannot be called with a key alone."""
+    remedy = "write make = lambda key: ..., which returns a network with weights drawn from key"
+    if not callable(make):
+        raise BadInput("make", f"{shown(make)} is not a function", remedy)
+    if _is_network(make):
+        raise BadInput("make", f"it is a network ({type(make).__name__}), not a function that makes one", remedy)
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # of compiled code
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise BadInput("make", f"it cannot be called with a key alone ({first_words(error)})", remedy) from None
+
+
+def _is_network(thing: Any) -> bool:
+    return isinstance(thing, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(thing)))
+
+
+def first_words(error: Exception) -> str:
+    """The first line of an error, whose text may be in parts."""
+    in_parts = len(error.args) > 1 and all(isinstance(part, str) for part in error.args)
+    return ("".join(error.args if in_parts else [str(error)]).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_float(leaf: Any) -> bool:

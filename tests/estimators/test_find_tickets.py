@@ -15,6 +15,7 @@ from gpsense.errors import BadInput
 from gpsense.estimators import Tickets, find_tickets
 from gpsense.estimators.find_tickets import TicketSearch, TicketsSetting, _with_law
 from gpsense.keys import seed_keys
+from gpsense.pruning.weight_scores import WEIGHT_RULES
 from gpsense.systems._networks import NetworkModel, NetworkProblem
 from gpsense.tickets import host
 from gpsense.tickets.network import CRITERIA, Samples, Task
@@ -491,7 +492,9 @@ class Counter(eqx.Module):
     [
         ({"train": (X[:0], LABELS[:0])}, "train", "with the same n > 0"),
         ({"test": (X, LABELS[:5])}, "test", "with the same n > 0"),
-        ({"test": (X[:, :4], LABELS)}, "test", "give inputs of shape"),
+        ({"test": (X[:, :4], LABELS)}, "train and test", r"of train has the shape \(5,\), one of test \(4,\); give"),
+        ({"train": (X[:, 0], LABELS)}, "train", r"inputs have the shape \(90,\), with no axis for the numbers of one"),
+        ({"train": X}, "train", "a ndarray is not a pair; give inputs and targets"),
         ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "arrays of numbers"),
         ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "450 of 450 inputs are not finite"),
         ({"train": (np.full(X.shape, np.longdouble("1e400")), LABELS)}, "train", "450 inputs are (too large|not)"),
@@ -517,21 +520,21 @@ class Counter(eqx.Module):
         ({"make": huge, "rules": "synflow"}, "rules", "scores of layers.0.weight, layers.1.weight are not finite"),
         ({"make": Careless}, "make", "needs a random key"),
         ({"make": lambda key: eqx.nn.make_with_state(Stateful)(key)[0]}, "make", "needs a state"),
-        ({"validation": (X[:, :4], LABELS)}, "validation", "give inputs of shape"),
-        ({"record_every": 7}, "record_every", "multiple or a divisor"),
+        ({"validation": (X[:, :4], LABELS)}, "train and validation", r"one of validation \(4,\); give both the shape"),
+        ({"record_every": 7}, "record_every", "every 7 steps .* rounds of 20 steps; use a multiple or a divisor of 20"),
         ({"steps": 0}, "steps", "whole number"),
         ({"steps": True}, "steps", "whole number"),
         ({"score_rounds": 0}, "score_rounds", "whole number"),
         ({"batch": 0}, "batch", "whole number"),
         ({"batch": 61}, "batch", "61 of 60"),
-        ({"kept": (0.5, 0.0)}, "kept", "above 0"),
+        ({"kept": (0.5, 0.0)}, "kept", "a number above 0 and at most 1, or leave it out$"),
         ({"share": 1.0}, "share", "above 0 and below 1"),
         ({"loss": "hinge"}, "loss", "cross_entropy, squared"),
         ({"loss": "misclassified"}, "loss", "there is no 'misclassified'"),
         ({"error": "hinge"}, "error", "misclassified, squared"),
         ({"loss": lambda outputs, targets: outputs}, "loss", r"gives shape \(60, 3\)"),
         ({"error": lambda outputs, targets: jnp.mean(outputs)}, "error", r"gives shape \(\)"),
-        ({"loss": "squared"}, "loss", "give as many numbers a row"),
+        ({"loss": "squared"}, "loss", r"train's targets have the shape .* give as many numbers a row"),
         ({"rules": ("threshold",)}, "rules", "'threshold'"),
         ({"rules": ("snip", "snip")}, "rules", "repeats"),
         ({"seeds": 0}, "seeds", "a whole number from 1 to"),
@@ -540,9 +543,28 @@ class Counter(eqx.Module):
         ({"kept": ()}, "kept", "empty"),
         ({"rate": -1.0}, "rate", "above 0"),
         ({"rewind": "end"}, "rewind", "'end'"),
-        ({"rewind_step": 20}, "rewind_step", "first round"),
+        ({"rewind_step": 20}, "rewind_step", "not in the first round of 20 steps; use less than 20"),
         ({"optimizer": "lbfgs"}, "optimizer", "lbfgs"),
-        ({"make": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "make", "cannot be run on a sample of shape"),
+        ({"make": lambda key: eqx.nn.MLP(4, 3, 8, 1, key=key)}, "make", "cannot be run on one input of shape"),
+        ({"make": lambda key: eqx.nn.Conv2d(1, 3, 2, key=key)}, "make", r"\(Input to `Conv` needs to have rank 3, but"),
+        ({"make": mlp(jax.random.key(0))}, "make", r"it is a network \(MLP\), not a function that makes one; write"),
+        ({"make": np}, "make", "is not a function; write make = lambda key"),
+        (
+            {"make": lambda: None},
+            "make",
+            r"it cannot be called with a key alone \(too many positional arguments\); write",
+        ),
+        (
+            {"make": eqx.nn.MLP},
+            "make",
+            r"it cannot be called with a key alone \(missing a required argument: 'out_size'",
+        ),
+        (
+            {"make": lambda key: (mlp(key), 3)},
+            "make",
+            "it returns a tuple, which cannot be called; return an Equinox module",
+        ),
+        ({"make": lambda key: 1 / 0}, "make", r"make\(key\) fails \(division by zero\); give a function of one"),
         ({"make": lambda key: eqx.nn.Lambda(jax.nn.relu)}, "make", "no arrays"),
         ({"make": lambda key: Counter(jnp.ones((3, 5)), jnp.int32(0))}, "make", "whole numbers"),
     ],
@@ -552,3 +574,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any],
     with pytest.raises(BadInput, match=problem) as refused:
         find_tickets(**given)
     assert refused.value.field == field
+
+
+def test_every_rule_that_is_offered_is_told() -> None:
+    assert all(rule in str(find_tickets.__doc__) for rule in WEIGHT_RULES)

@@ -169,6 +169,9 @@ class _Axes(eqx.Module):
         self.norms = [eqx.nn.BatchNorm(3, name, mode="batch") for name in ("one", "two")]
         self.norms.append(eqx.nn.Linear(3, 3, key=key))
 
+    def __call__(self, x, state):
+        return self.norms[0](x, state)
+
 
 class _Drawing(eqx.Module):
     layer: eqx.nn.Linear
