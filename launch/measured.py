@@ -25,6 +25,7 @@ import numpy as np
 from gpsense.errors import BadInput
 from gpsense.grid.files import regular
 from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, quoted, strange
+from gpsense.recovery.forms import PLAIN as UNSQUARED
 from gpsense.recovery.wide import KINDS, Wide, read_wide
 from launch.shell import Refusal
 
@@ -48,6 +49,8 @@ READ = (".csv", ".tsv", ".parquet", ".npz", ".mat")
 TEXTS = READ[:3]
 FILES = f"{', '.join(READ[:-1])} or {READ[-1]}"
 READING = "reading"  # the entry that says how a file was read, where that is not plain
+SOUGHT = {kind: header for header, kind in TABLES.items() if header[-1] != "distance"}  # columns of a kind
+SOUGHT |= {UNSQUARED: ("i", "j", "distance")}
 MOST_NAMED = 8  # columns up to which their names stand in an example
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
@@ -92,8 +95,22 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     return {**renamed, **({"kind": np.array(kind)} if kind else {})}
 
 
-def known(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """The arrays of a file; Refusal for a table none of whose columns has a name that means something here."""
+def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
+    """The arrays of a file; Refusal for a table none of whose columns has a name that means something here.
+
+    Where a ``kind`` was asked for, for one without the columns of that kind.
+    """
+    if path.suffix.lower() in TEXTS and kind in SOUGHT:
+        meant = {"rows": "row", "cols": "col"} if kind == "table" else {}
+        there = {meant.get(name, name) for name in fields}
+        *places, values = SOUGHT[kind]
+        missing = [name for name in places if name not in there] + [values] * (not there & set(VALUES))
+        if missing:
+            names = listed(name for name in fields if name not in ("kind", READING))
+            remedy = f"say which they are by {' '.join(f'--{name} NAME' for name in missing)}"
+            raise Refusal(
+                f"{path}: --kind {kind} reads the columns {','.join(SOUGHT[kind])}, there are {names}; {remedy}"
+            )
     if path.suffix.lower() in TEXTS and not KNOWN & set(fields):
         names = [shlex.quote(name) for name in fields if name]
         names = names if 3 <= len(names) <= MOST_NAMED else ["NAME"] * 3
@@ -115,7 +132,9 @@ def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
     try:
         return read_wide(fields[first], header, columns, kind, named=named)
     except BadInput as error:
-        raise Refusal(f"{path}: {'--' if error.field == 'kind' else ''}{error}") from None
+        options = ", ".join(f"--{name}" for name in SOUGHT.get(kind or "", ()) if "not a number" in error.problem)
+        long = f"; if each row is one measurement, name the columns by {options}" if options else ""
+        raise Refusal(f"{path}: {'--' if error.field == 'kind' else ''}{error}{long}") from None
 
 
 def _similar(path: Path) -> str:

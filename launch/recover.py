@@ -1,16 +1,29 @@
 """Recover a matrix of low rank from your own measurements: ``python -m launch.recover FILE [--out DIR]``.
 
-FILE is .npz or .mat with ``y`` (n,) and one of: ``A`` (n, d, d), or (n, rows, columns) for a rectangular matrix;
-``x`` (n, d) for A_i = x_i x_i^H; ``rows``, ``cols`` (n,) for entries of a symmetric matrix; ``row``, ``col`` (n,) for
-those of a table; ``i``, ``j`` (n,) with ``distance2`` (squared) or ``distance`` (plain, squared when it is read) in
-place of y; ``pauli`` (n,) for words such as XIZ. Or it is .csv, .tsv or .parquet with the columns ``row,col,value``,
-``i,j,distance2``, ``i,j,distance`` or ``pauli,value``; or a wide table with labels of rows in its first column and of
-columns in its header (of pairs with --kind). Rows, columns and points are numbers or names. Rank and noise need not be
-known. ``python -m launch.recover --example cities`` makes such a file from real places and recovers
-their map.
+FILE is a table or a file of arrays. Rows, columns and points are numbers from 0, or names.
 
-Writes factor.npy (or left.npy and right.npy), names in their order, summary.json, figures and report.html. Exit codes:
-0 done, 2 refused.
+A table (.csv, .tsv, .parquet) has one measurement a row, under a header with these columns:
+  row,col,value    entries of a matrix, such as ratings
+  i,j,distance     distances of points, which are squared when they are read
+  i,j,distance2    squared distances
+  pauli,value      Pauli words, such as XIZ, and their expectations
+--row, --col, --value and so on name columns that are called otherwise; other columns are not read, which is told.
+Or it is a wide table: labels of rows in its first column, labels of columns in its header. --kind says what it holds
+if its labels are numbers, or if it holds something of pairs, such as distances.
+
+Arrays (.npz, .mat) are the values y (n,) beside one of:
+  A                (n, d, d), or (n, rows, columns) for a rectangular matrix
+  x                (n, d), for A_i = x_i x_i^H
+  row, col         (n,), entries of any matrix
+  rows, cols       (n,), entries of a symmetric matrix
+  i, j             (n,), pairs of points, with distance or distance2 in place of y
+  pauli            (n,), Pauli words
+
+Rank and noise need not be known. The folder then holds factor.npy (or left.npy and right.npy), the names in their
+order, summary.json, figures and report.html. ``python -m launch.recover --example cities`` does all this for real
+places: it makes such a file from their distances and recovers their map.
+
+Exit codes: 0 done, 2 refused.
 """
 
 import argparse
@@ -40,7 +53,7 @@ NAMES = {
     "row": "rows of the matrix, numbers or names such as users",
     "col": "columns of the matrix, numbers or names such as films",
     "i": "first point of each pair, a number from 0 or a name",
-    "j": "second point of each pair",
+    "j": "second point of each pair, a number from 0 or a name",
     "pauli": "Pauli words, such as XIZ",
     "value": "measured values",
     "distance": "measured distances, which are squared when they are read",
@@ -56,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
-    parser = Parser(program("recover"), description=summary, epilog=details)
+    layout = argparse.RawDescriptionHelpFormatter  # which leaves the list of columns as it is
+    parser = Parser(program("recover"), description=summary, epilog=details, formatter_class=layout)
     add = parser.add_argument
     add(
         "measurements",
@@ -72,7 +86,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--kind",
         choices=kinds,
         metavar="KIND",
-        help=f"{', '.join(kinds)}; distances are squared ones; default: by the names of the columns or arrays",
+        help=f"what was measured: {', '.join(kinds)} (distances: squared ones); default: as the names of the "
+        "columns or arrays say",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -93,8 +108,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="offsets of a table's rows and columns (auto: by held-out values)",
     )
     add("--seed", type=int, default=0, help="random seed: which values are held out, and the example (default 0)")
-    add("--noise", type=float, default=0.02, help="of the example: relative noise (default 0.02)")
-    add("--share", type=float, default=0.3, help="of the example: share of pairs measured (default 0.3)")
+    add("--noise", type=float, default=0.02, help="with --example: relative noise (default 0.02)")
+    add("--share", type=float, default=0.3, help="with --example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
     if (arguments.measurements is None) == (arguments.example is None):
         raise Refusal("FILE: give one file, or --example cities")
@@ -119,7 +134,11 @@ def run(arguments: argparse.Namespace) -> int:
     example = cities.example(arguments.share, arguments.noise, arguments.seed) if arguments.example else None
     columns = {given: what for what in NAMES if (given := getattr(arguments, what)) is not None}
     path = arguments.measurements
-    fields = example.fields if example else measured.known(path, measured.read(path, columns, arguments.kind))
+    fields = (
+        example.fields
+        if example
+        else measured.known(path, measured.read(path, columns, arguments.kind), arguments.kind)
+    )
     reading = str(fields.pop(measured.READING, ""))
     try:
         data = read_fields(fields)
@@ -168,6 +187,9 @@ def _in_options(error: Any) -> str:
     if error.field == "kind" and "alone do not say" in error.problem:
         remedy = "name the values by --distance (plain) or --distance2 (squared) in place of --value"
         return f"--kind: {error.problem}; {remedy}, or add --kind distances (squared)"
+    option = {"y": "value"}.get(error.field, error.field)
+    if error.problem.startswith("missing") and option in NAMES:
+        return f"{error}, or say which it is by --{option} NAME"
     return str(error)
 
 

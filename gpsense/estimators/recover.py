@@ -5,7 +5,7 @@ takes milliseconds. The path of penalties with its pruning is that of arXiv 2303
 choice of the rank, the treatment of outliers and the standard errors are derived here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gpsense.errors import BadInput
+from gpsense.fields import nearest
 from gpsense.recovery import maps
 from gpsense.recovery.forms import FEW, Measured, quoted, read_fields, strange
 from gpsense.recovery.maps import Map
@@ -41,7 +42,8 @@ class Recovery:
     measurements determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
     nothing. ``outliers`` are the numbers of values left out.
     ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
-    there were names; None for numbers from 0. Of pairs both are the names of the points.
+    there were names; None for numbers from 0. Of pairs both are the names of the points. ``notices`` say how the
+    measurements were read, where that is not plain, such as which columns of a table were left out.
     """
 
     left: np.ndarray
@@ -57,6 +59,7 @@ class Recovery:
     sizes: np.ndarray
     offsets: Offsets
     labels: tuple[np.ndarray | None, np.ndarray | None]
+    notices: tuple[str, ...]
     path: tuple[Step, ...]
     fits: dict[int, Fit]
     _solution: Solution
@@ -76,6 +79,7 @@ class Recovery:
             which = ", ".join(map(str, self.outliers[:8])) + ", ..." * (self.outliers.size > 8)
             lines.append(f"left out as outliers, by number from 0: {which}")
         lines += [f"undetermined: {words}" for words in self.undetermined]
+        lines += self.notices
         if any(names is not None for names in self.labels):
             lines.append("names: .entries takes them; rows and columns of .matrix are in the order of .labels")
         return "\n  ".join(
@@ -202,7 +206,7 @@ def recover(
     >>> found.rank, found.chosen_by, found.unknowns
     (2, 'exact', 21)
     """
-    map_, y, labels = _given(measurements, values, kind)
+    map_, y, labels, notices = _given(measurements, values, kind)
     if progress is not None and not callable(progress):
         raise BadInput("progress", f"{quoted(progress)} cannot be called", "give a function of one text, such as print")
     _check_options(seed, rank, max_rank, robust, offsets)
@@ -219,10 +223,12 @@ def recover(
             found, added, shrunk = solve(map_, y, **options), no_offsets(), False
             if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
                 found = _of_full_rank(map_, y, options)
-        return _recovery(found, added, labels, trace, shrunk)
+        return _recovery(found, added, labels, notices, trace, shrunk)
 
 
-def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | None, shrunk: bool) -> Recovery:
+def _recovery(
+    found: Solution, added: Offsets, labels: Labels, notices: tuple[str, ...], trace: float | None, shrunk: bool
+) -> Recovery:
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
@@ -243,6 +249,7 @@ def _recovery(found: Solution, added: Offsets, labels: Labels, trace: float | No
         sizes=np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0),
         offsets=added,
         labels=labels,
+        notices=notices,
         path=tuple(found.path.steps),
         fits=found.path.fits,
         _solution=found,
@@ -254,17 +261,26 @@ def _of_offsets(added: Offsets, rank: int) -> int:
     return added.rows.size + added.columns.size - 1 - 2 * rank
 
 
-def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map, np.ndarray, Labels]:
-    """The map, the values in NumPy float64, and names of rows and columns."""
+def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map, np.ndarray, Labels, tuple[str, ...]]:
+    """The map, the values in NumPy float64, names of rows and columns, and how they were read."""
     if values is None:
         read = measurements if isinstance(measurements, Measured) else read_fields(measurements, kind)
+        if read.ignored and isinstance(measurements, Mapping):
+            name = read.ignored[0]
+            remedy = nearest(name, [each for each in read.known if each not in measurements])
+            remedy = remedy or f"leave it out; there are {', '.join(read.known)}"
+            raise BadInput(name, f"{read.kind} measurements have no such entry", remedy)
         names = [
             None
             if label is None or (label.dtype.kind in "iuf" and np.array_equal(label, np.arange(label.size)))
             else label
             for label in read.labels
         ]
-        return read.map, read.values, (names[0], names[1])
+        notices = tuple(filter(None, (read.reading, *read.notices)))
+        return read.map, read.values, (names[0], names[1]), notices
+    if isinstance(measurements, Mapping) or hasattr(measurements, "columns"):
+        remedy = "give it as the only argument, with the values in it under the name value"
+        raise BadInput("values", f"given beside a {type(measurements).__name__}, which holds its own", remedy)
     if kind is not None:
         raise BadInput("kind", f"{quoted(kind)} beside a map, which knows its kind", "leave kind out")
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
@@ -273,7 +289,7 @@ def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map
     if np.iscomplexobj(values):
         raise BadInput("y", "holds complex numbers", "give real ones")
     try:
-        return map_, np.asarray(values, np.float64), (None, None)
+        return map_, np.asarray(values, np.float64), (None, None), ()
     except (TypeError, ValueError):
         found = strange(values)
         problem = "does not hold numbers" if found is None else f"number {found[0]} (from 0) is {quoted(found[1])}"
@@ -353,7 +369,7 @@ def _check(
 ) -> None:
     """Refuse what cannot be recovered from."""
     if y.shape != (map_.n,):
-        raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value each")
+        raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value for each")
     if map_.n < FEW:
         raise BadInput("y", f"only {map_.n} measurements", f"give at least {FEW}")
     if not (finite := np.isfinite(y)).all():
@@ -365,8 +381,10 @@ def _check(
     for name, given in (("rank", rank), ("max_rank", max_rank)):
         if given is not None and not least <= given <= most:
             raise BadInput(name, f"{given} is not from {least} to {most}", "give a whole number in that range")
-    if trace is not None and not (map_.semidefinite and np.isfinite(trace) and trace > 0):
-        raise BadInput("trace", f"{trace} for this matrix", "give a positive number, for a semidefinite matrix only")
+    if trace is not None and not map_.semidefinite:
+        raise BadInput("trace", "this matrix is not semidefinite, and only of such is it used", "leave trace out")
+    if trace is not None and not (np.isfinite(trace) and trace > 0):
+        raise BadInput("trace", f"{trace} is not allowed", "give a number above 0")
     if offsets and not isinstance(map_, maps.Table):
         raise BadInput("offsets", "only the entries of a table have them", "leave offsets out")
     if map_.semidefinite:

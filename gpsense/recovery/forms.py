@@ -1,5 +1,6 @@
 """Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,9 +30,13 @@ TABLES = {
 }
 PLAIN = "plain_distances"  # the kind whose values are squared when they are read
 NAMED = {"table": ("row_labels", "column_labels"), "distances": ("labels",), "entries": ("labels",)}
+SIDES = {"table": ("shape",), "distances": ("dim",), "entries": ("dim",)}
+INDEXED = "row and col (of a table), or rows and cols (of a symmetric matrix)"
 PLACES = ("rows", "cols", "i", "j")  # numbers, or else names
 WORDS = {"pauli", "row", "col", "kind", "labels", "row_labels", "column_labels"}
 KNOWN = {"kind", "dim", "shape", *VALUES, *WORDS, *(name for names in FORMS.values() for name in names)}
+HEADERS = tuple(dict.fromkeys(name for header in TABLES for name in header))
+MEANT = (*HEADERS, *sorted(KNOWN - set(HEADERS)))  # in the order in which they are thought of
 FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
 LABELLED = "labels of rows, all different, in its index or, words, in its first column"
@@ -43,7 +48,8 @@ LIMIT = 1e70  # numbers whose fourth power still is one
 class Measured:
     """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices.
 
-    ``reading`` says how they were read, where that is not plain.
+    ``reading`` says how they were read, where that is not plain; ``ignored`` are names that were not read, ``known``
+    those that could have been.
     """
 
     kind: str
@@ -52,6 +58,8 @@ class Measured:
     labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     notices: list[str] = field(default_factory=list)
     reading: str = ""
+    ignored: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 def read_fields(fields: Any, kind: str | None = None) -> Measured:
@@ -64,7 +72,7 @@ def read_fields(fields: Any, kind: str | None = None) -> Measured:
     if frame and len(set(fields.columns)) < len(fields.columns):
         raise BadInput("columns", "two have the same name", "rename one of them")
     if not frame and not isinstance(fields, Mapping):
-        raise BadInput("measurements", f"a {type(fields).__name__}", "give a map, arrays by name, or a table")
+        raise _unnamed(fields)
     names = [str(name) for name in (fields.columns if frame else fields)]  # pyright: ignore[reportAttributeAccessIssue]
     found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
     if kind is not None and not isinstance(kind, str):
@@ -75,14 +83,24 @@ def read_fields(fields: Any, kind: str | None = None) -> Measured:
         wanted = " or ".join(",".join(header) for header in TABLES)
         if not {"row", "col", "i", "j", "pauli", "value"} & set(names):
             wanted += f"; of a wide table give kind='table' and {LABELLED}"
-        raise BadInput("columns", f"they are {listed(names)}", f"name them {wanted}")
+        raise BadInput("columns", f"they are {listed(names)}", f"{_meant(names, HEADERS)}name them {wanted}")
     given = {name: fields[name] for name in names if fields[name] is not None}
     if frame:
-        given = {name: _column(name, column) for name, column in given.items() if name in KNOWN}
+        given = {name: _column(name, column) if name in KNOWN else column for name, column in given.items()}
     if kind is not None or (found and "kind" not in given):
         given["kind"] = np.array(kind or found)
     plain = {name: _plain(name, array) for name, array in given.items() if name in KNOWN}
     return _checked(plain | {name: np.zeros(0) for name in given if name not in KNOWN})
+
+
+def _unnamed(given: Any) -> BadInput:
+    """The error for what is neither a table nor arrays by name."""
+    if sp.issparse(given):
+        return BadInput("measurements", "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
+    if not hasattr(given, "dtype"):
+        return BadInput("measurements", f"a {type(given).__name__}", "give a map, arrays by name, or a table")
+    remedy = "give a matrix with gaps (NaN) as pandas.DataFrame(array), kind='table'; measurements as arrays by name"
+    return BadInput("measurements", "an array alone does not say what was measured", f'{remedy}, {{"A": A, "y": y}}')
 
 
 def is_long(names: Iterable[str]) -> bool:
@@ -168,10 +186,12 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     if "kind" in fields and not fields["kind"].size:
         raise BadInput("kind", "is empty", f"use one of {', '.join((*FORMS, PLAIN))}")
     said = str(fields["kind"].reshape(-1)[0]) if "kind" in fields else ""
+    given = [each for each in fields if each != "kind"]
     by_name = VALUES[::-1] if said in ("distances", PLAIN) else VALUES
     name = next((each for each in by_name if each in fields), None)
     if name is None:
-        raise BadInput("y", f"missing; the names given are {listed(fields)}", "add the values y (n,)")
+        problem = f"missing; the names given are {listed(given)}"
+        raise BadInput("y", problem, f"{_meant(fields)}add the values y (n,)")
     plain = said == PLAIN or (name == "distance" and said == "distances")
     if plain:
         if name == "distance2":
@@ -185,11 +205,10 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         raise BadInput(name, f"shape {values.shape}", f"give a vector of at least {FEW} values")
     if not values.size:
         raise BadInput(name, "no measurements", f"give at least {FEW}")
-    known = {name, "kind", "dim", "shape", *FORMS[kind], *NAMED.get(kind, ())}
-    needed = ", ".join((name, *FORMS[kind]))
-    notices = [
-        f"{other}: ignored, since {kind} measurements consist of {needed}" for other in fields if other not in known
-    ]
+    needed = (name, *FORMS[kind])
+    known = (*needed, *SIDES.get(kind, ()), *NAMED.get(kind, ()), "kind")
+    ignored = tuple(other for other in fields if other not in known and not other.startswith("__"))
+    notices = [f"{other}: ignored, since {kind} measurements consist of {', '.join(needed)}" for other in ignored]
     if kind == "distances":
         notices += _negative(name, values, plain)
     make = {"dense": _dense, "rank_one": _rank_one, "pauli": _pauli, "table": _table}.get(kind, _indexed)
@@ -199,7 +218,8 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     if not values.any():
         raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
     reading = "distances, squared when they were read: noise is that of the squares" if plain else ""
-    return Measured(kind, found[0], values**2 if plain else values, found[1], notices + found[2], reading)
+    values = values**2 if plain else values
+    return Measured(kind, found[0], values, found[1], notices + found[2], reading, ignored, known)
 
 
 def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
@@ -225,18 +245,36 @@ def _kind(fields: Mapping[str, np.ndarray]) -> str:
         raise BadInput("kind", f"{said[:LONGEST]!r} is unknown", f"use one of {', '.join((*FORMS, PLAIN))}")
     found = [kind for kind, names in FORMS.items() if any(name in fields for name in names)]
     found = [said] if said is not None else found
-    if len(found) != 1:
-        problem = "no measurements" if not found else f"{' and '.join(found)} at once"
-        raise BadInput("A", problem, f"give {WANTED}")
+    meant, given = _meant(fields), listed(name for name in fields if name != "kind")
+    if not found:
+        problem = f"the names given are {given}, none of which says what was measured"
+        raise BadInput("measurements", problem, f"{meant}give {WANTED}")
+    if len(found) > 1:
+        first = next(name for name in FORMS[found[0]] if name in fields)
+        indexed = set(found) == {"entries", "table"}
+        raise BadInput(first, f"{' and '.join(found)} at once", f"give {INDEXED if indexed else WANTED}")
     missing = [name for name in FORMS[found[0]] if name not in fields]
     if missing:
-        raise BadInput(missing[0], f"missing for {found[0]} measurements", f"give {', '.join(FORMS[found[0]])}")
+        needed = f"{', '.join(FORMS[found[0]])} and values"
+        problem = f"missing; {found[0]} measurements consist of {needed}, and the names given are {given}"
+        raise BadInput(missing[0], problem, f"{meant}give {INDEXED if found[0] == 'entries' else missing[0]}")
     if found[0] == "distances" and said is None:
         remedy = (
             "name the values distance (plain) or distance2 (squared), or add the entry 'kind': 'distances' (squared)"
         )
         raise BadInput("kind", "i and j alone do not say what was measured", remedy)
     return found[0]
+
+
+def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> str:
+    """``did you mean row for Row? `` for names that are like one that is wanted and not given; empty for none."""
+    names, found = set(given), []
+    left = {name.lower(): name for name in names if name not in wanted}
+    for want in wanted:
+        close = difflib.get_close_matches(want.lower(), left, 1, 0.6 if len(want) > 1 else 1.0)
+        if close and want not in names:
+            found.append(f"{want} for {left.pop(close[0])}")
+    return f"did you mean {', '.join(found)}? " if found else ""
 
 
 def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
@@ -313,7 +351,8 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or label a value")
         if given.dtype.kind in "fc" and not np.isfinite(given).all():
             raise BadInput(name, "holds NaN or infinity", "remove those rows")
-        whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and np.array_equal(given, np.round(given)))
+        _verify_numbering(name, given)
+        whole = given.dtype.kind in "iuf"
         if whole and "shape" in fields:
             given = given.astype(np.int64)
             index.append(given)
@@ -329,6 +368,16 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
                 raise BadInput(name, "name rows or columns told by numbers", "give shape too, and numbers from 0")
             labels[place] = _named(name, fields, side)
     return maps.Table(index[0].astype(np.int64), index[1].astype(np.int64), sides), (labels[0], labels[1]), []
+
+
+def _verify_numbering(name: str, given: np.ndarray) -> None:
+    """BadInput for numbers, finite ones, that count nothing."""
+    if given.dtype.kind not in "iufc":
+        return
+    odd = np.ones(given.shape, bool) if given.dtype.kind == "c" else (given < 0) | (given != np.round(given))
+    if odd.any():
+        remedy = "number from 0 or 1 by whole numbers, or give names as text"
+        raise BadInput(name, f"row {int(odd.argmax())} (from 0) holds {quoted(given[odd][0])}", remedy)
 
 
 def _words(name: str, given: np.ndarray) -> np.ndarray:
@@ -380,16 +429,16 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     if any(given.dtype.kind in "OSU" for given in given_at.values()):
         words = np.concatenate([_words(name, given) for name, given in given_at.items()])
         known, places = np.unique(words, return_inverse=True)
+        if kind == "entries" and not set(words[:n]) & set(words[n:]):
+            raise BadInput(one, f"no name is in both {one} and {two}", "if they are of a table, name them row and col")
         given_at = dict(zip(given_at, places.reshape(2, n), strict=True))
     index = []
     for name, given in given_at.items():
-        whole = given.dtype.kind == "f" and np.isfinite(given).all() and np.array_equal(given, np.round(given))
-        if given.dtype.kind not in "iu" and not whole:
-            where = given != np.round(given) if given.dtype.kind == "f" else np.ones(n, bool)
+        if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
+            where = ~np.isfinite(given) if given.dtype.kind == "f" else np.ones(n, bool)
             problem = f"holds {quoted(given[where][0])}, not a whole number"
             raise BadInput(name, problem, "give the numbers of rows, counted from 0")
-        if int(given.min()) < 0:
-            raise BadInput(name, "holds negative indices", "count from 0")
+        _verify_numbering(name, given)
         if int(given.max()) > LARGEST and "dim" not in fields:
             raise BadInput(name, f"index {int(given.max())} makes matrices of that side", "number from 0 without gaps")
         if int(given.max()) >= 2**62:

@@ -430,6 +430,7 @@ def test_a_small_table_of_which_nothing_can_be_held_out_is_said_to_be_in_two_par
     assert "2 parts that no measurement connects" in found.undetermined
 
 
+PLACES = dict(zip(("row", "col", "value"), np.ones((3, 12)), strict=True))
 REFUSED = {
     "shape": (lambda m, y: gpsense.recover(m, y[:-1]), r"y: shape \(149,\) for 150 measurements"),
     "few": (lambda m, y: gpsense.recover(m.take(np.arange(4)), y[:4]), "y: only 4 measurements; give at least 5"),
@@ -443,13 +444,29 @@ REFUSED = {
     "complex": (lambda m, y: gpsense.recover(m, y * 1j), "y: holds complex numbers"),
     "rank": (lambda m, y: gpsense.recover(m, y, rank=13), "rank: 13 is not from 1 to 12"),
     "max rank": (lambda m, y: gpsense.recover(m, y, max_rank=0), "max_rank: 0 is not from 1 to 12"),
-    "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 for this matrix"),
+    "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 is not allowed; give a number above 0"),
     "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
     "ranks": (lambda m, y: gpsense.recover(m, y, rank=3, max_rank=2), "rank: 3 is above max_rank 2"),
     "array": (lambda m, y: gpsense.recover(np.zeros((9, 3, 3)), y), "measurements: an array; name it, "),
     "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is not a whole number"),
     "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is not a whole number from 0"),
     "robust": (lambda m, y: gpsense.recover(m, y, robust="yes"), "robust: 'yes' is not True, False or None"),
+    "typo": (
+        lambda m, y: gpsense.recover({**PLACES, "row_label": np.ones(12)}),
+        "row_label: table measurements have no such entry; did you mean row_labels",
+    ),
+    "other": (
+        lambda m, y: gpsense.recover({**PLACES, "weight": np.ones(12)}),
+        "weight: table measurements have no such entry; leave it out; there are value, row, col, shape, row_labels",
+    ),
+    "sides": (
+        lambda m, y: gpsense.recover({**PLACES, "dim": 9}),
+        "dim: table measurements have no such entry",
+    ),
+    "twice": (
+        lambda m, y: gpsense.recover(PLACES, y),
+        "values: given beside a dict, which holds its own; give it as the only argument, with the values in it",
+    ),
     "what": (lambda m, y: gpsense.recover(3, y), "measurements: a int; give a map"),
 }
 

@@ -136,6 +136,15 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     said = "its columns are user, film, stars; say which is which, such as --row user --col film --value stars"
     said += "; or of a wide table, labels first, --kind table"
     assert capsys.readouterr().err == f"error: {table}: {said}\n"
+    assert main([str(table), "--kind", "pauli"]) == 2
+    said = "--kind pauli reads the columns pauli,value, there are user, film, stars; say which they are by --pauli NAME"
+    assert capsys.readouterr().err == f"error: {table}: {said} --value NAME\n"
+    assert main([str(table), "--kind", "table"]) == 2
+    said = "if each row is one measurement, name the columns by --row, --col, --value\n"
+    assert capsys.readouterr().err.endswith(said)
+    table.write_text("row,col,stars\nann,up,4\n")
+    assert main([str(table)]) == 2
+    assert "stars; add the values y (n,), or say which it is by --value NAME" in capsys.readouterr().err
 
 
 def test_a_wide_table_is_read_and_said_to_be(tmp_path, capsys):

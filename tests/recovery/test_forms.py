@@ -48,7 +48,8 @@ def test_frames_of_a_library():
     twice = pd.DataFrame([[1, 2, 3.0]], columns=["row", "row", "value"])
     with pytest.raises(BadInput, match="columns: two have the same name"):
         read_fields(twice)
-    assert read_fields(table.assign(site="here")).map.n == ROWS.size
+    found = gpsense.recover(table.assign(site="here"), offsets=False)
+    assert "site: ignored, since table measurements consist of value, row, col" in repr(found)
     pairs = pd.DataFrame({"i": [0, 1, 2, 0, 1], "j": [1, 2, 3, 2, 3], "distance2": [1.0, 2, 3, 4, 5]})
     assert isinstance(read_fields(pairs).map, maps.Distances)
     nullable = table.astype({"value": "Float64"})
@@ -142,11 +143,34 @@ REFUSED = {
         {"i": np.arange(5), "j": np.zeros(5, int), "y": np.ones(5), "kind": np.array("distances")},
         "i: 1 pairs",
     ),
-    "negative": ({"rows": ROWS - 1, "cols": COLUMNS, "y": VALUES}, "rows: holds negative indices; count from 0"),
+    "negative": (
+        {"rows": ROWS - 1, "cols": COLUMNS, "y": VALUES},
+        r"rows: row \d+ \(from 0\) holds -1; number from 0 or 1",
+    ),
     "fractions": (
         {"rows": ROWS + 0.5, "cols": COLUMNS, "y": VALUES},
-        "rows: holds 0.5, not a whole number; give the numbers of rows",
+        r"rows: row 0 \(from 0\) holds 0.5; number from 0 or 1 by whole numbers, or give names as text",
     ),
+    "negative rows": ({"row": ROWS - 1, "col": COLUMNS, "y": VALUES}, r"row: row 0 \(from 0\) holds -1; number from"),
+    "fractions of rows": ({"row": ROWS, "col": COLUMNS / 2, "y": VALUES}, r"col: row \d+ \(from 0\) holds 0.5; number"),
+    "rows for row": (
+        {"rows": ROWS, "col": COLUMNS, "y": VALUES},
+        "rows: entries and table at once; give row and col .of a table., or rows and cols .of a symmetric matrix.",
+    ),
+    "rows of no columns": (
+        {"rows": ROWS, "y": VALUES},
+        "cols: missing; entries measurements consist of rows, cols and values, and .* are rows, y; give row and col",
+    ),
+    "names of a table": (
+        {"rows": [f"u{i}" for i in ROWS], "cols": [f"f{j}" for j in COLUMNS], "y": VALUES},
+        "rows: no name is in both rows and cols; if they are of a table, name them row and col",
+    ),
+    "near names": (
+        {"Row": ROWS, "column": COLUMNS, "y": VALUES},
+        "measurements: .* none of which says .*; did you mean row for Row, col for column\\? give one of A",
+    ),
+    "near values": ({"row": ROWS, "col": COLUMNS, "val": VALUES}, "y: missing; .*; did you mean value for val\\? add"),
+    "an array": (np.ones((3, 4)), "measurements: an array alone .* pandas.DataFrame.array., kind='table'"),
     "beyond dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(4)}, "rows: index 13 is beyond dim 4"),
     "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is not a whole number"),
     "letters": ({"pauli": ["XQ"] * 5, "y": np.ones(5)}, "pauli: 'XQ' is not a Pauli word; write one of I, X, Y, Z"),
