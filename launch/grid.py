@@ -134,15 +134,16 @@ def certificate_words(found: dict[str, Any]) -> str:
     low = f"{-found['gamma']:.2g}"
     cells = found["minima"] + found["saddles"] + found["undecided"]
     counts = {
-        f"in {{}} no Hessian eigenvalue is below {low}, minus the square root of the largest gradient norm: an "
-        "approximate minimum (each with probability 0.999)": found["minima"],
-        f"in {{}} one is below {low}, which is a saddle, or the cell diverged": found["saddles"],
-        "{} undecided (a larger run.curvature_steps may decide)": found["undecided"],
+        "approximate minima (each with probability 0.999)": found["minima"],
+        "saddles or diverged": found["saddles"],
+        "undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }
     return (
-        f"Where training stopped, gradient norms are at most {found['gradient_norm']:.2g}. Of {cells} cells, "
-        + "; ".join(words.format(count) for words, count in counts.items() if count)
-        + f". The lowest eigenvalue found is {found['curvature']:.2g}"
+        f"Where training stopped, the gradient norm of the {cells} cells is at most {found['gradient_norm']:.2g}. "
+        f"A cell is an approximate minimum if no eigenvalue of its Hessian is below {low}, minus the square root of "
+        "that norm, and a saddle if one is. Cells: "
+        + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+        + f". The lowest eigenvalue found is {found['curvature']:.2g}."
     )
 
 

@@ -104,7 +104,9 @@ class SparseFit(NamedTuple):
         else:
             rows = _numbers("x", x).astype(np.float64)
             if rows.ndim != 2 or rows.shape[1] != len(self.centre):
-                raise BadInput("x", f"shape {rows.shape}", f"give rows of the {len(self.centre)} columns fitted to")
+                raise BadInput(
+                    "x", f"shape {rows.shape}", f"give rows of all {len(self.centre)} columns that were fitted to"
+                )
             rows = rows[:, kept]
         columns = ((rows - self.centre[kept]) / self.scale[kept]).astype(self.linear.dtype)
         return self.offset + self.unit * _evaluated(self.network, columns)
@@ -190,7 +192,7 @@ def fit_sparse(
     start_devices()
     rows, outputs, dtype = _checked(x, y)
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise BadInput("seed", f"{seed!r}", "give a whole number, 0 or more")
+        raise BadInput("seed", f"{seed!r} is not allowed", "give a whole number, 0 or more")
     order = np.random.default_rng(seed).permutation(len(rows))
     aside = _aside(held_out, outputs, order)
     out, rest = np.sort(order[:aside]), order[aside:]
@@ -402,7 +404,7 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
     if values.shape != rows.shape[:1]:
-        raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", "give one value each")
+        raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", "give one value a row")
     if len(rows) < FEWEST:
         raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
     for name, array in (("x", rows), ("y", values)):
@@ -415,7 +417,7 @@ def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
     """How many rows are put aside; refused unless enough are left on both sides."""
     n = len(values)
     if not (isinstance(held_out, Real) and 0 < held_out < 1):
-        raise BadInput("held_out", f"{held_out!r}", "give a share between 0 and 1")
+        raise BadInput("held_out", f"{held_out!r} is not a share", "give a number above 0 and below 1")
     count = round(held_out * n)
     if not 2 <= count <= n - TRAINED:
         remedy = f"give a share that leaves {TRAINED} rows to train on and two aside"
@@ -435,7 +437,9 @@ def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore", invalid="ignore"):
         centre, scale = x.mean(axis=0), x.std(axis=0)
     if not (np.isfinite(centre) & np.isfinite(scale) & (scale > 0)).all():
-        raise BadInput("x", "numbers are too large, or too close to one another, to be squared", "change the units")
+        raise BadInput(
+            "x", "a column's numbers are too large, or differ by too little, to be squared", "change the units"
+        )
     return centre, scale
 
 
@@ -449,14 +453,16 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
     counts |= {name: (value, 1) for name, value in {"pool": pool, "rank": rank}.items() if value is not None}
     for name, (value, least) in counts.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise BadInput(name, f"{value!r}", f"give a whole number, {least} or more")
+            raise BadInput(name, f"{value!r} is not allowed", f"give a whole number, {least} or more")
     if not (isinstance(options["contraction"], Real) and 0 < float(options["contraction"]) <= 1):
-        raise BadInput("contraction", f"{options['contraction']}", "give a number above 0 and at most 1")
+        raise BadInput(
+            "contraction", f"{options['contraction']!r} is not allowed", "give a number above 0 and at most 1"
+        )
     if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
-        raise BadInput("rank", f"{rank} directions", f"give 1 to {min(dim, 2 * options['neurons'])}")
+        raise BadInput("rank", f"{rank} directions are too many", f"give 1 to {min(dim, 2 * options['neurons'])}")
     kept = lambda count: min(dim, inputs.PARITIES[options["parity"]].pools * count)  # noqa: E731
     if pool is not None and not 1 <= pool <= dim:
-        raise BadInput("pool", f"{pool} of {dim} columns", f"give 1 to {dim}")
+        raise BadInput("pool", f"{pool} is more than the {dim} columns", f"give 1 to {dim}")
     if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:
         problem = f"{pool} may keep {kept(pool)} columns, and least squares on {seen} rows leaves nothing of y"
         raise BadInput("pool", problem, "give less, or residual='none'")

@@ -221,7 +221,8 @@ def plot_measure(
 ) -> Axes:
     """Median of a measure over the seeds, as a map over the plane of two axes or as a line over one.
 
-    ``width``: see :func:`plot_columns`. Raises BadInput where no axis besides the seeds has two values.
+    ``log``: colours of the map, or heights of the line, on a logarithmic scale. ``width``: see :func:`plot_columns`.
+    Raises BadInput where no axis besides the seeds has two values.
     """
     span = plane(dataset)
     if not span:
