@@ -196,7 +196,8 @@ def recover(
     - ``progress``: is called with words on what is being tried, many times a second for small problems.
 
     Raises BadInput for values that are not finite, all zero, fewer than five, or that no positive semidefinite matrix
-    fits.
+    fits; for numbers of rows that are negative or not whole; and for entries of a dictionary that are not read. Columns
+    of a table that are not read are told in ``notices``.
 
     >>> import numpy as np
     >>> from gpsense import recover
