@@ -204,16 +204,16 @@ for line in sys.stdin:  # each shape in a process of its own, which has imported
         print(flush=True)
 """
 SHAPES = [
-    ({"dim": 100, "n": 1000}, 2, 4, 4, 4),
-    ({"dim": 40, "n": 2000}, 8, 8, 4, 4),
-    ({"dim": 30, "n": 3000, "form": "direct"}, 16, 8, 4, 4),
+    ({"dim": 100, "n": 500}, 2, 2, 4, 4),
+    ({"dim": 40, "n": 2000}, 4, 4, 4, 4),
+    ({"dim": 30, "n": 3000, "form": "direct"}, 8, 8, 4, 4),
     ({"dim": 20, "n": 400, "width": 2000}, 4, 6, 4, 4),
-    ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 4, 4, 4),
+    ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 2, 4, 4),
     ({"dim": 20, "n": 400}, 256, 64, 4, 4),
     ({"dim": 20, "n": 400}, 64, 256, 20, 5),
     ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 8, 8, 4, 4),
-    ({"dim": 60, "n": 1200, "optimizer": "adam"}, 8, 16, 4, 4),
-    ({"dim": 100, "measurements": "population"}, 32, 32, 4, 4),
+    ({"dim": 60, "n": 1200, "optimizer": "adam"}, 4, 8, 4, 4),
+    ({"dim": 80, "measurements": "population"}, 32, 36, 4, 4),
 ]
 
 
