@@ -103,14 +103,39 @@ def unflattened(vector: np.ndarray, like: Factors) -> Factors:
     return tuple(parts)
 
 
-class Runs:
-    """A Jacobian with as many numbers in every row: ``data`` (n, m) in the columns ``places`` (n, m) of ``width``.
+class Places:
+    """Where the numbers of a measurement's two rows of ``width`` numbers stand in a Jacobian of ``side`` columns.
 
-    The places are runs of neighbours, one for each factor's row that a measurement reads.
+    ``columns`` (n, 2 width) are two runs of neighbours, from ``rows`` (n, 2) of the factors.
     """
 
-    def __init__(self, data: np.ndarray, places: np.ndarray, width: int) -> None:
-        self.data, self.places, self.shape = data, places, (data.shape[0], width)
+    def __init__(self, rows: np.ndarray, width: int, side: int) -> None:
+        self.rows, self.width, self.side = rows, width, side
+        self.columns = (rows[:, :, None] * width + np.arange(width)).reshape(rows.shape[0], 2 * width)
+
+    @cached_property
+    def across(self) -> np.ndarray:
+        """Places in the flattened normal matrix of what both rows share, and of its transpose, shape (2 n width^2,)."""
+        first, second = self.columns[:, : self.width, None], self.columns[:, None, self.width :]
+        return np.concatenate([(first * self.side + second).ravel(), (second * self.side + first).ravel()])
+
+    @cached_property
+    def gather(self) -> sp.csr_matrix:
+        """What sums over the measurements of each row of the factors, shape (rows, 2 n)."""
+        ones = np.ones(self.rows.size)
+        return sp.csr_matrix((ones, (self.rows.ravel(), np.arange(ones.size))), (self.side // self.width, ones.size))
+
+
+class Runs:
+    """A Jacobian with as many numbers in every row: ``data`` (n, m), in columns that ``at`` tells."""
+
+    def __init__(self, data: np.ndarray, at: Places) -> None:
+        self.data, self.at, self.shape = data, at, (data.shape[0], at.side)
+
+    @property
+    def places(self) -> np.ndarray:
+        """The columns of the numbers, shape (n, m)."""
+        return self.at.columns
 
     @cached_property
     def _sparse(self) -> sp.csr_matrix:
@@ -136,15 +161,30 @@ class Runs:
 
     def gram(self) -> np.ndarray:
         """``J^T J`` as an array."""
-        side = self.shape[1]
-        flat = (self.places[:, :, None].astype(np.int64) * side + self.places[:, None, :]).ravel()
-        return np.bincount(flat, (self.data[:, :, None] * self.data[:, None, :]).ravel(), side * side).reshape(
-            side, side
-        )
+        side, width = self.shape[1], self.at.width
+        cross = (self.data[:, :width, None] * self.data[:, None, width:]).ravel()
+        normal = np.bincount(self.at.across, np.concatenate([cross, cross]), side * side)
+        own, rows = self._squares(), np.arange(side // width)
+        normal.reshape(rows.size, width, rows.size, width)[rows, :, rows] += own
+        return normal.reshape(side, side)
+
+    def blocks(self) -> np.ndarray:
+        """The blocks (rows, width, width) along the diagonal of ``J^T J``, one for each row of the factors."""
+        own, width = self._squares(), self.at.width
+        same = np.flatnonzero(self.at.rows[:, 0] == self.at.rows[:, 1])
+        cross = self.data[same, :width, None] * self.data[same, None, width:]
+        np.add.at(own, self.at.rows[same, 0], cross + cross.transpose(0, 2, 1))
+        return own
+
+    def _squares(self) -> np.ndarray:
+        """Squares of each run of numbers, summed over the measurements of its row, shape (rows, width, width)."""
+        runs = self.data.reshape(-1, self.at.width)
+        squares = (runs[:, :, None] * runs[:, None, :]).reshape(runs.shape[0], -1)
+        return np.asarray(self.at.gather @ squares).reshape(-1, self.at.width, self.at.width)
 
     def times(self, rows: np.ndarray) -> "Runs":
         """Every row times a number (n, 1), or every number times its own (n, m)."""
-        return Runs(self.data * rows, self.places, self.shape[1])
+        return Runs(self.data * rows, self.at)
 
     def toarray(self) -> np.ndarray:
         """All of its numbers."""
@@ -179,9 +219,10 @@ class Dense(Map):
 
     def jacobian(self, factors: Factors) -> np.ndarray:
         n, rows, columns = self.matrices.shape
-        right = (self.matrices.reshape(n * rows, columns) @ factors[-1]).reshape(n, rows * factors[-1].shape[1])
+        last = 2.0 * factors[0] if self.semidefinite else factors[1]
+        right = (self.matrices.reshape(n * rows, columns) @ last).reshape(n, rows * last.shape[1])
         if self.semidefinite:
-            return (2.0 * right).view(np.float64)
+            return right.view(np.float64)
         left = np.matmul(self.matrices.transpose(0, 2, 1), factors[0]).reshape(n, columns * factors[0].shape[1])
         return np.concatenate([right, left], axis=1)
 
@@ -295,14 +336,16 @@ class _Indexed(Map):
 
     def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> Runs:
         """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
-        columns = np.concatenate([self.first[:, None] * width + np.arange(width), self._places(width)], axis=1)
-        return Runs(np.concatenate([first, second], axis=1), columns, self._numbers(width))
+        if width not in self._known:
+            rows, below = self.sides[0], 0 if self.semidefinite else self.sides[0]
+            total = rows if self.semidefinite else sum(self.sides)
+            self._known[width] = Places(np.stack([self.first, self.second + below], axis=1), width, total * width)
+        return Runs(np.concatenate([first, second], axis=1), self._known[width])
 
-    def _places(self, width: int) -> np.ndarray:
-        return self.second[:, None] * width + np.arange(width)
-
-    def _numbers(self, width: int) -> int:
-        return self.sides[0] * width
+    @cached_property
+    def _known(self) -> dict[int, Places]:
+        """Where the numbers of factors of so many columns stand."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -399,12 +442,6 @@ class Table(_Indexed):
 
     def seen(self) -> sp.csr_matrix:
         return sp.csr_matrix(self._matrix(np.ones(self.n)).astype(bool))
-
-    def _places(self, width: int) -> np.ndarray:
-        return (self.shape[0] + self.second[:, None]) * width + np.arange(width)
-
-    def _numbers(self, width: int) -> int:
-        return sum(self.shape) * width
 
 
 @dataclass(frozen=True)

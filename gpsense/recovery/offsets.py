@@ -89,9 +89,10 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
     as well with fewer unknowns.
     """
-    found = None
+    found = plain = None
     if not always:
-        found = solve(map_, values, robust=robust, **options, cross=False)
+        plain = solve(map_, values, robust=False, **options, cross=False)
+        found = solve(map_, values, robust=robust, **options, cross=False, known=plain)
         if found.chosen_by in ("exact", "given"):
             return Answer(found, no_offsets(), False)
     options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
@@ -99,8 +100,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     everything = np.arange(problem.map.n)
 
     def compared(kept: np.ndarray) -> Answer:
-        sound = found is not None and not found.outliers.size and kept.size == everything.size
-        return Answer(*_compared(problem.take(kept), found if sound else None, always, robust is not False, options))
+        known = (plain if found and found.outliers.size else found) if kept.size == everything.size else None
+        return Answer(*_compared(problem.take(kept), known, always, robust is not False, options))
 
     answer, kept = compared(everything), everything
     rest = np.setdiff1d(everything, np.zeros(0, int) if robust is False else _lone(problem, answer))

@@ -82,13 +82,15 @@ def solve(
     robust: bool | None = None,
     exact: float = EXACT,
     cross: bool = True,
+    known: Solution | None = None,
 ) -> Solution:
     """X of unknown rank from ``A(X) ~ y``; ``robust`` None: only where the residuals hold wild values.
 
-    Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken.
+    Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken. ``known`` is
+    the answer for ``robust`` False, where it has been found before.
     """
     with threads(map_):
-        return _solve(map_, values, seed, rank, max_rank, robust, exact, cross)
+        return _solve(map_, values, seed, rank, max_rank, robust, exact, cross, known)
 
 
 def threads(map_: Map) -> threadpool_limits:
@@ -105,13 +107,14 @@ def _solve(
     robust: bool | None,
     exact: float,
     cross: bool,
+    known: Solution | None,
 ) -> Solution:
     whole, members = merged(map_, values)
 
     def answer(problem: Problem) -> Solution:
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
-    found = answer(whole)
+    found = known or answer(whole)
     if robust is False:
         return found
     everything = np.arange(whole.map.n)
@@ -193,10 +196,11 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
         fit, by = path.fits[0], "edge"
     else:
         fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
-    state = _last(problem, fit.state)
-    while by not in ("exact", "given") and far_beyond(problem, state):  # columns that explain next to nothing
-        fit = _at_rank(problem, path, state.sizes.size - 1, exact)
-        state = _last(problem, fit.state)
+    free = by not in ("exact", "given")
+    state = fit.state if free and far_beyond(problem, fit.state) else _last(problem, fit.state)
+    while free and far_beyond(problem, state):  # columns that explain next to nothing
+        state = _at_rank(problem, path, state.sizes.size - 1, exact).state
+        state = state if far_beyond(problem, state) else _last(problem, state)
     if problem.map.shifts and state.sizes.size:
         state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     return _solution(problem, state, by, path, seed)

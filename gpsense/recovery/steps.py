@@ -272,8 +272,11 @@ class _Normal:
         if self._many:
             self._blocks = own_blocks(scaled, self._width)
         else:
-            self._normal = gram(scaled)
-            self._scale = 1.0 / np.sqrt(np.maximum(np.diagonal(self._normal) + self._penalty, 1e-300) + self._metric)
+            normal = gram(scaled)
+            self._scale = 1.0 / np.sqrt(np.maximum(np.diagonal(normal) + self._penalty, 1e-300) + self._metric)
+            normal *= self._scale[:, None]
+            normal *= self._scale
+            self._normal = normal
 
     def step(self, damping: float) -> tuple[Factors, float]:
         extra = self._penalty + damping * self._metric
@@ -285,12 +288,10 @@ class _Normal:
 
     def _factored(self, extra: np.ndarray) -> np.ndarray:
         scale = self._scale
-        system = self._normal * scale[:, None] * scale
-        system[np.diag_indices_from(system)] += extra * scale**2
         for ridge in (0.0, 1e-14, 1e-12, 1e-9, 1e-6):
-            if ridge:
-                system[np.diag_indices_from(system)] += ridge
-            _, change, failed = _posv(system.T, -self._gradient * scale)
+            system = self._normal.copy()
+            system.reshape(-1)[:: scale.size + 1] += extra * scale**2 + ridge
+            _, change, failed = _posv(system.T, -self._gradient * scale, overwrite_a=True)
             if not failed:
                 return scale * change
         return np.zeros_like(self._gradient)
@@ -321,17 +322,10 @@ def gram(jacobian: Any) -> np.ndarray:
 
 def own_blocks(jacobian: Any, width: int) -> np.ndarray:
     """The blocks (width, width) along the diagonal of ``J^T J``; Runs are two of ``width`` a row."""
-    rows = jacobian.shape[0]
-    if not isinstance(jacobian, Runs):
-        parts = jacobian.reshape(rows, -1, width).transpose(1, 2, 0)
-        return parts @ parts.transpose(0, 2, 1)
-    data, places = jacobian.data.reshape(rows, 2, width), jacobian.places.reshape(rows, 2, width)[:, :, 0] // width
-    squares = data[:, :, :, None] * data[:, :, None, :]
-    cross = data[:, 0, :, None] * data[:, 1, None, :]
-    squares[:, 0] += np.where((places[:, 0] == places[:, 1])[:, None, None], cross + cross.transpose(0, 2, 1), 0.0)
-    owners = (places.ravel(), np.arange(2 * rows))
-    gather = sp.csr_matrix((np.ones(2 * rows), owners), (jacobian.shape[1] // width, 2 * rows))
-    return np.asarray(gather @ squares.reshape(2 * rows, -1)).reshape(-1, width, width)
+    if isinstance(jacobian, Runs):
+        return jacobian.blocks()
+    parts = jacobian.reshape(jacobian.shape[0], -1, width).transpose(1, 2, 0)
+    return parts @ parts.transpose(0, 2, 1)
 
 
 def _diagonals(rows: np.ndarray) -> np.ndarray:

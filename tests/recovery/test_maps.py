@@ -217,15 +217,17 @@ def test_a_word_of_another_length_is_refused():
 def test_runs_are_the_array_that_they_stand_for(few, monkeypatch):
     """By NumPy and by SciPy; a place may stand twice in a row, as on the diagonal of a symmetric matrix."""
     monkeypatch.setattr(maps, "FEW", few)
-    places = np.array([[0, 1, 4, 5], [2, 3, 2, 3], [4, 5, 0, 1]])
-    runs, dense = maps.Runs(RNG.standard_normal((3, 4)), places, 7), np.zeros((3, 7))
+    at = maps.Places(np.array([[0, 2], [1, 1], [2, 0]]), 2, 8)
+    runs, dense = maps.Runs(RNG.standard_normal((3, 4)), at), np.zeros((3, 8))
     for row in range(3):
-        for number, place in zip(runs.data[row], places[row], strict=True):
+        for number, place in zip(runs.data[row], runs.places[row], strict=True):
             dense[row, place] += number
-    change, several, root = RNG.standard_normal(7), RNG.standard_normal((3, 2)), RNG.uniform(0.5, 2.0, (3, 1))
+    change, several, root = RNG.standard_normal(8), RNG.standard_normal((3, 2)), RNG.uniform(0.5, 2.0, (3, 1))
     np.testing.assert_allclose(runs.toarray(), dense)
     np.testing.assert_allclose(runs @ change, dense @ change, atol=1e-14)
     np.testing.assert_allclose(runs.back(several[:, 0]), dense.T @ several[:, 0], atol=1e-14)
     np.testing.assert_allclose(runs.back(several), dense.T @ several, atol=1e-14)
-    np.testing.assert_allclose(runs.gram(), dense.T @ dense, atol=1e-14)
+    normal = dense.T @ dense
+    np.testing.assert_allclose(runs.gram(), normal, atol=1e-14)
+    np.testing.assert_allclose(runs.blocks(), [normal[i : i + 2, i : i + 2] for i in range(0, 8, 2)], atol=1e-14)
     np.testing.assert_allclose(runs.times(root).toarray(), root * dense)
