@@ -45,6 +45,7 @@ COMPILE_WIDTH, COMPILE_QUICKSTART, COMPILE_EFFORT, COMPILE_AGREE = 4, 1.8, 2.0, 
 
 SOLVE_DIM, SOLVE_RANK, SOLVE_MEASUREMENTS, SOLVE_NOISE = 50, 3, 600, 0.1
 SOLVE_WIDTH, SOLVE_SEEDS, SOLVE_STEPS = 10, 3, 1500
+TRIAL_SEEDS = 300  # random problems
 # tables with gaps: sides, rank, condition; entries over unknowns and relative noise of each row; seeds
 TABLE_SHAPE, TABLE_RANK, TABLE_CONDITION, TABLE_SEEDS = (100, 120), 3, 10.0, 3
 TABLE_CASES = ((1.5, 0.0), (2.5, 0.0), (3.0, 0.1))

@@ -18,6 +18,7 @@ from launch.bench.rows import Absent, Row, make_row, once
 from launch.bench.solvers import Task, external, make_task
 from launch.bench.table_baselines import TABLE_BASELINES
 from launch.bench.table_baselines import make_task as make_table
+from launch.bench.trial import trial_row
 
 ACCURACIES = (1e-3, 1e-6)
 FASTER, CLOSER = 2.0, 1 / 1.05
@@ -27,8 +28,8 @@ KNOWN = {True: "rank known", False: "rank unknown"}
 
 
 def recovery() -> list[Row]:
-    """Time to two accuracies without noise, the error under noise, and the error of tables with gaps."""
-    return noiseless() + noisy() + tables()
+    """Time to two accuracies without noise, errors under noise, of tables with gaps, and of many random problems."""
+    return [*noiseless(), *noisy(), *tables(), trial_row()]
 
 
 def noiseless() -> list[Row]:

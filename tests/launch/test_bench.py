@@ -1,6 +1,7 @@
 """The benchmark runs the same work on both sides and writes what its readers rely on; every group at a tiny size."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from launch.bench import (
     start,
     stopping,
     table_baselines,
+    trial,
 )
 from launch.bench import compile as compiling
 from launch.bench.workload import Workload, compiled, needed_flops
@@ -284,6 +286,14 @@ def test_recovery_rows(few_baselines):
     assert len(ratios(rows)) == len(rows)
     assert ours[1]["ratio"] == pytest.approx(min(row["seconds"] for row in rows[5:7]) / ours[1]["seconds"])
     assert "nothing tuned" in ours[1]["note"]
+
+
+def test_the_trial_is_told_in_one_row(monkeypatch):
+    monkeypatch.setattr(bench, "TRIAL_SEEDS", 5)
+    row = trial.trial_row()
+    assert "5 random problems" in row["name"]
+    assert re.match(r"rank right in [\d.]+ of \d where .*: median [\d.]+, at most 1.25 in [\d.]+;", row["note"])
+    assert row["ratio"] == pytest.approx(np.median(trial.trial(range(5)).ratios))
 
 
 def test_an_error_above_the_accuracy_is_told(monkeypatch):
