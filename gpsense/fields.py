@@ -183,25 +183,26 @@ def _check_number(field: Field, value: Any) -> Any:
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
     largest = INT32 if field.integer else LARGEST
-    if isinstance(given, int) and not -largest <= given <= largest:
-        raise _too_large(field, given)
+    if isinstance(given, int):
+        _within(field, given, largest)
     if not math.isfinite(given):
         raise field.refuse(f"{shown(given)} is not a finite number")
     number = float(given)
     if whole and not number.is_integer():
         raise field.refuse(f"{shown(given)} is not a whole number")
-    if whole and abs(number) > largest:
-        raise _too_large(field, given)
+    if whole:
+        _within(field, number, largest)
     _in_range(field, np.asarray(given))
     if field.kind == WHOLE:
         return given if isinstance(given, int) else int(number)
     return number if isinstance(value, float) else value
 
 
-def _too_large(field: Field, value: Any) -> BadInput:
-    largest = INT32 if field.integer else LARGEST
-    what = f"too large (at most {largest})" if value > 0 else f"too small (at least -{largest})"
-    return field.refuse(f"{shown(value)} is {what}")
+def _within(field: Field, value: float, largest: int) -> None:
+    if value > largest:
+        raise field.refuse(f"{shown(value)} is too large (at most {largest})")
+    if value < -largest:
+        raise field.refuse(f"{shown(value)} is too small (at least -{largest})")
 
 
 def _in_range(field: Field, values: np.ndarray) -> None:
