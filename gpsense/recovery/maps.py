@@ -318,10 +318,19 @@ class _Indexed(Map):
         return np.sort(pairs, axis=1) if self.semidefinite else pairs
 
     def _matrix(self, values: np.ndarray) -> sp.csr_matrix:
-        return sp.csr_matrix((values, (self.first, self.second)), self.sides)
+        order, columns, starts = self._by_rows
+        return sp.csr_matrix((values[order], columns, starts), self.sides)
+
+    @cached_property
+    def _by_rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The measurements ordered by row and column, their columns, and where each row starts."""
+        order = np.lexsort((self.second, self.first))
+        counts = np.bincount(self.first, minlength=self.sides[0])
+        return order, self.second[order].astype(np.int32), np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
     def adjoint(self, values: np.ndarray) -> sp.csr_matrix:
-        return sp.csr_matrix(self._spread(self._matrix(values)))
+        spread = self._spread(self._matrix(values))
+        return spread if isinstance(spread, sp.csr_matrix) else sp.csr_matrix(spread)
 
     def adjoints(self, values: np.ndarray) -> list[Any]:
         rows, columns = self.sides

@@ -46,6 +46,12 @@ class Problem:
         """``||A_i||_F^2``, shape (n,)."""
         return self.map.squares()
 
+    @cached_property
+    def heights(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """The weights at the places of a table that are measured, and their transpose."""
+        weights = self.map.adjoint(self.weights)
+        return weights, weights.T.tocsr()
+
     def take(self, index: np.ndarray) -> "Problem":
         """The problem of some measurements."""
         return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust)
@@ -367,9 +373,9 @@ class _Eliminated:
         self._metric = metric
         pulled = table.adjoint(problem.weights * residual)
         self._gradient = pulled @ self._right + weight * self._left
-        heights = table.adjoint(problem.weights)
-        self._first = _grams(heights, self._right) + np.diag(weight)
-        self._second = np.linalg.inv(_grams(heights.T.tocsr(), self._left) + np.diag(weight) + _tiny(metric))
+        by_rows, by_columns = problem.heights
+        self._first = _grams(by_rows, self._right) + np.diag(weight)
+        self._second = np.linalg.inv(_grams(by_columns, self._left) + np.diag(weight) + _tiny(metric))
         root = np.sqrt(problem.weights)[:, None]
         self._by_left = table.half(0, root * self._right[table.second])
         self._by_right = table.half(1, root * self._left[table.first])
@@ -422,5 +428,5 @@ def _second(problem: Problem, left: np.ndarray, weight: np.ndarray, bound: float
         values = predicted + np.clip(values - predicted, -bound, bound)
     pulled = table.adjoint(problem.weights * values).T @ left
     scale = problem.gain * np.sum(left**2, axis=0)
-    grams = _grams(table.adjoint(problem.weights).T.tocsr(), left) + np.diag(weight) + _tiny(scale)
+    grams = _grams(problem.heights[1], left) + np.diag(weight) + _tiny(scale)
     return np.linalg.solve(grams, pulled[:, :, None])[:, :, 0]
