@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpsense._types import Scalar
 from gpsense.descent import BUDGET, COLLAPSED, DIVERGED, RUNNING
 from gpsense.errors import BadInput
 from gpsense.fields import Field, check_fields
@@ -86,6 +85,9 @@ def _short(kind: Any) -> None:
 _short(Schedule)
 
 
+Record = dict[str, jax.Array]
+
+
 class End(NamedTuple):
     """How a phase ended: its last record, status and steps; arrays of one cell or of many."""
 
@@ -143,37 +145,35 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
         return learner.evaluate(problem, setting, keys)
     train_segments, fine_tune_segments = schedule.segments()
 
-    def phase(
-        move: Callable[..., Any], state: Any, segments: tuple[int, ...]
-    ) -> tuple[Any, list[dict[str, jax.Array]]]:
-        """Segments of equal length as one scan; a shorter last one after it."""
+    def phase(move: Callable[..., Any], cell: Any, segments: tuple[int, ...]) -> tuple[Any, Record, list[Record]]:
+        """Segments of equal length as one scan; a shorter last one after it. The last record is that of the end."""
 
-        def segment(state: Any, length: int) -> tuple[Any, dict[str, Scalar]]:
+        def segment(state: Any, length: int) -> tuple[Any, Record]:
             state = move(problem, setting, state, length)
             return state, learner.record(problem, setting, state)
 
+        state, last = cell
         if not segments:
-            return state, []
+            return state, last, []
         equal = sum(length == segments[0] for length in segments)
         state, curves = jax.lax.scan(lambda s, _: segment(s, segments[0]), state, None, length=equal)
         parts = [curves]
         for length in segments[equal:]:
             state, last = segment(state, length)
             parts.append(jax.tree.map(lambda point: point[None], last))
-        return state, parts
-
-    def end(state: Any) -> End:
-        return End(learner.record(problem, setting, state), state.status, state.steps)
+        return state, jax.tree.map(lambda points: points[-1], parts[-1]), parts
 
     state = learner.start(problem, setting, keys)
-    first = jax.tree.map(lambda point: point[None], learner.record(problem, setting, state))
-    state, trained = phase(learner.train, state, train_segments)
-    before = end(state)
+    begun = learner.record(problem, setting, state)
+    state, last, trained = phase(learner.train, (state, begun), train_segments)
+    before = End(last, state.status, state.steps)
     pruned = learner.prune(problem, setting, state)
     state = learner.start_fine_tuning(problem, setting, state, pruned, pruned.mask.shape[0])
-    error_pruned = learner.record(problem, setting, state)["error_curve"]
-    state, tuned = phase(learner.fine_tune, state, fine_tune_segments)
-    measures = completed(learner.measure(problem, setting, state, pruned), before, error_pruned, end(state))
+    narrowed = learner.record(problem, setting, state)
+    state, last, tuned = phase(learner.fine_tune, (state, narrowed), fine_tune_segments)
+    after = End(last, state.status, state.steps)
+    measures = completed(learner.measure(problem, setting, state, pruned), before, narrowed["error_curve"], after)
+    first = jax.tree.map(lambda point: point[None], begun)
     parts = [first, *trained, *tuned]
     curves = {name: jnp.concatenate([part[name] for part in parts]) for name in first if name.endswith("_curve")}
     return measures | curves | {"state": state}
