@@ -6,6 +6,7 @@ The stand-ins have the axes, names and shapes that the grids will give; nothing 
 import json
 from collections.abc import Callable, Collection, Mapping
 from contextlib import redirect_stdout
+from dataclasses import replace
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
@@ -136,12 +137,15 @@ def stand_in(config: Config, folder: Path, fill: Fill, known: list[dict[str, tup
         plan = make_plan(to_grid(config, read_arrays(config, folder)), 2**60)
     if plan.stored_bytes > MOST_BYTES:
         raise MemoryError
-    data, setting = one_cell(plan.grid)
+    (data, setting), schedule = one_cell(plan.grid), plan.grid.schedule
+    unmoved, records = replace(schedule, train_steps=0, fine_tune_steps=0), sum(map(len, schedule.recorded_steps()))
 
     def shapes(system: Any) -> dict[str, tuple[int, ...]]:
-        cell = lambda keys: run_cell(system, plan.grid.schedule, data, setting, keys)  # noqa: E731
-        found = jax.eval_shape(cell, key_shapes())
-        return {name: each.shape for name, each in found.items() if name != "state"}
+        """Of a cell that takes no step, which no shape but that of the curves depends on."""
+        cell = lambda keys: run_cell(system, unmoved, data, setting, keys)  # noqa: E731
+        found = {name: each.shape for name, each in jax.eval_shape(cell, key_shapes()).items() if name != "state"}
+        curve = lambda name, shape: name.endswith("_curve") and shape[:1] == (1,)  # noqa: E731
+        return {name: (records, *shape[1:]) if curve(name, shape) else shape for name, shape in found.items()}
 
     known[:] = known or [shapes(program.system) for program in plan.programs]
     chunks = []
