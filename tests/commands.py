@@ -5,6 +5,16 @@ import io
 from collections.abc import Callable
 from typing import NamedTuple
 
+# python -c: the command of grids in a process of its own, without pictures, whose library takes seconds to import
+UNDRAWN = """
+import sys
+from types import ModuleType
+sys.modules["launch.figures"] = figures = ModuleType("launch.figures")
+figures.draw = lambda *arguments: []
+from launch import grid
+sys.exit(grid.main())
+"""
+
 
 class Ended(NamedTuple):
     """How a command ended and what it printed."""

@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from launch import device
 from launch.shell import Refusal
+from tests.commands import UNDRAWN
 
 
 def test_lapack_calls_keep_to_their_thread_and_numpys_do_not() -> None:
@@ -122,14 +123,6 @@ def test_as_many_devices_as_the_environment_says_else_one_a_core() -> None:
     assert devices(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
     assert devices(JAX_NUM_CPU_DEVICES="5") == 5
     assert devices() == len(os.sched_getaffinity(0))
-
-
-UNDRAWN = """
-import sys
-from launch import figures, grid
-figures.draw = lambda *arguments: []
-sys.exit(grid.main())
-"""
 
 
 @pytest.mark.slow
