@@ -122,7 +122,7 @@ def _evaluate(jaxpr: Any, inputs: list[Any], flags: list[bool], size: int) -> li
 
 def _apply(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[tuple[Any, bool]]:
     """The outputs of one operation."""
-    name, params, alone = eqn.primitive.name, eqn.params, _alone(eqn)
+    name, params, alone = eqn.primitive.name, eqn.params, operation(eqn)
     if not any(on):
         return [(each, False) for each in alone(*values)]
     if name == _lanes.name:
@@ -164,7 +164,7 @@ def _branch(jaxpr: Any, on: list[bool], size: int, *values: Any) -> list[Any]:
     return _full(_inner(jaxpr, list(values), on, size), size)
 
 
-def _alone(eqn: Any) -> Callable[..., list[Any]]:
+def operation(eqn: Any) -> Callable[..., list[Any]]:
     """One operation as a function of its operands."""
     given = eqn.primitive.get_bind_params(eqn.params)
     functions, params = given if isinstance(given, tuple) else ((), given)

@@ -16,6 +16,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import shown
 from gpsense.pruning.leaves import Prunable, What, called_as, gains_alone, paths, prunable, verify_untied
 from gpsense.pruning.weight_scores import absolute_flow
+from gpsense.tickets.convolutions import by_products
 
 Outputs = PyTree[Float[Array, "n ..."]]
 Targets = Shaped[Array, "n ..."]
@@ -191,7 +192,8 @@ class Task:
         module = eqx.nn.inference_mode(self.model(params))
         state = self.averaged(params, known)
         with jax.numpy_dtype_promotion("standard"):  # Equinox's batch norm relies on it
-            return jax.vmap(lambda x: self._call(module, x, state, jax.random.key(0))[0])(inputs)
+            run = jax.vmap(lambda x: self._call(module, x, state, jax.random.key(0))[0])
+            return by_products(run)(inputs)
 
     def averaged(self, params: Parameters, known: Array) -> Any:
         """The state of batch norms whose averages are those of these rows, all of them in one pass."""
@@ -237,7 +239,7 @@ class Task:
 
         def forward(module: Any, x: Array) -> Array:
             module = gains_alone(eqx.nn.inference_mode(module))
-            found = self._call(module, x, state, jax.random.key(0))[0]
+            found = by_products(lambda x: self._call(module, x, state, jax.random.key(0))[0])(x)
             return jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(found)])
 
         return absolute_flow(forward, self.shape, dtype=jnp.int32 if self.whole else None)(self.model(params))
@@ -283,7 +285,7 @@ class Task:
         """Outputs and state of a pass over rows as in training; without a key, and out of it, without dropout."""
         module = self.model(params)
         if not (self.stateful or self.random):
-            return jax.vmap(module)(inputs), None
+            return by_products(jax.vmap(module))(inputs), None
         state = self._state(params)
         if key is None:
             module = module if training else eqx.nn.inference_mode(module)
@@ -291,7 +293,7 @@ class Task:
         module = _norms_of(module, call=_batch_norm)
         keys = jax.random.split(key, inputs.shape[0])
         run = lambda x, drawn: self._call(module, x, state, drawn)  # noqa: E731
-        return self._over_rows(module)(run, out_axes=(0, None))(inputs, keys)
+        return by_products(self._over_rows(module)(run, out_axes=(0, None)))(inputs, keys)
 
     def _over_rows(self, module: Any) -> Callable[..., Any]:
         """``vmap`` over an axis of the name that the module's batch norms average over."""

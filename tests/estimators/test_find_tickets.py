@@ -24,9 +24,6 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5))
 LABELS = (X[:, 0] > 0) * 1 + (X[:, 1] > 0) * 1
 TRAIN, TEST = (X[:60], LABELS[:60]), (X[60:], LABELS[60:])
-needs_convolutions = pytest.mark.skipif(
-    jax.__version_info__ < (0, 8), reason="this JAX cannot batch gradients of convolutions over the cells of a grid"
-)
 
 
 def mlp(key: Any) -> eqx.nn.MLP:
@@ -48,7 +45,6 @@ class Convolution(eqx.Module):
         return self.last(jnp.mean(jax.nn.relu(self.filters(x)), axis=1))
 
 
-@needs_convolutions
 @pytest.mark.slow
 def test_tickets_of_a_convolution() -> None:
     """Weights are 0 where pruned and nowhere else, steps are those of two rounds, the network has the error told."""
@@ -405,7 +401,6 @@ def test_tickets_of_a_memory_map_are_those_of_the_array(tmp_path: Any) -> None:
         find_tickets(mlp, there, TEST, **how)
 
 
-@needs_convolutions
 @pytest.mark.slow
 def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any) -> None:
     """The network loaded from a file has the error told; the same call reads its chunks; the early stop is the least
