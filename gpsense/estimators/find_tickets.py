@@ -201,8 +201,8 @@ def find_tickets(
       has one (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all
       training samples in a test; other states, of a spectral norm or a layer of your own, go from step to step, and
       back to the start with the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a
-      ``key`` is given one in each step, and dropout is left out elsewhere. On a CPU
-      convolutions run as matrix products; on a GPU they need JAX 0.8 or newer.
+      ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions run as matrix products on a
+      CPU; on a GPU they need JAX 0.8 or newer.
     - ``train``, ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
       unless the network takes them whole only, as an embedding does. Inputs to train on that are a memory map
       (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where

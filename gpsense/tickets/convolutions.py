@@ -42,7 +42,8 @@ def _evaluated(closed: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *values], strict=True))
 
     def read(atom: Any) -> Any:
-        return jnp.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else known[atom]
+        aval: Any = atom.aval
+        return jnp.asarray(atom.val, aval.dtype) if isinstance(atom, Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
         name, inputs = eqn.primitive.name, [read(atom) for atom in eqn.invars]
