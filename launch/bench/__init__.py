@@ -71,3 +71,6 @@ def main(argv: list[str] | None = None) -> int:
     from launch.bench.__main__ import main as command
 
     return command(argv)
+
+
+CONVOLUTIONS, CONVOLUTION_ROWS, CONVOLUTION_STEPS = 12, 128, 5  # cells, images, steps

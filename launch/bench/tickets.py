@@ -11,6 +11,7 @@ from gpsense.pipeline import Schedule, run_cell
 from gpsense.systems.images import Images
 from gpsense.systems.teacher_student import TeacherStudent
 from launch import bench
+from launch.bench.convolutions import convolutions
 from launch.bench.machine import fastest, product_rates
 from launch.bench.rows import Absent, Row, make_row, once
 from launch.bench.ticket_baselines import (
@@ -56,8 +57,8 @@ class Turns(NamedTuple):
 
 
 def tickets() -> list[Row]:
-    """The rows of the phase map and of iterative pruning."""
-    return [*phase_map(), *iterative()]
+    """The rows of the phase map, of iterative pruning and of convolutions."""
+    return [*phase_map(), *iterative(), *convolutions()]
 
 
 def phase_map() -> list[Row]:

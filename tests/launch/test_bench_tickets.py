@@ -12,6 +12,7 @@ from gpsense.grid import Axis
 from gpsense.pipeline import Schedule
 from launch import bench
 from launch.bench import tickets
+from launch.bench.convolutions import convolutions
 from launch.bench.ticket_baselines import numpy_student, on_best_threads, rounds_to, torch_student
 from launch.bench.ticket_cells import Work, loop, make_work, stopping, students
 
@@ -85,6 +86,14 @@ def tiny(monkeypatch):
         monkeypatch.setattr(bench, name, value)
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+def test_convolutions_by_products_and_by_xla_take_the_same_steps(monkeypatch):
+    for name, value in {"CONVOLUTIONS": 2, "CONVOLUTION_ROWS": 4, "CONVOLUTION_STEPS": 2}.items():
+        monkeypatch.setattr(bench, name, value)
+    ours, theirs = convolutions()
+    assert theirs["note"].startswith("agrees")
+    assert theirs["ratio"] == pytest.approx(theirs["seconds"] / ours["seconds"])
 
 
 @pytest.mark.slow
