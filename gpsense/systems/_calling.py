@@ -14,6 +14,7 @@ from gpsense.errors import BadInput
 WORDS = (
     "concrete values of integer type",
     "must be static integers",
+    "must have static start/stop/step",
 )
 
 
