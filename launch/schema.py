@@ -41,25 +41,34 @@ class Engine:
     ] = None
 
 
+def default_steps(system: type[AnySystem]) -> tuple[int, int] | None:
+    """Steps of both phases unless the config says otherwise; None where there are none.
+
+    A function of one's own has no phases, but it may have a parameter of that name.
+    """
+    return None if "steps" in declared(system) else system.steps
+
+
 @lru_cache(maxsize=64)
 def schema(system: type[AnySystem]) -> Mapping[str, Field]:
     """The fields of a config of this system by ``section.key``, section by section.
 
     A size that stands in the system and again in its data or setting appears once, as the system declares it.
     """
+    steps = default_steps(system) or ()
     owners = (
         (system, "static"),
         (system.Data, "data"),
         (system.Setting, "setting"),
-        *([(Schedule, ENGINE)] if system.steps else []),
+        *([(Schedule, ENGINE)] if steps else []),
         (Engine, ENGINE),
     )
     found: dict[str, Field] = {}
     for owner, role in owners:
         for name, field in declared(owner, role).items():
             found.setdefault(name, field)
-    for name, steps in zip(("train_steps", "fine_tune_steps"), system.steps or (), strict=bool(system.steps)):
-        found[name] = replace(found[name], default=steps)
+    for name, count in zip(("train_steps", "fine_tune_steps"), steps, strict=bool(steps)):
+        found[name] = replace(found[name], default=count)
     shown = [field for field in found.values() if not field.hidden]
     sections = [*SECTIONS, *(field.section for field in shown)]
     return {field.dotted: field for field in sorted(shown, key=lambda field: sections.index(field.section))}
@@ -194,4 +203,6 @@ def unknown(name: str, system: type[AnySystem]) -> str:
 
 def parameters(system: type[AnySystem]) -> list[str]:
     """The names of the parameters of a user's function that was made a system; of another system none."""
-    return [field.name for field in schema(system).values() if field.section == "cell" and system.steps is None]
+    if default_steps(system) is not None:
+        return []
+    return [field.name for field in schema(system).values() if field.section == "cell"]

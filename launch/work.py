@@ -14,7 +14,7 @@ from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
 from launch import plugins
 from launch.config import Config, build
 from launch.interrupt import telling
-from launch.schema import plain, schema, sections_named
+from launch.schema import default_steps, plain, schema, sections_named
 from launch.shell import Refusal, notice
 from launch.values import Values
 
@@ -236,7 +236,7 @@ def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) ->
         if field.role == "static":
             static[field.name] = value.values[0] if isinstance(value, Values) else value
     schedule = Schedule(0, 0, 1)
-    if config.system.steps:
+    if default_steps(config.system):
         schedule = Schedule(values["train.steps"], values["fine_tune.steps"], values["run.record_every"])
     seeds = Axis("seed", values["run.seeds"].values)
     grid = Grid(config.system(**static), schedule, seeds, tuple(axes), constants)

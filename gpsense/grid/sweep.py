@@ -110,6 +110,9 @@ def function_system(
     keyed = "key" in taken
     taken.pop("key", None)
     defaults = taken | drawn
+    for each in static:
+        if each != "steps" and (hasattr(FunctionSystem, each) or each in FunctionSystem.__annotations__):
+            raise BadInput("static", f"{each} is a name that sweep needs itself", "rename that parameter")
     one = lambda name: (name, _annotation(name in whole), field(default=_default(defaults[name])))  # noqa: E731
     numbers = lambda names: {name: one(name) for name in names if name not in static}  # noqa: E731
     data, setting = numbers(drawn), {name: each for name, each in numbers(taken).items() if name not in drawn}

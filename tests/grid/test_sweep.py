@@ -332,3 +332,16 @@ def test_seeds_that_were_not_given_are_asked_for():
 def test_a_whole_number_beyond_those_that_are_traced_is_refused() -> None:
     with pytest.raises(BadInput, match=r"^lam: 1000000000000 is too large \(at most 2147483647\)"):
         sweep(lambda key, lam: lam * jax.random.normal(key), seeds=2, lam=[10**12])
+
+
+def test_a_static_parameter_may_be_called_steps_and_no_name_that_sweep_needs():
+    from launch.schema import default_steps, parameters
+
+    def cell(key, steps=3, cost=1.0):
+        return {"end": jnp.zeros(steps).sum() + cost}
+
+    system = sweep_grid(cell, seeds=1, steps=[2, 3], static=["steps"]).system
+    assert default_steps(type(system)) is None
+    assert parameters(type(system)) == ["steps", "cost"]
+    with pytest.raises(BadInput, match=r"^static: cost is a name that sweep needs itself; rename that parameter"):
+        sweep_grid(cell, seeds=1, cost=[2, 3], static=["cost"])
