@@ -21,7 +21,8 @@ ELEMENTWISE = set(
 )
 LEADING = {"reduce_and", "reduce_max", "reduce_min", "reduce_or", "reduce_prod", "reduce_sum", "squeeze"}
 KERNELS: dict[str, Callable[..., jax.Array]] = {}
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
+INLINED = CALLS | {"custom_jvp_call": "call_jaxpr"}
 
 
 def in_lanes(function: Callable[..., Any], *args: Any) -> Any:

@@ -1,7 +1,7 @@
 """Convolutions as matrix products, which a CPU computes faster where cells have weights of their own.
 
-Under ``vmap`` over weights a convolution becomes one of groups, and inside a loop XLA gives it one thread and no
-library; products of matrices suffer from neither. ``launch.bench --group tickets`` measures both.
+Under ``vmap`` over weights a convolution becomes one of groups. ``launch.bench --group tickets`` measures it beside the
+product, in steps of a loop as a grid takes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from gpsense._lanes import operation
+from gpsense._lanes import CALLS, operation
 
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
 LARGEST = 2**26  # numbers that a convolution may be spread out to
 
 
@@ -47,8 +46,8 @@ def _evaluated(closed: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
 
     for eqn in jaxpr.eqns:
         name, inputs = eqn.primitive.name, [read(atom) for atom in eqn.invars]
-        if name in INLINED and _convolves(eqn.params[INLINED[name]]):
-            out = _evaluated(eqn.params[INLINED[name]], inputs)
+        if name in CALLS and _convolves(eqn.params[CALLS[name]]):
+            out = _evaluated(eqn.params[CALLS[name]], inputs)
         elif name == "conv_general_dilated" and _spread_out(eqn) <= LARGEST:
             out = [_product(*inputs, **eqn.params)]
         else:
@@ -59,7 +58,7 @@ def _evaluated(closed: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
 
 def _convolves(closed: ClosedJaxpr) -> bool:
     """Whether there is a convolution in it."""
-    inner = (eqn.params[INLINED[eqn.primitive.name]] for eqn in closed.jaxpr.eqns if eqn.primitive.name in INLINED)
+    inner = (eqn.params[CALLS[eqn.primitive.name]] for eqn in closed.jaxpr.eqns if eqn.primitive.name in CALLS)
     return any(eqn.primitive.name == "conv_general_dilated" for eqn in closed.jaxpr.eqns) or any(map(_convolves, inner))
 
 

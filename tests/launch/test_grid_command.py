@@ -224,7 +224,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert grid.main([*TINY, "--dry-run"]) == 0
+    assert grid.main([*tiny_but("--run.precision", "float32"), "--dry-run"]) == 0
     printed = capsys.readouterr()
     assert re.search(r"programs 1 +cells 8 +chunks 1 +memory [\d.]+ MiB a chunk +results [\d.]+ MiB", printed.out)
     assert re.search(r"time about [\d.e-]+ s running \+ [\d.e-]+ s compiling", printed.out)
