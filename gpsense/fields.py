@@ -14,10 +14,10 @@ import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import equinox as eqx
 import jax
@@ -33,6 +33,8 @@ INT32 = 2**31 - 1  # of those that are traced
 _KINDS = {int: WHOLE, float: NUMBER, bool: FLAG, str: NAME, tuple[int, ...]: WHOLES, tuple[float, ...]: NUMBERS}
 ROLES = ("static", "data", "setting")
 _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,29 @@ def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
     """The error for a name that is in no registry: the nearest known one first, then all."""
     near = nearest(name, known) if isinstance(name, str) else ""
     return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
+
+
+def arguments_named(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """The function, which raises BadInput where it is given an unknown argument, too many or too few."""
+    signature = inspect.signature(function)
+    known = signature.parameters
+    needed = [f"{name}=..." for name, one in known.items() if one.default is one.empty]
+
+    @wraps(function)
+    def called(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        for name in kwargs:
+            if name not in known:
+                remedy = nearest(name, [each for each in known if each not in kwargs])
+                remedy = remedy or f"use one of {', '.join(known)}"
+                raise BadInput(name, f"{function.__name__} has no such argument", remedy)
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            remedy = f"call {function.__name__}({', '.join(needed)}) and give options by name"
+            raise BadInput(function.__name__, str(error), remedy) from None
+        return function(*args, **kwargs)
+
+    return called
 
 
 def _check_number(field: Field, value: Any) -> Any:

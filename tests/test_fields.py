@@ -1,5 +1,6 @@
 """A field declared once: what its annotation says, what is refused, and in which words."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpsense
 from gpsense._types import ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import (
@@ -21,6 +23,7 @@ from gpsense.fields import (
     WHOLES,
     Field,
     Traced,
+    arguments_named,
     check_fields,
     declared,
     nearest,
@@ -182,3 +185,50 @@ def test_words_of_refusals():
         "": Field(),
     }
     assert [field.range_words() for field in ranges.values()] == list(ranges)
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: gpsense.recover({}, ofsets=True), "ofsets: recover has no such argument; did you mean offsets?"),
+        (lambda: gpsense.recover({}, Rank=2, seed=1), "Rank: recover has no such argument; did you mean rank?"),
+        (
+            lambda: gpsense.recover({}, colour=2),
+            "colour: recover has no such argument; use one of measurements, values, ",
+        ),
+        (
+            lambda: gpsense.recover(),
+            "recover: missing a required argument: 'measurements'; call recover(measurements=...)",
+        ),
+        (
+            lambda: gpsense.recover({}, [1.0], 3),
+            "recover: too many positional arguments; call recover(measurements=...)",
+        ),
+        (
+            lambda: gpsense.fit_sparse(1, 2, heldout=0.1),
+            "heldout: fit_sparse has no such argument; did you mean held_out?",
+        ),
+        (
+            lambda: gpsense.fit_sparse(1),
+            "fit_sparse: missing a required argument: 'y'; call fit_sparse(x=..., y=...) and",
+        ),
+        (lambda: gpsense.find_tickets(1, 2, 3, seed=4), "seed: find_tickets has no such argument; did you mean seeds?"),
+    ],
+)
+def test_arguments_that_a_function_does_not_have_are_refused_in_one_line(call, line):
+    with pytest.raises(BadInput) as refusal:
+        call()
+    assert str(refusal.value).startswith(line)
+
+
+def test_a_function_with_named_arguments_keeps_its_signature_and_its_errors():
+    def halved(x: float, *, by: float = 2) -> float:
+        """Half of it."""
+        return x / by
+
+    named = arguments_named(halved)
+    assert (named(3.0), named(x=3.0, by=4)) == (1.5, 0.75)
+    assert inspect.signature(named) == inspect.signature(halved)
+    assert (named.__name__, named.__doc__) == ("halved", "Half of it.")
+    with pytest.raises(TypeError, match="unsupported operand"):
+        named("a")  # an error inside stays as it is

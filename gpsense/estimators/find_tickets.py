@@ -17,7 +17,7 @@ from jaxtyping import ArrayLike
 from gpsense._devices import start_devices
 from gpsense._types import RandomKey
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, unknown_name
+from gpsense.fields import Field, Traced, arguments_named, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.run import run_grid, verify_memory
 from gpsense.grid.store import read_dataset, write_dataset
@@ -169,6 +169,7 @@ class Tickets:
         return model, self.task.state_of(jnp.asarray(self.results["averages"].sel(asked).values))
 
 
+@arguments_named
 def find_tickets(
     make: Callable[[RandomKey], Any],
     train: tuple[ArrayLike, ArrayLike],

@@ -21,6 +21,7 @@ from gpsense._devices import start_devices
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
 from gpsense.errors import BadInput
+from gpsense.fields import arguments_named
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, samples
 from gpsense.sparse import network as nets
@@ -143,6 +144,7 @@ class _Tried(NamedTuple):
     errors: Float[Array, " ridges"]
 
 
+@arguments_named
 def fit_sparse(
     x: Any,
     y: ArrayLike,

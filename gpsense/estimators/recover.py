@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from gpsense.errors import BadInput
-from gpsense.fields import nearest
+from gpsense.fields import arguments_named, nearest
 from gpsense.recovery import maps
 from gpsense.recovery.forms import FEW, Measured, quoted, read_fields, strange
 from gpsense.recovery.maps import Map
@@ -162,6 +162,7 @@ class Recovery:
         return np.where(self._solution.determined.open(rows, columns), np.inf, errors)
 
 
+@arguments_named
 def recover(
     measurements: Any,
     values: Any = None,
