@@ -21,6 +21,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_orig
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -156,6 +157,12 @@ class Field:
         )
 
 
+def as_plain(value: Any) -> Any:
+    """A number of NumPy or JAX as one of Python, anything else as it is, random keys among it."""
+    array = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
+    return value.item() if array and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else value
+
+
 def shown(value: Any) -> str:
     """A value quoted in an error, cut to a readable length."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
@@ -203,7 +210,7 @@ def _check_number(field: Field, value: Any) -> Any:
     if isinstance(value, np.ndarray | jax.Array) and value.ndim and field.kind == NUMBER:
         _in_range(field, np.asarray(value))
         return value
-    given = value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and not value.ndim else value
+    given = as_plain(value)
     whole = field.kind == WHOLE or field.whole
     if isinstance(given, bool) or not isinstance(given, Real):
         raise field.refuse(f"{shown(given)} is not a {'whole number' if whole else 'number'}")
@@ -339,6 +346,22 @@ def verify_read(name: str, known: Mapping[str, Field], values: Mapping[str, Sequ
     for by in known[name].read_by:
         if by.field in values and not any(map(by.reads, values[by.field])):
             raise by.refusal(name, values[by.field], known[by.field].choices)
+
+
+def check_flag(name: str, value: Any, optional: bool = False) -> None:
+    """BadInput for an argument that is neither true nor false (nor None, where that is ``optional``)."""
+    Field(name=name, kind=FLAG, optional=optional).check(value)
+
+
+def held(array: np.ndarray) -> str:
+    """What an array holds that are no real numbers, in words; empty where they are real numbers."""
+    if array.dtype.kind in "fiub":
+        return ""
+    words = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
+    first = next((each for each in array.flat if not isinstance(each, Real)), None) if array.dtype.kind == "O" else None
+    if isinstance(first, str | bytes):
+        return "text"
+    return words.get(array.dtype.kind, "None" if first is None else f"a {type(first).__name__}")
 
 
 def first_line(thing: Any) -> str:

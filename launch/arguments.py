@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ def parse(argv: list[str]) -> Arguments | Check:
     ``--help`` prints the fields of the system with the values of CONFIG as defaults and exits, ``--systems`` the
     systems. ``FILE.py:NAME`` in the place of CONFIG is ``--system FILE.py:NAME``.
     """
+    _verify_names(argv)
     path, options, flags = _words(argv)
     path = path and find_config(path)
     for words in options.pop("plugin", []):
@@ -121,6 +123,17 @@ def parse(argv: list[str]) -> Arguments | Check:
     verify_used(config, base, asked_for)
     out = None if out is None else Path(out)
     return Arguments(config, folder, out, "dry-run" in flags, shard, cluster, distributed)
+
+
+def _verify_names(argv: list[str]) -> None:
+    """Refusal for a function with a parameter that the command would read as an option of its own."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    named = [*words[:1], *(after for word, after in pairwise(words) if word == "--system")]
+    reference = next(filter(plugins.is_code, named), None)
+    own = [] if reference is None else parameters(plugins.find_system(reference, allowed=True))
+    taken = {name.replace("-", "_") for name in (*OPTIONS, *FLAGS)}
+    if clash := [name for name in own if name in taken]:
+        raise Refusal(f"cell: its parameter {clash[0]} is an option of this command; rename it")
 
 
 def read_cluster(text: str) -> str:

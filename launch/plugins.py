@@ -28,7 +28,6 @@ from launch.shell import Refusal
 
 FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
 _functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
-_texts: dict[str, dict[str, str]] = {}  # by reference: a text that was given for a parameter without a default
 _loaded: dict[str, ModuleType] = {}  # by reference: what was allowed once in this process
 
 
@@ -151,7 +150,7 @@ def as_system(
     ``fixed`` are compiled in. A cell whose first parameter is called ``problem`` is given what ``draw`` of the same
     file drew.
     """
-    from gpsense.grid.sweep import function_system
+    from gpsense.grid.sweep import function_system, verify_text
 
     parameters = list(inspect.signature(cell).parameters.values())
     draw = cell.__globals__.get("draw") if parameters and parameters[0].name == "problem" else None
@@ -165,15 +164,11 @@ def as_system(
         near = nearest(unknown[0], [each.name for each in named])
         raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}
-    _texts[reference] = {}
-    for each in named:
-        text = next((item for item in given.get(each.name, ()) if isinstance(item, str)), None)
-        if text is not None and isinstance(each.default, int | float) and not isinstance(each.default, bool):
-            raise Refusal(
-                f"cell.{each.name}: {shown(text)} is not a number, as its default {each.default} is; give one"
-            )
-        if text is not None and each.default is each.empty:
-            _texts[reference][each.name] = text
+    try:
+        for each in named:
+            verify_text(each, given.get(each.name, ()))
+    except BadInput as error:
+        raise Refusal(f"cell.{error}") from None
     floats = {each.name for each in named if isinstance(each.default, float)}
     whole = [
         name
@@ -208,9 +203,6 @@ def blamed(reference: str) -> Iterator[None]:
             raise
         words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         where = f"{Path(mine[-1].filename).name} at line {mine[-1].lineno}"
-        for name, text in _texts.get(reference, {}).items():
-            problem = f"{shown(text)} is text, and {reference} failed with it in {where} ({words})"
-            raise Refusal(f"cell.{name}: {problem}; give a number, or fix the function") from error
         raise Refusal(f"system: {reference} failed in {where} ({words}); fix it") from error
 
 

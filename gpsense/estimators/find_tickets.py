@@ -19,7 +19,7 @@ from gpsense._types import RandomKey
 from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, arguments_named, unknown_name
 from gpsense.grid.axes import Axis, Grid
-from gpsense.grid.run import run_grid, verify_memory
+from gpsense.grid.run import run_grid, verify_run
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
@@ -240,7 +240,7 @@ def find_tickets(
     >>> dict(tickets.results["error"].sizes)
     {'rule': 1, 'seed': 2, 'kept': 2}
     """
-    verify_memory(memory)
+    verify_run(memory, progress)
     start_devices()
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     samples = NetworkProblem(**{name: _samples(name, pair, memory) for name, pair in given.items()})

@@ -11,12 +11,10 @@ from itertools import product
 from math import prod
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gpsense.errors import BadInput
-from gpsense.fields import Field, declared, nearest, shown, verify_read
+from gpsense.fields import Field, as_plain, declared, nearest, shown, verify_read
 from gpsense.keys import MOST_SEED, MOST_SEEDS
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, System
@@ -43,7 +41,7 @@ class Axis:
             raise BadInput(self.name, f"a {type(given).__name__} is not a list of values", "give a list or a tuple")
         if isinstance(given, str | bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
             raise BadInput(self.name, f"{shown(given)} is not a list of values", f"give ({shown(given)},)")
-        object.__setattr__(self, "values", tuple(_plain(value) for value in given))
+        object.__setattr__(self, "values", tuple(as_plain(value) for value in given))
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
         if wrong := [value for value in self.values if not _hashable(value)]:
@@ -69,12 +67,7 @@ def _hashable(value: Any) -> bool:
     return True
 
 
-def _plain(value: Any) -> Any:
-    """A number of NumPy or JAX as one of Python."""
-    return value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0 else value
-
-
-SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED, name="seed", kind="whole")
+SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED, name="seeds", kind="whole")
 
 
 def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
@@ -83,7 +76,7 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds.values), seeds.listed)
     if (isinstance(seeds, Sequence) and not isinstance(seeds, str)) or getattr(seeds, "ndim", 0) == 1:
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds))  # pyright: ignore[reportGeneralTypeIssues]
-    count = replace(SEED, name="seeds", at_least=1, at_most=MOST_SEEDS).check(seeds)
+    count = replace(SEED, at_least=1, at_most=MOST_SEEDS).check(seeds)
     return Axis("seed", tuple(range(count)))
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gpsense.errors import BadInput
-from gpsense.fields import nearest, shown
+from gpsense.fields import held, nearest, shown
 from gpsense.systems import Measures
 
 
@@ -71,8 +72,10 @@ def _kind(value: Any) -> str:
     if isinstance(value, tuple | list):
         shapes = {getattr(each, "shape", ()) for each in value}
         return f"a {type(value).__name__} of {len(value)}" + (" arrays of different shapes" if len(shapes) > 1 else "")
+    if isinstance(value, np.ndarray) and held(value):
+        return f"an array that holds {held(value)}"
     if hasattr(value, "shape"):
         return f"one array of shape {value.shape}" if value.shape else "one number without a name"
     if isinstance(value, int | float):
         return f"{shown(value)} without a name"
-    return f"a {type(value).__name__}" if callable(value) else shown(value)
+    return shown(value) if value is None or isinstance(value, str | bytes) else f"a {type(value).__name__}"

@@ -18,7 +18,7 @@ import numpy as np
 from gpsense._devices import add_threads, start_devices
 from gpsense.descent import STATUS_NAMES
 from gpsense.errors import BadInput
-from gpsense.fields import shown
+from gpsense.fields import check_flag, shown
 from gpsense.grid import store
 from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
@@ -48,8 +48,9 @@ CONTEXT = (
 _aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
-def verify_memory(memory: Any) -> None:
-    """BadInput for what is not a number of bytes."""
+def verify_run(memory: Any, progress: Any) -> None:
+    """BadInput for memory that is not a number of bytes, and progress that is neither a flag nor None."""
+    check_flag("progress", progress, optional=True)
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
 
@@ -77,7 +78,7 @@ def run_grid(
     >>> dict(results["error"].sizes)
     {'seed': 2, 'penalty': 2}
     """
-    verify_memory(memory)
+    verify_run(memory, progress)
     grid.verify_read()
     if not SYSTEMS.holds(grid.system):
         add_threads()

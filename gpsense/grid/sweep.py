@@ -19,10 +19,10 @@ from gpsense._devices import add_threads
 from gpsense._types import RandomKey
 from gpsense.descent import CONVERGED, DIVERGED
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, nearest, shown, unknown_name
+from gpsense.fields import Field, Traced, as_plain, nearest, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
-from gpsense.grid.run import MEMORY, run_grid, verify_memory
+from gpsense.grid.run import MEMORY, run_grid, verify_run
 from gpsense.keys import Keys
 from gpsense.pipeline import Schedule
 from gpsense.systems import Evaluator, Measure, Measures, System
@@ -111,7 +111,7 @@ def function_system(
     taken.pop("key", None)
     defaults = taken | drawn
     for each in static:
-        if each != "steps" and (hasattr(FunctionSystem, each) or each in FunctionSystem.__annotations__):
+        if each != "steps" and each in NEEDED:
             raise BadInput("static", f"{each} is a name that sweep needs itself", "rename that parameter")
     one = lambda name: (name, _annotation(name in whole), field(default=_default(defaults[name])))  # noqa: E731
     numbers = lambda names: {name: one(name) for name in names if name not in static}  # noqa: E731
@@ -142,6 +142,10 @@ def function_system(
     return made
 
 
+NEEDED = {
+    *dir(FunctionSystem),
+    *(name for each in FunctionSystem.__mro__ for name in vars(each).get("__annotations__", ())),
+}
 RESERVED = (
     "seed",
     "seeds",
@@ -150,11 +154,14 @@ RESERVED = (
     "attrs",
     "out",
     "memory",
+    "memory_gib",
     "progress",
     "cluster",
     "dtype",
     "step",
     "phase",
+    "status",
+    "cls",
 )
 DESCRIBED = ("long_name", "units")  # what attrs say of a measure
 FIXED = Field("cell")
@@ -226,9 +233,18 @@ def sweep_grid(
             raise BadInput("attrs", problem, f'give attrs={{"{name}": {{"long_name": ..., "units": ...}}}}')
         if unknown := [each for each in given if each not in DESCRIBED]:
             raise unknown_name("attrs", unknown[0], DESCRIBED)
+        if wrong := [each for each in given.values() if not isinstance(each, str)]:
+            raise BadInput("attrs", f"{shown(wrong[0])} for {name} is not text", 'write it in quotes, such as "m"')
+    for name, names in (dims or {}).items():
+        if not isinstance(names, Sequence) or not all(isinstance(each, str) for each in names):
+            problem = f"{shown(names)} for {name} is not a list of names"
+            raise BadInput("dims", problem, f'give dims={{"{name}": ["axis"]}}')
+    if strange := [name for name in static if not isinstance(name, str)]:
+        raise BadInput("static", f"{shown(strange[0])} is not a name", "name parameters of draw or cell")
     values = {name: _values(name, value) for name, value in axes.items()}
+    drawn = {} if draw is None else _parameters("draw", draw, 1)
     taken = _parameters("cell", cell, 0 if draw is None else 1)
-    defaults = ({} if draw is None else _parameters("draw", draw, 1)) | taken
+    defaults = drawn | taken
     defaults.pop("key", None)
     for name in values:
         if name == "key":
@@ -239,6 +255,8 @@ def sweep_grid(
             near = nearest(name, defaults)
             raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
     missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
+    if missing and missing[0] == "self":
+        raise BadInput("cell", "it is a method of a class", "give that of an object, such as Model().cell")
     if missing and missing[0] == next(iter(taken)) and (draw is None or "key" not in taken):
         if "key" not in taken and any(word in missing[0] for word in ("key", "rng")):
             raise BadInput(missing[0], "it has no value", "call it key if it is the random key")
@@ -247,6 +265,8 @@ def sweep_grid(
             raise BadInput(missing[0], "it has no value", remedy)
     if missing:
         raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")
+    for name, (items, _) in values.items():
+        verify_text(defaults[name], items)
     values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
     if unknown := [name for name in static if name not in defaults]:
         near = nearest(unknown[0], defaults)
@@ -278,17 +298,29 @@ def check_seeds(grid: Grid) -> None:
             raise BadInput("cell", problem, "add a parameter key, the random key of a cell, or ask for one seed")
 
 
+def verify_text(parameter: inspect.Parameter, values: Sequence[Any]) -> None:
+    """BadInput for text that is given for a parameter whose default is a number."""
+    default = parameter.default
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        for text in values:
+            if isinstance(text, str | bytes):
+                problem = f"{shown(text)} is not a number, as its default {default} is"
+                raise BadInput(parameter.name, problem, "give one")
+
+
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
     """The values of an axis, and whether they were given as a list."""
     if isinstance(value, Mapping | set | frozenset | Iterator):
         raise BadInput(name, f"a {type(value).__name__} is not an axis", "give a value or a list of values")
+    if hasattr(value, "__array__") and not isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = np.asarray(value)  # a pandas Series, say
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray | jax.Array | range):
         return (value,), False
     if getattr(value, "ndim", 1) == 0:
-        return (np.asarray(value).item(),), False
+        return (as_plain(value),), False
     if getattr(value, "ndim", 1) > 1:
         raise BadInput(name, f"an array of shape {np.shape(value)}", "give a list of numbers or names")
-    items = tuple(np.asarray(item).item() if np.ndim(item) == 0 and hasattr(item, "shape") else item for item in value)
+    items = tuple(map(as_plain, value))
     if bad := [item for item in items if isinstance(item, list | dict | set | np.ndarray | jax.Array)]:
         raise BadInput(name, f"{shown(bad[0])} is not one value", "list numbers or names")
     return items, True
@@ -339,6 +371,6 @@ def sweep(
     add_threads()
     if seeds is None:
         raise BadInput("seeds", "it has no value", "give how many, such as seeds=8, or a list of them")
-    verify_memory(memory)
+    verify_run(memory, progress)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
     return run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)

@@ -1,7 +1,12 @@
-"""A user's function called while it is traced: in one line, where Python needs the value of a number that is traced."""
+"""A user's function called while it is traced: in one line, where a value that it was given cannot be used so.
 
+Python may need the value of a number that is traced, or the function a number where it was given text or None.
+"""
+
+import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -9,6 +14,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 
 # what JAX says where Python needs the value of a traced number and no error class of its own tells
 WORDS = (
@@ -28,23 +34,56 @@ def call(
     """``function(*first, **numbers)``; BadInput where Python would need the value of a number that is traced.
 
     It names those of ``numbers``, apart from the key, that have to be fixed for it to be traced; ``remedy`` of their
-    names says how.
+    names says how. BadInput, too, where it fails with what is not a number and runs with a number in its place.
     """
     try:
         return function(*first, **numbers)
     except BadInput:
         raise
     except Exception as error:
-        if not _needs_value(error):
+        if refusal := _no_number(function, first, numbers, error):
+            raise refusal from error
+        if not needs_value(error):
             raise
         raise _refusal(field, function, first, numbers, error, remedy or _static) from error
 
 
-def _needs_value(error: Exception) -> bool:
+def needs_value(error: Exception) -> bool:
+    """Whether Python or NumPy needs the value of something that is traced."""
     kinds = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
     kinds += (jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError)
     text = str(error)
     return isinstance(error, kinds) or ("Tracer" in text and any(words in text for words in WORDS))
+
+
+def _no_number(
+    function: Callable[..., Any], first: Sequence[Any], numbers: Mapping[str, Any], error: Exception
+) -> BadInput | None:
+    """The error for a value that is not a number, where the function runs with numbers in the place of such values."""
+    names = [name for name, value in numbers.items() if not isinstance(value, int | float | complex | jax.Array)]
+    if needs_value(error):  # for which most such values are not to blame
+        names = [name for name in names if _reads_as_number(numbers[name])]
+
+    def runs(replaced: Sequence[str]) -> bool:
+        for number in (2, 0.5):
+            with suppress(Exception):
+                function(*first, **{**numbers, **dict.fromkeys(replaced, number)})
+                return True
+        return False
+
+    if not names or not runs(names):
+        return None
+    name = next((name for name in names if runs([name])), names[0])
+    what = "text" if isinstance(numbers[name], str | bytes) else "not an int or a float"
+    words = re.sub(r"'\w*Tracer'", "a traced number", f"{type(error).__name__}: {error}".splitlines()[0])[:200]
+    problem = f"{shown(numbers[name])} is {what}, and {_where(function, error)} failed with it ({words})"
+    return BadInput(name, problem, "give a number, or fix the function")
+
+
+def _reads_as_number(value: Any) -> bool:
+    with suppress(TypeError, ValueError):
+        return isinstance(value, str) and float(value) == float(value)
+    return False
 
 
 def _refusal(
@@ -62,7 +101,7 @@ def _refusal(
         try:
             function(*first, **{**numbers, **{name: _example(traced[name]) for name in fixed}})
         except Exception as found:
-            return not _needs_value(found)
+            return not needs_value(found)
         return True
 
     where = _where(function, error)

@@ -1,9 +1,13 @@
 """A user's own functions as a grid: axes by the names of parameters, shared draws, directories, refusals."""
 
+import datetime
+from decimal import Decimal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -201,6 +205,22 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, key=[1]), "key: random keys are made from the seeds"),
         (lambda: sweep(lambda key: {"x": 1.0}, draw, seeds=2, n=3, noise=1.0), "cell: its first parameter is called"),
         (lambda: sweep(lambda problem: {"x": 1.0}, lambda n: n, seeds=2, n=3), "draw: its first parameter, n, is the"),
+        (lambda: sweep(lambda key: {"x": 1.0}, 3, seeds=2), "draw: 3 is not a function"),
+        (lambda: sweep(lambda self, key: {"x": 1.0}, seeds=2), "cell: it is a method of a class; give that of an obj"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=[3]), "static: 3 is not a name"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": 3}), "dims: 3 for x is not a list of names"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": [3]}), "dims: [3] for x is not a list"),
+        (
+            lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, attrs={"x": {"units": 3}}),
+            "attrs: 3 for x is not text",
+        ),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=["1"], a=1.0), "seeds: '1' is not a whole number; use a whole"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=jax.random.key(0), a=1.0), "seeds: Array((), dtype=key<fry>)"),
+        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[jax.random.key(0)]), "a: Array((), dtype=key<fry>)"),
+        (
+            lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, progress="yes"),
+            "progress: 'yes' is neither true nor false; use true or false, or leave it out",
+        ),
         (lambda: sweep(max, seeds=2), "cell: the parameters of <built-in function max> have no names"),
     ],
 )
@@ -209,6 +229,61 @@ def test_what_cannot_be_is_refused_in_one_line(call, line):
         call()
     assert str(refusal.value).startswith(line)
     assert "\n" not in str(refusal.value)
+
+
+def _scaled(key, rate, kind="sum"):
+    """A number times a draw, of one kind or the other."""
+    return {"x": rate * jax.random.normal(key, (3,)).sum() if kind == "sum" else rate / 2}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0.1", "'0.1' is text"),
+        (b"0.1", "b'0.1' is text"),
+        (None, "None is not an int or a float"),
+        (datetime.date(2026, 1, 2), "datetime.date(2026, 1, 2) is not an int or a float"),
+        (np.datetime64("2026-01-02"), "datetime.date(2026, 1, 2) is not an int or a float"),
+        (Decimal("0.1"), "Decimal('0.1') is not an int or a float"),
+        ((1.0, 2.0), "(1.0, 2.0) is not an int or a float"),
+        (np.sin, "<ufunc 'sin'> is not an int or a float"),
+    ],
+)
+def test_what_is_no_number_is_told_where_the_function_fails_with_it(value, words, alone):
+    """By name, value and remedy, beside names and flags that the function can use; listed with numbers, too."""
+    given = value if alone and not isinstance(value, tuple) else [0.1, value]
+    with pytest.raises(BadInput) as refusal:
+        sweep(_scaled, seeds=2, rate=given, kind=["sum", "half"])
+    line = str(refusal.value)
+    assert line.startswith(f"rate: {words}, and _scaled (line ")
+    assert line.endswith("; give a number, or fix the function")
+    assert "\n" not in line
+    assert "Tracer" not in line
+
+
+def test_text_for_a_number_is_told_in_a_draw_and_where_the_number_would_be_traced():
+    """Text times a traced whole number asks Python for the number's value, which is not what is wrong."""
+    with pytest.raises(BadInput, match=r"^noise: '0.5' is text, and the function \(line \d+\) failed with it \("):
+        sweep(lambda problem: {"x": problem}, lambda key, noise: noise * jax.random.normal(key), seeds=1, noise="0.5")
+    with pytest.raises(BadInput, match=r"^rate: '3' is text, and"):
+        sweep(lambda key, rate, n: {"x": rate * n}, seeds=1, rate="3", n=[1, 2])
+    with pytest.raises(BadInput, match=r"^rate: '0.1' is not a number, as its default 0.5 is; give one$"):
+        sweep(lambda key, rate=0.5: {"x": jnp.float32(rate)}, seeds=1, rate=["0.1"])
+
+
+def test_text_that_a_function_can_use_is_not_blamed_for_other_errors():
+    def own(key, kind, rate):
+        return {"x": rate * {"sum": 1.0}[kind]}
+
+    with pytest.raises(KeyError, match="mean"):
+        sweep(own, seeds=1, kind="mean", rate=1.0)
+    assert float(sweep(lambda key, rate: {"x": jnp.float32(rate)}, seeds=1, rate="0.5")["x"].squeeze()) == 0.5
+
+
+def test_a_series_is_a_list_of_values():
+    found = sweep(lambda key, rate: {"x": rate}, seeds=1, rate=pd.Series([0.5, 2.0]))
+    np.testing.assert_array_equal(found["x"].sel(seed=0), [0.5, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -223,6 +298,8 @@ def test_what_cannot_be_is_refused_in_one_line(call, line):
         (lambda a: {}, "it returned an empty dictionary"),
         (lambda a: {1: a}, "it returned a dictionary with 1 for a name"),
         (lambda a: {"x": {"y": a}}, "its x is a dictionary"),
+        (lambda a: {"x": np.array(["a"])}, "its x is an array that holds text"),
+        (lambda a: iter([a]), "it returned a list_iterator"),
         (lambda a: {"x": [a, jnp.zeros(3)]}, "its x is a list of 2 arrays of different shapes"),
         (lambda a: {"x": None}, "its x is None"),
         (lambda a: {"a": a}, "it returned 'a', which is also the name of an axis or parameter"),
@@ -307,7 +384,7 @@ def test_identity_sees_what_functions_call_and_close_over():
     assert identity(ruled(0.2)) == identity(ruled(0.2)) != identity(ruled(0.3))
 
 
-@pytest.mark.parametrize("name", ["seed", "out", "dtype"])
+@pytest.mark.parametrize("name", ["seed", "out", "dtype", "memory_gib", "status", "cls"])
 def test_names_of_the_engine_are_refused(name):
     source = f"lambda key, {name}: {{'y': {name}}}"
     with pytest.raises(BadInput, match=f"^cell: its parameter {name} is reserved by sweep; (take key, .*)?rename it"):
@@ -345,3 +422,6 @@ def test_a_static_parameter_may_be_called_steps_and_no_name_that_sweep_needs():
     assert parameters(type(system)) == ["steps", "cost"]
     with pytest.raises(BadInput, match=r"^static: cost is a name that sweep needs itself; rename that parameter"):
         sweep_grid(cell, seeds=1, cost=[2, 3], static=["cost"])
+    for name in ("name", "Data", "Setting", "measures"):
+        with pytest.raises(BadInput, match=f"^static: {name} is a name that sweep needs itself"):
+            sweep_grid(eval(f"lambda key, {name}: {{'x': 1.0}}"), seeds=1, **{name: "a"})

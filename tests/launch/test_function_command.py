@@ -101,7 +101,7 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
         (["mine.py:size"], "error: cell.m: has no value; give one"),
         (["mine.py:size", "--m", "3,4"], "error: cell.m: size (line 19) needs the value for a shape, a loop or a"),
-        (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and mine.py:size failed with it in mine.py at"),
+        (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and size (line 19) failed with it ("),
         (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give one"),
         (["mine.py:keyless", "--x", "1", "--seeds", "2"], "error: cell: it takes no key, so that all 2 seeds"),
         (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
@@ -114,6 +114,18 @@ def test_refusals_are_one_line(argv: list[str], line: str, folder: Path, capsys:
     assert error.startswith(line)
     assert error.count("\n") == 1
     assert "static=" not in error
+
+
+@pytest.mark.parametrize("name", ["system", "name", "plugin", "shard", "verify", "help", "systems", "dry_run"])
+def test_a_parameter_named_like_an_option_is_refused(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever the function is named, with the option or without."""
+    (folder / f"own_{name}.py").write_text(f"def cell(key, {name}):\n    return {{'y': {name}}}\n", encoding="utf-8")
+    for argv in ([f"own_{name}.py:cell", f"--{name}", "2"], ["--dry-run", "--system", f"own_{name}.py:cell"]):
+        assert grid.main(argv) == 2
+        line = f"error: cell: its parameter {name} is an option of this command; rename it\n"
+        assert capsys.readouterr().err == line
 
 
 def test_help_speaks_in_the_names_of_a_function(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
