@@ -357,11 +357,35 @@ def held(array: np.ndarray) -> str:
     """What an array holds that are no real numbers, in words; empty where they are real numbers."""
     if array.dtype.kind in "fiub":
         return ""
-    words = {"U": "text", "S": "text", "T": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
-    first = next((each for each in array.flat if not isinstance(each, Real)), None) if array.dtype.kind == "O" else None
-    if isinstance(first, str | bytes):
-        return "text"
-    return words.get(array.dtype.kind, "None" if first is None else f"a {type(first).__name__}")
+    if array.dtype.kind == "O":
+        others = [each for each in array.flat if not isinstance(each, Real)]
+        first = next((each for each in others if isinstance(each, str | bytes)), others[0] if others else None)
+        return "text" if isinstance(first, str | bytes) else "None" if first is None else f"a {type(first).__name__}"
+    words = {"c": "complex numbers", "M": "dates", "m": "durations", "V": "records"}
+    return words.get(array.dtype.kind, "text")
+
+
+def real_array(name: str, given: Any, holds: str = "it holds") -> np.ndarray:
+    """An array of real numbers, NaN where None or NA stands among objects; BadInput for others, told by ``holds``."""
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        problem = f"no arrays can be made of it ({str(error).split('. ')[0]})"
+        raise BadInput(name, problem, "give numbers, in rows of one length") from None
+    if array.dtype.kind == "O" and array.ndim and all(map(_may_lack, array.flat)):
+        array = np.array([np.nan if _lacks(each) else float(each) for each in array.flat]).reshape(array.shape)
+    if words := held(array):
+        remedy = "encode it as numbers" if words == "text" else "give an array of numbers"
+        raise BadInput(name, f"{holds} {words}, not real numbers", remedy)
+    return array
+
+
+def _lacks(value: Any) -> bool:
+    return value is None or type(value).__name__ == "NAType"
+
+
+def _may_lack(value: Any) -> bool:
+    return _lacks(value) or isinstance(value, Real)
 
 
 def first_line(thing: Any) -> str:

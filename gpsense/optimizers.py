@@ -112,6 +112,9 @@ def memories(optimizer: Optimizer) -> int:
 
 
 def _verify(optimizer: Optimizer) -> None:
+    if isinstance(optimizer, Transformation):
+        remedy = "give a function of the rate, such as optax.adam, not optax.adam(0.01)"
+        raise BadInput("optimizer", f"{type(optimizer).__name__} has its rate already", remedy)
     problem = _tried(optimizer)[0]
     if problem:
         name = optimizer if isinstance(optimizer, str) else getattr(optimizer, "__qualname__", repr(optimizer))
@@ -138,7 +141,7 @@ FIELD = Field(
     "train",
     "gd, momentum (heavy ball), nesterov, adam or any optax optimizer that takes a learning rate",
     choices=OPTIMIZERS,
-    accepts=Callable,  # pyright: ignore[reportArgumentType]
+    accepts=(Callable, Transformation),  # pyright: ignore[reportArgumentType]
     verify=_verify,
     name="optimizer",
     kind="name",

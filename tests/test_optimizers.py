@@ -109,7 +109,7 @@ def test_momentum_of_a_whole_cell_is_heavy_ball():
         ("Adamw", "there is no 'Adamw'; did you mean adamw? use one of "),
         ("lbfgs", "lbfgs: it cannot take a step ("),
         (optax.lbfgs, "lbfgs: it cannot take a step ("),
-        (optax.sgd(0.1), "GradientTransformation"),
+        (optax.sgd(0.1), "GradientTransformationExtraArgs has its rate already; give a function of the rate, such as "),
         (3, "3 is neither a name nor a function; use one of gd, "),
         (lambda rate: 3, "<lambda>: it cannot take a step ('int' object has no attribute 'init'); "),
         (lambda: optax.sgd(0.1), "<lambda>: it cannot take a step ("),

@@ -17,15 +17,17 @@ from jaxtyping import ArrayLike
 from gpsense._devices import start_devices
 from gpsense._types import RandomKey
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, arguments_named, unknown_name
+from gpsense.fields import Field, Traced, arguments_named, real_array, unknown_name
 from gpsense.grid.axes import Axis, Grid
+from gpsense.grid.calling import kind_of
 from gpsense.grid.run import run_grid, verify_run
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
-from gpsense.pipeline import Schedule
+from gpsense.pipeline import MOST_STEPS, Schedule
 from gpsense.pruning.leaves import What
 from gpsense.pruning.weights import Numbers
+from gpsense.systems._calling import needs_value
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems._networks import MEASURES, NetworkModel, NetworkProblem
 from gpsense.systems._weights import WeightsSetting, WeightSystem, rounds_to
@@ -34,7 +36,8 @@ from gpsense.tickets.host import HostRows
 from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Samples, Targets, Task, Values, first_words
 
 MEMORY = 4 * 2**30
-ARGUMENTS = {"round_steps": "steps", "rule": "rules", "seed": "seeds", "memory_gib": "memory"}  # of fields
+TRACED = "use jax.numpy, jnp.where and jax.lax.cond there, not NumPy, float() or an if"
+ARGUMENTS = {"round_steps": "steps", "rule": "rules", "memory_gib": "memory"}  # of fields
 
 
 class TicketsData(Traced):
@@ -242,6 +245,7 @@ def find_tickets(
     """
     verify_run(memory, progress)
     start_devices()
+    _verify_pairs(train, test)
     given = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
     samples = NetworkProblem(**{name: _samples(name, pair, memory) for name, pair in given.items()})
     shape = samples.train.inputs.shape[1:]
@@ -279,13 +283,16 @@ def find_tickets(
             raise BadInput("kept", "None is not a number", "use a number above 0 and at most 1")
         rounds = max(rounds_to(each, share) for each in shares if each is not None)
         every = steps if record_every is None else record_every
+        if rounds * steps > MOST_STEPS:
+            problem = f"{rounds} rounds of {steps} steps are more than {MOST_STEPS}"
+            raise BadInput("steps", problem, "give fewer steps, a larger share or larger shares kept")
         grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
         results = _with_law(_stopped(run_grid(grid, memory, out=out, progress=progress)), system.model, fitted)
         notices = _notices(results)
         for notice in notices:
-            warnings.warn(notice, stacklevel=2)
+            warnings.warn(notice, stacklevel=3)  # of the call, past the check of its arguments
         return Tickets(results.assign_attrs(notices="\n".join(notices)), task, notices)
     except BadInput as refusal:
         raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
@@ -320,25 +327,39 @@ def _listed(given: Any) -> tuple[Any, ...]:
     return (given,) if one else tuple(given)
 
 
+def _verify_pairs(train: Any, test: Any) -> None:
+    """BadInput where the inputs stand in one pair and the targets in the other."""
+    try:
+        (x, x_test), (y, y_test) = (map(np.shape, pair) for pair in (train, test))
+    except (TypeError, ValueError):  # which is told when they are read
+        return
+    if len(x) > 1 and len(y) == 1 and x[1:] == x_test[1:] and (x[0], x_test[0]) == (y[0], *y_test):
+        problem = "the first pair holds inputs and the second targets"
+        raise BadInput("train and test", problem, "give (x_train, y_train), (x_test, y_test)")
+
+
 def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Samples:
     """Inputs in the default precision and targets, all rows in use; inputs to train on may stay on the host."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise BadInput(name, f"a {type(pair).__name__} is not a pair", "give inputs and targets, (x, y)")
+        many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+        raise BadInput(name, f"a {type(pair).__name__}{many} is not a pair", "give inputs and targets, (x, y)")
     for part, given in zip(("inputs", "targets"), pair, strict=True):
         if np.ma.is_masked(given):
             raise _unknown(name, part, np.ma.getmaskarray(np.ma.asarray(given)), "masked")
+    inputs = real_array(name, pair[0], "inputs hold")
     try:
-        inputs, targets = (np.asarray(each) for each in pair)
-    except (ValueError, TypeError) as error:
-        raise BadInput(name, f"no arrays can be made of it ({first_words(error)})", "give arrays of numbers") from None
+        targets = real_array(name, pair[1], "targets hold")
+    except BadInput as refusal:
+        if "text" not in refusal.problem:
+            raise
+        remedy = "number the classes from 0, as numpy.unique(labels, return_inverse=True)[1] does"
+        raise BadInput(name, refusal.problem, remedy) from None
     if inputs.ndim < 2:
         problem = f"inputs have the shape {inputs.shape}, with no axis for the numbers of one input"
         raise BadInput(name, problem, "give an array (n, ...) of n inputs, such as x[:, None]")
     if targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
         problem = f"inputs have the shape {inputs.shape}, targets {targets.shape}"
         raise BadInput(name, problem, "give as many targets (n, ...) as inputs (n, ...), with the same n > 0")
-    if inputs.dtype.kind not in "fiub" or targets.dtype.kind not in "fiub":
-        raise BadInput(name, f"{inputs.dtype} and {targets.dtype}", "give arrays of numbers")
     dtype = jnp.result_type(float)
     rows = HostRows(inputs, dtype)
     kind = dtype if targets.dtype.kind == "f" else jnp.dtype("int32")
@@ -435,7 +456,7 @@ def _labels(name: str, targets: Targets) -> Targets:
     if given.ndim == 2 and np.isin(given, (0, 1)).all() and (given.sum(1) == 1).all():
         given = given.argmax(1)
     if given.ndim != 1 or (given != np.round(given)).any():
-        problem = f"targets are {given.dtype} of shape {given.shape}, not class numbers, one a row"
+        problem = f"targets of shape {given.shape} are not class numbers, one a row"
         raise BadInput(name, problem, "give whole numbers (n,) or one-hot rows (n, classes)")
     return jnp.asarray(given, jnp.int32)
 
@@ -527,18 +548,27 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
         raise
     except Exception as error:  # a network that is not ours can fail in any way
         raise _unrunnable(task, error) from error
+    if not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outputs)):
+        problem = f"its network returns {'whole numbers' if jax.tree.leaves(outputs) else 'None'}"
+        raise BadInput("make", problem, "return outputs such as logits, before argmax")
     shown = " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(outputs))
     for field, criterion in criteria.items():
         labels = _labels(name, targets) if criterion.classes else targets
         try:
-            shape = eqx.filter_eval_shape(criterion.function, outputs, labels).shape
+            given: Any = eqx.filter_eval_shape(criterion.function, outputs, labels)
         except BadInput as refusal:
             raise BadInput(field, f"{name}'s {refusal.field} have the {refusal.problem}", refusal.remedy) from None
         except Exception as error:  # nor is a function of somebody's
             problem = f"it cannot be taken of outputs of shape {shown} ({first_words(error)})"
-            raise BadInput(field, problem, f"make it fit {name}'s targets of shape {targets.shape}") from error
+            remedy = TRACED if needs_value(error) else f"make it fit {name}'s targets of shape {targets.shape}"
+            raise BadInput(field, problem, remedy) from error
+        shape = getattr(given, "shape", () if type(given) in (int, float) else None)
         if shape != samples.used.shape:
-            raise BadInput(field, f"gives shape {shape} for {len(samples.used)} rows", "return one number a row")
+            gives = f"gives {kind_of(given)}" if shape is None else f"gives shape {shape}"
+            raise BadInput(field, f"{gives} for {len(samples.used)} rows", "return one number a row")
+        if not jnp.issubdtype(given.dtype, jnp.floating if field == "loss" else jnp.number):
+            problem = f"gives {'complex' if given.dtype.kind == 'c' else 'whole'} numbers, which have no slope"
+            raise BadInput(field, problem, "return floating-point numbers")
         if criterion.classes:
             least, most = int(labels.min()), int(labels.max())
             classes = jax.tree.leaves(outputs)[0].shape[-1]
@@ -550,6 +580,11 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
 def _unrunnable(task: Task, error: Exception) -> BadInput:
     """Why a network cannot be run, as far as its error tells."""
     first = first_words(error)
+    if needs_value(error):
+        return BadInput("make", f"its network cannot be traced ({first})", TRACED)
+    if "pytree structure" in first:
+        problem = "it returns another network at each call"
+        return BadInput("make", problem, "draw its weights from key, and nothing else at random")
     if "key" in first:
         remedy = "let it take key=None and hand it on, or set inference=True"
         return BadInput("make", f"the network needs a random key when called ({first})", remedy)

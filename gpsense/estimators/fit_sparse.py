@@ -21,7 +21,7 @@ from gpsense._devices import start_devices
 from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
 from gpsense.errors import BadInput
-from gpsense.fields import arguments_named
+from gpsense.fields import WHOLE, Field, arguments_named, check_flag, real_array, shown
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, samples
 from gpsense.sparse import network as nets
@@ -34,6 +34,7 @@ POOLS = (1, 2, 3, 5, 8, 12, 20)
 FEWEST, TRAINED = 30, 20  # rows, and those to train on, at least
 STRENGTH = 0.9  # of the first layer's squared singular values, in the directions returned
 ADAM, RATE = Method("adam"), 1e-3  # of fine-tuning
+SEED = Field(name="seed", kind=WHOLE, at_least=0)
 FOLDS, LASSO_STEPS = 5, 10_000  # of the Lasso's cross validation
 
 
@@ -192,9 +193,9 @@ def fit_sparse(
     True
     """
     start_devices()
+    check_flag("compare", compare)
+    seed = SEED.check(seed)
     rows, outputs, dtype = _checked(x, y)
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise BadInput("seed", f"{seed!r} is not allowed", "give a whole number, 0 or more")
     order = np.random.default_rng(seed).permutation(len(rows))
     aside = _aside(held_out, outputs, order)
     out, rest = np.sort(order[:aside]), order[aside:]
@@ -350,34 +351,18 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
 def _numbers(name: str, given: Any) -> np.ndarray:
     """An array, or the columns of a DataFrame side by side; BadInput for what are not real numbers."""
     if not hasattr(given, "columns"):
-        array = np.asarray(given)
-        if array.dtype.kind not in "fiub":
-            kind = "text" if array.dtype.kind in "US" else "complex numbers" if array.dtype.kind == "c" else array.dtype
-            raise BadInput(name, f"holds {kind}, not real numbers", "give numbers; encode what is text")
-        return array
+        return real_array(name, given)
     names = list(given.columns)
     if len(set(map(str, names))) < len(names):
         raise BadInput(name, "two columns have the same name", "rename one of them")
     columns = []
     for each in names:
-        column = np.asarray(given[each])
         try:
-            columns.append(column if column.dtype.kind in "fiub" else _plain(column))
-        except (TypeError, ValueError):
+            columns.append(real_array(name, given[each]))
+        except BadInput:
             remedy = "encode it, for example by pandas.get_dummies(x, dtype=float)"
             raise BadInput(name, f"column {str(each)!r} does not hold numbers", remedy) from None
     return np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
-
-
-def _plain(column: np.ndarray) -> np.ndarray:
-    """A column of objects that are numbers, NaN where one is missing; ValueError or TypeError for others."""
-    if column.dtype.kind != "O" or any(isinstance(value, str) for value in column):
-        raise TypeError
-    return np.array([np.nan if _missing(value) else float(value) for value in column])
-
-
-def _missing(value: Any) -> bool:
-    return value is None or type(value).__name__ == "NAType"
 
 
 def _finite(name: str, array: np.ndarray, names: Any = None) -> None:
@@ -402,17 +387,36 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
         if np.ma.is_masked(given):
             problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
             raise BadInput(name, problem, "remove or fill in those rows")
+    _verify_values(x, y)
     rows, values = _numbers("x", x), _numbers("y", y)
+    if rows.ndim == 1 and values.ndim == 2:
+        problem = f"shape {rows.shape}, and y has shape {values.shape}: they seem swapped"
+        raise BadInput("x", problem, "give the table first, fit_sparse(x, y)")
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
     if values.shape != rows.shape[:1]:
-        raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", "give one value a row")
+        remedy = "give one value a row" + (", such as y[:, 0]" if values.ndim == 2 else "")
+        remedy = "give x.T, whose rows they are" if values.shape == rows.shape[1:] else remedy
+        raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", remedy)
     if len(rows) < FEWEST:
         raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
     for name, array in (("x", rows), ("y", values)):
         _finite(name, array, getattr(x, "columns", None))
     dtype = np.promote_types(rows.dtype, np.float32) if rows.dtype.kind == "f" else np.dtype(np.float64)
     return rows.astype(np.float64), values.astype(np.float64), jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _verify_values(x: Any, y: Any) -> None:
+    """BadInput where y is the name of a column rather than its values."""
+    names = y if isinstance(y, list | tuple) and len(y) == 1 else [y]
+    if isinstance(names[0], str):
+        name, values = names[0], "give the values of y, one a row"
+        if not hasattr(x, "columns"):
+            raise BadInput("y", f"{shown(name)} is a name, not the values", values)
+        if name not in x.columns:
+            raise BadInput("y", f"{shown(name)} is text, and no column of x", values)
+        remedy = f"give y=x[{name!r}] and x.drop(columns={name!r}) for x"
+        raise BadInput("y", f"{shown(name)} is a name, not the values", remedy)
 
 
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:

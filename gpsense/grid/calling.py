@@ -23,7 +23,7 @@ def measures_of(
     remedy = 'return a dictionary of numbers and arrays by name, such as {"error": error}'
     if not isinstance(returned, Mapping) or not returned:
         missing = " (is its return missing?)" if returned is None else ""
-        raise BadInput("cell", f"it returned {_kind(returned)}{missing}", remedy)
+        raise BadInput("cell", f"it returned {kind_of(returned)}{missing}", remedy)
     if strange := [name for name in returned if not isinstance(name, str)]:
         raise BadInput("cell", f"it returned a dictionary with {shown(strange[0])} for a name", remedy)
     measures = {}
@@ -59,13 +59,13 @@ def _array(name: str, value: Any) -> jax.Array:
     except (TypeError, ValueError):
         array = None
     if array is None:
-        raise BadInput("cell", f"its {name} is {_kind(value)}", remedy)
+        raise BadInput("cell", f"its {name} is {kind_of(value)}", remedy)
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         raise BadInput("cell", f"its {name} is a random key", remedy)
     return array
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """What something is that cannot be a measure, in words without the arrays in it."""
     if isinstance(value, Mapping):
         return "a dictionary" if value else "an empty dictionary"

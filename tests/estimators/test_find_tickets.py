@@ -1,5 +1,6 @@
 """Tickets of one's own networks: an MLP and a convolution, what is 0 in them, and everything that is refused."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -157,6 +158,11 @@ def twice(key: Any) -> eqx.nn.Sequential:
     return eqx.nn.Sequential([linear, eqx.nn.Lambda(jax.nn.relu), linear])
 
 
+def after(key: Any, function: Any) -> eqx.nn.Sequential:
+    return eqx.nn.Sequential([mlp(key), eqx.nn.Lambda(function)])
+
+
+SIZES = itertools.count(3)  # of a network that is another at each call
 RUN: dict[str, Any] = {"steps": 10, "seeds": 2, "optimizer": "momentum", "rate": 0.1}
 
 
@@ -490,11 +496,63 @@ class Counter(eqx.Module):
         ({"test": (X[:, :4], LABELS)}, "train and test", r"of train has the shape \(5,\), one of test \(4,\); give"),
         ({"train": (X[:, 0], LABELS)}, "train", r"inputs have the shape \(90,\), with no axis for the numbers of one"),
         ({"train": X}, "train", "a ndarray is not a pair; give inputs and targets"),
-        ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "arrays of numbers"),
+        ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "inputs hold text, not real numbers; encode it"),
         ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "450 of 450 inputs are not finite"),
         ({"train": (np.full(X.shape, np.longdouble("1e400")), LABELS)}, "train", "450 inputs are (too large|not)"),
         ({"train": (X, LABELS + 2**40)}, "train", "90 of 90 targets are too large for int32"),
         ({"train": ([[1.0, 2.0], [3.0]], [0, 1])}, "train", "no arrays can be made of it"),
+        (
+            {"train": (X, ["cat"] * 90)},
+            "train",
+            r"targets hold text, not real numbers; number .*numpy.unique",
+        ),
+        ({"test": (X, np.array(["cat", None] * 45))}, "test", "targets hold text, not real"),
+        ({"train": (X.astype("datetime64[s]"), LABELS)}, "train", "inputs hold dates, not real numbers"),
+        ({"train": (None, LABELS)}, "train", "inputs hold None, not real numbers"),
+        ({"train": (X, [1, None] * 45)}, "train", "45 of 90 targets are not finite"),
+        ({"train": (X, LABELS, X)}, "train", "a tuple of 3 is not a pair"),
+        (
+            {"train": (X[:60], X[60:]), "test": (LABELS[:60], LABELS[60:])},
+            "train and test",
+            r"the first pair holds inputs and the second targets; give \(x_train, y_train\), \(x_test, y_test\)",
+        ),
+        ({"progress": "yes"}, "progress", "'yes' is neither true nor false; use true or false, or leave it out"),
+        ({"seeds": jax.random.key(0)}, "seeds", "is not a whole number"),
+        ({"share": 1e-9}, "steps", "rounds of 20 steps are more than 1000000000; give fewer steps, a larger share"),
+        (
+            {"optimizer": optax.adam(0.1)},
+            "optimizer",
+            "has its rate already; give a function of the rate, such",
+        ),
+        ({"loss": lambda outputs, targets: "a"}, "loss", "gives 'a' for 60 rows; return one number a row"),
+        ({"loss": lambda outputs, targets: None}, "loss", "gives None for 60 rows; return one number a row"),
+        ({"loss": lambda outputs, targets: 1.0}, "loss", r"gives shape \(\) for 60 rows"),
+        ({"error": lambda outputs, targets: [[1.0], [2.0, 3.0]]}, "error", "gives a list of 2 for 60 rows"),
+        (
+            {"loss": lambda outputs, targets: jax.lax.complex(outputs[:, 0], outputs[:, 1])},
+            "loss",
+            "gives complex numbers",
+        ),
+        ({"loss": lambda outputs, targets: outputs[:, 0] > 0}, "loss", "which have no slope; return floating-point"),
+        (
+            {"loss": lambda outputs, targets: np.asarray(outputs)[:, 0]},
+            "loss",
+            "use jax.numpy, .*NumPy",
+        ),
+        ({"make": lambda key: eqx.nn.Lambda(np.sin)}, "make", "no arrays"),
+        ({"make": lambda key: after(key, lambda out: np.asarray(out))}, "make", "cannot be traced .*; use jax.numpy"),
+        ({"make": lambda key: after(key, lambda out: out if out[0] > 0 else -out)}, "make", "cannot be traced"),
+        (
+            {"make": lambda key: after(key, jnp.argmax)},
+            "make",
+            "its network returns whole numbers; return",
+        ),
+        ({"make": lambda key: after(key, lambda out: None)}, "make", "its network returns None; return outputs such"),
+        (
+            {"make": lambda key: eqx.nn.MLP(5, 3, next(SIZES), 1, key=key)},
+            "make",
+            "it returns another network at each call; draw its weights from key, and nothing else at random",
+        ),
         ({"train": (X, LABELS + 1)}, "train", "labels from 1 to 3 for 3 outputs"),
         ({"test": (X, LABELS - 1)}, "test", "labels from -1 to 1"),
         ({"train": (X, LABELS + 0.5)}, "train", "not class numbers, one a row; give whole numbers"),

@@ -2,6 +2,7 @@
 
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +240,64 @@ def test_what_cannot_be_fitted_is_refused(change: dict, field: str) -> None:
     with pytest.raises(BadInput, match="; ") as refused:
         fit_sparse(arguments.pop("x"), arguments.pop("y"), **arguments)
     assert refused.value.field == field
+
+
+X = np.random.default_rng(0).normal(size=(40, 5))
+Y = X[:, 0] ** 2
+TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "line"),
+    [
+        (TABLE, "risk", "y: 'risk' is a name, not the values; give y=x['risk'] and x.drop(columns='risk') for x"),
+        (TABLE, ["risk"], "y: 'risk' is a name, not the values; give y=x['risk'] and x.drop(columns='risk') for x"),
+        (TABLE, "rsk", "y: 'rsk' is text, and no column of x; give the values of y, one a row"),
+        (X, "risk", "y: 'risk' is a name, not the values; give the values of y, one a row"),
+        (Y, X, "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)"),
+        (
+            TABLE["risk"],
+            TABLE[list("abcde")],
+            "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)",
+        ),
+        (X, Y[:, None], "y: shape (40, 1) for 40 rows; give one value a row, such as y[:, 0]"),
+        (X.T, Y, "y: shape (40,) for 5 rows; give x.T, whose rows they are"),
+        (X, ["good"] * 40, "y: it holds text, not real numbers; encode it as numbers"),
+        (X, pd.Categorical(["good", None] * 20), "y: it holds text, not real numbers; encode it as numbers"),
+        (X, np.array([None, "good"] * 20), "y: it holds text, not real numbers; encode it as numbers"),
+        (X, np.full(40, np.datetime64("2026-01-02")), "y: it holds dates, not real numbers; give an array of numbers"),
+        (None, Y, "x: it holds None, not real numbers; give an array of numbers"),
+        ({"a": Y, "b": Y}, Y, "x: it holds a dict, not real numbers; give an array of numbers"),
+        ([[1.0], [2.0, 3.0]] * 20, Y, "x: no array can be made of it (setting an array element with a sequence); give"),
+        (X, [1.0, None] * 20, "y: 20 missing or infinite values (rows 1 to 39); fill them in or remove those rows"),
+    ],
+)
+def test_what_is_no_table_or_values_is_told_in_words(x: Any, y: Any, line: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        fit_sparse(x, y)
+    assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"compare": "yes"}, "compare: 'yes' is neither true nor false; use true or false"),
+        ({"compare": None}, "compare: None is neither true nor false; use true or false"),
+        ({"seed": True}, "seed: True is not a whole number; use a whole number 0 or more"),
+        ({"seed": -1}, "seed: -1 is not allowed; use a whole number 0 or more"),
+        ({"seed": 2**70}, "seed: 1180591620717411303424 is too large (at most 9223372036854775807); use a whole"),
+    ],
+)
+def test_flags_and_seeds_are_checked(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        fit_sparse(X, Y, **options)
+    assert str(refused.value).startswith(line)
+
+
+def test_numbers_kept_as_objects_are_numbers() -> None:
+    how: dict[str, Any] = {"pool": 1, "biases": 1, "neurons": 8, "compare": False}
+    plain, found = fit_sparse(X, Y, **how), fit_sparse(X.astype(object), Y.astype(object), **how)
+    np.testing.assert_array_equal(plain.predict(X), found.predict(X))
 
 
 def test_rows_of_other_columns_are_refused(found: SparseFit) -> None:
