@@ -69,7 +69,7 @@ def run_grid(
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
     resumes. BadInput where the directory belongs to another grid, and for a field that is given though no value of
     another reads it, such as ``keep`` with rule threshold. ``progress``: a bar on the standard error; None:
-    where there is a terminal and a directory. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
+    where that is a terminal. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
     the address of a dask scheduler, or a Client, whose workers run the chunks; ``make`` makes the grid anew in a
     worker, where it cannot be pickled.
 
@@ -90,7 +90,7 @@ def run_grid(
     if out is None:
         plan = fit_to_memory(make_plan(grid, memory), memory)
         kept: list[tuple[Chunk, Arrays]] = []
-        run_chunks(plan, plan.chunks, lambda chunk, arrays, line: kept.append((chunk, arrays)), progress or False)
+        run_chunks(plan, plan.chunks, lambda chunk, arrays, line: kept.append((chunk, arrays)), progress)
         return collect(plan, kept)
     digest = identity(grid)
     place = Store(Path(out), digest)

@@ -629,5 +629,15 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes: dict[str, Any],
     assert refused.value.field == field
 
 
+def test_progress_needs_no_directory_and_shares_of_layers_are_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    for progress in (True, False, None):  # None: the standard error is no terminal here
+        tickets = find_tickets(mlp, TRAIN, TEST, rules="magnitude", kept=0.5, progress=progress, **RUN)
+        assert ("2 cells: 100%" in capsys.readouterr().err) == bool(progress)
+    assert "kept_by_layer" in repr(tickets)
+    shares = tickets.results["kept_by_layer"].mean("seed")
+    assert dict(shares.sizes) == {"rule": 1, "kept": 1, "layer": 2}
+    assert "kept_by_layer" in str(find_tickets.__doc__)
+
+
 def test_every_rule_that_is_offered_is_told() -> None:
     assert all(rule in str(find_tickets.__doc__) for rule in WEIGHT_RULES)
