@@ -1,6 +1,12 @@
-"""The one error that means: the input cannot be used, and this is what to change."""
+"""The one error that means: the input cannot be used, and this is what to change; and the words that it shares."""
 
+import difflib
+from collections.abc import Collection
 from typing import Any
+
+import numpy as np
+
+_CONTENTS = {"U": "text", "S": "text", "M": "dates", "m": "durations", "c": "complex numbers", "b": "true and false"}
 
 
 class BadInput(ValueError):
@@ -19,3 +25,28 @@ class BadInput(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:  # whole in another process
         return type(self), (self.field, self.problem, self.remedy)
+
+
+def shown(value: Any) -> str:
+    """A value quoted in an error, cut to a readable length."""
+    text = repr(value.item() if isinstance(value, np.generic) else value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """``did you mean X?`` with the nearest known name, empty where none is near."""
+    lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
+    return f"did you mean {lower[close[0]]}?" if close else ""
+
+
+def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
+    """The error for a name that is in no registry: the nearest known one first, then all."""
+    near = nearest(name, known) if isinstance(name, str) else ""
+    return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
+
+
+def content(dtype: np.dtype) -> str:
+    """What an array of this type holds, in words."""
+    return _CONTENTS.get(dtype.kind, "objects" if dtype.kind == "O" else str(dtype))

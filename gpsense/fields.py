@@ -9,7 +9,6 @@ data) or its ``Setting`` (traced, does not). Checks, config, ``--help``, axis la
 """
 
 import dataclasses
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 from jax.core import Tracer
 
 from gpsense._types import ScalarLike
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, nearest, shown, unknown_name
 
 WHOLE, NUMBER, FLAG, NAME, WHOLES, NUMBERS, OTHER = "whole", "number", "flag", "name", "wholes", "numbers", "other"
 LARGEST = 2**63 - 1  # of whole numbers
@@ -161,26 +160,6 @@ def as_plain(value: Any) -> Any:
     """A number of NumPy or JAX as one of Python, anything else as it is, random keys among it."""
     array = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
     return value.item() if array and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else value
-
-
-def shown(value: Any) -> str:
-    """A value quoted in an error, cut to a readable length."""
-    text = repr(value.item() if isinstance(value, np.generic) else value)
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """``did you mean X?`` with the nearest known name, empty where none is near."""
-    lower = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
-    return f"did you mean {lower[close[0]]}?" if close else ""
-
-
-def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
-    """The error for a name that is in no registry: the nearest known one first, then all."""
-    near = nearest(name, known) if isinstance(name, str) else ""
-    return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
 
 
 def arguments_named(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:

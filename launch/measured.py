@@ -22,9 +22,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, shown
 from gpsense.grid.files import regular
-from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, quoted, strange
+from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, strange
 from gpsense.recovery.forms import PLAIN as UNSQUARED
 from gpsense.recovery.wide import KINDS, Wide, read_wide
 from launch.shell import Refusal
@@ -88,7 +88,7 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     for what in (name for name in VALUES if lines and name in renamed):
         if found := strange(renamed[what]) if renamed[what].dtype == object else None:
             called = next((given for given, meant in names.items() if meant == what), what)
-            said = f"holds {quoted(found[1])}" if found[1] else "holds nothing"
+            said = f"holds {shown(found[1])}" if found[1] else "holds nothing"
             raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; give a number there, or remove the line")
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)

@@ -84,7 +84,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     kinds = ["dense", "rank_one", "entries", "distances", "plain_distances", "table", "pauli"]
     add(
         "--kind",
-        choices=kinds,
         metavar="KIND",
         help=f"what was measured: {', '.join(kinds)} (distances: squared ones); default: as the names of the "
         "columns or arrays say",
@@ -126,10 +125,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> int:
     """Read and check, recover, write."""
     from gpsense.errors import BadInput
-    from gpsense.recovery.forms import read_fields
+    from gpsense.recovery.forms import KINDS, read_fields, unknown_kind
     from gpsense.recovery.progress import telling
     from launch import cities, measured
 
+    if arguments.kind is not None and arguments.kind not in KINDS:
+        raise Refusal(f"--{unknown_kind(arguments.kind)}")
     name = arguments.example or arguments.measurements.stem
     example = cities.example(arguments.share, arguments.noise, arguments.seed) if arguments.example else None
     columns = {given: what for what in NAMES if (given := getattr(arguments, what)) is not None}
@@ -189,7 +190,8 @@ def _in_options(error: Any) -> str:
         return f"--kind: {error.problem}; {remedy}, or add --kind distances (squared)"
     option = {"y": "value"}.get(error.field, error.field)
     if error.problem.startswith("missing") and option in NAMES:
-        return f"{error}, or say which it is by --{option} NAME"
+        either = " Say" if error.remedy.endswith("?") else ", or say"
+        return f"{error}{either} which it is by --{option} NAME"
     return str(error)
 
 

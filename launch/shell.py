@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn, Self
+from functools import partial
+from typing import Any, NoReturn, Self
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, nearest, shown, unknown_name
 from launch.interrupt import INTERRUPTED, KEPT, entry, installed
 
 EVERY = 10.0  # seconds between lines of a log that say what is being tried
@@ -21,10 +22,39 @@ class Refusal(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that refuses in one line."""
+    """argparse that refuses in one line, with the nearest name for an option or a choice that there is not."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **options)
+        self.register("type", int, partial(_number, int, "whole number"))
+        self.register("type", float, partial(_number, float, "number"))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The arguments; Refusal for what is not understood."""
+        given, rest = self.parse_known_args(args, namespace)
+        for word in sorted(rest, key=lambda word: not word.startswith("-")):  # its values are left over, too
+            option = word.split("=", 1)[0]
+            if not option.startswith("-"):
+                raise Refusal(f"{option}: not understood; see --help")
+            near = nearest(option.lstrip("-"), [each[2:] for each in self._option_string_actions if each[2:]])
+            raise Refusal(f"{option}: there is no such option; {near.replace('mean ', 'mean --') or 'see --help'}")
+        return given
 
     def error(self, message: str) -> NoReturn:
-        raise Refusal(f"{message}; see --help")
+        told = message.removeprefix("argument ").replace("expected one argument", "give one value")
+        raise Refusal(told if ";" in told else f"{told}; see --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise Refusal(str(unknown_name(action.option_strings[-1], value, list(action.choices))))
+
+
+def _number(kind: type[int] | type[float], words: str, text: str) -> int | float:
+    """Text as a number of this kind."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a {words}; use a {words}") from None
 
 
 def program(command: str) -> str:

@@ -129,7 +129,7 @@ def test_every_command_that_is_given_is_understood(name: str, words: str, folder
     elif name == "report":
         told = ended(report.main, *argv)
         assert told.code == 2
-        assert not re.search(r"unrecognized|invalid|expected|see --help", told.err), told.err
+        assert not re.search(r"no such option|there is no|see --help", told.err), told.err
     else:
         assert name == "bench"
         assert bench.GROUPS

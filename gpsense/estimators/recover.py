@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gpsense.errors import BadInput
-from gpsense.fields import arguments_named, nearest
+from gpsense.errors import BadInput, nearest, shown
+from gpsense.fields import FLAG, NUMBER, WHOLE, Field, arguments_named
 from gpsense.recovery import maps
-from gpsense.recovery.forms import FEW, Measured, quoted, read_fields, strange
+from gpsense.recovery.forms import FEW, Measured, as_array, read_fields, real_numbers
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.outliers import graded
@@ -26,6 +26,21 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 Labels = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def _one(value: Any) -> None:
+    if np.ndim(value):
+        raise BadInput("trace", f"{shown(value)} is not one number", "use a number above 0")
+
+
+OPTIONS = {
+    "seed": Field(name="seed", kind=WHOLE, at_least=0),
+    "rank": Field(name="rank", kind=WHOLE, optional=True),
+    "max_rank": Field(name="max_rank", kind=WHOLE, optional=True),
+    "robust": Field(name="robust", kind=FLAG, optional=True),
+    "trace": Field(name="trace", kind=NUMBER, optional=True, above=0, verify=_one),
+    "offsets": Field(name="offsets", kind=FLAG, optional=True),
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +146,7 @@ class Recovery:
     def _places(self, name: str, given: Any) -> np.ndarray:
         """Numbers of rows or columns, from 0."""
         labels, side = (self.labels[0], self.left) if name == "rows" else (self.labels[1], self.right)
-        given = np.atleast_1d(np.asarray(given))
+        given = np.atleast_1d(as_array(name, given))
         if labels is not None:
             order = np.argsort(labels, kind="stable")
             places = order[np.minimum(np.searchsorted(labels, given, sorter=order), labels.size - 1)]
@@ -210,8 +225,15 @@ def recover(
     """
     map_, y, labels, notices = _given(measurements, values, kind)
     if progress is not None and not callable(progress):
-        raise BadInput("progress", f"{quoted(progress)} cannot be called", "give a function of one text, such as print")
-    _check_options(seed, rank, max_rank, robust, offsets)
+        raise BadInput(
+            "progress",
+            f"{shown(progress)} cannot be called",
+            "give a function of one text, such as print, or leave it out",
+        )
+    given = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "trace": trace, "offsets": offsets}
+    seed, rank, max_rank, robust, trace, offsets = (OPTIONS[name].check(value) for name, value in given.items())
+    if rank is not None and max_rank is not None and rank > max_rank:
+        raise BadInput("rank", f"{rank} is above max_rank {max_rank}", "give one of them")
     _check(map_, y, rank, max_rank, trace, offsets)
     exact = 1e-6 if _single(measurements, y) else 1e-8
     if trace is not None:
@@ -265,6 +287,8 @@ def _of_offsets(added: Offsets, rank: int) -> int:
 
 def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map, np.ndarray, Labels, tuple[str, ...]]:
     """The map, the values in NumPy float64, names of rows and columns, and how they were read."""
+    if values is None and isinstance(measurements, Map | jax_maps.Measurements):
+        raise BadInput("values", "missing, and a map has none of its own", "give them, recover(map, values)")
     if values is None:
         read = measurements if isinstance(measurements, Measured) else read_fields(measurements, kind)
         if read.ignored and isinstance(measurements, Mapping):
@@ -284,18 +308,9 @@ def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map
         remedy = "give it as the only argument, with the values in it under the name value"
         raise BadInput("values", f"given beside a {type(measurements).__name__}, which holds its own", remedy)
     if kind is not None:
-        raise BadInput("kind", f"{quoted(kind)} beside a map, which knows its kind", "leave kind out")
+        raise BadInput("kind", f"{shown(kind)} beside a map, which knows its kind", "leave kind out")
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise BadInput("y", f"{int(np.ma.count_masked(values))} values are masked", "remove those measurements")
-    if np.iscomplexobj(values):
-        raise BadInput("y", "holds complex numbers", "give real ones")
-    try:
-        return map_, np.asarray(values, np.float64), (None, None), ()
-    except (TypeError, ValueError):
-        found = strange(values)
-        problem = "does not hold numbers" if found is None else f"number {found[0]} (from 0) is {quoted(found[1])}"
-        raise BadInput("y", problem, "give an array of numbers") from None
+    return map_, real_numbers("y", values), (None, None), ()
 
 
 def _from_jax(measurements: Any) -> Map:
@@ -313,8 +328,7 @@ def _from_jax(measurements: Any) -> Map:
     if not isinstance(measurements, jax_maps.Measurements):
         if isinstance(measurements, np.ndarray | jax.Array):
             raise BadInput("measurements", "an array", 'name it, {"A": A, "y": y}, or wrap it, dense_measurements(A)')
-        kind = type(measurements).__name__
-        raise BadInput("measurements", f"a {kind}", "give a map of gpsense, arrays by name, or a table")
+        raise BadInput("measurements", f"of type {type(measurements).__name__}", "give a map of gpsense")
     rows = measurements.rows if isinstance(measurements, jax_maps.Dense) else _packed(measurements)
     return maps.Dense(_unpacked(as_float(rows), measurements.dim))
 
@@ -351,21 +365,6 @@ def _single(measurements: Any, values: np.ndarray) -> bool:
     )
 
 
-def _check_options(seed: Any, rank: Any, max_rank: Any, robust: Any, offsets: Any) -> None:
-    """Refuse options of the wrong kind."""
-    whole = lambda given: isinstance(given, int | np.integer) and not isinstance(given, bool)  # noqa: E731
-    if not whole(seed) or seed < 0:
-        raise BadInput("seed", f"{seed!r} is not a whole number from 0 on", "give one")
-    for name, given in (("rank", rank), ("max_rank", max_rank)):
-        if given is not None and not whole(given):
-            raise BadInput(name, f"{given!r} is not a whole number", "give one")
-    if rank is not None and max_rank is not None and rank > max_rank:
-        raise BadInput("rank", f"{rank} is above max_rank {max_rank}", "give one of them")
-    for name, given in (("robust", robust), ("offsets", offsets)):
-        if given not in (None, True, False):
-            raise BadInput(name, f"{given!r} is not True, False or None", "give one of them")
-
-
 def _check(
     map_: Map, y: np.ndarray, rank: int | None, max_rank: int | None, trace: float | None, offsets: bool | None
 ) -> None:
@@ -385,8 +384,6 @@ def _check(
             raise BadInput(name, f"{given} is not from {least} to {most}", "give a whole number in that range")
     if trace is not None and not map_.semidefinite:
         raise BadInput("trace", "this matrix is not semidefinite, and only of such is it used", "leave trace out")
-    if trace is not None and not (np.isfinite(trace) and trace > 0):
-        raise BadInput("trace", f"{trace} is not allowed", "give a number above 0")
     if offsets and not isinstance(map_, maps.Table):
         raise BadInput("offsets", "only the entries of a table have them", "leave offsets out")
     if map_.semidefinite:

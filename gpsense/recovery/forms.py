@@ -3,14 +3,15 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, content, nearest, shown
 from gpsense.recovery import maps
-from gpsense.recovery.wide import Wide, read_wide
+from gpsense.recovery.wide import NOTHING, Wide, read_wide
 
 FORMS = {
     "dense": ("A",),
@@ -29,6 +30,15 @@ TABLES = {
     ("pauli", "value"): "pauli",
 }
 PLAIN = "plain_distances"  # the kind whose values are squared when they are read
+KINDS = {
+    "table": "entries of any matrix, such as ratings",
+    "entries": "those of a symmetric matrix",
+    "distances": "squared ones",
+    PLAIN: "",
+    "pauli": "",
+    "dense": "matrices A",
+    "rank_one": "vectors x",
+}
 NAMED = {"table": ("row_labels", "column_labels"), "distances": ("labels",), "entries": ("labels",)}
 SIDES = {"table": ("shape",), "distances": ("dim",), "entries": ("dim",)}
 INDEXED = "row and col (of a table), or rows and cols (of a symmetric matrix)"
@@ -41,6 +51,7 @@ FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
 LABELLED = "labels of rows, all different, in its index or, words, in its first column"
 LARGEST = 20000  # rows of a square matrix told by indices
+MOST_ROWS = 10**7  # or columns of a table
 LIMIT = 1e70  # numbers whose fourth power still is one
 
 
@@ -69,22 +80,20 @@ def read_fields(fields: Any, kind: str | None = None) -> Measured:
     its first column, is read as :mod:`gpsense.recovery.wide` does.
     """
     frame = hasattr(fields, "columns")
-    if frame and len(set(fields.columns)) < len(fields.columns):
-        raise BadInput("columns", "two have the same name", "rename one of them")
     if not frame and not isinstance(fields, Mapping):
         raise _unnamed(fields)
-    names = [str(name) for name in (fields.columns if frame else fields)]  # pyright: ignore[reportAttributeAccessIssue]
+    keys = list(fields.columns if frame else fields)  # pyright: ignore[reportAttributeAccessIssue]
+    names = list(map(str, keys))
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise BadInput("columns", f"two are called {shown(twice[0])}", "rename one of them")
     found = next((kind for header, kind in TABLES.items() if set(header) <= set(names)), None)
-    if kind is not None and not isinstance(kind, str):
-        raise BadInput("kind", f"{quoted(kind)} is no word", f"use one of {', '.join((*FORMS, PLAIN))}")
+    if kind is not None and not (isinstance(kind, str) and kind in KINDS):
+        raise unknown_kind(kind)
     if frame and not is_long(names) and (wide := _wide_frame(fields, names, kind)) is not None:
         return replace(_checked({name: _plain(name, each) for name, each in wide.fields.items()}), reading=wide.words)
     if frame and found is None and kind is None and "kind" not in names and "y" not in names:
-        wanted = " or ".join(",".join(header) for header in TABLES)
-        if not {"row", "col", "i", "j", "pauli", "value"} & set(names):
-            wanted += f"; of a wide table give kind='table' and {LABELLED}"
-        raise BadInput("columns", f"they are {listed(names)}", f"{_meant(names, HEADERS)}name them {wanted}")
-    given = {name: fields[name] for name in names if fields[name] is not None}
+        raise _unknown_columns(names, fields)
+    given = {name: fields[key] for name, key in zip(names, keys, strict=True) if fields[key] is not None}
     if frame:
         given = {name: _column(name, column) if name in KNOWN else column for name, column in given.items()}
     if kind is not None or (found and "kind" not in given):
@@ -93,12 +102,38 @@ def read_fields(fields: Any, kind: str | None = None) -> Measured:
     return _checked(plain | {name: np.zeros(0) for name in given if name not in KNOWN})
 
 
+def _unknown_columns(names: list[str], frame: Any) -> BadInput:
+    """The error for a table whose columns do not say what was measured."""
+    index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name in HEADERS]
+    meant = _meant(names, HEADERS)
+    remedy = " or ".join(",".join(header) for header in TABLES)
+    if index:
+        remedy = f"call reset_index(), since its index holds {', '.join(index)}"
+    elif any(set(header) <= {*names, *meant} for header in TABLES):
+        remedy = _asked(meant)
+    else:
+        wide = "" if set(HEADERS) & set(names) else f"; of a wide table give kind='table' and {LABELLED}"
+        remedy = f"{_asked(meant)} name them {remedy}{wide}".strip()
+    return BadInput("columns", f"they are {listed(names)}", remedy)
+
+
+def unknown_kind(kind: Any) -> BadInput:
+    """The error for a kind that there is not."""
+    near = nearest(kind, KINDS) if isinstance(kind, str) else ""
+    told = ", ".join(f"{name} ({what})" if what else name for name, what in KINDS.items())
+    return BadInput("kind", f"there is no {shown(kind)}", f"{near} use one of {told}".strip())
+
+
 def _unnamed(given: Any) -> BadInput:
     """The error for what is neither a table nor arrays by name."""
+    if isinstance(given, str | PathLike):
+        remedy = "read it first, such as by pandas.read_csv, or use the command launch.recover"
+        return BadInput("measurements", f"the name of a file, {shown(str(given))}", remedy)
     if sp.issparse(given):
         return BadInput("measurements", "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
     if not hasattr(given, "dtype"):
-        return BadInput("measurements", f"a {type(given).__name__}", "give a map, arrays by name, or a table")
+        remedy = 'give arrays by name, {"row": ..., "col": ..., "value": ...}, a DataFrame, or a map and its values'
+        return BadInput("measurements", f"of type {type(given).__name__}", remedy)
     remedy = "give a matrix with gaps (NaN) as pandas.DataFrame(array), kind='table'; measurements as arrays by name"
     return BadInput("measurements", "an array alone does not say what was measured", f'{remedy}, {{"A": A, "y": y}}')
 
@@ -112,11 +147,11 @@ def is_long(names: Iterable[str]) -> bool:
 
 def listed(names: Iterable[str]) -> str:
     """Names in a line, and how many more there are."""
-    texts, shown = [name or "one without a name" for name in names], []
-    while len(shown) < len(texts) and (not shown or len(", ".join((*shown, texts[len(shown)]))) <= LONGEST):
-        shown.append(texts[len(shown)])
-    rest = len(texts) - len(shown)
-    return (", ".join(shown) or "nothing") + (f", and {rest} more" if rest else "")
+    texts, first = [name or "one without a name" for name in names], []
+    while len(first) < len(texts) and (not first or len(", ".join((*first, texts[len(first)]))) <= LONGEST):
+        first.append(texts[len(first)])
+    rest = len(texts) - len(first)
+    return (", ".join(first) or "nothing") + (f", and {rest} more" if rest else "")
 
 
 def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
@@ -127,10 +162,16 @@ def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
     index = np.asarray(frame.index)
     unnamed = bool(names) and names[0].startswith("Unnamed:")
     counted = np.array_equal(index, np.arange(index.size))
+    named = not unnamed
     if frame.index.nlevels == 1 and not (counted and columns and (unnamed or columns[0].dtype.kind not in "iufb")):
         named = frame.index.name is not None and index.dtype.kind in "iuf"
-        return read_wide(index, names, columns, kind, named=named)
-    return read_wide(columns[0], names[1:], columns[1:], kind, named=not unnamed) if columns else None
+    elif columns:
+        index, names, columns = columns[0], names[1:], columns[1:]
+    wide = read_wide(index, names, columns, kind, named=named) if columns else None
+    for name, column in zip(names, columns if wide else (), strict=bool(wide)):
+        if text := [each for each in column if isinstance(each, str) and each.strip().lower() not in NOTHING]:
+            raise text_for_numbers(name, text[0])
+    return wide
 
 
 def _column(name: str, column: Any) -> Any:
@@ -151,19 +192,42 @@ def _plain(name: str, array: Any) -> np.ndarray:
         if np.ma.is_masked(array):
             raise BadInput(name, f"{int(np.ma.count_masked(array))} numbers are masked", "remove those measurements")
         array = array.data
-    array = np.asarray(array)
+    array = as_array(name, array)
     if array.dtype.kind in ("O" if name in ("dim", "shape") else "OSU") and name not in WORDS:
-        if name in PLACES and array.ndim <= 2 and strange(array.ravel()):
+        text = next((each for each in array.ravel() if isinstance(each, str | bytes)), None)
+        if name in PLACES and array.ndim <= 2 and (text is not None or strange(array.ravel())):
             return array
         if found := strange(array.ravel()):
-            problem = f"row {found[0]} (from 0) holds {quoted(found[1])}, not a number"
+            problem = f"row {found[0]} (from 0) holds {shown(found[1])}, not a number"
             raise BadInput(name, problem, "give a number there, or leave that measurement out")
+        if text is not None:
+            raise text_for_numbers(name, text)
         try:
             array = np.stack([np.asarray(each, float) for each in array.ravel()]).reshape(*array.shape, -1)
             array = array[..., 0] if array.shape[-1] == 1 else array
         except (TypeError, ValueError):
             raise BadInput(name, "holds arrays of different shapes", "give one array of numbers") from None
     return array.astype(float) if array.dtype == bool else array
+
+
+def as_array(name: str, given: Any) -> np.ndarray:
+    """An array; BadInput for lists of different lengths and for what JAX traces."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise BadInput(name, "lists of different lengths", "give one array of numbers") from None
+    except TypeError:
+        raise BadInput(name, "traced by JAX", "call this outside of jit, vmap and grad") from None
+
+
+def real_numbers(name: str, given: Any) -> np.ndarray:
+    """Finite real numbers as float64, or BadInput that says why not."""
+    return _numbers(name, _plain(name, given), real=True)
+
+
+def text_for_numbers(name: str, text: Any) -> BadInput:
+    """The error for numbers that are given as text, such as this one."""
+    return BadInput(name, f"holds numbers as text, such as {shown(text)}", f"convert them, {name}.astype(float)")
 
 
 def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
@@ -176,22 +240,14 @@ def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
     return None
 
 
-def quoted(value: Any) -> str:
-    """A value as it is written in Python, cut to a readable length."""
-    text = " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
 def _checked(fields: dict[str, np.ndarray]) -> Measured:
     if "kind" in fields and not fields["kind"].size:
-        raise BadInput("kind", "is empty", f"use one of {', '.join((*FORMS, PLAIN))}")
+        raise unknown_kind("")
     said = str(fields["kind"].reshape(-1)[0]) if "kind" in fields else ""
-    given = [each for each in fields if each != "kind"]
     by_name = VALUES[::-1] if said in ("distances", PLAIN) else VALUES
     name = next((each for each in by_name if each in fields), None)
     if name is None:
-        problem = f"missing; the names given are {listed(given)}"
-        raise BadInput("y", problem, f"{_meant(fields)}add the values y (n,)")
+        raise _without_values(fields)
     plain = said == PLAIN or (name == "distance" and said == "distances")
     if plain:
         if name == "distance2":
@@ -199,7 +255,7 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         fields = fields | {"kind": np.array("distances")}
     if said == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
-    kind = _kind(fields)
+    kind = _kind(fields, name)
     values = _flat(_numbers(name, fields[name], real=True))
     if values.ndim != 1:
         raise BadInput(name, f"shape {values.shape}", f"give a vector of at least {FEW} values")
@@ -235,29 +291,57 @@ def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
     return [f"{name}: {count} of {values.size} squared distances are negative, taken as noise; {told}"]
 
 
+def _without_values(fields: Mapping[str, np.ndarray]) -> BadInput:
+    """The error for arrays none of which is called as values are."""
+    if not any(set(names) & set(fields) for names in FORMS.values()):
+        return _unsaid(fields)
+    meant = _meant(fields)
+    near = next((each for each in VALUES if each in meant), None)
+    name = near or ("value" if set(HEADERS) & set(fields) else "y")
+    remedy = _asked(meant) if near else f"{_asked(meant)} add the values (n,), named {name}".strip()
+    return BadInput(name, f"missing; the names given are {_names(fields)}", remedy)
+
+
+def _unsaid(fields: Mapping[str, np.ndarray]) -> BadInput:
+    """The error for arrays whose names are of no form."""
+    meant = _meant(fields)
+    if any({*names, value} <= {*fields, *meant} for names in FORMS.values() for value in VALUES):
+        remedy = _asked(meant)
+    else:
+        remedy = f"{_asked(meant)} give the values y and {WANTED}".strip()
+    problem = f"the names given are {_names(fields)}, none of which says what was measured"
+    return BadInput("measurements", problem if set(fields) - {"kind"} else "hold nothing", remedy)
+
+
+def _names(fields: Mapping[str, np.ndarray]) -> str:
+    return listed(name for name in fields if name != "kind")
+
+
 Made = tuple[maps.Map, tuple[np.ndarray | None, np.ndarray | None], list[str]]
 
 
-def _kind(fields: Mapping[str, np.ndarray]) -> str:
-    """Which of the forms the arrays have."""
+def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
+    """Which of the forms the arrays have, whose values are called ``values``."""
     said = str(np.asarray(fields["kind"]).reshape(-1)[0]) if "kind" in fields else None
     if said is not None and said not in FORMS:
-        raise BadInput("kind", f"{said[:LONGEST]!r} is unknown", f"use one of {', '.join((*FORMS, PLAIN))}")
+        raise unknown_kind(said)
     found = [kind for kind, names in FORMS.items() if any(name in fields for name in names)]
     found = [said] if said is not None else found
-    meant, given = _meant(fields), listed(name for name in fields if name != "kind")
+    meant = _meant(fields)
     if not found:
-        problem = f"the names given are {given}, none of which says what was measured"
-        raise BadInput("measurements", problem, f"{meant}give {WANTED}")
+        raise _unsaid(fields)
     if len(found) > 1:
         first = next(name for name in FORMS[found[0]] if name in fields)
         indexed = set(found) == {"entries", "table"}
         raise BadInput(first, f"{' and '.join(found)} at once", f"give {INDEXED if indexed else WANTED}")
     missing = [name for name in FORMS[found[0]] if name not in fields]
     if missing:
-        needed = f"{', '.join(FORMS[found[0]])} and values"
-        problem = f"missing; {found[0]} measurements consist of {needed}, and the names given are {given}"
-        raise BadInput(missing[0], problem, f"{meant}give {INDEXED if found[0] == 'entries' else missing[0]}")
+        needed = f"{', '.join(FORMS[found[0]])} and {values}"
+        problem = f"missing; {found[0]} measurements consist of {needed}, and the names given are {_names(fields)}"
+        add = INDEXED if found[0] == "entries" else missing[0]
+        raise BadInput(
+            missing[0], problem, _asked(meant) if missing[0] in meant else f"{_asked(meant)} give {add}".strip()
+        )
     if found[0] == "distances" and said is None:
         remedy = (
             "name the values distance (plain) or distance2 (squared), or add the entry 'kind': 'distances' (squared)"
@@ -266,15 +350,20 @@ def _kind(fields: Mapping[str, np.ndarray]) -> str:
     return found[0]
 
 
-def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> str:
-    """``did you mean row for Row? `` for names that are like one that is wanted and not given; empty for none."""
-    names, found = set(given), []
+def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> dict[str, str]:
+    """The names that are wanted and not given, each with the one given that is like it."""
+    names, found = set(given), {}
     left = {name.lower(): name for name in names if name not in wanted}
     for want in wanted:
         close = difflib.get_close_matches(want.lower(), left, 1, 0.6 if len(want) > 1 else 1.0)
         if close and want not in names:
-            found.append(f"{want} for {left.pop(close[0])}")
-    return f"did you mean {', '.join(found)}? " if found else ""
+            found[want] = left.pop(close[0])
+    return found
+
+
+def _asked(meant: Mapping[str, str]) -> str:
+    """``did you mean row for Row?``, empty for none."""
+    return f"did you mean {', '.join(f'{want} for {name}' for want, name in meant.items())}?" if meant else ""
 
 
 def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
@@ -282,7 +371,7 @@ def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
     if np.iscomplexobj(array) and real:
         raise BadInput(name, "holds complex numbers", "give real ones")
     if array.dtype.kind not in "fiuc":
-        raise BadInput(name, f"holds {array.dtype}, not numbers", "give numbers")
+        raise BadInput(name, f"holds {content(array.dtype)}, not numbers", "give numbers")
     if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
         raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
     if not (finite := np.isfinite(array).all(axis=tuple(range(1, array.ndim)))).all():
@@ -377,7 +466,7 @@ def _verify_numbering(name: str, given: np.ndarray) -> None:
     odd = np.ones(given.shape, bool) if given.dtype.kind == "c" else (given < 0) | (given != np.round(given))
     if odd.any():
         remedy = "number from 0 or 1 by whole numbers, or give names as text"
-        raise BadInput(name, f"row {int(odd.argmax())} (from 0) holds {quoted(given[odd][0])}", remedy)
+        raise BadInput(name, f"row {int(odd.argmax())} (from 0) holds {shown(given[odd][0])}", remedy)
 
 
 def _words(name: str, given: np.ndarray) -> np.ndarray:
@@ -406,8 +495,14 @@ def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[i
     if "shape" not in fields:
         return largest[0], largest[1]
     given = fields["shape"].reshape(-1)
-    if given.size != 2 or not all(float(each).is_integer() for each in given):
-        raise BadInput("shape", "is not two whole numbers", "give the numbers of rows and columns")
+    if (
+        given.size != 2
+        or given.dtype.kind not in "iuf"
+        or not all(each > 0 and float(each).is_integer() for each in given)
+    ):
+        raise BadInput("shape", "is not two whole numbers above 0", "give the numbers of rows and columns")
+    if given.max() > MOST_ROWS:
+        raise BadInput("shape", f"a side of {int(given.max())}", f"give at most {MOST_ROWS}, or leave shape out")
     for name, each, most, side in zip(("row", "col"), index, largest, given, strict=True):
         if int(each.min()) < 0 or most > side:
             raise BadInput(
@@ -436,7 +531,7 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     for name, given in given_at.items():
         if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
             where = ~np.isfinite(given) if given.dtype.kind == "f" else np.ones(n, bool)
-            problem = f"holds {quoted(given[where][0])}, not a whole number"
+            problem = f"holds {shown(given[where][0])}, not a whole number"
             raise BadInput(name, problem, "give the numbers of rows, counted from 0")
         _verify_numbering(name, given)
         if int(given.max()) > LARGEST and "dim" not in fields:
@@ -468,6 +563,6 @@ def _side(given: np.ndarray) -> int:
     """A whole number, which may be alone in an array."""
     array = np.asarray(given)
     if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.item()).is_integer():
-        shown = " ".join(str(array).split())[:LONGEST]
-        raise BadInput("dim", f"{shown} is not a whole number", "give the number of points or rows")
+        told = " ".join(str(array).split())[:LONGEST]
+        raise BadInput("dim", f"{told} is not a whole number", "give the number of points or rows")
     return int(array.item())

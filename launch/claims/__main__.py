@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpsense.fields import nearest
+from gpsense.errors import nearest, shown
 from launch.paths import configs, find_config
 from launch.shell import Parser, Refusal, guarded, leave, program
 
@@ -58,7 +58,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def _count(text: str) -> int:
     """A whole number from 0 on."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number; use a whole number 0 or more")
     return int(text)
 
 

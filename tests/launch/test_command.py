@@ -101,9 +101,17 @@ def test_help_calls_the_command_as_it_was_called(
     [
         (["report"], "DIR: give the directory of a run, or --index FOLDER"),
         (["report", "nosuch"], "nosuch is not a directory; name the directory of a run"),
-        (["claims", "--foo"], "unrecognized arguments: --foo; see --help"),
-        (["bench", "--group", "foo"], "argument --group: invalid choice: 'foo'"),
-        (["recover", "--foo"], "unrecognized arguments: --foo; see --help"),
+        (["claims", "--foo"], "--foo: there is no such option; see --help"),
+        (["bench", "--group", "foo"], "--group: there is no 'foo'; use one of compile, "),
+        (["recover", "--foo"], "--foo: there is no such option; see --help"),
+        (["claims", "--ful"], "--ful: there is no such option; did you mean --full?"),
+        (
+            ["claims", "--seed-offset", "two"],
+            "--seed-offset: 'two' is not a whole number; use a whole number 0 or more",
+        ),
+        (["report", "--widht", "one"], "--widht: there is no such option; did you mean --width?"),
+        (["bench", "--grup", "grid"], "--grup: there is no such option; did you mean --group?"),
+        (["reference", "--ot=x"], "--ot: there is no such option; did you mean --out?"),
     ],
 )
 def test_wrong_options_are_one_line(argv: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def test_latex_compiles_and_no_table_is_too_wide(tmp_path: Path) -> None:
         (["--format", "gif"], "--format: 'gif' is not a format"),
         (["--table", "word"], "--table: 'word' is not a kind of table"),
         (["--style", "nowhere.mplstyle"], "--style: there is no file nowhere.mplstyle"),
-        (["--width", "three"], "argument --width: invalid choice"),
+        (["--width", "three"], "--width: there is no 'three'; use one of one, two"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

@@ -144,7 +144,7 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     assert capsys.readouterr().err.endswith(said)
     table.write_text("row,col,stars\nann,up,4\n")
     assert main([str(table)]) == 2
-    assert "stars; add the values y (n,), or say which it is by --value NAME" in capsys.readouterr().err
+    assert "stars; add the values (n,), named value, or say which it is by --value NAME" in capsys.readouterr().err
 
 
 def test_a_wide_table_is_read_and_said_to_be(tmp_path, capsys):
@@ -263,13 +263,18 @@ BAD = [
     ([], "give one file, or --example cities"),
     (["a.npz", "--example", "cities"], "give one file, or --example cities"),
     (["missing.npz"], "missing.npz: no such file"),
-    (["--example", "towns"], "invalid choice: 'towns'"),
+    (["--example", "towns"], "--example: there is no 'towns'; use one of cities"),
     (["--example", "cities", "--noise", "-1"], "--noise: -1.0 is not at least 0"),
     (["--example", "cities", "--share", "0"], "--share: 0.0 is not above 0"),
-    (["--example", "cities", "--rank", "none"], "argument --rank: invalid int value: 'none'"),
+    (["--example", "cities", "--rank", "none"], "--rank: 'none' is not a whole number; use a whole number"),
     (["--example", "cities", "--max-rank", "99"], "--max-rank: 99 is not from 1 to 71"),
-    (["--example", "cities", "--robust", "maybe"], "argument --robust: invalid choice: 'maybe'"),
-    (["--example", "cities", "--unknown", "1"], "unrecognized arguments: --unknown"),
+    (["--example", "cities", "--robust", "maybe"], "--robust: there is no 'maybe'; use one of auto, yes, no"),
+    (["--example", "cities", "--unknown", "1"], "--unknown: there is no such option; see --help"),
+    (["--example", "cities", "--ofsets", "yes"], "--ofsets: there is no such option; did you mean --offsets?"),
+    (["--example", "cities", "--trace", "one"], "--trace: 'one' is not a number; use a number"),
+    (["--example", "cities", "--rank"], "--rank: give one value; see --help"),
+    (["a.npz", "--kind", "distance"], "--kind: there is no 'distance'; did you mean distances? use one of table (ent"),
+    (["a.npz", "b.npz"], "b.npz: not understood; see --help"),
     (["--example", "cities", "--out", "/proc/none/x"], "--out: /proc/none/x cannot be written to"),
 ]
 

@@ -46,7 +46,7 @@ def test_frames_of_a_library():
     assert found.rank == 2
     np.testing.assert_allclose(found.matrix, U @ V.T, atol=1e-8)
     twice = pd.DataFrame([[1, 2, 3.0]], columns=["row", "row", "value"])
-    with pytest.raises(BadInput, match="columns: two have the same name"):
+    with pytest.raises(BadInput, match="columns: two are called 'row'"):
         read_fields(twice)
     found = gpsense.recover(table.assign(site="here"), offsets=False)
     assert "site: ignored, since table measurements consist of value, row, col" in repr(found)
@@ -81,7 +81,7 @@ def test_rectangular_and_complex_matrices():
 
 
 REFUSED = {
-    "no values": ({"x": X}, "y: missing; the names given are x; add the values y"),
+    "no values": ({"x": X}, r"y: missing; the names given are x; add the values \(n,\), named y$"),
     "masked": ({"x": X, "y": np.ma.masked_less(Y, np.median(Y))}, "y: 40 numbers are masked; remove those"),
     "sparse": ({"A": sp.eye(5), "y": Y}, "A: a sparse matrix; give its entries as row, col and value"),
     "objects": (
@@ -137,8 +137,11 @@ REFUSED = {
         {"i": ROWS, "j": COLUMNS, "y": VALUES},
         r"kind: i and j alone do not say .*, or add the entry 'kind': 'distances' \(squared\)",
     ),
-    "no kind": ({"i": ROWS, "kind": np.array([]), "y": VALUES}, "kind: is empty; use one of"),
-    "unknown kind": ({"i": ROWS, "kind": np.array("lengths"), "y": VALUES}, "kind: 'lengths' is unknown; use one of"),
+    "no kind": ({"i": ROWS, "kind": np.array([]), "y": VALUES}, "kind: there is no ''; use one of table"),
+    "unknown kind": (
+        {"i": ROWS, "kind": np.array("lengths"), "y": VALUES},
+        "kind: there is no 'lengths'; use one of table .entries of any",
+    ),
     "same point": (
         {"i": np.arange(5), "j": np.zeros(5, int), "y": np.ones(5), "kind": np.array("distances")},
         "i: 1 pairs",
@@ -159,7 +162,7 @@ REFUSED = {
     ),
     "rows of no columns": (
         {"rows": ROWS, "y": VALUES},
-        "cols: missing; entries measurements consist of rows, cols and values, and .* are rows, y; give row and col",
+        "cols: missing; entries measurements consist of rows, cols and y, and .* are rows, y; give row and col",
     ),
     "names of a table": (
         {"rows": [f"u{i}" for i in ROWS], "cols": [f"f{j}" for j in COLUMNS], "y": VALUES},
@@ -167,9 +170,54 @@ REFUSED = {
     ),
     "near names": (
         {"Row": ROWS, "column": COLUMNS, "y": VALUES},
-        "measurements: .* none of which says .*; did you mean row for Row, col for column\\? give one of A",
+        "measurements: .* none of which says .*; did you mean row for Row, col for column\\?$",
     ),
-    "near values": ({"row": ROWS, "col": COLUMNS, "val": VALUES}, "y: missing; .*; did you mean value for val\\? add"),
+    "near values": (
+        {"row": ROWS, "col": COLUMNS, "val": VALUES},
+        r"^value: missing; the names given are row, col, val; did you mean value for val\?$",
+    ),
+    "near Y": ({"x": X, "Y": Y}, r"^y: missing; the names given are x, Y; did you mean y for Y\?$"),
+    "near columns": (
+        {"row": ROWS, "column": COLUMNS, "value": VALUES},
+        r"^col: missing; table measurements consist of row, col and value, .*; did you mean col for column\?$",
+    ),
+    "two near": (
+        {"row": ROWS, "column": COLUMNS, "vals": VALUES},
+        r"^value: missing; .*; did you mean col for column, value for vals\?$",
+    ),
+    "names of one's own": (
+        {"user": ROWS, "film": COLUMNS, "stars": VALUES},
+        "^measurements: the names given are user, film, stars, none of which says .*; give the values y and one of A",
+    ),
+    "nothing": ({}, "^measurements: hold nothing; give the values y and one of A"),
+    "names that are numbers": ({0: ROWS, 1: COLUMNS, 2: VALUES}, "^measurements: the names given are 0, 1, 2, none"),
+    "near kind": (
+        {"i": ROWS, "kind": "distance", "y": VALUES},
+        r"kind: there is no 'distance'; did you mean distances\?",
+    ),
+    "text": (
+        {"row": ROWS, "col": COLUMNS, "value": VALUES.astype(str)},
+        r"^value: holds numbers as text, such as '.*'; convert them, value.astype\(float\)$",
+    ),
+    "text of a map": ({"x": X.astype(str).astype(object), "y": Y}, "^x: holds numbers as text, such as '"),
+    "bytes": ({"x": X, "y": Y.astype("S")}, "^y: holds numbers as text, such as b'"),
+    "dates": ({"x": X, "y": np.arange(80).astype("datetime64[D]")}, "^y: holds dates, not numbers; give numbers$"),
+    "ragged": ({"x": [[1.0, 2.0], [3.0]] * 40, "y": Y}, "^x: lists of different lengths; give one array of numbers$"),
+    "ragged rows": ({"row": [[1], [2, 3]], "col": COLUMNS, "y": VALUES}, "^row: lists of different lengths"),
+    "words for a shape": (
+        {"row": ROWS, "col": COLUMNS, "y": VALUES, "shape": ("a", "b")},
+        "^shape: is not two whole numbers above 0; give the numbers of rows and columns$",
+    ),
+    "negative shape": (
+        {"row": ROWS, "col": COLUMNS, "y": VALUES, "shape": (-3, 20)},
+        "^shape: is not two whole numbers",
+    ),
+    "huge shape": (
+        {"row": ROWS, "col": COLUMNS, "y": VALUES, "shape": (10**9, 10**9)},
+        "^shape: a side of 1000000000; give at most 10000000, or leave shape out$",
+    ),
+    "a file": ("ratings.csv", "^measurements: the name of a file, 'ratings.csv'; read it first, such as by pandas"),
+    "nothing at all": (None, "^measurements: of type NoneType; give arrays by name, "),
     "an array": (np.ones((3, 4)), "measurements: an array alone .* pandas.DataFrame.array., kind='table'"),
     "beyond dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(4)}, "rows: index 13 is beyond dim 4"),
     "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is not a whole number"),
@@ -241,11 +289,40 @@ def test_what_is_found_of_points_is_told_by_name():
 def test_a_kind_may_be_given_beside_the_arrays():
     found = gpsense.recover({"i": FIRST, "j": SECOND, "y": LENGTHS}, kind="plain_distances")
     assert (found.rank, found.chosen_by) == (2, "exact")
-    for kind, line in (("lengths", "kind: 'lengths' is unknown; use one of"), (3, "kind: 3 is no word")):
+    for kind, line in (
+        ("lengths", "kind: there is no 'lengths'; use one of table .entries of any"),
+        (3, "kind: there is no 3; "),
+    ):
         with pytest.raises(BadInput, match=line):
             gpsense.recover({"i": FIRST, "j": SECOND, "y": LENGTHS}, kind=kind)
     with pytest.raises(BadInput, match="kind: 'table' beside a map"):
         gpsense.recover(maps.Distances(FIRST, SECOND, 9), LENGTHS**2, kind="table")
+
+
+def test_frames_whose_columns_do_not_fit_are_told_what_is_missing():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"row": ROWS, "col": COLUMNS, "value": VALUES})
+    text = pd.DataFrame([["1", "2"], ["3", ""], ["5", "6"]], index=list("abc"), columns=["p", "q"])
+    for given, line in (
+        (frame.rename(columns={"value": "val"}), r"they are row, col, val; did you mean value for val\?$"),
+        (frame.set_index(["row", "col"]), r"they are value; call reset_index\(\), since its index holds row, col$"),
+        (frame.rename(columns={"value": "stars"}), "they are row, col, stars; name them row,col,value or"),
+    ):
+        with pytest.raises(BadInput, match=f"^columns: {line}"):
+            read_fields(given)
+    for given in (frame.astype({"value": str}), text.rename(columns={"p": "value"})):
+        with pytest.raises(BadInput, match=r"^value: holds numbers as text, such as '.*'; convert them"):
+            read_fields(given)
+    with pytest.raises(
+        BadInput, match="^kind: there is no 'ratings'; use one of table .entries of any matrix, such as"
+    ):
+        read_fields(pd.DataFrame(np.ones((4, 4))), "ratings")
+
+
+def test_places_as_text_are_names():
+    """Digits too, as in a table of entries."""
+    read = read_fields({"i": FIRST.astype(str), "j": SECOND.astype(str), "distance": LENGTHS})
+    assert read.labels[0].tolist() == [str(each) for each in range(9)]
 
 
 def _square(squares: bool = False) -> np.ndarray:
