@@ -4,10 +4,6 @@ import difflib
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-
-_CONTENTS = {"U": "text", "S": "text", "M": "dates", "m": "durations", "c": "complex numbers", "b": "true and false"}
-
 
 class BadInput(ValueError):
     """Input that cannot be used: the field, what is wrong with it, and the remedy, in one line.
@@ -29,6 +25,8 @@ class BadInput(ValueError):
 
 def shown(value: Any) -> str:
     """A value quoted in an error, cut to a readable length."""
+    import numpy as np  # the help of the commands is told without
+
     text = repr(value.item() if isinstance(value, np.generic) else value)
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -45,8 +43,3 @@ def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
     """The error for a name that is in no registry: the nearest known one first, then all."""
     near = nearest(name, known) if isinstance(name, str) else ""
     return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
-
-
-def content(dtype: np.dtype) -> str:
-    """What an array of this type holds, in words."""
-    return _CONTENTS.get(dtype.kind, "objects" if dtype.kind == "O" else str(dtype))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from gpsense.errors import BadInput, content, nearest, shown
+from gpsense.errors import BadInput, nearest, shown
 from gpsense.recovery import maps
 from gpsense.recovery.wide import NOTHING, Wide, read_wide
 
@@ -51,6 +51,7 @@ FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
 LABELLED = "labels of rows, all different, in its index or, words, in its first column"
 LARGEST = 20000  # rows of a square matrix told by indices
+CONTENTS = {"U": "text", "S": "text", "O": "objects", "M": "dates", "m": "durations"}  # of arrays, by NumPy's kinds
 MOST_ROWS = 10**7  # or columns of a table
 LIMIT = 1e70  # numbers whose fourth power still is one
 
@@ -371,7 +372,7 @@ def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
     if np.iscomplexobj(array) and real:
         raise BadInput(name, "holds complex numbers", "give real ones")
     if array.dtype.kind not in "fiuc":
-        raise BadInput(name, f"holds {content(array.dtype)}, not numbers", "give numbers")
+        raise BadInput(name, f"holds {CONTENTS.get(array.dtype.kind, array.dtype)}, not numbers", "give numbers")
     if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
         raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
     if not (finite := np.isfinite(array).all(axis=tuple(range(1, array.ndim)))).all():

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Scalar, ScalarLike, Symmetric, Values
-from gpsense.errors import BadInput, content
+from gpsense.errors import BadInput
 from gpsense.sensing.symmetric import svec
 
 
@@ -85,7 +85,7 @@ def check_indices(side: int, **indices: Array) -> None:
             shapes = " and ".join(str(each.shape) for each in indices.values())
             raise BadInput(name, f"index arrays of shapes {shapes}", "give vectors, one index a measurement")
         if not jnp.issubdtype(index.dtype, jnp.integer):
-            raise BadInput(name, f"it holds {content(index.dtype)}", "give whole numbers counted from 0")
+            raise BadInput(name, f"it holds {index.dtype}", "give whole numbers counted from 0")
         if isinstance(index, Tracer):
             continue
         known = np.asarray(index)
