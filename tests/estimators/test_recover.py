@@ -526,12 +526,12 @@ def test_wild_values_of_a_table_with_offsets_are_left_out(offsets, share):
 
 def test_what_is_printed_of_a_recovery_is_a_few_lines_without_arrays():
     """Rank, noise and outliers as the attributes have them; no line longer than a screen."""
-    _, rows, columns, y, _ = _shifted_table(0)
+    _, rows, columns, y, _ = _shifted_table(0, (14, 12), rank=1)
     y[11] += 100
     found = gpsense.recover({"row": rows, "col": columns, "value": y})
     text = repr(found)
     assert text == str(found)
-    assert text.startswith(f"Recovery of a 24 x 19 matrix: rank {found.rank}, chosen_by {found.chosen_by!r}")
+    assert text.startswith(f"Recovery of a 14 x 12 matrix: rank {found.rank}, chosen_by {found.chosen_by!r}")
     assert f"noise {found.noise:.3g}" in text
     assert "left out as outliers, by number from 0: 11\n" in text
     assert "array" not in text
@@ -539,7 +539,7 @@ def test_what_is_printed_of_a_recovery_is_a_few_lines_without_arrays():
 
 
 def test_what_is_tried_is_told_to_whoever_listens():
-    _, rows, columns, y, _ = _shifted_table(0)
+    _, rows, columns, y, _ = _shifted_table(0, (14, 12), rank=1)
     told: list[str] = []
     gpsense.recover({"row": rows, "col": columns, "value": y + 0.1 * np.sin(np.arange(y.size))}, progress=told.append)
     assert any(words.startswith("rank ") for words in told)

@@ -209,11 +209,11 @@ SHAPES = [
     ({"dim": 30, "n": 3000, "form": "direct"}, 8, 8, 4, 4),
     ({"dim": 20, "n": 400, "width": 2000}, 4, 6, 4, 4),
     ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 2, 4, 4),
-    ({"dim": 20, "n": 400}, 256, 64, 4, 4),
-    ({"dim": 20, "n": 400}, 64, 256, 20, 5),
-    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 8, 8, 4, 4),
+    ({"dim": 20, "n": 400}, 160, 64, 4, 4),
+    ({"dim": 20, "n": 400}, 56, 256, 8, 4),
+    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 6, 8, 4, 4),
     ({"dim": 60, "n": 1200, "optimizer": "adam"}, 4, 8, 4, 4),
-    ({"dim": 80, "measurements": "population"}, 32, 36, 4, 4),
+    ({"dim": 80, "measurements": "population"}, 32, 32, 4, 4),
 ]
 
 
