@@ -4,6 +4,7 @@ Of positive semidefinite matrices from dense measurements, without noise the tim
 error; of tables with gaps the error. Numbers are medians over a few problems; compiling is not counted.
 """
 
+import sys
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ import gpsense
 from gpsense.sensing.measurements import dense_measurements
 from launch import bench
 from launch.bench.recovery_baselines import TUNED, Problem, Tunable, Tuned, needed, seconds_to, tuned
-from launch.bench.rows import Absent, Row, make_row, once
+from launch.bench.rows import Absent, Row, make_row, once, text
 from launch.bench.solvers import Task, external, make_task
 from launch.bench.table_baselines import TABLE_BASELINES
 from launch.bench.table_baselines import make_task as make_table
@@ -29,7 +30,12 @@ KNOWN = {True: "rank known", False: "rank unknown"}
 
 def recovery() -> list[Row]:
     """Time to two accuracies without noise, errors under noise, of tables with gaps, and of many random problems."""
-    return [*noiseless(), *noisy(), *tables(), trial_row()]
+    rows = []
+    for part in (noiseless, noisy, tables, lambda: [trial_row()]):
+        measured = part()
+        print(text(measured), file=sys.stderr)  # the whole takes half an hour
+        rows += measured
+    return rows
 
 
 def noiseless() -> list[Row]:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Scalar, ScalarLike, Symmetric, Values
 from gpsense.errors import BadInput
+from gpsense.fields import real_array
 from gpsense.sensing.symmetric import svec
 
 
@@ -72,6 +74,11 @@ class Measurements(eqx.Module):
     def packed(self) -> PackedRows:
         """The rows ``svec(A_i)``, shape (n, dim (dim + 1) / 2)."""
         return jax.lax.map(lambda row: svec(self.adjoint(row)), jnp.eye(self.n))
+
+
+def array_of(name: str) -> Callable[[Any], Array]:
+    """A converter of arrays and nested lists to arrays; BadInput, by name, where they hold no numbers."""
+    return lambda given: given if isinstance(given, jax.Array) else jnp.asarray(real_array(name, given))
 
 
 def check_indices(side: int, **indices: Array) -> None:

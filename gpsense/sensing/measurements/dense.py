@@ -7,7 +7,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
-from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements
+from gpsense.errors import BadInput
+from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements, array_of
 from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
 from gpsense.theory.errors import exact_rank_error
 
@@ -60,6 +61,9 @@ def dense_measurements(matrices: Float[Array, "n dim dim"]) -> Dense:
     >>> dense.apply(jnp.array([[4.0, 2.0], [2.0, 1.0]])).round(3).tolist()
     [4.0, 4.0]
     """
+    matrices = array_of("matrices")(matrices)
+    if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
+        raise BadInput("matrices", f"shape {matrices.shape}", "give n square matrices, an array (n, dim, dim)")
     return Dense(jax.vmap(svec)(0.5 * (matrices + matrices.transpose(0, 2, 1))))
 
 

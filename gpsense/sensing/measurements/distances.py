@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, Indices, Symmetric, Values
-from gpsense.sensing.measurements._base import Measurements, check_indices
+from gpsense.sensing.measurements._base import Measurements, array_of, check_indices
 
 
 class Distances(Measurements):
@@ -19,8 +19,8 @@ class Distances(Measurements):
     [25.0, 1.0]
     """
 
-    first: Indices = eqx.field(converter=jnp.asarray)
-    second: Indices = eqx.field(converter=jnp.asarray)
+    first: Indices = eqx.field(converter=array_of("first"))
+    second: Indices = eqx.field(converter=array_of("second"))
     side: int = eqx.field(static=True)
 
     def __check_init__(self) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, Indices, Symmetric, Values
-from gpsense.sensing.measurements._base import Measurements, check_indices
+from gpsense.sensing.measurements._base import Measurements, array_of, check_indices
 
 
 class Entries(Measurements):
@@ -16,8 +16,8 @@ class Entries(Measurements):
     [4.0, 2.0]
     """
 
-    rows: Indices = eqx.field(converter=jnp.asarray)
-    cols: Indices = eqx.field(converter=jnp.asarray)
+    rows: Indices = eqx.field(converter=array_of("rows"))
+    cols: Indices = eqx.field(converter=array_of("cols"))
     side: int = eqx.field(static=True)
 
     def __check_init__(self) -> None:

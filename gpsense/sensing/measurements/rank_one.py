@@ -1,13 +1,14 @@
 """Rank-one measurements A_i = x_i x_i^T, held by their vectors; the Gaussian ensemble."""
 
 import chex
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values, Vectors
-from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements
+from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements, array_of
 from gpsense.sensing.symmetric import svec
 
 
@@ -22,7 +23,7 @@ class RankOne(Measurements):
     [9.0, 1.0]
     """
 
-    vectors: Vectors
+    vectors: Vectors = eqx.field(converter=array_of("vectors"))
 
     def __check_init__(self) -> None:
         chex.assert_rank(self.vectors, 2)

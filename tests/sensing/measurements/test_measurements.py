@@ -214,3 +214,20 @@ def test_antisymmetric_parts_do_not_count():
     swapped = dense(a.transpose(0, 2, 1))
     np.testing.assert_allclose(dense(a).rows, swapped.rows, rtol=1e-14)
     assert isinstance(swapped, Dense)
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    {
+        "entries": (lambda words: Entries(words, [0, 1], side=2), "rows: it holds text, not real numbers"),
+        "distances": (lambda words: Distances([0, 1], words, 2), "second: it holds text, not real numbers"),
+        "vectors": (lambda words: RankOne(words[:, None]), "vectors: it holds text, not real numbers"),
+        "matrices": (lambda words: dense_measurements(words[:, None, None]), "matrices: it holds text"),
+        "rows of two lengths": (lambda _: dense_measurements([[[1, 2], [3]]]), "matrices: no arrays can be made of it"),
+        "one matrix": (lambda _: dense_measurements(np.eye(3)), r"matrices: shape \(3, 3\); give n square matrices"),
+        "nothing": (lambda _: Entries([None, 1], [0, 1], side=2), "rows: it holds float"),
+    }.values(),
+)
+def test_what_is_no_array_of_numbers_is_refused(make, line):
+    with pytest.raises(BadInput, match=f"^{line}"):
+        make(np.array(["a", "b"]))
