@@ -334,7 +334,7 @@ def test_a_claim_whose_extra_is_not_installed_is_skipped(
     [
         (["--paper", "gredy_pruning"], "--paper: no claims of gredy_pruning; did you mean greedy_pruning?"),
         (["--claim", "widht"], "--claim: no claim widht; did you mean width?"),
-        (["--seed-offset", "-3"], "argument --seed-offset: -3 is not a whole number from 0 on"),
+        (["--seed-offset", "-3"], "--seed-offset: '-3' is not a whole number; use a whole number 0 or more"),
         (["--seed-offset", "4294967000"], "approximate_points.yaml: --seed-offset: moves seeds beyond 4294967295"),
     ],
 )
