@@ -185,8 +185,6 @@ def peak(program, chunk):
     kept = program.run(chunk)
     return status("VmHWM") - before
 def measure(fields, outer, inner, steps, every):
-    if outer * inner > 10_000:  # where running takes longer than compiling it well
-        os.environ["XLA_FLAGS"] = ""
     one_thread_a_call()
     axes = (Axis("penalty", tuple(np.linspace(0.01, 1, inner))),)
     grid = Grid(Sensing(dtype="float32", **fields), Schedule(steps, steps, every), outer, axes)
@@ -204,16 +202,16 @@ for line in sys.stdin:  # each shape in a process of its own, which has imported
         print(flush=True)
 """
 SHAPES = [
-    ({"dim": 100, "n": 500}, 2, 2, 4, 4),
-    ({"dim": 40, "n": 2000}, 4, 4, 4, 4),
-    ({"dim": 30, "n": 3000, "form": "direct"}, 8, 8, 4, 4),
+    ({"dim": 100, "n": 500}, 2, 1, 4, 4),
+    ({"dim": 40, "n": 2000}, 2, 4, 4, 4),
+    ({"dim": 30, "n": 3000, "form": "direct"}, 5, 8, 4, 4),
     ({"dim": 20, "n": 400, "width": 2000}, 4, 6, 4, 4),
     ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 2, 4, 4),
-    ({"dim": 20, "n": 400}, 160, 64, 4, 4),
-    ({"dim": 20, "n": 400}, 56, 256, 8, 4),
-    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 6, 8, 4, 4),
-    ({"dim": 60, "n": 1200, "optimizer": "adam"}, 4, 8, 4, 4),
-    ({"dim": 80, "measurements": "population"}, 32, 32, 4, 4),
+    ({"dim": 20, "n": 400}, 96, 64, 4, 4),
+    ({"dim": 20, "n": 400}, 32, 256, 4, 4),
+    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 4, 6, 4, 4),
+    ({"dim": 60, "n": 1200, "optimizer": "adam"}, 2, 6, 4, 4),
+    ({"dim": 80, "measurements": "population"}, 24, 24, 4, 4),
 ]
 
 
@@ -234,5 +232,5 @@ def test_memory_is_measured_within_a_fifth_of_what_is_told(shape: Any, measuring
     assert measuring.stdout
     print(repr(shape), file=measuring.stdin, flush=True)
     told, measured = map(int, measuring.stdout.readline().split())
-    assert measured > 40 * MIB
+    assert measured > 20 * MIB
     assert told == pytest.approx(measured, rel=0.2)
