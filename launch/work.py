@@ -193,15 +193,18 @@ def collect(work: Work) -> "xr.Dataset":
 
 def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
     """The arrays of fields that name a ``.npy`` file, looked up here and in ``folder``; Refusal unless usable."""
+    fields = schema(config.system)
+    named = {place: config.values[place] for place, field in fields.items() if field.kind == OTHER}
+    named = {place: name for place, name in named.items() if name is not None}
+    if not named:  # before anything of files is imported
+        return {}
+
     import numpy as np
 
     from launch.measured import read_array
 
     arrays = {}
-    for place, field in schema(config.system).items():
-        name = config.values[place]
-        if field.kind != OTHER or name is None:
-            continue
+    for place, name in named.items():
         try:
             path = next((p for p in (Path(name), folder / name) if p.is_file()), None)
             if path is None:
@@ -211,7 +214,7 @@ def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
             raise Refusal(f"{place}: {name} is not a .npy array; save it with numpy.save") from None
         if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
             raise Refusal(f"{place}: {name} must hold finite real numbers; fix the file")
-        arrays[field.name] = array.astype(np.float64)
+        arrays[fields[place].name] = array.astype(np.float64)
     return arrays
 
 

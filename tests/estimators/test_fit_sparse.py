@@ -268,7 +268,7 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
         (X, np.full(40, np.datetime64("2026-01-02")), "y: it holds dates, not real numbers; give an array of numbers"),
         (None, Y, "x: it holds None, not real numbers; give an array of numbers"),
         ({"a": Y, "b": Y}, Y, "x: it holds a dict, not real numbers; give an array of numbers"),
-        ([[1.0], [2.0, 3.0]] * 20, Y, "x: no arrays can be made of it (setting an array element with a sequence); give"),
+        ([[1.0], [2.0, 3.0]] * 20, Y, "x: no arrays can be made of it (setting an array element with a sequence);"),
         (X, [1.0, None] * 20, "y: 20 missing or infinite values (rows 1 to 39); fill them in or remove those rows"),
     ],
 )
