@@ -22,11 +22,12 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, Traced, as_plain, nearest, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
+from gpsense.grid.plan import one_cell
 from gpsense.grid.run import MEMORY, run_grid, verify_run
-from gpsense.keys import Keys
+from gpsense.keys import Keys, key_shapes
 from gpsense.pipeline import Schedule
-from gpsense.systems import Evaluator, Measure, Measures, System
-from gpsense.systems._calling import call
+from gpsense.systems import AnySystem, Evaluator, Measure, Measures, System
+from gpsense.systems._calling import call, number_for
 
 ONCE = Schedule(0, 0, 1)
 
@@ -289,13 +290,45 @@ def sweep_grid(
 
 
 def check_seeds(grid: Grid) -> None:
-    """BadInput for several seeds of a function that takes no random key: all would give the same numbers."""
-    system = grid.system
-    if isinstance(system, FunctionSystem) and system.draw_problem is None and "key" not in system.reads[1]:
-        count = len(grid.seeds)
-        if count > 1:
-            problem = f"it takes no key, so that all {count} seeds would give the same numbers"
-            raise BadInput("cell", problem, "add a parameter key, the random key of a cell, or ask for one seed")
+    """BadInput for several seeds of a function whose numbers do not depend on the random key: all would be the same."""
+    system, count = grid.system, len(grid.seeds)
+    if not isinstance(system, FunctionSystem) or count < 2:
+        return
+    if system.draw_problem is None and "key" not in system.reads[1]:
+        problem = f"it takes no key, so that all {count} seeds would give the same numbers"
+        raise BadInput("cell", problem, "add a parameter key, the random key of a cell, or ask for one seed")
+    try:
+        cell = jax.eval_shape(lambda: one_cell(grid))
+        used = any(uses_key(each, *cell) for _, each in grid.programs())
+    except Exception:  # which the run will meet and tell
+        return
+    if not used:
+        takes = "the key is not used" if system.draw_problem else "it takes key and does not use it"
+        problem = f"{takes}, so that all {count} seeds would give the same numbers"
+        remedy = "draw by jax.random from key (numbers of numpy.random are drawn once, for all), or ask for one seed"
+        raise BadInput("cell", problem, remedy)
+
+
+def uses_key(system: AnySystem, data: Any, setting: Any) -> bool:
+    """Whether any number that an evaluator's system returns is computed from the random key, perhaps by its draw."""
+
+    def whole(keys: Keys, data: Any, setting: Any) -> Any:
+        return system.learner.evaluate(system.draw(data, keys.problem), setting, keys)
+
+    traced = jax.make_jaxpr(whole)(keys := key_shapes(), data, setting).jaxpr
+    return any(_needed(traced, [True] * len(traced.outvars))[: len(jax.tree.leaves(keys))])
+
+
+def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
+    """Which inputs the ``wanted`` results may depend on; a jitted function within is looked into, no other."""
+    needed = {id(each) for each, is_wanted in zip(jaxpr.outvars, wanted, strict=True) if is_wanted}
+    for equation in reversed(jaxpr.eqns):
+        read = [id(each) in needed for each in equation.outvars]
+        if any(read):
+            jitted = equation.primitive.name in ("jit", "pjit")
+            which = _needed(equation.params["jaxpr"].jaxpr, read) if jitted else [True] * len(equation.invars)
+            needed |= {id(each) for each, is_read in zip(equation.invars, which, strict=True) if is_read}
+    return [id(each) in needed for each in jaxpr.invars]
 
 
 def verify_text(parameter: inspect.Parameter, values: Sequence[Any]) -> None:
@@ -305,7 +338,7 @@ def verify_text(parameter: inspect.Parameter, values: Sequence[Any]) -> None:
         for text in values:
             if isinstance(text, str | bytes):
                 problem = f"{shown(text)} is not a number, as its default {default} is"
-                raise BadInput(parameter.name, problem, "give one")
+                raise BadInput(parameter.name, problem, number_for(text) or "give one")
 
 
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
@@ -359,7 +392,8 @@ def sweep(
     to that directory; calling again resumes, and a directory of another sweep is refused: functions are told apart by
     the operations and numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by
     default where there is a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client.
-    Raises BadInput where an argument is wrong, or the function cannot be called or traced with it.
+    Raises BadInput where an argument is wrong, a function needs the value of a traced number (for a shape, an if), or
+    no number depends on the key and there are several seeds; other errors of the functions are raised as they are.
 
     >>> def cell(key, penalty):
     ...     x = 1.0 + 0.1 * jax.random.normal(key)

@@ -22,6 +22,7 @@ WORDS = (
     "must be static integers",
     "must have static start/stop/step",
 )
+NUMBER = r" *([-+]?(?:\d+\.?\d*?|\.\d+)(?:e[-+]?\d+)?) *"
 
 
 def call(
@@ -75,9 +76,17 @@ def _no_number(
         return None
     name = next((name for name in names if runs([name])), names[0])
     what = "text" if isinstance(numbers[name], str | bytes) else "not an int or a float"
-    words = re.sub(r"'\w*Tracer'", "a traced number", f"{type(error).__name__}: {error}".splitlines()[0])[:200]
-    problem = f"{shown(numbers[name])} is {what}, and {_where(function, error)} failed with it ({words})"
-    return BadInput(name, problem, "give a number, or fix the function")
+    problem = f"{shown(numbers[name])} is {what}, and {_where(function, error)} failed with it"
+    return BadInput(name, problem, number_for(numbers[name]) or "give a number, or fix the function")
+
+
+def number_for(value: Any) -> str:
+    """How several numbers are given, for text such as ``0..1`` that seems to mean them; empty for other values."""
+    found = re.fullmatch(rf"{NUMBER}(?:\.\.+|:|-|,| to ){NUMBER}", value) if isinstance(value, str) else None
+    if not found:
+        return ""
+    first, last = found.groups()
+    return f"for five numbers write lin:{first}:{last}:5 in the shell, numpy.linspace({first}, {last}, 5) in Python"
 
 
 def _reads_as_number(value: Any) -> bool:

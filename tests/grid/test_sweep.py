@@ -1,6 +1,7 @@
 """A user's own functions as a grid: axes by the names of parameters, shared draws, directories, refusals."""
 
 import datetime
+import re
 from decimal import Decimal
 
 import jax
@@ -162,7 +163,7 @@ def test_memory_is_kept_within_the_budget():
 
 
 def test_identity_knows_functions_axes_and_seeds():
-    own = lambda key, rate: {"x": rate}  # noqa: E731
+    own = lambda key, rate: {"x": rate * jax.random.normal(key)}  # noqa: E731
     base = identity(sweep_grid(own, seeds=2, rate=[1.0, 2.0]))
     assert base == identity(sweep_grid(own, seeds=[0, 1], rate=(1.0, 2.0)))
     assert base != identity(sweep_grid(own, seeds=3, rate=[1.0, 2.0]))
@@ -264,12 +265,58 @@ def test_what_is_no_number_is_told_where_the_function_fails_with_it(value, words
 
 def test_text_for_a_number_is_told_in_a_draw_and_where_the_number_would_be_traced():
     """Text times a traced whole number asks Python for the number's value, which is not what is wrong."""
-    with pytest.raises(BadInput, match=r"^noise: '0.5' is text, and the function \(line \d+\) failed with it \("):
+    with pytest.raises(BadInput, match=r"^noise: '0.5' is text, and the function \(line \d+\) failed with it; give"):
         sweep(lambda problem: {"x": problem}, lambda key, noise: noise * jax.random.normal(key), seeds=1, noise="0.5")
     with pytest.raises(BadInput, match=r"^rate: '3' is text, and"):
         sweep(lambda key, rate, n: {"x": rate * n}, seeds=1, rate="3", n=[1, 2])
     with pytest.raises(BadInput, match=r"^rate: '0.1' is not a number, as its default 0.5 is; give one$"):
         sweep(lambda key, rate=0.5: {"x": jnp.float32(rate)}, seeds=1, rate=["0.1"])
+
+
+@pytest.mark.parametrize("text", ["0..1", "0-1", "0:1", "0 to 1"])
+def test_text_that_means_several_numbers_is_told_how_to_write_them(text):
+    remedy = "; for five numbers write lin:0:1:5 in the shell, numpy.linspace(0, 1, 5) in Python"
+    for own in (lambda key, rate: {"x": 2.0 * rate}, lambda key, rate=0.5: {"x": rate}):
+        with pytest.raises(BadInput, match=f"^rate: '{text}' is .*{re.escape(remedy)}"):
+            sweep(own, seeds=1, rate=text)
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+def _drawn(key, a):
+    return {"x": a * jax.random.normal(key)}
+
+
+@pytest.mark.parametrize(
+    ("cell", "draw", "words"),
+    [
+        (lambda key, a: {"x": a * GENERATOR.normal()}, None, "it takes key and does not use it"),
+        (lambda key, a: _drawn(key, a) and {"x": a}, None, "it takes key and does not use it"),
+        (jax.jit(lambda key, a: {"x": a}), None, "it takes key and does not use it"),
+        (lambda problem, a: {"x": a * problem}, lambda key: GENERATOR.normal(), "the key is not used"),
+        (lambda problem, key, a: {"x": a}, lambda key: jax.random.normal(key), "the key is not used"),
+    ],
+)
+def test_several_seeds_of_a_function_that_does_not_use_the_key_are_refused(cell, draw, words):
+    with pytest.raises(BadInput, match=f"^cell: {words}, so that all 4 seeds would give the same numbers; draw by"):
+        sweep_grid(cell, draw, seeds=4, a=[1.0, 2.0])
+    sweep_grid(cell, draw, seeds=1, a=[1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("cell", "draw"),
+    [
+        (jax.jit(_drawn), None),
+        (lambda problem, a: {"x": a * problem}, lambda key: jax.random.normal(key)),
+        (lambda problem, key, a: _drawn(key, a), lambda key: 1.0),
+        (lambda key, a: {"x": jax.lax.cond(a > 0, lambda: jax.random.normal(key), lambda: 0.0)}, None),
+    ],
+)
+def test_a_key_that_reaches_a_number_in_any_way_is_used(cell, draw):
+    sweep_grid(cell, draw, seeds=4, a=[1.0, 2.0])
+    kinds = lambda key, kind: {"x": jax.random.normal(key) if kind == "random" else 0.0}  # noqa: E731
+    sweep_grid(kinds, seeds=4, kind=["zero", "random"])
 
 
 def test_text_that_a_function_can_use_is_not_blamed_for_other_errors():
@@ -360,7 +407,7 @@ def test_errors_of_the_function_itself_go_on_up_and_axes_that_differ_are_told():
     with pytest.raises(
         BadInput, match="^cell: its x has 1 axes where n = 1 and 2 where n = 2; return arrays with as many"
     ):
-        sweep(lambda key, n: {"x": jnp.zeros((2,) * n)}, seeds=2, n=[1, 2], static=["n"])
+        sweep(lambda key, n: {"x": jnp.zeros((2,) * n)}, seeds=1, n=[1, 2], static=["n"])
 
 
 def test_a_grid_of_a_sweep_runs_like_any_other(dataset):
@@ -374,7 +421,7 @@ def test_identity_sees_what_functions_call_and_close_over():
 
     def made(number):
         helper = lambda x: x * number  # noqa: E731
-        return sweep_grid(lambda key, x: {"y": helper(x)}, seeds=2, x=[1.0, 2.0])
+        return sweep_grid(lambda key, x: {"y": helper(x)}, seeds=1, x=[1.0, 2.0])
 
     assert identity(made(2.0)) == identity(made(2.0)) != identity(made(7.0))
 
@@ -395,7 +442,7 @@ def test_complex_numbers_and_bfloat16_are_stored_as_they_are_returned(tmp_path):
     def cell(key, a):
         return {"z": jax.lax.complex(a, a), "b": a.astype(jnp.bfloat16), "n": jnp.int32(3)}
 
-    stored, kept = (sweep(cell, seeds=2, a=[1.0, 2.0], out=out) for out in (tmp_path, None))
+    stored, kept = (sweep(cell, seeds=1, a=[1.0, 2.0], out=out) for out in (tmp_path, None))
     for name in ("z", "b", "n"):
         assert stored[name].dtype == kept[name].dtype
         np.testing.assert_array_equal(stored[name], kept[name])

@@ -74,7 +74,7 @@ def test_a_function_gives_table_figures_and_page(folder: Path, capsys: pytest.Ca
 
 
 def test_every_number_that_a_function_returns_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert grid.main(["mine.py:several", "--a", "1,2", "--seeds", "2", "--out", "run"]) == 0
+    assert grid.main(["mine.py:several", "--a", "1,2", "--out", "run"]) == 0
     shown = capsys.readouterr().out
     lines = [line.split() for line in shown.splitlines()]
     assert ["a", "error", "hits", "sharpness"] in lines
@@ -101,9 +101,10 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
         (["mine.py:size"], "error: cell.m: has no value; give one"),
         (["mine.py:size", "--m", "3,4"], "error: cell.m: size (line 19) needs the value for a shape, a loop or a"),
-        (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and size (line 19) failed with it ("),
+        (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and size (line 19) failed with it; give a"),
         (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give one"),
         (["mine.py:keyless", "--x", "1", "--seeds", "2"], "error: cell: it takes no key, so that all 2 seeds"),
+        (["mine.py:several", "--a", "1", "--seeds", "2"], "error: cell: it takes key and does not use it, so that all"),
         (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
         (["mine.py:cel"], "error: system: mine.py has no cel; did you mean cell?"),
     ],
