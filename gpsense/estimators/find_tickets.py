@@ -102,8 +102,7 @@ class Tickets:
     Of the Dataset ``error`` is the mean error on the test samples, ``error_trained`` before the last pruning,
     ``error_pruned`` where training of the ticket began, ``error_curve`` along the run; ``weights`` are all numbers of
     the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
-    stayed: where it is 0 for one, ``status`` is 4, collapsed. ``notices``: what there is to know about the results, one
-    line each, also given as warnings.
+    stayed. ``notices``: what there is to know about the results, one line each, also given as warnings.
 
     ``samples_law`` is the number of samples that :func:`gpsense.theory.samples_needed` asks for to find as many weights
     in a masked network of one layer, to hold against those that were given; its attribute ``applies`` says in words
@@ -112,6 +111,9 @@ class Tickets:
     Where there were validation samples, ``stop_step`` is the number of steps of the ticket alone at the record of the
     least mean loss over these, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and
     how well if its training is stopped by them (Frankle and Carbin, ICLR 2019).
+
+    ``status`` is a code, whose names its attributes list (``.status.attrs``): 2, budget, where all steps were done; 3
+    where the cell diverged; 4, collapsed, where a layer has no weight left.
     """
 
     results: xr.Dataset
@@ -219,9 +221,8 @@ def find_tickets(
     - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
       to ``rewind_step``), magnitude (at once), random, snip, grasp, movement, synflow, none. Random, snip, grasp,
       movement and synflow prune before training, in ``score_rounds`` scorings; None: 100 for synflow, else 1.
-    - ``kept``: shares of the weights that stay. Whatever the rule, a network of share ``kept`` has been trained for as
-      many rounds as iterative pruning takes to it, to the nearest, and then ``steps`` more, alone: all rules have the
-      same steps.
+    - ``kept``: shares of the weights that stay. All rules train for the same number of steps: if iterative pruning is
+      nearest to a share after R rounds, for R times ``steps``, and then the ticket alone for ``steps`` more.
     - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
     - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; patterns of paths add
       to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, says it anew
@@ -236,8 +237,8 @@ def find_tickets(
 
     The cost: every rule, share kept and seed is a network trained for rounds of ``steps`` steps, side by side; with the
     defaults 72 networks of up to 17 rounds. Small MLPs take seconds beside compiling, convolutions minutes: try
-    ``seeds=1`` first. ``tickets.results["kept_by_layer"].mean("seed")`` is the share of each
-    layer's weights that stayed.
+    ``seeds=1`` first. ``tickets.results["kept_by_layer"].median("seed")`` is the share of
+    each layer's weights that stayed.
 
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
     ``status``. A UserWarning where pruning leaves a layer no weight.

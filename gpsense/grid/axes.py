@@ -22,7 +22,10 @@ from gpsense.systems import AnySystem, System
 
 @dataclass(frozen=True)
 class Axis:
-    """Values of one field. ``listed`` axes are dimensions of the result; a number given alone is a coordinate.
+    """The values of one field in a grid.
+
+    ``listed``: the axis is a dimension of the results, even one of a single value; else its one value is a coordinate
+    without a dimension.
 
     >>> axis = gpsense.Axis("noise", [0.1, 0.2, 0.5])
     >>> axis.values, len(axis)

@@ -67,11 +67,12 @@ def run_grid(
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
-    resumes. BadInput where the directory belongs to another grid, and for a field that is given though no value of
-    another reads it, such as ``keep`` with rule threshold. ``progress``: a bar on the standard error; None:
-    where that is a terminal. ``cluster`` (with ``out``, a folder that all workers see): ``local:N``,
-    the address of a dask scheduler, or a Client, whose workers run the chunks; ``make`` makes the grid anew in a
-    worker, where it cannot be pickled.
+    resumes. ``progress``: a bar on the standard error; None: where that is a terminal. ``cluster`` (with ``out``, a
+    folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose workers run the
+    chunks; ``make`` makes the grid anew in a worker, where it cannot be pickled.
+
+    BadInput where the directory belongs to another grid, and for a field that has no effect on any cell of this one,
+    such as ``keep`` with rule threshold.
 
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=6, rank=1, n=60), seeds=2, axes=(gpsense.Axis("penalty", [0.0, 0.1]),))
     >>> results = gpsense.run_grid(grid)

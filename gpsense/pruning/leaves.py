@@ -33,11 +33,14 @@ _TABLES = frozenset({"embedding", "embeddings", "embed", "emb", "wte"})
 def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     """Which leaves can be pruned: the weights of linear, convolutional, recurrent and attention layers.
 
-    By default all leaves of two axes or more but: those of Equinox's LayerNorm, RMSNorm, GroupNorm, BatchNorm,
-    Embedding and PReLU, the gains of WeightNorm and states, whatever their shape; arrays of a class of one's own called
-    ``...Norm``; leaves called bias (also bias_n, b, b1), scale, gain, gamma, temperature, beta, shift, offset, or as
-    tables of embeddings, positions, tokens and initial states are; and weights that ``equinox.nn.Shared`` ties to one
-    of these.
+    By default these are the leaves of two axes or more, except:
+
+    - those of Equinox's norms (LayerNorm, RMSNorm, GroupNorm, BatchNorm), Embedding, PReLU and states, and the gains of
+      its WeightNorm;
+    - those of a class of one's own whose name ends in ``Norm``;
+    - those whose name says bias (bias, bias_n, b, b1), scale (scale, gain, gamma, temperature), shift (beta, shift,
+      offset), table (embedding, embed, emb, wte), place (position, pos, wpe), token (token, cls) or state;
+    - weights that ``equinox.nn.Shared`` ties to one of these.
 
     ``what`` changes that: a pattern of :mod:`fnmatch` or several, read in order, over the leaves' :func:`paths`
     (``"embedding.weight"`` or ``"layers.*"`` can be pruned, too; ``"!layers.2"`` cannot, with all that is in it); or

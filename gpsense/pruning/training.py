@@ -54,7 +54,8 @@ def cubic(
     """The share kept at a step: ``kept + (start - kept) (1 - t)^3``, t from 0 at step ``first`` to 1 at ``last``.
 
     It changes every so many steps. Gradual pruning, Zhu and Gupta (2017), whose formula is of the share deleted.
-    BadInput for shares that are none, and steps that are or do not follow each other.
+    BadInput for a share that is not above 0 and at most 1, an ``every`` that is not above 0, and a ``last``
+    before ``first``.
     """
     kept, start = SHARE.check(kept), replace(SHARE, name="start").check(start)
     every = Field(name="every", kind="number", above=0).check(every)
@@ -80,7 +81,8 @@ def pruned(
     The mask is given here, or to each ``update(gradients, state, params, mask=mask)``, where it may be traced and
     change from step to step. Inside, gradients and parameters are masked, so that pruned weights count in no norm and
     no moment; outside, the update of a pruned weight w is ``-w``: one that has just been pruned is 0 after the step.
-    Other arguments go on to the optimizer. Of the two copies of ``optax.lookahead``, of one mask, both are kept so.
+    Other arguments go on to the optimizer. Where the parameters are the two copies that ``optax.lookahead`` takes, one
+    mask holds for both.
     BadInput for what is no optimizer, and for an update without parameters or without a mask.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
