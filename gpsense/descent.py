@@ -32,12 +32,14 @@ ValueAndGradient = Callable[[Parameters], tuple[Scalar | Callable[[], Scalar], P
 class Target(NamedTuple):
     """What a descent minimises: a smooth part with its gradient, and what else a step needs.
 
-    The value may be a function without arguments, which is called where a run is checked.
-    ``proximal(factor, rate)`` is the proximal map of rate times a part that is not smooth; ``value_and_gradient``
-    then counts that part in the value only. ``sampled(factor, key, step)`` estimates the gradient on the samples of one
-    step, a random minibatch say: steps are taken along it, while runs are checked by the full gradient. Numbers of the
-    factor that are True in ``carried``, an array of its shape, are no parameters but what a step leaves for the next:
-    the sampled gradient holds their new values.
+    - ``value_and_gradient(factor)``: the value may be a function without arguments, which is called only where a run is
+      checked.
+    - ``proximal(factor, rate)``: the proximal map of ``rate`` times a part that is not smooth. The value then counts
+      this part, the gradient does not.
+    - ``sampled(factor, key, step)``: an estimate of the gradient, from a random minibatch say, along which steps are
+      taken; runs are still checked by the full gradient.
+    - ``carried``: an array of the factor's shape, True for numbers that are no parameters but a state, such as that of
+      a batch norm. The sampled gradient holds their new values in its place.
 
     >>> target = gpsense.Target(lambda u: (jnp.sum(u**2) / 2, u))
     >>> value, gradient = target(jnp.array([[3.0], [4.0]]))
@@ -67,11 +69,11 @@ class Target(NamedTuple):
 class Method:
     """How to descend: ``optimizer``, a name of :data:`gpsense.optimizers.OPTIMIZERS` or a function of the rate.
 
-    With ``perturb`` a run that meets its tolerance is moved by noise and stops only if its objective is not lower
-    ``patience`` steps later (perturbed gradient descent; Jin et al. 2017); it then returns to the point it left.
-    Runs are checked every ``check_every`` steps, so steps taken are multiples of it. ``stochastic`` steps follow the
-    target's sampled gradient; their checks, of all samples, are made at multiples of ``check_every`` only, however
-    few steps a call takes.
+    - ``check_every``: a run is checked after so many steps each time, so that it stops at a multiple of them.
+    - ``perturb``: a run that meets its tolerance is moved by noise. It stops if its objective is not lower ``patience``
+      steps later, at the point it had left (perturbed gradient descent; Jin et al. 2017); else it goes on.
+    - ``stochastic``: steps follow the target's sampled gradient. Checks take all samples, and are made at multiples of
+      ``check_every`` only, even where a call takes fewer steps.
 
     >>> import optax
     >>> gpsense.Method("adam").optimizer, gpsense.Method(lambda rate: optax.adamw(rate)).check_every

@@ -65,14 +65,16 @@ class ReadBy:
 class Field:
     """What a field may be and how it is shown.
 
-    ``section`` of the config, where it is called ``key`` (empty: its name, less a prefix that is the section's name);
-    ``help``: one line; bounds ``at_least``, ``at_most`` (closed), ``above``, ``below`` (open); ``choices``: the names
-    allowed, usually a registry; ``whole``: whole numbers only, though traced as floats;
-    ``integer``: traced as integers; ``axis``: whether a grid may list
-    several values; ``hidden``: not in the config, only from Python; ``accepts``: a further type that is taken as given
-    (a function, say); ``verify`` raises BadInput for a value that fails a further test; ``read_by``: which values of
-    other fields read it, all of them where there are several. ``name``, ``kind``, ``optional``, ``default`` and
-    ``role`` are filled in by :func:`declared`.
+    - ``section``, ``key``: its place in a config; key empty: its name, without the section's name where that begins it.
+    - ``help``: one line. ``hidden``: it is not in the config, and can be given from Python only.
+    - ``at_least``, ``at_most``: bounds that are allowed themselves; ``above``, ``below``: bounds that are not.
+    - ``choices``: the names allowed, usually a registry; ``accepts``: a further type, such as a function.
+    - ``whole``: whole numbers only, traced as floats; ``integer``: the same, traced as integers.
+    - ``axis``: whether a grid may list several values.
+    - ``verify``: raises BadInput for a value that fails a further test.
+    - ``read_by``: values that other fields need to have for this one to have an effect; of several, all are needed.
+
+    ``name``, ``kind``, ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
 
     >>> from gpsense.fields import declared
     >>> field = declared(gpsense.Sensing)["dim"]

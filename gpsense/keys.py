@@ -22,7 +22,7 @@ class Keys(eqx.Module):
 
 
 def seed_keys(seed: Integer | int) -> Keys:
-    """``fold_in(key(0), seed)`` split by role.
+    """The random keys of a seed, one for each role: ``fold_in(key(0), seed)``, split.
 
     >>> keys = gpsense.seed_keys(7)
     >>> jax.random.normal(keys.problem, (2,)).shape

@@ -24,7 +24,7 @@ MOST_STEPS, MOST_RECORDS = 10**9, 100_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of training and of fine-tuning at most (either may be 0), and how often loss and error are recorded.
+    """The most steps of training and of fine-tuning (either may be 0), and after how many loss and error are recorded.
 
     >>> schedule = gpsense.Schedule(train_steps=100, fine_tune_steps=50, record_every=50)
     >>> schedule.recorded_steps()
@@ -125,10 +125,11 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
 
 
 def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
-    """One whole experiment as a pure function; its curves have one record per segment, the start first.
+    """One cell from draw to measures as a pure function: measures, curves and the last state by name.
 
-    ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Automatic choices of the system are made here.
-    Besides measures and curves, ``state`` is where fine-tuning ended, nothing compacted.
+    ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are chosen here,
+    where it chooses them itself. A curve holds the start and then one record each ``record_every`` steps. ``state`` is
+    where fine-tuning ended, with pruned columns at 0 in their places. A system that trains nothing has measures only.
 
     >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
     >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)

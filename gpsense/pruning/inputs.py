@@ -99,9 +99,9 @@ def gradient_scores(
 ) -> Scores:
     """``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2`` (Algorithm 1 of arXiv 2406.08658).
 
-    ``parity``: both, even or odd parts of the activation. Two that are not the paper's: none, the activation as it is;
-    linear, the gradient along e_z alone. Where y is linear, ``y = <beta, x>``, every G_i has the large entries of beta,
-    so that even and odd scores tell nothing and only e_z does (derived).
+    ``parity``: which parts of the activation score: even, odd or both. Two more are not the paper's: none, the
+    activation as a whole, and linear, the gradient along e_z alone. The last is for a linear y, ``y = <beta, x>``:
+    every G_i then has the large entries of beta, so that even and odd scores tell nothing (derived).
 
     >>> from gpsense.sparse.hermite import find_activation
     >>> from gpsense.sparse.samples import table

@@ -182,10 +182,10 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that stands here and in ``Data``
     or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
     beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
-    ``steps`` are those of training and of fine-tuning unless others are asked for, None where there are none to take.
+    ``steps`` are the default numbers of those of training and of fine-tuning, None for a system that takes none.
     ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``:
-    hidden fields hold a user's functions and data, and the operations they trace to are that identity. Fields are
-    checked at construction; BadInput names the field.
+    hidden fields hold a user's functions and data, and the operations that these trace to belong to the identity, too.
+    Fields are checked at construction; BadInput names the field.
 
     >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
     >>> isinstance(system, gpsense.System), system.Setting(penalty=0.2).penalty

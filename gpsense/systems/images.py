@@ -41,9 +41,10 @@ class ImagesSetting(WeightsSetting):
 class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     """Classes of images by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
 
-    ``data`` digits, mnist_5k (5,000 of MNIST's, by the extra ``mnist``), mnist or cifar10, these two files in
-    ``folder``. ``n`` images train, the bound where the data give their number, and at most ``test`` others measure the
-    error; the loss of ``validation`` more is recorded. ``layers``: neurons of the hidden layers.
+    ``data``: digits; mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs); mnist or cifar10, read from
+    files in ``folder``. The network is trained on ``n`` images (where Data has an ``n``, this one is its upper bound);
+    at most ``test`` others measure the error, and the loss on ``validation`` more is recorded. ``layers``: how many
+    neurons each hidden layer has.
 
     >>> system = gpsense.Images()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

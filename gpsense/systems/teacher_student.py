@@ -181,12 +181,15 @@ STARTS: dict[str, Start] = {
 class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, TeacherStudentProblem]):
     """Masked teacher and student: two-layer networks whose neurons see some of the inputs each (arXiv 2110.05667).
 
-    ``neurons`` K see ``support`` r of ``dim`` inputs each: ``supports`` independent or overlap; ``entries`` of the
-    teacher's weights: uniform on [-1/2, 1/2] or gaussian. ``n`` samples and ``support`` are bounds where the data give
-    them. ``rule`` teacher is a mask that knows the teacher's, as far as its accuracy goes. ``start``: near the teacher,
-    gaussian, or by the tensor method. ``subsets`` disjoint parts of the samples take turns, a step each. ``hessian``:
-    measure the eigenvalues of the loss's Hessian at the teacher. ``convexity``: whether the gradient is monotone from
-    where training ended to points a tenth of the distance to the teacher away (:mod:`gpsense.tickets.convexity`).
+    - ``neurons`` K, each of which sees ``support`` r of the ``dim`` inputs; ``supports``: these sets of inputs are
+      independent, or overlap. ``entries``: the teacher's weights are uniform on [-1/2, 1/2], or gaussian.
+    - ``n``: samples. Where Data has an ``n`` or a ``support``, those here are upper bounds.
+    - ``rule``: teacher is the teacher's own mask, or one that covers the share ``accuracy`` of it.
+    - ``start``: near the teacher, gaussian, or by the tensor method.
+    - ``subsets``: the samples are cut into so many parts, of which each step takes the next.
+    - ``hessian``: measure the eigenvalues of the loss's Hessian at the teacher.
+    - ``convexity``: measure whether the gradient is monotone between the point where training ended and others around
+      it, at a tenth of its distance to the teacher (:mod:`gpsense.tickets.convexity`).
 
     >>> system = gpsense.TeacherStudent()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
