@@ -22,10 +22,11 @@ from typing import Any
 from zlib import crc32
 
 from gpsense.errors import BadInput
-from gpsense.fields import nearest, shown, unknown_name
+from gpsense.fields import declared, nearest, shown, unknown_name
 from gpsense.systems import SYSTEMS, AnySystem, System
 from launch.shell import Refusal
 
+RESERVED = ("seed", "step", "phase")  # axes of the results
 FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
 _functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
 _loaded: dict[str, ModuleType] = {}  # by reference: what was allowed once in this process
@@ -120,7 +121,7 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
         if not isinstance(reference, str) or reference not in SYSTEMS:
             error = unknown_name("system", reference, SYSTEMS)
             raise Refusal(f"{error}, or give FILE.py:NAME")
-        return SYSTEMS[reference]
+        return _verified(reference, SYSTEMS[reference])
     module_name, _, name = reference.rpartition(":")
     if not module_name or not name:
         file = module_name or reference
@@ -139,7 +140,38 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
     if not (isinstance(found, type) and issubclass(found, System)):
         what = "neither a system nor a function; name a class that derives from System, or a function"
         raise Refusal(f"system: {name} in {module_name} is {what}")
-    return found
+    return _verified(reference, found)
+
+
+def _verified(reference: str, system: type[AnySystem]) -> type[AnySystem]:
+    """The class of a system; Refusal for one of a user's own that cannot be run, or whose fields are called as results.
+
+    Fields of this package are, where it is the truth that has such a number: the results call it ``true_rank``.
+    """
+    if _ours(system):
+        return system
+    try:
+        system.check_class()
+    except BadInput as error:
+        raise Refusal(f"system: {reference} {error.problem}; {error.remedy}") from None
+    from gpsense.grid.results import MEASURES
+
+    known = {name for base in system.__mro__ if _ours(base) and issubclass(base, System) for name in _fields(base)}
+    measures = {**MEASURES, **system.measures}
+    axes = {dim for measure in measures.values() for dim in measure.dims}
+    if clash := [name for name in _fields(system) if name not in known and name in {*measures, *axes, *RESERVED}]:
+        raise Refusal(f"system: {reference} has a field {clash[0]}, which is a name of the results; rename it")
+    return system
+
+
+def _ours(kind: type) -> bool:
+    return kind.__module__.startswith("gpsense.")
+
+
+def _fields(system: type[AnySystem]) -> list[str]:
+    """The fields of a system and of its data and setting."""
+    owners = (system, getattr(system, "Data", None), getattr(system, "Setting", None))
+    return [name for owner in owners if owner is not None for name in declared(owner)]
 
 
 def as_system(

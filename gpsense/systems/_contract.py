@@ -6,9 +6,11 @@ dataclass of static fields (shapes, counts, names), with ``Data`` (traced number
 is a learner of its own. Every function is pure.
 """
 
+import difflib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import equinox as eqx
@@ -206,6 +208,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     ] = "float32"
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
+        cls.check_class()
         known, inside = declared(cls), {**declared(cls.Data, "data"), **declared(cls.Setting, "setting")}
         for name in fields:
             if name not in known:
@@ -217,6 +220,21 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     def __post_init__(self) -> None:
         check_fields(self)
         self.check()
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Raise BadInput, naming the class, where it lacks what every class of its kind defines."""
+        declares = lambda base: inspect.get_annotations(base).items()  # noqa: E731
+        values = (name for base in cls.__mro__ for name, kind in declares(base) if "ClassVar" in str(kind))
+        missing = [*sorted(cls.__abstractmethods__), *(name for name in values if not hasattr(cls, name))]
+        if missing:
+            near = difflib.get_close_matches(missing[0], [name for name in vars(cls) if name[0] != "_"], 1, 0.6)
+            remedy = f"rename its {near[0]}, or add it" if near else "add it to the class"
+            raise BadInput(cls.__name__, f"does not define {missing[0]}", remedy)
+        for name in ("Data", "Setting"):
+            if not is_dataclass(getattr(cls, name)):
+                remedy = "derive that from gpsense.fields.Traced"
+                raise BadInput(cls.__name__, f"has a {name} that is no class of fields", remedy)
 
     @abstractmethod
     def draw(self, data: DataT, key: RandomKey) -> ProblemT:

@@ -61,8 +61,17 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     def flat(leaf: Array, along: int) -> Matrix:
         return jnp.moveaxis(leaf, along, -1).reshape(-1, leaf.shape[along])
 
+    def fits(leaf: Any, along: Any) -> bool:
+        return along in range(-jnp.ndim(leaf), jnp.ndim(leaf))
+
     def matrix(params: Any) -> Matrix:
         leaves = several(params)
+        if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
+            raise BadInput("parts", "where of groups() gives no array of the parameters", "have it return a leaf")
+        if len(axes(len(leaves))) != len(leaves) or not all(map(fits, leaves, axes(len(leaves)))):
+            shapes = ", ".join(str(jnp.shape(leaf)) for leaf in leaves)
+            remedy = "give an axis that each leaf has, axis=0 for a vector"
+            raise BadInput("parts", f"groups() has axis={shown(axis)} for a leaf of shape {shapes}", remedy)
         return jnp.concatenate([flat(*each) for each in zip(leaves, axes(len(leaves)), strict=True)])
 
     def put(params: Any, values: Matrix) -> Any:
@@ -154,7 +163,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     Setting: ClassVar[type[PipelineSetting]] = PipelineSetting
     parts: ClassVar[Parts]
     measures: ClassVar[Mapping[str, Measure]] = {
-        "error": Measure("what error() of the system returns, or else its loss"),
+        "error": Measure("the system's error(), or its loss where it defines none"),
         "rank": Measure("parts kept by pruning", "parts"),
         "column_norms": Measure("norms of the parts after training, largest first", "norm of a part", ("column",)),
         "margin": Measure("how far the mask was from changing", "norm of a part"),
@@ -184,6 +193,13 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             read_by=(COUNTED,),
         ),
     ] = 1
+
+    @classmethod
+    def check_class(cls) -> None:
+        super().check_class()
+        if not isinstance(cls.parts, Parts):
+            problem = f"has parts that are {shown(cls.parts)}"
+            raise BadInput(cls.__name__, problem, "give groups(where, axis) or weights()")
 
     @abstractmethod
     def init(self, setting: Any, key: RandomKey) -> Any:

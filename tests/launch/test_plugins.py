@@ -13,6 +13,7 @@ from launch.shell import Refusal
 from tests.launch.toy_system import RULES
 
 TOY = Path(__file__).with_name("toy_system.py")
+LEAST = Path(__file__).parents[1] / "systems" / "least.py"
 
 
 def test_a_system_of_a_file_is_used_by_its_class(tmp_path: Path) -> None:
@@ -58,6 +59,30 @@ def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path)
     with pytest.raises(Refusal, match="^plugins: more.py cannot be imported .RuntimeError: was run"):
         build({"plugins": ["more.py"]}, tmp_path, allow_plugins=True)
     assert parse([config, "--allow-plugins"]).config.values["problem.dim"].values == (5,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (", groups(lambda w: w, axis=0)", ', ""', " has parts that are ''; give groups(where, axis) or weights()"),
+        ("name, Data, parts =", "name, Data, prts =", " does not define parts; rename its prts, or add it"),
+        ("name, Data", "_, Data", " does not define name; add it to the class"),
+        ("def init", "def inti", " does not define init; rename its inti, or add it"),
+        ('s", Noise,', 's", dict,', " has a Data that is no class of fields; derive that from gpsense.fields.Traced"),
+        ("    dim:", "    margin:", " has a field margin, which is a name of the results; rename it"),
+        ("    noise:", "    step:", " has a field step, which is a name of the results; rename it"),
+    ],
+)
+def test_a_class_that_lacks_something_is_refused(
+    old: str, new: str, problem: str, tmp_path: Path, refuse: Callable[..., str]
+) -> None:
+    (tmp_path / "mine.py").write_text(LEAST.read_text().replace(old, new))
+    assert refuse("mine.py:LeastSquares", "--dry-run") == f"system: mine.py:LeastSquares{problem}"
+
+
+def test_a_class_made_from_one_of_the_package_keeps_its_fields(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import gpsense\n\n\nclass Mine(gpsense.Sensing):\n    name = 'mine'\n")
+    assert plugins.find_system("mine.py:Mine", tmp_path, allowed=True).name == "mine"
 
 
 def test_a_plugin_that_was_edited_makes_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,19 @@ def test_a_pattern_says_which_single_weights_are_pruned():
     np.testing.assert_array_equal(back.layers[0].weight, model.layers[0].weight)
 
 
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        (groups(lambda w: w), r"groups\(\) has axis=1 for a leaf of shape \(3,\); give an axis that each leaf has"),
+        (groups(lambda w: w, (0, 1)), r"groups\(\) has axis=\(0, 1\) for a leaf"),
+        (groups(lambda w: None), r"where of groups\(\) gives no array"),
+    ],
+)
+def test_groups_that_are_not_there_are_refused(parts, problem):
+    with pytest.raises(BadInput, match=f"^parts: {problem}"):
+        parts.matrix(np.ones(3))
+
+
 def test_neurons_are_weights_in_and_out_together():
     parts = groups(lambda model: (model.layers[0].weight, model.layers[1].weight), axis=(0, 1), unit="neurons")
     model = jax.jit(lambda: eqx.filter(network(jax.random.key(0)), eqx.is_inexact_array))()
