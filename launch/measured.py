@@ -48,6 +48,9 @@ with zipfile.ZipFile(sys.argv[2], "w") as file:
 READ = (".csv", ".tsv", ".parquet", ".npz", ".mat")
 TEXTS = READ[:3]
 FILES = f"{', '.join(READ[:-1])} or {READ[-1]}"
+COMMAS = "rename a table with a header, between commas, semicolons or tabs, .csv"
+TABULAR: dict[str, str] = dict.fromkeys((".txt", ".dat"), COMMAS)
+TABULAR |= dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv")
 READING = "reading"  # the entry that says how a file was read, where that is not plain
 SOUGHT = {kind: header for header, kind in TABLES.items() if header[-1] != "distance"}  # columns of a kind
 SOUGHT |= {UNSQUARED: ("i", "j", "distance")}
@@ -70,7 +73,8 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
         if regular(path).stat().st_size > _most():
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
         if kind_of_file not in readers:
-            raise Refusal(f"{path}: {path.suffix} files are not read; give {FILES}, with y and {WANTED}")
+            remedy = TABULAR.get(kind_of_file) or f"give {FILES}, with y and {WANTED}"
+            raise Refusal(f"{path}: {path.suffix} files are not read; {remedy}")
         fields: dict[str, Any] = readers[kind_of_file](path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; {_similar(path)}") from None

@@ -8,8 +8,8 @@ A table (.csv, .tsv, .parquet) has one measurement a row, under a header with th
   i,j,distance2    squared distances
   pauli,value      Pauli words, such as XIZ, and their expectations
 --row, --col, --value and so on name columns that are called otherwise; other columns are not read, which is told.
-Or it is a wide table: labels of rows in its first column, labels of columns in its header. --kind says what it holds
-if its labels are numbers, or if it holds something of pairs, such as distances.
+Or it is a wide table: labels of rows in its first column, labels of columns in its header. One with
+numeric labels, or of distances or other pairs, needs --kind.
 
 Arrays (.npz, .mat) are the values y (n,) beside one of:
   A                (n, d, d), or (n, rows, columns) for a rectangular matrix
@@ -97,7 +97,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--truth",
         type=Path,
         metavar="FILE.npy",
-        help="the true matrix, if known: error or fidelity is reported",
+        help="the true matrix, if known: error or fidelity is reported; rows or columns that have names are taken in "
+        "the order in which these first appear in FILE, numbers in ascending order",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
     add(
@@ -148,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
     data.reading = "; ".join(filter(None, (reading, data.reading)))
     options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
     options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
-    truth = _truth(arguments.truth, data) if arguments.truth else None
+    truth, order = _truth(arguments.truth, data, fields) if arguments.truth else (None, "")
     digest = _digest(data, options)
     out = arguments.out or Path("runs") / f"recover-{name}-{digest[:8]}"
     _usable(out, digest)
@@ -166,7 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
     if example:
         facts |= example.score(result.factor)
     if truth is not None:
-        facts |= _score(result.matrix, truth, data.map.complex)
+        facts |= _score(result.matrix, truth, data.map.complex) | {"truth_order": order}
     found = data.notices + _doubts(result, data)
     for words in found:
         notice(words)
@@ -195,19 +196,48 @@ def _in_options(error: Any) -> str:
     return str(error)
 
 
-def _truth(path: Path, data: "Measured") -> np.ndarray:
-    """The matrix of a .npy file, of the shape of X; Refusal for anything else."""
+def _truth(path: Path, data: "Measured", fields: dict[str, Any]) -> tuple[np.ndarray, str]:
+    """The matrix of a .npy file, its rows and columns put where X has them, and in what order they were taken.
+
+    Refusal for anything that has not the shape of X.
+    """
     from launch.measured import read_array
 
     try:
         truth = read_array(path)
+    except FileNotFoundError:
+        raise Refusal(f"--truth: {path}: no such file; give the path of a .npy file") from None
     except (OSError, ValueError):
         raise Refusal(f"--truth: {path} is not a .npy file; save the matrix with numpy.save") from None
     numbers = truth.dtype.kind in "fiuc" and np.isfinite(truth).all() and truth.any()
     if truth.shape != data.map.sides or not numbers:
         sides = " x ".join(map(str, data.map.sides))
         raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save one")
-    return truth
+    return _in_places(truth, data, fields)
+
+
+def _in_places(truth: np.ndarray, data: "Measured", fields: dict[str, Any]) -> tuple[np.ndarray, str]:
+    """The truth with its rows and columns where X has them, and the names in the order in which it was taken.
+
+    X has names of measurements in sorted order; numbers, and names that the file lists, keep their own.
+    """
+    from gpsense.recovery.forms import NAMED, listed
+
+    places, words, pairs = [], [], data.kind != "table"
+    for side, labels in enumerate(data.labels):
+        order = np.arange(truth.shape[side])
+        told = NAMED.get(data.kind, SIDES)[0 if pairs else side] in fields  # by the file, in its own order
+        if labels is not None and labels.dtype.kind not in "iuf" and not told:
+            each = np.stack([getattr(data.map, name) for name in ("first", "second")], axis=1)
+            first = np.unique(each if pairs else each[:, side], return_index=True)[1]
+            order[: first.size] = np.argsort(first)
+        if labels is not None and not np.array_equal(labels, order):
+            names = listed(map(str, labels[order[: labels.size]]))
+            words.append(f"{SIDES[side]}s{' and columns' * pairs} in the order {names}")
+        places.append(order)
+    found = np.empty_like(truth)
+    found[np.ix_(*places)] = truth
+    return found, "; ".join(words[:1] if pairs else words)
 
 
 def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float]:
@@ -392,7 +422,8 @@ def _text(facts: dict[str, Any]) -> str:
         )
     if "relative_error" in facts:
         told = f"{BETWEEN}fidelity {facts['fidelity']:.4f}" if "fidelity" in facts else ""
-        lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{told}")
+        order = f" ({facts['truth_order']})" if facts["truth_order"] else ""
+        lines.append(f"relative error to the given truth {facts['relative_error']:.3g}{order}{told}")
     if "error" in facts:
         lines.append(
             f"error of the centred Gram matrix {100 * facts['error']:.2f} %{BETWEEN}median offset "

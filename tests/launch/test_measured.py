@@ -44,11 +44,13 @@ def test_files_that_are_none_are_refused(tmp_path):
         read(tmp_path / "objects.npz")
     with pytest.raises(Refusal, match="is a folder; give a file"):
         read(tmp_path)
-    for name in ("text.txt", "sheet.xlsx", "numbers.json"):
+    for name, remedy in (
+        ("text.txt", "rename a table with a header, .* [.]csv"),
+        ("sheet.xlsx", "save the sheet as .csv"),
+        ("numbers.json", "give .csv, .tsv, .par"),
+    ):
         (tmp_path / name).write_text("row,col,value\n")
-        with pytest.raises(
-            Refusal, match=f"{name}: .{name.partition('.')[2]} files are not read; give .csv, .tsv, .par"
-        ):
+        with pytest.raises(Refusal, match=f"{name}: .{name.partition('.')[2]} files are not read; {remedy}"):
             read(tmp_path / name)
 
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from gpsense.recovery.forms import read_fields
 from gpsense.recovery.maps import Pauli
 from launch import cities
 from launch.measured import read
-from launch.recover import _doubts, main
+from launch.recover import _doubts, _in_places, main
 from launch.shell import Progress
 
 
@@ -123,10 +124,35 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     capsys.readouterr()
     assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "q.csv")]) == 2
     assert "is not a .npy file; save the matrix with numpy.save" in capsys.readouterr().err
+    assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "nowhere.npy")]) == 2
+    assert "nowhere.npy: no such file; give the path of a .npy file" in capsys.readouterr().err
     for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
         np.save(tmp_path / "wrong.npy", wrong)
         assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "wrong.npy")]) == 2
         assert "is not a 4 x 4 matrix of finite numbers, not all 0; save one" in capsys.readouterr().err
+
+
+def test_a_truth_of_names_is_taken_in_the_order_of_the_file_which_is_told(tmp_path):
+    """Where X has them sorted; names of a wide table, which the file lists, and numbers keep their order."""
+    row, col = np.divmod(np.arange(12), 3)
+    truth = np.arange(1.0, 13).reshape(4, 3)
+    users, films = np.array(["u1", "u2", "u10", "a"], object), np.array(["f9", "f10", "f11"], object)
+    named = {"row": users[row], "col": films[col], "value": truth.ravel(), "kind": np.array("table")}
+    found, told = _in_places(truth, read_fields(named), named)
+    np.testing.assert_array_equal(found, truth[np.ix_([3, 0, 2, 1], [1, 2, 0])])
+    assert told == "rows in the order u1, u2, u10, a; columns in the order f9, f10, f11"
+    wide = named | {"row": row, "col": col, "shape": np.array([4, 3]), "row_labels": users, "column_labels": films}
+    found, again = _in_places(truth, read_fields(wide), wide)
+    np.testing.assert_array_equal(found, truth)
+    assert again == told
+    numbers = named | {"row": row + 1, "col": col}
+    assert _in_places(truth, read_fields(numbers), numbers)[1] == "rows in the order 1, 2, 3, 4"
+    one, two = np.triu_indices(4, 1)
+    pairs = {"i": users[one], "j": users[two], "distance2": np.arange(1.0, 7)}
+    square = truth @ truth.T
+    found, told = _in_places(square, read_fields(pairs), pairs)
+    np.testing.assert_array_equal(found, square[np.ix_([3, 0, 2, 1], [3, 0, 2, 1])])
+    assert told == "rows and columns in the order u1, u2, u10, a"
 
 
 def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
