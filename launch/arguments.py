@@ -101,7 +101,8 @@ def parse(argv: list[str]) -> Arguments | Check:
         system = plugins.find_system(asked, allowed=True)
         if plugins.is_function(asked):
             given = _of_function(asked, system, given)
-    base = fields = _base(path, asked)
+    base, source = _base(path, asked)
+    fields = base
     reference = fields.get("system", plugins.FIRST_SYSTEM)
     asked_for: dict[str, dict[str, Any]] = {}
     for place, value in given.items():
@@ -117,7 +118,7 @@ def parse(argv: list[str]) -> Arguments | Check:
         elif isinstance(part := fields.get(section, {}), dict):
             fields = fields | {section: part | {key: value}}
     if "help" in flags:
-        print(help_text(build(fields, folder, allowed, complete=False), path or DEFAULT))
+        print(help_text(build(fields, folder, allowed, complete=False), source))
         sys.exit(0)
     config = build(fields, folder, allowed)
     verify_used(config, base, asked_for)
@@ -251,13 +252,14 @@ def _yaml_value(text: str) -> Any:
     return text
 
 
-def _base(path: Path | None, asked: str | None) -> dict[str, Any]:
-    """The fields to start from: those of the config, or none where the quickstart is of another system."""
+def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | None]:
+    """The fields to start from, and their file: the config, or none where the quickstart is of another system."""
     fields = read_yaml(path or DEFAULT)
     if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
-        return fields
+        return fields, path or DEFAULT
     own = {"system": asked}
-    return fields | own if path else own | {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", asked.rpartition(":")[2])}
+    named = {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", asked.rpartition(":")[2])}
+    return (fields if path else named) | own, path
 
 
 def systems() -> str:
@@ -266,8 +268,8 @@ def systems() -> str:
     return "\n".join(f"{name:{width}}  {first_line(SYSTEMS[name])}" for name in SYSTEMS)
 
 
-def help_text(config: Config, path: Path) -> str:
-    """The options and the fields of the config's system, each with what it may be and its value."""
+def help_text(config: Config, path: Path | None) -> str:
+    """The options and the fields of the config's system, each with what it may be and its value, of a file or not."""
     wide = max(60, min(shutil.get_terminal_size((120, 24)).columns, 120))
     fields = schema(config.system)
     indent = max(map(len, fields)) + 5
@@ -276,10 +278,11 @@ def help_text(config: Config, path: Path) -> str:
     usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]"
     about = [*OPTIONS.values(), *flags.values()]
     own = parameters(config.system)
-    what, where = f"Fields of system {config.reference}", f"the values of {path.name} or the defaults"
+    what, where = f"Fields of system {config.reference}", "the defaults"
+    where = f"the values of {path.name} or {where}" if path else where
     if own:
         usage = f"usage: {program('grid')} {config.reference} [--parameter VALUES] [--seeds N] [options]"
-        what, where = f"Parameters of {config.reference}", "the defaults"
+        what = f"Parameters of {config.reference}"
         words, about = [*words, "--static"], [*about, STATIC]
     lines = [
         *textwrap.wrap(usage, wide),

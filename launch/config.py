@@ -19,7 +19,7 @@ from gpsense.fields import OTHER, shown, verify_read
 from gpsense.systems import AnySystem
 from launch import plugins
 from launch.paths import configs
-from launch.schema import SECTIONS, TOP, default, parse, plain, required, schema, sections_named, unknown
+from launch.schema import SECTIONS, TOP, default, parameters, parse, plain, required, schema, sections_named, unknown
 from launch.shell import Refusal
 from launch.values import Values
 
@@ -181,12 +181,12 @@ def build(
     plugins.load_named(fields.get("plugins"), folder, allow_plugins)
     system = plugins.find_system(reference, folder, allow_plugins)
     given, refused = _flat(fields, system)
-    values = {}
+    own, values = parameters(system), {}
     for place, field in schema(system).items():
         try:
             values[place] = parse(field, given[place]) if place in given else default(field)
             if complete and required(field) and values[place] is None:
-                raise BadInput(field.name, "has no value", "give one")
+                raise BadInput(field.name, "has no value", f"give --{field.name if own else place} VALUES")
         except BadInput as error:
             refused.append(f"{place}: {error.problem}; {error.remedy}")
     if refused:

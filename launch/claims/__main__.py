@@ -48,7 +48,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--write-tables",
         action="store_true",
         help="run nothing: write the tables of OUT/claims.json, with what was recorded before, into README.md and "
-        "claims.json of the folder configs/PAPER that the configs are read from (in a clone: of the clone)",
+        "claims.json beside the configs of each paper",
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
