@@ -311,9 +311,10 @@ def check_seeds(grid: Grid) -> None:
 
 def uses_key(system: AnySystem, data: Any, setting: Any) -> bool:
     """Whether any number that an evaluator's system returns is computed from the random key, perhaps by its draw."""
+    learner: Any = system.learner
 
     def whole(keys: Keys, data: Any, setting: Any) -> Any:
-        return system.learner.evaluate(system.draw(data, keys.problem), setting, keys)
+        return learner.evaluate(system.draw(data, keys.problem), setting, keys)
 
     traced = jax.make_jaxpr(whole)(keys := key_shapes(), data, setting).jaxpr
     return any(_needed(traced, [True] * len(traced.outvars))[: len(jax.tree.leaves(keys))])
