@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, wraps
+from itertools import zip_longest
 from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -332,6 +333,26 @@ def verify_read(name: str, known: Mapping[str, Field], values: Mapping[str, Sequ
 def check_flag(name: str, value: Any, optional: bool = False) -> None:
     """BadInput for an argument that is neither true nor false (nor None, where that is ``optional``)."""
     Field(name=name, kind=FLAG, optional=optional).check(value)
+
+
+def check_key(key: Any) -> None:
+    """BadInput for an argument ``key`` that is not one random key; a key is known under tracing too."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    made = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not made and (dtype != jnp.uint32 or not shape):  # a key may be its raw numbers
+        told = shown(key) if dtype is None else f"an array of {dtype}, shape {shape},"
+        problem = f"{told} is not a random key"
+        raise BadInput("key", problem, "give one such as jax.random.key(0), in the place of key")
+    if len(shape or ()) != (0 if made else 1):
+        raise BadInput("key", f"it holds keys of shape {shape}", "give one of them, or map over them by jax.vmap")
+
+
+def check_shape(name: str, array: Any, *sides: int | str) -> None:
+    """BadInput for an array of other sides; one that is a name has any length. Shapes are known under tracing too."""
+    found = np.shape(array)
+    if found != tuple(n if isinstance(side, str) else side for side, n in zip_longest(sides, found)):
+        wanted = f"({', '.join(map(str, sides))}{',' * (len(sides) == 1)})"
+        raise BadInput(name, f"it has shape {found}, not {wanted}", f"give an array of shape {wanted}")
 
 
 def held(array: np.ndarray) -> str:

@@ -7,6 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gpsense._types import Factor, Norms, Scalar, ScalarLike
+from gpsense.fields import NUMBER, Field, check_shape
+
+SMOOTHING = Field(name="smoothing", kind=NUMBER, at_least=0)  # checked where it is known: not under jit
+AMOUNT = Field(name="amount", kind=NUMBER, at_least=0)
 
 
 def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
@@ -19,7 +23,8 @@ def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
     >>> round(float(gpsense.smoothed_group_lasso(jnp.array([[3.0], [4.0]]), smoothing=1e-4)), 3)
     5.0
     """
-    return jnp.sum(_smoothed(jnp.sum(factor**2, axis=0), smoothing))
+    check_shape("factor", factor, "dim", "width")
+    return jnp.sum(_smoothed(jnp.sum(factor**2, axis=0), SMOOTHING.check(smoothing)))
 
 
 @jax.custom_jvp
@@ -42,6 +47,7 @@ def group_lasso(factor: Factor) -> Scalar:
     >>> float(gpsense.group_lasso(jnp.array([[3.0, 0.0], [4.0, 1.0]])))
     6.0
     """
+    check_shape("factor", factor, "dim", "width")
     squares = jnp.sum(factor**2, axis=0)
     safe = jnp.where(squares > 0, squares, 1.0)
     return jnp.sum(jnp.where(squares > 0, jnp.sqrt(safe), 0.0))
@@ -53,11 +59,14 @@ def weight_decay(factor: Factor) -> Scalar:
     >>> float(gpsense.weight_decay(jnp.array([[3.0], [4.0]])))
     25.0
     """
+    check_shape("factor", factor, "dim", "width")
     return jnp.sum(factor**2)
 
 
 def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
     """``(1 - a / ||U e_i||)_+ U e_i`` column by column: the proximal map of ``a`` times the group lasso."""
+    check_shape("factor", factor, "dim", "width")
+    amount = AMOUNT.check(amount)
     squares = jnp.sum(factor**2, axis=0)
     alive = squares > jnp.asarray(amount, factor.dtype) ** 2
     return factor * jnp.where(alive, 1 - amount / jnp.sqrt(jnp.where(alive, squares, 1.0)), 0.0)[None, :]

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Mask, RandomKey, Scalar, ScalarLike
+from gpsense.fields import check_key
 
 DOUBT = 1e-3  # probability that a random start hides more than `low` allows for
 DENSE = 2048  # numbers of a factor up to which the whole Hessian is affordable
@@ -63,6 +64,7 @@ def certificate(
     >>> float(found.gradient_norm), round(float(found.curvature), 3)  # a saddle
     (0.0, -1.0)
     """
+    check_key(key)
 
     def within(direction: Factor) -> Factor:
         return direction if active is None else jnp.where(active[None, :], direction, jnp.zeros((), direction.dtype))

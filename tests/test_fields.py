@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, Any
 
 import jax
@@ -25,6 +26,7 @@ from gpsense.fields import (
     Traced,
     arguments_named,
     check_fields,
+    check_key,
     declared,
     nearest,
     shown,
@@ -232,3 +234,37 @@ def test_a_function_with_named_arguments_keeps_its_signature_and_its_errors():
     assert (named.__name__, named.__doc__) == ("halved", "Half of it.")
     with pytest.raises(TypeError, match="unsupported operand"):
         named("a")  # an error inside stays as it is
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (12, r"12 is not a random key; give one such as jax.random.key\(0\), in the place of key"),
+        (np.zeros((3, 4)), r"an array of float64, shape \(3, 4\), is not a random key"),
+        (
+            np.zeros((3, 2), np.uint32),
+            r"it holds keys of shape \(3, 2\); give one of them, or map over them by jax.vmap",
+        ),
+    ],
+)
+def test_what_is_not_one_random_key_is_refused(given, said):
+    with pytest.raises(BadInput, match=f"^key: {said}"):
+        check_key(given)
+
+
+def test_a_key_passes_as_numbers_and_traced(key):
+    check_key(np.zeros(2, np.uint32))
+    jax.eval_shape(jax.vmap(check_key), jax.eval_shape(lambda: jax.random.split(key, 3)))
+
+
+@pytest.mark.parametrize("module", ["sensing.truths", "sensing.measurements", "theory", "tickets.teacher"])
+def test_functions_that_take_a_key_first_refuse_another_argument_there(module):
+    """The other arguments are no matter: the key is looked at before them."""
+    functions = [inspect.unwrap(each) for each in vars(import_module(f"gpsense.{module}")).values() if callable(each)]
+    taking = [
+        each for each in functions if inspect.isfunction(each) and [*inspect.signature(each).parameters][:1] == ["key"]
+    ]
+    assert taking
+    for function in taking:
+        with pytest.raises(BadInput, match="^key: 12 is not a random key"):
+            function(12, *[None] * (len(inspect.signature(function).parameters) - 1))

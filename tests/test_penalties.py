@@ -1,11 +1,14 @@
 """The smoothed group lasso against loops, differences, its limits and the constants derived for it."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gpsense import penalties
+from gpsense.errors import BadInput
 from gpsense.theory import penalty_slope
 from tests import reference
 
@@ -105,3 +108,15 @@ def test_shrinking_minimises_what_a_proximal_map_minimises():
     kept = np.linalg.norm(best, axis=0) > 0
     slope = (best - factor) + amount * best / np.where(kept, np.linalg.norm(best, axis=0), 1.0)
     np.testing.assert_allclose(slope[:, kept], 0.0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("name", "said"), [("smoothed_group_lasso", "smoothing"), ("shrink_columns", "amount")])
+def test_negative_weights_are_refused_where_they_are_known(name, said):
+    with pytest.raises(BadInput, match=f"^{said}: -1.0 is not allowed; use a number 0 or more"):
+        inspect.unwrap(getattr(penalties, name))(FACTOR, -1.0)
+
+
+def test_a_penalty_of_no_factor_is_refused():
+    for name, more in (("smoothed_group_lasso", [0.1]), ("group_lasso", []), ("weight_decay", [])):
+        with pytest.raises(BadInput, match=r"^factor: it has shape \(4,\), not \(dim, width\)"):
+            inspect.unwrap(getattr(penalties, name))(FACTOR[0], *more)

@@ -6,17 +6,22 @@ A rule is an entry of :data:`COLUMN_RULES`, a rotation one of :data:`ROTATIONS`;
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.core as jax_core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import shown
+from gpsense.fields import NUMBER, Field, check_key, check_shape, shown
+
+THRESHOLD = Field(name="threshold", kind=NUMBER, at_least=0)  # checked where it is known: not under jit
+COUNT = Field(name="count", kind=NUMBER, at_least=0)
+SMOOTHING = Field(name="smoothing", kind=NUMBER, at_least=0)
 
 
 def column_norms(factor: Factor) -> Norms:
@@ -25,12 +30,13 @@ def column_norms(factor: Factor) -> Norms:
     >>> gpsense.column_norms(jnp.array([[3.0, 0.0], [4.0, 1.0]])).tolist()
     [5.0, 1.0]
     """
+    check_shape("factor", factor, "dim", "width")
     return jnp.sqrt(jnp.sum(factor**2, axis=0))
 
 
 def default_threshold(smoothing: ScalarLike) -> Scalar:
     """``2 sqrt(beta)``, where the smoothed group lasso is most concave in a column's norm (arXiv 2303.11453)."""
-    return 2.0 * jnp.sqrt(jnp.asarray(smoothing))
+    return 2.0 * jnp.sqrt(jnp.asarray(SMOOTHING.check(smoothing)))
 
 
 def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
@@ -39,11 +45,16 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
     >>> gpsense.threshold_mask(jnp.array([0.5, 0.1, 0.3]), 0.2).tolist()
     [True, False, True]
     """
-    return norms > threshold
+    check_shape("norms", norms, "width")
+    check_shape("threshold", threshold)
+    return norms > THRESHOLD.check(threshold)
 
 
 def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
     """True for the ``count`` largest norms; of equal ones the first stay. Needs the rank to be known."""
+    check_shape("norms", norms, "width")
+    check_shape("count", count)
+    count = COUNT.check(count)
     order = jnp.argsort(-norms, stable=True)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(norms.shape[0], dtype=order.dtype))
     return place < count
@@ -58,6 +69,7 @@ def gap_mask(norms: Norms) -> Mask:
 
 def random_mask(key: RandomKey, norms: Norms, count: ScalarLike | Integer) -> Mask:
     """True for ``count`` columns drawn at random among those of positive norm: what pruning blindly would keep."""
+    check_key(key)
     draw = jax.random.uniform(key, norms.shape, norms.dtype)
     return largest_mask(jnp.where(norms > 0, draw, -jnp.ones_like(draw)), count)
 
@@ -89,27 +101,38 @@ def coherence(factor: Factor, mask: Mask) -> Scalar:
     return jnp.max(squares * (1 - jnp.eye(squares.shape[0], dtype=squares.dtype)))
 
 
+def _check_masked(factor: Any, mask: Any) -> None:
+    """BadInput where these are no factor and a boolean for each of its columns; the two swapped, for one."""
+    if getattr(mask, "dtype", None) != np.dtype(bool):
+        problem = f"it holds {getattr(mask, 'dtype', type(mask).__name__)}, not booleans"
+        raise BadInput("mask", problem, "give the factor first, then booleans, True for the columns that stay")
+    check_shape("factor", factor, "dim", "width")
+    check_shape("mask", mask, factor.shape[1])
+
+
 def apply_mask(factor: Factor, mask: Mask) -> Factor:
     """The factor with the pruned columns set to zero, shape kept; a pruned NaN column becomes zero too.
 
     >>> gpsense.apply_mask(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([True, False])).tolist()
     [[1.0, 0.0], [3.0, 0.0]]
     """
+    _check_masked(factor, mask)
     return jnp.where(mask, factor, 0.0)
 
 
 def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
     """The kept columns, in their order, padded with zero columns to (dim, width).
 
-    A zero column has zero gradient in every loss here, so the padding never moves. Raises ValueError if more columns
+    A zero column has zero gradient in every loss here, so the padding never moves. Raises BadInput if more columns
     are kept than ``width``, as far as the mask is known outside of a trace; inside, surplus columns would be lost.
 
     >>> factor, mask = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([False, False, True])
     >>> gpsense.compact(factor, mask, width=2).tolist()
     [[3.0, 0.0]]
     """
-    if not isinstance(mask, jax_core.Tracer) and int(mask.sum()) > width:
-        raise ValueError(f"{int(mask.sum())} columns are kept, more than width {width}")
+    _check_masked(factor, mask)
+    if not isinstance(mask, jax_core.Tracer) and (kept := int(mask.sum())) > width:
+        raise BadInput("width", f"{kept} columns are kept, more than width {width}", f"give {kept} or more")
     kept_first = jnp.argsort(~mask, stable=True)[:width]
     return apply_mask(factor, mask)[:, kept_first]
 

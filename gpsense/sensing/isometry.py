@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from gpsense._linalg import eigh
 from gpsense._types import RandomKey, Scalar, Symmetric
 from gpsense.errors import BadInput
+from gpsense.fields import check_key
 from gpsense.sensing.measurements import Measurements
 
 
@@ -36,6 +37,7 @@ def isometry_constant_bound(
     compute), so that a small bound does not prove an isometry. Raises BadInput for a rank that is not in 1..dim.
     Derived; definition as in arXiv 2303.11453.
     """
+    check_key(key)
     if not 1 <= rank <= measurements.dim:
         raise BadInput("rank", f"{rank} is not between 1 and dim {measurements.dim}", "choose one that is")
 

@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
+from gpsense.fields import check_shape
 from gpsense.sensing.measurements import Measurements
 from gpsense.sensing.symmetric import mapped, packed_size, smat, squared, svec, times
 
@@ -33,6 +34,8 @@ def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> 
     >>> float(gpsense.sensing_loss(jnp.array([[1.0], [1.0]]), measurements, jnp.array([1.0, 3.0])))
     2.0
     """
+    check_shape("factor", factor, measurements.dim, "width")
+    check_shape("values", values, measurements.n)
     return jnp.mean((measurements.forward(factor) - values) ** 2)
 
 
@@ -42,6 +45,8 @@ def population_loss(factor: Factor, matrix: Symmetric) -> Scalar:
     >>> float(gpsense.population_loss(jnp.array([[1.0], [1.0]]), jnp.eye(2)))
     2.0
     """
+    check_shape("factor", factor, "dim", "width")
+    check_shape("matrix", matrix, *2 * factor.shape[:1])
     return jnp.sum((factor @ factor.T - matrix) ** 2)
 
 
@@ -89,21 +94,29 @@ class Empirical(Objective):
     values: Values
 
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        check_shape("factor", factor, self.measurements.dim, "width")
+        self._check_values()
         residual = self.measurements.forward(factor) - self.values
         pull = self.measurements.pull(factor, residual)
         return jnp.mean(residual**2), (4.0 / residual.shape[0]) * pull
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        check_shape("matrix", matrix, *2 * (self.measurements.dim,))
+        self._check_values()
         misfit = self.measurements.apply(matrix) - self.values
         return jnp.mean(misfit**2), self.measurements.adjoint(misfit / misfit.shape[0])
 
     def back_projection(self) -> Symmetric:
+        self._check_values()
         return self.measurements.adjoint(self.values / self.values.shape[0])
 
     def minibatch(self, key: RandomKey, size: int) -> "Empirical":
         """The loss of ``size`` measurements drawn with replacement: its gradient is right on average."""
         index = jax.random.randint(key, (size,), 0, self.values.shape[0])
         return Empirical(self.measurements.take(index), self.values[index])
+
+    def _check_values(self) -> None:  # not when it is made: what vmap or a tree holds then has other shapes
+        check_shape("values", self.values, self.measurements.n)
 
 
 class Gram(Objective):
@@ -182,6 +195,7 @@ def gram_objective(
     ``H = A^T A / n``, ``s = A^T (y - A c) / n``, offset ``||y - A c||^2 / n`` with A packed to (n, packed). With
     ``used`` only those measurements count: their number, and so n, may be traced.
     """
+    check_shape("values", values, measurements.n)
     rows = measurements.packed()
     if centre is None:
         centre = jnp.zeros(rows.shape[1], rows.dtype)
@@ -223,6 +237,7 @@ def split_objective(
     measurements: Measurements, values: Values, centre: Packed | None = None, used: Bool[Array, " n"] | None = None
 ) -> Split:
     """:func:`gram_objective` of all measurements, of those not held out and of every fifth, which is held out."""
+    check_shape("values", values, measurements.n)
     every = jnp.ones_like(values, bool) if used is None else used
     held = jnp.arange(values.shape[0]) % FOLD == FOLD - 1
     parts = (every, every & ~held, every & held)
@@ -259,6 +274,8 @@ class Displaced(eqx.Module):
 
 def recentred(measurements: Measurements, values: Values, factor: Factor) -> Displaced:
     """:func:`sensing_loss` as a function of the displacement from ``factor`` (dim, width)."""
+    check_shape("factor", factor, measurements.dim, "width")
+    check_shape("values", values, measurements.n)
     return Displaced(measurements, factor, values - measurements.forward(factor))
 
 

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gpsense._types import Factor, RandomKey, ScalarLike
+from gpsense.fields import check_key
 
 
 def geometric_spectrum(
@@ -32,6 +33,7 @@ def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | S
     >>> truth.shape, round(float(jnp.sum(truth**2)), 3)  # the trace of M = U* U*^T
     ((5, 2), 5.0)
     """
+    check_key(key)
     spectrum = jnp.asarray(spectrum)
     rank = spectrum.shape[0]
     if rank > dim:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense import _linalg
 from gpsense._types import RandomKey, ScalarLike
+from gpsense.fields import check_key
 
 Rows = Float[Array, "count r"]
 
@@ -37,6 +38,7 @@ def draw_directions(
     ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of
     ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
+    check_key(key)
     place_key, row_key, turn_key = jax.random.split(key, 3)
     count = dim if softness > 0 else sparsity
     support = jax.random.permutation(place_key, dim)[:count]

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gpsense._linalg import eigh, solve
 from gpsense._types import RandomKey, Scalar
+from gpsense.fields import check_key
 from gpsense.sparse.hermite import Activation
 from gpsense.sparse.samples import Block, Samples, fold
 
@@ -59,6 +60,7 @@ def rows_of(kept: Kept, matrix: Float[Array, "dim columns"]) -> Float[Array, "ke
 
 def draw_weights(key: RandomKey, kept: Kept, neurons: int, dtype: Any) -> Float[Array, "kept neurons"]:
     """Columns uniform on the unit sphere of the kept coordinates."""
+    check_key(key)
     draw = lambda index: jax.random.normal(jax.random.fold_in(key, index), (neurons,), dtype)  # noqa: E731
     weights = jnp.where(kept.real[:, None], jax.vmap(draw)(kept.coordinates), 0.0)
     return weights / jnp.sqrt(jnp.sum(weights**2, axis=0))[None, :]

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike
+from gpsense.fields import check_key
 from gpsense.sparse.hermite import Link, additive
 
 ROWS, BLOCKS = 640, 65536
@@ -172,6 +173,7 @@ def draw_coordinates(
     key: RandomKey, index: Integer, coordinates: Int[Array, " k"], dtype: Any
 ) -> Float[Array, "k rows"]:
     """A block's Gaussian inputs at these coordinates: one key for each, of at most BLOCKS blocks."""
+    check_key(key)
     numbers = coordinates.astype(jnp.uint32) * BLOCKS + index.astype(jnp.uint32)
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     return jax.vmap(lambda each: jax.random.normal(each, (ROWS,), dtype))(keys)

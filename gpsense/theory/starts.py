@@ -13,6 +13,7 @@ import numpy as np
 from jax.scipy.special import gammaincc, gammaln, xlogy
 
 from gpsense._types import Factor, Integer, RandomKey, Scalar, ScalarLike, Spectrum
+from gpsense.fields import check_key
 from gpsense.theory._numbers import floats
 
 _NODES = 256
@@ -25,6 +26,7 @@ def sample_columns(key: RandomKey, spectrum: Spectrum, width: int) -> Factor:
     ``diag(mu)^(1/2) Q`` with Q uniform: exact at convergence on the population loss, for any spectrum and a Gaussian
     start of any scale. Needs width >= rank.
     """
+    check_key(key)
     draw = jax.random.normal(key, (width, spectrum.size), spectrum.dtype)
     frame, triangle = jnp.linalg.qr(draw)
     signs = jnp.where(jnp.diagonal(triangle) < 0, -1.0, 1.0).astype(spectrum.dtype)

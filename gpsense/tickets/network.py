@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from gpsense._types import Parameters, RandomKey, Scalar, Values
 from gpsense.errors import BadInput
-from gpsense.fields import shown
+from gpsense.fields import check_key, shown
 from gpsense.pruning.leaves import Prunable, What, called_as, gains_alone, paths, prunable, verify_untied
 from gpsense.pruning.weight_scores import absolute_flow
 from gpsense.tickets.convolutions import by_products
@@ -380,6 +380,7 @@ def _mean(numbers: Values, used: Values) -> Scalar:
 
 def perceptron(key: RandomKey, sizes: tuple[int, ...]) -> eqx.nn.Sequential:
     """Linear layers of these sizes, inputs first and outputs last, with ReLU between them; an input is flattened."""
+    check_key(key)
     layers: list[Any] = [eqx.nn.Lambda(jnp.ravel)]
     for place, layer_key in enumerate(jax.random.split(key, len(sizes) - 1)):
         layers += [eqx.nn.Linear(sizes[place], sizes[place + 1], key=layer_key), eqx.nn.Lambda(jax.nn.relu)]

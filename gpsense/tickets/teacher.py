@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vectors
+from gpsense.fields import check_key
 from gpsense.theory.tickets import population_risk
 
 BLOCK, WHOLE = 128, 512  # rows read at once, where there are more than WHOLE
@@ -48,6 +49,7 @@ def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, 
 
 def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
     """The inputs of every neuron, ``r_j`` drawn for each on its own; ``overlap`` is not read."""
+    check_key(key)
     neurons, dtype = sizes.shape[0], sizes.dtype
     draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
     return _ranks(draw) < sizes[:, None]
@@ -58,6 +60,7 @@ def overlapping_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons
 
     The others are its own, as long as there are inputs enough: then they begin anew.
     """
+    check_key(key)
     dtype = sizes.dtype
     rank = _ranks(jax.random.uniform(key, (dim,), dtype))
     common = jnp.round(jnp.asarray(overlap, dtype) * jnp.min(sizes))
@@ -83,12 +86,14 @@ SUPPORTS: dict[str, Supports] = {
 
 def uniform_entries(key: RandomKey, count: int, dtype: Any) -> Values:
     """``count`` numbers, uniform on [-1/2, 1/2]."""
+    check_key(key)
     half = jnp.asarray(0.5, dtype)
     return jax.random.uniform(key, (count,), dtype, -half, half)
 
 
 def gaussian_entries(key: RandomKey, count: int, dtype: Any) -> Values:
     """``count`` numbers of N(0, 1/12), which has the variance of :func:`uniform_entries`."""
+    check_key(key)
     return jax.random.normal(key, (count,), dtype) / jnp.sqrt(jnp.asarray(12.0, dtype))
 
 
@@ -109,6 +114,7 @@ def draw_weights(
 
     Row j is multiplied by ``condition^(-j / (K - 1))``: the last is ``condition`` times as small as the first.
     """
+    check_key(key)
     neurons, dim = mask.shape
     drawn = entries(key, neurons * dim, dtype)
     fall = jnp.asarray(condition, dtype) ** (-jnp.arange(neurons, dtype=dtype) / max(neurons - 1, 1))
@@ -122,6 +128,7 @@ def draw_samples(
 
     ``noise`` is a multiple of the root mean square of y.
     """
+    check_key(key)
     dtype, dim = weights.dtype, weights.shape[1]
     input_key, noise_key = jax.random.split(key)
     inputs = jax.random.normal(input_key, (n * dim,), dtype).reshape(n, dim)
@@ -197,6 +204,7 @@ def student_mask(
     ``sizes_j`` less those outside: a size too large for what is outside takes more of the support. Nested: a larger
     size keeps what a smaller one did, and a larger accuracy what a smaller one did of the support.
     """
+    check_key(key)
     neurons, dim = support.shape
     dtype = sizes.dtype
     draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
@@ -210,6 +218,7 @@ def student_mask(
 
 def near_start(key: RandomKey, teacher: Weights, mask: NeuronMask, distance: ScalarLike) -> Weights:
     """A point at ``||W - W*||_F = distance ||W*||_F`` in a random direction of the mask, from W* on the mask."""
+    check_key(key)
     neurons, dim = teacher.shape
     draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
     draw = jnp.where(mask, draw, 0.0)
@@ -219,6 +228,7 @@ def near_start(key: RandomKey, teacher: Weights, mask: NeuronMask, distance: Sca
 
 def random_start(key: RandomKey, teacher: Weights, mask: NeuronMask, scale: ScalarLike) -> Weights:
     """Gaussian rows on the mask of expected squared norm ``scale^2 ||W*||_F^2 / K``."""
+    check_key(key)
     neurons, dim = teacher.shape
     draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
     count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True).astype(teacher.dtype), 1)

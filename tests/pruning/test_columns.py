@@ -1,11 +1,14 @@
 """Scores, threshold, mask and compaction."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
+from gpsense.errors import BadInput
 from gpsense.pruning import columns
 from gpsense.pruning.columns import column_norms, default_threshold, gap_mask, threshold_mask
 
@@ -140,3 +143,21 @@ def test_the_tests_check_shapes_at_run_time() -> None:
     """Of every call of the modules that ``conftest`` lists."""
     with pytest.raises(TypeCheckError):
         columns.apply_mask(jnp.ones((3, 2)), jnp.ones(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("threshold_mask", (0.4, FACTOR[0]), r"norms: it has shape \(\), not \(width,\)"),
+        ("threshold_mask", (FACTOR[0], FACTOR[0]), r"threshold: it has shape \(4,\), not \(\)"),
+        ("threshold_mask", (FACTOR[0], -0.1), "threshold: -0.1 is not allowed; use a number 0 or more"),
+        ("largest_mask", (FACTOR[0], -1), "count: -1 is not allowed"),
+        ("apply_mask", (MASK, FACTOR), "mask: it holds float64, not booleans; give the factor first"),
+        ("apply_mask", (FACTOR, MASK[:1]), r"mask: it has shape \(1,\), not \(4,\)"),
+        ("compact", (MASK, FACTOR, 2), "mask: it holds float64"),
+        ("column_norms", (FACTOR[0],), r"factor: it has shape \(4,\), not \(dim, width\)"),
+    ],
+)
+def test_arguments_swapped_or_out_of_range_are_refused(name, given, said):
+    with pytest.raises(BadInput, match=f"^{said}"):
+        inspect.unwrap(getattr(columns, name))(*given)

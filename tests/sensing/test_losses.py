@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpsense.errors import BadInput
 from gpsense.sensing.losses import Empirical, Population, gram_objective, population_loss, recentred, sensing_loss
-from gpsense.sensing.measurements import Dense, gaussian_measurements, rank_one_measurements
+from gpsense.sensing.measurements import Dense, Entries, gaussian_measurements, rank_one_measurements
 from gpsense.sensing.symmetric import svec
 from tests import reference
 
@@ -224,3 +225,27 @@ def test_centred_gram_keeps_accuracy_in_float32(key):
         centred, plain = (_value(forms[name], u) for name in ("centred gram", "gram"))
     assert abs(float(centred) / expected - 1) < 5e-3
     assert abs(float(plain) / expected - 1) > 0.05
+
+
+ENTRIES, FACTOR, VALUES = Entries([0, 1, 1], [0, 1, 0], side=2), np.ones((2, 1)), np.ones(3)
+
+
+@pytest.mark.parametrize("loss", [sensing_loss, lambda u, m, y: Empirical(m, y)(u), lambda u, m, y: recentred(m, y, u)])
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (1,), (), (2,)])
+def test_values_of_another_shape_are_refused_before_they_broadcast(loss, shape):
+    with pytest.raises(BadInput, match=r"^values: it has shape .*, not \(3,\); give an array of shape \(3,\)"):
+        jax.eval_shape(loss, FACTOR, ENTRIES, np.ones(shape))
+
+
+@pytest.mark.parametrize("loss", [sensing_loss, lambda u, m, y: Empirical(m, y)(u), lambda u, m, y: recentred(m, y, u)])
+@pytest.mark.parametrize("shape", [(3, 1), (2,)])
+def test_a_factor_of_other_rows_is_refused(loss, shape):
+    with pytest.raises(BadInput, match=r"^factor: it has shape .*, not \(2, width\)"):
+        jax.eval_shape(loss, np.ones(shape), ENTRIES, VALUES)
+
+
+def test_other_forms_refuse_other_shapes():
+    with pytest.raises(BadInput, match=r"^values: it has shape \(3, 1\)"):
+        gram_objective(ENTRIES, np.ones((3, 1)))
+    with pytest.raises(BadInput, match=r"^matrix: it has shape \(2, 1\), not \(2, 2\)"):
+        population_loss(FACTOR, np.ones((2, 1)))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gpsense._types import RandomKey
+from gpsense.fields import check_key
 from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble
 from gpsense.sensing.measurements.dense import Dense, dense_flops
 from gpsense.sensing.symmetric import packed_size
@@ -17,6 +18,7 @@ def bernoulli_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = 
     Unpacked this is +-1 on the diagonal and +-1/sqrt(2) off it. Row i does not depend on n. Sub-Gaussian, hence with
     the same restricted isometry as Gaussian measurements up to constants (Recht, Fazel and Parrilo 2010, section 4).
     """
+    check_key(key)
     size = packed_size(dim)
     return Dense(jax.random.rademacher(key, (n * size,), dtype).reshape(n, size))
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
 from gpsense.errors import BadInput
+from gpsense.fields import check_key
 from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements, array_of
 from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
 from gpsense.theory.errors import exact_rank_error
@@ -78,6 +79,7 @@ def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
     >>> gaussian.apply(jnp.eye(6, dtype=jnp.float32)).shape
     (50,)
     """
+    check_key(key)
     size = packed_size(dim)
     return Dense(jax.random.normal(key, (n * size,), dtype).reshape(n, size))
 
