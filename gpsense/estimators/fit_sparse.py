@@ -171,8 +171,9 @@ def fit_sparse(
 
     - ``x``: an array or a DataFrame of numbers, whose names are kept.
     - ``pool``: how many columns each part of the scores keeps. None: the number of :data:`POOLS` whose network predicts
-      a fifth of the rows best, with the best of :data:`gpsense.sparse.network.RIDGES`; columns and network are found
-      without those rows, and at most half as many columns are kept. The network then sees all rows, on those columns.
+      a fifth of the rows best, with the best of :data:`gpsense.sparse.network.RIDGES`; columns and network are found on
+      the other four fifths, and the columns kept are at most half as many as these rows. The network then sees all
+      rows, on those columns.
     - ``held_out``: the share of the rows that is put aside, drawn by ``seed``; they measure the risk and nothing else.
     - ``parity``, ``contraction``, ``biases``: parts, constant c and number of biases of the scores
       (:mod:`gpsense.pruning.inputs`).
@@ -181,7 +182,8 @@ def fit_sparse(
     - ``rank``: how many directions are returned, at most the columns kept. None: as many as hold 0.9 of the strength.
     - ``fine_tune_steps``: steps of Adam on all numbers of the network afterwards.
     - ``compare``: fits the same network on all columns, too, its ridge chosen in the same way (with residual none where
-      there are more columns than half of the rows that decide), and :func:`cross_validated_lasso` on the same rows.
+      x has more than half as many columns as those four fifths have rows), and :func:`cross_validated_lasso` on the
+      same rows.
 
     Raises BadInput for values that are not finite, shapes that do not match, fewer than 30 rows, columns that are
     constant on the rows trained on, and options that cannot be.
@@ -398,6 +400,7 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
         remedy = "give one value a row" + (", such as y[:, 0]" if values.ndim == 2 else "")
         remedy = "give x.T, whose rows they are" if values.shape == rows.shape[1:] else remedy
         raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", remedy)
+    _verify_order(x, y)
     if len(rows) < FEWEST:
         raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
     for name, array in (("x", rows), ("y", values)):
@@ -417,6 +420,23 @@ def _verify_values(x: Any, y: Any) -> None:
             raise BadInput("y", f"{shown(name)} is text, and no column of x", values)
         remedy = f"give y=x[{name!r}] and x.drop(columns={name!r}) for x"
         raise BadInput("y", f"{shown(name)} is a name, not the values", remedy)
+
+
+def _verify_order(x: Any, y: Any) -> None:
+    """BadInput where both have labels of rows, as pandas has, that differ; numbers from 0 in order name nothing."""
+    one: Any = getattr(x, "index", None)
+    other: Any = getattr(y, "index", None)
+    if not (hasattr(one, "equals") and hasattr(other, "equals")) or one.equals(other):
+        return
+    ours, theirs = list(one), list(other)
+    same = set(ours) == set(theirs)
+    if not same and list(range(len(ours))) in (ours, theirs):
+        return
+    place = next((place for place, label in enumerate(ours) if label != theirs[place]), 0)
+    problem = "its rows are not those of x in the same order"
+    told = f"first difference: row {place} (from 0) is {shown(ours[place])} in x, {shown(theirs[place])} in y"
+    remedy = "give y.loc[x.index], or y.to_numpy()" if same else "give y.to_numpy()"
+    raise BadInput("y", f"{problem} ({told})", f"{remedy} to pair them by position")
 
 
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:

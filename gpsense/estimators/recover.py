@@ -110,7 +110,7 @@ class Recovery:
 
     @property
     def rank_share(self) -> float:
-        """Share of 20 resamples that speak for the same rank, 1 where it is exact or given; computed when asked for.
+        """Share of 20 resamples that find the same rank, 1 where it is exact or given; computed when asked for.
 
         A resample is the fit plus its residuals under random signs, fitted again.
         """
@@ -152,7 +152,7 @@ class Recovery:
             places = order[np.minimum(np.searchsorted(labels, given, sorter=order), labels.size - 1)]
             unknown = given[labels[places] != given]
             if unknown.size:
-                raise BadInput(name, f"no {unknown[:1].tolist()[0]!r} among them", "give names that the table has")
+                raise _no_name(name, unknown[:1].tolist()[0], labels)
             return places
         if given.dtype.kind not in "iu" or (given < 0).any() or (given >= side.shape[0]).any():
             raise BadInput(name, f"not all from 0 to {side.shape[0] - 1}", "give whole numbers in that range")
@@ -175,6 +175,15 @@ class Recovery:
         rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
         return np.where(self._solution.determined.open(rows, columns), np.inf, errors)
+
+
+def _no_name(name: str, given: Any, labels: np.ndarray) -> BadInput:
+    """The error for what is no name; of a number it is said where that is one, as text."""
+    text = [label for label in labels.tolist() if isinstance(label, str)]
+    if isinstance(given, str) or not text:
+        return BadInput(name, f"no {given!r} among them", "give names that the table has")
+    write = str(given) if str(given) in text else text[0]
+    return BadInput(name, f"{given!r} is a number, and the names are text", f'write "{write}"')
 
 
 @arguments_named
@@ -237,6 +246,7 @@ def recover(
     _check(map_, y, rank, max_rank, trace, offsets)
     exact = 1e-6 if _single(measurements, y) else 1e-8
     if trace is not None:
+        notices += _beyond(map_, y, trace)
         map_, y = _with_trace(map_, y, trace)
     robust = False if robust is None and graded(y) else robust
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
@@ -391,6 +401,15 @@ def _check(
         if not leading(problem, problem.residual(empty(problem).factors), 1)[0][0] > 0:
             remedy = "check the signs: y must come from a positive semidefinite U U^T"
             raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
+
+
+def _beyond(map_: Map, y: np.ndarray, trace: float) -> tuple[str, ...]:
+    """A notice of values that no expectation has; an estimate of one may, by its noise."""
+    beyond = np.flatnonzero(np.abs(y) > trace * (1 + 1e-6)) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
+    if not beyond.size:
+        return ()
+    told = f"number {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"
+    return (f"values: {beyond.size} of {y.size} are beyond the trace {trace:g}, as no expectation is; {told}",)
 
 
 def _with_trace(map_: Map, y: np.ndarray, trace: float) -> tuple[Map, np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ class Axis:
         if isinstance(given, Mapping | Set | Iterator):
             raise BadInput(self.name, f"a {type(given).__name__} is not a list of values", "give a list or a tuple")
         if isinstance(given, str | bytes) or not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
-            raise BadInput(self.name, f"{shown(given)} is not a list of values", f"give ({shown(given)},)")
+            raise BadInput(self.name, f"{shown(given)} is not a list of values", f"give ({_as_number(given)},)")
         object.__setattr__(self, "values", tuple(as_plain(value) for value in given))
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
@@ -59,6 +59,15 @@ class Axis:
 MOST_CELLS = 10**8
 CHECKED = 20_000  # combinations of the data's numbers that a system checks one by one; of more, the ends of each axis
 _EXAMPLE = 'Axis("noise", [0.1, 0.2])'
+
+
+def _as_number(given: Any) -> str:
+    """The value as it is written, a number where a text reads as one."""
+    try:
+        number = float(given)
+    except (TypeError, ValueError):
+        return shown(given)
+    return given if isinstance(given, str) and isfinite(number) else shown(given)
 
 
 def _hashable(value: Any) -> bool:

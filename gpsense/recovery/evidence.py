@@ -150,7 +150,7 @@ def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, flo
 def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
     """Disjoint sets of measurements to hold out; none empties a row: of few, most stay."""
     order = np.random.default_rng(seed).permutation(map_.n)
-    parts = np.array_split(order, folds)
+    parts = np.array_split(order, min(folds, map_.n))
     if not map_.sparse:
         return [np.sort(part) for part in parts]
     map_ = map_.table if isinstance(map_, LessOffsets) else map_
@@ -406,7 +406,7 @@ def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
 
 
 def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float, resamples: int = 20) -> float:
-    """Share of resamples that speak for the same rank: the fit plus its residuals under random signs, fitted again.
+    """Share of resamples that find the same rank: the fit plus its residuals under random signs, fitted again.
 
     A resample speaks for the rank if the residual left at it looks like noise, and one column less leaves more than
     noise: by the edge, or by the fall of the sum of squares.

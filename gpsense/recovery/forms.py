@@ -391,8 +391,10 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 def _dense(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     matrices = _numbers("A", fields["A"])
-    if matrices.ndim != 3 or matrices.shape[0] != n:
+    if matrices.ndim != 3:
         raise BadInput("A", f"shape {matrices.shape} for {n} values", "give (n, d, d) or (n, rows, columns)")
+    if matrices.shape[0] != n:
+        raise BadInput("A", f"{matrices.shape[0]} matrices for {n} values", "give as many values as matrices")
     if 0 in matrices.shape:
         raise BadInput("A", "matrices of side 0", "give at least one row")
     if not matrices.any():
@@ -410,8 +412,10 @@ def _dense(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
 
 def _rank_one(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     x = _numbers("x", fields["x"])
-    if x.ndim != 2 or x.shape[0] != n or x.shape[1] < 1:
+    if x.ndim != 2 or x.shape[1] < 1:
         raise BadInput("x", f"shape {x.shape} for {n} values", "give (n, d) with one vector a value")
+    if x.shape[0] != n:
+        raise BadInput("x", f"{x.shape[0]} vectors for {n} values", "give as many values as vectors")
     if not x.any():
         raise BadInput("x", "is all zero", "give what was measured with")
     return maps.RankOne(x), (None, None), []

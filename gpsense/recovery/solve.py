@@ -65,7 +65,7 @@ class Solution:
 
     @cached_property
     def rank_share(self) -> float:
-        """Share of 20 resamples of the residuals that speak for the same rank; 1 where it is exact or given."""
+        """Share of 20 resamples of the residuals that find the same rank; 1 where it is exact or given."""
         if self.chosen_by in ("exact", "given", "shrunk", "full"):
             return 1.0
         with threads(self.problem.map):

@@ -279,6 +279,32 @@ def test_what_is_no_table_or_values_is_told_in_words(x: Any, y: Any, line: str) 
 
 
 @pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        (
+            range(39, -1, -1),
+            "(first difference: row 0 (from 0) is 0 in x, 39 in y); give y.loc[x.index], or",
+        ),
+        ([0, 2, 1, *range(3, 40)], "(first difference: row 1 (from 0) is 1 in x, 2 in y); give y.loc[x.index], or"),
+        (range(40), ""),
+        (range(100, 140), ""),  # x is numbered from 0, which names nothing
+    ],
+)
+def test_values_whose_rows_are_in_another_order_are_refused(labels: Any, line: str) -> None:
+    y = pd.Series(Y, index=labels)
+    with pytest.raises(BadInput) as refused:
+        fit_sparse(TABLE[list("abcde")], y, pool=0)
+    problem = f"y: its rows are not those of x in the same order {line}"
+    assert str(refused.value).startswith(problem if line else "pool: 0")
+
+
+def test_values_whose_rows_are_named_otherwise_are_refused() -> None:
+    x, y = (pd.DataFrame(X, index=[f"{name}{i}" for i in range(40)]) for name in "ab")
+    with pytest.raises(BadInput, match=r"is 'a0' in x, 'b0' in y\); give y.to_numpy\(\) to pair them by position"):
+        fit_sparse(x, y[0])
+
+
+@pytest.mark.parametrize(
     ("options", "line"),
     [
         ({"compare": "yes"}, "compare: 'yes' is neither true nor false; use true or false"),

@@ -1,5 +1,7 @@
 """The estimator: JAX's maps and arrays by name, options, standard errors, offsets; what it refuses."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -271,6 +273,17 @@ def test_a_state_of_full_rank_is_found_where_every_word_is_measured(shares):
         assert np.isinf(found.standard_errors(np.array([0]), np.array([1]))).all()
 
 
+@pytest.mark.parametrize("count", [5, 7])
+def test_a_value_beyond_the_trace_is_told_and_few_values_are_held_out_without_a_warning(count):
+    y = np.array([7.0, 1, 1, 0, 0, 0, 0])[:count]  # of the state of zeros: IZ and ZI are 1
+    words = ["XX", "IZ", "ZI", "IX", "IY", "XI", "YI"][:count]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = gpsense.recover({"pauli": words, "value": y}, trace=1, robust=True)
+    told = f"values: 1 of {count} are beyond the trace 1, as no expectation is; number 0 (from 0) is 7"
+    assert told in found.notices
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_table_with_the_digits_of_float32_is_explained_to_these(seed, dtype):
@@ -367,6 +380,11 @@ def test_names_of_rows_and_columns_stay():
         found.entries(["ghost"], [0])
     with pytest.raises(BadInput, match="columns: not all from 0 to 8"):
         found.entries(["u03"], [9])
+    with pytest.raises(gpsense.BadInput, match='^rows: 3 is a number, and the names are text; write "u00"'):
+        found.entries([3], [0])
+    found = gpsense.recover(fields | {"row": list(map(str, rows))}, rank=1)
+    with pytest.raises(gpsense.BadInput, match='^rows: 3 is a number, and the names are text; write "3"'):
+        found.entries([3], [0])
 
 
 def test_the_largest_rank_is_kept_to_in_noisy_tables():

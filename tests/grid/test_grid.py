@@ -404,6 +404,8 @@ def test_bad_axes_are_refused_by_name():
         Axis("penalty", 0.1)
     with pytest.raises(BadInput, match="^optimizer: 'adam' is not a list of values; give "):
         Axis("optimizer", "adam")
+    with pytest.raises(BadInput, match=r"^penalty: '0.1' is not a list of values; give \(0.1,\)"):
+        Axis("penalty", "0.1")
     with pytest.raises(BadInput, match=r"^penelty: system sensing has no such field; did you mean penalty\?"):
         _grid(Axis("penelty", (0.1,)))
     with pytest.raises(BadInput, match="^noise: it is given twice; give one axis or one constant a field"):

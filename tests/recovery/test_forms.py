@@ -95,7 +95,7 @@ REFUSED = {
     "complex values": ({"x": X, "y": Y * 1j}, "y: holds complex numbers; give real ones"),
     "words for numbers": ({"x": X, "y": np.array(["1"] * 7 + ["a"] * 73)}, r"y: row 7 \(from 0\) holds 'a', not a num"),
     "empty": ({"x": X[:0], "y": Y[:0]}, "y: no measurements; give at least 5"),
-    "empty map": ({"x": X[:0], "y": Y}, r"x: (shape \(0, 6\) for 80 values|is all zero)"),
+    "empty map": ({"x": X[:0], "y": Y}, "x: 0 vectors for 80 values"),
     "one NaN": ({"x": X, "y": np.nan}, r"y: NaN or infinity in 1 of 1 measurements"),
     "few": ({"x": X[:3], "y": Y[:3]}, "y: only 3 measurements; give at least 5"),
     "few bad words": ({"pauli": ["XQ", "YZ"], "y": np.ones(2)}, "pauli: 'XQ' is not a Pauli word"),
@@ -130,7 +130,8 @@ REFUSED = {
     ),
     "zero": ({"x": X, "y": 0 * Y}, "y: is all zero"),
     "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give what was measured with"),
-    "lengths": ({"x": X[:9], "y": Y}, r"x: shape \(9, 6\) for 80 values"),
+    "lengths": ({"x": X[:9], "y": Y}, "x: 9 vectors for 80 values; give as many values as vectors"),
+    "as many": ({"A": np.ones((40, 5, 5)), "y": Y}, "A: 40 matrices for 80 values; give as many values as matrices"),
     "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
     "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* makes matrices"),
     "unsaid": (
