@@ -22,6 +22,7 @@ DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero co
 WIDTH = 30
 TOGETHER = 300  # rows and columns up to which offsets and factors are fitted together
 CENTRED = 2  # times that the means of the factors move into the offsets
+TURNS, SETTLED = 100, 0.99999  # of offsets and factors, and the ratio of residuals at which they end
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
@@ -109,7 +110,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     if found is not None and found.outliers.size:
         known = set(found.outliers.tolist())
         starts.insert(0, np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())]))
-    sure = robust is False or (not robust and answer.solution.chosen_by == "exact")
+    sure = robust is False or (not robust and (answer.solution.chosen_by == "exact" or _explains_all(problem, answer)))
     near = everything if sure else _within(problem, _median_offsets(problem), everything)
     if robust or near.size < everything.size:
         starts.append(near)
@@ -144,6 +145,12 @@ def _lone(problem: Problem, answer: Answer) -> np.ndarray:
     """Values that a column is there for, beside what offsets could add."""
     map_ = LessOffsets(_table(problem)) if answer.offsets.rows.size and _moderate(problem) else problem.map
     return lone(map_, answer.solution.factors)
+
+
+def _explains_all(problem: Problem, answer: Answer) -> bool:
+    """Whether an answer of low rank leaves nothing wild in a table that is too large for a few values to bend it."""
+    low = answer.solution.rank > 0 and not answer.shrunk
+    return low and not _moderate(problem) and _near(problem, answer, np.arange(problem.map.n)).size == problem.map.n
 
 
 def _moderate(problem: Problem) -> bool:
@@ -295,7 +302,25 @@ def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str
         added = _centred(found, added)
         rest = _less(problem, added)
         found = solve(rest.map, rest.values, **options)
+    if found.rank:
+        added = _in_turns(problem, balanced(found.factors, 1.0), added)
+        rest = _less(problem, added)
+        found = solve(rest.map, rest.values, **options)
     return replace(found, shifted=True), added
+
+
+def _in_turns(problem: Problem, state: State, added: Offsets) -> Offsets:
+    """Least squares of offsets and of factors of this rank, each of what the other leaves, until neither changes."""
+    table, last = _table(problem), np.inf
+    for _ in range(TURNS):
+        added = fitted_offsets(replace(problem, values=problem.values - table.predict(state.factors)), 0.0)
+        rest = _less(problem, added)
+        state = descend(rest, state, steps=2)
+        left = float(np.linalg.norm(rest.residual(state.factors)))
+        if left > SETTLED * last:
+            break
+        last = left
+    return added
 
 
 def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offsets]:

@@ -11,6 +11,7 @@ import scipy.optimize
 import gpsense
 from gpsense.errors import BadInput
 from gpsense.recovery import maps
+from gpsense.recovery import offsets as offsets_module
 from gpsense.sensing.measurements import (
     Distances,
     Entries,
@@ -147,6 +148,19 @@ def test_offsets_are_found_where_they_help():
     plain = gpsense.recover(fields, offsets=False)
     assert plain.rank == 3
     assert not plain.offsets.rows.size
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_offsets_of_a_large_table_are_fitted_by_turns_to_the_same(seed, monkeypatch):
+    """Large tables take less memory so; the answer is that of the fit of all numbers together."""
+    truth, rows, columns, y, _ = _shifted_table(seed, (40, 30), share=0.4)
+    fields = {"row": rows, "col": columns, "value": y}
+    together = gpsense.recover(fields, offsets=True, rank=2)
+    monkeypatch.setattr(offsets_module, "TOGETHER", 0)
+    found = gpsense.recover(fields, offsets=True, rank=2)
+    np.testing.assert_allclose(found.matrix, together.matrix, atol=0.05 * np.std(truth))
+    error = lambda each: np.linalg.norm(each.matrix - truth)  # noqa: E731
+    assert error(found) < 1.05 * error(together)
 
 
 def _shifted_table(seed, shape=(24, 19), rank=2, share=0.6, noise=0.05):
