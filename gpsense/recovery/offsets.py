@@ -306,7 +306,10 @@ def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str
         added = _in_turns(problem, balanced(found.factors, 1.0), added)
         rest = _less(problem, added)
         found = solve(rest.map, rest.values, **options)
-    return replace(found, shifted=True), added
+    left = problem.map.n - found.outliers.size - problem.map.unknowns(found.rank)
+    fitted = sum(problem.map.sides) - 1
+    noise = found.noise * np.sqrt(left / (left - fitted)) if left > fitted else found.noise
+    return replace(found, shifted=True, noise=noise), added
 
 
 def _in_turns(problem: Problem, state: State, added: Offsets) -> Offsets:

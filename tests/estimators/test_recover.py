@@ -161,6 +161,7 @@ def test_offsets_of_a_large_table_are_fitted_by_turns_to_the_same(seed, monkeypa
     np.testing.assert_allclose(found.matrix, together.matrix, atol=0.05 * np.std(truth))
     error = lambda each: np.linalg.norm(each.matrix - truth)  # noqa: E731
     assert error(found) < 1.05 * error(together)
+    assert abs(found.noise / together.noise - 1) < 0.03  # the offsets count as unknowns
 
 
 def _shifted_table(seed, shape=(24, 19), rank=2, share=0.6, noise=0.05):
