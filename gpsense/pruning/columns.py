@@ -18,10 +18,10 @@ from gpsense._linalg import eigh
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.errors import BadInput
 from gpsense.fields import NUMBER, Field, check_key, check_shape, shown
+from gpsense.penalties import SMOOTHING
 
 THRESHOLD = Field(name="threshold", kind=NUMBER, at_least=0)  # checked where it is known: not under jit
 COUNT = Field(name="count", kind=NUMBER, at_least=0)
-SMOOTHING = Field(name="smoothing", kind=NUMBER, at_least=0)
 
 
 def column_norms(factor: Factor) -> Norms:

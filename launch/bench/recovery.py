@@ -33,7 +33,7 @@ def recovery() -> list[Row]:
     rows = []
     for part in (noiseless, noisy, tables, lambda: [trial_row()]):
         measured = part()
-        print(text(measured), file=sys.stderr)  # the whole takes half an hour
+        print(text(measured), file=sys.stderr)  # the whole takes long
         rows += measured
     return rows
 
