@@ -20,6 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gpsense._types import Elementwise, Integer, Parameters, RandomKey, Scalar, ScalarLike
+from gpsense.errors import BadInput
 from gpsense.optimizers import Optimizer, build
 
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
@@ -146,7 +147,7 @@ def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomK
     finite = reduce(operator.and_, [jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
     random = method.perturb or method.stochastic
     if random and key is None:
-        raise ValueError("a method that perturbs or samples needs a key")
+        raise BadInput("key", "a method that perturbs or samples needs a key", "give jax.random.key(0)")
     escape = Escape(factor, nan, nan, jnp.int32(-1)) if method.perturb else None
     return Descent(
         factor=factor,
@@ -176,7 +177,8 @@ def advance_descent(
     """
     target = target if isinstance(target, Target) else Target(target)
     if method.stochastic and target.sampled is None:
-        raise ValueError("a stochastic method needs a target with a sampled gradient")
+        problem = "a stochastic method needs a target with a sampled gradient"
+        raise BadInput("target", problem, "give Target(..., sampled=...)")
     whole, rest = divmod(n_steps, method.check_every)
 
     def block(state: Descent, length: int) -> Descent:

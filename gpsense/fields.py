@@ -349,6 +349,8 @@ def check_key(key: Any) -> None:
 
 def check_shape(name: str, array: Any, *sides: int | str) -> None:
     """BadInput for an array of other sides; one that is a name has any length. Shapes are known under tracing too."""
+    if isinstance(array, list | tuple):
+        raise BadInput(name, f"it is a {type(array).__name__}", f"give an array: jax.numpy.array({name})")
     found = np.shape(array)
     if found != tuple(n if isinstance(side, str) else side for side, n in zip_longest(sides, found)):
         wanted = f"({', '.join(map(str, sides))}{',' * (len(sides) == 1)})"

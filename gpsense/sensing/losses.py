@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool
 from gpsense._types import Factor, Hessian, Packed, PackedRows, RandomKey, Scalar, Symmetric, Values
 from gpsense.fields import check_shape
 from gpsense.sensing.measurements import Measurements
-from gpsense.sensing.symmetric import mapped, packed_size, smat, squared, svec, times
+from gpsense.sensing.symmetric import mapped, packed_dim, packed_size, smat, squared, svec, times
 
 Later = Callable[[], Scalar]
 
@@ -137,6 +137,7 @@ class Gram(Objective):
         return True
 
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        check_shape("factor", factor, packed_dim(self.centre.shape[0]), "width")
         value, gradient = self.gradient_first(factor)
         return value(), gradient
 
@@ -147,11 +148,13 @@ class Gram(Objective):
         return value, 4.0 * times(image - self.slope, factor)
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        check_shape("matrix", matrix, *2 * (packed_dim(self.centre.shape[0]),))
         value, pull = _quadratic(self.hessian, self.slope, self.offset, svec(matrix) - self.centre)
         return value, smat(pull)
 
     def __call__(self, factor: Factor) -> Scalar:
         """The loss; its derivatives of any order by JAX take one product with H for each evaluation of ``H z``."""
+        check_shape("factor", factor, packed_dim(self.centre.shape[0]), "width")
         return quadratic_form(self.hessian, self.slope, self.offset, svec(factor @ factor.T) - self.centre)
 
     def back_projection(self) -> Symmetric:
@@ -290,6 +293,7 @@ class Population(Objective):
         return True
 
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
+        check_shape("factor", factor, self.matrix.shape[0], "width")
         value, gradient = self.gradient_first(factor)
         return value(), gradient
 
@@ -298,6 +302,7 @@ class Population(Objective):
         return lambda: jnp.sum(residual**2) + self.offset, 4.0 * times(residual, factor)
 
     def residual(self, matrix: Symmetric) -> tuple[Scalar, Symmetric]:
+        check_shape("matrix", matrix, *2 * (self.matrix.shape[0],))
         gap = matrix - self.matrix
         return jnp.sum(gap**2) + self.offset, gap
 

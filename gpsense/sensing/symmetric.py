@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from gpsense._lanes import primitive
 from gpsense._types import Factor, Hessian, Packed, Symmetric
+from gpsense.errors import BadInput
 
 Factors = Float[Array, "dim width cells"]
 PackedMany = Float[Array, "packed cells"]
@@ -30,10 +31,10 @@ def packed_size(dim: int) -> int:
 
 
 def packed_dim(size: int) -> int:
-    """Side of the matrix that packs to ``size`` numbers; ValueError if there is none."""
+    """Side of the matrix that packs to ``size`` numbers; BadInput if there is none."""
     dim = (int(np.sqrt(8 * size + 1)) - 1) // 2
     if packed_size(dim) != size:
-        raise ValueError(f"no symmetric matrix packs to {size} numbers; dim (dim + 1) / 2 does")
+        raise BadInput("size", f"no symmetric matrix packs to {size} numbers", "give dim (dim + 1) / 2 of them")
     return dim
 
 

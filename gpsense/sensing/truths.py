@@ -8,7 +8,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gpsense._types import Factor, RandomKey, ScalarLike
-from gpsense.fields import check_key
+from gpsense.errors import BadInput
+from gpsense.fields import check_key, check_shape
 
 
 def geometric_spectrum(
@@ -27,7 +28,7 @@ def geometric_spectrum(
 def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | Sequence[float]) -> Factor:
     """``U* = Q diag(sqrt(mu))`` of shape (dim, rank) with Q uniform among orthonormal frames.
 
-    Leading columns do not depend on the rank. Raises ValueError if the rank exceeds the dimension.
+    Leading columns do not depend on the rank. Raises BadInput if the rank exceeds the dimension.
 
     >>> truth = gpsense.low_rank_truth(jax.random.key(0), dim=5, spectrum=[4.0, 1.0])
     >>> truth.shape, round(float(jnp.sum(truth**2)), 3)  # the trace of M = U* U*^T
@@ -35,9 +36,10 @@ def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | S
     """
     check_key(key)
     spectrum = jnp.asarray(spectrum)
+    check_shape("spectrum", spectrum, "rank")
     rank = spectrum.shape[0]
     if rank > dim:
-        raise ValueError(f"rank {rank} exceeds dim {dim}")
+        raise BadInput("spectrum", f"rank {rank} exceeds dim {dim}", f"give at most {dim} eigenvalues")
     draw = jax.random.normal(key, (rank * dim,), spectrum.dtype).reshape(rank, dim).T
     frame, upper = jnp.linalg.qr(draw)
     return frame * (jnp.sign(jnp.diagonal(upper)) * jnp.sqrt(spectrum))[None, :]

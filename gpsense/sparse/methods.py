@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense import _linalg
 from gpsense._types import Scalar, ScalarLike, Symmetric
+from gpsense.errors import BadInput
 from gpsense.sparse.moments import Moments, Vector
 
 Directions = Float[Array, "dim r"]
@@ -155,7 +156,7 @@ BASELINES: dict[str, Baseline] = {baseline.name: baseline for baseline in _BASEL
 
 def _check(r: int, kept: int, dim: int) -> None:
     if not 1 <= r <= kept <= dim:
-        raise ValueError(f"{r} directions among {kept} of {dim} coordinates; they must not fall in this order")
+        raise BadInput("r", f"{r} directions among {kept} of {dim} coordinates", "use 1 <= r <= kept <= dim")
 
 
 def _largest(scores: Vector, count: int) -> Coordinates:

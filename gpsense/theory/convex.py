@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from gpsense.errors import BadInput
+
 NODES = 8193
 MARGIN = 9.0  # how far beyond the edge of the spectrum its density is followed
 
@@ -20,10 +22,10 @@ def trace_norm_samples(dim: int, rank: int) -> float:
     ``min_t r(r+1)/2 + r t^2 + r(d-r) + E sum_i (lambda_i(W) - t)_+^2`` with W a symmetric Gaussian matrix of side
     d - r, variance 1 on the diagonal and 1/2 off it: the general recipe (arXiv 1303.6672, proposition 4.1 there,
     recalled) for the trace on PSD matrices. The mean is an integral over the exact density of eigenvalues. It does not
-    depend on the eigenvalues of M. Raises ValueError unless 0 <= rank <= dim.
+    depend on the eigenvalues of M. Raises BadInput unless 0 <= rank <= dim.
     """
     if not 0 <= rank <= dim:
-        raise ValueError(f"a matrix of side {dim} has a rank of 0 to {dim}; not {rank}")
+        raise BadInput("rank", f"a matrix of side {dim} has a rank of 0 to {dim}; not {rank}", f"use 0 to {dim}")
     side = dim - rank
     fixed = rank * (rank + 1) / 2 + rank * side
     if side == 0:

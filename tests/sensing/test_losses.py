@@ -247,5 +247,11 @@ def test_a_factor_of_other_rows_is_refused(loss, shape):
 def test_other_forms_refuse_other_shapes():
     with pytest.raises(BadInput, match=r"^values: it has shape \(3, 1\)"):
         gram_objective(ENTRIES, np.ones((3, 1)))
+    for form in (gram_objective(ENTRIES, VALUES), Population(np.eye(2), 0.0)):
+        for asked in (form, form.value_and_gradient):
+            with pytest.raises(BadInput, match=r"^factor: it has shape \(3, 1\), not \(2, width\)"):
+                asked(np.ones((3, 1)))
+        with pytest.raises(BadInput, match=r"^matrix: it has shape \(3, 3\), not \(2, 2\)"):
+            form.residual(np.eye(3))
     with pytest.raises(BadInput, match=r"^matrix: it has shape \(2, 1\), not \(2, 2\)"):
         population_loss(FACTOR, np.ones((2, 1)))

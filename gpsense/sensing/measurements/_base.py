@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Scalar, ScalarLike, Symmetric, Values
 from gpsense.errors import BadInput
-from gpsense.fields import real_array
+from gpsense.fields import check_shape, real_array
 from gpsense.sensing.symmetric import svec
 
 
@@ -23,7 +24,8 @@ class Measurements(eqx.Module):
     """A linear map ``A(X)_i = <A_i, X>`` from symmetric dim x dim matrices to n values.
 
     Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor of
-    ``X = U U^T``, ``apply`` the matrix itself; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``.
+    ``X = U U^T``, ``apply`` the matrix itself; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``. Each of the
+    three, of a class of one's own too, raises BadInput for an array of another shape.
 
     >>> measurements = gpsense.RankOne(jnp.eye(2))
     >>> isinstance(measurements, gpsense.Measurements)
@@ -31,6 +33,12 @@ class Measurements(eqx.Module):
     >>> measurements.adjoint(jnp.array([1.0, 2.0])).tolist()
     [[1.0, 0.0], [0.0, 2.0]]
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, check in _ARGUMENTS.items():
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name], check))
 
     @property
     @abstractmethod
@@ -74,6 +82,24 @@ class Measurements(eqx.Module):
     def packed(self) -> PackedRows:
         """The rows ``svec(A_i)``, shape (n, dim (dim + 1) / 2)."""
         return jax.lax.map(lambda row: svec(self.adjoint(row)), jnp.eye(self.n))
+
+
+_ARGUMENTS: dict[str, Callable[[Measurements, Any], None]] = {
+    "forward": lambda measurements, factor: check_shape("factor", factor, measurements.dim, "width"),
+    "apply": lambda measurements, matrix: check_shape("matrix", matrix, *2 * (measurements.dim,)),
+    "adjoint": lambda measurements, values: check_shape("values", values, measurements.n),
+}
+
+
+def _checked(method: Callable[..., Any], check: Callable[[Measurements, Any], None]) -> Callable[..., Any]:
+    """The method, its array checked first: an index may read a part of one too large and say nothing."""
+
+    @wraps(method)
+    def checked(self: Measurements, array: Any) -> Any:
+        check(self, array)
+        return method(self, array)
+
+    return checked
 
 
 def array_of(name: str) -> Callable[[Any], Array]:

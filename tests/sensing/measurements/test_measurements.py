@@ -12,6 +12,7 @@ from gpsense.sensing.measurements import (
     DenseBlocks,
     Distances,
     Entries,
+    Measurements,
     RankOne,
     dense_measurements,
     gaussian_measurements,
@@ -231,3 +232,49 @@ def test_antisymmetric_parts_do_not_count():
 def test_what_is_no_array_of_numbers_is_refused(make, line):
     with pytest.raises(BadInput, match=f"^{line}"):
         make(np.array(["a", "b"]))
+
+
+@pytest.mark.parametrize("name", _maps())
+@pytest.mark.parametrize(
+    ("method", "shape", "right"),
+    [
+        ("forward", (DIM + 1, WIDTH), r"factor: it has shape \(6, 3\), not \(5, width\)"),
+        ("forward", (DIM,), r"factor: it has shape \(5,\), not \(5, width\)"),
+        ("apply", (DIM + 1, DIM + 1), r"matrix: it has shape \(6, 6\), not \(5, 5\)"),
+        ("adjoint", (N, 1), r"values: it has shape \(12, 1\), not \(12,\)"),
+        ("adjoint", (N + 1,), r"values: it has shape \(13,\), not \(12,\)"),
+    ],
+)
+def test_arrays_of_another_shape_are_refused_before_a_part_of_them_is_read(name, method, shape, right):
+    measurements, _ = _maps()[name]
+    with pytest.raises(BadInput, match=f"^{right}"):
+        getattr(measurements, method)(jnp.ones(shape))
+
+
+def test_a_map_of_ones_own_has_its_shapes_checked_too():
+    class First(Measurements):
+        """The first entry, once."""
+
+        @property
+        def dim(self):
+            return 2
+
+        @property
+        def n(self):
+            return 1
+
+        def forward(self, factor):
+            return jnp.sum(factor[:1] ** 2, axis=1)
+
+        def apply(self, matrix):
+            return matrix[0, :1]
+
+        def adjoint(self, values):
+            return jnp.zeros((2, 2)).at[0, 0].set(values[0])
+
+        def take(self, index):
+            return self
+
+    assert First().forward(jnp.ones((2, 3))).tolist() == [3.0]
+    with pytest.raises(BadInput, match=r"^matrix: it has shape \(3, 3\), not \(2, 2\)"):
+        First().apply(jnp.eye(3))
