@@ -120,6 +120,11 @@ class Places:
         return np.concatenate([(first * self.side + second).ravel(), (second * self.side + first).ravel()])
 
     @cached_property
+    def sums(self) -> np.ndarray:
+        """Places of each measurement's numbers in the flattened sums over each of its two rows, shape (4 n width,)."""
+        return (self.rows[:, :, None] * self.side + self.columns[:, None, :]).ravel()
+
+    @cached_property
     def gather(self) -> sp.csr_matrix:
         """What sums over the measurements of each row of the factors, shape (rows, 2 n)."""
         ones = np.ones(self.rows.size)
@@ -148,16 +153,20 @@ class Runs:
         return np.einsum("ij,ij->i", self.data, change[self.places])
 
     def back(self, values: np.ndarray) -> np.ndarray:
-        """The transpose times values (n,) or (n, m)."""
+        """The transpose times values (n,)."""
         if self.data.size > FEW:
             return self._transposed @ values
-        if values.ndim > 1:
-            return self.toarray().T @ values
         return np.bincount(self.places.ravel(), (self.data * values[:, None]).ravel(), self.shape[1])
 
     @cached_property
     def _transposed(self) -> Any:
         return self._sparse.T
+
+    def sums(self) -> np.ndarray:
+        """Sums over the measurements of each row of the factors, shape (rows, numbers)."""
+        rows, side = self.shape[1] // self.at.width, self.shape[1]
+        twice = np.repeat(self.data[:, None, :], 2, axis=1)
+        return np.bincount(self.at.sums, twice.ravel(), rows * side).reshape(rows, side)
 
     def gram(self) -> np.ndarray:
         """``J^T J`` as an array."""
@@ -485,22 +494,32 @@ class LessOffsets(Map):
         return vectors[:, kept].T / np.sqrt(values[kept])[:, None]
 
     @cached_property
-    def _basis(self) -> np.ndarray:
-        """Orthonormal columns that span what offsets add, ``Z S^T``, (n, independent)."""
-        rows, _ = self.sides
-        return self._root.T[self.table.first] + self._root.T[rows + self.table.second]
+    def _ones(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """Z and its transpose."""
+        places = np.stack([self.table.first, self.sides[0] + self.table.second], axis=1)
+        starts = np.arange(0, places.size + 1, 2)
+        ones = sp.csr_matrix((np.ones(places.size), places.ravel(), starts), (self.n, sum(self.sides)))
+        return ones, ones.T.tocsr()
+
+    def span(self, numbers: np.ndarray) -> np.ndarray:
+        """``B c`` of the orthonormal ``B = Z S^T``, which spans what offsets add."""
+        return self._ones[0] @ (self._root.T @ numbers)
+
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """``B^T z``, the part of n values that offsets could add."""
+        return self._root @ (self._ones[1] @ values)
 
     def offsets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The smallest offsets of rows and columns that fit n values best by least squares."""
-        both = self._root.T @ (self._basis.T @ values)
+        both = self._root.T @ self.along(values)
         return both[: self.sides[0]], both[self.sides[0] :]
 
     def visible(self, values: np.ndarray) -> np.ndarray:
-        return values - self._basis @ (self._basis.T @ values)
+        return values - self.span(self.along(values))
 
     def jacobian(self, factors: Factors) -> "Projected":
         inner = self.table.jacobian(factors)
-        return Projected(inner, self._basis, inner.back(self._basis).T)
+        return Projected(inner, self, self._root @ inner.sums())
 
     def predict(self, factors: Factors) -> np.ndarray:
         return self.visible(self.table.predict(factors))
@@ -509,10 +528,11 @@ class LessOffsets(Map):
         return self.table.adjoint(self.visible(values))
 
     def adjoints(self, values: np.ndarray) -> list[Any]:
-        return self.table.adjoints(values - (values @ self._basis) @ self._basis.T)
+        return self.table.adjoints(self.visible(values.T).T)
 
     def squares(self) -> np.ndarray:
-        free = 1.0 - np.sum(self._basis**2, axis=1)
+        places = np.stack([self.table.first, self.sides[0] + self.table.second], axis=1)
+        free = 1.0 - np.sum((self._root.T @ self._root)[places[:, :, None], places[:, None, :]], axis=(1, 2))
         return np.where(free > 1e-10, free, 0.0)  # an entry alone in its row is explained by that row's offset
 
     def take(self, index: np.ndarray) -> "LessOffsets":
@@ -536,16 +556,16 @@ class LessOffsets(Map):
 class Projected:
     """``P J`` of a Jacobian J with ``P = 1 - B B^T``, as far as normal equations need it; ``less = B^T J``."""
 
-    def __init__(self, inner: Runs, basis: np.ndarray, less: np.ndarray) -> None:
-        self.inner, self.basis, self.less = inner, basis, less
+    def __init__(self, inner: Runs, map_: LessOffsets, less: np.ndarray) -> None:
+        self.inner, self.map, self.less = inner, map_, less
         self.shape = inner.shape
 
     def __matmul__(self, change: np.ndarray) -> np.ndarray:
-        return self.inner @ change - self.basis @ (self.less @ change)
+        return self.inner @ change - self.map.span(self.less @ change)
 
     def back(self, values: np.ndarray) -> np.ndarray:
         """The transpose times values (n,)."""
-        return self.inner.back(values) - self.less.T @ (self.basis.T @ values)
+        return self.inner.back(values) - self.less.T @ self.map.along(values)
 
     def gram(self) -> np.ndarray:
         """``J^T P J`` as an array."""
@@ -553,7 +573,7 @@ class Projected:
 
     def toarray(self) -> np.ndarray:
         """All of its numbers."""
-        return self.inner.toarray() - self.basis @ self.less
+        return self.inner.toarray() - self.map.span(self.less)
 
 
 @dataclass(frozen=True)

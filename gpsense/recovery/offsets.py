@@ -15,7 +15,7 @@ from gpsense.recovery.maps import LessOffsets, Table
 from gpsense.recovery.outliers import MOST_WILD, WILD, lone
 from gpsense.recovery.path import Fit, Path
 from gpsense.recovery.progress import tell
-from gpsense.recovery.solve import CLEANER, SAVED, Solution, merged, simpler, solve
+from gpsense.recovery.solve import CLEANER, EXACT, SAVED, Solution, merged, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
@@ -29,6 +29,9 @@ SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is tak
 ROUNDS = 3  # more, of leaving out wild values
 MEDIANS = 6  # turns of medians of rows and of columns
 FEW = 5  # held-out values below which nothing is compared
+NOTHING = 1e-12  # mean squared error of held-out values, over that of zero, that nothing else can be better than
+SPARE = 1.1  # measurements over unknowns up to which an exact fit without offsets is compared with one with them
+STRONG = 2.0  # size of a column over the edge of noise, from which a penalty kept would add more than it takes off
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     """What predicts held-out values best.
 
     Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
-    the rank that the path speaks for and the penalised one. What is simpler wins unless it is worse by two per cent.
+    the rank that the path speaks for and, unless one such leaves noise and stands far above it, the penalised one. What
+    is simpler wins unless it is worse by two per cent.
     Unless ``robust`` is False, all is done again without the values that a column is there for, and without those far
     from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
     as well with fewer unknowns.
@@ -94,8 +98,9 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     if not always:
         plain = solve(map_, values, robust=False, **options, cross=False)
         found = solve(map_, values, robust=robust, **options, cross=False, known=plain)
-        if found.chosen_by in ("exact", "given"):
+        if found.chosen_by == "given" or (found.chosen_by == "exact" and _spare(found)):
             return Answer(found, no_offsets(), False)
+    robustly = {**options, "robust": robust, "cross": False}
     options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
     problem, members = merged(map_, values)
     everything = np.arange(problem.map.n)
@@ -108,8 +113,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     rest = np.setdiff1d(everything, np.zeros(0, int) if robust is False else _lone(problem, answer))
     starts = [rest] if rest.size < everything.size and np.any(problem.values[rest]) else []
     if found is not None and found.outliers.size:
-        known = set(found.outliers.tolist())
-        starts.insert(0, np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())]))
+        starts.insert(0, _others(members, found.outliers))
     sure = robust is False or (not robust and (answer.solution.chosen_by == "exact" or _explains_all(problem, answer)))
     near = everything if sure else _within(problem, _median_offsets(problem), everything)
     if robust or near.size < everything.size:
@@ -119,12 +123,25 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
         if _explains_better(problem, answer, cleaned, fewer):
             answer, kept = cleaned, fewer
             break
+    if always and robust is not False and answer.solution.chosen_by == "exact" and answer.solution.rank:
+        outliers = solve(map_, values, **robustly).outliers  # offsets are two columns more, and spread nothing wild
+        if outliers.size:
+            cleaned, fewer = _without_wild(problem, _others(members, outliers), compared)
+            saved = _numbers(problem, answer, kept) - _numbers(problem, cleaned, fewer)
+            if cleaned.solution.chosen_by == "exact" and saved > 0:
+                answer, kept = cleaned, fewer
     if answer.solution is found:
         return answer
     kept = np.setdiff1d(kept, kept[answer.solution.outliers])
     left_out = [members[i] for i in np.setdiff1d(everything, kept)]
     outliers = np.sort(np.concatenate([np.zeros(0, int), *left_out]))
     return answer._replace(solution=replace(answer.solution, outliers=outliers))
+
+
+def _spare(found: Solution) -> bool:
+    """Whether there are more measurements than unknowns by so many that an exact fit is no chance."""
+    map_ = found.problem.map
+    return map_.n > SPARE * map_.unknowns(found.rank)
 
 
 def _without_wild(
@@ -165,7 +182,7 @@ def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np
     """
     more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
     if answer.solution.chosen_by == "exact":
-        saved = SAVED * (problem.map.n - kept.size) < more - fewer
+        saved = _numbers(problem, cleaned, kept) < more
         return cleaned.solution.chosen_by == "exact" and cleaned.solution.rank > 0 and saved
     same = (cleaned.solution.rank, cleaned.shrunk) == (answer.solution.rank, answer.shrunk)
     if same and _near(problem, answer, np.arange(problem.map.n)).size < problem.map.n:
@@ -174,6 +191,17 @@ def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np
     if scale(after) < CLEANER * scale(before):
         return True
     return simpler(before, after, more, fewer, problem.map.n - kept.size)
+
+
+def _numbers(problem: Problem, answer: Answer, kept: np.ndarray) -> float:
+    """Unknowns, and SAVED for each value left out."""
+    return _unknowns(problem, answer) + SAVED * (problem.map.n - kept.size)
+
+
+def _others(members: list[np.ndarray], outliers: np.ndarray) -> np.ndarray:
+    """The sets of equal measurements without an outlier, by number."""
+    known = set(outliers.tolist())
+    return np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())])
 
 
 def _unknowns(problem: Problem, answer: Answer) -> int:
@@ -235,12 +263,17 @@ def _compared(
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
     width = min(WIDTH, options["max_rank"] or WIDTH)
     damping = min(DAMPINGS, key=lambda each: _error(test, empty(train).factors, fitted_offsets(train, each), clipped))
+    settled, nothing = False, NOTHING * float(np.mean(problem.values**2))
     tries: list[tuple[float, float, Callable[[], tuple[Solution, Offsets, bool]]]] = []  # error, unknowns, answer
     for shifted in (True,) if always else (False, True):
         known = (plain, no_offsets()) if plain is not None and not shifted else None
-        for part, added, whole in _low_ranks(problem, train, shifted, damping, options, known):
+        found = _low_ranks(problem, train, shifted, damping, options, known)
+        for part, added, whole, _ in found:
             unknowns = problem.map.unknowns(part.rank) + sum(problem.map.sides) * shifted
             tries.append((_error(test, part.factors, added, clipped), unknowns, lambda whole=whole: (*whole(), False)))
+        settled = settled or any(strong for *_, strong in found) or min(error for error, _, _ in tries) < nothing
+        if settled:
+            continue
         added = fitted_offsets(train, damping) if shifted else no_offsets()
         penalty, least = _penalty(_less(train, added), test, added, width, clipped)
 
@@ -259,11 +292,12 @@ Fitted = tuple[Solution, Offsets]
 
 def _low_ranks(
     problem: Problem, train: Problem, shifted: bool, damping: float, options: dict[str, Any], known: Fitted | None
-) -> list[tuple[Solution, Offsets, Callable[[], Fitted]]]:
+) -> list[tuple[Solution, Offsets, Callable[[], Fitted], bool]]:
     """Fits to a part of the values, each with the fit to all values that is taken if it predicts the others well.
 
     They have the rank that all values speak for and, with offsets, the one that the part does, the smaller one first.
     Of a large table with offsets only the part is searched for a rank, at which all values are then searched up to it.
+    The last of each tells whether it leaves noise and stands far above it.
     """
 
     def fit(problem: Problem, **more: Any) -> Fitted:
@@ -271,19 +305,27 @@ def _low_ranks(
 
     if known is None and shifted and not _moderate(problem):
         part, added = fit(train)
-        return [(part, added, lambda: fit(problem, max_rank=part.rank))]
+        return [(part, added, lambda: fit(problem, max_rank=part.rank), _strong(part))]
     whole = known if known is not None else fit(problem)
-    found = [(*fit(train, rank=whole[0].rank), lambda: whole)]
+    found = [(*fit(train, rank=whole[0].rank), lambda: whole, _strong(whole[0]))]
     if shifted and options["rank"] is None:
         part, added = fit(train)
 
         def held_out() -> Fitted:
             again, beside = fit(problem, rank=part.rank)
-            return replace(again, chosen_by="held out"), beside
+            return replace(again, chosen_by="exact" if again.fit.misfit < EXACT else "held out"), beside
 
         if part.rank != whole[0].rank:
-            found.insert(int(part.rank > whole[0].rank), (part, added, held_out))
+            found.insert(int(part.rank > whole[0].rank), (part, added, held_out, _strong(part)))
     return found
+
+
+def _strong(found: Solution) -> bool:
+    """Whether nothing but noise is left and the smallest column stands far above what noise would give."""
+    fit = found.path.fits.get(found.rank)
+    if fit is None or not found.rank or found.path.settled != found.rank:
+        return False
+    return found.problem.gain * found.fit.state.sizes[-1] > STRONG * fit.edge
 
 
 def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str, Any]) -> tuple[Solution, Offsets]:

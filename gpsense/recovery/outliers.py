@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpsense.recovery.maps import Entries, Factors, LessOffsets, Map, Table
+from gpsense.recovery.maps import Distances, Entries, Factors, LessOffsets, Map, Table
 from gpsense.recovery.path import Path, fitted, search
-from gpsense.recovery.steps import Problem, State, descend, scale, truncated
+from gpsense.recovery.steps import Problem, State, balanced, descend, scale, truncated
 
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 LONE = 0.4  # share of a column in one value, beyond which it may be there for that
@@ -27,6 +27,7 @@ SPARE = 0.05  # of the measurements, that there are more than unknowns
 AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on from; of the best so many
 DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after which none of more is looked at
 GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
+DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the values, up to which values agree
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
 
@@ -204,6 +205,49 @@ def _ordered(fits: list[Without]) -> list[Without]:
         if np.isfinite(each.price):
             found.setdefault(each.name, each)
     return sorted(found.values(), key=lambda each: each.price)
+
+
+def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> Without:
+    """The fit of the values kept; rows that lost sound values beside a wild one are fitted by what most agree on."""
+    rng, found = np.random.default_rng(seed), _without(problem, state, kept)
+    while isinstance(problem.map, Entries | Distances | Table):
+        again = _cleaned(problem, _agreed(problem, found, rng))
+        if not (again.price < found.price and again.kept.size > found.kept.size):
+            break
+        found = again
+    return found
+
+
+def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State:
+    """The factors, each row with values left out fitted by the subset of its values that most others agree with.
+
+    The other factor is held; a row of r numbers is fitted to DRAWS random subsets of r of its values. The coordinates
+    of a point and their sum of squares are r + 1 numbers, in which its squared distances are linear.
+    """
+    map_, values = problem.map, problem.values
+    assert isinstance(map_, Entries | Distances | Table)
+    factors, rank = [one.copy() for one in found.state.factors], found.state.sizes.size
+    out = np.setdiff1d(np.arange(map_.n), found.kept)
+    size = float(np.sqrt(np.mean(values**2)))
+    bound = WILD * scale(problem.residual(found.state.factors)[found.kept], SAME * size)
+    pairs = [(map_.first, map_.second), (map_.second, map_.first)]
+    for (own, other), factor, held in zip(pairs, (factors[0], factors[-1]), (factors[-1], factors[0]), strict=True):
+        for row in np.unique(own[out]):
+            either = map_.semidefinite & (other == row)
+            at = np.flatnonzero((own == row) ^ either)
+            rows, wanted = held[np.where(own[at] == row, other[at], own[at])], values[at]
+            if isinstance(map_, Distances):
+                rows, wanted = np.c_[-2.0 * rows, np.ones(at.size)], wanted - np.sum(rows**2, axis=1)
+            count = rows.shape[1]
+            if at.size <= count:
+                continue
+            subsets = rng.random((DRAWS, at.size)).argsort(axis=1)[:, :count]
+            tried = (np.linalg.pinv(rows[subsets]) @ wanted[subsets][:, :, None])[:, :, 0]
+            near = np.abs(tried @ rows.T - wanted) <= bound
+            best = near[np.argmax(near.sum(axis=1))]
+            if best.sum() > max(count, np.isin(at, found.kept).sum()):
+                factor[row] = np.linalg.lstsq(rows[best], wanted[best])[0][:rank]
+    return balanced(tuple(factors), found.state.damping)
 
 
 def _cleaned(problem: Problem, state: State) -> Without:

@@ -16,13 +16,25 @@ from gpsense.recovery.evidence import (
     determined,
     rank_share,
 )
-from gpsense.recovery.maps import Factors, Map
-from gpsense.recovery.outliers import LOOSE, MOST_WILD, Without, bounded, far_beyond, far_values, lone, searched, wild
+from gpsense.recovery.maps import Dense, Factors, Map
+from gpsense.recovery.outliers import (
+    LOOSE,
+    MOST_WILD,
+    Without,
+    bounded,
+    far_beyond,
+    far_values,
+    lone,
+    readmitted,
+    searched,
+    wild,
+)
 from gpsense.recovery.path import Fit, Path, judged, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale
 
 EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
+MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
 AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
@@ -132,9 +144,16 @@ def _solve(
         kept, cleaned = _without_wild(whole, start(), answer)
         if cleaned is not None and (robust or _explains_better(whole, found, cleaned, kept)):
             found, used = cleaned, kept
-    if rank is None and whole.map.sparse and found.chosen_by != "exact" and whole.map.n * whole.map.unknowns(1) < SMALL:
-        cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
+    if rank is None and whole.map.sparse:
+        cheaper = None
+        if whole.map.n * whole.map.unknowns(1) < (MODERATE if found.chosen_by == "exact" else SMALL):
+            cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
+        if cheaper is not None and found.chosen_by == "exact" and lone(whole.map, cheaper.state.factors).size:
+            cheaper = None  # a matrix of single entries, none wilder than the others
         if cheaper is not None and (max_rank is None or cheaper.state.sizes.size <= max_rank):
+            found, used = _completed(whole, cheaper, seed, exact), cheaper.kept
+        cheaper = readmitted(whole, found.fit.state, used, seed)
+        if cheaper.kept.size > used.size:
             found, used = _completed(whole, cheaper, seed, exact), cheaper.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
@@ -201,8 +220,6 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
     while free and far_beyond(problem, state):  # columns that explain next to nothing
         state = _at_rank(problem, path, state.sizes.size - 1, exact).state
         state = state if far_beyond(problem, state) else _last(problem, state)
-    if problem.map.shifts and state.sizes.size:
-        state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     return _solution(problem, state, by, path, seed)
 
 
@@ -212,6 +229,8 @@ def _last(problem: Problem, state: State) -> State:
 
 
 def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) -> Solution:
+    if problem.map.shifts and state.sizes.size:
+        state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     rank = state.sizes.size
     residual = problem.residual(state.factors)
     freedom = problem.map.n - problem.map.unknowns(rank)
@@ -239,8 +258,9 @@ def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
 
 
 def _suspicious(problem: Problem, found: Solution) -> bool:
-    """Whether some residuals are far larger than their median allows."""
-    return bool(np.any(wild(problem, found.factors))) if found.rank else far_values(problem.values)
+    """Whether some residuals, or values of matrices that each see all of X, are far larger than their median allows."""
+    far = (not found.rank or isinstance(problem.map, Dense)) and far_values(problem.values)
+    return far or bool(found.rank and np.any(wild(problem, found.factors)))
 
 
 def _without_wild(

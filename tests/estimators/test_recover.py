@@ -361,6 +361,53 @@ def test_a_constant_table_has_an_offset_alone():
     np.testing.assert_allclose(found.matrix, 7.0)
 
 
+def _exact_with_wild(kind, seed):
+    """Exact measurements of rank 2, one in fifty of them wild, several of which a column explains: data, X, wild."""
+    rng = np.random.default_rng(seed)
+    left = rng.standard_normal((26, 2))
+    first, second = np.indices((26, 26)).reshape(2, -1) if kind == "value" else np.triu_indices(26, kind == "distance2")
+    some = rng.permutation(first.size)[: 400 if kind == "value" else 220]
+    first, second = first[some], second[some]
+    if kind == "value":
+        right = rng.standard_normal((26, 2))
+        truth = left @ right.T + rng.standard_normal((26, 1)) + rng.standard_normal(26)
+    else:
+        truth = left @ left.T
+    y = truth[first, second]
+    if kind == "distance2":
+        y = truth[first, first] + truth[second, second] - 2 * y
+    wild = np.sort(rng.permutation(y.size)[: y.size // 50])
+    y[wild] = np.abs(y[wild] + np.std(y) * 10 ** rng.uniform(0.5, 1.5, wild.size))
+    names = {
+        "value": ("row", "col", "value"),
+        "values": ("rows", "cols", "value"),
+        "distance2": ("i", "j", "distance2"),
+    }
+    return dict(zip(names[kind], (first, second, y), strict=True)), left, truth, wild
+
+
+@pytest.mark.parametrize("kind", ["value", "values", "distance2"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_wild_values_among_exact_ones_are_no_columns(kind, seed):
+    data, left, truth, wild = _exact_with_wild(kind, seed)
+    found = gpsense.recover(data, offsets=True if kind == "value" else None)
+    assert (found.rank, found.chosen_by, found.outliers.tolist()) == (2, "exact", wild.tolist())
+    expected = truth if kind != "distance2" else (left - left.mean(0)) @ (left - left.mean(0)).T
+    np.testing.assert_allclose(found.matrix, expected, atol=1e-8)
+
+
+def test_one_wild_value_of_matrices_that_see_all_of_x_is_left_out():
+    rng = np.random.default_rng(8002)
+    factor = rng.standard_normal((10, 1))
+    matrices = rng.standard_normal((43, 10, 10))
+    matrices += matrices.transpose(0, 2, 1)
+    y = np.einsum("nij,ij->n", matrices, factor @ factor.T)
+    y[17] += 20 * np.std(y)
+    found = gpsense.recover({"A": matrices, "y": y})
+    assert (found.rank, found.chosen_by, found.outliers.tolist()) == (1, "exact", [17])
+    np.testing.assert_allclose(found.matrix, factor @ factor.T, atol=1e-8)
+
+
 def test_a_matrix_of_single_entries_is_not_taken_for_wild_values():
     matrix = np.diag([3.0, 2.0, 1.0, 0, 0, 0, 0, 0])
     rows, columns = np.indices((8, 8)).reshape(2, -1)

@@ -222,11 +222,12 @@ def test_runs_are_the_array_that_they_stand_for(few, monkeypatch):
     for row in range(3):
         for number, place in zip(runs.data[row], runs.places[row], strict=True):
             dense[row, place] += number
-    change, several, root = RNG.standard_normal(8), RNG.standard_normal((3, 2)), RNG.uniform(0.5, 2.0, (3, 1))
+    change, values, root = RNG.standard_normal(8), RNG.standard_normal(3), RNG.uniform(0.5, 2.0, (3, 1))
     np.testing.assert_allclose(runs.toarray(), dense)
     np.testing.assert_allclose(runs @ change, dense @ change, atol=1e-14)
-    np.testing.assert_allclose(runs.back(several[:, 0]), dense.T @ several[:, 0], atol=1e-14)
-    np.testing.assert_allclose(runs.back(several), dense.T @ several, atol=1e-14)
+    np.testing.assert_allclose(runs.back(values), dense.T @ values, atol=1e-14)
+    ones = np.eye(4)[[0, 1, 2]] + np.eye(4)[[2, 1, 0]]  # how often a measurement has each row of the factors
+    np.testing.assert_allclose(runs.sums(), ones.T @ dense, atol=1e-14)
     normal = dense.T @ dense
     np.testing.assert_allclose(runs.gram(), normal, atol=1e-14)
     np.testing.assert_allclose(runs.blocks(), [normal[i : i + 2, i : i + 2] for i in range(0, 8, 2)], atol=1e-14)

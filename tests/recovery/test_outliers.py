@@ -60,3 +60,21 @@ def test_an_entry_far_beyond_the_values_is_seen():
     problem, factor, _ = problem_of(0)
     assert not outliers.far_beyond(problem, balanced((factor,), 1.0))
     assert outliers.far_beyond(problem, balanced((20 * factor,), 1.0))
+
+
+@pytest.mark.parametrize("kind", [maps.Entries, maps.Distances, maps.Table])
+def test_rows_that_lost_sound_values_get_them_back(kind):
+    """By what most of their values agree on, though none of them is kept and one is wild."""
+    rng = np.random.default_rng(5)
+    first, second = np.triu_indices(12, 1)
+    factors = (rng.standard_normal((12, 2)),) * (1 if kind is not maps.Table else 2)
+    map_ = kind(first, second, 12 if kind is not maps.Table else (12, 12))
+    y = map_.predict(factors)
+    y[3] += 4.0
+    problem = Problem(map_, y, np.ones(y.size))
+    kept = np.flatnonzero((first != 0) & (second != 7))
+    turned = factors[0].copy()
+    turned[[0, 7]] = 3.0
+    found = outliers.readmitted(problem, balanced((turned, *factors[1:]), 1.0), kept, seed=0)
+    assert np.setdiff1d(np.arange(y.size), found.kept).tolist() == [3]
+    np.testing.assert_allclose(map_.predict(found.state.factors)[found.kept], y[found.kept], atol=1e-8)
