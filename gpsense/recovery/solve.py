@@ -145,16 +145,15 @@ def _solve(
         if cleaned is not None and (robust or _explains_better(whole, found, cleaned, kept)):
             found, used = cleaned, kept
     if rank is None and whole.map.sparse:
-        cheaper = None
-        if whole.map.n * whole.map.unknowns(1) < (MODERATE if found.chosen_by == "exact" else SMALL):
+        cheaper, sure = None, found.chosen_by == "exact"
+        if whole.map.n * whole.map.unknowns(1) < (MODERATE if sure else SMALL):
             cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
-        if cheaper is not None and found.chosen_by == "exact" and lone(whole.map, cheaper.state.factors).size:
-            cheaper = None  # a matrix of single entries, none wilder than the others
-        if cheaper is not None and (max_rank is None or cheaper.state.sizes.size <= max_rank):
-            found, used = _completed(whole, cheaper, seed, exact), cheaper.kept
-        cheaper = readmitted(whole, found.fit.state, used, seed)
-        if cheaper.kept.size > used.size:
-            found, used = _completed(whole, cheaper, seed, exact), cheaper.kept
+        state, kept = (cheaper.state, cheaper.kept) if cheaper else (found.fit.state, used)
+        again = readmitted(whole, state, kept, seed)
+        single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, none of them wild
+        allowed = max_rank is None or state.sizes.size <= max_rank
+        if (cheaper and allowed and not single) or (not cheaper and again.kept.size > used.size):
+            found, used = _completed(whole, again, seed, exact), again.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 

@@ -393,7 +393,7 @@ def test_what_needs_all_rows_at_once_is_refused_of_rows_on_the_host(tmp_path: An
 def test_tickets_of_a_memory_map_are_those_of_the_array(tmp_path: Any) -> None:
     """The same call resumes; other contents of the file are another run."""
     np.save(tmp_path / "x.npy", TRAIN[0])
-    how = {"rules": ("magnitude", "snip"), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, **RUN}
+    how = {"rules": ("snip",), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, **RUN}
     expected = find_tickets(mlp, TRAIN, TEST, **how).results
     there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
     how |= {"out": tmp_path / "run"}
@@ -412,7 +412,7 @@ def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any)
     """The network loaded from a file has the error told; the same call reads its chunks; the early stop is the least
     recorded loss on the validation samples."""
     make = lambda key: eqx.nn.make_with_state(Stateful)(key)  # noqa: E731
-    how = {"rules": ("iterative_magnitude", "synflow"), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, "prune": "!last"}
+    how = {"rules": ("synflow",), "kept": (1.0, 0.5), "share": 0.5, "batch": 15, "prune": "!last"}
     how |= {"validation": (X[40:60], LABELS[40:60]), "record_every": 5, "out": tmp_path / "run", **RUN}
     tickets = find_tickets(make, (X[:40], LABELS[:40]), TEST, **how)
     found = tickets.results
