@@ -201,7 +201,7 @@ def _numbers(problem: Problem, answer: Answer, kept: np.ndarray) -> float:
 def _others(members: list[np.ndarray], outliers: np.ndarray) -> np.ndarray:
     """The sets of equal measurements without an outlier, by number."""
     known = set(outliers.tolist())
-    return np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())])
+    return np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())], int)
 
 
 def _unknowns(problem: Problem, answer: Answer) -> int:

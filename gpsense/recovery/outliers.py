@@ -210,7 +210,8 @@ def _ordered(fits: list[Without]) -> list[Without]:
 def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> Without:
     """The fit of the values kept; rows that lost sound values beside a wild one are fitted by what most agree on."""
     rng, found = np.random.default_rng(seed), _without(problem, state, kept)
-    while isinstance(problem.map, Entries | Distances | Table):
+    known = isinstance(problem.map, Entries | Distances | Table) and state.sizes.size
+    while known and found.kept.size < problem.map.n:
         again = _cleaned(problem, _agreed(problem, found, rng))
         if not (again.price < found.price and again.kept.size > found.kept.size):
             break
