@@ -185,7 +185,8 @@ def test_neither_module_imports_jax() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """An installed Chromium without a window, or a skip."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip("no Chromium or Chrome is installed")
     try:
