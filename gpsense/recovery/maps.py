@@ -531,8 +531,8 @@ class LessOffsets(Map):
         return self.table.adjoints(self.visible(values.T).T)
 
     def squares(self) -> np.ndarray:
-        places = np.stack([self.table.first, self.sides[0] + self.table.second], axis=1)
-        free = 1.0 - np.sum((self._root.T @ self._root)[places[:, :, None], places[:, None, :]], axis=(1, 2))
+        ones, _ = self._ones
+        free = 1.0 - np.asarray(ones.multiply(ones @ (self._root.T @ self._root)).sum(axis=1)).ravel()
         return np.where(free > 1e-10, free, 0.0)  # an entry alone in its row is explained by that row's offset
 
     def take(self, index: np.ndarray) -> "LessOffsets":

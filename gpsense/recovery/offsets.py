@@ -92,7 +92,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     is simpler wins unless it is worse by two per cent.
     Unless ``robust`` is False, all is done again without the values that a column is there for, and without those far
     from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
-    as well with fewer unknowns.
+    as well with fewer unknowns. An exact answer with offsets is held, too, against one without what is wild beside
+    columns alone.
     """
     found = plain = None
     if not always:
@@ -100,7 +101,6 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
         found = solve(map_, values, robust=robust, **options, cross=False, known=plain)
         if found.chosen_by == "given" or (found.chosen_by == "exact" and _spare(found)):
             return Answer(found, no_offsets(), False)
-    robustly = {**options, "robust": robust, "cross": False}
     options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
     problem, members = merged(map_, values)
     everything = np.arange(problem.map.n)
@@ -124,6 +124,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
             answer, kept = cleaned, fewer
             break
     if always and robust is not False and answer.solution.chosen_by == "exact" and answer.solution.rank:
+        robustly = {**options, "robust": robust}
         outliers = solve(map_, values, **robustly).outliers  # offsets are two columns more, and spread nothing wild
         if outliers.size:
             cleaned, fewer = _without_wild(problem, _others(members, outliers), compared)
