@@ -46,6 +46,7 @@ from gpsense.systems import AnySystem, Evaluator, Learner
 Arrays = dict[str, np.ndarray]
 AnyLearner = Learner[Any, Any, Any, Any, Any]
 OUTER, SAME = P("outer"), P()
+TUNING = "highest"  # precision of the products of fine-tuning
 
 
 class Program:
@@ -66,6 +67,8 @@ class Program:
         self.compile_seconds = 0.0
         self.width: int | None = None
         self.mesh = Mesh(np.asarray(devices or jax.local_devices()), ("outer",))
+        # what lies on one device is told alike whether a program made it or the host, so that programs are alike too
+        self._rows = NamedSharding(self.mesh, OUTER if self.mesh.size > 1 else SAME)
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._shapes: dict[tuple[Any, ...], Any] = {}
         self._compiled: dict[tuple[Any, ...], Future[Compiled]] = {}
@@ -92,7 +95,7 @@ class Program:
         if name == "train":
             return self._segment(learner, learner.train, system.train_precision)
         if name == "fine_tune":
-            return self._segment(learner, learner.fine_tune, "highest")
+            return self._segment(learner, learner.fine_tune, TUNING)
         if name == "narrow":
             return self._over_cells(narrow, donated=lambda width: (2,) if learner.donates(width) else ())
         return self._over_cells({"start": start, "prune": learner.prune, "measure": learner.measure}[name])
@@ -203,6 +206,8 @@ class Program:
 
     def _begin(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
         """Trace a phase for arguments of these shapes, once, and begin to compile it; its place among the others."""
+        if name == "train" and self._tunes(*fixed):
+            name = "fine_tune"
         leaves, tree = jax.tree.flatten(args)
         key = (name, fixed, tuple(leaf.shape for leaf in leaves))
         if key in self._compiled:
@@ -211,11 +216,10 @@ class Program:
         effort = self.plan.layout.effort
         chosen = {"draw": effort.draw, "train": effort.steps, "fine_tune": effort.steps}.get(name, effort.once)
         devices = self.mesh.devices.ravel().tolist()
-        spread = NamedSharding(self.mesh, OUTER)
 
         def trace(system: AnySystem) -> tuple[Future[Compiled], Any]:
             lowered = self._phase(name, system)(*fixed).lower(*args)
-            shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread)  # noqa: E731
+            shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._rows)  # noqa: E731
             return compile_later(lowered, chosen, devices), jax.tree.map(shape, lowered.out_info)
 
         types = tuple(str(leaf.dtype) for leaf in leaves)
@@ -237,9 +241,22 @@ class Program:
             call = self._compiled[self._begin(name, args, *fixed)].result().call
         return call(*args)
 
-    def _place(self, tree: Any, spec: Any = OUTER) -> Any:
-        """Arrays spread over the devices along their first axis, or the same on each."""
-        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+    def _tunes(self, n_steps: int) -> bool:
+        """Whether training for so many steps is fine-tuning."""
+        system, learner = self.plan.system, self.plan.system.learner
+        if isinstance(learner, Evaluator) or system.train_precision != TUNING:
+            return False
+        whole, rest = divmod(n_steps, learner.stride)
+        lengths = ([learner.stride] if whole else []) + ([rest] if rest else [])
+        return all(learner.trains_as_it_tunes(length) for length in lengths)
+
+    def _place(self, tree: Any) -> Any:
+        """Arrays spread over the devices along their first axis."""
+        return jax.device_put(tree, self._rows)
+
+    def _place_whole(self, tree: Any) -> Any:
+        """Arrays that are the same on each device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, SAME))
 
     def inputs(self, chunk: Chunk) -> tuple[Keys, Any, Any]:
         """Keys (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
@@ -260,7 +277,7 @@ class Program:
             return eqx.tree_at(lambda tree: [getattr(tree, name) for name in columns], one, list(columns.values()))
 
         data = stack(system.Data, [numbers for _, numbers in outer])
-        return self._place(keys), self._place(data), self._place(stack(system.Setting, inner), SAME)
+        return self._place(keys), self._place(data), self._place_whole(stack(system.Setting, inner))
 
     def run(
         self,
@@ -299,7 +316,7 @@ class Program:
                     cells = self._call(name, (problems, settings, cells, *self._spread(batch)), length)
                 done += length
                 if (due := shared.due(done, done == steps)).any():
-                    which = self._place((shared.leader, due), SAME)
+                    which = self._place_whole((shared.leader, due))
                     cells = self._call("branch", (problems, settings, cells, *which))
                 if recorded:
                     curves.append(shared.filled(_arrays(cells[1]), done))
@@ -379,7 +396,7 @@ class Program:
         for length, _ in sharing.lengths(self.grid.schedule.segments()[0])[:1]:
             self._begin("train", (problems, settings, cells, *batch), length)
         if sharing.follows.any():
-            self._begin("branch", (problems, settings, cells, *self._place((sharing.leader, sharing.follows), SAME)))
+            self._begin("branch", (problems, settings, cells, *self._place_whole((sharing.leader, sharing.follows))))
         pruned = self._shapes[self._begin("prune", (problems, settings, cells[0]))]
         if width is not None:
             self._begin_tuning(problems, settings, cells[0], pruned, width)

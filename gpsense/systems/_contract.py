@@ -152,6 +152,13 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
     def fine_tune(self, problem: ProblemT, setting: SettingT, state: TunedT, n_steps: int) -> TunedT:
         """As :meth:`train`, of what pruning left."""
 
+    def trains_as_it_tunes(self, n_steps: int) -> bool:
+        """Whether :meth:`train` of so many steps does to a state what :meth:`fine_tune` does: it is then called for it.
+
+        One program is compiled for both, and states of both phases are of one type.
+        """
+        return False
+
     @abstractmethod
     def record(self, problem: ProblemT, setting: SettingT, state: StateT | TunedT) -> dict[str, Scalar]:
         """``loss_curve`` and ``error_curve`` of a state of either phase as it stands.

@@ -440,11 +440,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
         """
         system, in_rounds = self.system, self.rule.at == "rounds"
-        unit = n_steps
-        if in_rounds or setting.kept is not None:
-            unit = gcd(n_steps, system.round_steps)
-        if self.rule.trained:
-            unit = gcd(unit, system.rewind_step)
+        unit = self._unit(n_steps, setting.kept is not None)
 
         def segment(state: Masked, _: None) -> tuple[Masked, None]:
             if in_rounds:
@@ -480,6 +476,15 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     def fine_tune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
         return self._advance(problem, setting, state, n_steps, True)
+
+    def trains_as_it_tunes(self, n_steps: int) -> bool:
+        stays = self.rule.at != "rounds" and not (self.rule.trained and self.system.rewind_step)
+        return stays and self._unit(n_steps, True) == n_steps
+
+    def _unit(self, n_steps: int, ends: bool) -> int:
+        """Steps of training after which something may be due: a round, its rewinding, or the end of a setting's own."""
+        unit = gcd(n_steps, self.system.round_steps) if ends or self.rule.at == "rounds" else n_steps
+        return gcd(unit, self.system.rewind_step) if self.rule.trained else unit
 
     def record(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> dict[str, Scalar]:
         params = self.numbers.tree(state.run.factor)

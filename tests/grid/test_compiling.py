@@ -21,8 +21,10 @@ from gpsense.keys import keys_of, seed_keys, threefry
 from gpsense.pipeline import Schedule
 from gpsense.pruning import COLUMN_RULES, ColumnRule
 from gpsense.systems import Cost
+from gpsense.systems._weights import PruneWeights
 from gpsense.systems.own import groups
 from gpsense.systems.sensing import Sensing
+from gpsense.systems.teacher_student import TeacherStudent
 
 GIB = 2.0**30
 SEEDS = np.asarray([0, 1, 7, 2**31, 2**32 - 1], np.uint32)
@@ -72,6 +74,28 @@ def test_programs_that_differ_in_what_a_phase_reads_share_nothing_of_it():
     assert known.counts["train"] == known.counts["fine_tune"] == 2
     assert known.counts["prune"] == 2  # what it is given, the state of the optimizer, is of another shape
     assert (results[0]["error"] != results[1]["error"]).all()
+
+
+def test_rules_that_train_as_they_fine_tune_share_one_program_and_its_bits(monkeypatch):
+    """Rounds have a program of training of their own, and so does a rewinding that training has to take note of."""
+    axes = (Axis("rule", ("magnitude", "snip", "iterative_magnitude")), Axis("kept", (0.5,)))
+    fields = {"dim": 8, "support": 4, "neurons": 2, "n": 30, "round_steps": 10}
+
+    def run(**changes):
+        grid = Grid(TeacherStudent(**fields, **changes), Schedule(20, 10, 10), 1, axes, {"share": 0.5})
+        plan, known = make_plan(grid, GIB), Traces()
+        programs = [(Program(grid, plan.programs[chunk.program], known=known), chunk) for chunk in plan.chunks]
+        return known.counts, {program.plan.system.rule: program.run(chunk) for program, chunk in programs}
+
+    counts, found = run()
+    assert (counts["train"], counts["fine_tune"]) == (1, 1)
+    assert run(rewind_step=5)[0]["train"] == 2
+    monkeypatch.setattr(PruneWeights, "trains_as_it_tunes", lambda *_: False)
+    counts, apart = run()
+    assert (counts["train"], counts["fine_tune"]) == (3, 1)
+    for rule, arrays in found.items():
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(values, apart[rule][name], err_msg=f"{rule} {name}")
 
 
 def test_a_reader_notes_fields_wherever_they_are_read(monkeypatch):

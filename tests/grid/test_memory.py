@@ -207,11 +207,11 @@ SHAPES = [
     ({"dim": 30, "n": 3000, "form": "direct"}, 5, 8, 4, 4),
     ({"dim": 20, "n": 400, "width": 2000}, 4, 6, 4, 4),
     ({"dim": 40, "n": 800, "curvature_steps": 1600}, 2, 2, 4, 4),
-    ({"dim": 20, "n": 400}, 96, 64, 4, 4),
-    ({"dim": 20, "n": 400}, 32, 256, 4, 4),
-    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct"}, 4, 6, 4, 4),
+    ({"dim": 20, "n": 400, "curvature_steps": 5}, 96, 64, 4, 4),
+    ({"dim": 20, "n": 400, "curvature_steps": 5}, 32, 256, 4, 4),
+    ({"dim": 200, "n": 500, "measurements": "rank_one", "form": "direct", "curvature_steps": 5}, 4, 6, 4, 4),
     ({"dim": 60, "n": 1200, "optimizer": "adam"}, 2, 6, 4, 4),
-    ({"dim": 80, "measurements": "population"}, 24, 24, 4, 4),
+    ({"dim": 80, "measurements": "population", "curvature_steps": 5}, 24, 24, 4, 4),
 ]
 
 
