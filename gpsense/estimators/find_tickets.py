@@ -590,7 +590,7 @@ def _unrunnable(task: Task, error: Exception) -> BadInput:
     first = first_words(error)
     if needs_value(error):
         return BadInput("make", f"its network cannot be traced ({first})", TRACED)
-    if "pytree structure" in first:
+    if any(words in first for words in ("pytree structure", "Mismatch custom node data")):  # as JAX's versions put it
         problem = "it returns another network at each call"
         return BadInput("make", problem, "draw its weights from key, and nothing else at random")
     if "key" in first:

@@ -185,9 +185,10 @@ def test_a_cell_that_fails_leaves_the_others_bit_equal(dataset, rerun, penalty):
     hurt = rerun(failing)
     assert (hurt["status"].isel(penalty=1) == 3).all()
     assert bool(hurt["error"].isel(penalty=1).isnull().all())
+    rounding = 0 if jax.__version_info__ >= (0, 10) else 1e-11  # before, smaller batches are summed in another order
     for name in dataset.data_vars:
         others = (each[name].isel(penalty=[0, 2]) for each in (dataset, hurt))
-        np.testing.assert_array_equal(*others, err_msg=name)
+        np.testing.assert_allclose(*others, rtol=rounding, atol=0, err_msg=name)
 
 
 @pytest.mark.slow
