@@ -153,9 +153,9 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         """As :meth:`train`, of what pruning left."""
 
     def trains_as_it_tunes(self, n_steps: int) -> bool:
-        """Whether :meth:`train` of so many steps does to a state what :meth:`fine_tune` does: it is then called for it.
+        """Whether :meth:`train` of so many steps does to a state what :meth:`fine_tune` does.
 
-        One program is compiled for both, and states of both phases are of one type.
+        The program of fine-tuning then trains, too; states of both phases must be of one type.
         """
         return False
 

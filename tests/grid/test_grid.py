@@ -185,7 +185,8 @@ def test_a_cell_that_fails_leaves_the_others_bit_equal(dataset, rerun, penalty):
     hurt = rerun(failing)
     assert (hurt["status"].isel(penalty=1) == 3).all()
     assert bool(hurt["error"].isel(penalty=1).isnull().all())
-    rounding = 0 if jax.__version_info__ >= (0, 10) else 1e-11  # before, smaller batches are summed in another order
+    # its XLA sums a cell in another order where it moves to another place in a batch, as those that remain do
+    rounding = 1e-11 if jax.__version_info__ <= (0, 7, 2) else 0
     for name in dataset.data_vars:
         others = (each[name].isel(penalty=[0, 2]) for each in (dataset, hurt))
         np.testing.assert_allclose(*others, rtol=rounding, atol=0, err_msg=name)

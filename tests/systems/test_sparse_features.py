@@ -25,7 +25,7 @@ from gpsense.systems.sparse_features import SparseFeatures
 from tests.sparse.test_samples import everything
 
 SYSTEM = SparseFeatures(dim=12, sparsity=3, n=700, test=640, pool=2, neurons=8, biases=2, dtype="float64")
-SCHEDULE = Schedule(0, 20, 20)
+SCHEDULE = Schedule(0, 20, 10)
 HUGE, OVERFLOWING = 1e30, 1e200
 MEASURES = ("error", "error_pruned", "energy", "captured", "rank", "loss", "selected")
 
@@ -281,7 +281,7 @@ OTHERS = {
     "diagonal_spectral": (SCHEDULE, {"method": "diagonal_spectral"} | UNREAD, {}),
     "rule none": (Schedule(0, 0, 10), {"rule": "none", "residual": "ols"} | UNREAD, {}),
     "descent": (
-        Schedule(20, 20, 20),
+        Schedule(20, 10, 10),
         {"method": "descent", "rule": "magnitude", "optimizer": "momentum", "biases": None},
         {},
     ),
