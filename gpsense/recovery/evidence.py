@@ -10,13 +10,14 @@ import scipy.sparse as sp
 
 from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, numbers
 from gpsense.recovery.outliers import WILD
-from gpsense.recovery.path import DOUBT, Fit, Path, fall, fitted, judged, search
+from gpsense.recovery.path import DOUBT, Fit, Path, fall, fallen, fitted, judged, search
 from gpsense.recovery.progress import tell, within
 from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scaled_rows, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
 ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
+HARDLY, FAR = 0.1, 10 * SURE  # share that a step takes off the sum of squares, and its fall, from which a fit is left
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 Names = tuple[np.ndarray | None, np.ndarray | None]  # of rows and of columns
@@ -102,8 +103,7 @@ def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -
     while rank > 1:
         fewer, known = truncated(path.fits[rank].state, rank - 1), path.fits.get(rank - 1)
         if known is None or slow or problem.misfit(fewer.factors) < known.misfit:
-            fit = fitted(problem, fewer, exact)
-            fit = _followed(problem, fit, exact) if slow else fit
+            fit = _fewer(problem, path, fewer, exact, slow)
             if known is None or fit.misfit < known.misfit:
                 path.fits[rank - 1] = judged(problem, fit, rng)
         below = path.fits[rank - 1]
@@ -111,6 +111,18 @@ def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -
             break
         rank -= 1
     return path.fits[rank]
+
+
+def _fewer(problem: Problem, path: Path, state: State, exact: float, slow: bool) -> Fit:
+    """The fit from this state, of a column less than one known; not to its end where it stays far above that one."""
+    if slow:
+        return _followed(problem, fitted(problem, state, exact), exact)
+    if problem.robust:
+        return fitted(problem, state, exact)
+    state = descend(problem, state, steps=12, tolerance=1e-4, least=HARDLY)
+    fit = Fit(state, problem.misfit(state.factors))
+    wider = path.fits[state.sizes.size + 1]
+    return fit if fallen(problem, fit, wider) > FAR else fitted(problem, state, exact)
 
 
 def _followed(problem: Problem, fit: Fit, exact: float) -> Fit:

@@ -183,11 +183,15 @@ def fall(problem: Problem, path: Path, rank: int, to: int | None = None) -> floa
 
     Both for one unknown each: 1 is what noise gives on average, and the best of many directions gives 2 or 3.
     """
-    to = rank + 1 if to is None else to
-    unknowns, n = problem.map.unknowns, problem.map.n
-    now, then = path.fits[rank].misfit ** 2, path.fits[to].misfit ** 2
-    taken = max(now - then, 0.0) / (unknowns(to) - unknowns(rank))
-    return taken * (n - unknowns(to)) / then if then > 0 else np.inf
+    return fallen(problem, path.fits[rank], path.fits[rank + 1 if to is None else to])
+
+
+def fallen(problem: Problem, fit: Fit, wider: Fit) -> float:
+    """The same of two fits, the second with more columns."""
+    less, more = (problem.map.unknowns(each.state.sizes.size) for each in (fit, wider))
+    now, then = fit.misfit**2, wider.misfit**2
+    taken = max(now - then, 0.0) / (more - less)
+    return taken * (problem.map.n - more) / then if then > 0 else np.inf
 
 
 def _keep(problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: np.random.Generator | None) -> bool:

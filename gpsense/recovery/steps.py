@@ -19,6 +19,7 @@ from gpsense.recovery.maps import Factors, Map, Projected, Runs, Table, numbers,
 DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Cholesky factor
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
 SMALLEST = 1e-12  # damping
+ROUGH = 1e-3  # relative accuracy of sizes that are held against each other's spread
 CLIP = 2.5  # median absolute residuals beyond which one counts no more
 (_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # without checks: steps are many and small
 
@@ -128,24 +129,25 @@ def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndar
 def largest(problem: Problem, residuals: np.ndarray) -> np.ndarray:
     """The largest eigenvalue (singular value) of ``-A*(h e)`` for each of m residuals (m, n), shape (m,)."""
     backs = problem.map.adjoints(-problem.weights * residuals)
-    return np.array([_leading(problem, back, 1)[0][0] for back in backs])
+    return np.array([_leading(problem, back, 1, ROUGH)[0][0] for back in backs])
 
 
-def _leading(problem: Problem, back: Any, count: int) -> tuple[np.ndarray, Factors]:
+def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -> tuple[np.ndarray, Factors]:
     if problem.map.semidefinite:
         side = back.shape[0]
         if side <= 400 or not sp.issparse(back):
             dense = back.toarray() if sp.issparse(back) else back
             values, vectors = scipy.linalg.eigh(dense, subset_by_index=[max(0, side - count), side - 1])
         else:
-            values, vectors = sp.linalg.eigsh(back, count, which="LA", v0=_start(side), tol=1e-6)
+            values, vectors = sp.linalg.eigsh(back, count, which="LA", v0=_start(side), tol=tolerance)
         order = np.argsort(values)[::-1]
         return values[order], (vectors[:, order],)
     count = min(count, min(back.shape))
     if min(back.shape) <= 100:
         left, values, right = np.linalg.svd(back.toarray() if sp.issparse(back) else back, full_matrices=False)
         return values[:count], (left[:, :count], right[:count].T)
-    left, values, right = sp.linalg.svds(back, min(count, min(back.shape) - 1), v0=_start(min(back.shape)), tol=1e-6)
+    count, start = min(count, min(back.shape) - 1), _start(min(back.shape))
+    left, values, right = sp.linalg.svds(back, count, v0=start, tol=tolerance)
     order = np.argsort(values)[::-1]
     return values[order], (left[:, order], right.T[:, order])
 
