@@ -16,7 +16,7 @@ from gpsense.recovery.evidence import (
     determined,
     rank_share,
 )
-from gpsense.recovery.maps import Dense, Factors, Map
+from gpsense.recovery.maps import Dense, Factors, Map, Table
 from gpsense.recovery.outliers import (
     LOOSE,
     MOST_WILD,
@@ -106,8 +106,9 @@ def solve(
 
 
 def threads(map_: Map) -> threadpool_limits:
-    """One thread for small problems: threads of small products wait for each other."""
-    return threadpool_limits(1 if map_.n * map_.unknowns(1) < SMALL else None, "blas")
+    """One thread for small problems and for tables, whose products are narrow: threads of such wait for each other."""
+    narrow = isinstance(map_, Table) or map_.n * map_.unknowns(1) < SMALL
+    return threadpool_limits(1 if narrow else None, "blas")
 
 
 def _solve(
