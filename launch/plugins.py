@@ -191,11 +191,14 @@ def as_system(
     named = [*parameters[draw is not None :], *(list(inspect.signature(draw).parameters.values())[1:] if draw else [])]
     values = {each.name: [each.default] for each in named if each.default is not each.empty}
     values |= {name: list(items) for name, items in given.items()}
-    static = {name: type(items[0]) for name, items in values.items() if isinstance(items[0], str | bool)}
+    static: dict[str, Any] = {
+        name: type(items[0]) for name, items in values.items() if isinstance(items[0], str | bool)
+    }
     if unknown := [name for name in fixed if name not in {each.name for each in named}]:
         near = nearest(unknown[0], [each.name for each in named])
         raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}
+    static |= {each.name: _list_type(each) for each in named if isinstance(each.default, tuple | list | dict | set)}
     try:
         for each in named:
             verify_text(each, given.get(each.name, ()))
@@ -214,6 +217,16 @@ def as_system(
         raise Refusal(str(error)) from None
     _functions[reference] = system
     return system
+
+
+def _list_type(parameter: inspect.Parameter) -> Any:
+    """The type of a parameter whose default is a tuple of numbers; Refusal for another collection."""
+    default = parameter.default
+    for kind in (int, float):
+        if isinstance(default, tuple) and default and all(isinstance(each, int | kind) for each in default):
+            return tuple[kind, ...]
+    remedy = "make it a tuple of numbers, or call gpsense.sweep with this function"
+    raise Refusal(f"cell.{parameter.name}: its default {shown(default)} cannot be given in a command; {remedy}")
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
         measures = [name for name in measures if name != "error_pruned"]
     shown = dataset[[*measures, "status"]]
     stacked = shown.stack(row=axes) if axes else shown.expand_dims("row")
-    same = dataset.attrs | {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
+    same = {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
+    same |= dataset.attrs  # which holds lists as numbers, where a coordinate has their text
     table = []
     for index in range(stacked.sizes["row"]):
         cell = stacked.isel(row=index)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from launch import grid
+from launch import grid, report
 
 SOURCE = '''
 import jax
@@ -38,6 +38,14 @@ def keyless(x):
 def several(key, a):
     curve = jnp.arange(3) - a
     return {"error": a, "sharpness": -a, "hits": jnp.sum(curve < 0), "curve": curve}
+
+
+def weighted(a, weights=(1.0, 2.0)):
+    return {"y": a * sum(weights)}
+
+
+def named(a, names=("one", "two")):
+    return {"y": a}
 
 
 def broken(key, x):
@@ -165,3 +173,17 @@ def test_solves_side_by_side_on_all_devices_end(tmp_path: Path) -> None:
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
     with xr.open_dataset(tmp_path / "run" / "results.nc", engine="h5netcdf") as found:
         assert not found["sum"].isnull().any()
+
+
+def test_a_default_that_is_a_tuple_of_numbers_is_one_value(folder: Path) -> None:
+    for name, more, factor in (("kept", [], 3.0), ("given", ["--weights", "3,4"], 7.0)):
+        for _ in range(2):  # the second time from what is stored
+            assert grid.main(["mine.py:weighted", "--a", "0.5,2", *more, "--out", name]) == 0
+        with xr.open_dataset(f"{name}/results.nc", engine="h5netcdf") as found:
+            assert found["y"].sel(a=2).values == pytest.approx(2 * factor)
+        assert report.main([name, "--allow-plugins"]) == 0
+
+
+def test_a_default_that_no_command_can_give_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert grid.main(["mine.py:named", "--a", "1"]) == 2
+    assert "cell.names: its default ('one', 'two') cannot be given in a command" in capsys.readouterr().err
