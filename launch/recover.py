@@ -108,11 +108,18 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="offsets of a table's rows and columns (auto: by held-out values)",
     )
     add("--seed", type=int, default=0, help="random seed: which values are held out, and the example (default 0)")
-    add("--noise", type=float, default=0.02, help="with --example: relative noise (default 0.02)")
-    add("--share", type=float, default=0.3, help="with --example: share of pairs measured (default 0.3)")
+    add("--noise", type=float, help="with --example: relative noise (default 0.02)")
+    add("--share", type=float, help="with --example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
     if (arguments.measurements is None) == (arguments.example is None):
         raise Refusal("FILE: give one file, or --example cities")
+    unread, source = (("kind", *NAMES), "--example") if arguments.example else (("noise", "share"), "FILE")
+    for name in unread:
+        if getattr(arguments, name) is not None:
+            remedy = "leave it out" if arguments.example else "leave it out, or give --example cities in place of FILE"
+            raise Refusal(f"--{name}: nothing reads it with {source}; {remedy}")
+    arguments.noise = 0.02 if arguments.noise is None else arguments.noise
+    arguments.share = 0.3 if arguments.share is None else arguments.share
     for name, good, need in (
         ("seed", arguments.seed >= 0, "at least 0"),
         ("noise", 0 <= arguments.noise < np.inf, "at least 0"),

@@ -301,6 +301,10 @@ BAD = [
     (["--example", "cities", "--rank"], "--rank: give one value; see --help"),
     (["a.npz", "--kind", "distance"], "--kind: there is no 'distance'; did you mean distances? use one of table (ent"),
     (["a.npz", "b.npz"], "b.npz: not understood; see --help"),
+    (["a.npz", "--noise", "0.1", "--share", "0.5"], "--noise: nothing reads it with FILE; leave it out, or give --ex"),
+    (["a.npz", "--share", "0.3"], "--share: nothing reads it with FILE"),
+    (["--example", "cities", "--kind", "table"], "--kind: nothing reads it with --example; leave it out"),
+    (["--example", "cities", "--row", "user"], "--row: nothing reads it with --example; leave it out"),
     (["--example", "cities", "--out", "/proc/none/x"], "--out: /proc/none/x cannot be written to"),
 ]
 
