@@ -17,9 +17,10 @@ from jaxtyping import ArrayLike
 from gpsense._devices import start_devices
 from gpsense._types import RandomKey
 from gpsense.errors import BadInput
-from gpsense.fields import Field, Traced, arguments_named, real_array, unknown_name
+from gpsense.fields import Field, Traced, arguments_named, real_array, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import kind_of
+from gpsense.grid.plan import make_plan
 from gpsense.grid.run import run_grid, verify_run
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
@@ -37,7 +38,7 @@ from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Sampl
 
 MEMORY = 4 * 2**30
 TRACED = "use jax.numpy, jnp.where and jax.lax.cond there, not NumPy, float() or an if"
-ARGUMENTS = {"round_steps": "steps", "rule": "rules", "memory_gib": "memory"}  # of fields
+ARGUMENTS = {"round_steps": "steps", "rule": "rules"}  # of fields
 
 
 class TicketsData(Traced):
@@ -159,14 +160,14 @@ class Tickets:
         return cls(results, task, tuple(filter(None, results.attrs.get("notices", "").split("\n"))))
 
     def network(self, rule: str, kept: float, seed: int) -> Any:
-        """The trained ticket as a module; its pruned weights are 0. KeyError for a cell that is not there.
+        """The trained ticket as a module; its pruned weights are 0. BadInput for a cell that is not there.
 
         Where there is a state, module and state; averages of batch norms are those of the training samples. To predict
         call it as ``equinox.nn.inference_mode`` has it, as a module with dropout.
         """
         for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
             if value not in (known := self.results[name].values.tolist()):
-                raise KeyError(f"{name}: no {value!r}; use one of {', '.join(map(str, known))}")
+                raise unknown_name(name, value, [*map(str, known)])
         cell = self.results["weights"].sel(asked)
         shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), cell.dtype)
         model = self.task.model(Numbers(shapes, self.task.prunable(shapes)).tree(jnp.asarray(cell.values)))
@@ -292,9 +293,10 @@ def find_tickets(
         rounds = max(rounds_to(each, share) for each in shares if each is not None)
         every = steps if record_every is None else record_every
         if rounds * steps > MOST_STEPS:
-            problem = f"{rounds} rounds of {steps} steps are more than {MOST_STEPS}"
+            problem = f"{shown(rounds)} rounds of {steps} steps are more than {MOST_STEPS}"
             raise BadInput("steps", problem, "give fewer steps, a larger share or larger shares kept")
         grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
+        make_plan(grid, memory)  # which refuses what does not fit, before weights are scored
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
         results = _with_law(_stopped(run_grid(grid, memory, out=out, progress=progress)), system.model, fitted)

@@ -22,6 +22,10 @@ from gpsense._types import Integer, RandomKey, Scalar
 from gpsense.descent import Method, Rates, Target, advance_descent, start_descent
 from gpsense.errors import BadInput
 from gpsense.fields import WHOLE, Field, arguments_named, check_flag, real_array, shown
+from gpsense.grid.estimate import held_bytes
+from gpsense.grid.plan import size_text
+from gpsense.grid.run import MEMORY, verify_run
+from gpsense.pipeline import MOST_STEPS
 from gpsense.pruning import inputs
 from gpsense.sparse import learner, samples
 from gpsense.sparse import network as nets
@@ -35,6 +39,12 @@ FEWEST, TRAINED = 30, 20  # rows, and those to train on, at least
 STRENGTH = 0.9  # of the first layer's squared singular values, in the directions returned
 ADAM, RATE = Method("adam"), 1e-3  # of fine-tuning
 SEED = Field(name="seed", kind=WHOLE, at_least=0)
+MOST = 10**9  # of any count: twice as many are still numbered by 32 bits
+COUNTS = {
+    **{name: Field(name=name, kind=WHOLE, at_least=1, at_most=MOST) for name in ("biases", "neurons")},
+    **{name: Field(name=name, kind=WHOLE, at_least=1, at_most=MOST, optional=True) for name in ("pool", "rank")},
+    "fine_tune_steps": Field(name="fine_tune_steps", kind=WHOLE, at_least=0, at_most=MOST_STEPS),
+}
 FOLDS, LASSO_STEPS = 5, 10_000  # of the Lasso's cross validation
 
 
@@ -49,7 +59,7 @@ class SparseFit(NamedTuple):
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
     ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
     which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
-    columns, ``offset`` and ``unit`` y. ``names`` of the columns where x was a DataFrame.
+    columns, ``offset`` and ``unit`` y. ``names`` of the columns, as the DataFrame has them, where x was one.
     """
 
     coordinates: np.ndarray
@@ -69,11 +79,11 @@ class SparseFit(NamedTuple):
     scale: np.ndarray
     offset: float
     unit: float
-    names: tuple[str, ...] | None = None
+    names: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
         """Columns kept and risks in a few lines, no array in full."""
-        kept = [str(i) if self.names is None else self.names[i] for i in self.coordinates]
+        kept = [str(i if self.names is None else self.names[i]) for i in self.coordinates]
         which = ", ".join(kept[:12]) + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
         risks = {"this fit": self.held_out_risk, "all columns": self.unpruned_risk, "Lasso": self.lasso_risk}
         told = ", ".join(f"{name} {risk:.3g}" for name, risk in risks.items() if risk is not None)
@@ -87,9 +97,9 @@ class SparseFit(NamedTuple):
         )
 
     @property
-    def kept_names(self) -> tuple[str, ...] | None:
-        """Names of the columns that stay, best score first; None where the columns had none."""
-        return None if self.names is None else tuple(self.names[i] for i in self.coordinates)
+    def kept_names(self) -> list[Any] | None:
+        """Names of the columns that stay, best score first, as in ``x[fit.kept_names]``; None where they had none."""
+        return None if self.names is None else [self.names[i] for i in self.coordinates]
 
     def predict(self, x: Any) -> np.ndarray:
         """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes.
@@ -99,10 +109,10 @@ class SparseFit(NamedTuple):
         """
         kept = self.coordinates
         if self.kept_names is not None and hasattr(x, "columns"):
-            given = dict(zip(map(str, x.columns), x.columns, strict=True))
-            if missing := [name for name in self.kept_names if name not in given]:
-                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns kept, named in kept_names")
-            rows = _numbers("x", x[[given[name] for name in self.kept_names]]).astype(np.float64)
+            given, names = dict(zip(map(str, x.columns), x.columns, strict=True)), [*map(str, self.kept_names)]
+            if missing := [name for name in names if name not in given]:
+                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns kept, x[fit.kept_names]")
+            rows = _numbers("x", x[[given[name] for name in names]]).astype(np.float64)
         else:
             rows = _numbers("x", x).astype(np.float64)
             if rows.ndim != 2 or rows.shape[1] != len(self.centre):
@@ -161,6 +171,7 @@ def fit_sparse(
     rank: int | None = None,
     fine_tune_steps: int = 0,
     compare: bool = True,
+    memory: float = MEMORY,
 ) -> SparseFit:
     """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
 
@@ -184,9 +195,10 @@ def fit_sparse(
     - ``compare``: fits the same network on all columns, too, its ridge chosen in the same way (with residual none where
       x has more than half as many columns as those four fifths have rows), and :func:`cross_validated_lasso` on the
       same rows.
+    - ``memory``: bytes that the fit may take, as estimated before anything is compiled.
 
     Raises BadInput for values that are not finite, shapes that do not match, fewer than 30 rows, columns that are
-    constant on the rows trained on, and options that cannot be.
+    constant on the rows trained on, options that cannot be, and sizes that do not fit ``memory``.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 10))
     >>> y = x[:, 3] ** 2 - 1
@@ -194,6 +206,7 @@ def fit_sparse(
     >>> 3 in fit.coordinates
     True
     """
+    verify_run(memory, None)
     start_devices()
     check_flag("compare", compare)
     seed = SEED.check(seed)
@@ -204,11 +217,12 @@ def fit_sparse(
     options = {"parity": parity, "contraction": contraction, "biases": biases, "neurons": neurons}
     options |= {"residual": residual, "fine_tune_steps": fine_tune_steps, "compare": compare}
     plan = _plan(len(rest) - len(rest) // 5, rows.shape[1], pool, rank, **options)
-    centre, scale = _standards(rows[rest])
-    (offset,), (unit,) = _standards(outputs[rest, None])
+    centre, scale = _standards("x", rows[rest], x)
+    (offset,), (unit,) = _standards("y", outputs[rest, None], y)
     columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
-    arguments = jax.random.key(seed), jnp.asarray(contraction, dtype)
-    found = jax.tree.map(np.asarray, _fit(plan, columns[rest], values[rest], *arguments))
+    arguments = columns[rest], values[rest], jax.random.key(seed), jnp.asarray(contraction, dtype)
+    _verify_memory(plan, memory, arguments)
+    found = jax.tree.map(np.asarray, _fit(plan, *arguments))
     network, coordinates = _ordered(found)
     directions, strengths = _leading(network.weights, rank)
     lasso = cross_validated_lasso(columns[rest], values[rest]) if compare else None
@@ -231,7 +245,7 @@ def fit_sparse(
         scale=scale,
         offset=float(offset),
         unit=float(unit),
-        names=tuple(map(str, x.columns)) if hasattr(x, "columns") else None,
+        names=tuple(x.columns) if hasattr(x, "columns") else None,
     )
 
 
@@ -367,7 +381,13 @@ def _numbers(name: str, given: Any) -> np.ndarray:
     return np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
 
 
-def _finite(name: str, array: np.ndarray, names: Any = None) -> None:
+def _column(place: int, table: Any) -> str:
+    """A column in words: by its name where the table has names."""
+    names = getattr(table, "columns", None)
+    return f"{place} (from 0)" if names is None else repr(str(names[place]))
+
+
+def _finite(name: str, array: np.ndarray, table: Any) -> None:
     """BadInput that says where numbers are missing or infinite."""
     lost = ~np.isfinite(array)
     if not lost.any():
@@ -377,7 +397,7 @@ def _finite(name: str, array: np.ndarray, names: Any = None) -> None:
     where = ""
     if array.ndim == 2:
         columns = np.flatnonzero(lost.any(axis=0))
-        first = columns[0] if names is None else repr(str(names[columns[0]]))
+        first = _column(columns[0], table)
         where = f" in column {first}" if len(columns) == 1 else f" in {len(columns)} columns, the first {first}"
     problem = f"{int(lost.sum())} missing or infinite values{where} ({places})"
     raise BadInput(name, problem, "fill them in or remove those rows")
@@ -404,7 +424,7 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     if len(rows) < FEWEST:
         raise BadInput("x", f"only {len(rows)} rows", f"give at least {FEWEST}")
     for name, array in (("x", rows), ("y", values)):
-        _finite(name, array, getattr(x, "columns", None))
+        _finite(name, array, x)
     dtype = np.promote_types(rows.dtype, np.float32) if rows.dtype.kind == "f" else np.dtype(np.float64)
     return rows.astype(np.float64), values.astype(np.float64), jax.dtypes.canonicalize_dtype(dtype)
 
@@ -454,18 +474,19 @@ def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
     return count
 
 
-def _standards(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of every column; one that is constant is refused."""
-    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+    constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
     if constant.size:
-        listed = ", ".join(map(str, constant[:5])) + (" and more" if constant.size > 5 else "")
-        raise BadInput("x", f"constant on the rows trained on: column {listed} (from 0)", "leave it out")
+        listed = ", ".join(_column(each, table) for each in constant[:5]) + " and more" * (constant.size > 5)
+        raise BadInput(name, f"constant on the rows trained on: column {listed}", "leave it out")
     with np.errstate(over="ignore", invalid="ignore"):
-        centre, scale = x.mean(axis=0), x.std(axis=0)
-    if not (np.isfinite(centre) & np.isfinite(scale) & (scale > 0)).all():
-        raise BadInput(
-            "x", "a column's numbers are too large, or differ by too little, to be squared", "change the units"
-        )
+        centre, scale = columns.mean(axis=0), columns.std(axis=0)
+    lost = np.flatnonzero(~(np.isfinite(centre) & np.isfinite(scale) & (scale > 0)))
+    if lost.size:
+        where = f"numbers in column {_column(lost[0], table)}" if name == "x" else "numbers"
+        problem = f"{where} are too large, or differ by too little, to be squared"
+        raise BadInput(name, problem, "change the units")
     return centre, scale
 
 
@@ -475,19 +496,16 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
     for name, names in known.items():
         if options[name] not in names:
             raise BadInput(name, f"{options[name]!r} is unknown", f"use one of {', '.join(names)}")
-    counts = {name: (options[name], least) for name, least in {"biases": 1, "neurons": 1, "fine_tune_steps": 0}.items()}
-    counts |= {name: (value, 1) for name, value in {"pool": pool, "rank": rank}.items() if value is not None}
-    for name, (value, least) in counts.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise BadInput(name, f"{value!r} is not allowed", f"give a whole number, {least} or more")
+    options |= {name: COUNTS[name].check(options[name]) for name in ("biases", "neurons", "fine_tune_steps")}
+    pool, rank = COUNTS["pool"].check(pool), COUNTS["rank"].check(rank)
     if not (isinstance(options["contraction"], Real) and 0 < float(options["contraction"]) <= 1):
         raise BadInput(
             "contraction", f"{options['contraction']!r} is not allowed", "give a number above 0 and at most 1"
         )
-    if rank is not None and not 1 <= rank <= min(dim, 2 * options["neurons"]):
+    if rank is not None and rank > min(dim, 2 * options["neurons"]):
         raise BadInput("rank", f"{rank} directions are too many", f"give 1 to {min(dim, 2 * options['neurons'])}")
     kept = lambda count: min(dim, inputs.PARITIES[options["parity"]].pools * count)  # noqa: E731
-    if pool is not None and not 1 <= pool <= dim:
+    if pool is not None and pool > dim:
         raise BadInput("pool", f"{pool} is more than the {dim} columns", f"give 1 to {dim}")
     if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:
         problem = f"{pool} may keep {kept(pool)} columns, and least squares on {seen} rows leaves nothing of y"
@@ -502,3 +520,18 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
         options["compare"],
         2 * dim <= seen,
     )
+
+
+def _verify_memory(plan: _Plan, memory: float, arguments: tuple[Any, ...]) -> None:
+    """BadInput, before anything compiles, where a fit needs more than ``memory`` bytes; it names the largest size."""
+    needed = lambda neurons, biases: held_bytes(  # noqa: E731
+        _fit.trace(replace(plan, recipe=replace(plan.recipe, neurons=neurons), biases=biases), *arguments).jaxpr.jaxpr
+    )
+    neurons, biases = plan.recipe.neurons, plan.biases
+    if (size := needed(neurons, biases)) <= memory:
+        return
+    sizes = f"the fit needs {size_text(size)}, {size_text(memory)} allowed"
+    if needed(1, 1) > memory:
+        raise BadInput("x", f"{sizes}, for {arguments[0].shape[1]} columns", "raise memory or leave columns out")
+    name = "neurons" if needed(1, biases) <= needed(neurons, 1) else "biases"
+    raise BadInput(name, sizes, f"raise memory or give fewer {name}")

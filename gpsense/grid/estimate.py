@@ -62,14 +62,14 @@ def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
     keys, learner = key_shapes(), system.learner
     problem = jax.eval_shape(system.draw, data, keys.problem)
     if isinstance(learner, Evaluator):
-        return _held(jax.make_jaxpr(learner.evaluate)(problem, setting, keys).jaxpr)
+        return held_bytes(jax.make_jaxpr(learner.evaluate)(problem, setting, keys).jaxpr)
     state = jax.eval_shape(learner.start, problem, setting, keys)
     train = lambda problem, setting, state: learner.train(problem, setting, state, learner.stride)  # noqa: E731
     traced = [jax.make_jaxpr(phase)(problem, setting, state) for phase in (train, learner.prune)]
-    return max(_held(each.jaxpr) for each in traced)
+    return max(held_bytes(each.jaxpr) for each in traced)
 
 
-def _held(jaxpr: Any) -> int:
+def held_bytes(jaxpr: Any) -> int:
     """The most bytes of written results that a jaxpr holds at a time, its inputs and what it returns left out."""
     behind: dict[Any, set[Any]] = {}  # the written results that a fused one is computed from
     last: dict[Any, int] = {}  # the operation after which a written result is not needed
@@ -85,7 +85,7 @@ def _held(jaxpr: Any) -> int:
     for place, equation in enumerate(jaxpr.eqns):
         if equation.primitive.name not in FUSED:
             size = sum(_bytes(out.aval) for out in equation.outvars)
-            inside = max((_held(inner) for inner in _inner(equation.params)), default=0)
+            inside = max((held_bytes(inner) for inner in _inner(equation.params)), default=0)
             most, now = max(most, now + size + inside), now + size
             for out in equation.outvars:
                 end = last.get(out, place)

@@ -195,7 +195,7 @@ def make_plan(
     plan = Plan(grid, tuple(programs), tuple(chunks), outer, inner, parts, heavier)
     if plan.stored_bytes > memory:
         sizes = f"{plan.cells} cells make results of {size_text(plan.stored_bytes)}, {size_text(memory)} allowed"
-        raise BadInput("memory_gib", sizes, "raise the budget, record less often or run fewer cells")
+        raise BadInput("memory", sizes, "raise the budget, record less often or run fewer cells")
     return plan
 
 
@@ -278,7 +278,7 @@ def _cut(cost: Cost, grid: Grid, trained: int | None, memory: float | int, parts
     least = chunk_bytes(cost, Layout(1, 1))
     if least > memory:
         raise BadInput(
-            "memory_gib",
+            "memory",
             f"one cell needs {size_text(least)}, {size_text(memory)} allowed",
             "raise the budget or lower the sizes of the system",
         )

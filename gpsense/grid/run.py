@@ -285,7 +285,7 @@ def in_memory(
                 raise
             if layout.cells == 1:
                 problem, remedy = "memory ran out, running one cell", "lower the sizes of the system or free memory"
-                raise BadInput("memory_gib", problem, remedy) from None
+                raise BadInput("memory", problem, remedy) from None
         on_segment(-told)
         half = (
             replace(layout, outer=-(-layout.outer // 2))

@@ -287,6 +287,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             "prune",
             "scorings by rules that prune before training; null: 100 by synflow, else 1",
             at_least=1,
+            at_most=10**9,
             read_by=(SCORED,),
         ),
     ] = None

@@ -123,7 +123,10 @@ class Task:
             remedy = "return equinox.nn.make_with_state(Network)(key); other arrays have to be floating point"
             raise BadInput("make", problem, remedy)
         if not any(jax.tree.leaves(prunable(shapes, self.prune))):
-            raise BadInput("prune", "the network has no weights to prune", f"arrays are {', '.join(paths(shapes))}")
+            arrays = ", ".join(paths(shapes))
+            if self.prune is None:
+                raise BadInput("prune", "the network has no weights to prune", f"give it one of its arrays, {arrays}")
+            raise BadInput("prune", f"{shown(self.prune)} leaves no array to prune", f"leave one of {arrays}")
         return eqx.partition(shapes, is_array)[1]
 
     @cached_property

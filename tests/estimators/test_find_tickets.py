@@ -74,8 +74,16 @@ def test_tickets_of_a_convolution() -> None:
         np.testing.assert_allclose(np.abs(outputs - test[1]).sum(1).mean(), cell["error"], rtol=1e-12)
     other = tickets.network("iterative_magnitude", 1.0, 0)
     assert (other.last.weight != networks[1.0].last.weight).all()
-    with pytest.raises(KeyError):
-        tickets.network("iterative_magnitude", 0.5, 5)
+    for cell, line in (
+        (("iterative_magnitude", 0.5, 5), r"^kept: there is no 0.5; use one of 1.0, 0.3$"),
+        (
+            ("magnitud", 0.3, 5),
+            r"^rule: there is no 'magnitud'; did you mean ",
+        ),
+        (("iterative_magnitude", 0.3, 7), r"^seed: there is no 7; use one of "),
+    ):
+        with pytest.raises(BadInput, match=line):
+            tickets.network(*cell)
 
 
 @pytest.mark.parametrize(
@@ -560,7 +568,8 @@ class Counter(eqx.Module):
         ({"train": (np.ma.masked_greater(X, 2), LABELS)}, "train", "of 450 inputs are masked, the first in row"),
         ({"test": (X, np.ma.masked_equal(LABELS, 2))}, "test", "17 of 90 targets are masked, the first in row 1"),
         ({"make": twice}, "make", "the same Linear stands at layers.0 and at layers.2"),
-        ({"prune": "!layers"}, "prune", "no weights to prune"),
+        ({"prune": "!layers"}, "prune", "'!layers' leaves no array to prune; leave one of layers.0.weight, layers.0"),
+        ({"make": lambda key: eqx.nn.LayerNorm(5)}, "prune", "has no weights to prune; give it one of its arrays, wei"),
         ({"prune": "last.weight"}, "prune", "no array fits"),
         ({"prune": lambda path: True}, "prune", "the function fails for layers.0.weight"),
         ({"memory": "4 GB"}, "memory", "not a number of bytes"),
@@ -578,6 +587,8 @@ class Counter(eqx.Module):
         ({"steps": 0}, "steps", "whole number"),
         ({"steps": True}, "steps", "whole number"),
         ({"score_rounds": 0}, "score_rounds", "whole number"),
+        ({"score_rounds": 10**12, "rules": "synflow"}, "score_rounds", "whole number"),
+        ({"make": lambda key: eqx.nn.MLP(5, 3, 10**6, 2, key=key), "rules": "snip"}, "memory", "one cell needs .*GiB"),
         ({"batch": 0}, "batch", "whole number"),
         ({"batch": 61}, "batch", "61 of 60"),
         ({"kept": (0.5, 0.0)}, "kept", "a number above 0 and at most 1, or leave it out$"),

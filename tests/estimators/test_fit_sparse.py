@@ -232,6 +232,11 @@ def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndar
         ({"biases": 0}, "biases"),
         ({"contraction": 0.0}, "contraction"),
         ({"rank": 6}, "rank"),
+        ({"rank": 10**30}, "rank"),
+        ({"neurons": 10**10}, "neurons"),
+        ({"fine_tune_steps": 10**12}, "fine_tune_steps"),
+        ({"y": np.arange(40.0) * 1e300}, "y"),
+        ({"memory": "4 GB"}, "memory"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(change: dict, field: str) -> None:
@@ -320,6 +325,23 @@ def test_flags_and_seeds_are_checked(options: dict[str, Any], line: str) -> None
     assert str(refused.value).startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"neurons": 10**9}, r"neurons: the fit needs .* GiB, 4 GiB allowed; raise memory or give fewer neurons"),
+        ({"neurons": 10**5}, r"neurons: the fit needs .* GiB, 4 GiB allowed; raise memory or give fewer neurons"),
+        ({"biases": 10**9}, r"biases: the fit needs .* GiB, 4 GiB allowed; raise memory or give fewer biases"),
+        ({"memory": 100}, r"x: the fit needs .* MiB, 100 B allowed, for 5 columns; raise memory or leave columns out"),
+    ],
+)
+def test_what_does_not_fit_the_memory_is_refused_before_it_compiles(
+    options: dict[str, Any], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax.stages.Traced, "lower", lambda *_, **__: pytest.fail("compiled"))
+    with pytest.raises(BadInput, match=f"^{line}$"):
+        fit_sparse(X, Y, compare=False, **options)
+
+
 def test_numbers_kept_as_objects_are_numbers() -> None:
     how: dict[str, Any] = {"pool": 1, "biases": 1, "neurons": 8, "compare": False}
     plain, found = fit_sparse(X, Y, **how), fit_sparse(X.astype(object), Y.astype(object), **how)
@@ -340,6 +362,9 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
     assert fit.names == ("a", "b", "c", "d", "e", "flag")
     assert fit.kept_names is not None
     assert "c" in fit.kept_names
+    numbered = fit_sparse(x.set_axis(range(6), axis=1), y, pool=1, biases=1, neurons=8, compare=False)
+    for found, given in ((fit, x), (numbered, x.set_axis(range(6), axis=1))):
+        np.testing.assert_array_equal(found.predict(given[found.kept_names]), found.predict(given))
     assert (plain.names, plain.kept_names) == (None, None)
     expected = plain.predict(x.to_numpy(float)[:7])
     np.testing.assert_array_equal(fit.predict(x[:7]), expected)
@@ -348,7 +373,7 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
     assert dropped
     np.testing.assert_array_equal(fit.predict(x[:7].drop(columns=dropped)), expected)
     np.testing.assert_array_equal(fit.predict(x[:7].assign(**{dropped[0]: "not looked at"})), expected)
-    with pytest.raises(BadInput, match=r"^x: there is no column 'c'; give the columns kept, named in kept_names$"):
+    with pytest.raises(BadInput, match=r"^x: there is no column 'c'; give the columns kept, x\[fit.kept_names\]$"):
         fit.predict(x.drop(columns="c"))
 
 
@@ -363,6 +388,8 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
             r"3 missing or infinite values in 3 columns, the first 'a' \(row 4\)",
         ),
         (lambda x: x.assign(n=pd.array([1, None] * 20, "Int64")), "20 missing or infinite values in column 'n'"),
+        (lambda x: x.assign(b=1.0, c=2.0), "constant on the rows trained on: column 'b', 'c'; leave it out"),
+        (lambda x: x.assign(b=x["b"] * 1e300), "numbers in column 'b' are too large, or differ by too little"),
         (lambda x: x.set_axis(["a", "b", "a"], axis=1), "two columns have the same name; rename one"),
     ],
 )

@@ -378,7 +378,7 @@ def test_plans_fit_the_memory_or_are_refused(grid):
     assert cut.bytes <= small
     assert len(cut.chunks) >= 10
     assert sum(chunk.cells for chunk in cut.chunks) == 10_000
-    with pytest.raises(BadInput, match=r"^memory_gib: one cell needs \d+ kB, 100 B allowed; raise the budget"):
+    with pytest.raises(BadInput, match=r"^memory: one cell needs \d+ kB, 100 B allowed; raise the budget"):
         make_plan(grid, 100.0)
 
 

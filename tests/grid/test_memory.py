@@ -15,7 +15,7 @@ import pytest
 from gpsense import Axis, BadInput, Grid, Schedule, Sensing
 from gpsense.grid import Layout, Program, fit_to_memory, make_plan, run
 from gpsense.grid.compiling import compile_later, scratch_of
-from gpsense.grid.estimate import _held, working_bytes
+from gpsense.grid.estimate import held_bytes, working_bytes
 from gpsense.grid.plan import Chunk, one_cell
 from gpsense.grid.sweep import sweep_grid
 
@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def held(function: Any, *args: Any) -> int:
-    return _held(jax.make_jaxpr(function)(*args).jaxpr)
+    return held_bytes(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def test_what_is_written_and_needed_at_once_counts() -> None:
@@ -76,7 +76,7 @@ def test_what_cannot_fit_is_refused_before_it_compiles(
 ) -> None:
     monkeypatch.setattr(Program, "prepare", lambda *_: pytest.fail("compiled"))
     plan = make_plan(Grid(Sensing(n=60, dtype="float32", **fields), Schedule(20, 10, 10)), memory)
-    with pytest.raises(BadInput, match=r"^memory_gib: one cell needs [\d.e+]+ [GM]iB, .* allowed; raise the budget"):
+    with pytest.raises(BadInput, match=r"^memory: one cell needs [\d.e+]+ [GM]iB, .* allowed; raise the budget"):
         fit_to_memory(plan, memory)
 
 

@@ -158,7 +158,7 @@ def test_memory_is_kept_within_the_budget():
     assert len(make_plan(grid, 100 * 2**20).chunks) == 1
     small = make_plan(grid, 10 * 2**20)
     assert small.stored_bytes > 4e6
-    with pytest.raises(BadInput, match=r"^memory_gib: 1000 cells make results of .* MiB, 1 MiB allowed"):
+    with pytest.raises(BadInput, match=r"^memory: 1000 cells make results of .* MiB, 1 MiB allowed"):
         make_plan(grid, 2**20)
 
 
