@@ -75,12 +75,9 @@ def test_tickets_of_a_convolution() -> None:
     other = tickets.network("iterative_magnitude", 1.0, 0)
     assert (other.last.weight != networks[1.0].last.weight).all()
     for cell, line in (
-        (("iterative_magnitude", 0.5, 5), r"^kept: there is no 0.5; use one of 1.0, 0.3$"),
-        (
-            ("magnitud", 0.3, 5),
-            r"^rule: there is no 'magnitud'; did you mean ",
-        ),
-        (("iterative_magnitude", 0.3, 7), r"^seed: there is no 7; use one of "),
+        (("iterative_magnitude", 0.5, 5), r"^kept: there is no 0.5; .*use one of 1.0, 0.3$"),
+        (("iterative_magnitud", 0.3, 5), "^rule: there is no 'iterative_magnitud'; did you mean iterative_magnitude"),
+        (("iterative_magnitude", 0.3, 7), "^seed: there is no 7; .*use one of"),
     ):
         with pytest.raises(BadInput, match=line):
             tickets.network(*cell)
