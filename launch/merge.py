@@ -30,8 +30,8 @@ def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -
         manifests[out] = _manifest(out)
     for directory, manifest in manifests.items():
         if manifest["digest"] != ours["digest"]:
-            theirs = f"digest {manifest['digest']}, {first} has {ours['digest']}"
-            raise Refusal(f"{directory} belongs to another config ({theirs}); merge runs of one config")
+            told = store.differing(ours, manifest, (f"in {first}", f"in {directory}"))
+            raise Refusal(f"{directory} belongs to another run ({told}); merge parts of one run")
         if manifest["layouts"] != ours["layouts"]:
             remedy = "run them with one run.memory_gib on the same kind and number of devices"
             raise Refusal(f"{directory} is cut into other chunks than {first}; {remedy}")

@@ -63,7 +63,7 @@ def plan(
             files += "".join(fingerprints(grid)).encode()
         digest = config.digest(files)
         out = out or root / f"{config.name}-{digest[:8]}"
-        manifest = store.check(out, digest, written)
+        manifest = store.check(out, digest, written, config.plain())
         memory = device.memory_budget(config.values["run.memory_gib"])
         made = make_plan(grid, memory, store.layouts(manifest), parts)
         made = made if manifest else fit_to_memory(made, memory)

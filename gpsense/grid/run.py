@@ -71,7 +71,7 @@ def run_grid(
     folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose workers run the
     chunks; ``make`` makes the grid anew in a worker, where it cannot be pickled.
 
-    BadInput where the directory belongs to another grid, and for a field that has no effect on any cell of this one,
+    BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this one,
     such as ``keep`` with rule threshold.
 
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=6, rank=1, n=60), seeds=2, axes=(gpsense.Axis("penalty", [0.0, 0.1]),))
@@ -93,12 +93,13 @@ def run_grid(
         kept: list[tuple[Chunk, Arrays]] = []
         run_chunks(plan, plan.chunks, lambda chunk, arrays, line: kept.append((chunk, arrays)), progress)
         return collect(plan, kept)
-    digest = identity(grid)
+    facts = identified(grid)
+    digest, settings = digest_of(facts), settings_of(facts)
     place = Store(Path(out), digest)
-    manifest = store.check(place.directory, digest)
+    manifest = store.check(place.directory, digest, settings=settings)
     plan = make_plan(grid, memory, store.layouts(manifest))
     plan = plan if manifest else fit_to_memory(plan, memory)
-    manifest = {"name": grid.system.name, "digest": digest, "layouts": store.described(plan)}
+    manifest = {"name": grid.system.name, "digest": digest, "settings": settings, "layouts": store.described(plan)}
     manifest = place.create(manifest | store.versions())
     plan = make_plan(grid, memory, store.layouts(manifest))
     if cluster is not None:
@@ -357,10 +358,26 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
 
 
 def identity(grid: Grid) -> str:
-    """A digest of what decides a grid's numbers: the system, its revision, the fields that differ from their defaults,
-    the axes, steps and seeds; where a user's functions take part, the operations they trace to.
+    """The digest of what decides a grid's numbers, see :func:`identified`."""
+    return digest_of(identified(grid))
 
-    A field that is added later with the old meaning as its default leaves the digest as it is.
+
+def digest_of(facts: dict[str, Any]) -> str:
+    """A digest of JSON."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def settings_of(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts of :func:`identified` that a person sets, by name."""
+    steps = zip(("train_steps", "fine_tune_steps", "record_every"), facts["schedule"], strict=True)
+    return {"system": facts["system"], **facts["fields"], **facts["axes"], **dict(steps), "seeds": facts["seeds"]}
+
+
+def identified(grid: Grid) -> dict[str, Any]:
+    """What decides a grid's numbers: the system, its revision, the fields that differ from their defaults, the axes,
+    steps and seeds; where a user's functions take part, the operations they trace to.
+
+    A field that is added later with the old meaning as its default leaves it as it is.
     """
     known = grid.known
     single = {
@@ -368,7 +385,7 @@ def identity(grid: Grid) -> str:
         for name, value in grid.single().items()
         if not (_equal(value, known[name].default) or (known[name].hidden and grid.system.own_code))
     }
-    plain = {
+    return {
         "system": grid.system.name,
         "revision": grid.system.revision,
         "fields": {name: _plain(value) for name, value in sorted(single.items())},
@@ -381,7 +398,6 @@ def identity(grid: Grid) -> str:
         "seeds": list(grid.seeds.values),
         "traced": fingerprints(grid) if _has_code(grid) else [],
     }
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fingerprints(grid: Grid) -> list[str]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 MANIFEST = "manifest.json"
 SEAL = b"\ngpsense BLAKE2b "  # before the checksum at the end of a netCDF file
+UNCOUNTED = ("name", "run.memory_gib")  # settings that decide no number
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
@@ -142,6 +143,8 @@ def read(directory: Path) -> dict[str, Any]:
             raise ValueError("it has no digest")
         if not isinstance(manifest.get("config"), dict | None):  # None: made from Python
             raise ValueError("its config is not an object")
+        if not isinstance(manifest.get("settings"), dict | None):  # of a run made from Python
+            raise ValueError("its settings are not an object")
         layouts(manifest)
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput("out", f"{directory} is not a gpsense run", "name the directory of a run") from None
@@ -152,10 +155,13 @@ def read(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def check(directory: Path, digest: str, written: bool = True) -> dict[str, Any] | None:
+def check(
+    directory: Path, digest: str, written: bool = True, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """The manifest of a run to resume, None for a fresh directory; BadInput for one that cannot be used.
 
-    Hidden files do not count. Writes nothing; ``written``: whether it is going to be written to.
+    Hidden files do not count. Writes nothing; ``written``: whether it is going to be written to. ``settings`` are what
+    is to be run, as a manifest holds it: what differs from the run that is there is told.
     """
     if written:
         writable(directory)
@@ -170,9 +176,54 @@ def check(directory: Path, digest: str, written: bool = True) -> dict[str, Any] 
         problem = f"{directory} is not empty and not a gpsense run"
         raise BadInput(error.field, problem, "choose another directory") from None
     if manifest["digest"] != digest:
-        problem = f"{directory} belongs to another config (digest {manifest['digest']}, this one {digest})"
-        raise BadInput("out", problem, "choose another directory")
+        told = differing(manifest, {"digest": digest, "config": settings})
+        raise BadInput("out", f"{directory} belongs to another run ({told})", "choose another directory")
     return manifest
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str, str] = ("there", "now")) -> str:
+    """What differs between the runs of two manifests, in words: the first three settings, with both values."""
+    settings = [each.get("config") or each.get("settings") for each in (one, other)]
+    if None in settings:
+        return ", ".join(f"digest {each['digest']} {place}" for each, place in zip((one, other), where, strict=True))
+    found = differences(*settings)
+    words = "; ".join(f"{name}: {a} {where[0]}, {b} {where[1]}" for name, a, b in found[:3])
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"{words}{more}" if found else "the settings are the same; data or code differ"
+
+
+def differences(*settings: Any) -> list[tuple[str, ...]]:
+    """The settings of runs that are not the same in all: name and what each run has, in words; names do not count."""
+    flat = [dict(_flat(each)) for each in settings]
+    names = list(dict.fromkeys(name for each in flat for name in each if name not in UNCOUNTED))
+    found = []
+    for name in names:
+        values = [each.get(name, "the default") for each in flat]
+        if any(value != values[0] for value in values):
+            words = [_in_words(name, value) for value in values]
+            found.append((name, *(words if len(set(words)) > 1 else map(str, values))))
+    return found
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by ``section.key``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _in_words(name: str, value: Any) -> str:
+    """A setting as people write it, long lists cut."""
+    if isinstance(value, list) and name.endswith("seeds") and value == list(range(len(value))):
+        return str(len(value))
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[1], list):  # of run.identity
+        return f"{value[0]} {'x'.join(map(str, value[1]))} with digest {value[2]}"
+    if isinstance(value, list):
+        text = ",".join(_in_words("", each) for each in value)
+        return text if len(text) <= 40 else f"{text[:37]}..."
+    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _version(package: str) -> str:
@@ -212,7 +263,7 @@ class Store:
         """Make the directory and its manifest unless they are there; returns the manifest that stands.
 
         What a process that was killed left half written is removed. BadInput where that is not possible or the manifest
-        that stands is of another config.
+        that stands is of another run.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -222,7 +273,8 @@ class Store:
             remove_ended(self.directory / "chunks")
         except OSError as error:
             raise unwritable(self.directory, error) from None
-        return check(self.directory, manifest["digest"]) or manifest
+        settings = manifest.get("config") or manifest.get("settings")
+        return check(self.directory, manifest["digest"], settings=settings) or manifest
 
     def path(self, chunk: Chunk) -> Path:
         """The file of a chunk."""

@@ -75,7 +75,7 @@ def test_first_manifest_stands(tmp_path: Path, links: bool, monkeypatch: pytest.
     assert inside(place.directory) == ["chunks", "manifest.json"]
     if links:
         assert place.create(MANIFEST | {"layouts": [[1, 1]]}) == MANIFEST
-        with pytest.raises(BadInput, match="belongs to another config"):
+        with pytest.raises(BadInput, match="belongs to another run"):
             place.create(MANIFEST | {"digest": "xyz"})
 
 
@@ -205,10 +205,35 @@ def test_directory_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert inside(tmp_path) == ["thesis.tex"]
 
 
-def test_directory_of_another_config_is_refused_with_both_digests(tmp_path: Path) -> None:
+def test_directory_of_another_run_is_refused_with_both_digests(tmp_path: Path) -> None:
     store.Store(tmp_path).create(MANIFEST)
-    with pytest.raises(BadInput, match=r"another config \(digest abc, this one xyz\); choose another directory"):
+    with pytest.raises(BadInput, match=r"another run \(digest abc there, digest xyz now\); choose another directory"):
         store.check(tmp_path, "xyz")
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"seeds": [0, 1, 2, 3], "rate": 0.1}, "seeds: 3 there, 4 now"),
+        ({"seeds": [0, 1, 5], "rate": [0.1, 0.2]}, "seeds: 3 there, 0,1,5 now; rate: 0.1 there, 0.1,0.2 now"),
+        ({"seeds": [0, 1, 2]}, "rate: 0.1 there, the default now"),
+        ({"seeds": [0, 1, 2], "rate": 0.1, "run": {"form": 4, "memory_gib": 3}}, "run.form: the default there, 4 now"),
+        ({"seeds": [0, 1, 2], "rate": 0.100000000001}, "rate: 0.1 there, 0.100000000001 now"),
+        (
+            {"seeds": [0], "rate": 0.1, "truth": ["float32", [3, 2], "ab"], "a": 1, "b": 2},
+            "seeds: 3 there, 1 now; truth: the default there, float32 3x2 with digest ab now; a: the default there, 1 "
+            "now; and 1 more",
+        ),
+        ({"seeds": [0, 1, 2], "rate": 0.1, "name": "other"}, "the settings are the same; data or code differ"),
+    ],
+)
+def test_a_refusal_tells_the_settings_that_differ_with_both_values(
+    tmp_path: Path, now: dict[str, Any], told: str
+) -> None:
+    store.Store(tmp_path).create(MANIFEST | {"settings": {"seeds": [0, 1, 2], "rate": 0.1}})
+    with pytest.raises(BadInput) as refusal:
+        store.check(tmp_path, "xyz", settings=now)
+    assert str(refusal.value) == f"out: {tmp_path} belongs to another run ({told}); choose another directory"
 
 
 @pytest.mark.parametrize("name", ["file", "file/x", "file/x/y", "a" * 300])

@@ -137,8 +137,9 @@ def test_a_directory_resumes_and_belongs_to_one_sweep(tmp_path):
     np.testing.assert_array_equal(stored["x"], first["x"])
     stored.close()
     other = lambda key, rate: {"x": rate + jax.random.normal(key)}  # noqa: E731
-    for function, rates in ((own, [1.0, 3.0]), (other, [1.0, 2.0])):
-        with pytest.raises(BadInput, match="^out: .* belongs to another config"):
+    told = "rate: 1,2 there, 1,3 now", "the settings are the same; data or code differ"
+    for function, rates, words in ((own, [1.0, 3.0], told[0]), (other, [1.0, 2.0], told[1])):
+        with pytest.raises(BadInput, match=rf"^out: .* belongs to another run \({words}\)"):
             sweep(function, seeds=3, rate=rates, out=out)
 
 

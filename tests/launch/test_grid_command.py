@@ -187,10 +187,10 @@ def test_running_again_runs_no_cell_again(tiny: Ran) -> None:
     assert again.out.split("\n\n")[0] == table
 
 
-def test_directory_of_another_config_is_refused_and_left_alone(tiny: Ran, refuse: Callable[..., str]) -> None:
+def test_directory_of_another_run_is_refused_and_left_alone(tiny: Ran, refuse: Callable[..., str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")}
     line = refuse(*tiny_but("--train.steps", "61"), "--out", str(tiny.folder))
-    assert "belongs to another config" in line
+    assert "belongs to another run (train.steps: 60 there, 61 now)" in line
     assert "choose another directory" in line
     assert {path: path.stat().st_mtime_ns for path in tiny.folder.rglob("*")} == before
 

@@ -74,11 +74,11 @@ def test_what_cannot_be_merged_is_refused_in_one_line(parts: Path, tmp_path: Pat
     file.touch()
     out, first = tmp_path / "out", parts / "0"
     for argv, words in (
-        ((out, first, other), "belongs to another config"),
+        ((out, first, other), "belongs to another run"),
         ((out, first, cut), "is cut into other chunks"),
         ((out, first, mine), "is not a gpsense run"),
         ((mine, first), "is not a gpsense run"),
-        ((other, first), "belongs to another config"),
+        ((other, first), "belongs to another run"),
         ((file, first), "is a file"),
     ):
         refused = ended(report.main, "--merge", *argv)
