@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpsense.grid.files import read_json
-from gpsense.plots.view import listed_axes, main_measures, over_seeds, value_text, without_failures
+from gpsense.plots.view import listed_axes, main_measures, measure_label, over_seeds, value_text, without_failures
 from launch.claims.table import measured_text
 from launch.shell import Refusal
 
@@ -25,17 +25,28 @@ _ENDS = ("value", "low", "high")
 
 
 def runs(named: "Mapping[str, Run]") -> str:
-    """For every measure that all runs have, the median over the seeds [16th, 84th percentile] of each cell, by run.
+    """What differs in the runs' settings; then for every measure that all have the median over the seeds [16th, 84th
+    percentile] of each cell, by run.
 
     Cells are matched by the values of all axes; one that a run lacks is a dash. ``*``: two intervals do not meet.
+    Measures of one name that mean different things are not compared, which is told; Refusal where no other is left.
     """
     datasets = {name: without_failures(run.dataset) for name, run in named.items()}
     axes = list(dict.fromkeys(axis for dataset in datasets.values() for axis in listed_axes(dataset)))
     shared = [name for name in main_measures(next(iter(datasets.values())))]
     shared = [name for name in shared if all(name in dataset for dataset in datasets.values())]
+    meanings = {name: {run: measure_label(dataset[name]) for run, dataset in datasets.items()} for name in shared}
+    unlike = [
+        f"{name} is not compared, it means different things: "
+        + "; ".join(f"{words} in {run}" for run, words in of.items())
+        for name, of in meanings.items()
+        if len(set(of.values())) > 1
+    ]
+    shared = [name for name in shared if len(set(meanings[name].values())) == 1]
     if not shared:
-        raise Refusal("these runs have no measure in common; compare runs of one system")
-    parts = []
+        why = f" ({'. '.join(unlike)})" if unlike else ""
+        raise Refusal(f"these runs have no measure in common{why}; compare runs of one system")
+    parts = [differing_settings(named), *unlike]
     for measure in shared:
         found = {name: cells(dataset, measure, axes) for name, dataset in datasets.items()}
         keys = list(dict.fromkeys(key for each in found.values() for key in each))
@@ -45,8 +56,24 @@ def runs(named: "Mapping[str, Run]") -> str:
             marks = "*" if any(apart(a, b) for a in there for b in there) else ""
             rows.append([*key, *(interval_text(each.get(key)) for each in found.values()), marks])
         more = [f"... and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
-        parts.append("\n".join([f"{measure}: median over seeds [16th, 84th percentile]", columns(rows), *more]))
+        words = meanings[measure][next(iter(named))]
+        meaning = f" ({words})" if words != measure else ""
+        parts.append(
+            "\n".join([f"{measure}{meaning}: median over seeds [16th, 84th percentile]", columns(rows), *more])
+        )
     return "\n\n".join([*parts, "*: two of the intervals do not meet"])
+
+
+def differing_settings(named: "Mapping[str, Run]") -> str:
+    """The settings that are not the same in all runs, each with its value in every run."""
+    from gpsense.grid.store import differences
+
+    manifests = [run.manifest for run in named.values()]
+    rows = differences(*(each.get("config") or each.get("settings") or {} for each in manifests))
+    if not rows and len({each.get("digest") for each in manifests}) > 1:
+        rows = [("data or code, by digest", *(str(each.get("digest")) for each in manifests))]
+    rows += differences(*({"versions": each.get("versions") or {}} for each in manifests))
+    return columns([["what differs", *named], *map(list, rows)]) if rows else "the settings of these runs are the same"
 
 
 def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[str, ...], Interval]:

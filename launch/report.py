@@ -133,7 +133,7 @@ def _refusal(directory: Path, name: str, error: Exception) -> str:
         )
         return f"{directory} is no run, it holds {len(inside)}; {choice}"
     if not (directory / name).exists():
-        return f"{directory} has no {name}; run `{program('grid')} --out {directory}` to its end first"
+        return f"{directory} is not a gpsense run, it has no {name}; name the directory of a run"
     return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"
 
 
@@ -403,17 +403,21 @@ def main(argv: list[str] | None = None) -> int:
 
             print(merge(given.merge, directories, allowed))
             directories = [given.merge]
-        code = max(again(directory, allowed) for directory in directories)
-        if any(wanted):
-            for directory in directories:
-                from launch import paper
-
-                for path in paper.write(stored_run(directory, allowed), directory, paper.Wanted(*wanted)):
-                    print(path)
-        if len(directories) > 1:
+        runs = {each: stored_run(each, allowed) for each in directories}  # all are read before anything is written
+        beside = ""
+        if len(runs) > 1:
             from launch import compare
 
-            print("\n" + compare.runs({str(each): stored_run(each, allowed) for each in directories}))
+            beside = compare.runs({str(each): run for each, run in runs.items()})
+        code = max(again(directory, run, allowed) for directory, run in runs.items())
+        if any(wanted):
+            for directory, run in runs.items():
+                from launch import paper
+
+                for path in paper.write(run, directory, paper.Wanted(*wanted)):
+                    print(path)
+        if beside:
+            print(f"\n{beside}")
         return code
     except (Refusal, BadInput, Unreadable, OSError) as error:
         return refused(error)
@@ -427,6 +431,7 @@ def _names(text: str) -> tuple[str, ...]:
 def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
     """What a directory holds, finished or not; Unreadable where it is not a run."""
     names = ("results.nc", "summary.json")
+    own(directory)
     if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
         return read_run(directory)
     from launch.work import stored
@@ -434,24 +439,17 @@ def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
     return read_unfinished(stored(directory, allow_plugins))
 
 
-def again(directory: Path, allow_plugins: bool = False) -> int:
+def again(directory: Path, run: Run, allow_plugins: bool = False) -> int:
     """Draw and write what a directory holds, and print what was written; the exit code.
 
     Where all chunks are there but no results, they are collected as launch.grid would do.
     """
-    names = ("results.nc", "summary.json")
-    own(directory)
-    if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
-        run = read_run(directory)
-    else:
-        from launch.work import opened, stored
+    count, total = run.summary.get("chunks", (0, 1))
+    if count == total:
+        from launch.grid import report
+        from launch.work import stored
 
-        work = stored(directory, allow_plugins)
-        if not opened(work).missing(work.plan):
-            from launch.grid import report
-
-            return report(work, merged=True)
-        run = read_unfinished(work)
+        return report(stored(directory, allow_plugins), merged=True)
     remove_left_over(directory)
     for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:
         print(path)

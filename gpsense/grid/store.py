@@ -198,7 +198,7 @@ def differences(*settings: Any) -> list[tuple[str, ...]]:
     names = list(dict.fromkeys(name for each in flat for name in each if name not in UNCOUNTED))
     found = []
     for name in names:
-        values = [each.get(name, "the default") for each in flat]
+        values = [each.get(name, "not given") for each in flat]
         if any(value != values[0] for value in values):
             words = [_in_words(name, value) for value in values]
             found.append((name, *(words if len(set(words)) > 1 else map(str, values))))

@@ -216,12 +216,12 @@ def test_directory_of_another_run_is_refused_with_both_digests(tmp_path: Path) -
     [
         ({"seeds": [0, 1, 2, 3], "rate": 0.1}, "seeds: 3 there, 4 now"),
         ({"seeds": [0, 1, 5], "rate": [0.1, 0.2]}, "seeds: 3 there, 0,1,5 now; rate: 0.1 there, 0.1,0.2 now"),
-        ({"seeds": [0, 1, 2]}, "rate: 0.1 there, the default now"),
-        ({"seeds": [0, 1, 2], "rate": 0.1, "run": {"form": 4, "memory_gib": 3}}, "run.form: the default there, 4 now"),
+        ({"seeds": [0, 1, 2]}, "rate: 0.1 there, not given now"),
+        ({"seeds": [0, 1, 2], "rate": 0.1, "run": {"form": 4, "memory_gib": 3}}, "run.form: not given there, 4 now"),
         ({"seeds": [0, 1, 2], "rate": 0.100000000001}, "rate: 0.1 there, 0.100000000001 now"),
         (
             {"seeds": [0], "rate": 0.1, "truth": ["float32", [3, 2], "ab"], "a": 1, "b": 2},
-            "seeds: 3 there, 1 now; truth: the default there, float32 3x2 with digest ab now; a: the default there, 1 "
+            "seeds: 3 there, 1 now; truth: not given there, float32 3x2 with digest ab now; a: not given there, 1 "
             "now; and 1 more",
         ),
         ({"seeds": [0, 1, 2], "rate": 0.1, "name": "other"}, "the settings are the same; data or code differ"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from launch import compare, report
+from launch.shell import Refusal
 from tests.launch.test_report import fill, results
 
 
@@ -28,13 +29,53 @@ def test_runs_are_matched_by_the_values_of_their_axes(tmp_path: Path) -> None:
     second = results().isel(penalty=[2, 0]).copy(deep=True)
     second["error"][:, 1, 1] += 10  # noise 0.5, penalty 0
     named = {name: report.read_run(fill(tmp_path / name, d)) for name, d in (("a", first), ("b", second))}
-    text = compare.runs(named).split("\n\n")[1]
+    settings, _, text, _ = compare.runs(named).split("\n\n")
+    assert settings == "the settings of these runs are the same"
     rows = {tuple(line.split()[:2]): line for line in text.splitlines()[2:]}
     assert len(rows) == 6
     assert "0.002 [0.00132, 0.00268]  0.002 [0.00132, 0.00268]" in rows["0.1", "0"]
     assert rows["0.5", "0"].endswith("*")
     assert "  -" in rows["0.1", "0.01"]
     assert [key for key, line in rows.items() if line.endswith("*")] == [("0.5", "0")]
+
+
+def test_settings_that_differ_stand_above_the_numbers(tmp_path: Path) -> None:
+    runs = {name: report.read_run(fill(tmp_path / name, results())) for name in ("a", "b")}
+    for name, rate in (("a", 0.5), ("b", 0.3)):
+        config = {"train": {"rate": rate, "steps": 100}, "run": {"seeds": [0, 1, 2]}, "name": name}
+        runs[name] = runs[name]._replace(manifest={"config": config, "digest": name})
+    assert compare.runs(runs).split("\n\n")[0].splitlines() == ["what differs  a    b", "train.rate    0.5  0.3"]
+    config = runs["a"].manifest["config"]
+    runs["b"] = runs["b"]._replace(manifest={"config": config, "digest": "b"})
+    assert compare.runs(runs).splitlines()[1].split() == ["data", "or", "code,", "by", "digest", "a", "b"]
+
+
+def test_measures_of_one_name_and_two_meanings_are_not_compared(tmp_path: Path) -> None:
+    other = results()
+    other["error"].attrs["long_name"] = "loss"
+    runs = {name: report.read_run(fill(tmp_path / name, d)) for name, d in (("a", results()), ("b", other))}
+    parts = compare.runs(runs).split("\n\n")
+    assert parts[1] == "error is not compared, it means different things: error <of> U in a; loss in b"
+    assert [part.split(":")[0] for part in parts[2:]] == ["rank", "*"]
+    alone = {name: run._replace(dataset=run.dataset.drop_vars("rank")) for name, run in runs.items()}
+    with pytest.raises(
+        Refusal, match=r"no measure in common \(error is not compared.* loss in b\); compare runs of one"
+    ):
+        compare.runs(alone)
+
+
+def test_nothing_is_written_where_one_of_several_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = fill(tmp_path / "good", results())
+    before = sorted(tmp_path.rglob("*"))
+    for bad in (tmp_path / "none", tmp_path):
+        assert report.main([str(good), str(bad), "--tex"]) == 2
+        assert capsys.readouterr().out == ""
+    other = fill(tmp_path / "other", results().drop_vars("rank").rename(error="loss"))
+    assert report.main([str(good), str(other)]) == 2
+    assert "no measure in common" in capsys.readouterr().err
+    assert not [
+        path for path in sorted(tmp_path.rglob("*")) if path not in before and other not in (path, *path.parents)
+    ]
 
 
 def test_a_claim_that_changed_is_told_and_others_are_counted(tmp_path: Path) -> None:

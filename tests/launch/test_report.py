@@ -157,6 +157,10 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
     none, empty = tmp_path / "none", tmp_path / "empty"
     empty.mkdir()
     words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "lacks status"}
+    filled = tmp_path / "filled"
+    filled.mkdir()
+    (filled / "thesis.tex").touch()
+    words |= {filled: "is not a gpsense run, it has no manifest.json; name the directory of a run"}
     words |= {one: "lacks seed", bare: "lacks train_steps", text: "lacks numbers"}
     for directory, word in words.items():
         before = sorted(directory.rglob("*"))
