@@ -14,7 +14,11 @@ GENERATOR = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionabl
 
 
 class Keys(eqx.Module):
-    """One key per role, derived from a seed by identity: seed 7 is seed 7 in every grid."""
+    """The keys of a seed, which are the same in every grid.
+
+    ``problem`` draws the problem, ``start`` where training starts and what is drawn along it, ``noise`` what its
+    steps draw.
+    """
 
     problem: RandomKey
     start: RandomKey
@@ -22,7 +26,9 @@ class Keys(eqx.Module):
 
 
 def seed_keys(seed: Integer | int) -> Keys:
-    """The random keys of a seed, one for each role: ``fold_in(key(0), seed)``, split.
+    """The random keys of a seed: ``fold_in(key(0), seed)``, split into ``problem``, ``start`` and ``noise``.
+
+    In a sweep ``draw`` is given ``problem``, and the parameter ``key`` of the cell is ``start``.
 
     >>> keys = gpsense.seed_keys(7)
     >>> jax.random.normal(keys.problem, (2,)).shape

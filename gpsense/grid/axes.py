@@ -87,7 +87,8 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
     if isinstance(seeds, Axis):
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds.values), seeds.listed)
     if (isinstance(seeds, Sequence) and not isinstance(seeds, str)) or getattr(seeds, "ndim", 0) == 1:
-        return Axis("seed", tuple(SEED.check(seed) for seed in seeds))  # pyright: ignore[reportGeneralTypeIssues]
+        listed = Axis("seeds", tuple(SEED.check(seed) for seed in seeds))  # pyright: ignore[reportGeneralTypeIssues]
+        return replace(listed, name="seed")
     count = replace(SEED, at_least=1, at_most=MOST_SEEDS).check(seeds)
     return Axis("seed", tuple(range(count)))
 
@@ -131,7 +132,8 @@ class Grid:
         if cells > MOST_CELLS:
             longest = max((self.seeds, *self.axes), key=len)
             problem = f"the axes have {cells:.3g} combinations, at most {MOST_CELLS:.0e}"
-            raise BadInput(longest.name, problem, f"give fewer than its {len(longest)} values")
+            field = "seeds" if longest is self.seeds else longest.name
+            raise BadInput(field, problem, f"give fewer than its {len(longest)} values")
         given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
         first = {name: values[0] for name, values in given.items() if name in self.static}
         put("system", replace(self.system, **first | self.system.implied(given)))

@@ -27,7 +27,7 @@ from gpsense.grid.run import MEMORY, run_grid, verify_run
 from gpsense.keys import Keys, key_shapes
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, Evaluator, Measure, Measures, System
-from gpsense.systems._calling import call, number_for
+from gpsense.systems._calling import call, make_static, number_for
 
 ONCE = Schedule(0, 0, 1)
 
@@ -60,7 +60,12 @@ class FunctionSystem(System[Any, Any, Any]):
     def draw(self, data: Any, key: RandomKey) -> Any:
         """The problem, and the numbers of the data that the cell reads, too."""
         draw = type(self).draw_problem
-        return None if draw is None else call("draw", draw, (key,), self.given(data, 0)), data
+        return None if draw is None else call("draw", draw, (key,), self.given(data, 0), self.to_static), data
+
+    def to_static(self, names: Sequence[str]) -> str:
+        """How parameters are made static beside the numbers that are."""
+        fields = [each.name for each in dataclasses.fields(self)]
+        return make_static(names, [name for name in fields if not _is_name(getattr(self, name))])
 
     @property
     def learner(self) -> "RunFunction":
@@ -84,7 +89,7 @@ class RunFunction(Evaluator[Any, Any]):
         first = () if system.draw_problem is None else (drawn,)
         keyed = {"key": keys.start} if "key" in system.reads[1] else {}
         numbers = system.given(data, 1) | system.given(setting, 1)
-        returned = call("cell", cell, first, {**keyed, **numbers})
+        returned = call("cell", cell, first, {**keyed, **numbers}, system.to_static)
         measures = measures_of(returned, system.tails, system.described, system.names())
         real = [value for value in measures.values() if jnp.issubdtype(value.dtype, jnp.inexact)]
         finite = reduce(jnp.logical_and, [jnp.all(jnp.isfinite(value)) for value in real], jnp.asarray(True))
@@ -204,7 +209,8 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
     for each in named:
         if each.name in RESERVED:
             other = "take key, the random key of the cell, or " if each.name in ("seed", "seeds") else ""
-            raise BadInput(field, f"its parameter {each.name} is reserved by sweep", f"{other}rename it")
+            remedy = f"{other}rename it (reserved: {', '.join(RESERVED)})"
+            raise BadInput(field, f"its parameter {each.name} is reserved by sweep", remedy)
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
             raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
     return {each.name: each for each in named}
@@ -383,18 +389,24 @@ def sweep(
 
     ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``;
     ``draw(key, n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters
-    are the axes: a value for each, or a list of values, which becomes a dimension. Axes that ``draw`` takes lie outside
-    and their problem is drawn once; those of the cell alone lie inside, vmapped over the same problem. Whole numbers
-    are traced as integers unless the default is a float; parameters named in ``static``, names, flags and None are
-    compiled in, a program for each value. ``seeds``: how many, or a list.
+    are the axes: a value for each, or a list of values, which becomes a dimension. For each seed and each combination
+    of the parameters of ``draw`` one problem is drawn, on which the cell is run for all values of its own parameters,
+    vmapped. Numbers are traced, defaults too, and whole ones as integers unless the default is a float; parameters
+    named in ``static``, names, flags and None are compiled in, a program for each value. ``seeds``: how many, or a
+    list. Reserved names: seed, step, phase, status, dtype, memory_gib, cls and the arguments of this function from
+    ``seeds`` on.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
-    describes measures. ``status`` of a cell says whether all its numbers are finite. With ``out``, chunks are written
-    to that directory; calling again resumes, and a directory of another sweep is refused: functions are told apart by
-    the operations and numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by
-    default where there is a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client.
+    describes measures. In the Dataset, where a missing number is NaN, flags are 0 and 1 in float32, whole numbers
+    float64 (those of 8 or 16 bits float32) and float16 is float32. ``status`` of a cell says whether all its numbers
+    are finite. With ``out``, chunks are written to that directory; calling again resumes, and a directory of another
+    sweep is refused: functions are told apart by the operations and numbers that they trace to. ``memory``: bytes that
+    a chunk may take; ``progress``: a bar, by default where there is a terminal; ``cluster`` (with ``out``):
+    ``local:N``, a dask scheduler's address or a Client.
+
     Raises BadInput where an argument is wrong, a function needs the value of a traced number (for a shape, an if), or
-    no number depends on the key and there are several seeds; other errors of the functions are raised as they are.
+    no number depends on the key and there are several seeds; other errors of the functions are raised as they are, with
+    a note of the line and of the values that are compiled in.
 
     >>> def cell(key, penalty):
     ...     x = 1.0 + 0.1 * jax.random.normal(key)

@@ -35,7 +35,8 @@ def call(
     """``function(*first, **numbers)``; BadInput where Python would need the value of a number that is traced.
 
     It names those of ``numbers``, apart from the key, that have to be fixed for it to be traced; ``remedy`` of their
-    names says how. BadInput, too, where it fails with what is not a number and runs with a number in its place.
+    names says how. BadInput, too, where it fails with what is not a number and runs with a number in its place. Another
+    error goes up with a note of the function's line and the values of what is not traced.
     """
     try:
         return function(*first, **numbers)
@@ -45,8 +46,10 @@ def call(
         if refusal := _no_number(function, first, numbers, error):
             raise refusal from error
         if not needs_value(error):
+            fixed = [f"{name} = {shown(value)}" for name, value in numbers.items() if not isinstance(value, Tracer)]
+            error.add_note(f"in {_where(function, error)}" + (", where " if fixed else "") + ", ".join(fixed))
             raise
-        raise _refusal(field, function, first, numbers, error, remedy or _static) from error
+        raise _refusal(field, function, first, numbers, error, remedy or make_static) from error
 
 
 def needs_value(error: Exception) -> bool:
@@ -129,9 +132,12 @@ def _refusal(
     return BadInput(" and ".join(names), f"{where} needs the value for {what}, but it is traced", words)
 
 
-def _static(names: Sequence[str]) -> str:
-    listed = ", ".join(f'"{name}"' for name in names)
-    return f"give static=[{listed}], which compiles a program for each value"
+def make_static(names: Sequence[str], already: Sequence[str] = ()) -> str:
+    """How parameters are made static, beside those that are ``already``."""
+    quoted = lambda each: ", ".join(f'"{name}"' for name in each)  # noqa: E731
+    if already:
+        return f"add {quoted(names)}: static=[{quoted([*already, *names])}] compiles a program for each value"
+    return f"give static=[{quoted(names)}], which compiles a program for each value"
 
 
 def _example(tracer: Any) -> Any:

@@ -223,6 +223,17 @@ def test_identity_knows_functions_axes_and_seeds():
             lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, progress="yes"),
             "progress: 'yes' is neither true nor false; use true or false, or leave it out",
         ),
+        (lambda: sweep(_scaled, seeds=[1, 1], rate=1.0), "seeds: the axis repeats a value; list each value once"),
+        (lambda: sweep(_scaled, seeds=[], rate=1.0), "seeds: the axis is empty; give at least one value"),
+        (
+            lambda: sweep(_scaled, seeds=10**7, rate=list(range(100))),
+            "seeds: the axes have 1e+09 combinations, at most 1e+08; give fewer than its 10000000 values",
+        ),
+        (lambda: sweep(_scaled, seeds=1, rate=1.0, memory=1), "memory: one cell needs "),
+        (
+            lambda: sweep(lambda key, step: {"x": step}, seeds=2, step=1.0),
+            "cell: its parameter step is reserved by sweep; rename it (reserved: seed, seeds, static, dims, ",
+        ),
         (lambda: sweep(max, seeds=2), "cell: the parameters of <built-in function max> have no names"),
     ],
 )
@@ -367,6 +378,10 @@ def _branch(key, a, b):
     return {"x": a if b > 1 else -a}
 
 
+def _loop(key, n, steps=300, kind="sum"):
+    return {"x": jnp.zeros(n).sum() + sum(range(steps))}
+
+
 @pytest.mark.parametrize(
     ("call", "field", "remedy"),
     [
@@ -384,6 +399,11 @@ def _branch(key, a, b):
         (lambda: sweep(lambda key, n: {"x": jnp.arange(9.0)[:n].sum()}, seeds=2, n=[3, 4]), "n", 'give static=["n"]'),
         (lambda: sweep(lambda key, n: {"x": sum(range(n))}, seeds=2, n=[3, 4]), "n", 'give static=["n"]'),
         (lambda: sweep(_branch, seeds=2, a=[1.0], b=[0.5, 2.0]), "b", 'give static=["b"]'),
+        (
+            lambda: sweep(_loop, seeds=2, n=[3, 4], static=("n",), kind="sum"),
+            "steps",
+            'add "steps": static=["n", "steps"] compiles a program for each value',
+        ),
         (
             lambda: sweep(lambda key: {"x": 1.0 if jax.random.normal(key) > 0 else 2.0}, seeds=2),
             "cell",
@@ -403,6 +423,10 @@ def test_a_value_that_python_needs_is_told_with_the_parameter_to_make_static(cal
 
 
 def test_errors_of_the_function_itself_go_on_up_and_axes_that_differ_are_told():
+    """With a note of the function's line and what is compiled in."""
+    with pytest.raises(ZeroDivisionError) as error:
+        sweep(lambda key, n: {"x": 1 / (n - 3)}, seeds=1, n=[2, 3], static="n")
+    assert re.fullmatch(r"in the function \(line \d+\), where n = 3", error.value.__notes__[0])
     with pytest.raises(ZeroDivisionError):
         sweep(lambda key: {"x": 1 / 0}, seeds=2)
     with pytest.raises(
@@ -447,6 +471,19 @@ def test_complex_numbers_and_bfloat16_are_stored_as_they_are_returned(tmp_path):
     for name in ("z", "b", "n"):
         assert stored[name].dtype == kept[name].dtype
         np.testing.assert_array_equal(stored[name], kept[name])
+
+
+def test_measures_are_floating_point_in_the_types_that_are_told():
+    def cell(key, a):
+        counts = {"key": jax.random.key_data(key), "small": jnp.int16(3), "large": jnp.int64(2**53)}
+        return {**counts, "flag": a > 1.5, "half": a.astype(jnp.float16)}
+
+    found = sweep(cell, seeds=2, a=[1.0, 2.0])
+    kinds = {"key": "float64", "large": "float64", "small": "float32", "flag": "float32", "half": "float32"}
+    assert {name: str(found[name].dtype) for name in kinds} == kinds
+    np.testing.assert_array_equal(found["key"][:, 0], [jax.random.key_data(seed_keys(seed).start) for seed in (0, 1)])
+    np.testing.assert_array_equal(found["flag"], [[0, 1], [0, 1]])
+    assert (found["large"] == 2**53).all()
 
 
 def test_seeds_that_were_not_given_are_asked_for():
