@@ -134,8 +134,10 @@ class Tickets:
     def save(self, path: str | Path) -> None:
         """Write the results to a netCDF file, from which :meth:`load` makes the tickets again.
 
-        Raises BadInput where the folder of the file does not exist.
+        Raises BadInput where the folder of the file does not exist, or the path is one of a folder.
         """
+        if not isinstance(path, str | Path) or Path(path).is_dir():
+            raise BadInput("path", f"{shown(path)} is not a file", "give the name of a file to write")
         if not Path(path).parent.is_dir():
             raise BadInput("path", f"there is no folder {Path(path).parent}", "make it first, or name another")
         write_dataset(Path(path), self.results)
@@ -149,7 +151,7 @@ class Tickets:
         try:
             results = read_dataset(Path(path))
             count = results.sizes["weight"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 "path", f"{path} is not a file of tickets ({first_words(error)})", "name a file of Tickets.save"
             ) from None
@@ -165,8 +167,10 @@ class Tickets:
         Where there is a state, module and state; averages of batch norms are those of the training samples. To predict
         call it as ``equinox.nn.inference_mode`` has it, as a module with dropout.
         """
-        for name, value in (asked := {"rule": rule, "kept": kept, "seed": seed}).items():
-            if value not in (known := self.results[name].values.tolist()):
+        asked = {"rule": rule, "kept": kept, "seed": seed}
+        for name, value in asked.items():
+            known = self.results[name].values.tolist()
+            if np.ndim(value) or value not in known:
                 raise unknown_name(name, value, [*map(str, known)])
         cell = self.results["weights"].sel(asked)
         shapes = eqx.filter_eval_shape(self.task.draw, jax.random.key(0), cell.dtype)

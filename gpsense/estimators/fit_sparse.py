@@ -366,6 +366,9 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
 
 def _numbers(name: str, given: Any) -> np.ndarray:
     """An array, or the columns of a DataFrame side by side; BadInput for what are not real numbers."""
+    if np.ma.is_masked(given):
+        problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
+        raise BadInput(name, problem, "remove or fill in those rows")
     if not hasattr(given, "columns"):
         return real_array(name, given)
     names = list(given.columns)
@@ -405,10 +408,6 @@ def _finite(name: str, array: np.ndarray, table: Any) -> None:
 
 def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
-    for name, given in (("x", x), ("y", y)):
-        if np.ma.is_masked(given):
-            problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
-            raise BadInput(name, problem, "remove or fill in those rows")
     _verify_values(x, y)
     rows, values = _numbers("x", x), _numbers("y", y)
     if rows.ndim == 1 and values.ndim == 2:

@@ -47,7 +47,7 @@ class Convolution(eqx.Module):
 
 
 @pytest.mark.slow
-def test_tickets_of_a_convolution() -> None:
+def test_tickets_of_a_convolution(tmp_path: Any) -> None:
     """Weights are 0 where pruned and nowhere else, steps are those of two rounds, the network has the error told."""
     targets = np.stack([X[:, 0] * X[:, 1], X[:, 2]], axis=1)
     train, test = ((X[rows, None], targets[rows]) for rows in (slice(60), slice(60, 90)))
@@ -78,9 +78,15 @@ def test_tickets_of_a_convolution() -> None:
         (("iterative_magnitude", 0.5, 5), r"^kept: there is no 0.5; .*use one of 1.0, 0.3$"),
         (("iterative_magnitud", 0.3, 5), "^rule: there is no 'iterative_magnitud'; did you mean iterative_magnitude"),
         (("iterative_magnitude", 0.3, 7), "^seed: there is no 7; .*use one of"),
+        (("iterative_magnitude", np.array([0.3]), 5), r"^kept: there is no array\(\[0.3\]\); use one of 1.0, 0.3$"),
     ):
         with pytest.raises(BadInput, match=line):
             tickets.network(*cell)
+    for path in (tmp_path, 3):
+        with pytest.raises(BadInput, match="^path: .* is not a file; give the name of a file to write"):
+            tickets.save(path)
+        with pytest.raises(BadInput, match="^path: .* is not a file of tickets"):
+            Tickets.load(path, Convolution)
 
 
 @pytest.mark.parametrize(

@@ -351,6 +351,8 @@ def test_numbers_kept_as_objects_are_numbers() -> None:
 def test_rows_of_other_columns_are_refused(found: SparseFit) -> None:
     with pytest.raises(BadInput, match="24 columns"):
         found.predict(np.ones((3, 5)))
+    with pytest.raises(BadInput, match="^x: 24 of 72 values are masked; remove"):
+        found.predict(np.ma.masked_equal(np.repeat([[0], [1], [2]], DIM, axis=1), 1))
 
 
 def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
