@@ -1,6 +1,6 @@
 """What the data say: which rank, how accurate the answer is, and what cannot be determined."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -432,7 +432,7 @@ def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float
     for number in range(resamples):
         tell(f"resample {number + 1} of {resamples} at rank {rank}")
         values = predicted + stretch * residual * (rng.integers(0, 2, n) * 2.0 - 1.0)
-        again = Problem(problem.map, values, problem.weights, problem.robust)
+        again = replace(problem, values=values)
         path = Path(fits={rank: judged(again, _refitted(again, fit.state), rng)})
         needed = True
         if rank:

@@ -245,7 +245,7 @@ def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """The values of which little enough is left; all where the others would be too many."""
     size = np.abs(rest) * np.sqrt(problem.weights)
     floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
-    near = np.flatnonzero(size <= WILD * scale(size[kept], floor))
+    near = np.flatnonzero(np.maximum(size, problem.spread) <= WILD * scale(size[kept], floor))
     return near if near.size >= (1 - MOST_WILD) * problem.map.n else np.arange(problem.map.n)
 
 
@@ -349,7 +349,7 @@ def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str
         added = _in_turns(problem, balanced(found.factors, 1.0), added)
         rest = _less(problem, added)
         found = solve(rest.map, rest.values, **options)
-    left = problem.map.n - found.outliers.size - problem.map.unknowns(found.rank)
+    left = problem.map.n + problem.repeats[1] - found.outliers.size - problem.map.unknowns(found.rank)
     fitted = sum(problem.map.sides) - 1
     noise = found.noise * np.sqrt(left / (left - fitted)) if left > fitted else found.noise
     return replace(found, shifted=True, noise=noise), added

@@ -32,13 +32,17 @@ MARGIN = 4.0  # of the price, from which a fit without some values is taken for 
 
 
 def wild(problem: Problem, factors: Factors) -> np.ndarray:
-    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger."""
+    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger.
+
+    So does a mean of repeated values that are as far from each other.
+    """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
     predicted = np.abs(problem.values + problem.residual(factors))
     floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
     middle = float(np.median(predicted))
     larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
-    return np.abs(residual) > WILD * scale(residual, floor) * larger
+    far = np.maximum(np.abs(residual), problem.spread)
+    return far > WILD * scale(residual, floor) * larger
 
 
 def graded(values: np.ndarray) -> bool:

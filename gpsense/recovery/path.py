@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import fdtrc
 
 from gpsense.recovery.maps import Distances
 from gpsense.recovery.progress import tell
@@ -28,6 +29,7 @@ GAPLESS = 1.7  # measurements over unknowns from which a spectrum can be seen to
 AMPLE = 2.0  # the same, below which the path goes on, in search of an exact fit
 CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
 BEYOND = 3  # columns more than a settled rank up to which an exact fit is looked for
+LACK = 1e-6  # chance that noise leaves so much more than repeated values differ by
 DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that is more than noise
 
 
@@ -45,18 +47,19 @@ class Fit:
     """An unpenalised fit: the state, its relative misfit, and how its residual compares with noise.
 
     ``left`` is the largest eigenvalue (singular value) of ``A*(h e)`` of the residual, ``edge`` what it stays below
-    if the residual is noise of independent signs.
+    if the residual is noise of independent signs. ``lacking``: it is far more than repeated values differ by.
     """
 
     state: State
     misfit: float
     left: float = np.nan
     edge: float = np.nan
+    lacking: bool = False
 
     @property
     def noise_left(self) -> bool:
         """Whether what is left looks like noise."""
-        return bool(self.left <= self.edge)
+        return bool(self.left <= self.edge) and not self.lacking
 
 
 @dataclass
@@ -282,7 +285,21 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
     fit.left = float(left)
     flipped = np.array(flipped) * np.linalg.norm(flips, axis=1) / np.maximum(np.linalg.norm(visible, axis=1), 1e-300)
     fit.edge = float(flipped.mean() + EDGE * flipped.std(ddof=1))
+    fit.lacking = _lacking(problem, fit)
     return fit
+
+
+def _lacking(problem: Problem, fit: Fit) -> bool:
+    """Whether the mean square left exceeds that of repeated values about their means by more than chance allows.
+
+    The F test of lack of fit at the level LACK, where noise does not explain it.
+    """
+    within, repeats = problem.repeats
+    freedom = problem.map.n - problem.map.unknowns(fit.state.sizes.size)
+    if problem.robust or not within > 0 or freedom <= 0:
+        return False
+    left = fit.misfit**2 * float(problem.weights @ problem.values**2) / freedom
+    return bool(fdtrc(freedom, repeats, left / (within / repeats)) < LACK)
 
 
 def _smallest(problem: Problem, path: Path, rank: int, exact: float) -> int:

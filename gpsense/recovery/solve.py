@@ -16,7 +16,7 @@ from gpsense.recovery.evidence import (
     determined,
     rank_share,
 )
-from gpsense.recovery.maps import Dense, Factors, Map, Table
+from gpsense.recovery.maps import Dense, Factors, Map, Table, unflattened
 from gpsense.recovery.outliers import (
     LOOSE,
     MOST_WILD,
@@ -30,13 +30,16 @@ from gpsense.recovery.outliers import (
     wild,
 )
 from gpsense.recovery.path import Fit, Path, judged, one_fewer, one_more, search
-from gpsense.recovery.steps import Problem, State, descend, scale
+from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
+COMPLETE, FORMED = 0.9, 600  # measurements over the unknowns of full rank, and these, for which it is tried
+NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
+TINY = 1e-6  # size of a column over the largest that counts as none
 AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
 
 
@@ -128,7 +131,9 @@ def _solve(
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
     found = known or answer(whole)
-    if robust is False:
+    if rank is None and max_rank is None and not robust:
+        found = _of_full_rank(whole, found, seed) or found
+    if robust is False or found.chosen_by == "full":
         return found
     everything = np.arange(whole.map.n)
     starts: list[Callable[[], Solution]] = []
@@ -159,6 +164,37 @@ def _solve(
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
+def _of_full_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
+    """The semidefinite X of any rank that fits best, where it leaves next to nothing of what ``found`` leaves.
+
+    Asked only of maps that see nearly all of X and are no entries of it, and where no answer is exact. If X had the
+    rank found, the fit of noise would stop at the border of the semidefinite matrices, and leave about half.
+    """
+    map_ = problem.map
+    most = map_.unknowns(map_.largest_rank())
+    seen = map_.semidefinite and not map_.sparse and map_.n >= COMPLETE * most
+    if not seen or most > FORMED or found.chosen_by == "exact":
+        return None
+    start = np.eye(map_.sides[0], dtype=complex if map_.complex else float)
+    root = np.sqrt(problem.weights)
+    scaled = scaled_rows(map_.jacobian((start,)), root)
+    scaled = scaled if isinstance(scaled, np.ndarray) else scaled.toarray()
+    (change,) = unflattened(np.linalg.lstsq(scaled, root * problem.values, rcond=1e-10)[0], (start,))
+    sizes, vectors = np.linalg.eigh(change + change.conj().T)
+    kept = sizes > TINY * max(sizes[-1], 0.0)
+    if np.sum(kept) <= found.rank:
+        return None
+    state = State((vectors[:, kept][:, ::-1] * np.sqrt(sizes[kept][::-1]),), sizes[kept][::-1], 1.0)
+    state = _last(problem, state)
+    state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
+    left = problem.misfit(state.factors) ** 2
+    if not left < NEXT_TO_NOTHING * problem.misfit(found.factors) ** 2:
+        return None
+    rng = np.random.default_rng(seed)
+    fits = {**found.path.fits, state.sizes.size: judged(problem, Fit(state, problem.misfit(state.factors)), rng)}
+    return _solution(problem, state, "full", replace(found.path, fits=fits), seed)
+
+
 def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
     """The answer that a fit without some values is, without a path of its own."""
     part = problem.take(cheaper.kept)
@@ -185,8 +221,10 @@ def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
     means = np.add.reduceat(values[order], starts) / counts
     spread = np.abs(values[order] - np.repeat(means, counts))
     copies = not np.any(spread > 1e-12 * np.abs(values).max(initial=0.0))
-    weights = np.ones(counts.size) if copies else counts.astype(float)
-    return Problem(map_.take(order[starts]), means, weights), members
+    merged = map_.take(order[starts])
+    if copies:
+        return Problem(merged, means, np.ones(counts.size)), members
+    return Problem(merged, means, counts.astype(float), within=np.add.reduceat(spread**2, starts)), members
 
 
 def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -233,8 +271,9 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
         state = State((state.factors[0] - state.factors[0].mean(0),), state.sizes, state.damping)
     rank = state.sizes.size
     residual = problem.residual(state.factors)
-    freedom = problem.map.n - problem.map.unknowns(rank)
-    squares = float(problem.weights @ residual**2)
+    within, repeats = problem.repeats
+    freedom = problem.map.n + repeats - problem.map.unknowns(rank)
+    squares = float(problem.weights @ residual**2) + within
     if problem.robust:
         noise = scale(residual * np.sqrt(problem.weights))
     else:

@@ -26,12 +26,17 @@ CLIP = 2.5  # median absolute residuals beyond which one counts no more
 
 @dataclass(frozen=True)
 class Problem:
-    """Measurements, values (n,), weights h (n,) of their squares; ``robust`` clips residuals far from the median."""
+    """Measurements, values (n,), weights h (n,) of their squares; ``robust`` clips residuals far from the median.
+
+    ``within`` (n,) are the sums of squares of repeated values about their means, which are then the values, with as
+    many weights as repeats.
+    """
 
     map: Map
     values: np.ndarray
     weights: np.ndarray
     robust: bool = False
+    within: np.ndarray | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +60,20 @@ class Problem:
 
     def take(self, index: np.ndarray) -> "Problem":
         """The problem of some measurements."""
-        return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust)
+        within = None if self.within is None else self.within[index]
+        return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust, within)
+
+    @cached_property
+    def repeats(self) -> tuple[float, float]:
+        """Sum of squares of repeated values about their means, and its degrees of freedom."""
+        return (0.0, 0.0) if self.within is None else (float(self.within.sum()), float((self.weights - 1).sum()))
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Standard deviation of repeated values about their mean, 0 where there is one only, shape (n,)."""
+        if self.within is None:
+            return np.zeros(self.map.n)
+        return np.sqrt(self.within / np.maximum(self.weights - 1, 1.0))
 
     def residual(self, factors: Factors) -> np.ndarray:
         """``A(X) - y``, shape (n,); that of the last factors asked for is kept."""
