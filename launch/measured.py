@@ -93,7 +93,9 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
         if found := strange(renamed[what]) if renamed[what].dtype == object else None:
             called = next((given for given, meant in names.items() if meant == what), what)
             said = f"holds {shown(found[1])}" if found[1] else "holds nothing"
-            raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; give a number there, or remove the line")
+            comma = re.fullmatch(r"[-+]?\d*,\d+(e[-+]?\d+)?", str(found[1]).strip(), re.IGNORECASE)
+            remedy = "write decimal points for commas" if comma else "give a number there, or remove the line"
+            raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; {remedy}")
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)
     return {**renamed, **({"kind": np.array(kind)} if kind else {})}
@@ -116,12 +118,24 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
                 f"{path}: --kind {kind} reads the columns {','.join(SOUGHT[kind])}, there are {names}; {remedy}"
             )
     if path.suffix.lower() in TEXTS and not KNOWN & set(fields):
+        if all(_is_number(name) for name in fields):
+            raise Refusal(
+                f"{path}: its first line holds {listed(fields)}; put a header above it, such as row,col,value"
+            )
         names = [shlex.quote(name) for name in fields if name]
         names = names if 3 <= len(names) <= MOST_NAMED else ["NAME"] * 3
         said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), names, strict=False))
         remedy = f"say which is which, such as{said}; or of a wide table, labels first, --kind table"
         raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}")
     return fields
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:

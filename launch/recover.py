@@ -281,7 +281,7 @@ def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> d
         "rows": rows,
         "columns": columns,
         "seconds": round(seconds, 3),
-        "scale": float(np.sqrt(np.mean(data.values**2))),
+        "scale": result.scale(data.values),
         "rank": result.rank,
         "chosen_by": result.chosen_by,
         "rank_share": result.rank_share,
@@ -345,7 +345,8 @@ def _usable(out: Path, digest: str) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"--out: {out} is not empty and not a recovery; choose another directory") from None
         if theirs != digest:
-            raise Refusal(f"--out: {out} holds the recovery of other data or settings; choose another directory")
+            what = "a run of a grid" if (out / "manifest.json").exists() else "the recovery of other data or settings"
+            raise Refusal(f"--out: {out} holds {what}; choose another directory")
     writable(out)
 
 

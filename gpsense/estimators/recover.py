@@ -25,6 +25,7 @@ from gpsense.recovery.solve import Solution, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
+SURE = 4.0  # standard deviations beyond what is possible
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -53,8 +54,9 @@ class Recovery:
     ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (what
     is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
     best), "evidence" (among wild values, explains most by the fewest numbers), "shrunk" (held-out values are predicted
-    best with the penalty kept), "full" (the trace is given and no column stands out: the largest rank that the
-    measurements determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
+    best with the penalty kept), "full" (of a matrix seen nearly whole a fit of any rank leaves next to nothing of what
+    fewer columns leave; or the trace is given and no column stands out: the largest rank that the measurements
+    determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
     nothing. ``outliers`` are the numbers of values left out.
     ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
     there were names; None for numbers from 0. Of pairs both are the names of the points. ``notices`` say how the
@@ -126,10 +128,19 @@ class Recovery:
         """X, shape (rows, columns), in the order of ``labels[0]`` and ``labels[1]`` where there are names."""
         return self.left @ self.right.conj().T + self.offsets.matrix(self.left.shape[0], self.right.shape[0])
 
+    def scale(self, values: Any) -> float:
+        """Root mean square of the values (n,) that were not left out, by which noise and residual are told as shares.
+
+        1 where all of them are zero.
+        """
+        used = np.delete(np.asarray(values, float), self.outliers)
+        return float(np.sqrt(np.mean(used**2))) or 1.0
+
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
         """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
 
-        Raises BadInput for a number or a name that there is not, and for rows and columns that are not as many.
+        There are as many columns as rows, or one row or column, which goes with all of the others. Raises BadInput for
+        other numbers of them, and for a number or a name that there is not.
         """
         rows, columns = self._pairs(rows, columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
@@ -245,8 +256,9 @@ def recover(
         raise BadInput("rank", f"{rank} is above max_rank {max_rank}", "give one of them")
     _check(map_, y, rank, max_rank, trace, offsets)
     exact = 1e-6 if _single(measurements, y) else 1e-8
+    given = map_, y
     if trace is not None:
-        notices += _beyond(map_, y, trace)
+        _expectations(map_, y, trace)
         map_, y = _with_trace(map_, y, trace)
     robust = False if robust is None and graded(y) else robust
     options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
@@ -257,6 +269,8 @@ def recover(
             found, added, shrunk = solve(map_, y, **options), no_offsets(), False
             if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
                 found = _of_full_rank(map_, y, options)
+        if trace is not None:
+            notices += _beyond(*given, trace, found.noise)
         return _recovery(found, added, labels, notices, trace, shrunk)
 
 
@@ -381,8 +395,8 @@ def _check(
     """Refuse what cannot be recovered from."""
     if y.shape != (map_.n,):
         raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value for each")
-    if map_.n < FEW:
-        raise BadInput("y", f"only {map_.n} measurements", f"give at least {FEW}")
+    if map_.n < (few := min(FEW, int(np.prod(map_.sides))) if isinstance(map_, maps.Pauli) else FEW):
+        raise BadInput("y", f"only {map_.n} measurements", f"give at least {few}")
     if not (finite := np.isfinite(y)).all():
         told = f"{int((~finite).sum())} of {y.size} measurements, the first number {int(finite.argmin())} (from 0)"
         raise BadInput("y", f"NaN or infinity in {told}", "remove them")
@@ -403,9 +417,21 @@ def _check(
             raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
 
 
-def _beyond(map_: Map, y: np.ndarray, trace: float) -> tuple[str, ...]:
-    """A notice of values that no expectation has; an estimate of one may, by its noise."""
-    beyond = np.flatnonzero(np.abs(y) > trace * (1 + 1e-6)) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
+def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
+    """Refuse values most of which no expectation has."""
+    beyond = np.abs(y) > trace * (1 + 1e-6)
+    if isinstance(map_, maps.Pauli) and beyond.mean() > 0.5:
+        told = f"{int(beyond.sum())} of {y.size} are beyond the trace {trace:g}, as no expectation is"
+        raise BadInput(
+            "values", told, f"divide them by their number of shots, or whatever makes them at most {trace:g}"
+        )
+
+
+def _beyond(map_: Map, y: np.ndarray, trace: float, noise: float) -> tuple[str, ...]:
+    """A notice of values that no expectation has, by more than their noise (where there is none, a twentieth)."""
+    by = SURE * noise if np.isfinite(noise) else 0.05 * trace
+    far = np.abs(y) > trace * (1 + 1e-6) + by
+    beyond = np.flatnonzero(far) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
     if not beyond.size:
         return ()
     told = f"number {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"

@@ -17,7 +17,7 @@ CHOSEN = {
     "edge": "what is left looks like noise",
     "held out": "predicts held-out values best",
     "evidence": "among wild values, explains most by the fewest numbers",
-    "full": "no column stands out, and the trace is given",
+    "full": "fewer columns leave far more, or the trace is given and none stands out",
     "shrunk": "with the penalty kept, predicts held-out values best",
     "given": "as given",
 }
@@ -102,15 +102,20 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     """Predicted against measured values; ``predicted`` is the forward map of the recovered factor."""
     (one,), _ = axes_for(axes, 1, (5.2, 5))
     values = np.asarray(values)
-    one.plot([values.min(), values.max()], [values.min(), values.max()], color=GREY, linewidth=1)
     predicted, out = np.asarray(predicted), result.outliers
-    one.plot(values, predicted, ".", color=BLUE, markersize=3, alpha=0.6)
+    used = np.setdiff1d(np.arange(values.size), out)
+    ends = [values[used].min(), values[used].max()]
+    one.plot(ends, ends, color=GREY, linewidth=1)
+    one.plot(values[used], predicted[used], ".", color=BLUE, markersize=3, alpha=0.6)
     if out.size:
-        one.plot(values[out], predicted[out], "x", color=ORANGE, markersize=6, label="left out")
+        wide = np.array(ends) + np.array([-0.5, 0.5]) * (ends[1] - ends[0] or 1.0)
+        near = (values[out] >= wide[0]) & (values[out] <= wide[1])
+        label = f"left out ({out.size - near.sum()} more lie outside)" if not near.all() else "left out"
+        one.plot(values[out][near], predicted[out][near], "x", color=ORANGE, markersize=6, label=label)
         one.legend(loc="upper left")
     one.set_xlabel("measured y")
     one.set_ylabel("predicted by the factor")
-    share = result.residual / float(np.sqrt(np.mean(values**2)))
+    share = result.residual / result.scale(values)
     one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of that of y)")
     return one
 

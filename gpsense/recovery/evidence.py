@@ -212,7 +212,8 @@ def determined(problem: Problem, factors: Factors, *, names: Names = (None, None
     """
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
-    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + list(_mirrored(map_, rank, names[0]))
+    mirrored = _mirrored(map_, rank)
+    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + _mirrors(mirrored, rank, names[0])
     all_rows, all_columns = (np.arange(side) for side in map_.sides)
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
@@ -223,21 +224,30 @@ def determined(problem: Problem, factors: Factors, *, names: Names = (None, None
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
         seen, open_directions = _directions(problem, factors)
         mask = _touched(map_, factors, open_directions)
+        mask[mirrored] = mask[:, mirrored] = True
         if seen < unknowns:
-            words.append(_counted(seen, unknowns))
+            words += [_counted(seen, unknowns), *_thin(map_, rank, names)[0]]
         rows, columns = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
         return Determined(min(seen, unknowns), unknowns, tuple(words), rows, columns, mask)
-    rows, columns = _empty(map_)
-    if isinstance(map_, Table) and rank:
-        rows, columns = (
-            np.flatnonzero(np.bincount(index, minlength=side) < rank)
-            for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
-        )
-        for side, few, known in zip(SIDES, (rows, columns), names, strict=True):
-            if few.size:
-                told = f"{few.size} {side}{'s' * (few.size > 1)} with fewer than {rank} measurements"
-                words.append(f"{told}: {_some(few, known)}")
-    return Determined(min(unknowns, map_.n), unknowns, tuple(words), rows, columns)
+    told, rows, columns = _thin(map_, rank, names)
+    rows, columns = (np.union1d(index, mirrored) for index in (rows, columns))
+    return Determined(min(unknowns, map_.n), unknowns, (*words, *told), rows, columns)
+
+
+def _thin(map_: Map, rank: int, names: Names) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Rows and columns of a table with fewer measurements than the rank, of other maps those in none; in words, too."""
+    if not isinstance(map_, Table) or not rank:
+        return [], *_empty(map_)
+    rows, columns = (
+        np.flatnonzero(np.bincount(index, minlength=side) < rank)
+        for index, side in zip((map_.first, map_.second), map_.sides, strict=True)
+    )
+    told = [
+        f"{few.size} {side}{'s' * (few.size > 1)} with fewer than {rank} measurements: {_some(few, known)}"
+        for side, few, known in zip(SIDES, (rows, columns), names, strict=True)
+        if few.size
+    ]
+    return told, rows, columns
 
 
 def _counted(measurements: int, unknowns: int) -> str:
@@ -289,12 +299,15 @@ def _parts(map_: Map) -> list[str]:
     return [f"{count} parts that no {what} connects"] if count > 1 else []
 
 
-def _mirrored(map_: Map, rank: int, names: np.ndarray | None) -> list[str]:
+def _mirrored(map_: Map, rank: int) -> np.ndarray:
     """Points with as few distances as dimensions: behind their neighbours they would fit as well."""
     if not isinstance(map_, Distances) or not rank:
-        return []
+        return np.zeros(0, int)
     degrees = np.bincount(np.concatenate([map_.first, map_.second]), minlength=map_.dim)
-    few = np.flatnonzero((degrees > 0) & (degrees <= rank))
+    return np.flatnonzero((degrees > 0) & (degrees <= rank))
+
+
+def _mirrors(few: np.ndarray, rank: int, names: np.ndarray | None) -> list[str]:
     what = f"point{'s' * (few.size > 1)} with at most {rank} distance{'s' * (rank > 1)}, which may be mirrored"
     return [f"{few.size} {what}: {_some(few, names)}"] if few.size else []
 
