@@ -7,6 +7,7 @@ choice of the rank, the treatment of outliers and the standard errors are derive
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from gpsense.errors import BadInput, nearest, shown
 from gpsense.fields import FLAG, NUMBER, WHOLE, Field, arguments_named
 from gpsense.recovery import maps
-from gpsense.recovery.forms import FEW, Measured, as_array, read_fields, real_numbers
+from gpsense.recovery.forms import Measured, as_array, fewest, read_fields, real_numbers
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.outliers import graded
@@ -26,6 +27,7 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 SURE = 4.0  # standard deviations beyond what is possible
+LEAST = 0.01  # of the mean square, below which a squared distance gets no more weight
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -50,7 +52,8 @@ class Recovery:
 
     ``left`` (rows, rank) and ``right`` (columns, rank) with ``X = left right^H``, plus ``offsets`` where a table has
     them; for semidefinite X both are the factor U. ``sizes`` are its eigenvalues (singular values), largest first.
-    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y.
+    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y, or
+    where plain distances were given (``squared``) in their units.
     ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (what
     is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
     best), "evidence" (among wild values, explains most by the fewest numbers), "shrunk" (held-out values are predicted
@@ -80,6 +83,7 @@ class Recovery:
     path: tuple[Step, ...]
     fits: dict[int, Fit]
     _solution: Solution
+    squared: bool = False
 
     def __repr__(self) -> str:
         """Rank, noise and doubts in a few lines, no array in full."""
@@ -131,10 +135,10 @@ class Recovery:
     def scale(self, values: Any) -> float:
         """Root mean square of the values (n,) that were not left out, by which noise and residual are told as shares.
 
-        1 where all of them are zero.
+        That of their roots where they are squares of what was measured; 1 where all of them are zero.
         """
         used = np.delete(np.asarray(values, float), self.outliers)
-        return float(np.sqrt(np.mean(used**2))) or 1.0
+        return float(np.sqrt(np.mean(used if self.squared else used**2))) or 1.0
 
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
         """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
@@ -219,8 +223,9 @@ def recover(
 
     - ``measurements``: a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps` with ``values``
       (n,); or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
-      ``i,j,distance`` (plain ones, squared when they are read; noise is that of the squares) or ``pauli,value``, as
-      ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are numbers or names.
+      ``i,j,distance`` (plain ones, squared when they are read, each square with the weight of a distance) or
+      ``pauli,value``, as ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are
+      numbers or names.
     - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
       (squared), plain_distances, ...
     - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
@@ -243,7 +248,7 @@ def recover(
     >>> found.rank, found.chosen_by, found.unknowns
     (2, 'exact', 21)
     """
-    map_, y, labels, notices = _given(measurements, values, kind)
+    map_, y, labels, notices, squared = _given(measurements, values, kind)
     if progress is not None and not callable(progress):
         raise BadInput(
             "progress",
@@ -261,17 +266,24 @@ def recover(
         _expectations(map_, y, trace)
         map_, y = _with_trace(map_, y, trace)
     robust = False if robust is None and graded(y) else robust
-    options = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
+    options: dict[str, Any] = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
+    options |= {"weigh": partial(_of_squares, least=LEAST * float(y.mean()))} if squared else {}
     with threads(map_), telling(progress):
         if isinstance(map_, maps.Table) and offsets is not False:
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
         else:
             found, added, shrunk = solve(map_, y, **options), no_offsets(), False
-            if trace is not None and (not found.rank or map_.n - 1 in found.outliers):
+            if trace is not None and (not found.rank or np.isin(_of_trace(map_), found.outliers).any()):
                 found = _of_full_rank(map_, y, options)
         if trace is not None:
             notices += _beyond(*given, trace, found.noise)
-        return _recovery(found, added, labels, notices, trace, shrunk)
+        recovery = _recovery(found, added, labels, notices, trace, shrunk)
+        return replace(recovery, squared=squared)
+
+
+def _of_squares(values: np.ndarray, least: float) -> np.ndarray:
+    """Weights ``1 / (4 d^2)`` of values d^2: a deviation e of d is one of 2 d e of its square."""
+    return 0.25 / np.maximum(values, least)
 
 
 def _recovery(
@@ -309,8 +321,10 @@ def _of_offsets(added: Offsets, rank: int) -> int:
     return added.rows.size + added.columns.size - 1 - 2 * rank
 
 
-def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map, np.ndarray, Labels, tuple[str, ...]]:
-    """The map, the values in NumPy float64, names of rows and columns, and how they were read."""
+def _given(
+    measurements: Any, values: Any, kind: str | None = None
+) -> tuple[Map, np.ndarray, Labels, tuple[str, ...], bool]:
+    """The map, the values in NumPy float64, names of rows and columns, how they were read, and whether as squares."""
     if values is None and isinstance(measurements, Map | jax_maps.Measurements):
         raise BadInput("values", "missing, and a map has none of its own", "give them, recover(map, values)")
     if values is None:
@@ -327,14 +341,14 @@ def _given(measurements: Any, values: Any, kind: str | None = None) -> tuple[Map
             for label in read.labels
         ]
         notices = tuple(filter(None, (read.reading, *read.notices)))
-        return read.map, read.values, (names[0], names[1]), notices
+        return read.map, read.values, (names[0], names[1]), notices, read.squared
     if isinstance(measurements, Mapping) or hasattr(measurements, "columns"):
         remedy = "give it as the only argument, with the values in it under the name value"
         raise BadInput("values", f"given beside a {type(measurements).__name__}, which holds its own", remedy)
     if kind is not None:
         raise BadInput("kind", f"{shown(kind)} beside a map, which knows its kind", "leave kind out")
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
-    return map_, real_numbers("y", values), (None, None), ()
+    return map_, real_numbers("y", values), (None, None), (), False
 
 
 def _from_jax(measurements: Any) -> Map:
@@ -395,8 +409,8 @@ def _check(
     """Refuse what cannot be recovered from."""
     if y.shape != (map_.n,):
         raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value for each")
-    if map_.n < (few := min(FEW, int(np.prod(map_.sides))) if isinstance(map_, maps.Pauli) else FEW):
-        raise BadInput("y", f"only {map_.n} measurements", f"give at least {few}")
+    if map_.n < fewest(map_):
+        raise BadInput("y", f"only {map_.n} measurements", f"give at least {fewest(map_)}")
     if not (finite := np.isfinite(y)).all():
         told = f"{int((~finite).sum())} of {y.size} measurements, the first number {int(finite.argmin())} (from 0)"
         raise BadInput("y", f"NaN or infinity in {told}", "remove them")
@@ -428,8 +442,8 @@ def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
 
 
 def _beyond(map_: Map, y: np.ndarray, trace: float, noise: float) -> tuple[str, ...]:
-    """A notice of values that no expectation has, by more than their noise (where there is none, a twentieth)."""
-    by = SURE * noise if np.isfinite(noise) else 0.05 * trace
+    """A notice of values that no expectation has, by more than noise explains (where it is unknown, a twentieth)."""
+    by = min(SURE * noise, 0.25 * trace) if np.isfinite(noise) else 0.05 * trace
     far = np.abs(y) > trace * (1 + 1e-6) + by
     beyond = np.flatnonzero(far) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
     if not beyond.size:
@@ -438,9 +452,23 @@ def _beyond(map_: Map, y: np.ndarray, trace: float, noise: float) -> tuple[str, 
     return (f"values: {beyond.size} of {y.size} are beyond the trace {trace:g}, as no expectation is; {told}",)
 
 
-def _with_trace(map_: Map, y: np.ndarray, trace: float) -> tuple[Map, np.ndarray]:
-    """One more measurement, the trace itself, where the map can hold it; the answer is scaled to it in any case."""
+def _of_trace(map_: Map) -> np.ndarray:
+    """Numbers of the measurements that are the trace: words of the letter I alone, and the last of dense ones."""
     if isinstance(map_, maps.Pauli):
+        return np.flatnonzero((map_.flips == 0) & (map_.signs == 0))
+    return np.array([map_.n - 1])
+
+
+def _with_trace(map_: Map, y: np.ndarray, trace: float) -> tuple[Map, np.ndarray]:
+    """The trace in place of what was measured of it, or as one more measurement where the map can hold it.
+
+    The answer is scaled to it in any case.
+    """
+    if isinstance(map_, maps.Pauli):
+        if (known := _of_trace(map_)).size:
+            y = y.copy()
+            y[known] = trace
+            return map_, y
         zero = np.zeros(1, map_.flips.dtype)
         wider = maps.Pauli(np.append(map_.flips, zero), np.append(map_.signs, zero), map_.qubits)
         return wider, np.append(y, trace)

@@ -101,8 +101,10 @@ def _legend(axes: Axes) -> None:
 def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
     """Predicted against measured values; ``predicted`` is the forward map of the recovered factor."""
     (one,), _ = axes_for(axes, 1, (5.2, 5))
-    values = np.asarray(values)
-    predicted, out = np.asarray(predicted), result.outliers
+    values, predicted, out = np.asarray(values, float), np.asarray(predicted, float), result.outliers
+    share = result.residual / result.scale(values)
+    if result.squared:
+        values, predicted = np.sqrt(values), np.sqrt(np.maximum(predicted, 0.0))
     used = np.setdiff1d(np.arange(values.size), out)
     ends = [values[used].min(), values[used].max()]
     one.plot(ends, ends, color=GREY, linewidth=1)
@@ -110,12 +112,11 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     if out.size:
         wide = np.array(ends) + np.array([-0.5, 0.5]) * (ends[1] - ends[0] or 1.0)
         near = (values[out] >= wide[0]) & (values[out] <= wide[1])
-        label = f"left out ({out.size - near.sum()} more lie outside)" if not near.all() else "left out"
+        label = "left out" if near.all() else f"left out ({out.size - near.sum()} of {out.size} beyond the axes)"
         one.plot(values[out][near], predicted[out][near], "x", color=ORANGE, markersize=6, label=label)
         one.legend(loc="upper left")
-    one.set_xlabel("measured y")
+    one.set_xlabel("measured distance" if result.squared else "measured y")
     one.set_ylabel("predicted by the factor")
-    share = result.residual / result.scale(values)
     one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of that of y)")
     return one
 

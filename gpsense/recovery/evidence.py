@@ -154,8 +154,9 @@ def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, flo
         for rank, errors in found.items():
             fit = path.fits.get(rank) or path.fits[max(each for each in path.fits if each <= rank)]
             residual = test.residual(fit.state.factors)
+            residual = residual * np.sqrt(test.weights)
             bound = WILD * np.median(np.abs(residual)) if problem.robust else np.inf
-            errors.append(test.weights * np.clip(residual, -bound, bound) ** 2)
+            errors.append(np.clip(residual, -bound, bound) ** 2)
     return {rank: np.concatenate(errors) for rank, errors in found.items()}
 
 

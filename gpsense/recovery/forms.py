@@ -61,7 +61,7 @@ class Measured:
     """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices.
 
     ``reading`` says how they were read, where that is not plain; ``ignored`` are names that were not read, ``known``
-    those that could have been.
+    those that could have been. ``squared``: the values are squares of what was measured.
     """
 
     kind: str
@@ -72,6 +72,7 @@ class Measured:
     reading: str = ""
     ignored: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+    squared: bool = False
 
 
 def read_fields(fields: Any, kind: str | None = None) -> Measured:
@@ -270,13 +271,19 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         notices += _negative(name, values, plain)
     make = {"dense": _dense, "rank_one": _rank_one, "pauli": _pauli, "table": _table}.get(kind, _indexed)
     found = make(fields, values.size, kind)
-    if values.size < FEW:
-        raise BadInput(name, f"only {values.size} measurement{'s' * (values.size > 1)}", f"give at least {FEW}")
+    if values.size < fewest(found[0]):
+        told = f"only {values.size} measurement{'s' * (values.size > 1)}"
+        raise BadInput(name, told, f"give at least {fewest(found[0])}")
     if not values.any():
         raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
-    reading = "distances, squared when they were read: noise is that of the squares" if plain else ""
+    reading = "distances, squared when they were read; noise and residual are those of a distance" if plain else ""
     values = values**2 if plain else values
-    return Measured(kind, found[0], values, found[1], notices + found[2], reading, ignored, known)
+    return Measured(kind, found[0], values, found[1], notices + found[2], reading, ignored, known, plain)
+
+
+def fewest(map_: maps.Map) -> int:
+    """The least number of measurements; of one qubit there are no more than four."""
+    return min(FEW, int(np.prod(map_.sides))) if isinstance(map_, maps.Pauli) else FEW
 
 
 def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:

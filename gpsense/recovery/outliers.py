@@ -38,7 +38,7 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
     predicted = np.abs(problem.values + problem.residual(factors))
-    floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
+    floor = 1e-10 * float(np.sqrt(np.mean(problem.weights * problem.values**2)))
     middle = float(np.median(predicted))
     larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
     far = np.maximum(np.abs(residual), problem.spread)

@@ -158,7 +158,7 @@ def _held(problem: Problem, state: State) -> Fit:
     """
     for _ in range(6):
         residual = problem.residual(state.factors)
-        weight = HOLD * scale(residual) * np.sqrt(problem.gain * max(problem.map.sides))
+        weight = HOLD * scale(residual * np.sqrt(problem.weights)) * np.sqrt(problem.gain * max(problem.map.sides))
         state = descend(problem, state, np.full(state.sizes.size, weight), steps=4, tolerance=1e-6)
     return Fit(state, problem.misfit(state.factors))
 

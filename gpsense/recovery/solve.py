@@ -39,6 +39,8 @@ CLEANER = 0.7  # residuals over those with the wild values, below which leaving 
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
 COMPLETE, FORMED = 0.9, 600  # measurements over the unknowns of full rank, and these, for which it is tried
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
+SPENT = 4  # values more than unknowns up to which a fit at full rank, at a border, tells no noise
+REWEIGHTED = 3  # times that weights follow the fit
 TINY = 1e-6  # size of a column over the largest that counts as none
 AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
 
@@ -98,14 +100,19 @@ def solve(
     exact: float = EXACT,
     cross: bool = True,
     known: Solution | None = None,
+    weigh: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
     """X of unknown rank from ``A(X) ~ y``; ``robust`` None: only where the residuals hold wild values.
 
     Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken. ``known`` is
-    the answer for ``robust`` False, where it has been found before.
+    the answer for ``robust`` False, where it has been found before. ``weigh`` gives the weights of the squares for what
+    the values are without noise, by the measured ones first and then by those of the fit; noise and residual are then
+    those of a value of weight 1.
     """
     with threads(map_):
-        return _solve(map_, values, seed, rank, max_rank, robust, exact, cross, known)
+        whole, members = merged(map_, values, weigh(values) if weigh else None)
+        found = _solve(whole, members, seed, rank, max_rank, robust, exact, cross, known)
+        return found if weigh is None or not found.rank else _reweighted(found, weigh, seed)
 
 
 def threads(map_: Map) -> threadpool_limits:
@@ -115,8 +122,8 @@ def threads(map_: Map) -> threadpool_limits:
 
 
 def _solve(
-    map_: Map,
-    values: np.ndarray,
+    whole: Problem,
+    members: list[np.ndarray],
     seed: int,
     rank: int | None,
     max_rank: int | None,
@@ -125,8 +132,6 @@ def _solve(
     cross: bool,
     known: Solution | None,
 ) -> Solution:
-    whole, members = merged(map_, values)
-
     def answer(problem: Problem) -> Solution:
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
@@ -205,26 +210,43 @@ def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> S
     return _solution(part, state, by, Path(fits=fits), seed)
 
 
-def merged(map_: Map, values: np.ndarray) -> tuple[Problem, list[np.ndarray]]:
+def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed: int) -> Solution:
+    """The fit at this rank with weights by its own values, until they settle."""
+    for _ in range(REWEIGHTED):
+        problem, state = found.problem, found.fit.state
+        fitted = problem.values + problem.residual(state.factors)
+        counts = np.ones(problem.map.n) if problem.counts is None else problem.counts
+        weights = weigh(fitted) * counts
+        within = None if problem.within is None else problem.within * weights / problem.weights
+        problem = replace(problem, weights=weights, within=within)
+        again = _solution(problem, _last(problem, state), found.chosen_by, found.path, seed)
+        found = replace(again, outliers=found.outliers)
+    return found
+
+
+def merged(map_: Map, values: np.ndarray, weights: np.ndarray | None = None) -> tuple[Problem, list[np.ndarray]]:
     """One measurement for every set of equal ones, with their mean value; and the numbers of each set.
 
-    A value that is repeated exactly was copied (a pair listed in both orders) and counts once; values that differ were
-    measured again, and their mean counts as often as there are.
+    ``weights`` (n,) of the squares are those of one value each; of a set their mean counts. A value that is repeated
+    exactly was copied (a pair listed in both orders) and counts once; values that differ were measured again, and their
+    mean counts as often as there are.
     """
     keys = map_.rows()
     keys = keys.reshape(map_.n, -1)
     order, starts = _sorted_groups(keys)
     counts = np.diff(np.append(starts, map_.n))
     members = np.split(order, starts[1:])
+    weights = np.ones(map_.n) if weights is None else weights
     if counts.max(initial=1) == 1:
-        return Problem(map_, values, np.ones(map_.n)), [np.array([i]) for i in range(map_.n)]
+        return Problem(map_, values, weights), [np.array([i]) for i in range(map_.n)]
     means = np.add.reduceat(values[order], starts) / counts
     spread = np.abs(values[order] - np.repeat(means, counts))
     copies = not np.any(spread > 1e-12 * np.abs(values).max(initial=0.0))
-    merged = map_.take(order[starts])
+    merged, weights = map_.take(order[starts]), np.add.reduceat(weights[order], starts) / counts
     if copies:
-        return Problem(merged, means, np.ones(counts.size)), members
-    return Problem(merged, means, counts.astype(float), within=np.add.reduceat(spread**2, starts)), members
+        return Problem(merged, means, weights), members
+    within = weights * np.add.reduceat(spread**2, starts)
+    return Problem(merged, means, weights * counts, within=within, counts=counts.astype(float)), members
 
 
 def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -277,9 +299,9 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
     if problem.robust:
         noise = scale(residual * np.sqrt(problem.weights))
     else:
-        noise = np.sqrt(squares / freedom) if freedom > 0 else np.nan
+        noise = np.sqrt(squares / freedom) if freedom > (SPENT if by == "full" else 0) else np.nan
     fit = Fit(state, problem.misfit(state.factors))
-    root = float(np.sqrt(squares / problem.weights.sum()))
+    root = float(np.sqrt(squares / problem.total))
     return Solution(state.factors, rank, by, float(noise), root, np.zeros(0, int), problem, path, fit, seed)
 
 

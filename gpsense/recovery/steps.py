@@ -28,8 +28,8 @@ CLIP = 2.5  # median absolute residuals beyond which one counts no more
 class Problem:
     """Measurements, values (n,), weights h (n,) of their squares; ``robust`` clips residuals far from the median.
 
-    ``within`` (n,) are the sums of squares of repeated values about their means, which are then the values, with as
-    many weights as repeats.
+    ``within`` (n,) are the weighted sums of squares of repeated values about their means, which are then the values,
+    and ``counts`` (n,) how many there were, which the weights hold as a factor.
     """
 
     map: Map
@@ -37,6 +37,7 @@ class Problem:
     weights: np.ndarray
     robust: bool = False
     within: np.ndarray | None = None
+    counts: np.ndarray | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,20 +61,25 @@ class Problem:
 
     def take(self, index: np.ndarray) -> "Problem":
         """The problem of some measurements."""
-        within = None if self.within is None else self.within[index]
-        return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust, within)
+        within, counts = (None if each is None else each[index] for each in (self.within, self.counts))
+        return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust, within, counts)
+
+    @property
+    def total(self) -> float:
+        """Number of values before those of equal measurements were merged."""
+        return float(self.map.n if self.counts is None else self.counts.sum())
 
     @cached_property
     def repeats(self) -> tuple[float, float]:
         """Sum of squares of repeated values about their means, and its degrees of freedom."""
-        return (0.0, 0.0) if self.within is None else (float(self.within.sum()), float((self.weights - 1).sum()))
+        return (0.0, 0.0) if self.within is None else (float(self.within.sum()), self.total - self.map.n)
 
     @cached_property
     def spread(self) -> np.ndarray:
         """Standard deviation of repeated values about their mean, 0 where there is one only, shape (n,)."""
-        if self.within is None:
+        if self.within is None or self.counts is None:
             return np.zeros(self.map.n)
-        return np.sqrt(self.within / np.maximum(self.weights - 1, 1.0))
+        return np.sqrt(self.within / np.maximum(self.counts - 1, 1.0))
 
     def residual(self, factors: Factors) -> np.ndarray:
         """``A(X) - y``, shape (n,); that of the last factors asked for is kept."""
@@ -93,11 +99,13 @@ class Problem:
         total = float(self.weights @ self.values**2)
         return float(np.sqrt(self.weights @ residual**2 / total)) if total > 0 else 0.0
 
-    def bound(self, residual: np.ndarray) -> float:
-        """Size at which residuals are clipped: infinite unless robust."""
+    def bound(self, residual: np.ndarray) -> np.ndarray:
+        """Size at which each residual is clipped, in units of its noise the same for all: infinite unless robust."""
         if not self.robust:
-            return np.inf
-        return CLIP * float(np.median(np.abs(residual))) or float(np.sqrt(np.mean(residual**2)))
+            return np.array(np.inf)
+        root = np.sqrt(self.weights)
+        size = np.abs(residual) * root
+        return (CLIP * float(np.median(size)) or float(np.sqrt(np.mean(size**2)))) / root
 
 
 def scale(residual: np.ndarray, floor: float = 0.0) -> float:
@@ -156,6 +164,8 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
         if side <= 400 or not sp.issparse(back):
             dense = back.toarray() if sp.issparse(back) else back
             values, vectors = scipy.linalg.eigh(dense, subset_by_index=[max(0, side - count), side - 1])
+            if not values.size:  # of equal eigenvalues the method for some may find none
+                values, vectors = (each[..., -count:] for each in np.linalg.eigh(dense))
         else:
             values, vectors = sp.linalg.eigsh(back, count, which="LA", v0=_start(side), tol=tolerance)
         order = np.argsort(values)[::-1]
@@ -263,10 +273,12 @@ def descend(
     return end
 
 
-def _objective(problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, bound: float) -> float:
+def _objective(
+    problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, bound: np.ndarray
+) -> float:
     """Half the weighted sum of squares, beyond ``bound`` linear, plus the penalty."""
     size = np.abs(residual)
-    terms = residual**2 if np.isinf(bound) else np.where(size <= bound, residual**2, bound * (2 * size - bound))
+    terms = residual**2 if not bound.ndim else np.where(size <= bound, residual**2, bound * (2 * size - bound))
     squares = 0.5 * float(problem.weights @ terms)
     if not weight.any():
         return squares
@@ -438,12 +450,12 @@ def _tiny(metric: np.ndarray) -> np.ndarray:
     return np.diag(1e-13 * np.maximum(metric, 1e-3 * metric.max()))
 
 
-def _second(problem: Problem, left: np.ndarray, weight: np.ndarray, bound: float, right: np.ndarray) -> np.ndarray:
+def _second(problem: Problem, left: np.ndarray, weight: np.ndarray, bound: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The V that fits best for this U, residuals at the old V clipped at ``bound``."""
     table = problem.map
     assert isinstance(table, Table)
     values = problem.values
-    if np.isfinite(bound):
+    if bound.ndim:
         predicted = table.predict((left, right))
         values = predicted + np.clip(values - predicted, -bound, bound)
     pulled = table.adjoint(problem.weights * values).T @ left

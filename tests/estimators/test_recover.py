@@ -1,6 +1,8 @@
 """The estimator: JAX's maps and arrays by name, options, standard errors, offsets; what it refuses."""
 
+import itertools
 import warnings
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -641,3 +643,165 @@ def test_entries_are_pairs_of_a_row_and_a_column():
         for rows, columns in (([0, 1, 2], [0, 1]), ([[0], [1]], [[0], [1]])):
             with pytest.raises(gpsense.BadInput, match="^columns: has the shape .* give a column for each row"):
                 call(rows, columns)
+
+
+LETTERS = {"I": np.eye(2), "X": np.array([[0, 1], [1, 0]]), "Y": np.array([[0, -1j], [1j, 0]]), "Z": np.diag([1, -1])}
+
+
+def _words(qubits):
+    words = ["".join(letters) for letters in itertools.product("IXYZ", repeat=qubits)]
+    return words, [reduce(np.kron, [LETTERS[letter] for letter in word]) for word in words]
+
+
+@pytest.mark.parametrize(("qubits", "rank", "seed"), [(2, 4, 0), (2, 4, 3), (3, 8, 1), (3, 8, 3)])
+def test_a_mixed_state_that_all_words_see_is_as_near_as_their_sum(qubits, rank, seed):
+    rng = np.random.default_rng(seed)
+    words, operators = _words(qubits)
+    psi = rng.normal(size=(2**qubits, rank)) + 1j * rng.normal(size=(2**qubits, rank))
+    state = psi @ psi.conj().T / np.linalg.norm(psi) ** 2
+    y = np.array([np.trace(each @ state).real for each in operators]) + 0.01 * rng.normal(size=len(words))
+    linear = sum(value * each for value, each in zip(y, operators, strict=True)) / 2**qubits
+    for left_out, trace in ((0, 1), (1, 1), (0, None)):  # the word of the trace may be missing, or the trace untold
+        found = gpsense.recover({"pauli": words[left_out:], "value": y[left_out:]}, trace=trace)
+        assert np.linalg.norm(found.matrix - state) < 1.1 * np.linalg.norm(linear - state)
+    one = gpsense.recover({"pauli": words, "value": y}, trace=1, max_rank=1)
+    assert one.rank == 1  # as asked for
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pure_state_that_all_words_see_stays_pure(seed):
+    rng = np.random.default_rng(seed)
+    words, operators = _words(3)
+    psi = rng.normal(size=8) + 1j * rng.normal(size=8)
+    state = np.outer(psi, psi.conj()) / np.linalg.norm(psi) ** 2
+    y = np.array([np.trace(each @ state).real for each in operators]) + 0.05 * rng.normal(size=64)
+    assert gpsense.recover({"pauli": words, "value": y}, trace=1).rank == 1
+
+
+def test_one_qubit_is_recovered_from_its_four_words():
+    found = gpsense.recover({"pauli": list("IXYZ"), "value": [1, 0.3, 0.2, 0.5]}, trace=1)
+    truth = (np.eye(2) + 0.3 * LETTERS["X"] + 0.2 * LETTERS["Y"] + 0.5 * LETTERS["Z"]) / 2
+    np.testing.assert_allclose(found.matrix, truth, atol=1e-8)
+    with pytest.raises(BadInput, match="only 3 measurements; give at least 4"):
+        gpsense.recover({"pauli": list("XYZ"), "value": [0.3, 0.2, 0.5]})
+
+
+def test_expectations_that_none_are_are_refused_and_one_that_noise_explains_is_not_told():
+    words, operators = _words(2)
+    with pytest.raises(BadInput, match="values: 16 of 16 are beyond the trace 1.*; divide them by"):
+        gpsense.recover({"pauli": words, "value": [5.0] * 16}, trace=1)
+    state = np.outer([1, 0, 0, 1], [1, 0, 0, 1]) / 2
+    rng = np.random.default_rng(0)
+    y = np.array([np.trace(each @ state).real for each in operators]) + 0.01 * rng.normal(size=16)
+    assert (y > 1).any()
+    assert gpsense.recover({"pauli": words, "value": y}, trace=1).notices == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_repeats_that_contradict_each_other_are_left_out(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20))
+    rows, columns = np.divmod(rng.permutation(600)[:355], 20)
+    values = x[rows, columns] + 0.05 * rng.normal(size=355)
+    again = rng.permutation(355)[:30]
+    doubled = {"row": np.r_[rows, rows[again]], "col": np.r_[columns, columns[again]]}
+    found = gpsense.recover(doubled | {"value": np.r_[values, values[again] + 10]}, offsets=False)
+    np.testing.assert_array_equal(found.outliers, np.sort(np.r_[again, np.arange(355, 385)]))
+    assert found.rank == 2
+    assert np.linalg.norm(found.matrix - x) < 0.05 * np.linalg.norm(x)
+
+
+def test_repeats_tell_the_noise_and_columns_below_what_is_left():
+    rng = np.random.default_rng(0)
+    factor = np.linalg.qr(rng.normal(size=(10, 3)))[0] * np.sqrt([4, 2, 0.35])
+    a = rng.normal(size=(45, 10, 10))
+    a = a + a.transpose(0, 2, 1)
+    clean = np.einsum("nij,ij->n", a, factor @ factor.T)
+    y = np.repeat(clean, 5) + 0.05 * rng.normal(size=225)
+    found = gpsense.recover({"A": np.repeat(a, 5, axis=0), "y": y})
+    assert (found.rank, found.measurements) == (3, 45)
+    assert found.noise == pytest.approx(0.05, rel=0.1)  # of 225 values less 27 unknowns: 5 per cent
+    left = y - np.repeat(np.einsum("nij,ij->n", a, found.matrix), 5)
+    assert found.noise == pytest.approx(np.sqrt(np.sum(left**2) / (225 - found.unknowns)), rel=1e-9)
+    assert found.residual == pytest.approx(np.sqrt(np.mean(left**2)), rel=1e-9)
+
+
+def _places(seed, deviation):
+    """Plain distances between 40 places, of 40 % of their pairs, and the Gram matrix of the centred places."""
+    rng = np.random.default_rng(seed)
+    places = rng.normal(size=(40, 2)) * [300, 150]
+    i, j = np.triu_indices(40, 1)
+    kept = rng.uniform(size=i.size) < 0.4
+    distances = np.linalg.norm(places[i[kept]] - places[j[kept]], axis=1)
+    noisy = np.abs(distances + deviation(distances) * rng.normal(size=distances.size))
+    centred = places - places.mean(0)
+    return {"i": i[kept], "j": j[kept], "distance": noisy}, centred @ centred.T
+
+
+@pytest.mark.parametrize("seed", [101, 104, 110])
+def test_plain_distances_are_fitted_by_least_squares_of_distances(seed):
+    given, gram = _places(seed, lambda d: 0.01 * d)
+    assert gpsense.recover(given).rank == 2
+    given, gram = _places(seed, lambda d: 5.0)
+    found = gpsense.recover(given)
+    assert (found.rank, found.squared) == (2, True)
+    assert found.noise == pytest.approx(5, rel=0.2)
+    i, j, measured = given.values()
+
+    def residual(numbers):
+        points = numbers.reshape(40, 2)
+        return np.linalg.norm(points[i] - points[j], axis=1) - measured
+
+    best = scipy.optimize.least_squares(residual, found.factor.ravel()).x.reshape(40, 2)
+    best = best - best.mean(0)
+    error, least = (np.linalg.norm(each - gram) for each in (found.matrix, best @ best.T))
+    assert error < 1.1 * least
+    assert found.scale(measured**2) == pytest.approx(np.sqrt(np.mean(measured**2)))
+
+
+def test_standard_errors_of_plain_distances_cover_near_and_far_places():
+    inside, far = [], []
+    for seed in range(300, 308):
+        given, gram = _places(seed, lambda d: 5.0)
+        found = gpsense.recover(given)
+        rows, columns = np.triu_indices(40)
+        truth = gram[rows, columns]
+        within = np.abs(found.entries(rows, columns) - truth) < 1.96 * found.standard_errors(rows, columns)
+        inside.append(within.mean())
+        far.append(within[np.abs(truth) > np.quantile(np.abs(truth), 0.75)].mean())
+    assert 0.9 < np.mean(inside) < 0.99
+    assert 0.88 < np.mean(far) < 1
+
+
+def test_a_mirrored_point_has_no_standard_errors():
+    rng = np.random.default_rng(8)
+    places = rng.normal(size=(15, 2))
+    i, j = np.triu_indices(14, 1)
+    i, j = np.r_[i, 2, 5], np.r_[j, 14, 14]
+    distances = np.linalg.norm(places[i] - places[j], axis=1) + 0.01 * rng.normal(size=i.size)
+    found = gpsense.recover({"i": i, "j": j, "distance": distances})
+    assert found.undetermined == ("1 point with at most 2 distances, which may be mirrored: 14",)
+    assert np.isinf(found.standard_errors(np.full(15, 14), np.arange(15))).all()
+    assert np.isfinite(found.standard_errors(np.arange(14), np.arange(14))).all()
+
+
+def test_shares_are_of_the_values_used():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20))
+    rows, columns = np.divmod(rng.permutation(600)[:355], 20)
+    values = x[rows, columns] + 0.05 * rng.normal(size=355)
+    values[[3, 100]] += 1e4
+    found = gpsense.recover({"row": rows, "col": columns, "value": values}, offsets=False)
+    np.testing.assert_array_equal(found.outliers, [3, 100])
+    assert found.scale(values) == pytest.approx(np.sqrt(np.mean(np.delete(values, [3, 100]) ** 2)))
+
+
+def test_a_row_with_too_few_values_is_named():
+    rng = np.random.default_rng(1)
+    x, seen = rng.normal(size=(31, 2)) @ rng.normal(size=(2, 20)), rng.uniform(size=(31, 20)) < 0.7
+    seen[30] = False
+    seen[30, 0] = True
+    rows, columns = np.nonzero(seen)
+    values = x[rows, columns] + 0.05 * rng.normal(size=rows.size)
+    found = gpsense.recover({"row": rows, "col": columns, "value": values}, offsets=False)
+    assert "1 row with fewer than 2 measurements: 30" in found.undetermined

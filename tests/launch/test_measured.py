@@ -185,3 +185,12 @@ def test_a_matlab_file_is_read_in_another_process(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(measured, "PLAIN", "import os; os.kill(os.getpid(), 11)")  # as of damaged files
     with pytest.raises(Refusal, match="m.mat: is not a MATLAB file of version 7 or earlier; save it with"):
         read(tmp_path / "m.mat")
+
+
+def test_a_table_without_a_header_and_decimal_commas_are_named(tmp_path):
+    (tmp_path / "bare.csv").write_text("0,2,0.31\n1,2,0.3\n2,1,0.5\n")
+    with pytest.raises(Refusal, match="its first line holds 0, 2, 0.31; put a header above it, such as row,col,value"):
+        measured.known(tmp_path / "bare.csv", read(tmp_path / "bare.csv"))
+    (tmp_path / "comma.csv").write_text("row;col;value\n0;2;0,31\n1;2;-1,5e-3\n")
+    with pytest.raises(Refusal, match="line 2 holds '0,31' as value; write decimal points for commas"):
+        read(tmp_path / "comma.csv")

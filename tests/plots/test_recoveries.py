@@ -12,7 +12,8 @@ from gpsense.recovery.path import Fit, Step
 
 STEPS = tuple(Step(p, p / 10, rank, np.arange(rank, 0, -1.0)) for p, rank in ((1.0, 1), (0.7, 2), (0.5, 3)))
 FITS = {rank: Fit(None, misfit, left, 1.0) for rank, misfit, left in ((0, 1.0, 3.0), (1, 0.4, 1.5), (2, 0.1, 0.6))}
-RESULT = SimpleNamespace(path=STEPS, fits=FITS, chosen_by="edge", rank=2, residual=0.1, outliers=np.array([1]))
+FOUND = {"path": STEPS, "fits": FITS, "chosen_by": "edge", "rank": 2, "residual": 0.1, "outliers": np.array([1])}
+RESULT = SimpleNamespace(**FOUND, squared=False, scale=lambda values: 2.0)
 VALUES, PLACES = np.array([1.0, -4.0, 2.0]), np.array([[0.0, 1.0], [2.0, 3.0], [-1.0, 0.0]])
 DRAWN = {
     "ranks": (lambda axes=None: plot_ranks(RESULT, axes), 2),
@@ -49,10 +50,22 @@ def test_the_chosen_rank_and_the_points_are_where_they_belong():
     np.testing.assert_allclose(found.lines[-1].get_xydata(), PLACES + 0.1)
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]
     fit = plot_fit(RESULT, VALUES + 0.1, VALUES, Figure().subplots())
-    share = 0.1 / np.sqrt(np.mean(np.square(VALUES)))
-    assert fit.get_title() == f"Rank 2, root mean square residual 0.1\n({share:.2%} of that of y)"
-    np.testing.assert_allclose(fit.lines[-1].get_xydata(), [[-4.0, -3.9]])
+    assert fit.get_title() == "Rank 2, root mean square residual 0.1\n(5.00% of that of y)"
+    np.testing.assert_allclose(fit.lines[-2].get_xydata(), [[1.0, 1.1], [2.0, 2.1]])
+    assert fit.lines[-1].get_xydata().size == 0
+    assert fit.get_xlim()[0] > 0
+    assert [text.get_text() for text in fit.get_legend().get_texts()] == ["left out (1 of 1 beyond the axes)"]
+    near = np.array([1.0, 1.4, 2.0])
+    fit = plot_fit(RESULT, near + 0.1, near, Figure().subplots())
+    np.testing.assert_allclose(fit.lines[-1].get_xydata(), [[1.4, 1.5]])
     assert [text.get_text() for text in fit.get_legend().get_texts()] == ["left out"]
+
+
+def test_plain_distances_are_drawn_as_they_were_measured():
+    result = SimpleNamespace(**vars(RESULT) | {"squared": True, "outliers": np.zeros(0, int)})
+    fit = plot_fit(result, np.array([4.0, -1.0]), np.array([9.0, 1.0]), Figure().subplots())
+    np.testing.assert_allclose(fit.lines[-1].get_xydata(), [[3.0, 2.0], [1.0, 0.0]])
+    assert fit.get_xlabel() == "measured distance"
 
 
 @pytest.mark.parametrize("low", [1e-9, 0.05, 0.4])
