@@ -32,6 +32,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """``did you mean X?`` with the nearest known name, empty where none is near."""
     lower = {each.lower(): each for each in known}

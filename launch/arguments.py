@@ -43,6 +43,8 @@ OPTIONS = {
     "distributed": "auto, or HOST:PORT with --shard: jax.distributed",
     "verify": "DIR: compute some of its cells again and compare",
 }
+EXITS = "exit codes: 0 done; 1 every cell diverged (--verify: one disagrees), or a file could not be written; "
+EXITS += "2 refused; 130 interrupted, rerun to resume"
 STATIC = "NAME,...: parameters that are compiled in, a program for each value, as shapes and loops need"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
@@ -79,7 +81,8 @@ def parse(argv: list[str]) -> Arguments | Check:
     _verify_names(argv)
     path, options, flags = _words(argv)
     path = path and find_config(path)
-    for words in options.pop("plugin", []):
+    added = options.pop("plugin", [])
+    for words in added:
         plugins.load("--plugin", _value("plugin", words))
     if "systems" in flags:
         print(systems())
@@ -103,6 +106,8 @@ def parse(argv: list[str]) -> Arguments | Check:
             given = _of_function(asked, system, given)
     base, source = _base(path, asked)
     fields = base
+    if path is None and "help" not in flags and (given or added):  # not the quickstart any more
+        fields = fields | {"name": _plain_name(fields.get("system", plugins.FIRST_SYSTEM))}
     reference = fields.get("system", plugins.FIRST_SYSTEM)
     asked_for: dict[str, dict[str, Any]] = {}
     for place, value in given.items():
@@ -257,9 +262,12 @@ def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | 
     fields = read_yaml(path or DEFAULT)
     if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
         return fields, path or DEFAULT
-    own = {"system": asked}
-    named = {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", asked.rpartition(":")[2])}
-    return (fields if path else named) | own, path
+    return (fields if path else {"name": _plain_name(asked)}) | {"system": asked}, path
+
+
+def _plain_name(reference: str) -> str:
+    """A system's name as that of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", reference.rpartition(":")[2])
 
 
 def systems() -> str:
@@ -310,7 +318,7 @@ def help_text(config: Config, path: Path | None) -> str:
             lines += textwrap.wrap(text, wide, initial_indent=start, subsequent_indent=" " * 6)
         else:
             lines.append(option)
-    return "\n".join(lines)
+    return "\n".join([*lines, *textwrap.wrap(EXITS, wide, subsequent_indent="  ")])
 
 
 def describe(field: Field) -> str:

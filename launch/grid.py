@@ -11,6 +11,7 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpsense.errors import counted
 from launch import device, processes
 from launch.arguments import Arguments, Check, parse
 from launch.shell import INTERRUPTED, guarded, leave
@@ -132,14 +133,14 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 def certificate_words(found: dict[str, Any]) -> str:
     """The line under a run's table: what is proven of the points where training stopped."""
     low = f"{-found['gamma']:.2g}"
-    cells = found["minima"] + found["saddles"] + found["undecided"]
+    cells = counted(found["minima"] + found["saddles"] + found["undecided"], "cell")
     counts = {
         "approximate minima (each with probability 0.999)": found["minima"],
         "saddles or diverged": found["saddles"],
         "undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }
     return (
-        f"Where training stopped, the gradient norm of the {cells} cells is at most {found['gradient_norm']:.2g}. "
+        f"Where training stopped, the gradient norm of the {cells} is at most {found['gradient_norm']:.2g}. "
         f"A cell is an approximate minimum if no eigenvalue of its Hessian is below {low}, minus the square root of "
         "that norm, and a saddle if one is. Cells: "
         + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
@@ -159,9 +160,10 @@ def report(work: Work, merged: bool = False) -> int:
     seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
     dataset = collect(work)
     rows = table.rows(dataset, config.system.table)
-    told = f"{work.plan.cells} cells in {seconds:.1f} s, after {compiling:.1f} s of compiling"
+    cells = counted(work.plan.cells, "cell")
+    told = f"{cells} in {seconds:.1f} s, after {compiling:.1f} s of compiling"
     if merged:
-        told = f"{work.plan.cells} cells; the chunks took {seconds:.1f} s, and {compiling:.1f} s of compiling"
+        told = f"{cells}; the chunks took {seconds:.1f} s, and {compiling:.1f} s of compiling"
     diverged, collapsed = (int((dataset["status"] == code).sum()) for code in (DIVERGED, COLLAPSED))
     summary = {
         "name": config.name,
@@ -181,9 +183,8 @@ def report(work: Work, merged: bool = False) -> int:
     files.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
-    count = dataset.sizes["seed"]
     held = textwrap.fill(", ".join(problem_words(dataset).values()), 120)
-    words = f"Medians over {count} seed{'s' if count > 1 else ''}"
+    words = f"Medians over {counted(dataset.sizes['seed'], 'seed')}"
     meaning = dataset["error"].attrs["long_name"] if "error" in dataset else "error"
     words += f"; errors: {meaning}" if meaning != "error" else ""
     print("\n".join(["", *filter(None, [held]), words]))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpsense.errors import counted
 from gpsense.grid import files
 from launch import pages
 from launch.shell import Refusal
@@ -81,7 +82,7 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
     config = manifest.get("config", {})
     seeds = config.get("run", {}).get("seeds", 1)
     count = len(seeds) if isinstance(seeds, list) else seeds
-    about = f"{config.get('system', 'from Python')}: {', '.join([*axes, f'{count} seeds'])}"
+    about = f"{config.get('system', 'from Python')}: {', '.join([*axes, counted(count, 'seed')])}"
     if summary.is_file() and (path / "results.nc").is_file():
         said = files.read_json(summary)
         lost = said.get("diverged", 0)
@@ -89,7 +90,7 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
         return Entry(path, _page(path), "grid", about, _when(summary), said["cells"], state)
     newest = max(map(_when, stored), default=_when(path / "manifest.json"))
     total = manifest.get("chunks")
-    state = f"{len(stored)} of {total} chunks" if total else f"{len(stored)} chunks"
+    state = f"{len(stored)} of {counted(total, 'chunk')}" if total else counted(len(stored), "chunk")
     return Entry(path, _page(path), "grid", about, newest, None, state)
 
 

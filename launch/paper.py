@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib import style
 
+from gpsense.errors import counted
 from gpsense.grid.files import atomic
 from gpsense.plots.view import axis_label, over_seeds, problem_words, value_text, without_failures
 from launch import figures, table
@@ -125,7 +126,7 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     cells = {key: _column(rows, key, key in axes) for key in keys}
     lines += [" & ".join(cells[key][place] for key in keys) + r" \\" for place in range(len(rows))]
     held, count = ", ".join(problem_words(dataset).values()), dataset.sizes["seed"]
-    caption = f"Medians over {count} seeds, with the 16th and 84th percentile{': ' if held else ''}{held}."
+    caption = f"Medians over {counted(count, 'seed')}, with the 16th and 84th percentile{': ' if held else ''}{held}."
     kind = "table*" if len(keys) > 4 else "table"  # over both columns
     head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
     head += [r"\footnotesize\setlength{\tabcolsep}{4pt}"] * (len(keys) > 4)

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, counted
 from gpsense.grid.files import atomic, own, read_json, remove_left_over
 from gpsense.plots.view import (
     FAILED,
@@ -259,16 +259,16 @@ def _made(run: Run) -> str:
     versions, flags = (value if isinstance(value, dict) else {} for value in told.values())
     devices = manifest.get("devices")
     devices = [str(device) for device in devices] if isinstance(devices, list) else []
-    counted = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
+    of_kinds = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
     facts = {
         "problem": ", ".join(problem_words(run.dataset).values()),
         "cells": status.size,
         "seeds": run.dataset.sizes["seed"],
         "programs": summary.get("programs"),
-        "diverged": f"{int((status == FAILED[1]).sum())} of {status.size} cells",
+        "diverged": f"{int((status == FAILED[1]).sum())} of {counted(status.size, 'cell')}",
         "missing": int((status == FAILED[0]).sum()),
         "time": f"{_number(summary['seconds'])} s" if "seconds" in summary else None,
-        "devices": ", ".join([*counted, *([str(manifest["host"])] if "host" in manifest else [])]),
+        "devices": ", ".join([*of_kinds, *([str(manifest["host"])] if "host" in manifest else [])]),
         "precision": manifest.get("precision"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "flags": ", ".join(f"{name}={value}" for name, value in flags.items() if isinstance(value, str) and value),
@@ -282,7 +282,8 @@ def _unfinished(run: Run) -> str:
     if "chunks" not in run.summary:
         return ""
     (count, total), status = run.summary["chunks"], run.dataset["status"]
-    there = f"{int((status != FAILED[0]).sum())} of {status.size} cells ({count} of {total} chunks) are there"
+    cells, chunks = counted(status.size, "cell"), counted(total, "chunk")
+    there = f"{int((status != FAILED[0]).sum())} of {cells} ({count} of {chunks}) are there"
     return f'<p class="note"><strong>This run is not finished:</strong> {there}, and the numbers are theirs alone.</p>'
 
 

@@ -189,14 +189,17 @@ def unknown(name: str, system: type[AnySystem]) -> str:
         return f"{name}: no function takes it; {remedy}"
     others = [other for other in SYSTEMS if name in schema(SYSTEMS[other])]
     have = f" ({', '.join(others)} {'have' if len(others) > 1 else 'has'})" if others else ""
+    known = [field for field in known if "." in field] if "." in name else known
     near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
     if not others:  # else the name is right, and only the part after the section can be near
         near = near or difflib.get_close_matches(name, known, 1, 0.7)
     last = {field.rpartition(".")[2]: field for field in reversed(known)}
     near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0.7)]
-    section, _, key = name.partition(".")
-    keys = [field.key for field in schema(system).values() if field.section == section]
-    listed = f"section {section} has {', '.join(keys)}" if keys and key else "--help lists the fields"
+    section = name.partition(".")[0]
+    fields = schema(system).values()
+    section = next(iter(difflib.get_close_matches(section, {field.section for field in fields}, 1, 0.7)), section)
+    keys = [field.key for field in fields if field.section == section]
+    listed = f"section {section} has {', '.join(keys)}" if keys and "." in name else "--help lists the fields"
     remedy = f"did you mean {near[0]}?" if near else listed
     return f"{name}: system {system.name} has no such field{have}; {remedy}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, counted
 from launch.shell import Refusal
 from launch.work import collected, stored
 
@@ -62,7 +62,8 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
     if not cells:
         raise Refusal(f"{directory} has no finished cell yet; wait for the first chunk")
     source = "results.nc" if path.exists() else "its chunks, not finished"
-    print(f"{directory} ({source}): {len(cells)} of {work.plan.cells} cells computed again, each alone, in float64")
+    of_all = f"{len(cells)} of {counted(work.plan.cells, 'cell')}"
+    print(f"{directory} ({source}): {of_all} computed again, each alone, in float64")
     wrong = sensitive = 0
     for cell, differences in zip(cells, compared(work.plan, dataset, cells, precision), strict=True):
         worst = max((each for each in differences if not each.sensitive), key=lambda each: each.size)
@@ -77,7 +78,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
         f"{len(cells) - wrong} agree, {wrong} disagree; tolerance for {precision}: {tolerance:g} of a number plus "
         f"{tolerance / 10:g} of the measure's largest, whole numbers exactly, eigenvalues by Lanczos to their residuals"
         + (
-            f"; in {sensitive} cells more, as {precision} and float64 differ there by rounding alone"
+            f"; in {counted(sensitive, 'cell')} more, as {precision} and float64 differ there by rounding alone"
             if sensitive
             else ""
         )

@@ -15,7 +15,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, counted
 from gpsense.plots._axes import NARROW, axes_for, log_ticks
 from gpsense.plots.view import (
     FAILED,
@@ -77,8 +77,8 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
 
 def _seeds(cells: xr.Dataset, words: str) -> str:
     """How many seeds there are, after words on what is made of them if they are several."""
-    count = cells.sizes["seed"]
-    return f"{words} over {count} seeds" if count > 1 else "1 seed"
+    seeds = counted(cells.sizes["seed"], "seed")
+    return f"{words} over {seeds}" if cells.sizes["seed"] > 1 else seeds
 
 
 def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:

@@ -116,7 +116,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
         "neurons",
         "weight norms ||u_j|| of the neurons after training, largest first",
         "distance of the nearest weight norm to the threshold",
-        "norm of U",
+        "units of U",
     ) | {
         "error": Measure("held-out images misclassified", "share"),
         "error_trained": Measure("held-out images misclassified after training", "share"),

@@ -163,10 +163,12 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     Setting: ClassVar[type[PipelineSetting]] = PipelineSetting
     parts: ClassVar[Parts]
     measures: ClassVar[Mapping[str, Measure]] = {
-        "error": Measure("the system's error(), or its loss where it defines none"),
+        "error": Measure("error"),
         "rank": Measure("parts kept by pruning", "parts"),
-        "column_norms": Measure("norms of the parts after training, largest first", "norm of a part", ("column",)),
-        "margin": Measure("how far the mask was from changing", "norm of a part"),
+        "column_norms": Measure(
+            "norms of the parts after training, largest first", "units of the parameters", ("column",)
+        ),
+        "margin": Measure("how far the mask was from changing", "units of the parameters"),
     }
 
     penalty_kind: Annotated[
@@ -193,6 +195,14 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             read_by=(COUNTED,),
         ),
     ] = 1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Say of the error what it is: an error of the system's own, or its loss."""
+        super().__init_subclass__(**options)
+        if "error" not in vars(cls).get("measures", {}):
+            name = getattr(cls, "name", cls.__name__)
+            own = cls.error is not TrainPruneFineTune.error
+            cls.measures = {**cls.measures, "error": Measure(f"{'error' if own else 'loss'} of {name}")}
 
     @classmethod
     def check_class(cls) -> None:

@@ -76,7 +76,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         "neurons",
         "weight norms ||u_j|| of the neurons after training, largest first",
         "distance of the nearest weight norm to the threshold",
-        "norm of U",
+        "units of U",
     )
 
     bias: Annotated[

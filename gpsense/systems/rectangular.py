@@ -57,7 +57,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
         "columns",
         "stacked column norms ||[u_i; v_i]|| after training, largest first",
         "distance of the nearest stacked column norm to the threshold",
-        "norm of [U; V]",
+        "units of U and V",
     )
 
     measurements: Annotated[

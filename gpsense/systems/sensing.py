@@ -66,7 +66,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         "columns",
         "column norms ||U e_i|| after training, largest first",
         "distance of the nearest column norm to the threshold; under other rules of the kept to the deleted",
-        "norm of U",
+        "units of U",
     )
 
     splits: ClassVar[bool] = True

@@ -10,6 +10,7 @@ import pytest
 from gpsense.systems import SYSTEMS
 from launch.arguments import parse
 from launch.config import DEFAULT, build, read_yaml
+from launch.paths import configs
 from launch.schema import schema
 from launch.shell import Refusal
 from launch.values import Values
@@ -169,6 +170,9 @@ def test_no_config_means_the_quickstart() -> None:
     asked = parse([])
     assert asked.config == build(read_yaml(DEFAULT))
     assert asked.config.name == "quickstart"
+    assert parse(["--problem.n", "200"]).config.name == "sensing"
+    assert parse(["--problem.n", "200", "--name", "mine"]).config.name == "mine"
+    assert parse([str(configs() / "quickstart.yaml"), "--problem.n", "200"]).config.name == "quickstart"
     assert (asked.out, asked.dry_run, asked.folder) == (None, False, DEFAULT.parent)
 
 
@@ -231,6 +235,7 @@ def test_help_names_every_field_with_the_values_of_the_file(config: Path, capsys
     text = " ".join(printed(capsys, "--help", str(config)).split())
     for name in (*schema(SYSTEMS["sensing"]), "out", "dry-run", "plugin", "allow-plugins", "systems"):
         assert re.search(rf"--{re.escape(name)} ", text), name
+    assert "exit codes: 0 done; 1 every cell diverged, " in text
     for name, value in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "5,")):
         assert re.search(rf"--{name} [^\[]*\[{re.escape(value)}\]", text), name
 

@@ -125,6 +125,8 @@ def test_unknown_names_lead_to_the_nearest_known_one() -> None:
     assert unknown("problem.nosie", system).endswith("did you mean problem.noise?")
     assert unknown("tarin", system).endswith("did you mean train?")
     assert unknown("smoothing", system).endswith("did you mean train.smoothing?")
+    for name in ("train.foo", "tran.foo"):  # a section is no remedy for a field
+        assert "; section train has method, penalty_kind, optimizer, " in unknown(name, system)
     assert unknown("qqqq", system) == "qqqq: system sensing has no such field; --help lists the fields"
     assert unknown("problem", system) == "problem: a section; give one of its fields, e.g. --problem.dim"
 

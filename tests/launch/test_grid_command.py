@@ -120,6 +120,9 @@ def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
         "Cells: 5 approximate minima (each with probability 0.999), 2 undecided (a larger run.curvature_steps may "
         "decide). The lowest eigenvalue found is -0.31."
     )
+    assert "the gradient norm of the 1 cell is" in grid.certificate_words(
+        numbers | {"minima": 1, "saddles": 0, "undecided": 0}
+    )
     assert ", 1 saddles or diverged, " in grid.certificate_words(numbers | {"minima": 5, "saddles": 1, "undecided": 2})
 
 

@@ -39,6 +39,8 @@ def test_a_plugin_registers_what_a_config_then_names(tmp_path: Path) -> None:
     argv = ["--plugin", str(tmp_path / "more.py"), "--system", "toy", "--prune.rule", "mine"]
     try:
         assert parse(argv).config.values["prune.rule"].values == ("mine",)
+        assert parse(argv).config.name == "toy"
+        assert parse(argv[:2]).config.name == "sensing"  # of the quickstart's fields, but not the quickstart
     finally:
         del RULES["mine"]
     with pytest.raises(Refusal, match=r"^prune\.rule: there is no 'mine'; "):

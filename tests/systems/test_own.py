@@ -232,3 +232,25 @@ def test_a_size_that_draw_takes_is_told_with_what_to_give_instead():
         run_grid(Grid(system, Schedule(2, 1)))
     assert refusal.value.field == "n"
     assert refusal.value.remedy == "give a draw with that number in it: lambda key: draw(key, n=...)"
+
+
+def test_the_error_is_called_what_it_is():
+    class WithError(LeastSquares):
+        name = "with_error"
+
+        def error(self, params, problem):
+            return jnp.zeros(())
+
+    class Further(WithError):
+        name = "further"
+
+    words = {kind.name: kind.measures["error"].words for kind in (LeastSquares, WithError, Further)}
+    assert words == {
+        "least_squares": "loss of least_squares",
+        "with_error": "error of with_error",
+        "further": "error of further",
+    }
+    made = system(error=lambda params, problem: jnp.zeros(()), name="mine")
+    assert (made.measures["error"].words, system().measures["error"].words) == ("error of mine", "loss of own")
+    grid = Grid(system(), Schedule(2, 1, 1))
+    assert run_grid(grid)["error"].attrs["long_name"] == "loss of own"
