@@ -51,7 +51,7 @@ def certificate(
     """Gradient norm at a factor (dim, width), and bounds of the smallest Hessian eigenvalue from some Lanczos steps.
 
     ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: where
-    it is negative, the Hessian has a negative eigenvalue; where it is not, the Hessian may have one all the same.
+    it is negative, the Hessian has a negative eigenvalue; where it is not negative, the Hessian may still have one.
     Within ``residual`` of it lies an eigenvalue, not always the smallest. ``low``: see :func:`smallest_eigenvalue`.
     ``steps`` None: the whole Hessian and its eigenvalues, so that all three agree up to rounding. Costs one gradient
     and ``steps`` Hessian products; with None as many products as the factor has entries, and memory for a matrix with

@@ -296,8 +296,8 @@ def help_text(config: Config, path: Path | None) -> str:
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
             f"{what}: {first_line(config.system).rstrip('.')}. In brackets {where}. VALUES: one or more, or "
-            "log:low:high:count, lin:low:high:count, range:start:stop; null is the default unless a field says "
-            "otherwise.",
+            "log:low:high:count, lin:low:high:count, range:start:stop; null gives the default, unless the field "
+            "says what null means.",
             wide,
         ),
     ]

@@ -226,8 +226,9 @@ def find_tickets(
     - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
       to ``rewind_step``), magnitude (at once), random, snip, grasp, movement, synflow, none. Random, snip, grasp,
       movement and synflow prune before training, in ``score_rounds`` scorings; None: 100 for synflow, else 1.
-    - ``kept``: shares of the weights that stay. All rules train for the same number of steps: if iterative pruning is
-      nearest to a share after R rounds, for R times ``steps``, and then the ticket alone for ``steps`` more.
+    - ``kept``: shares of the weights that stay. For each, all rules train for R + 1 times ``steps`` steps, the last
+      ``steps`` of them the ticket alone, where R is the number of rounds that iterative pruning takes:
+      ``log(kept) / log(1 - share)`` to the nearest whole number, at least 1, but 0 where all weights are kept.
     - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
     - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; patterns of paths add
       to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, says it anew

@@ -176,9 +176,9 @@ def fit_sparse(
     """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
 
     Columns and y are standardised, columns are pruned by scores, and a network of ``neurons`` mirrored pairs takes one
-    step on what ``residual`` leaves of y. Deterministic for a seed. Works in float64 where x is and JAX is set to it,
-    else in float32. The choice of a pool, the residual (ols, as real tables have linear parts) and the comparison are
-    derived here, not the paper's.
+    step on what ``residual`` leaves of y. Deterministic for a seed. Computes in float64 where ``jax_enable_x64`` is set
+    and x is float64 or whole numbers, else in float32. The choice of a pool, the residual (ols, as real tables have
+    linear parts) and the comparison are derived here, not the paper's.
 
     - ``x``: an array or a DataFrame of numbers, whose names are kept.
     - ``pool``: how many columns each part of the scores keeps. None: the number of :data:`POOLS` whose network predicts

@@ -97,7 +97,7 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
 def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
     """Share of columns above a share of the largest, and the histogram of their norms, pooled over seeds: two Axes.
 
-    ``width`` in inches: a new figure of that width for a paper, without titles; its label is the caption.
+    ``width`` in inches: a new figure of that width for a paper, without titles; ``figure.get_label()`` is its caption.
     """
     cells, fixed, hue, lines = _lines(without_failures(dataset), 4)
     both, figure = axes_for(axes, 2, (10, 4.6), width)

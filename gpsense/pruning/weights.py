@@ -119,8 +119,8 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
     """The mask cut to the ``count`` prunable weights of the highest scores, over all leaves together.
 
     Exactly ``count`` of those that the mask keeps stay, all where it keeps fewer: of equal scores those that come first
-    in :func:`flat`. NaN is lower than any score. ``count`` is traced, to the nearest whole number. Leaves that are not
-    prunable keep their mask. BadInput for a count below 0.
+    in :func:`flat`. NaN is lower than any score. ``count`` may be traced, and is rounded to the nearest whole number.
+    Leaves that are not prunable keep their mask. BadInput for a count below 0.
 
     >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
     >>> gpsense.keep_largest(scores, mask, {"w": True}, count=2)["w"].tolist()

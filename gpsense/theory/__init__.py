@@ -6,7 +6,7 @@ without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sq
 ``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
 in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own; so does ``tickets``: masked
 teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in float32 and
-float64, but for ``trace_norm_samples``, a number of two sizes.
+float64, but for ``trace_norm_samples``, which takes two Python integers and returns a float.
 
 >>> float(gpsense.theory.shrinkage(penalty=0.2, smoothing=0.01))
 1.0

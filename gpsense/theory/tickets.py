@@ -24,7 +24,8 @@ RowHessian = Float[Array, "entries entries"]
 def effective_size(masks: Masks) -> Scalar:
     """``r~ = (1/(8 K^4)) (sum_{j,k} (1 + delta_jk) sqrt(r_j + r_k))^2``, delta_jk = 1 where supports meet. Recalled.
 
-    Of the default floating type. Derived: r for identical supports of size r, ``r (1 + 1/K)^2 / 4`` for disjoint ones.
+    For identical supports of size r it is r, for disjoint ones ``r (1 + 1/K)^2 / 4`` (both derived). The result is
+    float64 where ``jax_enable_x64`` is set, else float32.
     """
     kept = masks.astype(float)
     sizes = jnp.sum(kept, axis=1)
@@ -117,8 +118,8 @@ def least_curvature(neurons: ScalarLike, size: ScalarLike, n: ScalarLike) -> Sca
 def samples_needed(neurons: ScalarLike, size: ScalarLike, constant: ScalarLike = 1.2) -> Scalar:
     """``N_50 = c K r``: samples at which half the trials recover the teacher. An empirical fit, not a bound.
 
-    c was measured as 1.0 to 1.4 (K = 5, r = 10 to 60, starts at relative distance 0.1 and 0.5); 1 is the count of
-    unknowns. The paper's sufficient count is larger by powers of K.
+    c was measured as 1.0 to 1.4 (K = 5, r = 10 to 60, starts at relative distance 0.1 and 0.5); with c = 1 there are as
+    many samples as weights in the teacher's masks. The paper's sufficient count is larger by powers of K.
     """
     neurons, size, constant = floats(neurons, size, constant)
     return constant * neurons * size

@@ -1,7 +1,8 @@
 """Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
 Prints one table and writes bench.json: ratios are written so that more is better, and every baseline's results are
-compared with the engine's in the same run. What is scaled up from fewer cells or steps says so.
+compared with the engine's in the same run. A row measured on fewer cells or steps and scaled up has a note that says
+so.
 """
 
 import json
