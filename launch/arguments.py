@@ -41,10 +41,9 @@ OPTIONS = {
     "shard": "i/N: run part i (from 0) of N alone",
     "cluster": "local:N or tcp://HOST:PORT: run on dask workers",
     "distributed": "auto, or HOST:PORT with --shard: jax.distributed",
-    "verify": "DIR: compute some of its cells again and compare",
+    "verify": "DIR: compute some cells again; exit 1: one differs",
 }
-EXITS = "exit codes: 0 done; 1 every cell diverged (--verify: one disagrees), or a file could not be written; "
-EXITS += "2 refused; 130 interrupted, rerun to resume"
+EXITS = "exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted"
 STATIC = "NAME,...: parameters that are compiled in, a program for each value, as shapes and loops need"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
@@ -318,7 +317,7 @@ def help_text(config: Config, path: Path | None) -> str:
             lines += textwrap.wrap(text, wide, initial_indent=start, subsequent_indent=" " * 6)
         else:
             lines.append(option)
-    return "\n".join([*lines, *textwrap.wrap(EXITS, wide, subsequent_indent="  ")])
+    return "\n".join([*lines, EXITS])
 
 
 def describe(field: Field) -> str:

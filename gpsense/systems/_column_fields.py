@@ -58,9 +58,7 @@ class TruthData(Traced):
 
     n: ScalarLike | None = None
     rank: ScalarLike | None = None
-    noise: Annotated[
-        ScalarLike, Field("problem", "standard deviation sigma of the noise", at_least=0, label="noise σ")
-    ] = 0.0
+    noise: Annotated[ScalarLike, Field("problem", "standard deviation of the noise", at_least=0, label="noise σ")] = 0.0
     condition: Annotated[
         ScalarLike,
         Field("problem", "mu_1 / mu_r of the truth, mu_1 = 1", at_least=1, label="condition number of the truth"),
