@@ -19,7 +19,7 @@ from gpsense._linalg import singular_values
 from gpsense._types import Factor, Integer, Mask, Norms, RandomKey, Scalar, ScalarLike
 from gpsense.descent import DIVERGED, Descent, Method, Rates, Target, ended
 from gpsense.errors import BadInput
-from gpsense.fields import Field, ReadBy
+from gpsense.fields import INT32, Field, ReadBy
 from gpsense.keys import Keys
 from gpsense.penalties import PENALTIES
 from gpsense.pruning import COLUMN_RULES, ROTATIONS, ColumnRule, RuleInput, as_rule, verify_rule
@@ -144,7 +144,14 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     ] = "highest"
     perturb: Annotated[bool, Field("train", hidden=True)] = False
     patience: Annotated[
-        int, Field("train", "steps after which a perturbed run must have lowered its loss", at_least=1, axis=False)
+        int,
+        Field(
+            "train",
+            "steps after which a perturbed run must have lowered its loss",
+            at_least=1,
+            at_most=INT32,
+            axis=False,
+        ),
     ] = 200
     curvature_steps: Annotated[
         int,

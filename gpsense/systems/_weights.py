@@ -248,7 +248,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     ] = "iterative_magnitude"
     optimizer: Optimizer = "adam"
     round_steps: Annotated[
-        int, Field("train", "steps in a round of iterative pruning", at_least=1, label="steps in a round")
+        int,
+        Field("train", "steps in a round of iterative pruning", at_least=1, at_most=10**9, label="steps in a round"),
     ] = 200
     rewind: Annotated[
         str,

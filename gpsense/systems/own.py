@@ -20,7 +20,7 @@ from gpsense import descent, optimizers, pruning
 from gpsense._types import RandomKey, Scalar, ScalarLike
 from gpsense.descent import DIVERGED, Method, Rates, Target
 from gpsense.errors import BadInput
-from gpsense.fields import Field, ReadBy, Traced, shown
+from gpsense.fields import INT32, Field, ReadBy, Traced, shown
 from gpsense.keys import Keys
 from gpsense.optimizers import FineTuneRate, FineTuneTolerance, Momentum, Rate, Tolerance
 from gpsense.penalties import PENALTIES
@@ -192,6 +192,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
             "prune",
             "number of parts kept by the rules top_r and random, unless kept gives a share",
             at_least=1,
+            at_most=INT32,
             read_by=(COUNTED,),
         ),
     ] = 1

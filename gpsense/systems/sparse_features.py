@@ -99,7 +99,15 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         tuple[float, ...],
         Field("problem", "coefficients of he_1, he_2, ...; scaled to variance 1", axis=False),
     ] = (0.0, 1.0)
-    test: Annotated[int, Field("problem", "fresh samples used to measure the risk", at_least=FEWEST)] = 6400
+    test: Annotated[
+        int,
+        Field(
+            "problem",
+            "fresh samples used to measure the risk",
+            at_least=FEWEST,
+            at_most=samples.BLOCKS * samples.ROWS,
+        ),
+    ] = 6400
 
     def check(self) -> None:
         super().check()

@@ -18,6 +18,7 @@ from gpsense.grid.compiling import compile_later, scratch_of
 from gpsense.grid.estimate import held_bytes, working_bytes
 from gpsense.grid.plan import Chunk, one_cell
 from gpsense.grid.sweep import sweep_grid
+from gpsense.systems import SYSTEMS
 
 MIB = 2**20
 
@@ -81,6 +82,21 @@ def test_what_cannot_fit_is_refused_before_it_compiles(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("sensing", "patience"),
+        ("sparse_features", "test"),
+        ("teacher_student", "round_steps"),
+        ("teacher_student", "score_rounds"),
+        ("patches", "count"),
+    ],
+)
+def test_counts_that_a_program_could_not_hold_are_refused(name: str, field: str) -> None:
+    with pytest.raises(BadInput, match=f"^{field}: 1000000000000 is not allowed; use a whole number from "):
+        SYSTEMS[name](**{field: 10**12})
+
+
 def test_what_is_too_much_together_is_cut() -> None:
     grid = Grid(
         Sensing(dim=8, n=60, width=300, dtype="float32"), Schedule(20, 10, 10), 4, (Axis("penalty", range(1, 41)),)

@@ -177,7 +177,7 @@ def test_a_rule_may_be_a_function():
     ("call", "line"),
     [
         (lambda: system(rule="threshhold"), "rule: there is no 'threshhold'; did you mean threshold?"),
-        (lambda: system(count=0), "count: 0 is not allowed; use a whole number 1 or more"),
+        (lambda: system(count=0), "count: 0 is not allowed; use a whole number from 1 to 2147483647"),
         (lambda: system().Setting(rate=-1.0), "rate: -1.0 is not allowed; use a number above 0"),
         (lambda: TrainPruneFineTune.of(draw=lambda: 0, init=init, loss=loss, parts=weights()), "draw: it takes no"),
     ],
