@@ -605,6 +605,7 @@ class Counter(eqx.Module):
         ({"rules": ("threshold",)}, "rules", "'threshold'"),
         ({"rules": ("snip", "snip")}, "rules", "repeats"),
         ({"seeds": 0}, "seeds", "a whole number from 1 to"),
+        ({"seeds": (1, 1)}, "seeds", "the axis repeats a value"),
         ({"seeds": (0, -1)}, "seeds", "-1 is not allowed"),
         ({"rules": ()}, "rules", "empty"),
         ({"kept": ()}, "kept", "empty"),
