@@ -14,7 +14,7 @@ WIDE_STYLE = """
   .table, .picture { overflow: auto; }
   .cut::before { content: "wider than the page: scroll sideways \\2192"; display: block; position: sticky; left: 0;
                  width: max-content; max-width: 100%; font-size: .8rem; color: #54626f; }
-  @media (max-width: 600px) { .picture img { max-width: none; width: max(100%, calc(var(--wide) * .47)); } }
+  @media (max-width: 600px) { .picture img { max-width: none; width: max(100%, calc(var(--wide) * .47 - 28px)); } }
 """
 WIDE_SCRIPT = """
 const wide = () => document.querySelectorAll(".table, .picture").forEach(

@@ -16,7 +16,7 @@ from matplotlib import style
 
 from gpsense.errors import counted
 from gpsense.grid.files import atomic
-from gpsense.plots.view import axis_label, over_seeds, problem_words, value_text, without_failures
+from gpsense.plots.view import axis_label, over_seeds, problem_words, setting_words, value_text, without_failures
 from launch import figures, table
 from launch.shell import Refusal
 
@@ -125,7 +125,8 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     axes = set(dataset["status"].dims)
     cells = {key: _column(rows, key, key in axes) for key in keys}
     lines += [" & ".join(cells[key][place] for key in keys) + r" \\" for place in range(len(rows))]
-    held, count = ", ".join(problem_words(dataset).values()), dataset.sizes["seed"]
+    held = "; ".join(filter(None, (", ".join(told(dataset).values()) for told in (problem_words, setting_words))))
+    count = dataset.sizes["seed"]
     caption = f"Medians over {counted(count, 'seed')}, with the 16th and 84th percentile{': ' if held else ''}{held}."
     kind = "table*" if len(keys) > 4 else "table"  # over both columns
     head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]

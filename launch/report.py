@@ -25,12 +25,14 @@ from gpsense.plots.view import (
     fine_tuned,
     listed_axes,
     main_measures,
-    measure_label,
     others,
     over_seeds,
+    part_noun,
     plane,
     problem_words,
+    setting_words,
     short_name,
+    stage_label,
     threshold_of,
     value_text,
     without_failures,
@@ -198,7 +200,7 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
     status = dataset["status"]
     level = xr.DataArray(np.nan) if level is None else level
     labelled = [name for name in (*main, "column_norms", *drawn.values()) if name in dataset]
-    words = {name: measure_label(dataset[name]) for name in labelled}
+    words = {str(name): stage_label(dataset, str(name)) for name in labelled}
     fields = {
         "axes": _json([_axis(dataset, name) for name in axes]),
         "plane": _json(plane(dataset)),
@@ -207,6 +209,7 @@ def payload(dataset: xr.Dataset, kept: Kept) -> str:
         "labels": _json(words),
         "main": _json(main),
         "kept": _json(short_name(dataset["rank"]) if "rank" in dataset else ""),
+        "part": _json(part_noun(dataset)),
         "tuned": _json(fine_tuned(dataset)),
         "steps": _json(some["step"].values.tolist() if drawn else []),
         "train": _json(int((some["phase"] == "train").sum()) if drawn else 0),
@@ -262,6 +265,7 @@ def _made(run: Run) -> str:
     of_kinds = [f"{devices.count(device)} x {device}" for device in dict.fromkeys(devices)]
     facts = {
         "problem": ", ".join(problem_words(run.dataset).values()),
+        "training": ", ".join(setting_words(run.dataset).values()),
         "cells": status.size,
         "seeds": run.dataset.sizes["seed"],
         "programs": summary.get("programs"),
@@ -318,7 +322,7 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
         return "<p>No rows.</p>"
     named = {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
     named = {name: label for name, label in named.items() if label != name}
-    words = EXPLAINED | named | {str(name): measure_label(v) for name, v in dataset.data_vars.items()}
+    words = EXPLAINED | named | {str(name): stage_label(dataset, str(name)) for name in dataset.data_vars}
     keys = list(dict.fromkeys(key for row in rows for key in row))
     above = {key: short_name(dataset[key]) if key in dataset.data_vars else key for key in keys}
     titles = {key: html.escape(name).replace("_", "_<wbr>") for key, name in above.items()}

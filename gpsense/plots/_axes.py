@@ -19,18 +19,21 @@ def axes_for(
 ) -> tuple[np.ndarray, Figure | None]:
     """So many Axes as a flat array; with the figure made for them where none were given.
 
-    ``size`` in inches; with a ``width`` the figure is as wide as that, and as high as suits its panels.
+    ``size`` in inches: panels stand one above the other where that is higher than wide. With a ``width`` the figure is
+    as wide as that, and as high as suits its panels.
     """
     if given is None and width is not None:
         if not 1 <= width <= 50:
             raise BadInput("width", f"{width} inches", "give a width of 1 to 50 inches")
         rows = count if width < NARROW else 1
-        height = 0.62 * width * rows if rows > 1 else width * size[1] / size[0]
+        beside = 0.46 if count > 1 else size[1] / size[0]
+        height = 0.62 * width * rows if rows > 1 else width * beside
         figure = pyplot.figure(figsize=(width, height), layout="constrained")
         return figure.subplots(rows, count // rows, squeeze=False).ravel(), figure
     if given is None:
         figure = pyplot.figure(figsize=size, layout="constrained")
-        return figure.subplots(1, count, squeeze=False)[0], figure
+        rows = count if size[1] > size[0] else 1
+        return figure.subplots(rows, count // rows, squeeze=False).ravel(), figure
     axes = np.ravel(np.asarray(given, object))
     if axes.size != count or not all(isinstance(each, Axes) for each in axes):
         raise BadInput("axes", "not the matplotlib Axes that this draws on", f"give {count}, or None for a new figure")

@@ -5,6 +5,7 @@ Diverged and missing cells are left out. A figure that is made here gets a title
 """
 
 import textwrap
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from gpsense.errors import BadInput, counted
 from gpsense.plots._axes import NARROW, axes_for, log_ticks
@@ -26,9 +28,12 @@ from gpsense.plots.view import (
     measure_label,
     numeric,
     over_seeds,
+    part_noun,
     plane,
     problem_words,
+    setting_words,
     short_name,
+    stage_label,
     threshold_of,
     value_text,
     without_failures,
@@ -64,13 +69,15 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:
         note += f"; left out: {left_out} of {cells['status'].size} cells, diverged or missing"
-    figure.set_label(f"{headline}, {note}{'; ' if fixed else ''}{fixed}.")
+    more = [text for text in setting_words(cells).values() if text not in fixed]
+    figure.set_label("; ".join([f"{headline}, {note}", *filter(None, [fixed, ", ".join(more)])]) + ".")
     if bare:
         return
     width = int(figure.get_figwidth() * 11.5)
-    title = [*textwrap.wrap(headline, width), *textwrap.wrap(fixed, width)]
+    lines = partial(textwrap.wrap, width=width, break_on_hyphens=False)
+    title = [*lines(headline), *lines(fixed)]
     if len(title) > 2:
-        title, note = textwrap.wrap(headline, width, max_lines=2), f"{fixed}; {note}"
+        title, note = lines(headline, max_lines=2), f"{fixed}; {note}"
     figure.suptitle("\n".join(title), fontsize="medium")
     figure.supxlabel("\n".join(textwrap.wrap(note, int(1.15 * width))), fontsize="small", color="0.35")
 
@@ -91,7 +98,8 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
     size = cells.sizes[hue]
     chosen = np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
     lines = [(value_text(cells[hue][i]), cells.isel({hue: i})) for i in chosen]
-    return cells, fixed, axis_label(dataset, hue), lines
+    fewer = f" ({len(chosen)} of {size} values)" if len(chosen) < size else ""
+    return cells, fixed, axis_label(dataset, hue) + fewer, lines
 
 
 def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
@@ -100,7 +108,7 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     ``width`` in inches: a new figure of that width for a paper, without titles; ``figure.get_label()`` is its caption.
     """
     cells, fixed, hue, lines = _lines(without_failures(dataset), 4)
-    both, figure = axes_for(axes, 2, (10, 4.6), width)
+    both, figure = axes_for(axes, 2, (5.4, 7), width)
     left, right = both
     norms = [cell["column_norms"].transpose("seed", "column").values for _, cell in lines]
     top = max((np.nanmax(n) for n in norms if np.isfinite(n).any()), default=1.0) or 1.0
@@ -118,13 +126,14 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     _thresholds(right, lines)
     _log_y(right, bottom=0.5 / cells.sizes["seed"])
     name = measure_label(cells["column_norms"]).replace(", largest first", "")
+    words = str(cells["column_norms"].attrs.get("long_name", "column norms after training")).split(", ")[0]
     left.set(xlabel="x [share of the largest norm]", ylabel="share of norms ≥ x")
     left.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    right.set(xlabel=name, ylabel="columns per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
+    right.set(xlabel=name, ylabel=f"{part_noun(cells)}s per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
     if left.get_legend_handles_labels()[0]:
         left.legend(title=hue or None, fontsize="small")
     if figure is not None:
-        _finish(figure, "Column norms after training", fixed, cells, _seeds(cells, "pooled"), width is not None)
+        _finish(figure, words[0].upper() + words[1:], fixed, cells, _seeds(cells, "pooled"), width is not None)
     return both
 
 
@@ -157,21 +166,22 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
     if not names:
         raise BadInput("dataset", "it has no curves", "set record_every in the Schedule to record some")
     cells, fixed, hue, lines = _lines(without_failures(dataset), 6)
-    all_axes, figure = axes_for(axes, len(names), (11, 4.8), width)
+    all_axes, figure = axes_for(axes, len(names), (5.4, 3.7 * len(names)), width)
     for one, name in zip(all_axes, names, strict=True):
         _curve(one, cells, name, lines)
     handles = all_axes[0].get_legend_handles_labels()
+    if hue and width is None:
+        all_axes[0].legend(*handles, title=hue, fontsize="small", ncols=1 if figure is None else 2)
     if figure is None:
-        if hue:
-            all_axes[0].legend(*handles, title=hue, fontsize="small")
         return all_axes
-    if hue:
-        narrow = width is not None and width < NARROW
+    if hue and width is not None:
+        narrow = width < NARROW
         place = {"loc": "outside upper center", "ncols": 3} if narrow else {"loc": "outside right upper"}
         figure.legend(*handles, title=hue, fontsize="small", **place)
     headline = " and ".join(name.removesuffix("_curve") for name in names).capitalize()
     phases = [*["training"] * bool(cells.attrs["train_steps"]), *["fine-tuning"] * fine_tuned(cells)]
-    _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, _seeds(cells, BAND), width is not None)
+    note = _seeds(cells, BAND) + "; dotted: across pruning" * (len(phases) > 1)
+    _finish(figure, f"{headline} along {' and '.join(phases)}", fixed, cells, note, width is not None)
     return all_axes
 
 
@@ -228,17 +238,17 @@ def plot_measure(
     if not span:
         raise BadInput("dataset", "no axis besides the seeds has two values", "give an axis more values")
     cells, fixed = _fix(without_failures(dataset), span)
-    size = (6.8, 4.6)
+    size = (5.4, 3.9)
     if len(span) == 2:
         columns, rows = (cells.sizes[name] for name in span)
-        size = (float(np.clip(0.68 * columns + 2.6, 6.2, 12)), float(np.clip(0.5 * rows + 2.2, 4, 9)))
+        size = (float(np.clip(0.55 * columns + 2.1, 5.4, 12)), float(np.clip(0.5 * rows + 2.2, 4, 9)))
     (one,), figure = axes_for(axes, 1, size, width)
     if len(span) == 2:
         _heat(one, cells, span[0], span[1], name, log)
     else:
         _profile(one, cells, span[0], name, log)
     if figure is not None:
-        words = measure_label(cells[name])
+        words = stage_label(cells, name)
         note = _seeds(cells, "median" if len(span) == 2 else BAND)
         _finish(figure, words[0].upper() + words[1:], fixed, cells, note, width is not None)
     return one
@@ -253,7 +263,7 @@ def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> Non
         axes.plot(at, middle, "o-", color=PALETTE[0], lw=_lw(2), ms=_lw(5))
     else:
         axes.errorbar(at, middle, [middle - low, high - middle], fmt="o", color=PALETTE[0], capsize=4)
-    axes.set(ylabel=f"median {short_name(cells[name])}", xlim=(-0.5, len(at) - 0.5))
+    axes.set(ylabel=_median(cells, name), xlim=(-0.5, len(at) - 0.5))
     if log:
         _log_y(axes)
     else:
@@ -271,9 +281,8 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
     shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
     shown = np.where(np.isnan(table), np.nan, shown)
     image = axes.imshow(shown, norm=scale, cmap="viridis", aspect="auto", origin="lower")
-    bar = axes.figure.colorbar(image, ax=axes, label=f"median {short_name(cells[name])}")
-    if log:
-        log_ticks(bar.ax.yaxis, *image.get_clim())
+    bar = axes.figure.colorbar(image, ax=axes, label=_median(cells, name))
+    _bar_ticks(bar, log)
     for row, column in np.argwhere(np.isnan(table)):
         place = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(place, 1, 1, facecolor="0.85", edgecolor="0.55", hatch="///", lw=0))
@@ -284,6 +293,26 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
         _annotate(axes, table, image)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
     _ordinal(axes, "y", cells[y], axis_label(cells, y))
+
+
+def _median(cells: xr.Dataset, name: str) -> str:
+    """The measure's name on an axis; of the error with the phase after which it was measured."""
+    after = " after fine-tuning" if stage_label(cells, name) != measure_label(cells[name]) else ""
+    return f"median {short_name(cells[name])}{after}"
+
+
+def _bar_ticks(bar: Any, log: bool) -> None:
+    """Numbers at both ends of a colour bar, and between them as many as there is room for."""
+    low, high = bar.mappable.get_clim()
+    if log:
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        between = np.outer(decades, (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)).ravel()
+    else:
+        between = MaxNLocator(5).tick_values(low, high)
+    places = np.asarray(bar.mappable.norm(between), float)
+    ticks = [low, *(value for value, place in zip(between, places, strict=True) if 0.08 < place < 0.92), high]
+    bar.set_ticks(ticks, labels=[f"{value:.3g}" if log else f"{value:.4g}" for value in ticks])
+    bar.minorticks_off()
 
 
 def _scale(table: np.ndarray, log: bool) -> Normalize:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+SETTINGS = ("method", "optimizer", "rate", "batch", "penalty", "smoothing", "rule", "kept", "threshold")
+RULED = "rule threshold"
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
 
@@ -57,6 +59,12 @@ def measure_label(array: xr.DataArray) -> str:
     """What a variable is, with its unit where it has one that the words do not say."""
     words, units = str(array.attrs.get("long_name", array.name)), str(array.attrs.get("units", "1"))
     return words if units in ("1", "code", "loss") or units in words else f"{words} [{units}]"
+
+
+def stage_label(dataset: xr.Dataset, name: str) -> str:
+    """What a variable is; of the error after which phase, where it was measured after others, too."""
+    staged = name == "error" and fine_tuned(dataset) and "error_trained" in dataset
+    return measure_label(dataset[name]) + (", after fine-tuning" if staged else "")
 
 
 def value_text(value: Any) -> str:
@@ -117,9 +125,29 @@ def problem_words(dataset: xr.Dataset) -> dict[str, str]:
     return words
 
 
+def setting_words(dataset: xr.Dataset) -> dict[str, str]:
+    """``name value`` of the main numbers and names of training and pruning that are the same in all cells, by name."""
+    held = {name: dataset.coords[name] for name in SETTINGS if name in dataset.coords}
+    same = {name: f"{name} {value_text(value)}" for name, value in held.items() if value.ndim == 0}
+    level, train = threshold_of(dataset), int(dataset.attrs.get("train_steps", 0))
+    if "column_norms" in dataset and level is not None and level.ndim == 0 and same.get("rule", RULED) == RULED:
+        same["threshold"] = f"threshold {value_text(level)}"
+    if train:
+        same["steps"] = f"{train} steps of training"
+    if fine_tuned(dataset) and "step" in dataset.coords:
+        same["fine_tune"] = f"{int(dataset['step'][-1]) - train} of fine-tuning"
+    return same
+
+
 def short_name(array: xr.DataArray) -> str:
     """A variable's name as people say it: coordinates that stay are kept, columns that stay are a rank."""
     return "kept" if array.name == "rank" and array.attrs.get("units") == "coordinates" else str(array.name)
+
+
+def part_noun(dataset: xr.Dataset) -> str:
+    """What one thing is that pruning keeps or deletes, whose norms are drawn: a column, a part."""
+    units = str(dataset["rank"].attrs.get("units", "")) if "rank" in dataset else ""
+    return units.removesuffix("s") if units.endswith("s") else "column"
 
 
 def curves(dataset: xr.Dataset) -> list[str]:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
 from gpsense.grid.store import write_dataset
-from launch import figures, pages, report
+from launch import figures, pages, paper, report
 
 SEEDS, NOISE, PENALTY, STEPS, COLUMNS = 3, [0.1, 0.5], [0.0, 0.01, 0.1], 7, 4
 EVIL = "</script><script>window.stolen = 1</script><b>&"
@@ -107,6 +107,14 @@ def test_the_table_is_of_the_results_whatever_the_summary_says(run: Path, rows: 
     assert "<td>0.1</td><td>0.01</td>" in page
     assert "<td>0.012</td>" in page
     assert not any(said in page for said in ("<td>7</td>", "<td>many</td>", EVIL))
+
+
+def test_the_head_and_the_caption_of_a_table_have_the_main_settings(run: Path) -> None:
+    page = report.write_report(run).read_text(encoding="utf-8")
+    assert "<dt>training</dt><dd>smoothing 0.04, threshold 0.4, 40 steps of training, 20 of fine-tuning</dd>" in page
+    assert numbers_of(page)["labels"]["error"] == "error <of> U, after fine-tuning"
+    text = paper.latex_of([{"noise": 0.1, "error": 1.0}], report.read_run(run).dataset)
+    assert "percentile: smoothing 0.04, threshold 0.4, 40 steps of training, 20 of fine-tuning." in text
 
 
 def test_data_are_in_order_of_axes_then_seed(run: Path) -> None:
@@ -349,6 +357,15 @@ def test_what_is_wider_than_the_page_says_that_it_scrolls(tmp_path: Path, browse
     where = "document.querySelectorAll('.table.cut').length"
     assert page.evaluate(where) == page.evaluate(where.replace(".cut", "")) * (page.evaluate(FITS) > width - 40)
     assert complaints == []
+
+
+def test_the_figures_of_a_run_fit_a_phone(tmp_path: Path, browser: Any) -> None:
+    run = fill(tmp_path / "run", results())
+    figures.draw(results(), run / "figures")
+    page, _ = visit(browser, report.write_report(run), 390)
+    page.wait_for_function("document.readyState === 'complete'")
+    assert page.evaluate("document.querySelectorAll('.picture').length") == 4
+    assert page.evaluate("document.querySelectorAll('.picture.cut').length") == 0
 
 
 def test_plots_follow_a_window_that_is_made_narrow(run: Path, browser: Any) -> None:

@@ -183,3 +183,47 @@ def test_both_curves_are_joined_across_pruning_by_a_dotted_line():
             assert list(line.get_xdata()) == [steps[~tuning][-1] if axes is loss else end, to]
             assert line.get_ydata()[0] == training.get_ydata()[-1]
             assert line.get_ydata()[1] == tuned.get_ydata()[0]
+
+
+def test_a_figure_of_the_error_says_after_which_phase_and_numbers_both_ends_of_its_bar() -> None:
+    axes = plot_measure(NOISY, "error", log=True)
+    figure = axes.figure
+    bar = figure.axes[1]
+    assert "after fine-tuning" in figure.get_suptitle()
+    assert bar.get_ylabel() == "median error after fine-tuning"
+    low, high = axes.images[0].get_clim()
+    numbers = [float(text.get_text()) for text in bar.get_yticklabels()]
+    assert (numbers[0], numbers[-1]) == pytest.approx((low, high), rel=1e-2)
+    pyplot.close(figure)
+    alone = plot_measure(NOISY.drop_vars("error_trained"), "error", Figure().subplots())
+    assert alone.figure.axes[1].get_ylabel() == "median error"
+
+
+def test_a_figure_says_how_many_values_it_leaves_out_and_what_the_parts_are() -> None:
+    legend = plot_columns(NOISY, Figure().subplots(1, 2))[0].get_legend()
+    assert legend.get_title().get_text() == "penalty (4 of 5 values)"
+    own = NOISY.copy(deep=True)
+    own["rank"].attrs["units"] = "parts"
+    own["column_norms"].attrs["long_name"] = "norms of the parts after training, largest first"
+    _, right = plot_columns(own)
+    assert right.get_ylabel() == "parts per seed and bin"
+    assert right.figure.get_suptitle().startswith("Norms of the parts after training")
+    pyplot.close(right.figure)
+
+
+def test_a_caption_has_the_main_settings_of_training_and_pruning() -> None:
+    held = make({"penalty": PENALTY}, rate=0.02, smoothing=0.04, optimizer="gd", momentum=0.9)
+    assert list(view.setting_words(held).values()) == [
+        "optimizer gd",
+        "rate 0.02",
+        "smoothing 0.04",
+        "threshold 0.4",
+        "40 steps of training",
+        "20 of fine-tuning",
+    ]
+    axes = plot_curves(held, width=3.35)
+    caption = axes[0].figure.get_label()
+    assert "; dotted: across pruning; " in caption
+    assert caption.endswith("threshold 0.4, 40 steps of training, 20 of fine-tuning.")
+    pyplot.close(axes[0].figure)
+    assert view.setting_words(make({"penalty": PENALTY}, tuned=0)) == {"steps": "40 steps of training"}
