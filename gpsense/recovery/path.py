@@ -14,7 +14,7 @@ from scipy.special import fdtrc
 
 from gpsense.recovery.maps import Distances
 from gpsense.recovery.progress import tell
-from gpsense.recovery.relocate import relocated
+from gpsense.recovery.relocate import put_back, relocated, suspects, without_point
 from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, largest, leading, scale, truncated
 
 SHRINK = 0.7
@@ -22,6 +22,7 @@ MOST = 64  # penalties
 HOLD = 0.3  # weight of the penalty in robust fits, in units of what noise does
 ROUNDS = 6  # of moving points, where the relative misfit is below NEAR
 NEAR = 0.2
+MUCH = 0.5  # ratio of misfits from which on a fit is far better
 FLIPS = 12  # random signs of the residuals for one edge
 EDGE = 3.0  # standard deviations above their mean
 ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
@@ -137,7 +138,25 @@ def fitted(problem: Problem, state: State, exact: float) -> Fit:
             if not again.misfit < 0.999 * fit.misfit:
                 break
             fit = again
+        while exact < fit.misfit < NEAR and (better := _put_back(problem, fit, exact, rng)):
+            fit = better
     return fit
+
+
+def _put_back(problem: Problem, fit: Fit, exact: float, rng: np.random.Generator) -> Fit | None:
+    """A far better fit: a point was left out until the others were fitted, then put back; None if there is none.
+
+    Few points in the wrong place draw many others a little away from theirs, so that no move of one alone is better.
+    """
+    for point in suspects(problem, fit.state):
+        without = _descended(without_point(problem, point), fit.state, exact)
+        if without.misfit < MUCH * fit.misfit:
+            again = _descended(problem, put_back(problem, without.state, point, rng), exact)
+            moved = relocated(problem, again.state, rng) if again.misfit > exact else None
+            again = _descended(problem, moved, exact) if moved else again
+            if again.misfit < MUCH * fit.misfit:
+                return again
+    return None
 
 
 def _descended(problem: Problem, state: State, exact: float) -> Fit:
@@ -254,9 +273,16 @@ def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rn
 
 
 def _gapless(problem: Problem, path: Path) -> bool:
-    """Whether two more steps in rank took off no more than noise would let them, though what is left is not noise."""
+    """Whether two more steps in rank took off no more than noise would let them, though what is left is not noise.
+
+    Not asked of points: until their map unfolds, every rank explains little.
+    """
     ranks = sorted(path.fits)[-3:]
-    if len(ranks) < 3 or problem.map.n < GAPLESS * problem.map.unknowns(ranks[-1]):
+    if (
+        isinstance(problem.map, Distances)
+        or len(ranks) < 3
+        or problem.map.n < GAPLESS * problem.map.unknowns(ranks[-1])
+    ):
         return False
     if any(fall(problem, path, one, other) > DOUBT for one, other in pairwise(ranks)):
         return False

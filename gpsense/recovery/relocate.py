@@ -4,6 +4,8 @@ Least squares over distances has poor minima in which a few points are mirrored 
 step leads them back. A point's neighbours held still, its own distances are fitted from many starts.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gpsense.recovery.maps import Distances
@@ -13,39 +15,88 @@ STARTS = 10
 STEPS = 15
 SLOW, LEAST = 2, 1e-3  # steps in turn that take less than this share off every sum of squares, after which it ends
 WORSE = 3.0  # times the median misfit of a point, above which it may be moved
+BETTER = 0.7  # share of its misfit at which a move is taken
+FEW, FAR = 6, 30.0  # points that are left out in turn, and their misfit over the median of all
 CROWD = 50  # points that may be moved in one round
+
+
+class Ties(NamedTuple):
+    """The distances of every point: those of point i are ``starts[i]`` to ``starts[i + 1]``, each to a ``second``."""
+
+    second: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Ties":
+        """From pairs, each of which is told twice."""
+        places = problem.map
+        assert isinstance(places, Distances)
+        first, second = (
+            np.concatenate(each) for each in ((places.first, places.second), (places.second, places.first))
+        )
+        order = np.argsort(first, kind="stable")
+        starts = np.searchsorted(first[order], np.arange(places.dim + 1))
+        values, weights = (np.tile(each, 2)[order] for each in (problem.values, problem.weights))
+        return cls(second[order], values, weights, starts)
+
+    def at(self, i: int) -> np.ndarray:
+        """Numbers of the distances of a point."""
+        return np.arange(self.starts[i], self.starts[i + 1])
+
+    def cost(self, points: np.ndarray, i: int) -> float:
+        """Weighted sum of squares of what the distances of a point leave."""
+        mine = self.at(i)
+        left = np.sum((points[i] - points[self.second[mine]]) ** 2, axis=1) - self.values[mine]
+        return float(self.weights[mine] @ left**2)
+
+    def costs(self, points: np.ndarray) -> np.ndarray:
+        """The same of every point."""
+        return np.array([self.cost(points, i) for i in range(len(points))])
 
 
 def relocated(problem: Problem, state: State, rng: np.random.Generator) -> State | None:
     """The state with the worst points moved to where their distances fit best; None if none fits better elsewhere."""
-    places = problem.map
-    assert isinstance(places, Distances)
-    points = state.factors[0].copy()
-    first = np.concatenate([places.first, places.second])
-    second = np.concatenate([places.second, places.first])
-    values, weights = np.tile(problem.values, 2), np.tile(problem.weights, 2)
-    order = np.argsort(first, kind="stable")
-    first, second, values, weights = first[order], second[order], values[order], weights[order]
-    starts = np.searchsorted(first, np.arange(places.dim + 1))
-    residual = np.sum((points[first] - points[second]) ** 2, axis=1) - values
-    cost = np.bincount(first, weights * residual**2, places.dim)
-    worst = np.argsort(-cost)[: min(CROWD, places.dim // 3 + 1)]
+    ties, points = Ties.of(problem), state.factors[0].copy()
+    cost = ties.costs(points)
+    worst = np.argsort(-cost)[: min(CROWD, len(points) // 3 + 1)]
     moved = False
     for i in worst[cost[worst] > WORSE * np.median(cost)]:
-        mine = slice(starts[i], starts[i + 1])
-        near, squares, heights = points[second[mine]], values[mine], weights[mine]
-        now = float(heights @ (np.sum((points[i] - near) ** 2, axis=1) - squares) ** 2)
-        found, least = _placed(points[i], near, squares, heights, rng)
-        if least < 0.7 * now:
-            points[i] = found
+        now, here = ties.cost(points, i), points[i].copy()
+        points[i] = _placed(points, ties, i, rng)
+        if ties.cost(points, i) < BETTER * now:
             moved = True
+        else:
+            points[i] = here
     return balanced((points - points.mean(0),), 1.0) if moved else None
 
 
-def _placed(
-    here: np.ndarray, near: np.ndarray, squares: np.ndarray, heights: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, float]:
-    """The place (k,) whose squared distances to ``near`` (m, k) fit best, from many starts, and its sum of squares."""
+def suspects(problem: Problem, state: State) -> np.ndarray:
+    """The few points whose distances are explained far worse than those of others, the worst first."""
+    cost = Ties.of(problem).costs(state.factors[0])
+    worst = np.argsort(-cost)[:FEW]
+    return worst[cost[worst] > FAR * np.median(cost)]
+
+
+def without_point(problem: Problem, point: int) -> Problem:
+    """The problem without the distances of a point."""
+    places = problem.map
+    assert isinstance(places, Distances)
+    return problem.take(np.flatnonzero((places.first != point) & (places.second != point)))
+
+
+def put_back(problem: Problem, state: State, point: int, rng: np.random.Generator) -> State:
+    """The state with a point where its distances to the others fit best."""
+    points = state.factors[0].copy()
+    points[point] = _placed(points, Ties.of(problem), point, rng)
+    return balanced((points - points.mean(0),), 1.0)
+
+
+def _placed(points: np.ndarray, ties: Ties, i: int, rng: np.random.Generator) -> np.ndarray:
+    """The place (k,) of point i at which its distances fit best, from many starts."""
+    which = ties.at(i)
+    here, near, squares, heights = points[i], points[ties.second[which]], ties.values[which], ties.weights[which]
     width = near.shape[1]
     centre = near.mean(0)
     radius = np.sqrt(max(float(np.mean(squares)), 1e-300))
@@ -71,8 +122,7 @@ def _placed(
         damping = np.where(better, damping / 4, damping * 6)
         if slow == SLOW:
             break
-    best = int(np.argmin(cost))
-    return places[best], float(cost[best])
+    return places[int(np.argmin(cost))]
 
 
 def _fit(
