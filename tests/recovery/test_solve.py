@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gpsense.recovery import evidence, maps
+from gpsense.recovery.path import fitted
 from gpsense.recovery.solve import merged, solve
-from gpsense.recovery.steps import Problem, balanced
+from gpsense.recovery.steps import Problem, balanced, descend
 
 
 def _error(factors, matrix):
@@ -293,3 +294,24 @@ def test_exact_short_distances_along_a_chain():
     centred = points - points.mean(0)
     assert (found.rank, found.chosen_by) == (3, "exact")
     np.testing.assert_allclose(found.factors[0] @ found.factors[0].T, centred @ centred.T, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", [20, 49])
+def test_points_that_hold_others_in_the_wrong_place_are_left_out_and_put_back(seed):
+    """Two points with few distances start far from their places, where moving one of them alone is no better."""
+    rng = np.random.default_rng(seed)
+    places = rng.random((80, 2))
+    places -= places.mean(0)
+    first, second = np.triu_indices(80, 1)
+    pairs = rng.choice(first.size, 2 * (2 * 80 - 3), replace=False)
+    first, second = first[pairs], second[pairs]
+    distances = np.sum((places[first] - places[second]) ** 2, axis=1)
+    problem = Problem(maps.Distances(first, second, 80), distances, np.ones(pairs.size))
+    degrees = np.bincount(np.concatenate([first, second]), minlength=80)
+    start = places.copy()
+    start[rng.choice(np.flatnonzero((degrees == 3) | (degrees == 4)), 2, replace=False)] += 0.7 * rng.normal(
+        size=(2, 2)
+    )
+    state = balanced((start - start.mean(0),), 1.0)
+    assert problem.misfit(descend(problem, state, steps=100).factors) > 1e-3
+    assert fitted(problem, state, 1e-8).misfit < 1e-8
