@@ -16,7 +16,7 @@ from jaxtyping import ArrayLike
 
 from gpsense._devices import start_devices
 from gpsense._types import RandomKey
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, counted
 from gpsense.fields import Field, Traced, arguments_named, real_array, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import kind_of
@@ -125,7 +125,7 @@ class Tickets:
         """The median error of every rule at every share kept, and the notices."""
         errors = self.results["error"].median("seed").transpose("rule", "kept")
         shares = ", ".join(f"{share:.3g}" for share in errors["kept"].values)
-        lines = [f"Tickets over {self.results.sizes['seed']} seeds; median error at shares kept {shares}:"]
+        lines = [f"Tickets over {counted(self.results.sizes['seed'], 'seed')}; median error at shares kept {shares}:"]
         for rule in errors["rule"].values:
             lines.append(f"{rule}: " + ", ".join(f"{error:.3g}" for error in errors.sel(rule=rule).values))
         see = 'see .results (with "kept_by_layer"), .network(rule, kept, seed), .save(path)'

@@ -282,8 +282,11 @@ def test_recovery_rows(few_baselines):
     rows = recovery.noiseless() + recovery.noisy()
     ours = [row for row in rows if row["name"].startswith("gpsense.recover")]
     assert [row["target"] for row in ours] == [None, 2.0, 1 / 1.05]
-    assert len(rows) == 3 * 4
+    assert len(rows) == 3 * 4 + 1
     assert len(ratios(rows)) == len(rows)
+    lean = rows[9]
+    assert lean["name"].startswith("the leanest run, rank known")
+    assert lean["ratio"] == pytest.approx(lean["seconds"] / ours[2]["seconds"])
     assert ours[1]["ratio"] == pytest.approx(min(row["seconds"] for row in rows[5:7]) / ours[1]["seconds"])
     assert "nothing tuned" in ours[1]["note"]
 
