@@ -295,7 +295,8 @@ def _recovery(
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
     found = replace(found, names=labels)
     said = found.determined
-    unknown = () if np.isfinite(found.noise) else ("the noise: no more measurements than unknowns",)
+    hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
+    unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)
     return Recovery(
         left=left,
         right=right,

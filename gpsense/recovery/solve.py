@@ -37,7 +37,7 @@ SMALL = 1e6  # measurements times unknowns of one column, up to which one thread
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
-COMPLETE, FORMED = 0.9, 600  # measurements over the unknowns of full rank, and these, for which it is tried
+COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over the unknowns of full rank, and these, for which it is tried
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
 SPENT = 4  # values more than unknowns up to which a fit at full rank, at a border, tells no noise
 REWEIGHTED = 3  # times that weights follow the fit
@@ -173,12 +173,14 @@ def _of_full_rank(problem: Problem, found: Solution, seed: int) -> Solution | No
     """The semidefinite X of any rank that fits best, where it leaves next to nothing of what ``found`` leaves.
 
     Asked only of maps that see nearly all of X and are no entries of it, and where no answer is exact. If X had the
-    rank found, the fit of noise would stop at the border of the semidefinite matrices, and leave about half.
+    rank found, the fit of noise would stop at the border of the semidefinite matrices, and leave about half. With far
+    more measurements what is left speaks for itself.
     """
     map_ = problem.map
     most = map_.unknowns(map_.largest_rank())
-    seen = map_.semidefinite and not map_.sparse and map_.n >= COMPLETE * most
-    if not seen or most > FORMED or found.chosen_by == "exact":
+    if not map_.semidefinite or map_.sparse or most > FORMED or found.chosen_by == "exact":
+        return None
+    if not COMPLETE[0] * most <= map_.n <= COMPLETE[1] * most:
         return None
     start = np.eye(map_.sides[0], dtype=complex if map_.complex else float)
     root = np.sqrt(problem.weights)
@@ -190,11 +192,11 @@ def _of_full_rank(problem: Problem, found: Solution, seed: int) -> Solution | No
     if np.sum(kept) <= found.rank:
         return None
     state = State((vectors[:, kept][:, ::-1] * np.sqrt(sizes[kept][::-1]),), sizes[kept][::-1], 1.0)
+    state, bound = descend(problem, state, steps=5), NEXT_TO_NOTHING * problem.misfit(found.factors) ** 2
+    if not problem.misfit(state.factors) ** 2 < bound:
+        return None
     state = _last(problem, state)
     state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
-    left = problem.misfit(state.factors) ** 2
-    if not left < NEXT_TO_NOTHING * problem.misfit(found.factors) ** 2:
-        return None
     rng = np.random.default_rng(seed)
     fits = {**found.path.fits, state.sizes.size: judged(problem, Fit(state, problem.misfit(state.factors)), rng)}
     return _solution(problem, state, "full", replace(found.path, fits=fits), seed)
