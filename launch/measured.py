@@ -118,7 +118,7 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
                 f"{path}: --kind {kind} reads the columns {','.join(SOUGHT[kind])}, there are {names}; {remedy}"
             )
     if path.suffix.lower() in TEXTS and not KNOWN & set(fields):
-        if all(_is_number(name) for name in fields):
+        if _column("header", list(fields)).dtype != object:
             raise Refusal(
                 f"{path}: its first line holds {listed(fields)}; put a header above it, such as row,col,value"
             )
@@ -128,14 +128,6 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
         remedy = f"say which is which, such as{said}; or of a wide table, labels first, --kind table"
         raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}")
     return fields
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:

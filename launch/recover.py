@@ -300,7 +300,8 @@ def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> d
 
 def _digest(data: "Measured", options: dict[str, Any]) -> str:
     """Identity of a recovery: the data and every option that decides a number."""
-    digest = hashlib.sha256(json.dumps([data.kind, data.map.sides, options]).encode())
+    kind = data.kind + ", squared" * data.squared
+    digest = hashlib.sha256(json.dumps([kind, data.map.sides, options]).encode())
     for array in (data.values, data.map.rows()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -26,7 +26,7 @@ from gpsense.recovery.solve import Solution, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
-SURE = 4.0  # standard deviations beyond what is possible
+FAR = 4.0  # standard deviations beyond what is possible
 LEAST = 0.01  # of the mean square, below which a squared distance gets no more weight
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
@@ -82,8 +82,8 @@ class Recovery:
     notices: tuple[str, ...]
     path: tuple[Step, ...]
     fits: dict[int, Fit]
+    squared: bool
     _solution: Solution
-    squared: bool = False
 
     def __repr__(self) -> str:
         """Rank, noise and doubts in a few lines, no array in full."""
@@ -278,8 +278,7 @@ def recover(
                 found = _of_full_rank(map_, y, options)
         if trace is not None:
             notices += _beyond(*given, trace, found.noise)
-        recovery = _recovery(found, added, labels, notices, trace, shrunk)
-        return replace(recovery, squared=squared)
+        return _recovery(found, added, labels, notices, trace, shrunk, squared)
 
 
 def _of_squares(values: np.ndarray, least: float) -> np.ndarray:
@@ -288,7 +287,13 @@ def _of_squares(values: np.ndarray, least: float) -> np.ndarray:
 
 
 def _recovery(
-    found: Solution, added: Offsets, labels: Labels, notices: tuple[str, ...], trace: float | None, shrunk: bool
+    found: Solution,
+    added: Offsets,
+    labels: Labels,
+    notices: tuple[str, ...],
+    trace: float | None,
+    shrunk: bool,
+    squared: bool,
 ) -> Recovery:
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
@@ -314,6 +319,7 @@ def _recovery(
         notices=notices,
         path=tuple(found.path.steps),
         fits=found.path.fits,
+        squared=squared,
         _solution=found,
     )
 
@@ -445,7 +451,7 @@ def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
 
 def _beyond(map_: Map, y: np.ndarray, trace: float, noise: float) -> tuple[str, ...]:
     """A notice of values that no expectation has, by more than noise explains (where it is unknown, a twentieth)."""
-    by = min(SURE * noise, 0.25 * trace) if np.isfinite(noise) else 0.05 * trace
+    by = min(FAR * noise, 0.25 * trace) if np.isfinite(noise) else 0.05 * trace
     far = np.abs(y) > trace * (1 + 1e-6) + by
     beyond = np.flatnonzero(far) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
     if not beyond.size:

@@ -45,6 +45,12 @@ def wild(problem: Problem, factors: Factors) -> np.ndarray:
     return far > WILD * scale(residual, floor) * larger
 
 
+def contradicting(problem: Problem) -> np.ndarray:
+    """Which means are of repeated values that differ by far more than most repeated ones do, whatever the fit."""
+    differing = problem.spread[problem.spread > 0]
+    return problem.spread > WILD * scale(differing) if differing.size else np.zeros(problem.map.n, bool)
+
+
 def graded(values: np.ndarray) -> bool:
     """Whether every value occurs often, as on a scale of few grades: none of them is a gross error then."""
     counts = np.unique(values, return_counts=True)[1]

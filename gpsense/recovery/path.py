@@ -311,11 +311,11 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
     fit.left = float(left)
     flipped = np.array(flipped) * np.linalg.norm(flips, axis=1) / np.maximum(np.linalg.norm(visible, axis=1), 1e-300)
     fit.edge = float(flipped.mean() + EDGE * flipped.std(ddof=1))
-    fit.lacking = _lacking(problem, fit)
+    fit.lacking = lacking(problem, fit)
     return fit
 
 
-def _lacking(problem: Problem, fit: Fit) -> bool:
+def lacking(problem: Problem, fit: Fit) -> bool:
     """Whether the mean square left exceeds that of repeated values about their means by more than chance allows.
 
     The F test of lack of fit at the level LACK, where noise does not explain it.

@@ -20,8 +20,10 @@ from gpsense.recovery.maps import Dense, Factors, Map, Table, unflattened
 from gpsense.recovery.outliers import (
     LOOSE,
     MOST_WILD,
+    WILD,
     Without,
     bounded,
+    contradicting,
     far_beyond,
     far_values,
     lone,
@@ -29,7 +31,7 @@ from gpsense.recovery.outliers import (
     searched,
     wild,
 )
-from gpsense.recovery.path import Fit, Path, judged, one_fewer, one_more, search
+from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_more, search
 from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
@@ -137,7 +139,7 @@ def _solve(
 
     found = known or answer(whole)
     if rank is None and max_rank is None and not robust:
-        found = _of_full_rank(whole, found, seed) or found
+        found = _of_any_rank(whole, found, seed) or found
     if robust is False or found.chosen_by == "full":
         return found
     everything = np.arange(whole.map.n)
@@ -148,6 +150,9 @@ def _solve(
         rest = np.setdiff1d(everything, lone(whole.map, found.factors))
         if rest.size < everything.size and np.any(whole.values[rest]):
             starts.append(lambda: answer(whole.take(rest)))
+    contradicted = contradicting(whole)
+    if (robust or doubtful) and contradicted.any():
+        starts.append(lambda: answer(whole.take(np.flatnonzero(~contradicted))))
     if robust or (doubtful and _suspicious(whole, found)):
         starts.append(lambda: answer(bounded(whole, LOOSE)))
     used = everything
@@ -163,13 +168,17 @@ def _solve(
         again = readmitted(whole, state, kept, seed)
         single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, none of them wild
         allowed = max_rank is None or state.sizes.size <= max_rank
-        if (cheaper and allowed and not single) or (not cheaper and again.kept.size > used.size):
-            found, used = _completed(whole, again, seed, exact), again.kept
+        more = again.kept.size > used.size
+        if (allowed and not single) if cheaper else more:
+            completed = _completed(whole, again, seed, exact)
+            agree = _agreeing(whole, completed.noise, np.setdiff1d(used, again.kept))
+            if not agree and not _lacks_more(found, completed):
+                found, used = completed, again.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
-def _of_full_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
+def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
     """The semidefinite X of any rank that fits best, where it leaves next to nothing of what ``found`` leaves.
 
     Asked only of maps that see nearly all of X and are no entries of it, and where no answer is exact. If X had the
@@ -356,12 +365,27 @@ def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept:
     if "exact" in (found.chosen_by, cleaned.chosen_by):
         saved = cleaned.rank > 0 and SAVED * (problem.map.n - kept.size) < more - fewer
         return cleaned.chosen_by == "exact" and (found.chosen_by != "exact" or saved)
+    if _lacks_more(found, cleaned):
+        return False
     if cleaned.rank == found.rank and _suspicious(problem, found):
         return True
     before, after = problem.residual(found.factors), problem.residual(cleaned.factors)
     if scale(after[kept]) < CLEANER * scale(before):
         return True
     return cleaned.rank > 0 and simpler(before[kept], after[kept], more, fewer, problem.map.n - kept.size)
+
+
+def _lacks_more(found: Solution, other: Solution) -> bool:
+    """Whether of the values that the other answer keeps repeated ones speak against it, and not against this one."""
+    part = other.problem
+    here = Fit(found.fit.state, part.misfit(found.factors))
+    return lacking(part, other.fit) and not lacking(part, here)
+
+
+def _agreeing(problem: Problem, noise: float, left_out: np.ndarray) -> bool:
+    """Whether some values left out were measured again, and differ by no more than noise: no gross errors then."""
+    spread = problem.spread[left_out]
+    return bool(np.any((spread > 0) & (spread <= WILD * noise)))  # those that do not differ may be copies
 
 
 def simpler(before: np.ndarray, after: np.ndarray, more: int, fewer: int, left_out: int) -> bool:

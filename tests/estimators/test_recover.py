@@ -711,6 +711,25 @@ def test_repeats_that_contradict_each_other_are_left_out(seed):
     assert np.linalg.norm(found.matrix - x) < 0.05 * np.linalg.norm(x)
 
 
+@pytest.mark.parametrize(("kind", "seed"), [("distance", 3), ("distance2", 0), ("distance2", 4), ("distance2", 7)])
+def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, seed):
+    rng = np.random.default_rng(100 + seed)
+    places = rng.normal(size=(30, 3)) * [1, 1, 0.1]
+    i, j = np.triu_indices(30, 1)
+    kept = rng.uniform(size=i.size) < 0.6
+    pairs = {"i": np.r_[i[kept], j[kept]], "j": np.r_[j[kept], i[kept]]}
+    exact = np.linalg.norm(places[i[kept]] - places[j[kept]], axis=1) ** (2 if kind == "distance2" else 1)
+    noisy = np.abs(np.tile(exact, 2) + 0.01 * rng.normal(size=2 * exact.size))
+    found = gpsense.recover(pairs | {kind: noisy})
+    assert (found.rank, found.outliers.size) == (3, 0)
+    assert found.noise == pytest.approx(0.01, rel=0.15)
+    large = rng.permutation(np.flatnonzero(noisy > 0.5))[:20]
+    noisy[large] *= 3
+    found = gpsense.recover(pairs | {kind: noisy})
+    assert (found.rank, np.setdiff1d(large, found.outliers).size) == (3, 0)
+    assert found.noise == pytest.approx(0.01, rel=0.15)
+
+
 def test_repeats_tell_the_noise_and_columns_below_what_is_left():
     rng = np.random.default_rng(0)
     factor = np.linalg.qr(rng.normal(size=(10, 3)))[0] * np.sqrt([4, 2, 0.35])
