@@ -28,21 +28,20 @@ AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on 
 DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after which none of more is looked at
 GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
 DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the values, up to which values agree
+OF_MEDIANS = 2.33  # standard error of log m / m' for medians m, m' of halves of n normal deviations, times sqrt(n)
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
 
 def wild(problem: Problem, factors: Factors) -> np.ndarray:
-    """Which values lie far from the fit: beyond five robust standard deviations, more where the values are larger.
+    """Which values lie far from the fit: beyond five robust standard deviations, more if larger ones have more noise.
 
     So does a mean of repeated values that are as far from each other.
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
     predicted = np.abs(problem.values + problem.residual(factors))
     floor = 1e-10 * float(np.sqrt(np.mean(problem.weights * problem.values**2)))
-    middle = float(np.median(predicted))
-    larger = np.maximum(1.0, predicted / middle) if middle > 0 else 1.0
     far = np.maximum(np.abs(residual), problem.spread)
-    return far > WILD * scale(residual, floor) * larger
+    return far > WILD * scale(residual, floor) * _growth(residual, predicted)
 
 
 def contradicting(problem: Problem) -> np.ndarray:
@@ -259,6 +258,25 @@ def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State
             if best.sum() > max(count, np.isin(at, found.kept).sum()):
                 factor[row] = np.linalg.lstsq(rows[best], wanted[best])[0][:rank]
     return balanced(tuple(factors), found.state.damping)
+
+
+def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """How much larger the noise of values above their median size is: the ratio to it, to a power from 0 to 1.
+
+    With the power the median residuals above and below the median size agree; two standard errors of it are added.
+    """
+    middle = float(np.median(sizes))
+    upper = sizes > middle
+    if not middle > 0 or not upper.any():
+        return np.ones(sizes.size)
+    residuals, typical = (
+        [float(np.median(np.abs(each[part]))) for part in (upper, ~upper)] for each in (residual, sizes)
+    )
+    power = 1.0
+    if min(residuals) > 0 and typical[1] > 0:
+        noise, size = (np.log(above / below) for above, below in (residuals, typical))
+        power = float(np.clip((noise + 2 * OF_MEDIANS / np.sqrt(sizes.size)) / size, 0.0, 1.0))
+    return np.maximum(1.0, sizes / middle) ** power
 
 
 def _cleaned(problem: Problem, state: State) -> Without:

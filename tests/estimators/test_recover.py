@@ -730,6 +730,34 @@ def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, s
     assert found.noise == pytest.approx(0.01, rel=0.15)
 
 
+def _of_rank_three(seed):
+    rng = np.random.default_rng(seed)
+    factor = np.linalg.qr(rng.normal(size=(25, 3)))[0] * np.sqrt([25, 12, 6])
+    rows, columns = np.triu_indices(25)
+    x = factor @ factor.T
+    return rng, {"rows": rows, "cols": columns}, x[rows, columns], x
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wild_values_of_thirty_deviations_are_left_out_of_values_far_larger(seed):
+    rng, places, exact, x = _of_rank_three(seed)
+    noisy = exact + 0.01 * rng.normal(size=exact.size)
+    clean = np.linalg.norm(gpsense.recover(places | {"value": noisy}).matrix - x)
+    large = rng.permutation(exact.size)[:16]
+    noisy[large] += 0.3 * rng.choice([-1, 1], large.size)
+    found = gpsense.recover(places | {"value": noisy})
+    np.testing.assert_array_equal(found.outliers, np.sort(large))
+    assert found.rank == 3
+    assert np.linalg.norm(found.matrix - x) < 1.2 * clean
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_in_proportion_to_the_values_is_not_taken_for_wild_values(seed):
+    rng, places, exact, _ = _of_rank_three(seed)
+    found = gpsense.recover(places | {"value": exact * (1 + 0.05 * rng.normal(size=exact.size))})
+    assert not found.outliers.size
+
+
 def test_repeats_tell_the_noise_and_columns_below_what_is_left():
     rng = np.random.default_rng(0)
     factor = np.linalg.qr(rng.normal(size=(10, 3)))[0] * np.sqrt([4, 2, 0.35])
