@@ -50,6 +50,12 @@ def contradicting(problem: Problem) -> np.ndarray:
     return problem.spread > WILD * scale(differing) if differing.size else np.zeros(problem.map.n, bool)
 
 
+def agreeing(problem: Problem, noise: float, left_out: np.ndarray) -> bool:
+    """Whether some values left out were measured again, and differ by no more than noise: no gross errors then."""
+    spread = problem.spread[left_out]
+    return bool(np.any((spread > 0) & (spread <= WILD * noise)))  # those that do not differ may be copies
+
+
 def graded(values: np.ndarray) -> bool:
     """Whether every value occurs often, as on a scale of few grades: none of them is a gross error then."""
     counts = np.unique(values, return_counts=True)[1]

@@ -20,8 +20,8 @@ from gpsense.recovery.maps import Dense, Factors, Map, Table, unflattened
 from gpsense.recovery.outliers import (
     LOOSE,
     MOST_WILD,
-    WILD,
     Without,
+    agreeing,
     bounded,
     contradicting,
     far_beyond,
@@ -168,10 +168,10 @@ def _solve(
         again = readmitted(whole, state, kept, seed)
         single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, none of them wild
         allowed = max_rank is None or state.sizes.size <= max_rank
-        more = again.kept.size > used.size
-        if (allowed and not single) if cheaper else more:
+        regained = again.kept.size > used.size
+        if (allowed and not single) if cheaper else regained:
             completed = _completed(whole, again, seed, exact)
-            agree = _agreeing(whole, completed.noise, np.setdiff1d(used, again.kept))
+            agree = agreeing(whole, completed.noise, np.setdiff1d(used, again.kept))
             if not agree and not _lacks_more(found, completed):
                 found, used = completed, again.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
@@ -380,12 +380,6 @@ def _lacks_more(found: Solution, other: Solution) -> bool:
     part = other.problem
     here = Fit(found.fit.state, part.misfit(found.factors))
     return lacking(part, other.fit) and not lacking(part, here)
-
-
-def _agreeing(problem: Problem, noise: float, left_out: np.ndarray) -> bool:
-    """Whether some values left out were measured again, and differ by no more than noise: no gross errors then."""
-    spread = problem.spread[left_out]
-    return bool(np.any((spread > 0) & (spread <= WILD * noise)))  # those that do not differ may be copies
 
 
 def simpler(before: np.ndarray, after: np.ndarray, more: int, fewer: int, left_out: int) -> bool:

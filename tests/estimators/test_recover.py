@@ -711,23 +711,44 @@ def test_repeats_that_contradict_each_other_are_left_out(seed):
     assert np.linalg.norm(found.matrix - x) < 0.05 * np.linalg.norm(x)
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("distance", 3), ("distance2", 0), ("distance2", 4), ("distance2", 7)])
-def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, seed):
-    rng = np.random.default_rng(100 + seed)
-    places = rng.normal(size=(30, 3)) * [1, 1, 0.1]
-    i, j = np.triu_indices(30, 1)
-    kept = rng.uniform(size=i.size) < 0.6
-    pairs = {"i": np.r_[i[kept], j[kept]], "j": np.r_[j[kept], i[kept]]}
-    exact = np.linalg.norm(places[i[kept]] - places[j[kept]], axis=1) ** (2 if kind == "distance2" else 1)
-    noisy = np.abs(np.tile(exact, 2) + 0.01 * rng.normal(size=2 * exact.size))
+@pytest.mark.parametrize(
+    ("kind", "thin", "noise", "seed"),
+    [
+        ("distance", 0.1, 0.01, 3),
+        ("distance", 0.2, 0.03, 0),
+        ("distance2", 0.1, 0.01, 0),
+        ("distance2", 0.1, 0.01, 4),
+        ("distance2", 0.1, 0.01, 7),
+    ],
+)
+def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, thin, noise, seed):
+    pairs, noisy, rng = _each_pair_twice(kind, thin, noise, seed)
     found = gpsense.recover(pairs | {kind: noisy})
     assert (found.rank, found.outliers.size) == (3, 0)
-    assert found.noise == pytest.approx(0.01, rel=0.15)
+    assert found.noise == pytest.approx(noise, rel=0.15)
     large = rng.permutation(np.flatnonzero(noisy > 0.5))[:20]
     noisy[large] *= 3
     found = gpsense.recover(pairs | {kind: noisy})
     assert (found.rank, np.setdiff1d(large, found.outliers).size) == (3, 0)
+    assert found.noise == pytest.approx(noise, rel=0.15)
+
+
+def test_repeats_that_agree_are_not_left_out_for_a_cheaper_fit():
+    pairs, noisy, _ = _each_pair_twice("distance", 0.06, 0.01, 4)
+    found = gpsense.recover(pairs | {"distance": noisy})
+    assert found.outliers.size == 0
     assert found.noise == pytest.approx(0.01, rel=0.15)
+
+
+def _each_pair_twice(kind, thin, noise, seed):
+    """Noisy distances of six in ten pairs of 30 places, nearly in a plane, each in both orders; and the generator."""
+    rng = np.random.default_rng(100 + seed)
+    places = rng.normal(size=(30, 3)) * [1, 1, thin]
+    i, j = np.triu_indices(30, 1)
+    kept = rng.uniform(size=i.size) < 0.6
+    pairs = {"i": np.r_[i[kept], j[kept]], "j": np.r_[j[kept], i[kept]]}
+    exact = np.linalg.norm(places[i[kept]] - places[j[kept]], axis=1) ** (2 if kind == "distance2" else 1)
+    return pairs, np.abs(np.tile(exact, 2) + noise * rng.normal(size=2 * exact.size)), rng
 
 
 def _of_rank_three(seed):
@@ -738,17 +759,17 @@ def _of_rank_three(seed):
     return rng, {"rows": rows, "cols": columns}, x[rows, columns], x
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3])
-def test_wild_values_of_thirty_deviations_are_left_out_of_values_far_larger(seed):
+@pytest.mark.parametrize("seed", [1, 4, 6])
+def test_wild_values_of_twenty_deviations_are_left_out_of_values_far_larger(seed):
     rng, places, exact, x = _of_rank_three(seed)
     noisy = exact + 0.01 * rng.normal(size=exact.size)
-    clean = np.linalg.norm(gpsense.recover(places | {"value": noisy}).matrix - x)
-    large = rng.permutation(exact.size)[:16]
-    noisy[large] += 0.3 * rng.choice([-1, 1], large.size)
+    large = np.sort(rng.permutation(exact.size)[:16])
+    told = gpsense.recover({name: np.delete(each, large) for name, each in (places | {"value": noisy}).items()})
+    noisy[large] += 0.2 * rng.choice([-1, 1], large.size)
     found = gpsense.recover(places | {"value": noisy})
-    np.testing.assert_array_equal(found.outliers, np.sort(large))
+    np.testing.assert_array_equal(found.outliers, large)
     assert found.rank == 3
-    assert np.linalg.norm(found.matrix - x) < 1.2 * clean
+    assert np.linalg.norm(found.matrix - x) < 1.02 * np.linalg.norm(told.matrix - x)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -12,7 +12,7 @@ from gpsense.recovery.forms import read_fields
 from gpsense.recovery.maps import Pauli
 from launch import cities
 from launch.measured import read
-from launch.recover import _doubts, _in_places, main
+from launch.recover import _digest, _doubts, _in_places, main
 from launch.shell import Progress
 
 
@@ -229,6 +229,13 @@ def test_named_points_and_plain_distances(tmp_path, capsys):
     factor = np.load(tmp_path / "out" / "factor.npy")
     lengths = np.linalg.norm(factor[i] - factor[j], axis=1)
     np.testing.assert_allclose(lengths, np.linalg.norm(points[i] - points[j], axis=1), atol=1e-6)
+
+
+def test_distances_and_squared_ones_of_the_same_points_are_two_recoveries():
+    first, second = np.triu_indices(6, 1)
+    pairs = {"i": first, "j": second}
+    plain, squared = (read_fields(pairs | {name: np.ones(first.size)}) for name in ("distance", "distance2"))
+    assert _digest(plain, {}) != _digest(squared, {})
 
 
 def test_a_missing_file_is_told_with_names_like_it(tmp_path, capsys, monkeypatch):
