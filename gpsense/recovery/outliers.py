@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from gpsense.recovery.maps import Distances, Entries, Factors, LessOffsets, Map, Table
 from gpsense.recovery.path import Path, fitted, search
@@ -29,15 +30,21 @@ DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after whic
 GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
 DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the values, up to which values agree
 OF_MEDIANS = 2.33  # standard error of log m / m' for medians m, m' of halves of n normal deviations, times sqrt(n)
+NULL = 1e-10  # eigenvalue of normal equations, over the largest, that counts as zero
+LEAST = 1e-3  # share of its noise that a residual is taken to keep at least: one hardly keeps any, and tells nothing
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
 
-def wild(problem: Problem, factors: Factors) -> np.ndarray:
+def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> np.ndarray:
     """Which values lie far from the fit: beyond five robust standard deviations, more if larger ones have more noise.
 
-    So does a mean of repeated values that are as far from each other.
+    So does a mean of repeated values that are as far from each other. Of a fit to the values ``kept``, given, residuals
+    are studentised first: over ``sqrt(1 - h)`` for a value that the fit follows by its leverage h, over ``sqrt(1 + h)``
+    for one left out.
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
+    if kept is not None:
+        residual = residual / np.sqrt(remaining(problem, factors, kept))
     predicted = np.abs(problem.values + problem.residual(factors))
     floor = 1e-10 * float(np.sqrt(np.mean(problem.weights * problem.values**2)))
     far = np.maximum(np.abs(residual), problem.spread)
@@ -269,7 +276,8 @@ def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State
 def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """How much larger the noise of values above their median size is: the ratio to it, to a power from 0 to 1.
 
-    With the power the median residuals above and below the median size agree; two standard errors of it are added.
+    With the power the median residuals above and below the median size agree. It is 0 unless two standard errors say
+    that noise grows at all, and these are added then.
     """
     middle = float(np.median(sizes))
     upper = sizes > middle
@@ -281,8 +289,32 @@ def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     power = 1.0
     if min(residuals) > 0 and typical[1] > 0:
         noise, size = (np.log(above / below) for above, below in (residuals, typical))
-        power = float(np.clip((noise + 2 * OF_MEDIANS / np.sqrt(sizes.size)) / size, 0.0, 1.0))
+        errors = 2 * OF_MEDIANS / np.sqrt(sizes.size)
+        power = float(np.clip((noise + errors) / size, 0.0, 1.0)) if noise > errors else 0.0
     return np.maximum(1.0, sizes / middle) ** power
+
+
+def settled(problem: Problem, state: State, kept: np.ndarray) -> Without:
+    """The fit of the values kept, and of which none is wild by studentised residuals, of those left out each."""
+    for _ in range(AGAIN):
+        again = np.flatnonzero(~wild(problem, state.factors, kept))
+        if again.size < (1 - MOST_WILD) * problem.map.n or np.array_equal(again, kept):
+            break
+        kept = again
+        state = descend(problem.take(kept), state, steps=30, tolerance=1e-6, least=1e-4)
+    return _without(problem, state, kept)
+
+
+def remaining(problem: Problem, factors: Factors, kept: np.ndarray) -> np.ndarray:
+    """Variance of the weighted residuals over that of the noise: ``1 - h`` of values kept, ``1 + h`` of others."""
+    jacobian = problem.map.jacobian(factors)
+    jacobian = jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray()
+    jacobian = jacobian * np.sqrt(problem.weights)[:, None]
+    inner = scipy.linalg.pinvh(jacobian[kept].T @ jacobian[kept], rtol=NULL)
+    leverage = np.einsum("ij,jk,ik->i", jacobian, inner, jacobian, optimize=True)
+    left = 1.0 + leverage
+    left[kept] = np.maximum(1.0 - leverage[kept], LEAST)
+    return left
 
 
 def _cleaned(problem: Problem, state: State) -> Without:

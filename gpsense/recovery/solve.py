@@ -29,6 +29,7 @@ from gpsense.recovery.outliers import (
     lone,
     readmitted,
     searched,
+    settled,
     wild,
 )
 from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_more, search
@@ -39,6 +40,7 @@ SMALL = 1e6  # measurements times unknowns of one column, up to which one thread
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
+FORMABLE = 1e9  # measurements times unknowns, squared, up to which leverages tell which values are wild
 COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over the unknowns of full rank, and these, for which it is tried
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
 SPENT = 4  # values more than unknowns up to which a fit at full rank, at a border, tells no noise
@@ -164,6 +166,9 @@ def _solve(
         cheaper, sure = None, found.chosen_by == "exact"
         if whole.map.n * whole.map.unknowns(1) < (MODERATE if sure else SMALL):
             cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
+        if cheaper and not sure and cheaper.state.sizes.size < found.rank and used.size == everything.size:
+            needed = answer(whole.take(cheaper.kept)).rank  # are columns saved by what is left out?
+            cheaper = cheaper if needed < found.rank else None
         state, kept = (cheaper.state, cheaper.kept) if cheaper else (found.fit.state, used)
         again = readmitted(whole, state, kept, seed)
         single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, none of them wild
@@ -174,6 +179,11 @@ def _solve(
             agree = agreeing(whole, completed.noise, np.setdiff1d(used, again.kept))
             if not agree and not _lacks_more(found, completed):
                 found, used = completed, again.kept
+    if used.size < everything.size and whole.map.n * whole.map.unknowns(found.rank) ** 2 < FORMABLE:
+        last = settled(whole, found.fit.state, used)
+        part = whole.take(last.kept)
+        if not np.array_equal(last.kept, used) and not far_beyond(part, last.state):
+            found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from gpsense import recover
 from gpsense.recovery import maps, outliers
 from gpsense.recovery.path import Fit, Path
-from gpsense.recovery.steps import Problem, balanced
+from gpsense.recovery.solve import solve
+from gpsense.recovery.steps import Problem, balanced, descend
+from launch.bench.trial import draw
 
 
 def problem_of(seed, size=10.0, unit=1.0):
@@ -78,3 +81,59 @@ def test_rows_that_lost_sound_values_get_them_back(kind):
     found = outliers.readmitted(problem, balanced((turned, *factors[1:]), 1.0), kept, seed=0)
     assert np.setdiff1d(np.arange(y.size), found.kept).tolist() == [3]
     np.testing.assert_allclose(map_.predict(found.state.factors)[found.kept], y[found.kept], atol=1e-8)
+
+
+def test_what_a_residual_keeps_of_the_noise_is_that_of_another_fit():
+    """A fit follows a value that moves by its leverage; what it predicts of one left out varies by those of others."""
+    problem, factor, wild = problem_of(0, size=0.0)
+    sound = problem.map.predict((factor,))  # at little noise, so that second derivatives add little
+    problem = Problem(problem.map, sound + 0.01 * (problem.values - sound), problem.weights)
+    kept = np.delete(np.arange(117), wild)
+
+    def fitted(moved, by):
+        values = problem.values.copy()
+        values[moved] += by
+        part = Problem(problem.map, values, problem.weights).take(kept)
+        state = descend(part, balanced((factor,), 1.0), steps=50, tolerance=1e-14)
+        return state.factors, problem.map.predict(state.factors)
+
+    step = 1e-4
+    slopes = np.array([fitted(i, step)[1] - fitted(i, -step)[1] for i in range(117)]) / (2 * step)
+    follows = np.diagonal(slopes)
+    wanted = np.where(np.isin(np.arange(117), kept), 1 - follows, 1 + np.sum(slopes[kept] ** 2, axis=0))
+    found = outliers.remaining(problem, fitted(0, 0.0)[0], kept)
+    assert np.sum(1 - found[kept]) == pytest.approx(39, abs=1e-6)  # leverages add up to the unknowns
+    np.testing.assert_allclose(found, wanted, atol=5e-3, rtol=5e-3)
+    for unit in (1e-9, 1e9):
+        scaled = Problem(problem.map, unit * problem.values, problem.weights)
+        again = outliers.remaining(scaled, (np.sqrt(unit) * fitted(0, 0.0)[0][0],), kept)
+        np.testing.assert_allclose(again, found, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("deviations", "seed"), [(12, 1), (12, 6), (15, 4), (15, 11), (20, 2)])
+def test_values_that_a_fit_follows_closely_are_told_by_their_leverage(deviations, seed):
+    """Wild values on the diagonal, followed by three quarters, are left out, and a sound one there is not."""
+    rng = np.random.default_rng(seed)
+    factor = np.linalg.qr(rng.normal(size=(25, 3)))[0] * np.sqrt([25, 12, 6])
+    i, j = np.triu_indices(25)
+    y = (factor @ factor.T)[i, j] + 0.01 * rng.normal(size=i.size)
+    wild = np.sort(rng.permutation(i.size)[:16])
+    y[wild] += 0.01 * deviations * rng.choice([-1, 1], 16)
+    found = recover({"rows": i, "cols": j, "value": y})
+    assert found.rank == 3
+    np.testing.assert_array_equal(found.outliers, wild)
+
+
+@pytest.mark.parametrize("seed", [83, 238])
+def test_a_column_is_not_saved_by_leaving_a_sound_value_out(seed):
+    map_, y, factor = draw(seed)
+    found = solve(map_, y)
+    assert found.rank == factor.shape[1]
+    assert not found.outliers.size
+
+
+def test_no_value_comes_back_at_the_price_of_entries_far_beyond_all():
+    map_, y, _ = draw(232)
+    found = solve(map_, y)
+    assert found.outliers.size
+    assert np.abs(found.factors[0] @ found.factors[0].T).max() < 5 * np.abs(y).max()
