@@ -12,7 +12,7 @@ from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, n
 from gpsense.recovery.outliers import WILD
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fallen, fitted, judged, search
 from gpsense.recovery.progress import tell, within
-from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scaled_rows, truncated
+from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, slopes, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
 SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
@@ -388,30 +388,19 @@ class Covariance:
 
 
 def covariance(problem: Problem, factors: Factors, variance: float, offsets: bool = False) -> Covariance:
-    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too.
-
-    Offsets are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``, in each of which one factor is known.
-    """
+    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too."""
     plain = factors
-    if offsets:
-        sides = zip(factors, ([0.0, 1.0], [1.0, 0.0]), strict=True)
-        factors = tuple(np.concatenate([one, np.tile(more, (one.shape[0], 1))], axis=1) for one, more in sides)
+    scaled, factors = slopes(problem, factors, offsets)
     size = factors[0].shape[1] * (2 if problem.map.complex else 1)
     count = sum(one.shape[0] for one in factors)
     if not size:
         return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
-    jacobian = problem.map.jacobian(factors)
-    if offsets:
-        known = tuple(np.zeros(one.shape) for one in factors)
-        known[0][:, -1] = known[1][:, -2] = 1.0
-        jacobian = jacobian.times((1.0 - numbers(known))[jacobian.places])
-    scaled = scaled_rows(jacobian, np.sqrt(problem.weights))
     if count * size > JACOBIAN:
         rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)
         return Covariance(factors, variance, None, rows, _given_directions(problem, plain))
     whole = np.asarray(scipy.linalg.pinvh(gram(scaled), rtol=NULL**1.5))
-    slopes = [numbers(slope) for slope in _slopes(factors)[: plain[0].shape[1]]]
-    sizes = np.array([slope @ whole @ slope for slope in slopes])
+    by_sizes = [numbers(slope) for slope in _slopes(factors)[: plain[0].shape[1]]]
+    sizes = np.array([slope @ whole @ slope for slope in by_sizes])
     return Covariance(factors, variance, whole, np.zeros((count, 0, 0)), sizes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gpsense.recovery.evidence import split
 from gpsense.recovery.maps import LessOffsets, Table
-from gpsense.recovery.outliers import MOST_WILD, WILD, lone
+from gpsense.recovery.outliers import MOST_WILD, WILD, lone, remaining
 from gpsense.recovery.path import Fit, Path
 from gpsense.recovery.progress import tell
 from gpsense.recovery.solve import CLEANER, EXACT, SAVED, Solution, merged, simpler, solve
@@ -238,7 +238,10 @@ def _less_factors(problem: Problem, answer: Answer) -> np.ndarray:
 
 def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
     """The values that are not wild by what the answer leaves of them."""
-    return _within(problem, _less_factors(problem, answer), kept)
+    rest = _less_factors(problem, answer)
+    if not answer.shrunk and (answer.solution.rank or answer.offsets.rows.size):
+        rest = rest / np.sqrt(remaining(problem, answer.solution.factors, kept, bool(answer.offsets.rows.size)))
+    return _within(problem, rest, kept)
 
 
 def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import scipy.linalg
 
 from gpsense.recovery.maps import Distances, Entries, Factors, LessOffsets, Map, Table
 from gpsense.recovery.path import Path, fitted, search
-from gpsense.recovery.steps import Problem, State, balanced, descend, scale, truncated
+from gpsense.recovery.steps import Problem, State, balanced, descend, scale, slopes, truncated
 
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild
 LONE = 0.4  # share of a column in one value, beyond which it may be there for that
@@ -30,7 +30,8 @@ DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after whic
 GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
 DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the values, up to which values agree
 OF_MEDIANS = 2.33  # standard error of log m / m' for medians m, m' of halves of n normal deviations, times sqrt(n)
-NULL = 1e-10  # eigenvalue of normal equations, over the largest, that counts as zero
+FORMABLE = 1e8  # measurements times unknowns, squared, up to which leverages are told
+NULL = 1e-10  # added to normal equations, over their largest number
 LEAST = 1e-3  # share of its noise that a residual is taken to keep at least: one hardly keeps any, and tells nothing
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
@@ -38,12 +39,11 @@ MARGIN = 4.0  # of the price, from which a fit without some values is taken for 
 def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> np.ndarray:
     """Which values lie far from the fit: beyond five robust standard deviations, more if larger ones have more noise.
 
-    So does a mean of repeated values that are as far from each other. Of a fit to the values ``kept``, given, residuals
-    are studentised first: over ``sqrt(1 - h)`` for a value that the fit follows by its leverage h, over ``sqrt(1 + h)``
-    for one left out.
+    So does a mean of repeated values that are as far from each other. Residuals of the fit to the values ``kept``
+    (None: all) are studentised first, over the root of what is :func:`remaining`.
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
-    if kept is not None:
+    if factors[0].shape[1] and not isinstance(problem.map, LessOffsets):  # what is left of offsets is another matter
         residual = residual / np.sqrt(remaining(problem, factors, kept))
     predicted = np.abs(problem.values + problem.residual(factors))
     floor = 1e-10 * float(np.sqrt(np.mean(problem.weights * problem.values**2)))
@@ -206,7 +206,7 @@ def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> 
     """These fits and those known, the cheapest first; of more and more columns, until two in turn are dearer."""
     found, least, dearer = known, np.inf, 0
     for state in states:
-        each = _cleaned(problem, state)
+        each = trimmed(problem, state)
         found = _ordered([*found, each])
         dearer = 0 if each.price < least else dearer + 1
         least = min(least, each.price)
@@ -217,7 +217,7 @@ def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> 
 
 def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
     """These fits and those known, each without what is wild by it, the cheapest first."""
-    return _ordered([*known, *(_cleaned(problem, state) for state in states if state.sizes.size)])
+    return _ordered([*known, *(trimmed(problem, state) for state in states if state.sizes.size)])
 
 
 def _ordered(fits: list[Without]) -> list[Without]:
@@ -234,7 +234,7 @@ def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> W
     rng, found = np.random.default_rng(seed), _without(problem, state, kept)
     known = isinstance(problem.map, Entries | Distances | Table) and state.sizes.size
     while known and found.kept.size < problem.map.n:
-        again = _cleaned(problem, _agreed(problem, found, rng))
+        again = trimmed(problem, _agreed(problem, found, rng))
         if not (again.price < found.price and again.kept.size > found.kept.size):
             break
         found = again
@@ -294,41 +294,42 @@ def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.maximum(1.0, sizes / middle) ** power
 
 
-def settled(problem: Problem, state: State, kept: np.ndarray) -> Without:
-    """The fit of the values kept, and of which none is wild by studentised residuals, of those left out each."""
-    for _ in range(AGAIN):
-        again = np.flatnonzero(~wild(problem, state.factors, kept))
-        if again.size < (1 - MOST_WILD) * problem.map.n or np.array_equal(again, kept):
-            break
-        kept = again
-        state = descend(problem.take(kept), state, steps=30, tolerance=1e-6, least=1e-4)
-    return _without(problem, state, kept)
+def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offsets: bool = False) -> np.ndarray:
+    """Variance of residuals over that of the noise: ``1 - h`` of a value kept, that the fit follows by its leverage h.
 
-
-def remaining(problem: Problem, factors: Factors, kept: np.ndarray) -> np.ndarray:
-    """Variance of the weighted residuals over that of the noise: ``1 - h`` of values kept, ``1 + h`` of others."""
-    jacobian = problem.map.jacobian(factors)
+    ``1 + h`` of one left out, which is far above 1 where the values kept hardly tell it; first order in the noise. 1 of
+    problems so large that leverages take long. ``kept`` None: all; ``offsets`` of a table were fitted, too.
+    """
+    n, unknowns = problem.map.n, problem.map.unknowns(factors[0].shape[1]) + offsets * sum(problem.map.sides)
+    if n * unknowns**2 > FORMABLE:
+        return np.ones(n)
+    jacobian, _ = slopes(problem, factors, offsets)
     jacobian = jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray()
-    jacobian = jacobian * np.sqrt(problem.weights)[:, None]
-    inner = scipy.linalg.pinvh(jacobian[kept].T @ jacobian[kept], rtol=NULL)
-    leverage = np.einsum("ij,jk,ik->i", jacobian, inner, jacobian, optimize=True)
+    kept = np.arange(n) if kept is None else kept
+    normal = jacobian[kept].T @ jacobian[kept]
+    normal.reshape(-1)[:: len(normal) + 1] += NULL * max(float(normal.diagonal().max()), 1e-300)
+    root = np.linalg.cholesky(normal)
+    leverage = np.sum(scipy.linalg.solve_triangular(root, jacobian.T, lower=True) ** 2, axis=0)
     left = 1.0 + leverage
     left[kept] = np.maximum(1.0 - leverage[kept], LEAST)
     return left
 
 
-def _cleaned(problem: Problem, state: State) -> Without:
-    """The fit without what is wild by it, until the same values are left out; of infinite price where too many are."""
-    kept = np.zeros(0, int)
+def trimmed(problem: Problem, state: State, used: np.ndarray | None = None) -> Without:
+    """The fit without what is wild by it, until the same values are left out; of infinite price where too many are.
+
+    ``used``: the values that the first fit is of, where they are not all.
+    """
+    kept, again = used, np.arange(problem.map.n)
     for _ in range(AGAIN):
-        again = np.flatnonzero(~wild(problem, state.factors))
+        again = np.flatnonzero(~wild(problem, state.factors, kept))
         if again.size < (1 - MOST_WILD) * problem.map.n or again.size <= problem.map.unknowns(state.sizes.size):
             return Without(np.inf, state, again)
-        if np.array_equal(again, kept):
+        if kept is not None and np.array_equal(again, kept):
             break
         kept = again
         state = descend(problem.take(kept), state, steps=30, tolerance=1e-6, least=1e-4)
-    return _without(problem, state, kept)
+    return _without(problem, state, again)
 
 
 def _without(problem: Problem, state: State, kept: np.ndarray) -> Without:

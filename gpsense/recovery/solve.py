@@ -29,7 +29,7 @@ from gpsense.recovery.outliers import (
     lone,
     readmitted,
     searched,
-    settled,
+    trimmed,
     wild,
 )
 from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_more, search
@@ -40,7 +40,6 @@ SMALL = 1e6  # measurements times unknowns of one column, up to which one thread
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
 SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
-FORMABLE = 1e9  # measurements times unknowns, squared, up to which leverages tell which values are wild
 COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over the unknowns of full rank, and these, for which it is tried
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
 SPENT = 4  # values more than unknowns up to which a fit at full rank, at a border, tells no noise
@@ -179,10 +178,10 @@ def _solve(
             agree = agreeing(whole, completed.noise, np.setdiff1d(used, again.kept))
             if not agree and not _lacks_more(found, completed):
                 found, used = completed, again.kept
-    if used.size < everything.size and whole.map.n * whole.map.unknowns(found.rank) ** 2 < FORMABLE:
-        last = settled(whole, found.fit.state, used)
+    if found.rank and used.size < everything.size:
+        last = trimmed(whole, found.fit.state, used)
         part = whole.take(last.kept)
-        if not np.array_equal(last.kept, used) and not far_beyond(part, last.state):
+        if np.isfinite(last.price) and last.kept.size and not far_beyond(part, last.state):
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
@@ -349,20 +348,20 @@ def _without_wild(
     problem: Problem, found: Solution, answer: Callable[[Problem], Solution]
 ) -> tuple[np.ndarray, Solution | None]:
     """Leave out what is wild and start again, until the same values are left out; None where too many are."""
-    kept = np.zeros(0, int)
+    kept, again = None, np.arange(problem.map.n)
     if not found.rank:
-        return kept, None
+        return again, None
     for _ in range(4):
-        again = np.flatnonzero(~wild(problem, found.factors))
+        again = np.flatnonzero(~wild(problem, found.factors, kept))
         if again.size < max((1 - MOST_WILD) * problem.map.n, problem.map.unknowns(max(found.rank, 1)) + 1):
-            return kept, None
-        if np.array_equal(again, kept):
+            return again, None
+        if kept is not None and np.array_equal(again, kept):
             break
         kept = again
         found = answer(problem.take(kept))
         if not found.rank:
             return kept, None
-    return kept, found
+    return again, found
 
 
 def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept: np.ndarray) -> bool:

@@ -353,6 +353,23 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
     return (jacobian.toarray() if isinstance(jacobian, Projected) else jacobian) * root[:, None]
 
 
+def slopes(problem: Problem, factors: Factors, offsets: bool = False) -> tuple[Any, Factors]:
+    """The Jacobian at these factors with its rows weighted, and the factors that it is by.
+
+    ``offsets`` of rows and columns are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``, in each of which one
+    factor is known.
+    """
+    if not offsets:
+        return scaled_rows(problem.map.jacobian(factors), np.sqrt(problem.weights)), factors
+    sides = zip(factors, ([0.0, 1.0], [1.0, 0.0]), strict=True)
+    factors = tuple(np.concatenate([one, np.tile(more, (one.shape[0], 1))], axis=1) for one, more in sides)
+    known = tuple(np.zeros(one.shape) for one in factors)
+    known[0][:, -1] = known[1][:, -2] = 1.0
+    jacobian = problem.map.jacobian(factors)
+    jacobian = jacobian.times((1.0 - numbers(known))[jacobian.places])
+    return scaled_rows(jacobian, np.sqrt(problem.weights)), factors
+
+
 def gram(jacobian: Any) -> np.ndarray:
     """``J^T J`` as an array."""
     return jacobian.T @ jacobian if isinstance(jacobian, np.ndarray) else jacobian.gram()

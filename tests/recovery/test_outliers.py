@@ -132,8 +132,16 @@ def test_a_column_is_not_saved_by_leaving_a_sound_value_out(seed):
     assert not found.outliers.size
 
 
-def test_no_value_comes_back_at_the_price_of_entries_far_beyond_all():
-    map_, y, _ = draw(232)
-    found = solve(map_, y)
-    assert found.outliers.size
-    assert np.abs(found.factors[0] @ found.factors[0].T).max() < 5 * np.abs(y).max()
+def test_offsets_of_a_table_take_their_part_of_the_noise():
+    """``1 - h`` of a table with offsets: its values' share of the projection off all that the model can move."""
+    rng = np.random.default_rng(0)
+    i, j = (each.ravel() for each in np.indices((9, 7)))
+    factors = rng.standard_normal((9, 1)), rng.standard_normal((7, 1))
+    problem = Problem(maps.Table(i, j, (9, 7)), rng.standard_normal(63), np.ones(63))
+    moves = np.zeros((63, 9 + 7 + 9 + 7))
+    places = np.arange(63)
+    moves[places, i], moves[places, 9 + j] = factors[1][j, 0], factors[0][i, 0]
+    moves[places, 16 + i] = moves[places, 25 + j] = 1.0
+    hat = moves @ np.linalg.pinv(moves)
+    assert np.trace(hat) == pytest.approx(9 + 7 - 1 + 9 + 7 - 3)  # less the scale, two means moved and a constant
+    np.testing.assert_allclose(outliers.remaining(problem, factors, None, offsets=True), 1 - np.diag(hat), atol=1e-6)
