@@ -32,6 +32,7 @@ DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the valu
 OF_MEDIANS = 2.33  # standard error of log m / m' for medians m, m' of halves of n normal deviations, times sqrt(n)
 FORMABLE = 1e8  # measurements times unknowns, squared, up to which leverages are told
 NULL = 1e-10  # added to normal equations, over their largest number
+MOST_VARIED = 9.0  # leverage of a value left out that counts, at most
 LEAST = 1e-3  # share of its noise that a residual is taken to keep at least: one hardly keeps any, and tells nothing
 MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
 
@@ -297,8 +298,8 @@ def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offsets: bool = False) -> np.ndarray:
     """Variance of residuals over that of the noise: ``1 - h`` of a value kept, that the fit follows by its leverage h.
 
-    ``1 + h`` of one left out, which is far above 1 where the values kept hardly tell it; first order in the noise. 1 of
-    problems so large that leverages take long. ``kept`` None: all; ``offsets`` of a table were fitted, too.
+    ``1 + h`` of one left out, h bounded: where the values kept hardly tell it, it may be anything, and so a wild one
+    must not look sound. First order in the noise; 1 of problems so large that leverages take long. ``kept`` None: all; ``offsets`` of a table were fitted, too.
     """
     n, unknowns = problem.map.n, problem.map.unknowns(factors[0].shape[1]) + offsets * sum(problem.map.sides)
     if n * unknowns**2 > FORMABLE:
@@ -310,7 +311,7 @@ def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offse
     normal.reshape(-1)[:: len(normal) + 1] += NULL * max(float(normal.diagonal().max()), 1e-300)
     root = np.linalg.cholesky(normal)
     leverage = np.sum(scipy.linalg.solve_triangular(root, jacobian.T, lower=True) ** 2, axis=0)
-    left = 1.0 + leverage
+    left = 1.0 + np.minimum(leverage, MOST_VARIED)
     left[kept] = np.maximum(1.0 - leverage[kept], LEAST)
     return left
 
