@@ -5,6 +5,7 @@ share of the rows is put aside before anything is computed, and measures the ris
 (:data:`gpsense.sparse.samples.HELD`) decides on M and the ridge.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
@@ -45,17 +46,19 @@ COUNTS = {
     **{name: Field(name=name, kind=WHOLE, at_least=1, at_most=MOST, optional=True) for name in ("pool", "rank")},
     "fine_tune_steps": Field(name="fine_tune_steps", kind=WHOLE, at_least=0, at_most=MOST_STEPS),
 }
+ROUNDING = 1e-6  # of the variance of y: a rise of the error that counts for nothing
 FOLDS, LASSO_STEPS = 5, 10_000  # of the Lasso's cross validation
 
 
 class SparseFit(NamedTuple):
     """A fitted network, the columns that it reads, and how well it predicts rows that were put aside.
 
-    ``coordinates`` (kept,): the columns that stay, best score first, from 0. ``scores`` (dim,): the largest ratio of a
-    column's score to the median column's, over the parts of Algorithm 1. ``directions`` (dim, rank): orthonormal, the
-    leading left singular vectors of the network's first layer, 0 at columns that were dropped; ``strengths`` (rank,)
-    their shares of its squared singular values. ``linear`` (dim,): the linear part beside the hidden layer. All in
-    units of standardised columns. ``pool`` M; ``ridge``: the penalty; ``held_out``: numbers of the rows put aside.
+    ``coordinates`` (kept,): the columns that stay, from 0, first the one without which the error rises most.
+    ``scores`` (dim,): the largest ratio of a column's score to the median column's, over the parts of Algorithm 1.
+    ``directions`` (dim, rank): orthonormal, the leading left singular vectors of the network's first layer, 0 at
+    columns that were dropped; ``strengths`` (rank,) their shares of its squared singular values. ``linear`` (dim,): the
+    linear part beside the hidden layer. All in units of standardised columns. ``pool`` M; ``ridge``: the penalty;
+    ``held_out``: numbers of the rows put aside.
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
     ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
     which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
@@ -98,7 +101,7 @@ class SparseFit(NamedTuple):
 
     @property
     def kept_names(self) -> list[Any] | None:
-        """Names of the columns that stay, best score first, as in ``x[fit.kept_names]``; None where they had none."""
+        """Names of the columns that stay, in that order, as in ``x[fit.kept_names]``; None where they had none."""
         return None if self.names is None else [self.names[i] for i in self.coordinates]
 
     def predict(self, x: Any) -> np.ndarray:
@@ -136,16 +139,9 @@ class _Plan:
     compare: bool
     determined: bool  # least squares on all columns uses at most half of the rows that decide
 
-
-class _Found(NamedTuple):
-    """What the compiled part returns: numbers of the pool and of the ridge among those tried, scores, networks."""
-
-    pool: Array
-    ridge: Array
-    scores: Float[Array, " dim"]
-    kept: Kept
-    network: Network
-    unpruned: Network | None
+    def width(self, dim: int) -> int:
+        """Columns that any pool may keep."""
+        return min(dim, inputs.PARITIES[self.parity].pools * max(self.pools))
 
 
 class _Tried(NamedTuple):
@@ -153,6 +149,20 @@ class _Tried(NamedTuple):
 
     networks: Network
     errors: Float[Array, " ridges"]
+
+
+class _Choice(NamedTuple):
+    """A mask of columns, the number of the best ridge for them, and the squared errors of its rows held out."""
+
+    mask: np.ndarray
+    ridge: int
+    squares: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The mean of them; infinite where one is not finite."""
+        mean = float(self.squares.mean())
+        return mean if np.isfinite(mean) else np.inf
 
 
 @arguments_named
@@ -177,14 +187,15 @@ def fit_sparse(
 
     Columns and y are standardised, columns are pruned by scores, and a network of ``neurons`` mirrored pairs takes one
     step on what ``residual`` leaves of y. Deterministic for a seed. Computes in float64 where ``jax_enable_x64`` is set
-    and x is float64 or whole numbers, else in float32. The choice of a pool, the residual (ols, as real tables have
-    linear parts) and the comparison are derived here, not the paper's.
+    and x is float64 or whole numbers, else in float32. The choice of a pool and of the columns kept of it, the residual
+    (ols, as real tables have linear parts) and the comparison are derived here, not the paper's.
 
     - ``x``: an array or a DataFrame of numbers, whose names are kept.
-    - ``pool``: how many columns each part of the scores keeps. None: the number of :data:`POOLS` whose network predicts
-      a fifth of the rows best, with the best of :data:`gpsense.sparse.network.RIDGES`; columns and network are found on
-      the other four fifths, and the columns kept are at most half as many as these rows. The network then sees all
-      rows, on those columns.
+    - ``pool``: how many columns each part of the scores keeps. None: columns and network are found on four fifths of
+      the rows, and the other fifth decides: which number of :data:`POOLS` predicts it best, with the best of
+      :data:`gpsense.sparse.network.RIDGES` (the columns kept are at most half as many as the four fifths), and which of
+      the columns then kept it does without: the fewest stay whose error is within a standard error of the least. The
+      network then sees all rows, on those columns.
     - ``held_out``: the share of the rows that is put aside, drawn by ``seed``; they measure the risk and nothing else.
     - ``parity``, ``contraction``, ``biases``: parts, constant c and number of biases of the scores
       (:mod:`gpsense.pruning.inputs`).
@@ -222,22 +233,28 @@ def fit_sparse(
     columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
     arguments = columns[rest], values[rest], jax.random.key(seed), jnp.asarray(contraction, dtype)
     _verify_memory(plan, memory, arguments)
-    found = jax.tree.map(np.asarray, _fit(plan, *arguments))
-    network, coordinates = _ordered(found)
+    ratios, masks = (np.asarray(each) for each in _scored(plan, *arguments))
+    tried = partial(_choice, plan, arguments)
+    place = min(range(len(masks)), key=lambda each: tried(masks[each]).error)
+    choice, coordinates = _pruned(tried, masks[place], every=pool is not None)
+    network = jax.tree.map(np.asarray, _final(plan, *arguments[:3], choice.mask, choice.ridge))
+    order = np.searchsorted(np.flatnonzero(choice.mask), coordinates)
+    network = eqx.tree_at(lambda net: (net.weights, net.linear), network, replace_fn=lambda leaf: leaf[order])
+    unpruned = jax.tree.map(np.asarray, _unpruned(plan, *arguments[:3])) if compare else None
     directions, strengths = _leading(network.weights, rank)
     lasso = cross_validated_lasso(columns[rest], values[rest]) if compare else None
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
     return SparseFit(
         coordinates=coordinates,
-        scores=found.scores,
+        scores=ratios[place],
         directions=_spread(directions, coordinates, rows.shape[1]),
         strengths=strengths,
         linear=_spread(network.linear, coordinates, rows.shape[1]),
-        pool=plan.pools[int(found.pool)],
-        ridge=nets.RIDGES[int(found.ridge)],
+        pool=plan.pools[place],
+        ridge=nets.RIDGES[choice.ridge],
         held_out=out,
         held_out_risk=risk(_evaluated(network, columns[out][:, coordinates])),
-        unpruned_risk=risk(_evaluated(found.unpruned, columns[out])) if compare else None,
+        unpruned_risk=None if unpruned is None else risk(_evaluated(unpruned, columns[out])),
         lasso_risk=None if lasso is None else risk(lasso.predict(columns[out])),
         lasso_kept=None if lasso is None else int(np.count_nonzero(lasso.coef_)),
         network=network,
@@ -259,25 +276,90 @@ def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " 
     return LassoCV(cv=FOLDS, max_iter=LASSO_STEPS).fit(x.astype(np.float64), y.astype(np.float64))
 
 
-@partial(jax.jit, static_argnums=0)
-def _fit(plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar) -> _Found:
-    """Scores, the choice of pool and ridge on the inner fifth, the network from all rows, and its comparison."""
+def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: bool) -> tuple[_Choice, np.ndarray]:
+    """The columns of a mask that the rows held out cannot do without, and these in the order of what each adds.
+
+    A column adds what the error rises by without it. Columns leave from the one that adds least on, and the fewest stay
+    whose error is within one standard error, paired by rows, of the least on the way; ``every``: all stay.
+    """
+    columns = np.flatnonzero(mask)
+    without = [tried(mask & (np.arange(mask.size) != column)).error for column in columns]
+    order = columns[np.argsort(-np.array(without), kind="stable")]
+    if every or order.size == 1:
+        return tried(mask), order
+    choices = [tried(np.isin(np.arange(mask.size), order[:count])) for count in range(1, order.size + 1)]
+    best = min(choices, key=lambda each: each.error)
+    for choice in choices:
+        excess = choice.squares - best.squares
+        if excess.mean() <= excess.std(ddof=1) / np.sqrt(excess.size) + ROUNDING:
+            return choice, order[: choice.mask.sum()]
+    raise AssertionError("the best is within the bound of itself")
+
+
+def _choice(plan: _Plan, arguments: tuple[Any, ...], mask: np.ndarray) -> _Choice:
+    """The network on these columns whose ridge has the least error on the inner fifth, of a fit to the others."""
+    x, y = arguments[:2]
+    tried = jax.tree.map(np.asarray, _tried(plan, *arguments[:3], mask))
+    ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
+    held = samples.held_out(np.arange(len(y)))
+    network = jax.tree.map(lambda leaf: leaf[ridge], tried.networks)
+    columns = np.zeros((int(held.sum()), len(network.linear)), x.dtype)
+    columns[:, : mask.sum()] = x[held][:, mask]
+    return _Choice(mask, ridge, (_evaluated(network, columns) - y[held]) ** 2)
+
+
+def _stream(
+    x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey
+) -> tuple[TableSamples, RandomKey, RandomKey]:
+    """The rows as a stream, and the keys of biases and of networks."""
     stream_key, bias_key, fit_key = jax.random.split(key, 3)
-    stream, dim = samples.table(x, y, stream_key), x.shape[1]
+    return samples.table(x, y, stream_key), bias_key, fit_key
+
+
+@partial(jax.jit, static_argnums=0)
+def _scored(
+    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar
+) -> tuple[Float[Array, "pools dim"], Bool[Array, "pools dim"]]:
+    """Scores and masks for every pool, from the rows but the inner fifth."""
+    stream, bias_key, _ = _stream(x, y, key)
     biases = jax.random.normal(bias_key, (plan.biases,), x.dtype)
-    width = min(dim, inputs.PARITIES[plan.parity].pools * max(plan.pools))
-    parts = jnp.asarray([FIT, ALL], jnp.int32)
-    ratios, masks = _chosen(plan, stream.seen_as(FIT), biases, contraction)
-    kept = jax.vmap(lambda mask: nets.kept_coordinates(mask, width))(masks)
-    tried = lambda part, kept: _tried(plan.recipe, stream, part, kept, fit_key)  # noqa: E731
-    networks, errors = jax.lax.map(lambda part: jax.lax.map(partial(tried, part), kept), parts)
-    pool, ridge = jnp.divmod(_least(errors[0]), len(nets.RIDGES))
-    final = jax.tree.map(lambda leaf: leaf[pool], kept)
-    network = jax.tree.map(lambda leaf: leaf[1, pool, ridge], networks)
-    if plan.fine_tune_steps:
-        network = _fine_tuned(stream, final, network, plan.fine_tune_steps)
-    unpruned = _unpruned(plan, stream, fit_key) if plan.compare else None
-    return _Found(pool, ridge, ratios[pool], final, network, unpruned)
+    return _chosen(plan, stream.seen_as(FIT), biases, contraction)
+
+
+@partial(jax.jit, static_argnums=0)
+def _tried(
+    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, mask: Bool[Array, " dim"]
+) -> _Tried:
+    """Algorithm 2 on the rows but the inner fifth, for every ridge."""
+    stream, _, fit_key = _stream(x, y, key)
+    return _fitted(plan.recipe, stream, FIT, nets.kept_coordinates(mask, plan.width(stream.dim)), fit_key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _final(
+    plan: _Plan,
+    x: Float[Array, "n dim"],
+    y: Float[Array, " n"],
+    key: RandomKey,
+    mask: Bool[Array, " dim"],
+    ridge: Integer,
+) -> Network:
+    """Algorithm 2 on all rows."""
+    stream, _, fit_key = _stream(x, y, key)
+    kept = nets.kept_coordinates(mask, plan.width(stream.dim))
+    network = jax.tree.map(lambda leaf: leaf[ridge], _fitted(plan.recipe, stream, ALL, kept, fit_key).networks)
+    return _fine_tuned(stream, kept, network, plan.fine_tune_steps) if plan.fine_tune_steps else network
+
+
+@partial(jax.jit, static_argnums=0)
+def _unpruned(plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey) -> Network:
+    """The network on all columns, with a ridge chosen on the inner fifth."""
+    stream, _, fit_key = _stream(x, y, key)
+    everything = Kept(jnp.arange(stream.dim), jnp.ones(stream.dim, bool))
+    recipe = plan.recipe if plan.determined else replace(plan.recipe, residual="none")
+    tried = lambda part: _fitted(recipe, stream, part, everything, fit_key)  # noqa: E731
+    networks, errors = jax.lax.map(tried, jnp.asarray([FIT, ALL], jnp.int32))
+    return jax.tree.map(lambda leaf: leaf[1, _least(errors[0])], networks)
 
 
 def _chosen(
@@ -303,22 +385,13 @@ def _chosen(
     return jnp.max(ratios, axis=1), masks
 
 
-def _tried(recipe: Recipe, stream: TableSamples, part: Array, kept: Kept, key: RandomKey) -> _Tried:
+def _fitted(recipe: Recipe, stream: TableSamples, part: Array | int, kept: Kept, key: RandomKey) -> _Tried:
     """Algorithm 2 on a part of the rows."""
     seen = stream.seen_as(part)
     layer, _ = learner.first_layer(seen, kept, recipe, key)
     found = nets.statistics(seen, kept, layer, recipe.activation)
     path = nets.ridge(found, layer, jnp.asarray(nets.RIDGES, stream.dtype))
     return _Tried(path, nets.squared_errors(stream.seen_as(HELD), kept, path, recipe.activation)[0])
-
-
-def _unpruned(plan: _Plan, stream: TableSamples, key: RandomKey) -> Network:
-    """The network on all columns, with a ridge chosen on the inner fifth."""
-    everything = Kept(jnp.arange(stream.dim), jnp.ones(stream.dim, bool))
-    recipe = plan.recipe if plan.determined else replace(plan.recipe, residual="none")
-    tried = lambda part: _tried(recipe, stream, part, everything, key)  # noqa: E731
-    networks, errors = jax.lax.map(tried, jnp.asarray([FIT, ALL], jnp.int32))
-    return jax.tree.map(lambda leaf: leaf[1, _least(errors[0])], networks)
 
 
 def _least(errors: Float[Array, "..."]) -> Integer:
@@ -338,15 +411,6 @@ def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:
     """Predictions for rows of the network's columns, by NumPy."""
     hidden = np.maximum(columns @ network.weights + network.biases, 0)
     return hidden @ network.output + columns @ network.linear + network.intercept
-
-
-def _ordered(found: Any) -> tuple[Any, np.ndarray]:
-    """The network without filled-up rows, its columns by falling score, and their numbers."""
-    rows = np.flatnonzero(found.kept.real)
-    rows = rows[np.argsort(-found.scores[found.kept.coordinates[rows]], kind="stable")]
-    parts = found.network.weights[rows], found.network.linear[rows]
-    network = eqx.tree_at(lambda net: (net.weights, net.linear), found.network, parts)
-    return network, found.kept.coordinates[rows]
 
 
 def _spread(rows: np.ndarray, coordinates: np.ndarray, dim: int) -> np.ndarray:
@@ -523,9 +587,16 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
 
 def _verify_memory(plan: _Plan, memory: float, arguments: tuple[Any, ...]) -> None:
     """BadInput, before anything compiles, where a fit needs more than ``memory`` bytes; it names the largest size."""
-    needed = lambda neurons, biases: held_bytes(  # noqa: E731
-        _fit.trace(replace(plan, recipe=replace(plan.recipe, neurons=neurons), biases=biases), *arguments).jaxpr.jaxpr
-    )
+    x, y, key, _ = arguments
+    mask = np.zeros(x.shape[1], bool)
+    mask[: plan.width(x.shape[1])] = True
+
+    def needed(neurons: int, biases: int) -> float:
+        sized = replace(plan, recipe=replace(plan.recipe, neurons=neurons), biases=biases)
+        programs = [(_scored, arguments), (_tried, (x, y, key, mask)), (_final, (x, y, key, mask, 0))]
+        programs += [(_unpruned, (x, y, key))] if plan.compare else []
+        return max(held_bytes(program.trace(sized, *given).jaxpr.jaxpr) for program, given in programs)
+
     neurons, biases = plan.recipe.neurons, plan.biases
     if (size := needed(neurons, biases)) <= memory:
         return

@@ -299,7 +299,8 @@ def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offse
     """Variance of residuals over that of the noise: ``1 - h`` of a value kept, that the fit follows by its leverage h.
 
     ``1 + h`` of one left out, h bounded: where the values kept hardly tell it, it may be anything, and so a wild one
-    must not look sound. First order in the noise; 1 of problems so large that leverages take long. ``kept`` None: all; ``offsets`` of a table were fitted, too.
+    must not look sound. First order in the noise; 1 of problems so large that leverages take long. ``kept`` None: all;
+    ``offsets`` of a table were fitted, too.
     """
     n, unknowns = problem.map.n, problem.map.unknowns(factors[0].shape[1]) + offsets * sum(problem.map.sides)
     if n * unknowns**2 > FORMABLE:
