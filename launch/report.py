@@ -39,6 +39,7 @@ from gpsense.plots.view import (
 )
 from launch import figures, pages
 from launch.shell import Parser, Refusal, leave, program, refused
+from launch.work import made_in_python
 
 if TYPE_CHECKING:
     from launch.work import Work
@@ -72,26 +73,21 @@ class Kept(NamedTuple):
 def read_run(directory: Path) -> Run:
     """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken.
 
-    The numbers of the summary's table are computed again: they are to be those of the results.
+    The numbers of the summary's table are computed again: they are to be those of the results. A run made in Python
+    has no summary.json.
     """
     if not directory.is_dir():
         raise Unreadable(f"{directory} is not a directory; name the directory of a run")
     from gpsense.grid.store import read_dataset
     from launch import table
 
-    parts: list[dict[str, Any]] = []
-    for name in ("manifest.json", "summary.json"):
-        try:
-            parts.append(read_json(directory / name))
-            if not isinstance(parts[-1], dict):
-                raise ValueError("not an object")
-        except (OSError, ValueError) as error:
-            raise Unreadable(_refusal(directory, name, error)) from None
+    manifest = _object_in(directory, "manifest.json")
+    kept = _python_summary(directory, manifest) if made_in_python(manifest) else _object_in(directory, "summary.json")
     try:
         dataset = read_dataset(directory / "results.nc")
     except (OSError, ValueError) as error:
         raise Unreadable(_refusal(directory, "results.nc", error)) from None
-    if parts[0].get("digest") != dataset.attrs.get("config_digest", parts[0].get("digest")):
+    if manifest.get("digest") != dataset.attrs.get("config_digest", manifest.get("digest")):
         raise Unreadable(f"{directory / 'results.nc'} belongs to another run; run the grid again")
     needed = {
         "status": "status" in dataset,
@@ -102,10 +98,28 @@ def read_run(directory: Path) -> Run:
     lacking = [name for name, there in needed.items() if not there] or (["measures"] * (not main_measures(dataset)))
     if lacking:
         raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
-    summary = {name: parts[1][name] for name in ("name", "programs", "seconds") if name in parts[1]}
-    rows = parts[1].get("table")
+    summary = {name: kept[name] for name in ("name", "programs", "seconds") if name in kept}
+    rows = kept.get("table")
     columns = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
-    return Run(parts[0], summary | {"table": table.rows(dataset, list(columns))}, dataset)
+    return Run(manifest, summary | {"table": table.rows(dataset, list(columns))}, dataset)
+
+
+def _object_in(directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of a run; Unreadable where there is none."""
+    try:
+        found = read_json(directory / name)
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise Unreadable(_refusal(directory, name, error)) from None
+    return found
+
+
+def _python_summary(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a run made in Python besides its results."""
+    from gpsense.grid.store import Store
+
+    return {"name": manifest.get("name"), "seconds": round(Store(directory).seconds(), 3)}
 
 
 def read_unfinished(work: "Work") -> Run:
@@ -156,7 +170,7 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = N
         "note": _unfinished(run) + _note(dataset, kept) + _others(dataset),
         "table": _table(run.summary.get("table", []), dataset),
         "pictures": _pictures(directory / "figures"),
-        "config": html.escape(yaml.safe_dump(run.manifest.get("config", {}), sort_keys=False, allow_unicode=True)),
+        "config": html.escape(yaml.safe_dump(_settings(run.manifest), sort_keys=False, allow_unicode=True)),
         "plotly": get_plotlyjs(),
         "data": payload(run.dataset, kept),
         "wide_style": pages.WIDE_STYLE,
@@ -167,6 +181,11 @@ def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = N
     with atomic(path) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
+
+
+def _settings(manifest: dict[str, Any]) -> Any:
+    """The config of a run, or the settings of one made in Python."""
+    return manifest.get("settings", {}) if made_in_python(manifest) else manifest["config"]
 
 
 def fit(dataset: xr.Dataset, limit: int) -> Kept:
@@ -438,6 +457,8 @@ def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
     names = ("results.nc", "summary.json")
     own(directory)
     if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
+        return read_run(directory)
+    if (directory / "results.nc").exists() and made_in_python(_object_in(directory, "manifest.json")):
         return read_run(directory)
     from launch.work import stored
 

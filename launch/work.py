@@ -70,15 +70,21 @@ def plan(
     return Work(config, digest, out, made, memory, folder)
 
 
+def made_in_python(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run was made by run_grid, sweep or find_tickets: then no config stands in its manifest."""
+    return not isinstance(manifest.get("config"), dict)
+
+
 def stored(directory: Path, allow_plugins: bool = False) -> Work:
     """The work that a run directory was made for, from its manifest alone; Refusal in one line where that cannot be."""
     from gpsense.grid import store
 
     manifest = store.read(directory)
-    fields, folder = manifest.get("config"), Path(str(manifest.get("folder", ".")))
-    if not isinstance(fields, dict):
-        remedy = "call run_grid or sweep with this directory as out"
-        raise Refusal(f"{directory}: its grid was made in Python, and no config stands in its manifest; {remedy}")
+    if made_in_python(manifest):
+        maker = "find_tickets" if manifest.get("name") == "find_tickets" else "sweep or run_grid"
+        remedy = f"run the script that called {maker} with this directory as out again, which resumes"
+        raise Refusal(f"{directory}: it was made in Python, and cannot be run from its manifest; {remedy}")
+    fields, folder = manifest["config"], Path(str(manifest.get("folder", ".")))
     try:
         reference = str(fields.get("system"))
         if plugins.is_code(reference):

@@ -14,13 +14,19 @@ from gpsense.grid.files import atomic, write_json
 from launch.claims.experiment import Experiment, caveat, expected_of, read_claims
 from launch.claims.table import counts, expected_text, facts, measured_text, verdict_text
 from launch.claims.verdicts import SKIPPED
+from launch.shell import Refusal
 
 COMMAND = "python -m launch.claims --write-tables"
 Record = dict[str, Any]
 
 
 def write_tables(configs: Path, papers: list[str], run: Path) -> list[Path]:
-    """Record what ``run`` (a folder with claims.json) measured at the small size, and write every paper's README.md."""
+    """Record what ``run`` (a folder with claims.json) measured at the small size, and write every paper's README.md.
+
+    Refusal, and nothing is written, where ``run`` has no claims.json.
+    """
+    if not (run / "claims.json").is_file():
+        raise Refusal(f"--out: {run} has no claims.json; give the folder that launch.claims wrote to")
     written = []
     for paper in papers:
         folder = configs / paper

@@ -11,6 +11,7 @@ from launch.claims import __main__ as command
 from launch.claims.experiment import read_claims
 from launch.claims.readme import COMMAND, readme, write_tables
 from launch.config import DEFAULT
+from launch.shell import Refusal
 
 CONFIGS = DEFAULT.parent
 
@@ -77,3 +78,10 @@ def test_tables_follow_from_a_run_and_a_claim_that_changed_has_no_numbers(tmp_pa
     fields["run"] = {"seeds": 17}
     (folder / "one.yaml").write_text(yaml.safe_dump(fields))
     assert "Not run since their configs changed: one." in " ".join(readme(folder).split())
+
+
+def test_tables_of_a_folder_without_claims_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "greedy_pruning").mkdir()
+    with pytest.raises(Refusal, match=r"^--out: .* has no claims.json; give the folder"):
+        write_tables(tmp_path, ["greedy_pruning"], tmp_path / "nowhere")
+    assert list((tmp_path / "greedy_pruning").iterdir()) == []

@@ -79,6 +79,22 @@ def run(tmp_path: Path) -> Path:
     return fill(tmp_path / "run", results())
 
 
+def test_a_run_made_in_python_is_reported_from_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fill(tmp_path / "run", results())
+    (run / "summary.json").unlink()
+    (run / "manifest.json").write_text(
+        json.dumps({"name": "mine", "digest": "d1", "settings": {"system": "mine"}, "layouts": []})
+    )
+    assert report.main([str(run)]) == 0
+    assert {path.name for path in (run / "figures").iterdir()} == {"columns.png", "curves.png", "rank.png", "error.png"}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "system: mine" in page
+    assert "<h1>mine" in page
+    (run / "results.nc").unlink()
+    assert report.main([str(run)]) == 2
+    assert "run the script that called sweep or run_grid with this directory as out again" in capsys.readouterr().err
+
+
 def test_page_refers_to_nothing_outside_and_escapes(tmp_path: Path) -> None:
     dataset = results()
     dataset["error"][:, 0, 0] = np.nan

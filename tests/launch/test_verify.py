@@ -88,7 +88,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Pat
     for argv, words in (
         ((empty,), "is not a gpsense run; name the directory of a run"),
         ((tmp_path / "none",), "is not a gpsense run"),
-        ((python,), "was made in Python"),
+        ((python,), "made in Python, and cannot be run from its manifest; run the script"),
         ((changed,), "does not make this run again"),
         ((torn,), "results.nc cannot be read"),
         ((begun,), "has no finished cell yet; wait for the first chunk"),
