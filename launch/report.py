@@ -17,7 +17,7 @@ import xarray as xr
 import yaml
 
 from gpsense.errors import BadInput, counted
-from gpsense.grid.files import atomic, own, read_json, remove_left_over
+from gpsense.grid.files import atomic, made_in_python, own, read_json, remove_left_over
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -39,7 +39,6 @@ from gpsense.plots.view import (
 )
 from launch import figures, pages
 from launch.shell import Parser, Refusal, leave, program, refused
-from launch.work import made_in_python
 
 if TYPE_CHECKING:
     from launch.work import Work

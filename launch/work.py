@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpsense.errors import BadInput
 from gpsense.fields import NUMBERS, OTHER, ROLES, WHOLES
+from gpsense.grid.files import made_in_python
 from launch import plugins
 from launch.config import Config, build
 from launch.interrupt import telling
@@ -68,11 +69,6 @@ def plan(
         made = make_plan(grid, memory, store.layouts(manifest), parts)
         made = made if manifest else fit_to_memory(made, memory)
     return Work(config, digest, out, made, memory, folder)
-
-
-def made_in_python(manifest: Mapping[str, Any]) -> bool:
-    """Whether a run was made by run_grid, sweep or find_tickets: then no config stands in its manifest."""
-    return not isinstance(manifest.get("config"), dict)
 
 
 def stored(directory: Path, allow_plugins: bool = False) -> Work:

@@ -139,3 +139,8 @@ def writable(directory: Path) -> None:
 def unwritable(directory: Path, error: OSError) -> BadInput:
     """The error for a directory that cannot be written to."""
     return BadInput("out", f"{directory} cannot be written to ({error.strerror})", "choose a writable directory")
+
+
+def made_in_python(manifest: dict[str, Any]) -> bool:
+    """Whether a run was made by run_grid, sweep or find_tickets: then no config stands in its manifest."""
+    return manifest.get("config") is None

@@ -83,7 +83,14 @@ def test_a_run_made_in_python_is_reported_from_its_results(tmp_path: Path, capsy
     run = fill(tmp_path / "run", results())
     (run / "summary.json").unlink()
     (run / "manifest.json").write_text(
-        json.dumps({"name": "mine", "digest": "d1", "settings": {"system": "mine"}, "layouts": []})
+        json.dumps(
+            {
+                "name": "mine",
+                "digest": "d1",
+                "settings": {"system": "mine"},
+                "layouts": [[1, 1, "full", "full", "full"]],
+            }
+        )
     )
     assert report.main([str(run)]) == 0
     assert {path.name for path in (run / "figures").iterdir()} == {"columns.png", "curves.png", "rank.png", "error.png"}
