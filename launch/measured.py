@@ -24,7 +24,7 @@ import numpy as np
 
 from gpsense.errors import BadInput, shown
 from gpsense.grid.files import regular
-from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, strange
+from gpsense.recovery.forms import KNOWN, LONGEST, TABLES, VALUES, WANTED, is_long, listed, no_word, strange
 from gpsense.recovery.forms import PLAIN as UNSQUARED
 from gpsense.recovery.wide import KINDS, Wide, read_wide
 from launch.shell import Refusal
@@ -54,6 +54,7 @@ TABULAR |= dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv")
 READING = "reading"  # the entry that says how a file was read, where that is not plain
 SOUGHT = {kind: header for header, kind in TABLES.items() if header[-1] != "distance"}  # columns of a kind
 SOUGHT |= {UNSQUARED: ("i", "j", "distance")}
+WIDE = "of a wide table, labels of rows first, say --kind table"
 MOST_NAMED = 8  # columns up to which their names stand in an example
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
@@ -96,6 +97,8 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
             comma = re.fullmatch(r"[-+]?\d*,\d+(e[-+]?\d+)?", str(found[1]).strip(), re.IGNORECASE)
             remedy = "write decimal points for commas" if comma else "give a number there, or remove the line"
             raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; {remedy}")
+    if lines and "pauli" in renamed and (bad := no_word(renamed["pauli"])):
+        raise Refusal(f"{path}: line {lines[bad[0]]} holds {bad[1]}; {bad[2]}")
     if kind is None and "kind" not in renamed:
         kind = next((what for header, what in TABLES.items() if set(header) <= set(renamed)), None)
     return {**renamed, **({"kind": np.array(kind)} if kind else {})}
@@ -124,9 +127,15 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
             )
         names = [shlex.quote(name) for name in fields if name]
         names = names if 3 <= len(names) <= MOST_NAMED else ["NAME"] * 3
-        said = "".join(f" --{what} {name}" for what, name in zip(("row", "col", "value"), names, strict=False))
-        remedy = f"say which is which, such as{said}; or of a wide table, labels first, --kind table"
-        raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}")
+        ratings, distances = (
+            " ".join(f"--{what} {name}" for what, name in zip(header, names, strict=False))
+            for header in (SOUGHT["table"], SOUGHT[UNSQUARED])
+        )
+        remedy = f"say which is which: ratings {ratings}, distances {distances}"
+        raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}; {WIDE}")
+    places = [name for name in fields if name in KNOWN]
+    if path.suffix.lower() in TEXTS and kind is None and places == list(fields)[:1] and len(fields) > 3:
+        raise Refusal(f"{path}: its columns are {listed(fields)}; {WIDE}; of one measurement a row name all columns")
     return fields
 
 

@@ -49,7 +49,7 @@ HEADERS = tuple(dict.fromkeys(name for header in TABLES for name in header))
 MEANT = (*HEADERS, *sorted(KNOWN - set(HEADERS)))  # in the order in which they are thought of
 FEW = 5  # measurements at least
 LONGEST = 60  # characters of a name
-LABELLED = "labels of rows, all different, in its index or, words, in its first column"
+LABELLED = "labels of rows, all different, in its index or its first column"
 LARGEST = 20000  # rows of a square matrix told by indices
 CONTENTS = {"U": "text", "S": "text", "O": "objects", "M": "dates", "m": "durations"}  # of arrays, by NumPy's kinds
 MOST_ROWS = 10**7  # or columns of a table
@@ -109,12 +109,12 @@ def _unknown_columns(names: list[str], frame: Any) -> BadInput:
     index = [name for name in getattr(getattr(frame, "index", None), "names", ()) if name in HEADERS]
     meant = _meant(names, HEADERS)
     remedy = " or ".join(",".join(header) for header in TABLES)
-    if index:
+    if any(set(header) <= {*names, *index} for header in TABLES):
         remedy = f"call reset_index(), since its index holds {', '.join(index)}"
     elif any(set(header) <= {*names, *meant} for header in TABLES):
         remedy = _asked(meant)
     else:
-        wide = "" if set(HEADERS) & set(names) else f"; of a wide table give kind='table' and {LABELLED}"
+        wide = f"; of a wide table give kind='table' and {LABELLED}" if len(set(HEADERS) & set(names)) < 2 else ""
         remedy = f"{_asked(meant)} name them {remedy}{wide}".strip()
     return BadInput("columns", f"they are {listed(names)}", remedy)
 
@@ -164,16 +164,39 @@ def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
     index = np.asarray(frame.index)
     unnamed = bool(names) and names[0].startswith("Unnamed:")
     counted = np.array_equal(index, np.arange(index.size))
-    named = not unnamed
-    if frame.index.nlevels == 1 and not (counted and columns and (unnamed or columns[0].dtype.kind not in "iufb")):
+    named, told = not unnamed, ""
+    first = columns and (unnamed or columns[0].dtype.kind not in "iufb" or _labels_first(frame, columns[0], kind))
+    if frame.index.nlevels == 1 and not (counted and first):
         named = frame.index.name is not None and index.dtype.kind in "iuf"
+        if counted and not named and len(columns) > 1 and _different(columns[0]) and isinstance(frame.columns[0], str):
+            told = f"; {names[0]} is read as values: if it holds labels, call set_index({names[0]!r})"
     elif columns:
+        told = f"; labels of rows are {names[0]}" if columns[0].dtype.kind in "iu" and not unnamed else ""
         index, names, columns = columns[0], names[1:], columns[1:]
     wide = read_wide(index, names, columns, kind, named=named) if columns else None
+    wide = wide and wide._replace(words=wide.words + told)
     for name, column in zip(names, columns if wide else (), strict=bool(wide)):
         if text := [each for each in column if isinstance(each, str) and each.strip().lower() not in NOTHING]:
             raise text_for_numbers(name, text[0])
     return wide
+
+
+def _labels_first(frame: Any, first: np.ndarray, kind: str | None) -> bool:
+    """Whether whole numbers in the first column of a table of this kind are labels, as a pivot's are.
+
+    They all differ, and they count the rows, are called as places are, or stand beside columns that are not text, or
+    that have a name in common.
+    """
+    if kind is None or not _different(first) or not isinstance(name := frame.columns[0], str):
+        return False
+    beside = frame.columns.name is not None or not any(isinstance(each, str) for each in frame.columns[1:])
+    counted = any(np.array_equal(np.sort(first), np.arange(first.size) + start) for start in (0, 1))
+    return counted or beside or name in ("row", "i", "rows", "index")
+
+
+def _different(labels: np.ndarray) -> bool:
+    """Whether these are whole numbers, of which no two are the same."""
+    return labels.dtype.kind in "iu" and np.unique(labels).size == labels.size
 
 
 def _column(name: str, column: Any) -> Any:
@@ -359,14 +382,19 @@ def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
 
 
 def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> dict[str, str]:
-    """The names that are wanted and not given, each with the one given that is like it."""
+    """The names that are wanted and not given, each with the one given that is like it; the most alike go together."""
     names, found = set(given), {}
     left = {name.lower(): name for name in names if name not in wanted}
-    for want in wanted:
-        close = difflib.get_close_matches(want.lower(), left, 1, 0.6 if len(want) > 1 else 1.0)
-        if close and want not in names:
-            found[want] = left.pop(close[0])
-    return found
+    near = {want: want.lower() for want in wanted if want not in names}
+    pairs = [
+        (difflib.SequenceMatcher(None, like, text).ratio(), want, left[like])
+        for want, text in near.items()
+        for like in difflib.get_close_matches(text, left, len(near), 0.6 if len(want) > 1 else 1.0)
+    ]
+    for _, want, name in sorted(pairs, key=lambda pair: -pair[0]):
+        if want not in found and name not in found.values():
+            found[want] = name
+    return {want: found[want] for want in near if want in found}
 
 
 def _asked(meant: Mapping[str, str]) -> str:
@@ -432,15 +460,26 @@ def _pauli(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     words = [str(word).strip() for word in fields["pauli"].reshape(-1)]
     if len(words) != n:
         raise BadInput("pauli", f"{len(words)} words for {n} values", "give one word a value")
-    bad = next((word for word in words if not word or set(word) - set("IXYZ")), None)
-    if bad is not None:
-        raise BadInput("pauli", f"{bad[:LONGEST]!r} is not a Pauli word", "write one of I, X, Y, Z for each qubit")
+    if (bad := no_word(words)) is not None:
+        place, problem, remedy = bad
+        raise BadInput("pauli", f"row {place} (from 0) holds {problem}", remedy)
     lengths = {len(word) for word in words}
     if len(lengths) > 1:
         raise BadInput("pauli", f"words of {min(lengths)} to {max(lengths)} letters", "give one letter for each qubit")
     if max(lengths) > 12:
         raise BadInput("pauli", f"{max(lengths)} qubits", "give at most 12")
     return maps.Pauli.of(words), (None, None), []
+
+
+def no_word(words: Iterable[Any]) -> tuple[int, str, str] | None:
+    """Place of the first that is no Pauli word, what it is, and the remedy; None where there is none."""
+    texts = (str(word).strip() for word in words)
+    place, bad = next(((at, word) for at, word in enumerate(texts) if not word or set(word) - set("IXYZ")), (0, None))
+    if bad is None:
+        return None
+    capitals = bad and not set(bad.upper()) - set("IXYZ")
+    remedy = f"write capital letters, {bad.upper()[:LONGEST]}" if capitals else "write one of I, X, Y, Z for each qubit"
+    return place, f"{bad[:LONGEST]!r}, which is not a Pauli word", remedy
 
 
 def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
@@ -552,8 +591,11 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, f"index {int(given.max())}", "number from 0 without gaps")
         index.append(given.astype(np.int64))
     first, second = index
-    if kind == "distances" and (first == second).any():
-        raise BadInput(one, f"{int((first == second).sum())} pairs with i = j", "remove them, their distance is 0")
+    if kind == "distances" and (same := np.flatnonzero(first == second)).size:
+        name = (np.arange(first.max() + 1) if known is None else known)[first[same[0]]]
+        told = f"row {same[0]} (from 0) pairs {name} with itself"
+        more = f", and so do {same.size - 1} more" if same.size > 2 else ", and so does one more" * (same.size - 1)
+        raise BadInput(one, told + more, f"remove {'it, its' if same.size == 1 else 'them, their'} distance is 0")
     largest = int(max(first.max(), second.max()))
     dim = _side(fields["dim"]) if "dim" in fields else largest + 1
     if dim <= largest:
@@ -562,13 +604,16 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         raise BadInput(one, f"index {largest} makes matrices of side {dim}", "number from 0 without gaps")
     if known is not None and dim != known.size:
         raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number from 0")
+    shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1
+    open_ = "row 0 is in no measurement, and what it leaves open is counted"
+    notices = [f"{one}, {two}: {open_}; if they are numbered from 1, subtract 1"] if shifted else []
     if "labels" in fields:
         if known is not None:
             raise BadInput("labels", f"{one} and {two} are names already", "leave labels out")
         dim = dim if "dim" in fields else max(dim, fields["labels"].size)
         known = _named("labels", fields, dim)
     make = maps.Distances if kind == "distances" else maps.Entries
-    return make(first, second, dim), (known, known), []
+    return make(first, second, dim), (known, known), notices
 
 
 def _side(given: np.ndarray) -> int:

@@ -159,8 +159,8 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table = tmp_path / "ratings.csv"
     table.write_text("user,film,stars\nann,up,4\n")
     assert main([str(table)]) == 2
-    said = "its columns are user, film, stars; say which is which, such as --row user --col film --value stars"
-    said += "; or of a wide table, labels first, --kind table"
+    said = "its columns are user, film, stars; say which is which: ratings --row user --col film --value stars, "
+    said += "distances --i user --j film --distance stars; of a wide table, labels of rows first, say --kind table"
     assert capsys.readouterr().err == f"error: {table}: {said}\n"
     assert main([str(table), "--kind", "pauli"]) == 2
     said = "--kind pauli reads the columns pauli,value, there are user, film, stars; say which they are by --pauli NAME"
@@ -171,6 +171,13 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table.write_text("row,col,stars\nann,up,4\n")
     assert main([str(table)]) == 2
     assert "stars; add the values (n,), named value, or say which it is by --value NAME" in capsys.readouterr().err
+    table.write_text("i,j,distnce\nann,up,4\n")
+    assert main([str(table)]) == 2
+    assert capsys.readouterr().err.endswith("distance for distnce? Say which it is by --distance NAME\n")
+    table.write_text("# two qubits\npauli,value\nXX,1\nzx,0\n")
+    assert main([str(table)]) == 2
+    said = "line 4 holds 'zx', which is not a Pauli word; write capital letters, ZX"
+    assert capsys.readouterr().err == f"error: {table}: {said}\n"
 
 
 def test_a_wide_table_is_read_and_said_to_be(tmp_path, capsys):
@@ -200,7 +207,11 @@ def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert main([str(tmp_path / "t.csv")]) == 2
     error = capsys.readouterr().err
-    assert "film 6, and 33 more; say which is which, such as --row NAME --col NAME --value NAME; or of a wide" in error
+    assert "film 6, and 33 more; say which is which: ratings --row NAME --col NAME --value NAME, distances" in error
+    assert error.endswith("; of a wide table, labels of rows first, say --kind table\n")
+    (tmp_path / "r.csv").write_text("\n".join(["row" + lines[0][4:], *lines[1:]]))
+    assert main([str(tmp_path / "r.csv")]) == 2
+    assert "of a wide table, labels of rows first, say --kind table; of one measurement a" in capsys.readouterr().err
     assert main([str(tmp_path / "t.csv"), "--kind", "table", "--offsets", "no", "--out", str(tmp_path / "out")]) == 0
     assert np.load(tmp_path / "out" / "row_labels.npy").tolist() == list(range(1990, 1996))
     (tmp_path / "d.csv").write_text(",a,b,c\na,0,1,2\nb,1,0,3\nc,2,3,0\n")

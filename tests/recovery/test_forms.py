@@ -98,7 +98,10 @@ REFUSED = {
     "empty map": ({"x": X[:0], "y": Y}, "x: 0 vectors for 80 values"),
     "one NaN": ({"x": X, "y": np.nan}, r"y: NaN or infinity in 1 of 1 measurements"),
     "few": ({"x": X[:3], "y": Y[:3]}, "y: only 3 measurements; give at least 5"),
-    "few bad words": ({"pauli": ["XQ", "YZ"], "y": np.ones(2)}, "pauli: 'XQ' is not a Pauli word"),
+    "few bad words": (
+        {"pauli": ["XQ", "YZ"], "y": np.ones(2)},
+        r"pauli: row 0 \(from 0\) holds 'XQ', which is not a Pauli w",
+    ),
     "few, all zero": ({"pauli": ["XI", "YZ"], "y": np.zeros(2)}, "y: only 2 measurements; give at least 5"),
     "few negative": (
         {"i": [0, 1], "j": [1, 2], "distance2": [1.0, -3.0]},
@@ -145,7 +148,23 @@ REFUSED = {
     ),
     "same point": (
         {"i": np.arange(5), "j": np.zeros(5, int), "y": np.ones(5), "kind": np.array("distances")},
-        "i: 1 pairs",
+        r"^i: row 0 \(from 0\) pairs 0 with itself; remove it, its distance is 0$",
+    ),
+    "same points": (
+        {"i": list("abcdef"), "j": list("acbdcb"), "distance": np.ones(6)},
+        r"^i: row 0 \(from 0\) pairs a with itself, and so does one more; remove them, their distance is 0$",
+    ),
+    "small letters": (
+        {"pauli": ["XI", "xz", "YZ", "ZZ", "II"], "y": np.ones(5)},
+        r"^pauli: row 1 \(from 0\) holds 'xz', which is not a Pauli word; write capital letters, XZ$",
+    ),
+    "near distances": (
+        {"i": ROWS, "j": COLUMNS + 20, "distnce": VALUES},
+        r"^distance: missing; .*; did you mean distance for distnce\?$",
+    ),
+    "near squares": (
+        {"i": ROWS, "j": COLUMNS + 20, "distanc2": VALUES},
+        r"^distance2: missing; .*; did you mean distance2 for distanc2\?$",
     ),
     "negative": (
         {"rows": ROWS - 1, "cols": COLUMNS, "y": VALUES},
@@ -222,7 +241,10 @@ REFUSED = {
     "an array": (np.ones((3, 4)), "measurements: an array alone .* pandas.DataFrame.array., kind='table'"),
     "beyond dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(4)}, "rows: index 13 is beyond dim 4"),
     "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is not a whole number"),
-    "letters": ({"pauli": ["XQ"] * 5, "y": np.ones(5)}, "pauli: 'XQ' is not a Pauli word; write one of I, X, Y, Z"),
+    "letters": (
+        {"pauli": ["XQ"] * 5, "y": np.ones(5)},
+        "holds 'XQ', which is not a Pauli word; write one of I, X, Y, Z",
+    ),
     "word lengths": ({"pauli": ["X"] * 4 + ["XX"], "y": np.ones(5)}, "pauli: words of 1 to 2 letters"),
     "sizes": ({"x": X * 1e80, "y": Y}, "x: numbers of the size of"),
 }
@@ -355,6 +377,35 @@ def test_wide_frames():
     long = pd.DataFrame({"user": ["a", "a", "b"], "film": [1, 2, 3], "stars": [4.0, 5.0, 3.0]})
     with pytest.raises(BadInput, match="columns: they are user, film, stars; name them row,col,value .*kind='table'"):
         read_fields(long)
+
+
+def test_pivots_by_numbers_are_read_with_their_labels_before_and_after_reset_index():
+    """A first column that may hold values is read as such, which is told."""
+    pd = pytest.importorskip("pandas")
+    long = pd.DataFrame({"row": ROWS, "col": COLUMNS, "value": VALUES})
+    for rows in (("row", long), ("user", long.rename(columns={"row": "user"})), ("user", long.assign(user=7 * ROWS))):
+        wide = rows[1].pivot(index=rows[0], columns="col", values="value")
+        for frame in (wide, wide.reset_index()):
+            with pytest.raises(BadInput, match="kind='table'") as refused:
+                read_fields(frame)
+            assert "reset_index" not in str(refused.value)
+            read = read_fields(frame, "table")
+            assert read.map.sides == (14, 11)
+            np.testing.assert_array_equal(read.values, read_fields(long).values)
+            np.testing.assert_array_equal(read.labels[0], wide.index)
+        assert f"labels of rows are {rows[0]}" in read_fields(wide.reset_index(), "table").reading
+    years = pd.DataFrame({"year": [1990, 1992, 1991], "a": [1.0, 2, 4], "b": [1.0, 3, 2]})
+    read = read_fields(years, "table")
+    assert read.map.sides == (3, 3)
+    assert "year is read as values: if it holds labels, call set_index('year')" in read.reading
+    assert "set_index" not in read_fields(years.set_index("year"), "table").reading
+
+
+def test_pairs_that_seem_numbered_from_one_are_told():
+    pairs = {"i": FIRST + 1, "j": SECOND + 1, "distance": LENGTHS}
+    assert [each.split(";")[1] for each in read_fields(pairs).notices] == [" if they are numbered from 1, subtract 1"]
+    for other in (pairs | {"i": FIRST, "j": SECOND}, pairs | {"dim": 10}, pairs | {"i": FIRST + 2, "j": SECOND + 2}):
+        assert read_fields(other).notices == []
 
 
 def test_wide_frames_of_pairs():
