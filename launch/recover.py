@@ -409,14 +409,15 @@ def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) 
 def _text(facts: dict[str, Any]) -> str:
     """What was found, for people."""
     from gpsense.plots.recoveries import CHOSEN
+    from gpsense.recovery.solve import NOT_RESAMPLED
 
     noise, residual = (f"{facts[key]:.3g} ({facts[key] / facts['scale']:.2%} of y)" for key in ("noise", "residual"))
-    agree = f"{facts['rank_share']:.0%} of resamples agree"
     by = CHOSEN[facts["chosen_by"]]
+    by += "" if facts["chosen_by"] in NOT_RESAMPLED else f"; {facts['rank_share']:.0%} of resamples agree"
     lines = [
         *filter(None, [facts["read_as"]]),
         f"{facts['name']}: {facts['n']} values ({facts['kind']}) of a {facts['rows']} x {facts['columns']} matrix",
-        f"rank {facts['rank']} ({by}; {agree}){BETWEEN}noise {noise}{BETWEEN}residual {residual}",
+        f"rank {facts['rank']} ({by}){BETWEEN}noise {noise}{BETWEEN}residual {residual}",
         f"{facts['unknowns']} unknowns, {facts['measurements']} different measurements"
         f"{BETWEEN}{facts['seconds']:.2f} s",
     ]

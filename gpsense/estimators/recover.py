@@ -59,8 +59,8 @@ class Recovery:
     best), "evidence" (among wild values, explains most by the fewest numbers), "shrunk" (held-out values are predicted
     best with the penalty kept), "full" (of a matrix seen nearly whole a fit of any rank leaves next to nothing of what
     fewer columns leave; or the trace is given and no column stands out: the largest rank that the measurements
-    determine), or "given". ``undetermined`` says in words what the measurements leave open; empty if
-    nothing. ``outliers`` are the numbers of values left out.
+    determine), "given", or "bounded" (by ``max_rank``, at which more than noise is left). ``undetermined`` says in
+    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out.
     ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
     there were names; None for numbers from 0. Of pairs both are the names of the points. ``notices`` say how the
     measurements were read, where that is not plain, such as which columns of a table were left out.

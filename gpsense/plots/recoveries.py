@@ -20,6 +20,7 @@ CHOSEN = {
     "full": "fewer columns leave far more, or the trace is given and none stands out",
     "shrunk": "with the penalty kept, predicts held-out values best",
     "given": "as given",
+    "bounded": "the largest allowed, and more than noise is left",
 }
 LETTER = 6.5  # points
 

@@ -15,7 +15,7 @@ from gpsense.recovery.maps import LessOffsets, Table
 from gpsense.recovery.outliers import MOST_WILD, WILD, lone, remaining
 from gpsense.recovery.path import Fit, Path
 from gpsense.recovery.progress import tell
-from gpsense.recovery.solve import CLEANER, EXACT, SAVED, Solution, merged, simpler, solve
+from gpsense.recovery.solve import CLEANER, EXACT, SAVED, Solution, merged, noise_left, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
 DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
@@ -99,7 +99,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     if not always:
         plain = solve(map_, values, robust=False, **options, cross=False)
         found = solve(map_, values, robust=robust, **options, cross=False, known=plain)
-        if found.chosen_by == "given" or (found.chosen_by == "exact" and _spare(found)):
+        if found.chosen_by == "exact" and _spare(found):
             return Answer(found, no_offsets(), False)
     options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
     problem, members = merged(map_, values)
@@ -109,7 +109,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
         known = (plain if found and found.outliers.size else found) if kept.size == everything.size else None
         return Answer(*_compared(problem.take(kept), known, always, robust is not False, options))
 
-    answer, kept = compared(everything), everything
+    first = answer = compared(everything)
+    kept = everything
     rest = np.setdiff1d(everything, np.zeros(0, int) if robust is False else _lone(problem, answer))
     starts = [rest] if rest.size < everything.size and np.any(problem.values[rest]) else []
     if found is not None and found.outliers.size:
@@ -131,6 +132,9 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
             saved = _numbers(problem, answer, kept) - _numbers(problem, cleaned, fewer)
             if cleaned.solution.chosen_by == "exact" and saved > 0:
                 answer, kept = cleaned, fewer
+    fewer = options["rank"] is not None or answer.solution.chosen_by == "bounded"
+    if kept.size < everything.size and not robust and fewer and not noise_left(answer.solution):
+        answer, kept = first, everything  # as in a problem without offsets
     if answer.solution is found:
         return answer
     kept = np.setdiff1d(kept, kept[answer.solution.outliers])
@@ -140,9 +144,9 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
 
 def _spare(found: Solution) -> bool:
-    """Whether there are more measurements than unknowns by so many that an exact fit is no chance."""
+    """Whether an exact fit is no chance: far more measurements than unknowns, all of which they determine."""
     map_ = found.problem.map
-    return map_.n > SPARE * map_.unknowns(found.rank)
+    return map_.n > SPARE * map_.unknowns(found.rank) and found.determined.independent >= found.determined.unknowns
 
 
 def _without_wild(
@@ -267,7 +271,7 @@ def _compared(
     train, test = problem.take(np.setdiff1d(np.arange(problem.map.n), out)), problem.take(out)
     width = min(WIDTH, options["max_rank"] or WIDTH)
     damping = min(DAMPINGS, key=lambda each: _error(test, empty(train).factors, fitted_offsets(train, each), clipped))
-    settled, nothing = False, NOTHING * float(np.mean(problem.values**2))
+    settled, nothing = options["rank"] is not None, NOTHING * float(np.mean(problem.values**2))
     tries: list[tuple[float, float, Callable[[], tuple[Solution, Offsets, bool]]]] = []  # error, unknowns, answer
     for shifted in (True,) if always else (False, True):
         known = (plain, no_offsets()) if plain is not None and not shifted else None

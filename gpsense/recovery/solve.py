@@ -36,6 +36,7 @@ from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_mor
 from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
+NOT_RESAMPLED = ("exact", "given", "bounded", "shrunk", "full")  # ways to choose a rank that no noise could change
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
@@ -85,8 +86,8 @@ class Solution:
 
     @cached_property
     def rank_share(self) -> float:
-        """Share of 20 resamples of the residuals that find the same rank; 1 where it is exact or given."""
-        if self.chosen_by in ("exact", "given", "shrunk", "full"):
+        """Share of 20 resamples of the residuals that find the same rank; 1 where it is exact, given or bounded."""
+        if self.chosen_by in NOT_RESAMPLED:
             return 1.0
         with threads(self.problem.map):
             return rank_share(self.problem, self.fit, self.rank, seed=self.seed, exact=EXACT)
@@ -143,6 +144,7 @@ def _solve(
         found = _of_any_rank(whole, found, seed) or found
     if robust is False or found.chosen_by == "full":
         return found
+    plain = found
     everything = np.arange(whole.map.n)
     starts: list[Callable[[], Solution]] = []
     sure = found.chosen_by == "exact"
@@ -183,6 +185,9 @@ def _solve(
         part = whole.take(last.kept)
         if np.isfinite(last.price) and last.kept.size and not far_beyond(part, last.state):
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
+    bounded_above = rank is not None or found.chosen_by == "bounded"
+    if used.size < everything.size and not robust and bounded_above and not noise_left(found):
+        return plain  # fewer columns than the values speak for: what is far from these need not be wild
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
@@ -300,7 +305,14 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
     while free and far_beyond(problem, state):  # columns that explain next to nothing
         state = _at_rank(problem, path, state.sizes.size - 1, exact).state
         state = state if far_beyond(problem, state) else _last(problem, state)
-    return _solution(problem, state, by, path, seed)
+    found = _solution(problem, state, by, path, seed)
+    bound = free and max_rank is not None and found.rank == max_rank < most and not noise_left(found)
+    return replace(found, chosen_by="bounded") if bound else found
+
+
+def noise_left(found: Solution) -> bool:
+    """Whether what the answer leaves of the values that it used looks like noise."""
+    return judged(found.problem, replace(found.fit), np.random.default_rng(found.seed)).noise_left
 
 
 def _last(problem: Problem, state: State) -> State:

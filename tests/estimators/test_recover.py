@@ -873,3 +873,39 @@ def test_a_row_with_too_few_values_is_named():
     values = x[rows, columns] + 0.05 * rng.normal(size=rows.size)
     found = gpsense.recover({"row": rows, "col": columns, "value": values}, offsets=False)
     assert "1 row with fewer than 2 measurements: 30" in found.undetermined
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_of_mostly_ones_is_not_explained_to_rounding_by_chance(seed):
+    """Rows that are ones alone are explained by one column, and few zeros by as many unknowns as it takes."""
+    rng = np.random.default_rng(seed)
+    likes = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 30)) + 1.5 * rng.normal(size=(40, 1)) + 3 > 0
+    seen = rng.random(likes.shape) < 0.5
+    i, j = np.nonzero(seen)
+    found = gpsense.recover({"row": i, "col": j, "value": likes[i, j].astype(float)})
+    missed = (found.matrix - likes)[~seen]
+    assert np.sqrt(np.mean(missed**2)) < 1.3 * likes[~seen].std()
+
+
+def test_a_rank_that_is_given_leaves_the_choice_of_offsets_and_makes_no_value_wild():
+    truth, rows, columns, y, _ = _shifted_table(3, (40, 30), rank=2, noise=0.2)
+    measured = {"row": rows, "col": columns, "value": y}
+    found = gpsense.recover(measured, rank=2)
+    assert found.offsets.rows.size
+    assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < 0.2
+    for fewer in ({"rank": 1}, {"max_rank": 1}, {"rank": 1, "offsets": False}):
+        assert not gpsense.recover(measured, **fewer).outliers.size
+    wild = y.copy()
+    wild[[5, 50, 500]] += 20
+    assert gpsense.recover({**measured, "value": wild}, rank=2).outliers.tolist() == [5, 50, 500]
+
+
+def test_a_bound_on_the_rank_is_told_where_it_binds():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(200, 12, 12))
+    a = a + a.transpose(0, 2, 1)
+    factor = rng.normal(size=(12, 3))
+    y = np.einsum("nij,ij->n", a, factor @ factor.T) + rng.normal(size=200)
+    by = {most: gpsense.recover({"A": a, "y": y}, max_rank=most).chosen_by for most in (1, 2, 3, 5)}
+    assert by[1] == by[2] == "bounded"
+    assert by[3] == by[5] == "edge"
