@@ -186,7 +186,7 @@ def build(
         try:
             values[place] = parse(field, given[place]) if place in given else default(field)
             if complete and required(field) and values[place] is None:
-                raise BadInput(field.name, "has no value", f"give --{field.name if own else place} VALUES")
+                raise BadInput(field.name, "it has no value", f"give --{field.name if own else place} VALUES")
         except BadInput as error:
             refused.append(f"{place}: {error.problem}; {error.remedy}")
     if refused:

@@ -21,6 +21,7 @@ from gpsense.fields import Field, Traced, arguments_named, real_array, shown, un
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import kind_of
 from gpsense.grid.plan import make_plan
+from gpsense.grid.results import diverged_words
 from gpsense.grid.run import run_grid, verify_run
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
@@ -247,7 +248,7 @@ def find_tickets(
     each layer's weights that stayed.
 
     BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
-    ``status``. A UserWarning where pruning leaves a layer no weight.
+    ``status``. A UserWarning where cells diverge, and where pruning leaves a layer no weight.
 
     >>> import equinox as eqx
     >>> make = lambda key: eqx.nn.MLP(4, 2, 8, 1, key=key)
@@ -527,8 +528,8 @@ def _only(tree: Any, can: Any) -> list[Any]:
 
 
 def _notices(results: xr.Dataset) -> tuple[str, ...]:
-    """Which rules left which layers no weight, and in how many cells."""
-    found = []
+    """How many cells diverged; which rules left which layers no weight, and in how many cells."""
+    found = [f"{words}: lower rate"] if (words := diverged_words(results)) else []
     for rule, cells in results["kept_by_layer"].groupby("rule") if "rule" in results.dims else ():
         gone = cells == 0
         count = int(gone.any("layer").sum())

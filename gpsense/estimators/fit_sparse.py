@@ -105,7 +105,7 @@ class SparseFit(NamedTuple):
         return None if self.names is None else [self.names[i] for i in self.coordinates]
 
     def predict(self, x: Any) -> np.ndarray:
-        """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes.
+        """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes and missing numbers.
 
         Columns of a DataFrame are found by name, in whatever order, where the fit knows names; those of ``kept_names``
         are enough, and the others are not looked at.
@@ -115,13 +115,16 @@ class SparseFit(NamedTuple):
             given, names = dict(zip(map(str, x.columns), x.columns, strict=True)), [*map(str, self.kept_names)]
             if missing := [name for name in names if name not in given]:
                 raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns kept, x[fit.kept_names]")
-            rows = _numbers("x", x[[given[name] for name in names]]).astype(np.float64)
+            table = x[[given[name] for name in names]]
+            rows = _numbers("x", table).astype(np.float64)
+            _finite("x", rows, table)
         else:
             rows = _numbers("x", x).astype(np.float64)
             if rows.ndim != 2 or rows.shape[1] != len(self.centre):
                 raise BadInput(
                     "x", f"shape {rows.shape}", f"give rows of all {len(self.centre)} columns that were fitted to"
                 )
+            _finite("x", np.where(np.isin(np.arange(rows.shape[1]), kept), rows, 0.0), x)
             rows = rows[:, kept]
         columns = ((rows - self.centre[kept]) / self.scale[kept]).astype(self.linear.dtype)
         return self.offset + self.unit * _evaluated(self.network, columns)
@@ -480,7 +483,8 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
     if values.shape != rows.shape[:1]:
-        remedy = "give one value a row" + (", such as y[:, 0]" if values.ndim == 2 else "")
+        first = "y.iloc[:, 0]" if hasattr(y, "iloc") else "y[:, 0]"
+        remedy = "give one value a row" + (f", such as {first}" if values.ndim == 2 else "")
         remedy = "give x.T, whose rows they are" if values.shape == rows.shape[1:] else remedy
         raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", remedy)
     _verify_order(x, y)

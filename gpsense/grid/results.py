@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpsense.descent import STATUS_NAMES
+from gpsense.descent import DIVERGED, STATUS_NAMES
+from gpsense.errors import counted
 from gpsense.grid.axes import Grid
 from gpsense.grid.plan import Chunk, Plan
 from gpsense.grid.program import Arrays
@@ -114,6 +115,17 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
     dataset = dataset.assign_coords(named)
     dataset.attrs["train_steps"] = grid.schedule.train_steps
     return dataset
+
+
+def diverged_words(dataset: "xr.Dataset") -> str:
+    """How many cells diverged and which is the first, in a line; empty where none did."""
+    lost = dataset["status"] == DIVERGED
+    places = np.argwhere(lost.values)
+    if not len(places):
+        return ""
+    first = (f"{dim} {lost[dim].values[at]}" for dim, at in zip(lost.dims, places[0], strict=True))
+    which = f", the first at {', '.join(first)}" if len(places) < lost.size else ""
+    return f"{len(places)} of {counted(lost.size, 'cell')} diverged (status {DIVERGED}){which}"
 
 
 def _own(system: AnySystem, names: Iterable[str]) -> set[str]:

@@ -5,6 +5,7 @@
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -23,6 +24,7 @@ from gpsense.fields import Field, Traced, as_plain, nearest, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
 from gpsense.grid.plan import one_cell
+from gpsense.grid.results import diverged_words
 from gpsense.grid.run import MEMORY, run_grid, verify_run
 from gpsense.keys import Keys, key_shapes
 from gpsense.pipeline import Schedule
@@ -220,7 +222,7 @@ def sweep_grid(
     cell: Callable[..., Any],
     draw: Callable[..., Any] | None = None,
     *,
-    seeds: int | Sequence[int],
+    seeds: int | Sequence[int] = 1,
     static: Sequence[str] = (),
     dims: Mapping[str, Sequence[str]] | None = None,
     attrs: Mapping[str, Mapping[str, str]] | None = None,
@@ -375,7 +377,7 @@ def sweep(
     cell: Callable[..., Any],
     draw: Callable[..., Any] | None = None,
     *,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = 1,
     static: Sequence[str] = (),
     dims: Mapping[str, Sequence[str]] | None = None,
     attrs: Mapping[str, Mapping[str, str]] | None = None,
@@ -387,22 +389,22 @@ def sweep(
 ) -> xr.Dataset:
     """Run a function of one's own over all combinations of ``axes`` and seeds, compiled once, as one labelled Dataset.
 
-    ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``;
-    ``draw(key, n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters
-    are the axes: a value for each, or a list of values, which becomes a dimension. For each seed and each combination
-    of the parameters of ``draw`` one problem is drawn, on which the cell is run for all values of its own parameters,
-    vmapped. Numbers are traced, defaults too, and whole ones as integers unless the default is a float; parameters
-    named in ``static``, names, flags and None are compiled in, a program for each value. ``seeds``: how many, or a
-    list. Reserved names: seed, step, phase, status, dtype, memory_gib, cls and the arguments of this function from
+    ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``; ``draw(key,
+    n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters are the
+    axes: a value for each, or a list of values, which becomes a dimension. For each seed and each combination of the
+    parameters of ``draw`` one problem is drawn, on which the cell is run for all values of its own parameters, vmapped.
+    Numbers are traced, defaults too, and whole ones as integers unless the default is a float; parameters named in
+    ``static``, names, flags and None are compiled in, a program for each value. ``seeds``: how many (one unless given),
+    or a list. Reserved names: seed, step, phase, status, dtype, memory_gib, cls and the arguments of this function from
     ``seeds`` on.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
     describes measures. In the Dataset, where a missing number is NaN, flags are 0 and 1 in float32, whole numbers
     float64 (those of 8 or 16 bits float32) and float16 is float32. ``status`` of a cell says whether all its numbers
-    are finite. With ``out``, chunks are written to that directory; calling again resumes, and a directory of another
-    sweep is refused: functions are told apart by the operations and numbers that they trace to. ``memory``: bytes that
-    a chunk may take; ``progress``: a bar, by default where there is a terminal; ``cluster`` (with ``out``):
-    ``local:N``, a dask scheduler's address or a Client.
+    are finite; a UserWarning says how many are not. With ``out``, chunks are written to that directory; calling again
+    resumes, and a directory of another sweep is refused: functions are told apart by the operations and numbers that
+    they trace to. ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a terminal;
+    ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a Client.
 
     Raises BadInput where an argument is wrong, a function needs the value of a traced number (for a shape, an if), or
     no number depends on the key and there are several seeds; other errors of the functions are raised as they are, with
@@ -416,8 +418,9 @@ def sweep(
     [1.0, 0.0]
     """
     add_threads()
-    if seeds is None:
-        raise BadInput("seeds", "it has no value", "give how many, such as seeds=8, or a list of them")
     verify_run(memory, progress)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
-    return run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)
+    dataset = run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)
+    if words := diverged_words(dataset):
+        warnings.warn(f"{words}: numbers that the function returned are NaN or infinite", stacklevel=2)
+    return dataset

@@ -240,6 +240,12 @@ def test_a_layer_that_loses_all_its_weights_is_told() -> None:
     assert notice.strip() == tickets.notices[0]
 
 
+def test_cells_that_diverge_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"^2 of 2 cells diverged \(status 3\): lower rate$"):
+        tickets = find_tickets(mlp, TRAIN, TEST, rules="magnitude", kept=0.3, **(RUN | {"rate": 1e30}))
+    assert "2 of 2 cells diverged (status 3): lower rate" in repr(tickets)
+
+
 def test_scores_that_cannot_order_weights_stop_a_cell_of_a_grid() -> None:
     """Where nothing looks at the scores before a grid is run, such a cell has diverged from its start."""
     task = Task(zero_last_layer, (5,))

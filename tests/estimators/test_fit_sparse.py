@@ -313,6 +313,7 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
             "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)",
         ),
         (X, Y[:, None], "y: shape (40, 1) for 40 rows; give one value a row, such as y[:, 0]"),
+        (X, pd.DataFrame(Y), "y: shape (40, 1) for 40 rows; give one value a row, such as y.iloc[:, 0]"),
         (X.T, Y, "y: shape (40,) for 5 rows; give x.T, whose rows they are"),
         (X, ["good"] * 40, "y: it holds text, not real numbers; encode it as numbers"),
         (X, pd.Categorical(["good", None] * 20), "y: it holds text, not real numbers; encode it as numbers"),
@@ -400,6 +401,19 @@ def test_rows_of_other_columns_are_refused(found: SparseFit) -> None:
         found.predict(np.ones((3, 5)))
     with pytest.raises(BadInput, match="^x: 24 of 72 values are masked; remove"):
         found.predict(np.ma.masked_equal(np.repeat([[0], [1], [2]], DIM, axis=1), 1))
+
+
+def test_missing_numbers_are_refused_by_predict_where_it_reads_them(found: SparseFit) -> None:
+    x = np.ones((3, DIM))
+    x[:, 4] = np.nan
+    assert np.isfinite(found.predict(x)).all()
+    x[1, 7] = np.nan
+    with pytest.raises(BadInput, match=r"^x: 1 missing or infinite values in column 7 \(from 0\) \(row 1\); fill"):
+        found.predict(x)
+    fit = fit_sparse(TABLE, Y, pool=1, biases=1, neurons=8, compare=False)
+    name = fit.kept_names[0]
+    with pytest.raises(BadInput, match=f"^x: 40 missing or infinite values in column '{name}' .rows 0 to 39.; fill"):
+        fit.predict(TABLE.assign(**{name: np.nan}))
 
 
 def test_columns_of_a_table_keep_their_names_and_are_found_by_them():

@@ -52,7 +52,7 @@ DIMS = {"weights": ("weight",)}
 @pytest.fixture(scope="module")
 def dataset():
     units = {"error": {"units": "variance of y", "long_name": "ridge loss"}}
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), pytest.warns(UserWarning, match="8 of 24 cells diverged"):
         return sweep(cell, draw, seeds=[0, 5], dims=DIMS, attrs=units, **AXES)
 
 
@@ -486,9 +486,18 @@ def test_measures_are_floating_point_in_the_types_that_are_told():
     assert (found["large"] == 2**53).all()
 
 
-def test_seeds_that_were_not_given_are_asked_for():
-    with pytest.raises(BadInput, match="^seeds: it has no value; give how many"):
-        sweep(lambda key, a: {"y": a}, a=[1])
+def test_there_is_one_seed_unless_more_are_asked_for():
+    assert sweep(lambda a: {"y": a}, a=[1])["seed"].values.tolist() == [0]
+    with pytest.raises(BadInput, match=r"^cell: 3 is not a function"):
+        sweep(3, a=[1])  # pyright: ignore[reportArgumentType]
+
+
+def test_numbers_that_are_not_finite_are_told():
+    words = (
+        r"2 of 4 cells diverged \(status 3\), the first at seed 0, a 0.0: numbers that the function returned are NaN"
+    )
+    with pytest.warns(UserWarning, match=words):
+        sweep(lambda key, a: {"y": jnp.log(a - 1.0) + jax.random.normal(key)}, seeds=2, a=[0.0, 2.0])
 
 
 def test_a_whole_number_beyond_those_that_are_traced_is_refused() -> None:

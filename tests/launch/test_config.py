@@ -307,7 +307,7 @@ def test_a_field_without_a_default_is_asked_for(monkeypatch: pytest.MonkeyPatch)
         size: Annotated[int, Field("problem", "given always", at_least=1)]
 
     monkeypatch.setitem(SYSTEMS, "asking", Asking)
-    with pytest.raises(Refusal, match=r"^problem\.size: has no value; give --problem\.size VALUES$"):
+    with pytest.raises(Refusal, match=r"^problem\.size: it has no value; give --problem\.size VALUES$"):
         build({"system": "asking"})
     assert to_grid(build({"system": "asking", "problem": {"size": 3}})).system.size == 3
 

@@ -103,11 +103,11 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["mine.py:cell", "--scal", "1"], "error: scal: no function takes it; did you mean scale?"),
-        (["mine.py:size", "--b", "1"], "error: b: no function takes it; use any of m"),
+        (["mine.py:cell", "--scal", "1"], "error: cell.scal: no function takes it; did you mean scale?"),
+        (["mine.py:size", "--b", "1"], "error: cell.b: no function takes it; use any of m"),
         (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
-        (["mine.py:size"], "error: cell.m: has no value; give --m VALUES\n"),
+        (["mine.py:size"], "error: cell.m: it has no value; give --m VALUES\n"),
         (["mine.py:size", "--m", "3,4"], "error: cell.m: size (line 19) needs the value for a shape, a loop or a"),
         (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and size (line 19) failed with it; give a"),
         (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give one"),
