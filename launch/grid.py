@@ -9,7 +9,7 @@ Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 inter
 import sys
 import textwrap
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpsense.errors import counted
 from launch import device, processes
@@ -42,13 +42,14 @@ def run(arguments: Arguments | Check) -> int:
     if arguments.dry_run:
         print(describe(work.plan))
         return 0
+    before = contents(work)
     try:
         if shard is not None:
             return run_shard(work, shard)
         work = run_missing(work, meanwhile=lambda: import_module("launch.report"), cluster=arguments.cluster)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return report(work) if processes.first() else processes.leave(work.out)
+    return report(work, before) if processes.first() else processes.leave(work.out)
 
 
 def run_shard(work: Work, shard: tuple[int, int]) -> int:
@@ -135,8 +136,8 @@ def certificate_words(found: dict[str, Any]) -> str:
     low = f"{-found['gamma']:.2g}"
     cells = counted(found["minima"] + found["saddles"] + found["undecided"], "cell")
     counts = {
-        "approximate minima (each with probability 0.999)": found["minima"],
-        "saddles or diverged": found["saddles"],
+        f"approximate minim{'um' if found['minima'] == 1 else 'a'} (each with probability 0.999)": found["minima"],
+        "saddle or diverged" if found["saddles"] == 1 else "saddles or diverged": found["saddles"],
         "undecided (a larger run.curvature_steps may decide)": found["undecided"],
     }
     return (
@@ -148,8 +149,43 @@ def certificate_words(found: dict[str, Any]) -> str:
     )
 
 
-def report(work: Work, merged: bool = False) -> int:
-    """Write results, summary, figures and page, print the table; ``merged``: nothing was run now."""
+class Contents(NamedTuple):
+    """What a run directory holds: chunks, and the seconds that they took to run and to compile."""
+
+    chunks: int
+    seconds: float
+    compiling: float
+
+
+def contents(work: Work) -> Contents:
+    """What the directory of a run holds now."""
+    place = opened(work)
+    return Contents(place.count(work.plan), place.seconds(), place.seconds("compile_seconds"))
+
+
+def time_words(cells: str, before: Contents, now: Contents) -> str:
+    """How long a run took; of one that was resumed apart from what was there before."""
+    ran, compiling = now.seconds - before.seconds, now.compiling - before.compiling
+    if not before.chunks:
+        return f"{cells} in {ran:.1f} s, after {compiling:.1f} s of compiling"
+    there = f"the chunks took {before.seconds:.1f} s, and {before.compiling:.1f} s of compiling"
+    if before.chunks == now.chunks:
+        return f"{cells}; {there}"
+    new = counted(now.chunks - before.chunks, "chunk")
+    there = f"{before.chunks} of {now.chunks} chunks were there before, which took {before.seconds:.1f} s"
+    return f"{cells}; {new} in {ran:.1f} s now, after {compiling:.1f} s of compiling; {there}"
+
+
+def risen(dataset: "xr.Dataset") -> int:
+    """How many cells end at a loss more than ten times that of their start, without having diverged."""
+    if "loss_curve" not in dataset:
+        return 0
+    first, last = (dataset["loss_curve"].isel(step=at) for at in (0, -1))
+    return int((last > 10 * first).sum())
+
+
+def report(work: Work, before: Contents | None = None) -> int:
+    """Write results, summary, figures and page, print the table; ``before``: what was there, None for all of it."""
     from gpsense.descent import COLLAPSED, DIVERGED
     from gpsense.grid import files, store
     from gpsense.plots.view import others, problem_words
@@ -157,13 +193,10 @@ def report(work: Work, merged: bool = False) -> int:
     from launch.report import write_report
 
     config, place = work.config, store.Store(work.out)
-    seconds, compiling = place.seconds("seconds"), place.seconds("compile_seconds")
+    now = contents(work)
     dataset = collect(work)
     rows = table.rows(dataset, config.system.table)
     cells = counted(work.plan.cells, "cell")
-    told = f"{cells} in {seconds:.1f} s, after {compiling:.1f} s of compiling"
-    if merged:
-        told = f"{cells}; the chunks took {seconds:.1f} s, and {compiling:.1f} s of compiling"
     diverged, collapsed = (int((dataset["status"] == code).sum()) for code in (DIVERGED, COLLAPSED))
     summary = {
         "name": config.name,
@@ -176,15 +209,16 @@ def report(work: Work, merged: bool = False) -> int:
         "certificate": certificate,
         "diverged": diverged,
         "collapsed": collapsed,
-        "seconds": round(seconds, 3),
-        "compile_seconds": round(compiling, 3),
+        "seconds": round(now.seconds, 3),
+        "compile_seconds": round(now.compiling, 3),
     }
     summary |= {"table": rows}
     files.write_json(place.directory / "summary.json", summary)
     figures.draw(dataset, place.directory / "figures")
     page = write_report(place.directory)
     held = textwrap.fill(", ".join(problem_words(dataset).values()), 120)
-    words = f"Medians over {counted(dataset.sizes['seed'], 'seed')}"
+    seeds = counted(dataset.sizes["seed"], "seed")
+    words = f"Medians over {seeds}" if dataset.sizes["seed"] > 1 else f"Values of {seeds}"
     meaning = dataset["error"].attrs["long_name"] if "error" in dataset else "error"
     words += f"; errors: {meaning}" if meaning != "error" else ""
     print("\n".join(["", *filter(None, [held]), words]))
@@ -193,10 +227,13 @@ def report(work: Work, merged: bool = False) -> int:
         print("\n" + textwrap.fill(left, 120))
     if certificate is not None:
         print("\n" + textwrap.fill(certificate_words(certificate), 120))
-    lower = "; lower train.rate" if diverged and "train.rate" in config.values else ""
+    rising = risen(dataset)
+    lower = "; lower train.rate" if (diverged or rising) and "train.rate" in config.values else ""
     print(
-        f"\n{told}"
-        + (f", {diverged} diverged{lower}" if diverged else "")
+        f"\n{time_words(cells, before or now, now)}"
+        + (f", {diverged} diverged" * bool(diverged))
+        + (f", {rising} with a loss more than ten times that of the start" * bool(rising))
+        + lower
         + (f", {collapsed} with a layer that has no weight left (kept_by_layer)" if collapsed else "")
     )
     print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")

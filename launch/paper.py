@@ -127,7 +127,9 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
     lines += [" & ".join(cells[key][place] for key in keys) + r" \\" for place in range(len(rows))]
     held = "; ".join(filter(None, (", ".join(told(dataset).values()) for told in (problem_words, setting_words))))
     count = dataset.sizes["seed"]
-    caption = f"Medians over {counted(count, 'seed')}, with the 16th and 84th percentile{': ' if held else ''}{held}."
+    seeds = counted(count, "seed")
+    caption = f"Medians over {seeds}, with the 16th and 84th percentile" if count > 1 else f"Values of {seeds}"
+    caption += f"{': ' if held else ''}{held}."
     kind = "table*" if len(keys) > 4 else "table"  # over both columns
     head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
     head += [r"\footnotesize\setlength{\tabcolsep}{4pt}"] * (len(keys) > 4)

@@ -474,7 +474,7 @@ def again(directory: Path, run: Run, allow_plugins: bool = False) -> int:
         from launch.grid import report
         from launch.work import stored
 
-        return report(stored(directory, allow_plugins), merged=True)
+        return report(stored(directory, allow_plugins))
     remove_left_over(directory)
     for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:
         print(path)

@@ -115,7 +115,7 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
     for (name, cell), values, colour in zip(lines, norms, PALETTE, strict=False):
         values = values[np.isfinite(values).any(axis=1)]
-        ranked = f"median rank {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
+        ranked = f"median {short_name(cell['rank'])} {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
         kept = ranked if len(values) else "no cell left"
         label = f"{name} ({kept})" if name and kept else name or kept
         left.plot(shares, share_above(values, shares), color=colour, lw=_lw(2), label=label)

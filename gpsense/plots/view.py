@@ -140,8 +140,11 @@ def setting_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def short_name(array: xr.DataArray) -> str:
-    """A variable's name as people say it: coordinates that stay are kept, columns that stay are a rank."""
-    return "kept" if array.name == "rank" and array.attrs.get("units") == "coordinates" else str(array.name)
+    """A variable's name as people say it: columns that stay are a rank, other parts are so many kept."""
+    units = str(array.attrs.get("units", "1"))
+    if array.name != "rank" or units in ("1", "columns"):
+        return str(array.name)
+    return "kept" if units == "coordinates" else f"{units.replace(' ', '_')}_kept"
 
 
 def part_noun(dataset: xr.Dataset) -> str:
@@ -151,8 +154,10 @@ def part_noun(dataset: xr.Dataset) -> str:
 
 
 def curves(dataset: xr.Dataset) -> list[str]:
-    """The curves there are to draw; none where no step was taken."""
-    return [name for name in ("loss_curve", "error_curve") if name in dataset and dataset.sizes["step"] > 1]
+    """The curves there are to draw: none where no step was taken, no error that is the loss."""
+    names = [name for name in ("loss_curve", "error_curve") if name in dataset and dataset.sizes["step"] > 1]
+    same = len(names) == 2 and np.array_equal(*(dataset[name].values for name in names), equal_nan=True)
+    return names[:1] if same else names
 
 
 def fine_tuned(dataset: xr.Dataset) -> bool:

@@ -44,14 +44,14 @@ class Parts:
 
     matrix: Callable[[Any], Matrix]
     put: Callable[[Any, Matrix], Any]
-    unit: str = "columns"
+    unit: str = "parts"
 
 
-def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str = "columns") -> Parts:
+def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str = "parts") -> Parts:
     """The slices of a leaf along ``axis``: 1 columns of a matrix, 0 rows.
 
     ``where(params)`` names the leaf, or several that are pruned together (a neuron's weights in and out), with an axis
-    for each; a part's norm is over all of them.
+    for each; a part's norm is over all of them. ``unit``, such as inputs, names the parts in tables and figures.
     """
     if not callable(where):
         raise BadInput("where", f"{shown(where)} is not a function", "give a function of params that names a leaf")
@@ -144,7 +144,9 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     """Any model in the paper's pipeline: trained on loss plus penalty, pruned by a rule, fine-tuned on the loss.
 
     A subclass declares ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, perhaps :meth:`error`; static
-    fields and a ``Data`` of its own as it likes. Parameters are any tree, Equinox modules included.
+    fields and a ``Data`` of its own as it likes. The error is the loss on what was drawn unless :meth:`error` says
+    otherwise: for a held-out one, draw further samples in the problem and have :meth:`error` read those. Parameters are
+    any tree, Equinox modules included.
 
     >>> from gpsense.systems.own import groups
     >>> def draw(key, noise=0.1):
@@ -198,9 +200,15 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     ] = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Say of the error what it is: an error of the system's own, or its loss."""
+        """Say of the error what it is, an error of the system's own or its loss, and of the parts what they are."""
         super().__init_subclass__(**options)
-        if "error" not in vars(cls).get("measures", {}):
+        parts, declared = vars(cls).get("parts"), vars(cls).get("measures", {})
+        if isinstance(parts, Parts):
+            told = {"rank": Measure(f"{parts.unit} kept by pruning", parts.unit)}
+            norms = cls.measures["column_norms"]
+            told["column_norms"] = norms._replace(words=f"norms of the {parts.unit} after training, largest first")
+            cls.measures = {**cls.measures, **told, **declared}
+        if "error" not in declared:
             name = getattr(cls, "name", cls.__name__)
             own = cls.error is not TrainPruneFineTune.error
             cls.measures = {**cls.measures, "error": Measure(f"{'error' if own else 'loss'} of {name}")}

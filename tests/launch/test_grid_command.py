@@ -123,7 +123,22 @@ def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
     assert "the gradient norm of the 1 cell is" in grid.certificate_words(
         numbers | {"minima": 1, "saddles": 0, "undecided": 0}
     )
-    assert ", 1 saddles or diverged, " in grid.certificate_words(numbers | {"minima": 5, "saddles": 1, "undecided": 2})
+    assert ", 1 saddle or diverged, " in grid.certificate_words(numbers | {"minima": 5, "saddles": 1, "undecided": 2})
+
+
+def test_the_time_of_a_resumed_run_is_told_apart_from_what_was_there():
+    none, some, all_ = grid.Contents(0, 0.0, 0.0), grid.Contents(3, 107.4, 9.0), grid.Contents(4, 119.2, 12.5)
+    assert grid.time_words("8 cells", none, all_) == "8 cells in 119.2 s, after 12.5 s of compiling"
+    assert grid.time_words("8 cells", all_, all_) == "8 cells; the chunks took 119.2 s, and 12.5 s of compiling"
+    assert grid.time_words("8 cells", some, all_) == (
+        "8 cells; 1 chunk in 11.8 s now, after 3.5 s of compiling; 3 of 4 chunks were there before, which took 107.4 s"
+    )
+
+
+def test_cells_that_end_far_above_their_start_are_counted():
+    curve = [[[1.0, 0.5, 0.1], [1.0, 9.0, 11.0], [1.0, np.nan, np.nan]]]
+    assert grid.risen(xr.Dataset({"loss_curve": (("seed", "rate", "step"), curve)})) == 1
+    assert grid.risen(xr.Dataset()) == 0
 
 
 def test_run_fills_its_directory(tiny: Ran) -> None:

@@ -66,7 +66,11 @@ def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (", groups(lambda w: w, axis=0)", ', ""', " has parts that are ''; give groups(where, axis) or weights()"),
+        (
+            ', groups(lambda w: w, axis=0, unit="inputs")',
+            ', ""',
+            " has parts that are ''; give groups(where, axis) or weights()",
+        ),
         ("name, Data, parts =", "name, Data, prts =", " does not define parts; rename its prts, or add it"),
         ("name, Data", "_, Data", " does not define name; add it to the class"),
         ("def init", "def inti", " does not define init; rename its inti, or add it"),

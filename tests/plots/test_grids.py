@@ -199,6 +199,12 @@ def test_a_figure_of_the_error_says_after_which_phase_and_numbers_both_ends_of_i
     assert alone.figure.axes[1].get_ylabel() == "median error"
 
 
+def test_an_error_that_is_the_loss_is_drawn_once() -> None:
+    same = NOISY.assign(error_curve=NOISY["loss_curve"])
+    assert view.curves(same) == ["loss_curve"]
+    assert plot_curves(same, Figure().subplots()).size == 1
+
+
 def test_a_figure_says_how_many_values_it_leaves_out_and_what_the_parts_are() -> None:
     legend = plot_columns(NOISY, Figure().subplots(1, 2))[0].get_legend()
     assert legend.get_title().get_text() == "penalty (4 of 5 values)"

@@ -1,4 +1,8 @@
-"""The least system: sparse linear regression, pruned by input."""
+"""The least system: sparse linear regression, pruned by input.
+
+Its error is the loss on the samples; for a held-out one, have ``draw`` return further samples beside these and define
+``error(self, w, problem)``, which reads them.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,7 +23,7 @@ class Noise(Traced):
 class LeastSquares(TrainPruneFineTune):
     """Linear regression on two of many inputs, pruned by input."""
 
-    name, Data, parts = "least_squares", Noise, groups(lambda w: w, axis=0)
+    name, Data, parts = "least_squares", Noise, groups(lambda w: w, axis=0, unit="inputs")
     dim: Annotated[int, Field("problem", "inputs", at_least=2)] = 20
     n: Annotated[int, Field("problem", "samples", at_least=1)] = 100
 

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from gpsense import Axis, BadInput, Grid, Schedule, TrainPruneFineTune, run_cell, run_grid, seed_keys
+from gpsense.plots.view import short_name
 from gpsense.sensing.truths import low_rank_truth
 from gpsense.systems.own import groups, weights
 from gpsense.systems.sensing import Sensing
@@ -254,3 +255,12 @@ def test_the_error_is_called_what_it_is():
     assert (made.measures["error"].words, system().measures["error"].words) == ("error of mine", "loss of own")
     grid = Grid(system(), Schedule(2, 1, 1))
     assert run_grid(grid)["error"].attrs["long_name"] == "loss of own"
+
+
+def test_parts_are_called_what_the_system_says():
+    with jax.numpy_dtype_promotion("standard"):
+        results = run_grid(Grid(LeastSquares(dim=4, n=10), Schedule(2, 1)))
+    assert results["rank"].attrs["long_name"] == "inputs kept by pruning"
+    assert results["column_norms"].attrs["long_name"] == "norms of the inputs after training, largest first"
+    assert short_name(results["rank"]) == "inputs_kept"
+    assert short_name(run_grid(Grid(system(), Schedule(2, 1)))["rank"]) == "parts_kept"
