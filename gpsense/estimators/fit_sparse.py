@@ -60,7 +60,8 @@ class SparseFit(NamedTuple):
     linear part beside the hidden layer. All in units of standardised columns. ``pool`` M; ``ridge``: the penalty;
     ``held_out``: numbers of the rows put aside.
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
-    ``held_out_risk`` of this fit, ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
+    ``held_out_risk`` of this fit (``beats_constant``: it is below 1 by more than two standard errors of the difference,
+    paired by rows), ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
     which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
     columns, ``offset`` and ``unit`` y. ``names`` of the columns, as the DataFrame has them, where x was one.
     """
@@ -74,6 +75,7 @@ class SparseFit(NamedTuple):
     ridge: float
     held_out: np.ndarray
     held_out_risk: float
+    beats_constant: bool
     unpruned_risk: float | None
     lasso_risk: float | None
     lasso_kept: int | None
@@ -91,6 +93,7 @@ class SparseFit(NamedTuple):
         risks = {"this fit": self.held_out_risk, "all columns": self.unpruned_risk, "Lasso": self.lasso_risk}
         told = ", ".join(f"{name} {risk:.3g}" for name, risk in risks.items() if risk is not None)
         lasso = "" if self.lasso_kept is None else f" ({self.lasso_kept} columns)"
+        lasso += "" if self.beats_constant else "; this fit is no better than a constant"
         return "\n  ".join(
             (
                 f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, best first: {which}",
@@ -246,6 +249,7 @@ def fit_sparse(
     unpruned = jax.tree.map(np.asarray, _unpruned(plan, *arguments[:3])) if compare else None
     directions, strengths = _leading(network.weights, rank)
     lasso = cross_validated_lasso(columns[rest], values[rest]) if compare else None
+    predicted = _evaluated(network, columns[out][:, coordinates])
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
     return SparseFit(
         coordinates=coordinates,
@@ -256,7 +260,8 @@ def fit_sparse(
         pool=plan.pools[place],
         ridge=nets.RIDGES[choice.ridge],
         held_out=out,
-        held_out_risk=risk(_evaluated(network, columns[out][:, coordinates])),
+        held_out_risk=risk(predicted),
+        beats_constant=_beats_constant(predicted, values[out]),
         unpruned_risk=None if unpruned is None else risk(_evaluated(unpruned, columns[out])),
         lasso_risk=None if lasso is None else risk(lasso.predict(columns[out])),
         lasso_kept=None if lasso is None else int(np.count_nonzero(lasso.coef_)),
@@ -414,6 +419,12 @@ def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:
     """Predictions for rows of the network's columns, by NumPy."""
     hidden = np.maximum(columns @ network.weights + network.biases, 0)
     return hidden @ network.output + columns @ network.linear + network.intercept
+
+
+def _beats_constant(predicted: np.ndarray, values: np.ndarray) -> bool:
+    """Whether the mean of the values predicts them worse, by more than two standard errors of the difference."""
+    gain = (values - values.mean()) ** 2 - (predicted - values) ** 2
+    return bool(gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(gain.size))
 
 
 def _spread(rows: np.ndarray, coordinates: np.ndarray, dim: int) -> np.ndarray:

@@ -470,3 +470,13 @@ def test_what_is_printed_of_a_fit_is_three_lines(found: SparseFit) -> None:
         assert f"this fit {fit.held_out_risk:.3g}, all columns {fit.unpruned_risk:.3g}" in risks
     alone = repr(found._replace(unpruned_risk=None, lasso_risk=None, lasso_kept=None))
     assert alone.splitlines()[1].endswith(f": this fit {found.held_out_risk:.3g}")
+
+
+def test_a_fit_that_is_no_better_than_a_constant_says_so(found: SparseFit) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 6))
+    nothing = fit_sparse(x, rng.normal(size=300), neurons=16, compare=False)
+    assert not nothing.beats_constant
+    assert repr(nothing).splitlines()[1].endswith("; this fit is no better than a constant")
+    assert found.beats_constant
+    assert "constant" not in repr(found)
