@@ -20,8 +20,11 @@ Arrays (.npz, .mat) are the values y (n,) beside one of:
   pauli            (n,), Pauli words
 
 Rank and noise need not be known. The folder then holds factor.npy (or left.npy and right.npy), the names in their
-order, summary.json, figures and report.html. ``python -m launch.recover --example cities`` does all this for real
-places: it makes such a file from their distances and recovers their map.
+order, summary.json, figures and report.html. Of distances the matrix is the Gram matrix of the centred points, which
+are the rows of factor.npy up to a rotation: d_ij^2 = X_ii + X_jj - 2 X_ij.
+
+``python -m launch.recover --example cities`` does all this for real places: it makes such a file from their distances
+and recovers their map.
 
 Exit codes: 0 done, 2 refused.
 """
@@ -97,8 +100,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--truth",
         type=Path,
         metavar="FILE.npy",
-        help="the true matrix, if known: error or fidelity is reported; rows or columns that have names are taken in "
-        "the order in which these first appear in FILE, numbers in ascending order",
+        help="the true matrix, if known: error or fidelity is reported; rows and columns are in "
+        "the order of labels.npy (or row_ and column_labels.npy): names sorted, those of a wide table as it has them; "
+        "of distances the Gram matrix of the centred points",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
     add(
@@ -156,7 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
     data.reading = "; ".join(filter(None, (reading, data.reading)))
     options = {key: getattr(arguments, key) for key in ("seed", "rank", "max_rank", "trace")}
     options |= {key: CHOICES[getattr(arguments, key)] for key in ("robust", "offsets")}
-    truth, order = _truth(arguments.truth, data, fields) if arguments.truth else (None, "")
+    truth = _truth(arguments.truth, data) if arguments.truth else None
     digest = _digest(data, options)
     out = arguments.out or Path("runs") / f"recover-{name}-{digest[:8]}"
     _usable(out, digest)
@@ -174,8 +178,8 @@ def run(arguments: argparse.Namespace) -> int:
     if example:
         facts |= example.score(result.factor)
     if truth is not None:
-        facts |= _score(result.matrix, truth, data.map.complex) | {"truth_order": order}
-    found = data.notices + _doubts(result, data)
+        facts |= _score(result.matrix, truth, data.map.complex) | {"truth_order": _order(data)}
+    found = [words for words in result.notices if words != data.reading] + _doubts(result)
     for words in found:
         notice(words)
     record = facts | {"digest": digest, "settings": options, "notices": found} | _versions()
@@ -203,11 +207,8 @@ def _in_options(error: Any) -> str:
     return str(error)
 
 
-def _truth(path: Path, data: "Measured", fields: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """The matrix of a .npy file, its rows and columns put where X has them, and in what order they were taken.
-
-    Refusal for anything that has not the shape of X.
-    """
+def _truth(path: Path, data: "Measured") -> np.ndarray:
+    """The matrix of a .npy file; Refusal for anything that is not a matrix as X is."""
     from launch.measured import read_array
 
     try:
@@ -220,31 +221,24 @@ def _truth(path: Path, data: "Measured", fields: dict[str, Any]) -> tuple[np.nda
     if truth.shape != data.map.sides or not numbers:
         sides = " x ".join(map(str, data.map.sides))
         raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save one")
-    return _in_places(truth, data, fields)
+    if data.map.semidefinite and not np.diag(truth).any():
+        of_points = "the Gram matrix C C^T of the centred points C, not their distances"
+        remedy = f"save {of_points if data.kind == 'distances' else 'one'}"
+        raise Refusal(f"--truth: {path} has zeros on its diagonal, and is not positive semidefinite; {remedy}")
+    return truth
 
 
-def _in_places(truth: np.ndarray, data: "Measured", fields: dict[str, Any]) -> tuple[np.ndarray, str]:
-    """The truth with its rows and columns where X has them, and the names in the order in which it was taken.
+def _order(data: "Measured") -> str:
+    """In what order rows and columns of X, and so of the truth, are, where they have names."""
+    from gpsense.recovery.forms import listed
 
-    X has names of measurements in sorted order; numbers, and names that the file lists, keep their own.
-    """
-    from gpsense.recovery.forms import NAMED, listed
-
-    places, words, pairs = [], [], data.kind != "table"
-    for side, labels in enumerate(data.labels):
-        order = np.arange(truth.shape[side])
-        told = NAMED.get(data.kind, SIDES)[0 if pairs else side] in fields  # by the file, in its own order
-        if labels is not None and labels.dtype.kind not in "iuf" and not told:
-            each = np.stack([getattr(data.map, name) for name in ("first", "second")], axis=1)
-            first = np.unique(each if pairs else each[:, side], return_index=True)[1]
-            order[: first.size] = np.argsort(first)
-        if labels is not None and not np.array_equal(labels, order):
-            names = listed(map(str, labels[order[: labels.size]]))
-            words.append(f"{SIDES[side]}s{' and columns' * pairs} in the order {names}")
-        places.append(order)
-    found = np.empty_like(truth)
-    found[np.ix_(*places)] = truth
-    return found, "; ".join(words[:1] if pairs else words)
+    pairs = data.kind != "table"
+    told = [
+        f"{side}s{' and columns' * pairs} in the order {listed(map(str, labels))}"
+        for side, labels in zip(SIDES, data.labels, strict=True)
+        if labels is not None and not np.array_equal(labels, np.arange(labels.size))
+    ]
+    return "; ".join(told[:1] if pairs else told)
 
 
 def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float]:
@@ -307,7 +301,7 @@ def _digest(data: "Measured", options: dict[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _doubts(result: "Recovery", data: "Measured") -> list[str]:
+def _doubts(result: "Recovery") -> list[str]:
     """What a reader of the result must know."""
     by_number = {side for side, names in zip(SIDES, result.labels, strict=True) if names is None}
     by_number |= {"point"} if SIDES[0] in by_number else set()
@@ -316,7 +310,7 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
         for words in result.undetermined
     ]
     if result.outliers.size:
-        shown = ", ".join(map(str, result.outliers[:10])) + (", ..." if result.outliers.size > 10 else "")
+        shown = ", ".join(result.wild[:10]) + ", ..." * (result.outliers.size > 10)
         several = result.outliers.size > 1
         which = f"({'measurements' if several else 'measurement'} {shown}, counted from 0)"
         told = f"{result.outliers.size} wild {'values were' if several else 'value was'} left out {which}"
@@ -326,10 +320,6 @@ def _doubts(result: "Recovery", data: "Measured") -> list[str]:
         doubts.append(f"rank {result.rank} has {told}; do not trust it")
     if result.rank_share < 0.75:
         doubts.append(f"the rank is uncertain: {result.rank_share:.0%} of the resamples give it")
-    if result.rank == 0:
-        doubts.append(
-            "rank 0: no factor explains the values better than noise does; check the sign of y, or measure more"
-        )
     if result.chosen_by == "shrunk":
         doubts.append(
             "the spectrum has no gap: the factors keep a penalty, with the weight that predicts held-out values best"

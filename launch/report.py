@@ -147,9 +147,19 @@ def _refusal(directory: Path, name: str, error: Exception) -> str:
             f"name one of them, such as {inside[0]}, or write a page over all: {program('report')} --index {directory}"
         )
         return f"{directory} is no run, it holds {len(inside)}; {choice}"
+    if not (directory / name).exists() and _recovered(directory):
+        return f"{directory} is a recovery, not a run of a grid; open {directory / 'report.html'}"
     if not (directory / name).exists():
         return f"{directory} is not a gpsense run, it has no {name}; name the directory of a run"
     return f"{directory / name} cannot be read ({' '.join(str(error).split())[:120]}); run the grid again"
+
+
+def _recovered(directory: Path) -> bool:
+    """Whether ``launch.recover`` wrote this folder."""
+    try:
+        return "chosen_by" in read_json(directory / "summary.json")
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = None) -> Path:

@@ -60,10 +60,13 @@ class Recovery:
     best with the penalty kept), "full" (of a matrix seen nearly whole a fit of any rank leaves next to nothing of what
     fewer columns leave; or the trace is given and no column stands out: the largest rank that the measurements
     determine), "given", or "bounded" (by ``max_rank``, at which more than noise is left). ``undetermined`` says in
-    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out.
+    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out; ``wild``
+    tells them in words, with the pair or the entry.
     ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
     there were names; None for numbers from 0. Of pairs both are the names of the points. ``notices`` say how the
-    measurements were read, where that is not plain, such as which columns of a table were left out.
+    measurements were read, where that is not plain, such as which columns of a table were left out, and what is odd.
+    Of distances X is the Gram matrix of the centred points, and the rows of U are these points, up to a rotation:
+    ``d_ij^2 = X_ii + X_jj - 2 X_ij``, which :meth:`distances` gives.
     """
 
     left: np.ndarray
@@ -76,6 +79,7 @@ class Recovery:
     unknowns: int
     undetermined: tuple[str, ...]
     outliers: np.ndarray
+    wild: tuple[str, ...]
     sizes: np.ndarray
     offsets: Offsets
     labels: tuple[np.ndarray | None, np.ndarray | None]
@@ -97,15 +101,19 @@ class Recovery:
         if self.offsets.rows.size:
             lines.append(f"with offsets of rows and columns, their mean {self.offsets.mean:.4g}")
         if self.outliers.size:
-            which = ", ".join(map(str, self.outliers[:8])) + ", ..." * (self.outliers.size > 8)
+            which = ", ".join(self.wild[:4]) + ", ..." * (self.outliers.size > 4)
             lines.append(f"left out as outliers, by number from 0: {which}")
         lines += [f"undetermined: {words}" for words in self.undetermined]
         lines += self.notices
         if any(names is not None for names in self.labels):
             lines.append("names: .entries takes them; rows and columns of .matrix are in the order of .labels")
-        return "\n  ".join(
-            [*lines, "see .matrix, .entries(rows, columns), .standard_errors(rows, columns), .rank_share"]
-        )
+        distances = ".distances(rows, columns), " * self._of_points
+        see = f"see .matrix, .entries(rows, columns), {distances}.standard_errors(rows, columns), .rank_share"
+        return "\n  ".join([*lines, see])
+
+    @property
+    def _of_points(self) -> bool:
+        return isinstance(self._solution.problem.map, maps.Distances)
 
     @property
     def factor(self) -> np.ndarray:
@@ -149,6 +157,16 @@ class Recovery:
         """
         rows, columns = self._pairs(rows, columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
+
+    def distances(self, rows: Any, columns: Any) -> np.ndarray:
+        """Distances of these points, shape (m,), told as for :meth:`entries`; BadInput where no distances were given.
+
+        They are plain ones, whether distances or their squares were measured.
+        """
+        if not self._of_points:
+            raise BadInput("measurements", "are not distances of points", "call .entries(rows, columns)")
+        rows, columns = self._pairs(rows, columns)
+        return np.linalg.norm(self.left[rows] - self.left[columns], axis=1)
 
     def _pairs(self, rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of rows and columns, as many of each; one alone goes with all of the others."""
@@ -226,7 +244,7 @@ def recover(
       (n,); or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
       ``i,j,distance`` (plain ones, squared when they are read, each square with the weight of a distance) or
       ``pauli,value``, as ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are
-      numbers or names.
+      numbers or names. Of distances X is the Gram matrix of the centred points, see :class:`Recovery`.
     - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
       (squared), plain_distances, ...
     - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
@@ -237,9 +255,10 @@ def recover(
       factors: True, False, or None to choose by held-out values.
     - ``progress``: is called with words on what is being tried, many times a second for small problems.
 
-    Raises BadInput for values that are not finite, all zero, fewer than five, or that no positive semidefinite matrix
-    fits; for numbers of rows that are negative or not whole; and for entries of a dictionary that are not read. Columns
-    of a table that are not read are told in ``notices``.
+    Raises BadInput for values that are not finite, all zero or fewer than five, or of which not even the leading
+    direction is that of a positive semidefinite matrix; for numbers of rows that are negative or not whole; and for
+    entries of a dictionary that are not read. Columns of a table that are not read are told in ``notices``, and so is
+    rank 0, which values of the wrong sign can give.
 
     >>> import numpy as np
     >>> from gpsense import recover
@@ -248,6 +267,8 @@ def recover(
     >>> found = recover({"i": i, "j": j, "distance2": ((points[i] - points[j]) ** 2).sum(1)})
     >>> found.rank, found.chosen_by, found.unknowns
     (2, 'exact', 21)
+    >>> np.allclose(found.distances(i, j), np.linalg.norm(points[i] - points[j], axis=1))
+    True
     """
     map_, y, labels, notices, squared = _given(measurements, values, kind)
     if progress is not None and not callable(progress):
@@ -276,9 +297,9 @@ def recover(
             found, added, shrunk = solve(map_, y, **options), no_offsets(), False
             if trace is not None and (not found.rank or np.isin(_of_trace(map_), found.outliers).any()):
                 found = _of_full_rank(map_, y, options)
-        if trace is not None:
-            notices += _beyond(*given, trace, found.noise)
-        return _recovery(found, added, labels, notices, trace, shrunk, squared)
+        notices += _beyond(*given, trace, found.noise) + _nothing(found, added)
+        wild = _wild(given[0], found.outliers, labels)
+        return _recovery(found, added, labels, notices, trace, shrunk, squared, wild)
 
 
 def _of_squares(values: np.ndarray, least: float) -> np.ndarray:
@@ -294,6 +315,7 @@ def _recovery(
     trace: float | None,
     shrunk: bool,
     squared: bool,
+    wild: tuple[str, ...],
 ) -> Recovery:
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
@@ -313,6 +335,7 @@ def _recovery(
         unknowns=said.unknowns + (_of_offsets(added, found.rank) if added.rows.size else 0),
         undetermined=said.words + unknown,
         outliers=found.outliers,
+        wild=wild,
         sizes=np.linalg.norm(left, axis=0) * np.linalg.norm(right, axis=0),
         offsets=added,
         labels=labels,
@@ -449,15 +472,35 @@ def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
         )
 
 
-def _beyond(map_: Map, y: np.ndarray, trace: float, noise: float) -> tuple[str, ...]:
+def _beyond(map_: Map, y: np.ndarray, trace: float | None, noise: float) -> tuple[str, ...]:
     """A notice of values that no expectation has, by more than noise explains (where it is unknown, a twentieth)."""
-    by = min(FAR * noise, 0.25 * trace) if np.isfinite(noise) else 0.05 * trace
-    far = np.abs(y) > trace * (1 + 1e-6) + by
+    most = 1.0 if trace is None else trace
+    by = min(FAR * noise, 0.25 * most) if np.isfinite(noise) else 0.05 * most
+    far = np.abs(y) > most * (1 + 1e-6) + by
     beyond = np.flatnonzero(far) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
     if not beyond.size:
         return ()
     told = f"number {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"
-    return (f"values: {beyond.size} of {y.size} are beyond the trace {trace:g}, as no expectation is; {told}",)
+    what = "1, as no expectation of a state is" if trace is None else f"the trace {trace:g}, as no expectation is"
+    return (f"values: {beyond.size} of {y.size} are beyond {what}; {told}",)
+
+
+def _nothing(found: Solution, added: Offsets) -> tuple[str, ...]:
+    """A notice of rank 0, where it was chosen and noise is left."""
+    if found.rank or found.chosen_by in ("given", "exact"):
+        return ()
+    beside = " beside the offsets" * bool(added.rows.size)
+    remedy = "check the sign of y, or measure more" if found.problem.map.semidefinite else "measure more"
+    return (f"rank 0: no factor{beside} explains the values better than noise does; {remedy}",)
+
+
+def _wild(map_: Map, outliers: np.ndarray, labels: Labels) -> tuple[str, ...]:
+    """Numbers of the values left out, those of a pair or of an entry with its two places, by name if they have one."""
+    if not isinstance(map_, maps.Table | maps.Entries | maps.Distances):
+        return tuple(map(str, outliers))
+    sides = zip(labels, (map_.first[outliers], map_.second[outliers]), strict=True)
+    places = [index if names is None else names[index] for names, index in sides]
+    return tuple(f"{number} ({one}, {two})" for number, one, two in zip(outliers, *places, strict=True))
 
 
 def _of_trace(map_: Map) -> np.ndarray:

@@ -605,7 +605,7 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     if known is not None and dim != known.size:
         raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number from 0")
     shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1
-    open_ = "row 0 is in no measurement, and what it leaves open is counted"
+    open_ = "row 0 is in no measurement, which leaves unknowns open"
     notices = [f"{one}, {two}: {open_}; if they are numbered from 1, subtract 1"] if shifted else []
     if "labels" in fields:
         if known is not None:

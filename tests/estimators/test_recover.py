@@ -616,7 +616,7 @@ def test_what_is_printed_of_a_recovery_is_a_few_lines_without_arrays():
     assert text == str(found)
     assert text.startswith(f"Recovery of a 14 x 12 matrix: rank {found.rank}, chosen_by {found.chosen_by!r}")
     assert f"noise {found.noise:.3g}" in text
-    assert "left out as outliers, by number from 0: 11\n" in text
+    assert "left out as outliers, by number from 0: 11 (1, 2)\n" in text
     assert "array" not in text
     assert max(map(len, text.splitlines())) < 120 > 10 * len(text.splitlines())
 
@@ -695,6 +695,45 @@ def test_expectations_that_none_are_are_refused_and_one_that_noise_explains_is_n
     y = np.array([np.trace(each @ state).real for each in operators]) + 0.01 * rng.normal(size=16)
     assert (y > 1).any()
     assert gpsense.recover({"pauli": words, "value": y}, trace=1).notices == ()
+    assert gpsense.recover({"pauli": words, "value": y}).notices == ()
+    (told,) = gpsense.recover({"pauli": words, "value": 3 * y}).notices
+    assert told.startswith("values: 4 of 16 are beyond 1, as no expectation of a state is; number 0 (from 0) is 3.0")
+
+
+def test_distances_of_points_and_the_pairs_that_were_left_out_are_told_by_name():
+    points = np.random.default_rng(0).normal(size=(12, 2))
+    i, j = np.triu_indices(12, 1)
+    names = np.array([f"p{each:02}" for each in range(12)])
+    lengths = np.linalg.norm(points[i] - points[j], axis=1)
+    wild = lengths.copy()
+    wild[3] *= 5
+    found = gpsense.recover({"i": names[i], "j": names[j], "distance": wild})
+    np.testing.assert_allclose(found.distances(names[i], names[j]), lengths, atol=1e-6)
+    np.testing.assert_allclose(found.distances("p00", "p04"), lengths[[3]], atol=1e-6)
+    assert found.wild == ("3 (p00, p04)",)
+    assert "by number from 0: 3 (p00, p04)\n" in repr(found)
+    assert ".distances(rows, columns)" in repr(found)
+    squares = gpsense.recover(Distances(i, j, 12), lengths**2)
+    np.testing.assert_allclose(squares.distances(i, j), lengths, atol=1e-6)
+    table = gpsense.recover({"row": i, "col": j, "value": lengths})
+    with pytest.raises(BadInput, match="^measurements: are not distances of points; call .entries"):
+        table.distances(0, 1)
+
+
+def test_rank_0_is_told_and_signs_are_asked_for_where_they_matter():
+    rng = np.random.default_rng(0)
+    factor, matrices = rng.normal(size=(10, 2)), rng.normal(size=(120, 10, 10))
+    y = np.einsum("nij,ij->n", matrices, factor @ factor.T) + 0.01 * rng.normal(size=120)
+    found = gpsense.recover({"A": matrices, "y": -y})
+    assert found.rank == 0
+    told = "rank 0: no factor explains the values better than noise does; "
+    assert told + "check the sign of y, or measure more" in repr(found)
+    rows, columns = np.indices((12, 10)).reshape(2, -1)
+    table = {"row": rows, "col": columns, "value": rng.normal(size=120)}
+    found = gpsense.recover(table, offsets=False)
+    assert found.rank == 0
+    assert told + "measure more" in repr(found)
+    assert "rank 0: no" not in repr(gpsense.recover(table, rank=0, offsets=True))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -192,6 +192,10 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
     filled.mkdir()
     (filled / "thesis.tex").touch()
     words |= {filled: "is not a gpsense run, it has no manifest.json; name the directory of a run"}
+    found = tmp_path / "found"
+    found.mkdir()
+    (found / "summary.json").write_text('{"chosen_by": "edge"}')
+    words |= {found: f"{found} is a recovery, not a run of a grid; open {found / 'report.html'}\n"}
     words |= {one: "lacks seed", bare: "lacks train_steps", text: "lacks numbers"}
     for directory, word in words.items():
         before = sorted(directory.rglob("*"))
