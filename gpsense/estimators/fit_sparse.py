@@ -243,7 +243,10 @@ def fit_sparse(
     tried = partial(_choice, plan, arguments)
     place = min(range(len(masks)), key=lambda each: tried(masks[each]).error)
     choice, coordinates = _pruned(tried, masks[place], every=pool is not None)
-    network = jax.tree.map(np.asarray, _final(plan, *arguments[:3], choice.mask, choice.ridge))
+    networks = _tried(plan, *arguments[:3], choice.mask, np.int32(ALL)).networks
+    network = jax.tree.map(lambda leaf: leaf[choice.ridge], networks)
+    network = _tuned(plan, *arguments[:3], choice.mask, network) if plan.fine_tune_steps else network
+    network = jax.tree.map(np.asarray, network)
     order = np.searchsorted(np.flatnonzero(choice.mask), coordinates)
     network = eqx.tree_at(lambda net: (net.weights, net.linear), network, replace_fn=lambda leaf: leaf[order])
     unpruned = jax.tree.map(np.asarray, _unpruned(plan, *arguments[:3])) if compare else None
@@ -307,7 +310,7 @@ def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: 
 def _choice(plan: _Plan, arguments: tuple[Any, ...], mask: np.ndarray) -> _Choice:
     """The network on these columns whose ridge has the least error on the inner fifth, of a fit to the others."""
     x, y = arguments[:2]
-    tried = jax.tree.map(np.asarray, _tried(plan, *arguments[:3], mask))
+    tried = jax.tree.map(np.asarray, _tried(plan, *arguments[:3], mask, np.int32(FIT)))
     ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
     held = samples.held_out(np.arange(len(y)))
     network = jax.tree.map(lambda leaf: leaf[ridge], tried.networks)
@@ -336,27 +339,31 @@ def _scored(
 
 @partial(jax.jit, static_argnums=0)
 def _tried(
-    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, mask: Bool[Array, " dim"]
-) -> _Tried:
-    """Algorithm 2 on the rows but the inner fifth, for every ridge."""
-    stream, _, fit_key = _stream(x, y, key)
-    return _fitted(plan.recipe, stream, FIT, nets.kept_coordinates(mask, plan.width(stream.dim)), fit_key)
-
-
-@partial(jax.jit, static_argnums=0)
-def _final(
     plan: _Plan,
     x: Float[Array, "n dim"],
     y: Float[Array, " n"],
     key: RandomKey,
     mask: Bool[Array, " dim"],
-    ridge: Integer,
-) -> Network:
-    """Algorithm 2 on all rows."""
+    part: Integer,
+) -> _Tried:
+    """Algorithm 2 on a part of the rows, for every ridge."""
     stream, _, fit_key = _stream(x, y, key)
+    return _fitted(plan.recipe, stream, part, nets.kept_coordinates(mask, plan.width(stream.dim)), fit_key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _tuned(
+    plan: _Plan,
+    x: Float[Array, "n dim"],
+    y: Float[Array, " n"],
+    key: RandomKey,
+    mask: Bool[Array, " dim"],
+    network: Network,
+) -> Network:
+    """The network after fine-tuning on all rows."""
+    stream, _, _ = _stream(x, y, key)
     kept = nets.kept_coordinates(mask, plan.width(stream.dim))
-    network = jax.tree.map(lambda leaf: leaf[ridge], _fitted(plan.recipe, stream, ALL, kept, fit_key).networks)
-    return _fine_tuned(stream, kept, network, plan.fine_tune_steps) if plan.fine_tune_steps else network
+    return _fine_tuned(stream, kept, network, plan.fine_tune_steps)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -608,8 +615,12 @@ def _verify_memory(plan: _Plan, memory: float, arguments: tuple[Any, ...]) -> No
 
     def needed(neurons: int, biases: int) -> float:
         sized = replace(plan, recipe=replace(plan.recipe, neurons=neurons), biases=biases)
-        programs = [(_scored, arguments), (_tried, (x, y, key, mask)), (_final, (x, y, key, mask, 0))]
+        programs = [(_scored, arguments), (_tried, (x, y, key, mask, np.int32(ALL)))]
         programs += [(_unpruned, (x, y, key))] if plan.compare else []
+        if plan.fine_tune_steps:
+            found = jax.eval_shape(partial(_tried, sized), x, y, key, mask, np.int32(ALL)).networks
+            network = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), found)
+            programs.append((_tuned, (x, y, key, mask, network)))
         return max(held_bytes(program.trace(sized, *given).jaxpr.jaxpr) for program, given in programs)
 
     neurons, biases = plan.recipe.neurons, plan.biases

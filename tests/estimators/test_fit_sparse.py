@@ -229,12 +229,13 @@ def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
     plan = inside._plan(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
     assert plan.pools == inside.POOLS
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), ())]
+    one = partial(jax.tree.map, lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype))
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
         given, mask = (*shapes[:2], jax.random.key(0)), jax.ShapeDtypeStruct((3000,), bool)
         made = [
             jax.eval_shape(partial(inside._scored, plan), *given, shapes[2]),
-            jax.eval_shape(partial(inside._tried, plan), *given, mask),
-            jax.eval_shape(partial(inside._final, plan), *given, mask, 0),
+            tried := jax.eval_shape(partial(inside._tried, plan), *given, mask, np.int32(FIT)),
+            jax.eval_shape(partial(inside._tuned, plan), *given, mask, one(tried.networks)),
             jax.eval_shape(partial(inside._unpruned, plan), *given),
         ]
     floats = [leaf.dtype for leaf in jax.tree.leaves(made) if leaf.dtype.kind == "f"]
