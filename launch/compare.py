@@ -3,7 +3,7 @@
 ``python -m launch.report DIR1 DIR2 ...`` prints the first, ``python -m launch.report DIR --compare FILE`` the second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,13 @@ def runs(named: "Mapping[str, Run]") -> str:
             "\n".join([f"{measure}{meaning}: median over seeds [16th, 84th percentile]", columns(rows), *more])
         )
     return "\n\n".join([*parts, "*: two of the intervals do not meet"])
+
+
+def short_names(directories: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    parts = [path.resolve().parts for path in directories]
+    names = (["/".join(each[-count:]) for each in parts] for count in range(1, max(map(len, parts)) + 1))
+    return next((each for each in names if len(set(each)) == len(each)), [str(path) for path in directories])
 
 
 def differing_settings(named: "Mapping[str, Run]") -> str:

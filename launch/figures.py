@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from gpsense.grid.files import atomic
 from gpsense.plots import plot_columns, plot_curves, plot_measure
-from gpsense.plots.view import curves, main_measures, plane
+from gpsense.plots.view import FAILED, curves, main_measures, plane
 
 matplotlib.use("agg")  # a command draws into files: it needs no screen
 
@@ -25,13 +25,16 @@ def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)
     """Write columns.png, curves.png, rank.png, error.png and one for each measure of one's own there; returns paths.
 
     The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
-    not hold and of curves without a step. ``formats`` are those of :data:`FORMATS` wanted.
+    not hold and of curves without a step; all are where every cell diverged or is missing. ``formats`` are those of
+    :data:`FORMATS` wanted.
     """
     return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
 
 
 def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str, Any]]:
     """Name and axes of each figure that the dataset has; ``width`` in inches: for a paper, without titles."""
+    if bool(dataset["status"].isin(FAILED).all()):
+        return
     if "column_norms" in dataset:
         yield "columns", plot_columns(dataset, width=width)
     if curves(dataset):

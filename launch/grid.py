@@ -232,6 +232,7 @@ def report(work: Work, before: Contents | None = None) -> int:
     print(
         f"\n{time_words(cells, before or now, now)}"
         + (f", {diverged} diverged" * bool(diverged))
+        + ", so that no figure is drawn" * (diverged == work.plan.cells)
         + (f", {rising} with a loss more than ten times that of the start" * bool(rising))
         + lower
         + (f", {collapsed} with a layer that has no weight left (kept_by_layer)" if collapsed else "")

@@ -5,6 +5,7 @@
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasc
 _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {letter: f"${words}$" for letter, words in _MATHS.items()}
 _LATEX |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
+_NORM = re.compile(r"(\|\|[A-Za-z0-9\s_^;+*/\[\]()-]+\|\|(?:_\w)?(?:\^\w)?)")
 
 
 class Wanted(NamedTuple):
@@ -138,7 +140,7 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str, axis: bool) -> list[str]:
-    """The values of an axis; else medians, with their percentiles where they differ, all to as many digits.
+    """The values of an axis; else medians, with their percentiles where any differ, all to as many digits.
 
     Whole numbers stand without a point where all of the column are whole.
     """
@@ -146,9 +148,9 @@ def _column(rows: Sequence[dict[str, Any]], key: str, axis: bool) -> list[str]:
         return [tex(value_text(row[key])) for row in rows]
     found = [(row.get(key), row.get(f"{key}_low"), row.get(f"{key}_high")) for row in rows]
     whole = all(value == int(value) for each in found for value in each if value is not None and np.isfinite(value))
-    cells = []
+    cells, same = [], all(low == high for _, low, high in found)
     for value, low, high in found:
-        bare = low is None or high is None or low == high
+        bare = same or low is None or high is None
         ends = "" if bare else f" [{number(low, whole)}, {number(high, whole)}]"
         cells.append(number(value, whole) + ends)
     return cells
@@ -168,8 +170,17 @@ def number(value: float | None, whole: bool = True) -> str:
 
 
 def tex(text: str) -> str:
-    """A text that LaTeX prints as it stands."""
+    """A text that LaTeX prints as it stands, norms such as ``||U e_i||^2`` as formulas."""
+    parts = _NORM.split(text)
+    return "".join(_norm(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _norm(text: str) -> str:
+    return "$" + text.replace("||", r"\|") + "$"
 
 
 def write_claims(directory: Path, kinds: Sequence[str]) -> list[Path]:

@@ -441,7 +441,7 @@ def main(argv: list[str] | None = None) -> int:
         if len(runs) > 1:
             from launch import compare
 
-            beside = compare.runs({str(each): run for each, run in runs.items()})
+            beside = compare.runs(dict(zip(compare.short_names(list(runs)), runs.values(), strict=True)))
         code = max(again(directory, run, allowed) for directory, run in runs.items())
         if any(wanted):
             for directory, run in runs.items():

@@ -98,7 +98,7 @@ def headings(dataset: xr.Dataset) -> dict[str, str]:
     """What stands above a column of numbers: the stage of an error, the parts that were kept."""
     staged = fine_tuned(dataset) and "error_trained" in dataset
     stages = HEADINGS if staged else HEADINGS | {"error": "error"}
-    return stages | ({"rank": short_name(dataset["rank"])} if "rank" in dataset else {})
+    return stages | ({"rank": short_name(dataset["rank"]).replace("_", " ")} if "rank" in dataset else {})
 
 
 def text(table: list[dict[str, Any]], headings: dict[str, str]) -> str:

@@ -1,9 +1,10 @@
 """The axes that are drawn on: those given, or new ones in a figure of their own."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot
+from matplotlib import pyplot, rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator
 
 from gpsense.errors import BadInput
 
+LETTERS = 11.5  # of 10 points, to an inch
 NARROW = 5.0  # inches: below it panels stand one above the other
 
 
@@ -40,11 +42,31 @@ def axes_for(
     return axes, None
 
 
+def fitting(axes: Axes, label: str) -> str:
+    """A label in as many lines as the Axes are wide enough for."""
+    place, figure = axes.get_subplotspec(), axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    beside = 1 if place is None else place.get_gridspec().ncols
+    letters = 0.9 * LETTERS * figure.get_figwidth() / beside * 10 / rcParams["font.size"]
+    return textwrap.fill(label, max(int(letters), 10), break_on_hyphens=False)
+
+
+def short_number(value: float) -> str:
+    """A number as ticks have it: ``2e7`` for ``2e+07``."""
+    return f"{value:g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Numbers that are whole by themselves, where matplotlib would put a common factor at the end of the axis."""
+    if not 1e-4 < max(map(abs, axis.get_view_interval())) < 1e5:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+
+
 def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Numbers on a logarithmic axis, as many to a decade as the range leaves room for; powers of ten on a long one."""
     wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
     axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
     powers = high > 1e5 * low
-    short = FuncFormatter(lambda value, _: f"{value:g}".replace("e+0", "e").replace("e-0", "e-"))
+    short = FuncFormatter(lambda value, _: short_number(value))
     axis.set_major_formatter(LogFormatterSciNotation() if powers else short)
     axis.set_minor_formatter(NullFormatter())

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from gpsense.errors import BadInput, counted
-from gpsense.plots._axes import NARROW, axes_for, log_ticks
+from gpsense.plots._axes import LETTERS, NARROW, axes_for, fitting, log_ticks, whole_ticks
 from gpsense.plots.view import (
     FAILED,
     axis_label,
@@ -73,7 +73,7 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
     figure.set_label("; ".join([f"{headline}, {note}", *filter(None, [fixed, ", ".join(more)])]) + ".")
     if bare:
         return
-    width = int(figure.get_figwidth() * 11.5)
+    width = int(figure.get_figwidth() * LETTERS)
     lines = partial(textwrap.wrap, width=width, break_on_hyphens=False)
     title = [*lines(headline), *lines(fixed)]
     if len(title) > 2:
@@ -115,7 +115,7 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
     for (name, cell), values, colour in zip(lines, norms, PALETTE, strict=False):
         values = values[np.isfinite(values).any(axis=1)]
-        ranked = f"median {short_name(cell['rank'])} {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
+        ranked = f"median {_spoken(cell['rank'])} {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
         kept = ranked if len(values) else "no cell left"
         label = f"{name} ({kept})" if name and kept else name or kept
         left.plot(shares, share_above(values, shares), color=colour, lw=_lw(2), label=label)
@@ -129,7 +129,9 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     words = str(cells["column_norms"].attrs.get("long_name", "column norms after training")).split(", ")[0]
     left.set(xlabel="x [share of the largest norm]", ylabel="share of norms ≥ x")
     left.set(xlim=(0, 1), ylim=(-0.02, 1.02))
-    right.set(xlabel=name, ylabel=f"{part_noun(cells)}s per seed and bin", xlim=(-0.02 * edges[-1], edges[-1]))
+    right.set(
+        xlabel=fitting(right, name), ylabel=f"{part_noun(cells)}s per seed and bin", xlim=(-0.02 * edges[-1], edges[-1])
+    )
     if left.get_legend_handles_labels()[0]:
         left.legend(title=hue or None, fontsize="small")
     if figure is not None:
@@ -250,7 +252,8 @@ def plot_measure(
     if figure is not None:
         words = stage_label(cells, name)
         note = _seeds(cells, "median" if len(span) == 2 else BAND)
-        _finish(figure, words[0].upper() + words[1:], fixed, cells, note, width is not None)
+        headline = words if words == name else words[0].upper() + words[1:]
+        _finish(figure, headline, fixed, cells, note, width is not None)
     return one
 
 
@@ -268,8 +271,10 @@ def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> Non
         _log_y(axes)
     else:
         axes.margins(y=0.1)
-        if not np.nanmin(np.append(low, 0.0)) < 0:
-            axes.set_ylim(bottom=0)
+        least = np.nanmin(np.append(low, np.inf))
+        if least >= 0:
+            axes.set_ylim(bottom=0 if least > 0 else -0.04 * axes.get_ylim()[1])
+        whole_ticks(axes.yaxis)
     axes.grid(alpha=0.3)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
 
@@ -298,7 +303,12 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
 def _median(cells: xr.Dataset, name: str) -> str:
     """The measure's name on an axis; of the error with the phase after which it was measured."""
     after = " after fine-tuning" if stage_label(cells, name) != measure_label(cells[name]) else ""
-    return f"median {short_name(cells[name])}{after}"
+    return f"median {_spoken(cells[name])}{after}"
+
+
+def _spoken(array: xr.DataArray) -> str:
+    """The name of a variable in a figure."""
+    return short_name(array).replace("_", " ") if array.name == "rank" else short_name(array)
 
 
 def _bar_ticks(bar: Any, log: bool) -> None:
@@ -337,10 +347,10 @@ def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
 
 
 def _digits(value: float) -> str:
-    """A number in two digits, four from 10 on; whole ones without a point."""
+    """A number in three digits, four from 10 on; whole ones without a point."""
     if abs(value) >= 10 or value == int(value):
         return f"{value:.4g}"
-    return f"{value:#.2g}"
+    return f"{value:#.3g}"
 
 
 def _scale_of(axes: Axes) -> float:
@@ -357,7 +367,7 @@ def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> No
     if which == "x":
         crowded = sum(map(len, texts)) > max(50 * _scale_of(axes), 1)
         axes.set_xticks(at, texts, rotation=40 if crowded else 0, ha="right" if crowded else "center")
-        axes.set_xlabel(label)
+        axes.set_xlabel(fitting(axes, label))
     else:
         axes.set_yticks(at, texts)
         axes.set_ylabel(label)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 
-from gpsense.plots._axes import axes_for, log_ticks
+from gpsense.plots._axes import axes_for, log_ticks, whole_ticks
 
 if TYPE_CHECKING:
     from gpsense.estimators.recover import Recovery
@@ -63,16 +63,16 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
             [fit.left / fit.edge for _, fit in fits],
             "o-",
             color=BLUE,
-            label="largest left over / largest of noise",
+            label="largest pattern left (noise alone: 1)",
         )
-        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="as large as that of noise")
+        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="as large as noise makes one")
     tried = sorted(result.fits.items())
     misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
-    right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual / values")
+    right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual (values: 1)")
     right.axvline(result.rank, color=ORANGE, linewidth=1, label=f"chosen: rank {result.rank}")
     right.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     right.set_xlabel("rank")
-    right.set_ylabel("ratio to noise; residual / values")
+    right.set_ylabel("left unexplained [ratio]")
     right.set_title("Ranks tried")
     _readable(right.yaxis, right.get_ylim())
     _legend(right)
@@ -116,6 +116,8 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
         label = "left out" if near.all() else f"left out ({out.size - near.sum()} of {out.size} beyond the axes)"
         one.plot(values[out][near], predicted[out][near], "x", color=ORANGE, markersize=6, label=label)
         one.legend(loc="upper left")
+    whole_ticks(one.xaxis)
+    whole_ticks(one.yaxis)
     one.set_xlabel("measured distance" if result.squared else "measured y")
     one.set_ylabel("predicted by the factor")
     one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of that of y)")

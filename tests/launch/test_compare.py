@@ -39,6 +39,11 @@ def test_runs_are_matched_by_the_values_of_their_axes(tmp_path: Path) -> None:
     assert [key for key, line in rows.items() if line.endswith("*")] == [("0.5", "0")]
 
 
+def test_runs_are_named_by_the_parts_of_their_paths_that_tell_them_apart() -> None:
+    assert compare.short_names([Path("/runs/one"), Path("/runs/two")]) == ["one", "two"]
+    assert compare.short_names([Path("/runs/a/one"), Path("/runs/b/one")]) == ["a/one", "b/one"]
+
+
 def test_settings_that_differ_stand_above_the_numbers(tmp_path: Path) -> None:
     runs = {name: report.read_run(fill(tmp_path / name, results())) for name in ("a", "b")}
     for name, rate in (("a", 0.5), ("b", 0.3)):

@@ -69,9 +69,11 @@ def test_numbers_in_latex(value: float | None, text: str) -> None:
 
 
 def test_latex_prints_what_stands_there() -> None:
-    assert paper.tex("true_rank 50 % of ||U||^2 & λ") == (
-        r"true\_rank 50 \% of $|$$|$U$|$$|$\textasciicircum{}2 \& $\lambda$"
+    assert paper.tex("true_rank 50 % of ||U||^2 & λ") == (r"true\_rank 50 \% of $\|U\|^2$ \& $\lambda$")
+    assert paper.tex("column norms ||U e_i|| and ||U U^T - M||_F / ||M||_F") == (
+        r"column norms $\|U e_i\|$ and $\|U U^T - M\|_F$ / $\|M\|_F$"
     )
+    assert paper.tex("a | b_1") == r"a $|$ b\_1"
     assert paper.tex("\\input{x}") == r"\textbackslash{}input\{x\}"
 
 
@@ -204,3 +206,6 @@ def test_a_column_has_one_number_of_digits() -> None:
     rows = [{"rank": 5.5, "rank_low": 4.48, "rank_high": 6.0}, {"rank": 5.0, "rank_low": 4.48, "rank_high": 5.0}]
     assert paper._column(rows, "rank", False) == ["5.50 [4.48, 6.00]", "5.00 [4.48, 5.00]"]
     assert paper._column([{"rank": 5.0, "rank_low": 4.0, "rank_high": 12.0}], "rank", False) == ["5 [4, 12]"]
+    agreed = {"rank": 2.0, "rank_low": 2.0, "rank_high": 2.0}
+    assert paper._column([agreed, rows[0]], "rank", False)[0] == "2.00 [2.00, 2.00]"
+    assert paper._column([agreed, agreed], "rank", False) == ["2", "2"]
