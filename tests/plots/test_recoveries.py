@@ -8,6 +8,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from gpsense.plots import plot_fit, plot_map, plot_ranks
+from gpsense.plots._axes import whole_ticks
 from gpsense.recovery.path import Fit, Step
 
 STEPS = tuple(Step(p, p / 10, rank, np.arange(rank, 0, -1.0)) for p, rank in ((1.0, 1), (0.7, 2), (0.5, 3)))
@@ -102,3 +103,12 @@ def test_a_rank_beyond_the_path_is_explained_and_every_line_is_named():
     assert "no path" in axes[0].texts[0].get_text()
     assert axes[0].figure.get_supxlabel() == ""
     pyplot.close(axes[0].figure)
+
+
+def test_large_numbers_stand_at_their_ticks():
+    axes = Figure().subplots()
+    axes.plot([0, 2e8], [0, 1])
+    whole_ticks(axes.xaxis)
+    axes.figure.canvas.draw()
+    assert "1e8" in [text.get_text() for text in axes.get_xticklabels()]
+    assert axes.xaxis.get_offset_text().get_text() == ""
