@@ -486,6 +486,8 @@ def again(directory: Path, run: Run, allow_plugins: bool = False) -> int:
 
         return report(stored(directory, allow_plugins))
     remove_left_over(directory)
+    if bool(run.dataset["status"].isin(FAILED).all()):
+        print("no figure is drawn, since every cell diverged or is missing")
     for path in [*figures.draw(run.dataset, directory / "figures"), write_report(directory, run=run)]:
         print(path)
     return 0

@@ -102,6 +102,19 @@ def test_a_run_made_in_python_is_reported_from_its_results(tmp_path: Path, capsy
     assert "run the script that called sweep or run_grid with this directory as out again" in capsys.readouterr().err
 
 
+def test_where_every_cell_diverged_no_figure_is_drawn_and_that_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = results()
+    dataset["status"][:] = 3
+    assert report.main([str(fill(tmp_path / "run", dataset))]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "no figure is drawn, since every cell diverged or is missing",
+        str(tmp_path / "run" / "report.html"),
+    ]
+
+
 def test_page_refers_to_nothing_outside_and_escapes(tmp_path: Path) -> None:
     dataset = results()
     dataset["error"][:, 0, 0] = np.nan
