@@ -223,7 +223,7 @@ def test_the_commands_show_what_there_is(dataset, tmp_path):
             0,
             ["rank", "error", "error_trained", "error_pruned"],
         )
-        assert list(page["curves"]) == (["loss", "error"] if name == "all" else [])
+        assert list(page["curves"]) == (["loss"] if name == "all" else [])
     assert len(figures.draw(dataset.isel(step=slice(1)), tmp_path / "one record")) == 2
 
 
