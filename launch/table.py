@@ -8,7 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
-from gpsense.plots.view import fine_tuned, main_measures, own_measures, short_name
+from gpsense.plots.view import fine_tuned, main_measures, own_measures, spoken_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
 SHOWN = 40
@@ -98,7 +98,7 @@ def headings(dataset: xr.Dataset) -> dict[str, str]:
     """What stands above a column of numbers: the stage of an error, the parts that were kept."""
     staged = fine_tuned(dataset) and "error_trained" in dataset
     stages = HEADINGS if staged else HEADINGS | {"error": "error"}
-    return stages | ({"rank": short_name(dataset["rank"]).replace("_", " ")} if "rank" in dataset else {})
+    return stages | ({"rank": spoken_name(dataset["rank"])} if "rank" in dataset else {})
 
 
 def text(table: list[dict[str, Any]], headings: dict[str, str]) -> str:

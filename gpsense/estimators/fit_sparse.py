@@ -2,7 +2,7 @@
 
 Algorithms 1 and 2 of arXiv 2406.08658 on standardised columns, with their one unknown, the pool M, chosen by data. A
 share of the rows is put aside before anything is computed, and measures the risk at the end; of the others every fifth
-(:data:`gpsense.sparse.samples.HELD`) decides on M and the ridge.
+(:data:`gpsense.sparse.samples.HELD`) decides on M, the ridge, and which of the columns are kept.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from gpsense.sparse import learner, samples
 from gpsense.sparse import network as nets
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.learner import Recipe
-from gpsense.sparse.network import Kept, Network
+from gpsense.sparse.network import Network
 from gpsense.sparse.samples import ALL, FIT, HELD, TableSamples
 
 POOLS = (1, 2, 3, 5, 8, 12, 20)
@@ -149,6 +149,11 @@ class _Plan:
         """Columns that any pool may keep."""
         return min(dim, inputs.PARITIES[self.parity].pools * max(self.pools))
 
+    @property
+    def unpruned(self) -> Recipe:
+        """That of the network on all columns."""
+        return self.recipe if self.determined else replace(self.recipe, residual="none")
+
 
 class _Tried(NamedTuple):
     """A network for every ridge from one part of the rows, and its squared errors on the inner fifth."""
@@ -158,7 +163,7 @@ class _Tried(NamedTuple):
 
 
 class _Choice(NamedTuple):
-    """A mask of columns, the number of the best ridge for them, and the squared errors of its rows held out."""
+    """A mask of columns, the number of the best ridge for them, and the squared errors of the rows held out."""
 
     mask: np.ndarray
     ridge: int
@@ -169,6 +174,33 @@ class _Choice(NamedTuple):
         """The mean of them; infinite where one is not finite."""
         mean = float(self.squares.mean())
         return mean if np.isfinite(mean) else np.inf
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Algorithm 2 on columns of a table, at most ``width``; ``held`` are its rows that decide, and their values."""
+
+    recipe: Recipe
+    width: int
+    stream: TableSamples
+    key: RandomKey
+    held: tuple[np.ndarray, np.ndarray]
+
+    def choice(self, mask: np.ndarray) -> _Choice:
+        """The network on these columns whose ridge has the least error on the rows held out, of a fit to the others."""
+        tried = jax.tree.map(np.asarray, self._tried(mask, FIT))
+        ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
+        network, (rows, values) = jax.tree.map(lambda leaf: leaf[ridge], tried.networks), self.held
+        columns = np.zeros((len(rows), self.width), rows.dtype)
+        columns[:, : mask.sum()] = rows[:, mask]
+        return _Choice(mask, ridge, (_evaluated(network, columns) - values) ** 2)
+
+    def network(self, choice: _Choice) -> Network:
+        """The network of this choice, fitted to all rows."""
+        return jax.tree.map(lambda leaf: leaf[choice.ridge], self._tried(choice.mask, ALL).networks)
+
+    def _tried(self, mask: np.ndarray, part: int) -> _Tried:
+        return _tried(self.recipe, self.width, self.stream, self.key, mask, np.int32(part))
 
 
 @arguments_named
@@ -237,26 +269,32 @@ def fit_sparse(
     centre, scale = _standards("x", rows[rest], x)
     (offset,), (unit,) = _standards("y", outputs[rest, None], y)
     columns, values = ((rows - centre) / scale).astype(dtype), ((outputs - offset) / unit).astype(dtype)
-    arguments = columns[rest], values[rest], jax.random.key(seed), jnp.asarray(contraction, dtype)
-    _verify_memory(plan, memory, arguments)
-    ratios, masks = (np.asarray(each) for each in _scored(plan, *arguments))
-    tried = partial(_choice, plan, arguments)
-    place = min(range(len(masks)), key=lambda each: tried(masks[each]).error)
-    choice, coordinates = _pruned(tried, masks[place], every=pool is not None)
-    networks = _tried(plan, *arguments[:3], choice.mask, np.int32(ALL)).networks
-    network = jax.tree.map(lambda leaf: leaf[choice.ridge], networks)
-    network = _tuned(plan, *arguments[:3], choice.mask, network) if plan.fine_tune_steps else network
-    network = jax.tree.map(np.asarray, network)
+    stream_key, bias_key, fit_key = jax.random.split(jax.random.key(seed), 3)
+    table = columns[rest], values[rest], stream_key
+    _verify_memory(plan, memory, jax.eval_shape(samples.table, *table), fit_key)
+    stream, held = jax.jit(samples.table)(*table), rest[samples.held_out(np.arange(len(rest)))]
+    drawn = jax.random.normal(bias_key, (plan.biases,), dtype)
+    scores, masks = (np.asarray(each) for each in _chosen(plan, stream, drawn, jnp.asarray(contraction, dtype)))
+    trials = _Trials(plan.recipe, plan.width(stream.dim), stream, fit_key, (columns[held], values[held]))
+    place = min(range(len(masks)), key=lambda each: trials.choice(masks[each]).error)
+    choice, coordinates = _pruned(trials.choice, masks[place], every=pool is not None)
+    network = trials.network(choice)
+    if fine_tune_steps:
+        network = _fine_tuned(stream, choice.mask, network, plan.fine_tune_steps)
     order = np.searchsorted(np.flatnonzero(choice.mask), coordinates)
+    network = jax.tree.map(np.asarray, network)
     network = eqx.tree_at(lambda net: (net.weights, net.linear), network, replace_fn=lambda leaf: leaf[order])
-    unpruned = jax.tree.map(np.asarray, _unpruned(plan, *arguments[:3])) if compare else None
+    unpruned = None
+    if compare:
+        dense = replace(trials, recipe=plan.unpruned, width=stream.dim)
+        unpruned = jax.tree.map(np.asarray, dense.network(dense.choice(np.ones(stream.dim, bool))))
     directions, strengths = _leading(network.weights, rank)
     lasso = cross_validated_lasso(columns[rest], values[rest]) if compare else None
     predicted = _evaluated(network, columns[out][:, coordinates])
     risk = lambda predicted: float(np.mean((predicted - values[out]) ** 2) / np.var(values[out]))  # noqa: E731
     return SparseFit(
         coordinates=coordinates,
-        scores=ratios[place],
+        scores=scores[place],
         directions=_spread(directions, coordinates, rows.shape[1]),
         strengths=strengths,
         linear=_spread(network.linear, coordinates, rows.shape[1]),
@@ -300,90 +338,26 @@ def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: 
         return tried(mask), order
     choices = [tried(np.isin(np.arange(mask.size), order[:count])) for count in range(1, order.size + 1)]
     best = min(choices, key=lambda each: each.error)
-    for choice in choices:
-        excess = choice.squares - best.squares
-        if excess.mean() <= excess.std(ddof=1) / np.sqrt(excess.size) + ROUNDING:
-            return choice, order[: choice.mask.sum()]
-    raise AssertionError("the best is within the bound of itself")
+    choice = next(each for each in choices if each is best or _as_good(each, best))
+    return choice, order[: choice.mask.sum()]
 
 
-def _choice(plan: _Plan, arguments: tuple[Any, ...], mask: np.ndarray) -> _Choice:
-    """The network on these columns whose ridge has the least error on the inner fifth, of a fit to the others."""
-    x, y = arguments[:2]
-    tried = jax.tree.map(np.asarray, _tried(plan, *arguments[:3], mask, np.int32(FIT)))
-    ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
-    held = samples.held_out(np.arange(len(y)))
-    network = jax.tree.map(lambda leaf: leaf[ridge], tried.networks)
-    columns = np.zeros((int(held.sum()), len(network.linear)), x.dtype)
-    columns[:, : mask.sum()] = x[held][:, mask]
-    return _Choice(mask, ridge, (_evaluated(network, columns) - y[held]) ** 2)
-
-
-def _stream(
-    x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey
-) -> tuple[TableSamples, RandomKey, RandomKey]:
-    """The rows as a stream, and the keys of biases and of networks."""
-    stream_key, bias_key, fit_key = jax.random.split(key, 3)
-    return samples.table(x, y, stream_key), bias_key, fit_key
+def _as_good(choice: _Choice, best: _Choice) -> bool:
+    """Whether the errors exceed the best ones by at most a standard error of the difference."""
+    excess = choice.squares - best.squares
+    return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(excess.size) + ROUNDING)
 
 
 @partial(jax.jit, static_argnums=0)
-def _scored(
-    plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey, contraction: Scalar
-) -> tuple[Float[Array, "pools dim"], Bool[Array, "pools dim"]]:
-    """Scores and masks for every pool, from the rows but the inner fifth."""
-    stream, bias_key, _ = _stream(x, y, key)
-    biases = jax.random.normal(bias_key, (plan.biases,), x.dtype)
-    return _chosen(plan, stream.seen_as(FIT), biases, contraction)
-
-
-@partial(jax.jit, static_argnums=0)
-def _tried(
-    plan: _Plan,
-    x: Float[Array, "n dim"],
-    y: Float[Array, " n"],
-    key: RandomKey,
-    mask: Bool[Array, " dim"],
-    part: Integer,
-) -> _Tried:
-    """Algorithm 2 on a part of the rows, for every ridge."""
-    stream, _, fit_key = _stream(x, y, key)
-    return _fitted(plan.recipe, stream, part, nets.kept_coordinates(mask, plan.width(stream.dim)), fit_key)
-
-
-@partial(jax.jit, static_argnums=0)
-def _tuned(
-    plan: _Plan,
-    x: Float[Array, "n dim"],
-    y: Float[Array, " n"],
-    key: RandomKey,
-    mask: Bool[Array, " dim"],
-    network: Network,
-) -> Network:
-    """The network after fine-tuning on all rows."""
-    stream, _, _ = _stream(x, y, key)
-    kept = nets.kept_coordinates(mask, plan.width(stream.dim))
-    return _fine_tuned(stream, kept, network, plan.fine_tune_steps)
-
-
-@partial(jax.jit, static_argnums=0)
-def _unpruned(plan: _Plan, x: Float[Array, "n dim"], y: Float[Array, " n"], key: RandomKey) -> Network:
-    """The network on all columns, with a ridge chosen on the inner fifth."""
-    stream, _, fit_key = _stream(x, y, key)
-    everything = Kept(jnp.arange(stream.dim), jnp.ones(stream.dim, bool))
-    recipe = plan.recipe if plan.determined else replace(plan.recipe, residual="none")
-    tried = lambda part: _fitted(recipe, stream, part, everything, fit_key)  # noqa: E731
-    networks, errors = jax.lax.map(tried, jnp.asarray([FIT, ALL], jnp.int32))
-    return jax.tree.map(lambda leaf: leaf[1, _least(errors[0])], networks)
-
-
 def _chosen(
     plan: _Plan, stream: TableSamples, biases: Float[Array, " biases"], contraction: Scalar
 ) -> tuple[Float[Array, "pools dim"], Bool[Array, "pools dim"]]:
     """For each pool the scores as :class:`SparseFit` has them, and :func:`gpsense.pruning.inputs.chosen`.
 
-    Biases come one after another, so that memory holds two matrices of side dim a part and no more.
+    From the rows that do not decide. Biases come one after another, so that memory holds two matrices of side dim a
+    part and no more.
     """
+    stream = stream.seen_as(FIT)
 
     def squares(bias: Scalar) -> tuple[Array, Array]:
         found, linear = inputs.gradients(stream, bias[None], contraction, RELU, plan.parity)
@@ -400,23 +374,22 @@ def _chosen(
     return jnp.max(ratios, axis=1), masks
 
 
-def _fitted(recipe: Recipe, stream: TableSamples, part: Array | int, kept: Kept, key: RandomKey) -> _Tried:
-    """Algorithm 2 on a part of the rows."""
-    seen = stream.seen_as(part)
+@partial(jax.jit, static_argnums=(0, 1))
+def _tried(
+    recipe: Recipe, width: int, stream: TableSamples, key: RandomKey, mask: Bool[Array, " dim"], part: Integer
+) -> _Tried:
+    """Algorithm 2 on a part of the rows, for every ridge."""
+    seen, kept = stream.seen_as(part), nets.kept_coordinates(mask, width)
     layer, _ = learner.first_layer(seen, kept, recipe, key)
     found = nets.statistics(seen, kept, layer, recipe.activation)
     path = nets.ridge(found, layer, jnp.asarray(nets.RIDGES, stream.dtype))
     return _Tried(path, nets.squared_errors(stream.seen_as(HELD), kept, path, recipe.activation)[0])
 
 
-def _least(errors: Float[Array, "..."]) -> Integer:
-    """Number of the least of them, flattened, among those that are finite."""
-    return jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
-
-
-def _fine_tuned(stream: TableSamples, kept: Kept, network: Network, steps: int) -> Network:
-    """Adam on all the numbers of the network."""
-    zero = jnp.zeros((), stream.dtype)
+@partial(jax.jit, static_argnums=3)
+def _fine_tuned(stream: TableSamples, mask: Bool[Array, " dim"], network: Network, steps: int) -> Network:
+    """Adam on all the numbers of the network, on all rows."""
+    kept, zero = nets.kept_coordinates(mask, len(network.linear)), jnp.zeros((), stream.dtype)
     rates = Rates(jnp.asarray(RATE, stream.dtype), zero, zero, zero)
     target = Target(lambda net: learner.loss(stream, kept, RELU, net))
     return advance_descent(ADAM, target, start_descent(ADAM, network, rates), rates, steps).factor
@@ -607,27 +580,30 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
     )
 
 
-def _verify_memory(plan: _Plan, memory: float, arguments: tuple[Any, ...]) -> None:
+def _verify_memory(plan: _Plan, memory: float, stream: TableSamples, key: RandomKey) -> None:
     """BadInput, before anything compiles, where a fit needs more than ``memory`` bytes; it names the largest size."""
-    x, y, key, _ = arguments
-    mask = np.zeros(x.shape[1], bool)
-    mask[: plan.width(x.shape[1])] = True
+    mask, scalar = np.ones(stream.dim, bool), jax.ShapeDtypeStruct((), stream.dtype)
 
     def needed(neurons: int, biases: int) -> float:
-        sized = replace(plan, recipe=replace(plan.recipe, neurons=neurons), biases=biases)
-        programs = [(_scored, arguments), (_tried, (x, y, key, mask, np.int32(ALL)))]
-        programs += [(_unpruned, (x, y, key))] if plan.compare else []
+        sized = replace(plan, recipe=replace(plan.recipe, neurons=neurons))
+        trial = lambda recipe, width: (_tried, (recipe, width, stream, key, mask, np.int32(ALL)))  # noqa: E731
+        programs = [
+            (_chosen, (sized, stream, jax.ShapeDtypeStruct((biases,), stream.dtype), scalar)),
+            trial(sized.recipe, plan.width(stream.dim)),
+        ]
+        programs += [trial(sized.unpruned, stream.dim)] if plan.compare else []
         if plan.fine_tune_steps:
-            found = jax.eval_shape(partial(_tried, sized), x, y, key, mask, np.int32(ALL)).networks
-            network = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), found)
-            programs.append((_tuned, (x, y, key, mask, network)))
-        return max(held_bytes(program.trace(sized, *given).jaxpr.jaxpr) for program, given in programs)
+            program, given = programs[1]
+            one = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)  # noqa: E731
+            network = jax.tree.map(one, jax.eval_shape(partial(program, *given[:2]), *given[2:]).networks)
+            programs.append((_fine_tuned, (stream, mask, network, plan.fine_tune_steps)))
+        return max(held_bytes(program.trace(*given).jaxpr.jaxpr) for program, given in programs)
 
     neurons, biases = plan.recipe.neurons, plan.biases
     if (size := needed(neurons, biases)) <= memory:
         return
     sizes = f"the fit needs {size_text(size)}, {size_text(memory)} allowed"
     if needed(1, 1) > memory:
-        raise BadInput("x", f"{sizes}, for {arguments[0].shape[1]} columns", "raise memory or leave columns out")
+        raise BadInput("x", f"{sizes}, for {stream.dim} columns", "raise memory or leave columns out")
     name = "neurons" if needed(1, biases) <= needed(neurons, 1) else "biases"
     raise BadInput(name, sizes, f"raise memory or give fewer {name}")

@@ -32,7 +32,7 @@ from gpsense.plots.view import (
     plane,
     problem_words,
     setting_words,
-    short_name,
+    spoken_name,
     stage_label,
     threshold_of,
     value_text,
@@ -115,7 +115,7 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
     edges, shares = np.linspace(0, 1.02 * top, 42), np.linspace(0, 1, 201)
     for (name, cell), values, colour in zip(lines, norms, PALETTE, strict=False):
         values = values[np.isfinite(values).any(axis=1)]
-        ranked = f"median {_spoken(cell['rank'])} {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
+        ranked = f"median {spoken_name(cell['rank'])} {over_seeds(cell['rank'])[0]:g}" if "rank" in cell else ""
         kept = ranked if len(values) else "no cell left"
         label = f"{name} ({kept})" if name and kept else name or kept
         left.plot(shares, share_above(values, shares), color=colour, lw=_lw(2), label=label)
@@ -303,12 +303,7 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
 def _median(cells: xr.Dataset, name: str) -> str:
     """The measure's name on an axis; of the error with the phase after which it was measured."""
     after = " after fine-tuning" if stage_label(cells, name) != measure_label(cells[name]) else ""
-    return f"median {_spoken(cells[name])}{after}"
-
-
-def _spoken(array: xr.DataArray) -> str:
-    """The name of a variable in a figure."""
-    return short_name(array).replace("_", " ") if array.name == "rank" else short_name(array)
+    return f"median {spoken_name(cells[name])}{after}"
 
 
 def _bar_ticks(bar: Any, log: bool) -> None:

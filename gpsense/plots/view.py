@@ -147,6 +147,11 @@ def short_name(array: xr.DataArray) -> str:
     return "kept" if units == "coordinates" else f"{units.replace(' ', '_')}_kept"
 
 
+def spoken_name(array: xr.DataArray) -> str:
+    """The same in a heading or on an axis, where it need not be one word; names that others gave stay as they are."""
+    return short_name(array).replace("_", " ") if array.name == "rank" else short_name(array)
+
+
 def part_noun(dataset: xr.Dataset) -> str:
     """What one thing is that pruning keeps or deletes, whose norms are drawn: a column, a part."""
     units = str(dataset["rank"].attrs.get("units", "")) if "rank" in dataset else ""

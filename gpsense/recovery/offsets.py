@@ -92,7 +92,8 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
     is simpler wins unless it is worse by two per cent.
     Unless ``robust`` is False, all is done again without the values that a column is there for, and without those far
     from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
-    as well with fewer unknowns. An exact answer with offsets is held, too, against one without what is wild beside
+    as well with fewer unknowns, and not if a rank that is given, or a bound on it, leaves more than noise. An exact
+    answer with offsets is held, too, against one without what is wild beside
     columns alone.
     """
     found = plain = None
@@ -132,9 +133,9 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
             saved = _numbers(problem, answer, kept) - _numbers(problem, cleaned, fewer)
             if cleaned.solution.chosen_by == "exact" and saved > 0:
                 answer, kept = cleaned, fewer
-    fewer = options["rank"] is not None or answer.solution.chosen_by == "bounded"
-    if kept.size < everything.size and not robust and fewer and not noise_left(answer.solution):
-        answer, kept = first, everything  # as in a problem without offsets
+    limited = options["rank"] is not None or answer.solution.chosen_by == "bounded"
+    if kept.size < everything.size and not robust and limited and not noise_left(answer.solution):
+        answer, kept = first, everything  # what is far from fewer columns than the values speak for need not be wild
     if answer.solution is found:
         return answer
     kept = np.setdiff1d(kept, kept[answer.solution.outliers])

@@ -41,10 +41,11 @@ def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> 
     """Which values lie far from the fit: beyond five robust standard deviations, more if larger ones have more noise.
 
     So does a mean of repeated values that are as far from each other. Residuals of the fit to the values ``kept``
-    (None: all) are studentised first, over the root of what is :func:`remaining`.
+    (None: all) are studentised first, over the root of what is :func:`remaining`; not those of values less offsets that
+    are fitted anew to whatever is kept, which spread a wild value over its row and column.
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
-    if factors[0].shape[1] and not isinstance(problem.map, LessOffsets):  # what is left of offsets is another matter
+    if factors[0].shape[1] and not isinstance(problem.map, LessOffsets):
         residual = residual / np.sqrt(remaining(problem, factors, kept))
     predicted = np.abs(problem.values + problem.residual(factors))
     floor = 1e-10 * float(np.sqrt(np.mean(problem.weights * problem.values**2)))

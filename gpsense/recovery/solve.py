@@ -36,7 +36,7 @@ from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_mor
 from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
-NOT_RESAMPLED = ("exact", "given", "bounded", "shrunk", "full")  # ways to choose a rank that no noise could change
+NOT_RESAMPLED = ("exact", "given", "bounded", "shrunk", "full")  # ways to choose a rank that resamples are not asked of
 SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
 MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
 CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
@@ -185,8 +185,8 @@ def _solve(
         part = whole.take(last.kept)
         if np.isfinite(last.price) and last.kept.size and not far_beyond(part, last.state):
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
-    bounded_above = rank is not None or found.chosen_by == "bounded"
-    if used.size < everything.size and not robust and bounded_above and not noise_left(found):
+    limited = rank is not None or found.chosen_by == "bounded"
+    if used.size < everything.size and not robust and limited and not noise_left(found):
         return plain  # fewer columns than the values speak for: what is far from these need not be wild
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found

@@ -15,6 +15,7 @@ from gpsense.errors import BadInput
 from gpsense.estimators import SparseFit, fit_sparse
 from gpsense.pruning import inputs
 from gpsense.sparse.hermite import RELU
+from gpsense.sparse.network import Kept
 from gpsense.sparse.samples import FIT, table
 
 inside = import_module("gpsense.estimators.fit_sparse")  # the module, not the function of its name
@@ -157,7 +158,7 @@ def test_columns_kept_are_algorithm_1s_and_move_with_the_columns() -> None:
 
     @jax.jit
     def chosen(x):
-        return inside._chosen(plan, table(x, jnp.asarray(y), jax.random.key(0)).seen_as(jnp.int32(FIT)), biases, half)
+        return inside._chosen(plan, table(x, jnp.asarray(y), jax.random.key(0)), biases, half)
 
     @jax.jit
     def separately(x):
@@ -219,6 +220,8 @@ def test_the_fewest_columns_stay_within_a_standard_error() -> None:
     kept, order = inside._pruned(tried, np.ones(3, bool), every=True)
     assert order.tolist() == [1, 0, 2]
     assert kept.mask.all()
+    lost = inside._Choice(np.ones(3, bool), 0, np.full(50, np.nan))  # of numbers too large for the type
+    assert inside._pruned(lambda mask: lost, np.ones(3, bool), every=False)[0] is lost
     rises[0] = 0.001  # below a standard error of the difference
     assert inside._pruned(tried, np.ones(3, bool), every=False)[1].tolist() == [1]
 
@@ -228,15 +231,16 @@ def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
     assert inside._plan(20, 4, None, None, **DEFAULTS).pools == (1, 2, 3)
     plan = inside._plan(300, 3000, None, None, **(DEFAULTS | {"fine_tune_steps": 10}))
     assert plan.pools == inside.POOLS
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), ())]
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((300, 3000), (300,), (2,), ())]
+    key, mask = jax.random.key(0), jax.ShapeDtypeStruct((3000,), bool)
     one = partial(jax.tree.map, lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype))
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes an int count with floats
-        given, mask = (*shapes[:2], jax.random.key(0)), jax.ShapeDtypeStruct((3000,), bool)
+        stream = jax.eval_shape(table, *shapes[:2], key)
+        trial = partial(inside._tried, plan.recipe, plan.width(3000))
         made = [
-            jax.eval_shape(partial(inside._scored, plan), *given, shapes[2]),
-            tried := jax.eval_shape(partial(inside._tried, plan), *given, mask, np.int32(FIT)),
-            jax.eval_shape(partial(inside._tuned, plan), *given, mask, one(tried.networks)),
-            jax.eval_shape(partial(inside._unpruned, plan), *given),
+            jax.eval_shape(partial(inside._chosen, plan), stream, *shapes[2:]),
+            tried := jax.eval_shape(trial, stream, key, mask, np.int32(FIT)),
+            jax.eval_shape(lambda *given: inside._fine_tuned(*given, 10), stream, mask, one(tried.networks)),
         ]
     floats = [leaf.dtype for leaf in jax.tree.leaves(made) if leaf.dtype.kind == "f"]
     assert set(floats) == {np.dtype(np.float32)}
@@ -246,13 +250,13 @@ def test_few_rows_leave_small_pools_and_float32_stays_float32() -> None:
 def test_fine_tuning_lowers_the_error_on_the_rows_trained_on(data: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = (values[:100] for values in data)
     stream = table(jnp.asarray((x - 3) / np.geomspace(0.01, 100, DIM)), jnp.asarray(y), jax.random.key(0))
-    kept = inside.Kept(jnp.asarray([3, 7]), jnp.ones(2, bool))
+    kept, mask = Kept(jnp.asarray([3, 7]), jnp.ones(2, bool)), np.isin(np.arange(DIM), [3, 7])
     rng = np.random.default_rng(2)
     layer = [jnp.asarray(rng.normal(size=shape)) for shape in ((2, 6), (6,), (6,), (2,), ())]
     start = inside.Network(*layer)
     error = lambda net: float(inside.learner.loss(stream, kept, RELU, net)[0])  # noqa: E731
     with jax.numpy_dtype_promotion("standard"):
-        tuned = jax.jit(inside._fine_tuned, static_argnums=3)(stream, kept, start, 40)
+        tuned = inside._fine_tuned(stream, mask, start, 40)
     assert error(tuned) < error(start)
 
 
