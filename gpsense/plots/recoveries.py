@@ -147,6 +147,7 @@ def _name(axes: Axes, names: list[str], places: np.ndarray) -> None:
     axes.apply_aspect()
     points = axes.transData.transform(places) * 72 / figure.dpi
     sides = [("left", 5, "center"), ("right", -5, "center"), ("center", 0, "bottom"), ("center", 0, "top")]
+    sides += [(anchor, right, vertical) for vertical in ("bottom", "top") for anchor, right, _ in sides[:2]]
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
     for name, place, (x, y) in zip(names, places, points, strict=True):
         wide = 0.58 * LETTER * len(name)

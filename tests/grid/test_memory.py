@@ -208,7 +208,7 @@ def measure(fields, outer, inner, steps, every):
     chunk, program = plan.chunks[0], Program(grid, plan.programs[0])
     told = program.prepare(chunk)
     program.run(chunk)  # compiles the rest
-    measured = peak(program, chunk)
+    measured = max(peak(program, chunk) for _ in range(3))  # devices of a busy machine take turns
     print(told, measured, flush=True)
 for line in sys.stdin:  # each shape in a process of its own, which has imported all before
     if os.fork() == 0:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from gpsense.plots import plot_fit, plot_map, plot_ranks
 from gpsense.plots._axes import whole_ticks
 from gpsense.recovery.path import Fit, Step
+from launch import cities
 
 STEPS = tuple(Step(p, p / 10, rank, np.arange(rank, 0, -1.0)) for p, rank in ((1.0, 1), (0.7, 2), (0.5, 3)))
 FITS = {rank: Fit(None, misfit, left, 1.0) for rank, misfit, left in ((0, 1.0, 3.0), (1, 0.4, 1.5), (2, 0.1, 0.6))}
@@ -112,3 +113,19 @@ def test_large_numbers_stand_at_their_ticks():
     axes.figure.canvas.draw()
     assert "1e8" in [text.get_text() for text in axes.get_xticklabels()]
     assert axes.xaxis.get_offset_text().get_text() == ""
+
+
+def test_no_name_on_the_map_of_cities_lies_over_another_point():
+    example = cities.example()
+    axes = plot_map(example.names, example.places, example.places)
+    axes.figure.canvas.draw()
+    points = axes.transData.transform(example.places)
+    over = [
+        (text.get_text(), name)
+        for text in axes.texts
+        for name, point in zip(example.names, points, strict=True)
+        if text.get_window_extent().contains(*point)
+    ]
+    pyplot.close(axes.figure)
+    assert len(axes.texts) == 72
+    assert over == []
