@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is compiled for it
+REGISTER = 16  # float32 numbers of a vector register: batches along the last axis take as long as its next multiple
 
 
 class Batch(NamedTuple):
@@ -57,16 +58,16 @@ class Compaction(NamedTuple):
     side_by_side: int
     flops: float
 
-    def batches(self, running: np.ndarray, sizes: set[int], steps: int) -> Iterator[Batch]:
+    def batches(self, running: np.ndarray, sizes: set[int], steps: int, lanes: bool = False) -> Iterator[Batch]:
         """What to run next: for each size of batch its rows, their number on each device and their running cells.
 
         ``running`` (outer, inner) are the cells that have not stopped. ``sizes`` are those in use; a smaller one joins
-        them where it saves enough over the ``steps`` that are left.
+        them where it saves enough over the ``steps`` that are left. ``lanes``: cells are held along the last axis.
         """
         counts = running.sum(1)
         allowed = np.asarray(sorted(sizes))
         current = allowed[np.searchsorted(allowed, counts)]
-        for size in smaller(running.shape[1]):
+        for size in smaller(running.shape[1], lanes):
             saved = np.where((counts > 0) & (counts <= size), np.maximum(current - size, 0), 0).sum()
             if size not in sizes and saved * steps * self.flops >= COMPACT_FLOPS:
                 sizes.add(size)
@@ -90,11 +91,16 @@ class Compaction(NamedTuple):
         return rows.reshape(self.devices, -1, batch), count
 
 
-def smaller(size: int) -> list[int]:
-    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down."""
+def smaller(size: int, lanes: bool = False) -> list[int]:
+    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down.
+
+    In ``lanes`` to multiples of a register, then half of one and one: what lies between takes as long as the next.
+    """
     sizes = []
     while size > 1:
         size = size * 3 // 4
+        if lanes:
+            size = size // REGISTER * REGISTER or (REGISTER // 2 if size > REGISTER // 2 else 1)
         sizes.append(size)
     return sizes
 

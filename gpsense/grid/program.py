@@ -296,8 +296,8 @@ class Program:
         with self._waiting():
             self._begin_all(inputs, self.width, sharing)
         on_running()
-        problems = self._call("draw", (keys, data))
-        if self._once:
+        problems, learner = self._call("draw", (keys, data)), self.plan.system.learner
+        if isinstance(learner, Evaluator):
             results = self._call("evaluate", (problems, settings, keys))
             on_segment(1.0)
             return self._real(chunk, results)
@@ -306,13 +306,13 @@ class Program:
         cells = self._call("start", (problems, settings, keys))
         real = np.zeros((self.outer, self.plan.layout.inner), bool)
         real[: chunk.outer_stop - chunk.outer, : chunk.inner_stop - chunk.inner] = True
-        curves = [_arrays(cells[1])]
+        curves, lanes = [_arrays(cells[1])], learner.lanes(problems)
 
         def phase(name: str, cells: Any, lengths: tuple[int, ...], shared: Sharing) -> tuple[Any, End]:
             sizes, done, steps = {int((~shared.follows).sum())}, 0, sum(lengths)
             for length, recorded in shared.lengths(lengths):
                 running = (np.asarray(cells[0].status) == RUNNING) & real & ~shared.follows
-                for batch in self._compaction.batches(running, sizes, steps - done):
+                for batch in self._compaction.batches(running, sizes, steps - done, lanes):
                     cells = self._call(name, (problems, settings, cells, *self._spread(batch)), length)
                 done += length
                 if (due := shared.due(done, done == steps)).any():

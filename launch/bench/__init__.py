@@ -37,7 +37,7 @@ STOP_CELLS, STOP_RATES, STOP_TOLERANCE, STOP_TIMED = 64, (0.0006, 0.03), 0.1, 2_
 SCALE_CELLS, SCALE_SETTINGS, PLAN_SECONDS = (1_000, 10_000, 100_000), 50, 2.0
 SCALE_SIZE = Workload(6, 4, 30, train=50, fine_tune=20, record_every=50)
 MEMORY_SIZE = Workload(30, 30, 900, tuple(range(400)), LISTED, train=4, fine_tune=4, record_every=4, form="gram")
-START_SECONDS, START_JOB = 8.0, ()
+START_SECONDS, START_JOB = 2.5, ()
 
 # programs of these configs, each compiled up to fine-tuning at this width; what compiling is to be quicker by
 COMPILE_CONFIGS = ("quickstart", "greedy_pruning/pruning_rules", "sparse_features/baselines", "lottery_ticket/noise")

@@ -255,7 +255,8 @@ def test_sizes_stay_static_where_that_is_cheaper():
 
 def test_stopped_cells_leave_the_batch_and_nothing_changes(monkeypatch):
     """Rates over a decade stop at different times; the fast ones are left out, the rest go on as before."""
-    axes = (Axis("rate", (0.005, 0.02, 0.05, 0.06, 0.07)), Axis("tolerance", (0.02,), False))
+    rates = (0.005, 0.02, *(0.05 + 0.002 * i for i in range(10)))
+    axes = (Axis("rate", rates), Axis("tolerance", (0.02,), False))
     grid = _grid(*axes, Axis("penalty", (0.05,), False), schedule=Schedule(400, 40, 40), seeds=(0, 1, 2))
     plan = make_plan(grid, GIB)
     program = Program(grid, plan.programs[0])
@@ -268,6 +269,8 @@ def test_stopped_cells_leave_the_batch_and_nothing_changes(monkeypatch):
     for name, values in expected.items():
         np.testing.assert_allclose(results[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
     assert [smaller(n) for n in (1, 2, 6, 9)] == [[], [1], [4, 3, 2, 1], [6, 4, 3, 2, 1]]
+    # along the last axis whole registers, half of one and one
+    assert [smaller(n, True) for n in (1, 2, 9, 17, 64)] == [[], [1], [1], [8, 1], [48, 32, 16, 8, 1]]
 
 
 @pytest.mark.slow
