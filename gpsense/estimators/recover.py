@@ -27,7 +27,7 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 FAR = 4.0  # standard deviations beyond what is possible
-LEAST = 0.01  # of the mean square, below which a squared distance gets no more weight
+LEAST = 0.01  # of the median square, below which a squared distance gets no more weight
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -289,7 +289,8 @@ def recover(
         map_, y = _with_trace(map_, y, trace)
     robust = False if robust is None and graded(y) else robust
     options: dict[str, Any] = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
-    options |= {"weigh": partial(_of_squares, least=LEAST * float(y.mean()))} if squared else {}
+    if squared:  # the median: a wild distance must not set the least
+        options |= {"weigh": partial(_of_squares, least=LEAST * float(np.median(y[y > 0]))) if np.any(y > 0) else None}
     with threads(map_), telling(progress):
         if isinstance(map_, maps.Table) and offsets is not False:
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)

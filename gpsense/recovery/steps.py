@@ -20,6 +20,7 @@ DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Ch
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
 SMALLEST = 1e-12  # damping
 ROUGH = 1e-3  # relative accuracy of sizes that are held against each other's spread
+CAP = 1e3  # medians beyond which a value adds no more to the size of all
 CLIP = 2.5  # median absolute residuals beyond which one counts no more
 (_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # without checks: steps are many and small
 
@@ -92,12 +93,22 @@ class Problem:
         self._known.update(factors=factors, residual=residual)
 
     def misfit(self, factors: Factors) -> float:
-        """``||A(X) - y|| / ||y||`` in the weights' norm; robust: by residuals clipped at their bound."""
+        """``||A(X) - y|| / ||y||`` in the weights' norm; robust: by residuals clipped at their bound.
+
+        Values beyond CAP medians of those that are not 0 count as so many: beside a fill value such as 1e20 any fit of
+        the others would be one to rounding.
+        """
         residual = self.residual(factors)
         bound = self.bound(residual)
         residual = np.clip(residual, -bound, bound)
-        total = float(self.weights @ self.values**2)
-        return float(np.sqrt(self.weights @ residual**2 / total)) if total > 0 else 0.0
+        return float(np.sqrt(self.weights @ residual**2 / self.power)) if self.power > 0 else 0.0
+
+    @cached_property
+    def power(self) -> float:
+        """``||y||^2`` in the weights' norm, values that lie far beyond all others capped."""
+        squares = self.weights * self.values**2
+        most = CAP**2 * float(np.median(squares[squares > 0])) if np.any(squares) else 0.0
+        return float(np.minimum(squares, most).sum())
 
     def bound(self, residual: np.ndarray) -> np.ndarray:
         """Size at which each residual is clipped, in units of its noise the same for all: infinite unless robust."""

@@ -948,3 +948,33 @@ def test_a_bound_on_the_rank_is_told_where_it_binds():
     by = {most: gpsense.recover({"A": a, "y": y}, max_rank=most).chosen_by for most in (1, 2, 3, 5)}
     assert by[1] == by[2] == "bounded"
     assert by[3] == by[5] == "edge"
+
+
+@pytest.mark.parametrize("factor", [10.0, 1e3, 1e8])
+def test_wild_plain_distances_set_no_weights(factor):
+    given, gram = _places(101, lambda d: 5.0)
+    sound, wild = gpsense.recover(given), [20, 50, 90]
+    distances = given["distance"].copy()
+    distances[wild] *= factor
+    found = gpsense.recover(given | {"distance": distances})
+    np.testing.assert_array_equal(found.outliers, wild)
+    assert found.rank == 2
+    assert found.noise == pytest.approx(sound.noise, rel=0.05)
+    error, least = (np.linalg.norm(each.matrix - gram) for each in (found, sound))
+    assert error < 1.2 * least
+
+
+@pytest.mark.parametrize("fill", [1e6, -1e9, 1e20, 9.96921e36])
+@pytest.mark.parametrize("sigma", [0.0, 1e-6, 0.1])
+def test_a_fill_value_is_wild_and_makes_no_fit_exact(fill, sigma):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 24))
+    rows, columns = np.divmod(rng.permutation(720)[:450], 24)
+    values = x[rows, columns] + sigma * rng.normal(size=450)
+    sound = gpsense.recover({"row": rows, "col": columns, "value": values})
+    values[[5, 77, 200]] = fill
+    found = gpsense.recover({"row": rows, "col": columns, "value": values})
+    np.testing.assert_array_equal(found.outliers, [5, 77, 200])
+    assert (found.rank, found.chosen_by) == (2, sound.chosen_by)
+    error, least = (np.abs(each.left @ each.right.T - x).max() for each in (found, sound))
+    assert error < 2 * least + 1e-12
