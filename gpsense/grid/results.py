@@ -106,6 +106,9 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
         if label(name) in dataset.coords:
             words = {"long_name": field.words, "section": field.section}
             dataset[label(name)].attrs |= words | ({"units": field.unit} if field.unit else {})
+    for axis in axes:
+        if axis.listed:
+            dataset[axis.name].attrs["listed"] = 1
     train, fine_tune = grid.schedule.recorded_steps()
     if "step" in dataset.dims:
         phase = ["train"] * len(train) + ["fine_tune"] * len(fine_tune)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from gpsense.errors import BadInput, counted
+from gpsense.errors import BadInput, counted, unknown_name
 from gpsense.plots._axes import LETTERS, NARROW, axes_for, fitting, log_ticks, whole_ticks
 from gpsense.plots.view import (
     FAILED,
@@ -30,7 +30,9 @@ from gpsense.plots.view import (
     over_seeds,
     part_noun,
     plane,
+    numbers,
     problem_words,
+    selected_words,
     setting_words,
     spoken_name,
     stage_label,
@@ -43,13 +45,24 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
 BAND = "median and 16-84 % band"
+CROWDED = 1.4  # heights of a letter between two numbers at a colour bar, at least
+
+
+def _cells(dataset: xr.Dataset) -> xr.Dataset:
+    """The results without failed cells, a seed that was selected as an axis of one; BadInput for what is none."""
+    if not isinstance(dataset, xr.Dataset) or "status" not in dataset:
+        raise BadInput("dataset", "it holds no results of a grid", "give the Dataset of a run, with its status")
+    if "seed" not in dataset.coords:
+        raise BadInput("dataset", "it has no seeds", "give the results as they are: medians over the seeds are drawn")
+    dataset = without_failures(dataset)
+    return dataset if "seed" in dataset.dims else dataset.expand_dims("seed")
 
 
 def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
     """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
-    same = {name: text for name, text in problem_words(cells).items() if name not in held}
+    same = {n: text for n, text in (selected_words(cells) | problem_words(cells)).items() if n not in (*held, "seed")}
     words = {name: f"{name} {value_text(cells[name])}" for name in held} | same
     words |= {n: f"{words[n]} (first of {dataset.sizes[n]})" for n in held if dataset.sizes[n] > 1}
     return cells, ", ".join(words.values())
@@ -83,9 +96,10 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
 
 
 def _seeds(cells: xr.Dataset, words: str) -> str:
-    """How many seeds there are, after words on what is made of them if they are several."""
-    seeds = counted(cells.sizes["seed"], "seed")
-    return f"{words} over {seeds}" if cells.sizes["seed"] > 1 else seeds
+    """How many seeds there are, after words on what is made of them if they are several; of one, which."""
+    if cells.sizes["seed"] == 1:
+        return f"seed {value_text(cells['seed'][0])}"
+    return f"{words} over {counted(cells.sizes['seed'], 'seed')}"
 
 
 def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:
@@ -107,7 +121,7 @@ def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = No
 
     ``width`` in inches: a new figure of that width for a paper, without titles; ``figure.get_label()`` is its caption.
     """
-    cells, fixed, hue, lines = _lines(without_failures(dataset), 4)
+    cells, fixed, hue, lines = _lines(_cells(dataset), 4)
     both, figure = axes_for(axes, 2, (5.4, 7), width)
     left, right = both
     norms = [cell["column_norms"].transpose("seed", "column").values for _, cell in lines]
@@ -164,10 +178,12 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
 
     ``width``: see :func:`plot_columns`. Raises BadInput where the dataset has no curve with a step.
     """
+    dataset = _cells(dataset)
     names = curves(dataset)
     if not names:
-        raise BadInput("dataset", "it has no curves", "set record_every in the Schedule to record some")
-    cells, fixed, hue, lines = _lines(without_failures(dataset), 6)
+        trained = "give the Schedule steps, and keep their records" if "step" in dataset.dims else ""
+        raise BadInput("dataset", "it has no curves along steps", trained or "draw its measures by plot_measure")
+    cells, fixed, hue, lines = _lines(dataset, 6)
     all_axes, figure = axes_for(axes, len(names), (5.4, 3.7 * len(names)), width)
     for one, name in zip(all_axes, names, strict=True):
         _curve(one, cells, name, lines)
@@ -234,12 +250,14 @@ def plot_measure(
     """Median of a measure over the seeds, as a map over the plane of two axes or as a line over one.
 
     ``log``: colours of the map, or heights of the line, on a logarithmic scale. ``width``: see :func:`plot_columns`.
-    Raises BadInput where no axis besides the seeds has two values.
+    Raises BadInput where no axis besides the seeds has two values, and for a measure that is not one number a cell.
     """
+    dataset = _cells(dataset)
+    _verify_measure(dataset, name)
     span = plane(dataset)
     if not span:
         raise BadInput("dataset", "no axis besides the seeds has two values", "give an axis more values")
-    cells, fixed = _fix(without_failures(dataset), span)
+    cells, fixed = _fix(dataset, span)
     size = (5.4, 3.9)
     if len(span) == 2:
         columns, rows = (cells.sizes[name] for name in span)
@@ -255,6 +273,19 @@ def plot_measure(
         headline = words if words == name else words[0].upper() + words[1:]
         _finish(figure, headline, fixed, cells, note, width is not None)
     return one
+
+
+def _verify_measure(dataset: xr.Dataset, name: Any) -> None:
+    """BadInput for a name that no measure has, and for a measure with other axes than the cells have."""
+    if name not in dataset.data_vars:
+        raise unknown_name("name", name, numbers(dataset))
+    cells = dataset["status"].dims
+    if more := [str(dim) for dim in dataset[name].dims if dim not in cells]:
+        sizes = " and ".join(f"{dim} ({dataset.sizes[dim]} values)" for dim in more)
+        problem = f"{name} has a further axis, {sizes}, beside those of the cells"
+        raise BadInput("name", problem, f"select one value, as dataset.isel({', '.join(f'{dim}=0' for dim in more)})")
+    if lacking := [str(dim) for dim in cells if dim not in dataset[name].dims]:
+        raise BadInput("name", f"{name} lacks the axis {lacking[0]}", "give a measure with all axes of the cells")
 
 
 def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> None:
@@ -294,10 +325,14 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
     if np.isnan(table).any():
         patch = Patch(facecolor="0.85", edgecolor="0.55", hatch="///", label="all seeds diverged or missing")
         axes.legend(handles=[patch], loc="lower right", bbox_to_anchor=(1, 1), fontsize="small", frameon=False)
-    if max(table.shape) <= MOST_ANNOTATED:
-        _annotate(axes, table, image)
     _ordinal(axes, "x", cells[x], axis_label(cells, x))
     _ordinal(axes, "y", cells[y], axis_label(cells, y))
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()  # so that Axes have their place, and letters a size
+    _bar_ticks(bar, log, CROWDED * _letter(bar.ax) / bar.ax.bbox.height)
+    if max(table.shape) <= MOST_ANNOTATED:
+        _annotate(axes, table, image)
 
 
 def _median(cells: xr.Dataset, name: str) -> str:
@@ -306,16 +341,25 @@ def _median(cells: xr.Dataset, name: str) -> str:
     return f"median {spoken_name(cells[name])}{after}"
 
 
-def _bar_ticks(bar: Any, log: bool) -> None:
-    """Numbers at both ends of a colour bar, and between them as many as there is room for."""
+def _letter(axes: Axes) -> float:
+    """The height of the letters at the y axis, in pixels."""
+    return axes.yaxis.get_ticklabels()[0].get_fontsize() * axes.figure.dpi / 72
+
+
+def _bar_ticks(bar: Any, log: bool, apart: float = 0.0) -> None:
+    """Numbers at both ends of a colour bar, and between them as many as lie ``apart``, a share of its height."""
     low, high = bar.mappable.get_clim()
     if log:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
         between = np.outer(decades, (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)).ravel()
     else:
         between = MaxNLocator(5).tick_values(low, high)
-    places = np.asarray(bar.mappable.norm(between), float)
-    ticks = [low, *(value for value, place in zip(between, places, strict=True) if 0.08 < place < 0.92), high]
+    ticks, last, apart = [low], 0.0, max(apart, 0.08)
+    for value, place in zip(between, np.asarray(bar.mappable.norm(between), float), strict=True):
+        if last + apart < place < 1 - apart:
+            ticks.append(value)
+            last = place
+    ticks.append(high)
     bar.set_ticks(ticks, labels=[f"{value:.3g}" if log else f"{value:.4g}" for value in ticks])
     bar.minorticks_off()
 
@@ -330,22 +374,28 @@ def _scale(table: np.ndarray, log: bool) -> Normalize:
 
 
 def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
-    """The value in each cell, black on bright and white on dark; none where they would run into each other."""
-    texts = {place: _digits(value) for place, value in np.ndenumerate(table) if np.isfinite(value)}
-    if table.shape[1] * max(map(len, texts.values()), default=0) > 72 * _scale_of(axes):
-        return
-    for (row, column), text in texts.items():
-        red, green, blue, _ = image.cmap(image.norm(table[row, column]))
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        colour = "white" if dark else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
+    """The value in each cell, black on bright and white on dark, in as many digits as it has room for, if for two."""
+    room = np.array([axes.bbox.width / table.shape[1], axes.bbox.height / table.shape[0]])
+    for digits in (3, 2):
+        texts = []
+        for (row, column), value in np.ndenumerate(table):
+            if np.isfinite(value):
+                red, green, blue, _ = image.cmap(image.norm(value))
+                colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+                style: Any = {"ha": "center", "va": "center", "fontsize": "small", "color": colour}
+                texts.append(axes.text(column, row, _digits(value, digits), **style))
+        sizes = [text.get_window_extent().size for text in texts]
+        if not texts or (np.max(sizes, axis=0) + 0.6 * texts[0].get_fontsize() * axes.figure.dpi / 72 <= room).all():
+            return
+        for text in texts:
+            text.remove()
 
 
-def _digits(value: float) -> str:
-    """A number in three digits, four from 10 on; whole ones without a point."""
+def _digits(value: float, digits: int = 3) -> str:
+    """A number in so many digits, one more from 10 on; whole ones without a point."""
     if abs(value) >= 10 or value == int(value):
-        return f"{value:.4g}"
-    return f"{value:#.3g}"
+        return f"{value:.{digits + 1}g}"
+    return f"{value:#.{digits}g}"
 
 
 def _scale_of(axes: Axes) -> float:

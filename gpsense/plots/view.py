@@ -8,6 +8,7 @@ import xarray as xr
 
 SETTINGS = ("method", "optimizer", "rate", "batch", "penalty", "smoothing", "rule", "kept", "threshold")
 RULED = "rule threshold"
+LISTED = "listed"  # the attribute of a coordinate that is an axis of the grid, which it keeps where one is selected
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
 
@@ -111,15 +112,21 @@ def others(dataset: xr.Dataset, shown: Collection[str]) -> str:
     return f"also in results.nc: {', '.join(left)}" if left else ""
 
 
+def selected_words(dataset: xr.Dataset) -> dict[str, str]:
+    """``name value`` of every axis of the grid of which one value was selected, by name."""
+    chosen = {str(n): value for n, value in dataset.coords.items() if value.ndim == 0 and value.attrs.get(LISTED)}
+    return {name: f"{name} {value_text(value)}" for name, value in chosen.items()}
+
+
 def problem_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value`` of every field of the problem that is the same in all cells, by name.
+    """``name value`` of every field of the problem, or parameter of a function, that is the same in all cells, by name.
 
     Of a population nothing is sampled, so that its size and noise are left out.
     """
     population = "measurements" in dataset.coords and bool((dataset["measurements"] == "population").all())
     words = {}
     for name, value in dataset.coords.items():
-        mine = value.ndim == 0 and value.attrs.get("section") == "problem" and value.dtype.kind != "b"
+        mine = value.ndim == 0 and value.attrs.get("section") in ("problem", "cell") and value.dtype.kind != "b"
         if mine and not (population and name in ("n", "noise")):
             words[str(name)] = f"{name} {value_text(value)}"
     return words

@@ -348,6 +348,20 @@ def many() -> xr.Dataset:
     return wide.assign_coords(penalty=("penalty", 0.001234 * np.arange(1, 25), {"long_name": "penalty λ"}))
 
 
+BAR = """() => [...document.querySelectorAll("#map .cbaxis text")].map(text => text.getBoundingClientRect())
+  .map(box => [box.top, box.bottom]).sort((a, b) => a[0] - b[0])"""
+
+
+def test_numbers_at_the_bar_of_a_low_map_stay_apart(tmp_path: Path, browser: Any) -> None:
+    low = results().isel(noise=0)
+    low["error"] = 0.0729 + 0.032 * (low["penalty"] == 0) + 0 * low["error"]
+    page, complaints = visit(browser, report.write_report(fill(tmp_path / "low", low)))
+    numbers = page.evaluate(BAR)
+    assert len(numbers) == 2
+    assert all(above[1] <= below[0] for above, below in pairwise(numbers))
+    assert complaints == []
+
+
 FITS = "document.querySelector('.table table').scrollWidth"  # how wide a table would be
 
 

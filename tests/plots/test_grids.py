@@ -1,5 +1,6 @@
 """The pictures exist, are pictures, cope with every shape of grid, and go into axes that are given."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,48 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             plot_columns(MIXED, wrong)
     with pytest.raises(BadInput, match="no axis besides the seeds"):
         plot_measure(make({}), "rank")
-    with pytest.raises(BadInput, match="no curve"):
+    with pytest.raises(BadInput, match="no curves along steps; give the Schedule steps"):
         plot_curves(MIXED.isel(step=slice(1)))
+    with pytest.raises(BadInput, match="no curves along steps; draw its measures by plot_measure"):
+        plot_curves(MIXED.drop_dims("step"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "words"),
+    [
+        (MIXED, "eror", "name: there is no 'eror'; did you mean error?"),
+        (
+            MIXED,
+            "column_norms",
+            r"name: column_norms has a further axis, column \(6 values\), beside those of the cells; "
+            r"select one value, as dataset.isel\(column=0\)$",
+        ),
+        (MIXED.assign(mean=MIXED["error"].mean("seed")), "mean", "name: mean lacks the axis seed"),
+        (MIXED.drop_vars("phase").median("seed"), "error", "dataset: it has no seeds; give the results as they are"),
+        (MIXED["error"], "error", "dataset: it holds no results of a grid; give the Dataset of a run"),
+    ],
+)
+def test_a_measure_that_cannot_be_drawn_is_refused_with_the_remedy(dataset: Any, name: str, words: str) -> None:
+    with pytest.raises(BadInput, match=f"^{words}"):
+        plot_measure(dataset, name)
+
+
+def test_one_value_of_a_measures_own_axis_is_drawn_as_the_refusal_says() -> None:
+    axes = plot_measure(MIXED.isel(column=0), "column_norms")
+    assert axes.has_data()
+    pyplot.close(axes.figure)
+
+
+def test_a_figure_of_a_selection_says_what_was_selected() -> None:
+    marked = make({"n": [1, 2], "noise": NOISE, "penalty": PENALTY}, mu=0.5)
+    for name in ("seed", "n", "noise", "penalty"):
+        marked[name].attrs["listed"] = 1
+    marked["mu"].attrs["section"] = "cell"
+    axes = plot_measure(marked.sel(n=2, seed=1), "error")
+    assert axes.figure.get_suptitle().splitlines()[1] == "n 2, mu 0.5"
+    assert axes.figure.get_supxlabel() == "seed 1"
+    assert "seed 1" in axes.figure.get_label()
+    pyplot.close(axes.figure)
 
 
 @pytest.mark.slow
@@ -250,3 +291,23 @@ def test_a_caption_has_the_main_settings_of_training_and_pruning() -> None:
     assert caption.endswith("threshold 0.4, 40 steps of training, 20 of fine-tuning.")
     pyplot.close(axes[0].figure)
     assert view.setting_words(make({"penalty": PENALTY}, tuned=0)) == {"steps": "40 steps of training"}
+
+
+@pytest.mark.parametrize(("width", "height"), [(3.35, 2.1), (6.9, 4), (2, 2)])
+def test_numbers_in_cells_and_at_the_bar_stay_apart(width: float, height: float) -> None:
+    """In fewer digits where three do not fit, none where two do not; at any size of the figure."""
+    narrow = make({"noise": NOISE, "penalty": [0, 0.025, 0.05, 0.1, 0.2, 0.4]})
+    narrow["error"] = 0.0637 + 0 * narrow["error"] + 0.04 * narrow["noise"]
+    figure = pyplot.figure(figsize=(width, height), layout="constrained")
+    with pyplot.rc_context({"font.size": 8}):
+        axes = plot_measure(narrow, "error", figure.subplots(), log=True)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert {len(text.get_text()) for text in axes.texts} <= ({5} if width < 4 else {6})
+    assert len(boxes) == (0 if width < 3 else 12)
+    cell = axes.bbox.width / 6
+    assert all(box.width < cell - 2 for box in boxes)
+    ticks = [text.get_window_extent() for text in figure.axes[1].get_yticklabels()]
+    assert len(ticks) >= 2
+    assert all(one.y1 <= other.y0 for one, other in pairwise(sorted(ticks, key=lambda box: box.y0)))
+    pyplot.close(figure)
