@@ -1,14 +1,19 @@
 """A wide table: row labels, a header of column labels, a number or nothing in each place. Read as what was measured."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpsense.errors import BadInput
+from gpsense.fields import shown
 
 NOTHING = {"", "na", "n/a", "nan", "null", "none", "<na>", "nat"}  # what stands where no value is
 KINDS = ("table", "entries", "distances", "plain_distances")
+# A table of no given kind that is wide but for a fault is told it: one of FEW columns at least, up to this share of a
+# column words, from this share on of its labels different
+FEW, WORDS, DIFFERENT = 4, 0.5, 0.9
 CLOSE = 1e-9  # relative difference of two numbers of one pair that are the same number, written twice
 
 
@@ -25,8 +30,9 @@ def read_wide(
     """A table of rows with these labels and columns under this header; None where it does not look like one.
 
     Labels all differ. Unless ``kind`` says what was measured, they are words; numbers only where nothing stands above
-    them (not ``named``), and not where they merely count the rows. Raises BadInput for a word among the values where
-    ``kind`` is given, for pairs whose labels differ, and for what looks like distances where no kind is given.
+    them (not ``named``), and not where they merely count the rows. Raises BadInput for a word among numbers and a label
+    that is missing or stands twice, where ``kind`` is given or all the rest is a wide table's; for pairs whose labels
+    differ; and for what looks like distances where no kind is given.
     """
     labels = np.asarray(labels)
     if kind not in (None, *KINDS) or len(header) < 2 or not labels.size:
@@ -36,27 +42,40 @@ def read_wide(
     if kind is None:
         numbered = not words and np.array_equal(labels, np.arange(labels.size))
         looks = words or not (named or numbered)
-        if not looks or any(column is None for column in numbers):
+        if not looks or any(_share_of_words(given) > WORDS for given in columns):
             return None
-    texts = labels.astype(str)
-    if len(set(texts.tolist())) < labels.size or (texts == "").any():
-        if kind is None:
+    texts = labels.astype(str).tolist()
+    repeated = [text for text, count in Counter(texts).items() if count > 1 or not text.strip()]
+    if repeated:
+        if kind is None and (len(header) < FEW or len(set(texts)) < DIFFERENT * len(texts)):
             return None
-        raise BadInput("row_labels", "rows without a label, or two with the same", "give each row a label of its own")
+        twice = f"{shown(repeated[0])} stands for two rows" if repeated[0].strip() else "a row has no label"
+        raise BadInput("row_labels", twice, "give each row a label of its own")
     for name, column, given in zip(header, numbers, columns, strict=True):
         if column is None:
+            if kind is None and len(header) < FEW:
+                return None
             word = next(each for each in np.asarray(given).ravel() if _number(each) is None)
             raise BadInput(name, f"holds {str(word)[:40]!r}, not a number", "leave the place empty, or give a number")
     matrix = np.stack([column for column in numbers if column is not None], axis=1)
     if kind is None and _like_distances(texts, header, matrix):
         remedy = "give the kind: plain_distances, distances (squared ones), entries or table"
         raise BadInput("kind", "a symmetric table with zeros on its diagonal may hold distances", remedy)
-    return _entries(labels, header, matrix) if kind in (None, "table") else _pairs(texts, header, matrix, kind)
+    if kind in (None, "table"):
+        return _entries(labels, header, matrix)
+    return _pairs(labels.astype(str), header, matrix, kind)
 
 
-def _like_distances(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray) -> bool:
+def _share_of_words(column: Any) -> float:
+    array = np.asarray(column)
+    if array.dtype.kind in "iuf" or not array.size:
+        return 0.0
+    return 1.0 if array.dtype.kind == "c" else float(np.mean([_number(each) is None for each in array.ravel()]))
+
+
+def _like_distances(labels: Sequence[str], header: Sequence[str], matrix: np.ndarray) -> bool:
     """Whether labels are the same both ways, numbers symmetric and not negative, with nothing or 0 on the diagonal."""
-    if labels.tolist() != list(header) or np.isnan(matrix).all():
+    if list(labels) != list(header) or np.isnan(matrix).all():
         return False
     symmetric = np.allclose(matrix, matrix.T, rtol=CLOSE, equal_nan=True)
     return symmetric and bool(np.nanmin(matrix) >= 0) and not np.nan_to_num(np.diag(matrix)).any()

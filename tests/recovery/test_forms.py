@@ -379,6 +379,28 @@ def test_wide_frames():
         read_fields(long)
 
 
+def test_what_is_wrong_with_a_wide_table_is_told_without_its_kind():
+    pd = pytest.importorskip("pandas")
+    table = np.full((14, 11), np.nan)
+    table[ROWS, COLUMNS] = VALUES
+    frame = pd.DataFrame(table, index=[f"u{i}" for i in range(14)], columns=[f"film {j}" for j in range(11)])
+    twice, missing, word = frame.copy(), frame.copy(), frame.astype(object)
+    twice.index = ["u3" if name == "u7" else name for name in frame.index]
+    missing.index = ["" if name == "u7" else name for name in frame.index]
+    word.loc["u5", "film 3"] = "3,5"
+    for given, told in (
+        (twice, "row_labels: 'u3' stands for two rows"),
+        (missing, "row_labels: a row has no label"),
+        (word, "film 3: holds '3,5', not a number"),
+    ):
+        for one in (given, given.rename_axis("who").reset_index()):
+            with pytest.raises(BadInput, match=told):
+                read_fields(one)
+    times = {"sensor": ["a", "a", "b"], "time": [1, 2, 1], "x": [1.0, 2.0, 3.0], "y2": [0, 0, 0], "z": [1, 2, 3]}
+    with pytest.raises(BadInput, match="columns: they are sensor, time, x"):
+        read_fields(pd.DataFrame(times))
+
+
 def test_pivots_by_numbers_are_read_with_their_labels_before_and_after_reset_index():
     """A first column that may hold values is read as such, which is told."""
     pd = pytest.importorskip("pandas")
