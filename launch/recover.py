@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gpsense.recovery.forms import Measured
 
 SIDES = "row", "column"
+CERTAIN = 1e-9  # standard error over its eigenvalue, below which there is none: of a known trace in one column
 BETWEEN = "   "  # what the terminal has between two facts of a line
 NOTHING = "; nothing was written"
 CHOICES = {"auto": None, "yes": True, "no": False}
@@ -414,7 +415,8 @@ def _text(facts: dict[str, Any]) -> str:
     if facts["rank"] and facts["chosen_by"] != "shrunk":
         pairs = zip(facts["sizes"][:8], facts["size_errors"], strict=False)
         name = "eigenvalues " if facts["semidefinite"] else "singular values "
-        lines.append(name + ", ".join(f"{size:.4g} ± {1.96 * error:.2g}" for size, error in pairs) + " (95 %)")
+        told = [f"{size:.4g}" + f" ± {1.96 * error:.2g}" * (error > CERTAIN * size) for size, error in pairs]
+        lines.append(name + ", ".join(told) + " (95 %)" * any("±" in each for each in told))
     if facts["offset"] is not None:
         lines.append(
             f"matrix = left right^T + {facts['offset']:.4g} + offsets of its rows and columns "

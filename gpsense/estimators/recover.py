@@ -321,7 +321,7 @@ def _recovery(
     left, right = found.factors[0], found.factors[-1]
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
-    found = replace(found, names=labels)
+    found = replace(found, names=labels, scaled=trace is not None)
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)

@@ -205,16 +205,19 @@ class Determined(NamedTuple):
         return np.isin(rows, self.rows) | np.isin(columns, self.columns)
 
 
-def determined(problem: Problem, factors: Factors, *, names: Names = (None, None), nothing: bool = False) -> Determined:
+def determined(
+    problem: Problem, factors: Factors, *, names: Names = (None, None), nothing: bool = False, some: bool = False
+) -> Determined:
     """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees.
 
     ``names`` of rows and columns are told instead of their numbers. ``nothing``: X is zero because no column stands
-    out from the noise.
+    out from the noise. ``some``: these are not all measurements, others were left out.
     """
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
     mirrored = _mirrored(map_, rank)
-    words = list(_unmeasured(map_, names)) + list(_parts(map_)) + _mirrors(mirrored, rank, names[0])
+    what = "measurement that was kept" if some else "measurement"
+    words = [*_unmeasured(map_, names, what), *_parts(map_), *_mirrors(mirrored, rank, names[0])]
     all_rows, all_columns = (np.arange(side) for side in map_.sides)
     if map_.n < map_.unknowns(max(rank, 1)):
         words.append(_counted(map_.n, map_.unknowns(max(rank, 1))))
@@ -227,7 +230,7 @@ def determined(problem: Problem, factors: Factors, *, names: Names = (None, None
         mask = _touched(map_, factors, open_directions)
         mask[mirrored] = mask[:, mirrored] = True
         if seen < unknowns:
-            words += [_counted(seen, unknowns), *_thin(map_, rank, names)[0]]
+            words += [f"only {seen} of {unknowns} unknowns are determined", *_thin(map_, rank, names)[0]]
         rows, columns = (np.flatnonzero(mask.mean(axis=axis) > 0.5) for axis in (1, 0))
         return Determined(min(seen, unknowns), unknowns, tuple(words), rows, columns, mask)
     told, rows, columns = _thin(map_, rank, names)
@@ -266,7 +269,7 @@ def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
     return along(1), along(0)
 
 
-def _unmeasured(map_: Map, names: Names) -> list[str]:
+def _unmeasured(map_: Map, names: Names, what: str) -> list[str]:
     """Rows and columns in no measurement; of those told by whole numbers also such as are missing among these."""
     found = []
     rows, columns = _empty(map_)
@@ -274,9 +277,9 @@ def _unmeasured(map_: Map, names: Names) -> list[str]:
     for side, index, known in sides[: 1 if map_.semidefinite else 2]:
         index = index if known is None else np.concatenate([known[index], _missing(known)])
         if index.size == 1:
-            found.append(f"{side} {index[0]} is in no measurement")
+            found.append(f"{side} {index[0]} is in no {what}")
         elif index.size:
-            found.append(f"{index.size} {side}s are in no measurement: {_some(index)}")
+            found.append(f"{index.size} {side}s are in no {what}: {_some(index)}")
     return found
 
 
@@ -387,8 +390,14 @@ class Covariance:
         return np.einsum("na,nab,nb->n", a, self.whole[place(i)[:, :, None], place(j)[:, None, :]], b)
 
 
-def covariance(problem: Problem, factors: Factors, variance: float, offsets: bool = False) -> Covariance:
-    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too."""
+def covariance(
+    problem: Problem, factors: Factors, variance: float, offsets: bool = False, scaled_to_trace: bool = False
+) -> Covariance:
+    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too.
+
+    ``scaled_to_trace``: of X scaled to a trace that is known. A change dU of the factor U then leaves
+    ``dU - U tr(U^H dU) / tr(U^H U)`` (real parts).
+    """
     plain = factors
     scaled, factors = slopes(problem, factors, offsets)
     size = factors[0].shape[1] * (2 if problem.map.complex else 1)
@@ -397,8 +406,16 @@ def covariance(problem: Problem, factors: Factors, variance: float, offsets: boo
         return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
     if count * size > JACOBIAN:
         rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)
-        return Covariance(factors, variance, None, rows, _given_directions(problem, plain))
+        sizes = _given_directions(problem, plain)
+        if scaled_to_trace:
+            shares = np.sum(np.abs(plain[0]) ** 2, axis=0) / np.sum(np.abs(plain[0]) ** 2)
+            sizes = (np.eye(shares.size) - shares[:, None]) ** 2 @ sizes
+        return Covariance(factors, variance, None, rows, sizes)
     whole = np.asarray(scipy.linalg.pinvh(gram(scaled), rtol=NULL**1.5))
+    if scaled_to_trace:
+        along = numbers(factors)
+        keeping = np.eye(along.size) - np.outer(along, along) / (along @ along)
+        whole = keeping @ whole @ keeping.T
     by_sizes = [numbers(slope) for slope in _slopes(factors)[: plain[0].shape[1]]]
     sizes = np.array([slope @ whole @ slope for slope in by_sizes])
     return Covariance(factors, variance, whole, np.zeros((count, 0, 0)), sizes)

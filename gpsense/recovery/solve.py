@@ -55,7 +55,7 @@ class Solution:
 
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
     outliers; both in units of y. ``shifted``: the values are less offsets of a table that were estimated
-    with X. ``names`` of rows and of columns, where they have any.
+    with X. ``names`` of rows and of columns, where they have any. ``scaled``: X is scaled to a known trace.
     """
 
     factors: Factors
@@ -70,19 +70,21 @@ class Solution:
     seed: int = 0
     shifted: bool = False
     names: Names = (None, None)
+    scaled: bool = False
 
     @cached_property
     def covariance(self) -> Covariance:
         """Law of the estimate at this rank and noise."""
         variance = self.noise**2 if np.isfinite(self.noise) else np.inf
         with threads(self.problem.map):
-            return covariance(self.problem, self.factors, variance, self.shifted)
+            return covariance(self.problem, self.factors, variance, self.shifted, self.scaled)
 
     @cached_property
     def determined(self) -> Determined:
         """What the measurements leave open."""
         nothing = not self.rank and not self.shifted and self.chosen_by != "given"
-        return determined(self.problem, self.factors, names=self.names, nothing=nothing)
+        some = bool(self.outliers.size)
+        return determined(self.problem, self.factors, names=self.names, nothing=nothing, some=some)
 
     @cached_property
     def rank_share(self) -> float:

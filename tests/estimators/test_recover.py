@@ -978,3 +978,40 @@ def test_a_fill_value_is_wild_and_makes_no_fit_exact(fill, sigma):
     assert (found.rank, found.chosen_by) == (2, sound.chosen_by)
     error, least = (np.abs(each.left @ each.right.T - x).max() for each in (found, sound))
     assert error < 2 * least + 1e-12
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_standard_errors_of_a_state_know_its_trace(rank):
+    """The trace is certain: that of a pure state is its one eigenvalue, and the errors of two of them cancel."""
+    rng = np.random.default_rng(rank)
+    letters = {"I": np.eye(2), "X": [[0, 1], [1, 0]], "Y": [[0, -1j], [1j, 0]], "Z": [[1, 0], [0, -1]]}
+    words = ["".join(each) for each in itertools.product("IXYZ", repeat=3)]
+    paulis = [reduce(np.kron, [np.array(letters[each]) for each in word]) for word in words]
+    inside, shares = [], []
+    for _ in range(40):
+        u = (rng.normal(size=(8, rank)) + 1j * rng.normal(size=(8, rank))) * [1.0, 0.6][:rank]
+        rho = u @ u.conj().T / np.sum(np.abs(u) ** 2)
+        chosen = rng.choice(64, 50, replace=False)
+        values = [np.trace(paulis[each] @ rho).real + 0.01 * rng.normal() for each in chosen]
+        given = {"pauli": [words[each] for each in chosen], "value": values}
+        found = gpsense.recover(given, trace=1.0, rank=rank)
+        rows, columns = np.triu_indices(8)
+        errors = found.standard_errors(rows, columns)
+        inside.append(np.abs((found.entries(rows, columns) - rho[rows, columns]).real) < 1.96 * errors)
+        if rank == 1:
+            assert found.size_errors[0] < 1e-9
+        else:
+            assert found.size_errors[0] == pytest.approx(found.size_errors[1])
+            truth = np.linalg.eigvalsh(rho)[::-1][:2]
+            shares.append(np.abs(found.sizes - truth)[0] < 1.96 * found.size_errors[0])
+    assert 0.9 < np.mean(inside) < 0.98
+    assert rank == 1 or np.mean(shares) > 0.85
+
+
+def test_a_place_all_of_whose_distances_are_wild_is_in_none_that_was_kept():
+    given, _ = _places(101, lambda d: 5.0)
+    wild = (given["i"] == 7) | (given["j"] == 7)
+    found = gpsense.recover(given | {"distance": np.where(wild, 1e3, 1.0) * given["distance"]})
+    np.testing.assert_array_equal(found.outliers, np.flatnonzero(wild))
+    assert "row 7 is in no measurement that was kept" in found.undetermined
+    assert "only 75 of 77 unknowns are determined" in found.undetermined
