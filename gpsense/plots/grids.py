@@ -26,11 +26,11 @@ from gpsense.plots.view import (
     fine_tuned,
     listed_axes,
     measure_label,
+    numbers,
     numeric,
     over_seeds,
     part_noun,
     plane,
-    numbers,
     problem_words,
     selected_words,
     setting_words,
@@ -343,7 +343,7 @@ def _median(cells: xr.Dataset, name: str) -> str:
 
 def _letter(axes: Axes) -> float:
     """The height of the letters at the y axis, in pixels."""
-    return axes.yaxis.get_ticklabels()[0].get_fontsize() * axes.figure.dpi / 72
+    return float(axes.yaxis.get_ticklabels()[0].get_fontsize()) * axes.figure.dpi / 72
 
 
 def _bar_ticks(bar: Any, log: bool, apart: float = 0.0) -> None:
