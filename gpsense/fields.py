@@ -169,14 +169,15 @@ def arguments_named(function: Callable[_Parameters, _Result]) -> Callable[_Param
     """The function, which raises BadInput where it is given an unknown argument, too many or too few."""
     signature = inspect.signature(function)
     known = signature.parameters
-    needed = [f"{name}=..." for name, one in known.items() if one.default is one.empty]
+    named = [name for name in known if name not in ("self", "cls")]
+    needed = [f"{name}=..." for name in named if known[name].default is inspect.Parameter.empty]
 
     @wraps(function)
     def called(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         for name in kwargs:
             if name not in known:
-                remedy = nearest(name, [each for each in known if each not in kwargs])
-                remedy = remedy or f"use one of {', '.join(known)}"
+                remedy = nearest(name, [each for each in named if each not in kwargs])
+                remedy = remedy or f"use one of {', '.join(named)}"
                 raise BadInput(name, f"{function.__name__} has no such argument", remedy)
         try:
             signature.bind(*args, **kwargs)

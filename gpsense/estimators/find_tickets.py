@@ -132,6 +132,7 @@ class Tickets:
         see = 'see .results (with "kept_by_layer"), .network(rule, kept, seed), .save(path)'
         return "\n  ".join([*lines, *self.notices, see])
 
+    @arguments_named
     def save(self, path: str | Path) -> None:
         """Write the results to a netCDF file, from which :meth:`load` makes the tickets again.
 
@@ -144,6 +145,7 @@ class Tickets:
         write_dataset(Path(path), self.results)
 
     @classmethod
+    @arguments_named
     def load(cls, path: str | Path, make: Callable[[RandomKey], Any]) -> "Tickets":
         """The tickets of a file that :meth:`save` wrote, or of a ``results.nc``, whose networks ``make(key)`` returns.
 
@@ -162,6 +164,7 @@ class Tickets:
             raise BadInput("make", f"its network has {own} weights, those of {path} have {count}", "give that network")
         return cls(results, task, tuple(filter(None, results.attrs.get("notices", "").split("\n"))))
 
+    @arguments_named
     def network(self, rule: str, kept: float, seed: int) -> Any:
         """The trained ticket as a module; its pruned weights are 0. BadInput for a cell that is not there.
 

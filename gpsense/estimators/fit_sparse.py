@@ -107,6 +107,7 @@ class SparseFit(NamedTuple):
         """Names of the columns that stay, in that order, as in ``x[fit.kept_names]``; None where they had none."""
         return None if self.names is None else [self.names[i] for i in self.coordinates]
 
+    @arguments_named
     def predict(self, x: Any) -> np.ndarray:
         """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes and missing numbers.
 

@@ -84,8 +84,11 @@ def _no_number(
 
 
 def number_for(value: Any) -> str:
-    """How several numbers are given, for text such as ``0..1`` that seems to mean them; empty for other values."""
-    found = re.fullmatch(rf"{NUMBER}(?:\.\.+|:|-|,| to ){NUMBER}", value) if isinstance(value, str) else None
+    """How several numbers are given, for text such as ``1,2`` or ``0..1`` that seems to mean them; else empty."""
+    text = value.strip().strip("[]()") if isinstance(value, str) else ""
+    if re.fullmatch(rf"{NUMBER}(?:[,;\s]{NUMBER})+,?", text):
+        return f"for several numbers give a list: [{', '.join(re.sub('[,;]', ' ', text).split())}]"
+    found = re.fullmatch(rf"{NUMBER}(?:\.\.+|:|-| to ){NUMBER}", text)
     if not found:
         return ""
     first, last = found.groups()

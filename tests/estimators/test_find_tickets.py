@@ -82,6 +82,13 @@ def test_tickets_of_a_convolution(tmp_path: Any) -> None:
     ):
         with pytest.raises(BadInput, match=line):
             tickets.network(*cell)
+    told = r"^network: missing a required argument: 'seed'; call network\(rule=..., kept=..., seed=...\)"
+    with pytest.raises(BadInput, match=told):
+        tickets.network("iterative_magnitude", 0.3)
+    with pytest.raises(BadInput, match="^seeds: network has no such argument; did you mean seed"):
+        tickets.network("iterative_magnitude", 0.3, seeds=5)
+    with pytest.raises(BadInput, match=r"^load: missing a required argument: 'make'; call load\(path=..., make=...\)"):
+        Tickets.load(tmp_path)
     for path in (tmp_path, 3):
         with pytest.raises(BadInput, match="^path: .* is not a file; give the name of a file to write"):
             tickets.save(path)

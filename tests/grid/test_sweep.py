@@ -293,6 +293,19 @@ def test_text_that_means_several_numbers_is_told_how_to_write_them(text):
             sweep(own, seeds=1, rate=text)
 
 
+@pytest.mark.parametrize(
+    ("text", "listed"),
+    [("64,128", "64, 128"), ("[64, 128]", "64, 128"), ("0.1 1e-2; 3", "0.1, 1e-2, 3"), ("1, -2,", "1, -2")],
+)
+def test_text_that_lists_numbers_is_told_the_list(text, listed):
+    for own in (lambda key, rate: {"x": 2.0 * rate}, lambda key, rate=0.5: {"x": rate}):
+        with pytest.raises(
+            BadInput, match=rf"^rate: '{re.escape(text)}' is .*; for several numbers give a list: "
+        ) as no:
+            sweep(own, seeds=1, rate=text)
+        assert no.value.remedy.endswith(f"[{listed}]")
+
+
 GENERATOR = np.random.default_rng(0)
 
 
