@@ -4,6 +4,7 @@ What a config may say comes from the declarations of its system, see :mod:`launc
 takes one value or many, see :mod:`launch.values`.
 """
 
+import difflib
 import hashlib
 import json
 import re
@@ -180,6 +181,7 @@ def build(
         raise Refusal(f"name: {shown(name)} cannot name a run; use letters, digits, dots, dashes and underscores")
     plugins.load_named(fields.get("plugins"), folder, allow_plugins)
     system = plugins.find_system(reference, folder, allow_plugins)
+    _verify_top(fields, system)
     given, refused = _flat(fields, system)
     own, values = parameters(system), {}
     for place, field in schema(system).items():
@@ -224,6 +226,15 @@ def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
         if by and (alone or config.values[place] != default(field)):
             with sections_named(config.system):
                 verify_read(field.name, known | {field.name: replace(field, read_by=tuple(by))}, values)
+
+
+def _verify_top(fields: Mapping[Any, Any], system: type[AnySystem]) -> None:
+    """Refusal for a misspelt name, system, plugins or claim, without which all else would be read as another run's."""
+    sections = {*SECTIONS, *(field.section for field in schema(system).values())}
+    for given in fields:
+        near = next(iter(difflib.get_close_matches(str(given), [*TOP, *sections], 1, 0.7)), None)
+        if near in TOP and near not in fields:
+            raise Refusal(f"{given}: there is no such field; did you mean {near}?")
 
 
 def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str, Any], list[str]]:

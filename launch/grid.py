@@ -12,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpsense.errors import counted
-from launch import device, processes
+from launch import device, plugins, processes
 from launch.arguments import Arguments, Check, parse
+from launch.config import Config
+from launch.schema import default, plain, schema
 from launch.shell import INTERRUPTED, guarded, leave
 from launch.work import ROOT, Work, collect, opened, plan, run_missing
 
@@ -176,6 +178,14 @@ def time_words(cells: str, before: Contents, now: Contents) -> str:
     return f"{cells}; {new} in {ran:.1f} s now, after {compiling:.1f} s of compiling; {there}"
 
 
+def defaults_words(config: Config) -> str:
+    """By which optimizer and rate a user's own system was trained, where they are the defaults; else empty."""
+    fields = schema(config.system) if plugins.is_code(config.reference) else {}
+    places = [place for place in ("train.optimizer", "train.rate") if place in fields]
+    told = [f"{fields[p].name} {plain(v)}" for p in places if (v := config.values[p]) == default(fields[p])]
+    return f"; {' and '.join(told)} by default" if told else ""
+
+
 def risen(dataset: "xr.Dataset") -> int:
     """How many cells end at a loss more than ten times that of their start, without having diverged."""
     if "loss_curve" not in dataset:
@@ -220,7 +230,8 @@ def report(work: Work, before: Contents | None = None) -> int:
     seeds = counted(dataset.sizes["seed"], "seed")
     words = f"Medians over {seeds}" if dataset.sizes["seed"] > 1 else f"Values of {seeds}"
     meaning = dataset["error"].attrs["long_name"] if "error" in dataset else "error"
-    words += f"; errors: {meaning}" if meaning != "error" else ""
+    words += f"; errors: {meaning}" if meaning not in ("error", f"error of {config.system.name}") else ""
+    words += defaults_words(config)
     print("\n".join(["", *filter(None, [held]), words]))
     print(table.text(rows, table.headings(dataset)))
     if left := others(dataset, rows[0]):

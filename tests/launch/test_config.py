@@ -122,6 +122,9 @@ def test_long_values_are_cut_in_the_refusal() -> None:
 
 def test_unknown_names_lead_to_the_nearest_known_one() -> None:
     system = SYSTEMS["sensing"]
+    for key, meant in (("sistem", "system"), ("plugin", "plugins"), ("clam", "claim"), ("nme", "name")):
+        with pytest.raises(Refusal, match=f"^{key}: there is no such field; did you mean {meant}\\?$"):
+            build({key: "mine.py:Own", "problem": {"flip": 0.05}})
     assert unknown("problem.nosie", system).endswith("did you mean problem.noise?")
     assert unknown("tarin", system).endswith("did you mean train?")
     assert unknown("smoothing", system).endswith("did you mean train.smoothing?")

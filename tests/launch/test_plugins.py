@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 
 from gpsense.systems import System
-from launch import plugins
+from launch import grid, plugins
 from launch.arguments import parse
 from launch.config import build
 from launch.shell import Refusal
+from tests.commands import ended
 from tests.launch.toy_system import RULES
 
 TOY = Path(__file__).with_name("toy_system.py")
@@ -139,3 +141,23 @@ def test_a_plugin_that_fails_is_one_line_with_file_and_error(text: str, problem:
 )
 def test_what_is_not_there_is_refused(argv: list[str], line: str, refuse: Callable[..., str]) -> None:
     assert refuse(*argv).startswith(line)
+
+
+def test_a_run_of_a_users_system_tells_the_defaults_it_was_trained_by_and_no_name_for_an_error(tmp_path: Path) -> None:
+    own = "\n    def error(self, w, problem):\n        return jnp.abs(w[0] - 1.0)\n"
+    file = tmp_path / "mine.py"
+    for text, rate, said in (
+        (LEAST.read_text(), [], "errors: loss of least_squares; optimizer adam and rate 0.01 by default"),
+        (LEAST.read_text() + own, ["--train.rate", "0.02"], "optimizer adam by default"),
+        (LEAST.read_text() + own, ["--train.rate", "0.02", "--train.optimizer", "gd"], ""),
+    ):
+        plugins._loaded.clear()
+        file.write_text(text)
+        steps = ["--train.steps", "2", "--fine_tune.steps", "1", "--run.seeds", "2"]
+        out = tmp_path / f"{len(text)}-{len(rate)}"
+        with jax.numpy_dtype_promotion("standard"):
+            told = ended(grid.main, f"{file}:LeastSquares", *steps, *rate, "--out", out)
+        assert told.code == 0, told.err
+        (line,) = [each for each in told.out.splitlines() if each.startswith("Medians over 2 seeds")]
+        assert line == "; ".join(filter(None, ["Medians over 2 seeds", said]))
+    assert grid.defaults_words(parse([]).config) == ""
