@@ -145,16 +145,15 @@ def test_what_is_not_there_is_refused(argv: list[str], line: str, refuse: Callab
 
 def test_a_run_of_a_users_system_tells_the_defaults_it_was_trained_by_and_no_name_for_an_error(tmp_path: Path) -> None:
     own = "\n    def error(self, w, problem):\n        return jnp.abs(w[0] - 1.0)\n"
-    file = tmp_path / "mine.py"
     for text, rate, said in (
         (LEAST.read_text(), [], "errors: loss of least_squares; optimizer adam and rate 0.01 by default"),
         (LEAST.read_text() + own, ["--train.rate", "0.02"], "optimizer adam by default"),
         (LEAST.read_text() + own, ["--train.rate", "0.02", "--train.optimizer", "gd"], ""),
     ):
-        plugins._loaded.clear()
+        file = tmp_path / f"mine{len(rate)}.py"
         file.write_text(text)
         steps = ["--train.steps", "2", "--fine_tune.steps", "1", "--run.seeds", "2"]
-        out = tmp_path / f"{len(text)}-{len(rate)}"
+        out = tmp_path / f"run{len(rate)}"
         with jax.numpy_dtype_promotion("standard"):
             told = ended(grid.main, f"{file}:LeastSquares", *steps, *rate, "--out", out)
         assert told.code == 0, told.err
