@@ -70,28 +70,39 @@ def entries(folder: Path) -> Iterable[Entry]:
 
 
 def grid(path: Path, manifest: dict[str, Any]) -> Entry:
-    """A run of ``launch.grid`` or of a claim."""
-    summary, stored = path / "summary.json", list((path / "chunks").glob("*.chunk"))
-    axes = [
-        f"{key} x {len(value)}"
-        for section, fields in manifest.get("config", {}).items()
+    """A run of ``launch.grid``, of a claim, or made in Python."""
+    stored, python = list((path / "chunks").glob("*.chunk")), files.made_in_python(manifest)
+    config = {"": manifest.get("settings", {})} if python else manifest["config"]
+    lists = {
+        (section, key): value
+        for section, fields in config.items()
         if isinstance(fields, dict)
         for key, value in fields.items()
-        if isinstance(value, list) and len(value) > 1 and (section, key) != ("run", "seeds")
-    ]
-    config = manifest.get("config", {})
-    seeds = config.get("run", {}).get("seeds", 1)
+        if isinstance(value, list) and len(value) > 1 and not isinstance(value[1], list)  # of an array its digest
+    }
+    place = ("", "seeds") if python else ("run", "seeds")
+    seeds = config.get(place[0], {}).get("seeds", 1)
     count = len(seeds) if isinstance(seeds, list) else seeds
-    about = f"{config.get('system', 'from Python')}: {', '.join([*axes, counted(count, 'seed')])}"
-    if summary.is_file() and (path / "results.nc").is_file():
-        said = files.read_json(summary)
+    axes = [f"{key} x {len(value)}" for (section, key), value in lists.items() if (section, key) != place]
+    system = f"{config[''].get('system', '')} from Python" if python else config.get("system", "")
+    about = f"{system.strip()}: {', '.join([*axes, counted(count, 'seed')])}"
+    results = path / ("results.nc" if python else "summary.json")
+    if results.is_file() and (path / "results.nc").is_file():
+        said = _logged(path) if python else files.read_json(results)
         lost = said.get("diverged", 0)
         state = f"finished, {lost} diverged" if lost else "finished"
-        return Entry(path, _page(path), "grid", about, _when(summary), said["cells"], state)
+        return Entry(path, _page(path), "grid", about, _when(results), said["cells"], state)
     newest = max(map(_when, stored), default=_when(path / "manifest.json"))
     total = manifest.get("chunks")
     state = f"{len(stored)} of {counted(total, 'chunk')}" if total else counted(len(stored), "chunk")
     return Entry(path, _page(path), "grid", about, newest, None, state)
+
+
+def _logged(path: Path) -> dict[str, Any]:
+    """Cells of a run, and how many of them diverged, as its log tells; cells None where it does not."""
+    lines = files.logged(path).values()
+    counts = {name: sum(line.get(name, 0) for line in lines) for name in ("cells", "diverged")}
+    return counts | {"cells": counts["cells"] or None}
 
 
 def claims(path: Path, records: list[dict[str, Any]]) -> Entry:

@@ -141,6 +141,16 @@ def unwritable(directory: Path, error: OSError) -> BadInput:
     return BadInput("out", f"{directory} cannot be written to ({error.strerror})", "choose a writable directory")
 
 
+def logged(directory: Path) -> dict[int, dict[str, Any]]:
+    """What metrics.jsonl says of each chunk, by its number: the last line of each; torn ones are passed over."""
+    path, found = directory / LOG, {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with suppress(ValueError, KeyError, TypeError):
+            entry = parse_json(line)
+            found[entry["chunk"]] = entry
+    return found
+
+
 def made_in_python(manifest: dict[str, Any]) -> bool:
     """Whether a run was made by run_grid, sweep or find_tickets: then no config stands in its manifest."""
     return manifest.get("config") is None

@@ -100,7 +100,7 @@ def run_grid(
     plan = make_plan(grid, memory, store.layouts(manifest))
     plan = plan if manifest else fit_to_memory(plan, memory)
     manifest = {"name": grid.system.name, "digest": digest, "settings": settings, "layouts": store.described(plan)}
-    manifest = place.create(manifest | store.versions())
+    manifest = place.create(manifest | {"chunks": len(plan.chunks)} | store.versions())
     plan = make_plan(grid, memory, store.layouts(manifest))
     if cluster is not None:
         from gpsense.grid.cluster import run_on_cluster

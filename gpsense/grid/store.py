@@ -8,6 +8,7 @@ import platform
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,9 +24,9 @@ from gpsense.grid.compiling import EFFORTS, options
 from gpsense.grid.files import (
     LOG,
     atomic,
+    logged,
     naming,
     own,
-    parse_json,
     read_json,
     regular,
     remove_left_over,
@@ -358,16 +359,12 @@ class Store:
 
     def seconds(self, kind: str = "seconds") -> float:
         """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""
-        taken: dict[int, float] = {}
-        path = self.directory / LOG
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-            try:
-                entry = parse_json(line)
-                if 0 <= float(entry[kind]) < float("inf"):
-                    taken[entry["chunk"]] = float(entry[kind])
-            except (ValueError, KeyError, TypeError, OverflowError):  # torn: the chunk counts, its time is not known
-                continue
-        return sum(taken.values())
+        taken = 0.0
+        for entry in logged(self.directory).values():
+            with suppress(ValueError, KeyError, TypeError, OverflowError):  # the chunk counts, its time is not known
+                seconds = float(entry[kind])
+                taken += seconds if 0 <= seconds < float("inf") else 0.0
+        return taken
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""

@@ -14,6 +14,7 @@ import xarray as xr
 
 from gpsense import BadInput, Grid, Sensing, sweep
 from gpsense.grid import Layout, Program, make_plan, run_grid
+from gpsense.grid.files import read_json
 from gpsense.grid.run import identity
 from gpsense.grid.sweep import sweep_grid
 from gpsense.keys import seed_keys
@@ -127,6 +128,7 @@ def test_a_directory_resumes_and_belongs_to_one_sweep(tmp_path):
     out = tmp_path / "run"
     first = sweep(own, seeds=3, rate=[1.0, 2.0], out=out, progress=False)
     chunks = {path: path.stat().st_mtime_ns for path in (out / "chunks").iterdir()}
+    assert read_json(out / "manifest.json")["chunks"] == len(chunks)
     again = sweep(own, seeds=3, rate=[1.0, 2.0], out=out, progress=False)
     assert chunks == {path: path.stat().st_mtime_ns for path in (out / "chunks").iterdir()}
     xr.testing.assert_identical(first["x"], again["x"])
