@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from launch.report import Run
 
 _LONG = r"\begin{longtable}{p{.22\linewidth}p{.24\linewidth}p{.14\linewidth}p{.24\linewidth}l}"
+_SHRUNK = r"\resizebox{\ifdim\width>\columnwidth\columnwidth\else\width\fi}{!}{%"
 WIDTHS = {"one": 3.35, "two": 6.9}  # inches
 STYLE = Path(__file__).with_name("paper.mplstyle")
 KINDS = {"csv": "csv", "latex": "tex"}
@@ -37,7 +38,21 @@ _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasc
 _LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _LATEX |= {letter: f"${words}$" for letter, words in _MATHS.items()}
 _LATEX |= {letter: f"$\\{name}$" for letter, name in _GREEK.items()}
-_NORM = re.compile(r"(\|\|[A-Za-z0-9\s_^;+*/\[\]()-]+\|\|(?:_\w)?(?:\^\w)?)")
+_INSIDE = rf"[A-Za-z0-9\s_^~;,+*/\[\]{''.join((*_GREEK, *'·ᵀ²³'))}-]"
+_ATOM = "|".join(
+    (
+        rf"\|\|(?:{_INSIDE}|[()])+\|\|(?:_\w+)?(?:\^\w+)?",  # a norm
+        rf"<(?:{_INSIDE}|[()])+>",  # an inner product
+        rf"\({_INSIDE}+\)\^\w+",
+        r"\(\d+/\w+\)|\bsum(?=\s+\()",
+        r"\b[A-Za-z]+(?:_\w)?\^[\w*]+",
+        r"\b[A-Z]\*|\b[a-z]~",
+        r"\b[B-HJ-Z](?:_[A-Z])?\b(?![.'])",  # by itself a letter that is no word
+    )
+)
+_FORMULA = re.compile(rf"((?:{_ATOM})(?:\s*[-+/=]\s*(?:{_ATOM}|[a-z]\b|\d+\b)|\s+(?:{_ATOM}|A\b(?!\s+[a-z]{{2}})))*)")
+_IN_FORMULA = {"||": r"\|", "<": r"\langle ", ">": r" \rangle", "*": r"\cdot ", "sum": r"\sum", "grad": r"\nabla"}
+_IN_FORMULA |= {"cos": r"\cos", "yhat": r"\hat y"}
 
 
 class Wanted(NamedTuple):
@@ -77,7 +92,7 @@ def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:
 
     Without a width figures go to DIR/figures as the page has them; with one, and the tables, to DIR/paper.
     """
-    wanted, place, written = wanted.settled(), directory / "paper", []
+    column, wanted, place, written = wanted.width == "one", wanted.settled(), directory / "paper", []
     captions: dict[str, str] = {}
     with style.context([STYLE, *filter(None, [wanted.style])] if wanted.width else list(filter(None, [wanted.style]))):
         if wanted.width is None and wanted.formats:
@@ -87,12 +102,12 @@ def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:
                 captions[name] = str(figures.figure_of(axes).get_label())
                 written += figures.save(axes, *(place / f"{name}.{kind}" for kind in wanted.formats), dpi=300)
     rows = summary_rows(run)
-    texts = {"csv": csv_of, "latex": latex_of}
+    texts = {"csv": csv_of(rows), "latex": latex_of(rows, run.dataset, column)}
     for kind in wanted.tables:
-        written.append(_put(place / f"table.{KINDS[kind]}", texts[kind](rows, run.dataset)))
+        written.append(_put(place / f"table.{KINDS[kind]}", texts[kind]))
     if wanted.tex:
         frame = figure_frames(captions, wanted.width == "two")
-        written.append(_put(place / "paper.tex", frame + latex_of(rows, run.dataset)))
+        written.append(_put(place / "paper.tex", frame + texts["latex"]))
     return written
 
 
@@ -107,7 +122,7 @@ def summary_rows(run: "Run") -> list[dict[str, Any]]:
     return rows
 
 
-def csv_of(rows: Sequence[dict[str, Any]], _: "xr.Dataset | None" = None) -> str:
+def csv_of(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as CSV, the names of axes and measures above, numbers in full; empty where there is none."""
     text = io.StringIO()
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -117,25 +132,34 @@ def csv_of(rows: Sequence[dict[str, Any]], _: "xr.Dataset | None" = None) -> str
     return text.getvalue()
 
 
-def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset") -> str:
-    """The rows as a LaTeX table (package booktabs): medians, and in brackets the 16th and 84th percentile."""
+def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset", column: bool = False) -> str:
+    """The rows as a LaTeX table (package booktabs): medians, and in brackets the 16th and 84th percentile.
+
+    More than four take both columns of a page; in one ``column`` they stand without percentiles, made smaller by
+    graphicx where they are still too wide.
+    """
     bounds = {f"{key}_{end}" for row in rows for key in row for end in ("low", "high")}
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in bounds]
     keys = [key for key in keys if key != "diverged" or any(row.get(key) for row in rows)]
     words = table.headings(dataset) | {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
     lines = [" & ".join(tex(words.get(key, key)) for key in keys) + r" \\", r"\midrule"]
-    axes = set(dataset["status"].dims)
+    many, axes = len(keys) > 4, set(dataset["status"].dims)
+    if many and column:
+        rows = [{key: value for key, value in row.items() if key in keys} for row in rows]
     cells = {key: _column(rows, key, key in axes) for key in keys}
     lines += [" & ".join(cells[key][place] for key in keys) + r" \\" for place in range(len(rows))]
     held = "; ".join(filter(None, (", ".join(told(dataset).values()) for told in (problem_words, setting_words))))
     count = dataset.sizes["seed"]
     seeds = counted(count, "seed")
-    caption = f"Medians over {seeds}, with the 16th and 84th percentile" if count > 1 else f"Values of {seeds}"
+    ends = "" if many and column else ", with the 16th and 84th percentile"
+    caption = f"Medians over {seeds}{ends}" if count > 1 else f"Values of {seeds}"
     caption += f"{': ' if held else ''}{held}."
-    kind = "table*" if len(keys) > 4 else "table"  # over both columns
-    head = ["% needs \\usepackage{booktabs}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
-    head += [r"\footnotesize\setlength{\tabcolsep}{4pt}"] * (len(keys) > 4)
-    foot = [r"\bottomrule", r"\end{tabular}", f"\\end{{{kind}}}", ""]
+    kind = "table*" if many and not column else "table"
+    packages = "booktabs,graphicx" if many and column else "booktabs"
+    head = [f"% needs \\usepackage{{{packages}}}", f"\\begin{{{kind}}}", r"\centering", f"\\caption{{{tex(caption)}}}"]
+    head += [r"\footnotesize\setlength{\tabcolsep}{4pt}"] * many
+    head += [_SHRUNK] * (many and column)
+    foot = [r"\bottomrule", r"\end{tabular}" + "}" * (many and column), f"\\end{{{kind}}}", ""]
     return "\n".join([*head, f"\\begin{{tabular}}{{{'r' * len(keys)}}}", r"\toprule", *lines, *foot])
 
 
@@ -170,17 +194,32 @@ def number(value: float | None, whole: bool = True) -> str:
 
 
 def tex(text: str) -> str:
-    """A text that LaTeX prints as it stands, norms such as ``||U e_i||^2`` as formulas."""
-    parts = _NORM.split(text)
-    return "".join(_norm(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
+    """A text that LaTeX prints as it stands, formulas such as ``||U U^T - M||_F / ||M||_F`` as formulas."""
+    parts = _FORMULA.split(text)
+    return "".join(_formula(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
 
 
 def _escaped(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
-def _norm(text: str) -> str:
-    return "$" + text.replace("||", r"\|") + "$"
+def _formula(text: str) -> str:
+    """A formula as people type it in LaTeX: names of several letters upright, exponents and indices in braces."""
+
+    def put(found: re.Match[str]) -> str:
+        token = found[0]
+        if token[0] in "_^" and (inside := token[1:]):
+            inside = f"\\{_GREEK[inside]}" if inside in _GREEK else inside
+            return token[0] + (inside if len(inside) == 1 else f"{{{inside}}}")
+        if found["star"]:
+            return "^*"
+        if token.endswith("~"):
+            return rf"\tilde {token[0]}"
+        upright = token.isalpha() and token.isascii() and len(token) > 1
+        told = _IN_FORMULA.get(token) or _MATHS.get(token) or (f"\\{_GREEK[token]} " if token in _GREEK else "")
+        return told or (rf"\mathrm{{{token}}}" if upright else token)
+
+    return "$" + re.sub(r"\|\||[_^][\w*]+|[a-z]~|[A-Za-z]+|(?P<star>(?<=\w)\*(?!\w))|.", put, text) + "$"
 
 
 def write_claims(directory: Path, kinds: Sequence[str]) -> list[Path]:

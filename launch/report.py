@@ -391,7 +391,7 @@ def main(argv: list[str] | None = None) -> int:
     papers.add_argument(
         "--format", type=_names, default=(), metavar="F,...", help="write figures as png, pdf, svg or pgf"
     )
-    papers.add_argument("--width", choices=("one", "two"), help="width of the figures: one column or two")
+    papers.add_argument("--width", choices=("one", "two"), help="width of figures and tables: one column or two")
     papers.add_argument(
         "--table",
         type=_names,

@@ -54,7 +54,7 @@ def test_percentiles_stand_beside_the_median_of_their_own_cell(tmp_path: Path) -
 def test_csv_holds_every_number_in_full(tmp_path: Path) -> None:
     run = report.read_run(with_rows(tmp_path / "run"))
     rows = paper.summary_rows(run)
-    back = list(csv.DictReader(io.StringIO(paper.csv_of(rows, run.dataset))))
+    back = list(csv.DictReader(io.StringIO(paper.csv_of(rows))))
     assert len(back) == 6
     assert [float(row["error"]) for row in back] == [row["error"] for row in rows]
     assert next(csv.DictReader(io.StringIO(paper.csv_of([{"error": 1.5, "law": None}]))))["law"] == ""
@@ -68,11 +68,22 @@ def test_numbers_in_latex(value: float | None, text: str) -> None:
     assert paper.number(value) == text
 
 
+FORMULAS = {
+    "error of U U^T: ||U U^T - M||_F / ||M||_F, after": r"error of $U U^T$: $\|U U^T - M\|_F / \|M\|_F$, after",
+    "column norms ||U e_i|| [units of U^2]": r"column norms $\|U e_i\|$ [units of $U^2$]",
+    "||W - W*||_F / ||W*||_F, rows": r"$\|W - W^*\|_F / \|W^*\|_F$, rows",
+    "(1/2N) sum (yhat - y)^2 along": r"$(1/2N) \sum (\hat y - y)^2$ along",
+    "<grad f(W), W - V> / ||W||^2, V flat": r"$\langle \nabla f(W), W - V \rangle / \|W\|^2$, $V$ flat",
+    "size r~ and cos^2 of ||u_λ||^10": r"size $\tilde r$ and $\cos^2$ of $\|u_{\lambda}\|^{10}$",
+    "W^* A^T A, loss / weight^2": r"$W^* A^T A$, loss / $\mathrm{weight}^2$",
+    "A test of class A, p < 0.05 and q > 3; I* 2-4": r"A test of class A, p $<$ 0.05 and q $>$ 3; $I^*$ 2-4",
+}
+
+
 def test_latex_prints_what_stands_there() -> None:
     assert paper.tex("true_rank 50 % of ||U||^2 & λ") == (r"true\_rank 50 \% of $\|U\|^2$ \& $\lambda$")
-    assert paper.tex("column norms ||U e_i|| and ||U U^T - M||_F / ||M||_F") == (
-        r"column norms $\|U e_i\|$ and $\|U U^T - M\|_F$ / $\|M\|_F$"
-    )
+    for text, said in FORMULAS.items():
+        assert paper.tex(text) == said
     assert paper.tex("a | b_1") == r"a $|$ b\_1"
     assert paper.tex("\\input{x}") == r"\textbackslash{}input\{x\}"
 
@@ -85,6 +96,17 @@ def test_the_table_has_a_line_a_row_and_nothing_to_escape(tmp_path: Path) -> Non
     assert {line.count(" & ") for line in [*body, text.split(r"\toprule")[1].strip().splitlines()[0]]} == {4}
     assert body[1].startswith("0.1 & 0.01 & ")
     assert text.count("{") == text.count("}")
+
+
+def test_a_table_asked_for_in_one_column_takes_one(tmp_path: Path) -> None:
+    run = with_rows(tmp_path / "run")
+    stored = report.read_run(run)
+    for width, kind in (("one", "table"), ("two", "table*"), (None, "table*")):
+        paper.write(stored, run, paper.Wanted(("png",), width, ("latex",)))
+        text = (run / "paper" / "table.tex").read_text(encoding="utf-8")
+        assert f"\\begin{{{kind}}}" in text
+        assert text.count("{") == text.count("}")
+        assert ("[" in text, "percentile" in text, "graphicx" in text) == (*[width != "one"] * 2, width == "one")
 
 
 def inside(figure: Any) -> None:
