@@ -11,6 +11,8 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from gpsense.errors import counted
 from launch import device, plugins, processes
 from launch.arguments import Arguments, Check, parse
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from gpsense.grid import Plan
+
+SETTLED = 0.1  # of its size, by which the loss of a cell that had settled changed between two records at most
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,15 +114,23 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
 def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
     """How stationary the worst cell was where training stopped; None where it was not measured.
 
-    The largest gradient norm eps, the smallest of the cells' bounds of their smallest Hessian eigenvalue, and how many
-    cells have none below ``-sqrt(eps)``: ``minima`` (by the lower bound, each with probability 0.999), ``saddles``
-    (proven to have one, or diverged) and ``undecided``.
+    Of the cells that did not diverge and whose loss had settled: the largest gradient norm eps, the smallest of the
+    cells' bounds of their smallest Hessian eigenvalue, and how many cells have none below ``-sqrt(eps)``: ``minima``
+    (by the lower bound, each with probability 0.999), ``saddles`` (proven to have one) and ``undecided``. ``unsettled``
+    cells are counted apart; the numbers are None where there are no others.
     """
     if not {"gradient_norm_trained", "curvature_trained", "curvature_low"} <= set(dataset.data_vars):
         return None
-    gradient, high, low = (dataset[name] for name in ("gradient_norm_trained", "curvature_trained", "curvature_low"))
-    if bool(high.isnull().all()):
+    names = ("gradient_norm_trained", "curvature_trained", "curvature_low")
+    gradient, high, low = (dataset[name].values for name in names)
+    if np.isnan(high).all():
         return None
+    moving = ~np.isnan(high) & unsettled(dataset)
+    there = ~np.isnan(high) & ~moving
+    gradient, high, low = gradient[there], high[there], low[there]
+    if not there.any():
+        numbers = dict.fromkeys(("gradient_norm", "gamma", "curvature", "curvature_low"))
+        return {**numbers, "minima": 0, "saddles": 0, "undecided": 0, "unsettled": int(moving.sum())}
     eps = float(gradient.max())
     gamma = eps**0.5
     minima, open_ = int((low >= -gamma).sum()), int((high >= -gamma).sum())
@@ -130,25 +142,46 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
         "minima": minima,
         "saddles": high.size - open_,
         "undecided": open_ - minima,
+        "unsettled": int(moving.sum()),
     }
+
+
+def unsettled(dataset: "xr.Dataset") -> np.ndarray:
+    """Which cells' loss changed by more than a tenth between the last two records of training; none where they are not.
+
+    Shape: that of the cells.
+    """
+    curve = dataset.get("loss_curve")
+    training = np.flatnonzero(dataset["phase"].values == "train") if "phase" in dataset.coords else []
+    if curve is None or len(training) < 3:
+        return np.zeros(dataset["gradient_norm_trained"].shape, bool)
+    before, last = (curve.isel(step=training[at]).values for at in (-2, -1))
+    return np.abs(last - before) > SETTLED * np.abs(last)
 
 
 def certificate_words(found: dict[str, Any]) -> str:
     """The line under a run's table: what is proven of the points where training stopped."""
-    low = f"{-found['gamma']:.2g}"
-    cells = counted(found["minima"] + found["saddles"] + found["undecided"], "cell")
-    counts = {
-        f"approximate minim{'um' if found['minima'] == 1 else 'a'} (each with probability 0.999)": found["minima"],
-        "saddle or diverged" if found["saddles"] == 1 else "saddles or diverged": found["saddles"],
-        "undecided (a larger run.curvature_steps may decide)": found["undecided"],
-    }
-    return (
-        f"Where training stopped, the gradient norm of the {cells} is at most {found['gradient_norm']:.2g}. "
-        f"A cell is an approximate minimum if no eigenvalue of its Hessian is below {low}, minus the square root of "
-        "that norm, and a saddle if one is. Cells: "
-        + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
-        + f". The lowest eigenvalue found is {found['curvature']:.2g}."
-    )
+    moving = found["unsettled"]
+    told = [
+        f"In {counted(moving, 'cell')} the loss still changed by more than a tenth between the last two records of "
+        "training, so that nothing is said of where it would stop: lower train.rate, or give more train.steps."
+    ] * (moving > 0)
+    if found["gradient_norm"] is not None:
+        low = f"{-found['gamma']:.2g}"
+        cells = counted(found["minima"] + found["saddles"] + found["undecided"], "cell")
+        counts = {
+            f"approximate minim{'um' if found['minima'] == 1 else 'a'} (each with probability 0.999)": found["minima"],
+            f"saddle{'s' * (found['saddles'] != 1)}": found["saddles"],
+            "undecided (a larger run.curvature_steps may decide)": found["undecided"],
+        }
+        told += [
+            f"Where training stopped, the gradient norm of {'the other ' if moving else ''}{cells} is at most "
+            f"{found['gradient_norm']:.2g}. The smallest Hessian eigenvalue says what they are: from {low} (minus the "
+            "square root of that norm) up an approximate minimum, below it a saddle. There are "
+            + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+            + f"; the lowest eigenvalue found is {found['curvature']:.2g}."
+        ]
+    return " ".join(told)
 
 
 class Contents(NamedTuple):
@@ -248,7 +281,8 @@ def report(work: Work, before: Contents | None = None) -> int:
         + lower
         + (f", {collapsed} with a layer that has no weight left (kept_by_layer)" if collapsed else "")
     )
-    print(f"results {place.directory / 'results.nc'}   figures {place.directory / 'figures'}   page {page}")
+    drawn = f"   figures {place.directory / 'figures'}" * (diverged < work.plan.cells)
+    print(f"results {place.directory / 'results.nc'}{drawn}   page {page}")
     return 1 if diverged == work.plan.cells else 0
 
 

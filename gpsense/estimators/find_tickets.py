@@ -22,7 +22,7 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import kind_of
 from gpsense.grid.plan import make_plan
 from gpsense.grid.results import diverged_words
-from gpsense.grid.run import run_grid, verify_run
+from gpsense.grid.run import run_whole, verify_run
 from gpsense.grid.store import read_dataset, write_dataset
 from gpsense.keys import Keys, keys_of
 from gpsense.optimizers import Optimizer
@@ -308,7 +308,7 @@ def find_tickets(
         make_plan(grid, memory)  # which refuses what does not fit, before weights are scored
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
-        results = _with_law(_stopped(run_grid(grid, memory, out=out, progress=progress)), system.model, fitted)
+        results = _with_law(_stopped(run_whole(grid, memory, out=out, progress=progress)), system.model, fitted)
         notices = _notices(results)
         for notice in notices:
             warnings.warn(notice, stacklevel=3)  # of the call, past the check of its arguments

@@ -54,7 +54,9 @@ class SparseFit(NamedTuple):
     """A fitted network, the columns that it reads, and how well it predicts rows that were put aside.
 
     ``coordinates`` (kept,): the columns that stay, from 0, first the one without which the error rises most.
-    ``scores`` (dim,): the largest ratio of a column's score to the median column's, over the parts of Algorithm 1.
+    ``scores`` (dim,): the largest ratio of a column's score to the median column's, over the parts of Algorithm 1. They
+    choose which columns are tried; which of these stay, and in which order they are told, is by what each adds to the
+    prediction of other rows.
     ``directions`` (dim, rank): orthonormal, the leading left singular vectors of the network's first layer, 0 at
     columns that were dropped; ``strengths`` (rank,) their shares of its squared singular values. ``linear`` (dim,): the
     linear part beside the hidden layer. All in units of standardised columns. ``pool`` M; ``ridge``: the penalty;
@@ -96,7 +98,7 @@ class SparseFit(NamedTuple):
         lasso += "" if self.beats_constant else "; this fit is no better than a constant"
         return "\n  ".join(
             (
-                f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, best first: {which}",
+                f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, by what each adds: {which}",
                 f"mean squared error over the variance of y, on {len(self.held_out)} rows put aside: {told}{lasso}",
                 "see .coordinates, .kept_names, .scores, .directions, .predict(x)",
             )
@@ -438,9 +440,20 @@ def _numbers(name: str, given: Any) -> np.ndarray:
         try:
             columns.append(real_array(name, given[each]))
         except BadInput:
+            if _are_numbers(given[each]):
+                remedy = f"convert them, {name}[{each!r}].astype(float)"
+                raise BadInput(name, f"column {str(each)!r} holds numbers as text", remedy) from None
             remedy = "encode it, for example by pandas.get_dummies(x, dtype=float)"
             raise BadInput(name, f"column {str(each)!r} does not hold numbers", remedy) from None
     return np.stack(columns, axis=1) if columns else np.zeros((len(given), 0))
+
+
+def _are_numbers(column: Any) -> bool:
+    """Whether every value of a column is text that says a number, or a number, and none is missing."""
+    try:
+        return bool(np.isfinite(np.asarray(column, dtype=object).astype(float)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 def _column(place: int, table: Any) -> str:

@@ -7,7 +7,6 @@ choice of the rank, the treatment of outliers and the standard errors are derive
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -27,6 +26,8 @@ from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
 FAR = 4.0  # standard deviations beyond what is possible
+# from which rank, or noise over the median, distances are doubted to be such; noise over the other's, to tell
+OF_SPACE, DOUBTFUL, FAR_BETTER = 3, 0.1, 0.5
 LEAST = 0.01  # of the median square, below which a squared distance gets no more weight
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
@@ -289,8 +290,7 @@ def recover(
         map_, y = _with_trace(map_, y, trace)
     robust = False if robust is None and graded(y) else robust
     options: dict[str, Any] = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "exact": exact}
-    if squared:  # the median: a wild distance must not set the least
-        options |= {"weigh": partial(_of_squares, least=LEAST * float(np.median(y[y > 0]))) if np.any(y > 0) else None}
+    options |= {"weigh": _of_squares(y)} if squared else {}
     with threads(map_), telling(progress):
         if isinstance(map_, maps.Table) and offsets is not False:
             found, added, shrunk = with_offsets(map_, y, always=bool(offsets), **options)
@@ -299,13 +299,36 @@ def recover(
             if trace is not None and (not found.rank or np.isin(_of_trace(map_), found.outliers).any()):
                 found = _of_full_rank(map_, y, options)
         notices += _beyond(*given, trace, found.noise) + _nothing(found, added)
+        if isinstance(map_, maps.Distances) and found.rank and found.chosen_by != "exact":
+            notices += _otherwise(found, map_, y, squared, options)
         wild = _wild(given[0], found.outliers, labels)
         return _recovery(found, added, labels, notices, trace, shrunk, squared, wild)
 
 
-def _of_squares(values: np.ndarray, least: float) -> np.ndarray:
-    """Weights ``1 / (4 d^2)`` of values d^2: a deviation e of d is one of 2 d e of its square."""
-    return 0.25 / np.maximum(values, least)
+def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Weights ``1 / (4 d^2)`` of values d^2: a deviation e of d is one of 2 d e of its square.
+
+    Those of far smaller ones than most are no larger than of LEAST times the median, which no wild one moves.
+    """
+    if not np.any(squares > 0):
+        return None
+    least = LEAST * float(np.median(squares[squares > 0]))
+    return lambda values: 0.25 / np.maximum(values, least)
+
+
+def _otherwise(
+    found: Solution, map_: maps.Distances, squares: np.ndarray, squared: bool, options: dict[str, Any]
+) -> tuple[str, ...]:
+    """A notice where values taken for plain distances fit far better as squared ones, or the other way round."""
+    given = float(np.median(np.sqrt(squares) if squared else squares))  # both noises are in its units
+    if found.rank <= OF_SPACE and found.noise < DOUBTFUL * given:
+        return ()
+    other = np.sqrt(squares) if squared else squares**2
+    again = solve(map_, other, **{**options, "weigh": None if squared else _of_squares(other)})
+    if not (0 < again.rank <= max(found.rank, OF_SPACE) and again.noise < FAR_BETTER * found.noise):
+        return ()
+    words = ("squares of distances", "distance2") if squared else ("plain distances", "distance")
+    return (f"rank {again.rank} explains the values better as {words[0]}; if they are, name them {words[1]}",)
 
 
 def _recovery(

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,7 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import fingerprint
 from gpsense.grid.plan import Chunk, Layout, Plan, make_plan, one_cell, shard_of
 from gpsense.grid.program import Arrays, Program, fit_to_memory
-from gpsense.grid.results import collect, shown_value
+from gpsense.grid.results import collect, diverged_words, shown_value
 from gpsense.grid.store import Store
 from gpsense.grid.tracing import Traces
 from gpsense.systems import SYSTEMS
@@ -72,13 +73,29 @@ def run_grid(
     chunks; ``make`` makes the grid anew in a worker, where it cannot be pickled.
 
     BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this one,
-    such as ``keep`` with rule threshold.
+    such as ``keep`` with rule threshold. A UserWarning says how many cells diverged.
 
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=6, rank=1, n=60), seeds=2, axes=(gpsense.Axis("penalty", [0.0, 0.1]),))
     >>> results = gpsense.run_grid(grid)
     >>> dict(results["error"].sizes)
     {'seed': 2, 'penalty': 2}
     """
+    dataset = run_whole(grid, memory, out=out, progress=progress, cluster=cluster, make=make)
+    if words := diverged_words(dataset):
+        warnings.warn(f"{words}: lower the rate" if grid.system.steps else words, stacklevel=2)
+    return dataset
+
+
+def run_whole(
+    grid: Grid,
+    memory: float = MEMORY,
+    *,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    cluster: Any = None,
+    make: Callable[[], Grid] | None = None,
+) -> "xr.Dataset":
+    """:func:`run_grid` without a warning of cells that diverged, for callers that tell them in their own words."""
     verify_run(memory, progress)
     grid.verify_read()
     if not SYSTEMS.holds(grid.system):

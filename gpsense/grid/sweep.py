@@ -25,7 +25,7 @@ from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
 from gpsense.grid.plan import one_cell
 from gpsense.grid.results import diverged_words
-from gpsense.grid.run import MEMORY, run_grid, verify_run
+from gpsense.grid.run import MEMORY, run_whole, verify_run
 from gpsense.keys import Keys, key_shapes
 from gpsense.pipeline import Schedule
 from gpsense.systems import AnySystem, Evaluator, Measure, Measures, System
@@ -421,7 +421,7 @@ def sweep(
     add_threads()
     verify_run(memory, progress)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
-    dataset = run_grid(make(), memory, out=out, progress=progress, cluster=cluster, make=make)
+    dataset = run_whole(make(), memory, out=out, progress=progress, cluster=cluster, make=make)
     if words := diverged_words(dataset):
         warnings.warn(f"{words}: numbers that the function returned are NaN or infinite", stacklevel=2)
     return dataset

@@ -449,6 +449,10 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
     ("change", "words"),
     [
         (lambda x: x.assign(city="Rome"), "column 'city' does not hold numbers; encode it"),
+        (
+            lambda x: x.assign(text="1.5"),
+            r"column 'text' holds numbers as text; convert them, x\['text'\].astype\(float\)",
+        ),
         (lambda x: x.assign(when=pd.Timestamp(0)), "column 'when' does not hold numbers; encode it"),
         (lambda x: x.mask((x.index >= 5)[:, None] & (x.columns == "b")), "35 missing or infinite values in column 'b'"),
         (
@@ -471,7 +475,7 @@ def test_what_is_printed_of_a_fit_is_three_lines(found: SparseFit) -> None:
     named = found._replace(names=tuple(f"c{i}" for i in range(DIM)))
     for fit, first in ((found, "3, "), (named, "c3, ")):
         head, risks, _ = repr(fit).splitlines()
-        assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, best first: {first}")
+        assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, by what each adds: {first}")
         assert f"this fit {fit.held_out_risk:.3g}, all columns {fit.unpruned_risk:.3g}" in risks
     alone = repr(found._replace(unpruned_risk=None, lasso_risk=None, lasso_kept=None))
     assert alone.splitlines()[1].endswith(f": this fit {found.held_out_risk:.3g}")

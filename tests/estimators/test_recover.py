@@ -1015,3 +1015,15 @@ def test_a_place_all_of_whose_distances_are_wild_is_in_none_that_was_kept():
     np.testing.assert_array_equal(found.outliers, np.flatnonzero(wild))
     assert "row 7 is in no measurement that was kept" in found.undetermined
     assert "only 75 of 77 unknowns are determined" in found.undetermined
+
+
+def test_distances_under_the_name_of_their_squares_are_told_and_the_other_way_round():
+    given, _ = _places(101, lambda d: 2.0)
+    told = lambda fields: [each for each in gpsense.recover(fields).notices if "explains the values better" in each]  # noqa: E731
+    plain = {"i": given["i"], "j": given["j"], "distance2": given["distance"]}
+    words = "rank 2 explains the values better as {}; if they are, name them {}"
+    assert told(plain) == [words.format("plain distances", "distance")]
+    squares = given | {"distance": given["distance"] ** 2}
+    assert told(squares) == [words.format("squares of distances", "distance2")]
+    assert not told(given)
+    assert not told({"i": given["i"], "j": given["j"], "distance2": given["distance"] ** 2})

@@ -563,3 +563,11 @@ def test_a_field_that_nothing_reads_is_refused_before_anything_is_planned():
         with pytest.raises(BadInput, match=f"^{line}"):
             run_grid(grid)
     Grid(Sensing(), axes=(Axis("rule", ("threshold", "top_r")),), constants={"keep": 2}).verify_read()
+
+
+def test_cells_that_diverge_are_told_by_a_warning():
+    axes = (Axis("rate", (0.02, 50.0)), Axis("penalty", (0.05,), False))
+    with pytest.warns(
+        UserWarning, match=r"3 of 6 cells diverged \(status 3\), the first at .*rate 50.*: lower the rate"
+    ):
+        run_grid(_grid(*axes, schedule=Schedule(200, 40, 40), seeds=(0, 1, 2)))

@@ -112,18 +112,40 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
     """Every count that is not 0 in words of its own, with the bound that they speak of."""
-    numbers = {"gradient_norm": 0.04, "gamma": 0.2, "curvature": -0.31}
+    numbers = {"gradient_norm": 0.04, "gamma": 0.2, "curvature": -0.31, "unsettled": 0}
     line = grid.certificate_words(numbers | {"minima": 5, "saddles": 0, "undecided": 2})
     assert line == (
-        "Where training stopped, the gradient norm of the 7 cells is at most 0.04. A cell is an approximate minimum if "
-        "no eigenvalue of its Hessian is below -0.2, minus the square root of that norm, and a saddle if one is. "
-        "Cells: 5 approximate minima (each with probability 0.999), 2 undecided (a larger run.curvature_steps may "
-        "decide). The lowest eigenvalue found is -0.31."
+        "Where training stopped, the gradient norm of 7 cells is at most 0.04. The smallest Hessian eigenvalue says "
+        "what they are: from -0.2 (minus the square root of that norm) up an approximate minimum, below it a saddle. "
+        "There are 5 approximate minima (each with probability 0.999), 2 undecided (a larger run.curvature_steps may "
+        "decide); the lowest eigenvalue found is -0.31."
     )
-    assert "the gradient norm of the 1 cell is" in grid.certificate_words(
+    assert "the gradient norm of 1 cell is" in grid.certificate_words(
         numbers | {"minima": 1, "saddles": 0, "undecided": 0}
     )
-    assert ", 1 saddle or diverged, " in grid.certificate_words(numbers | {"minima": 5, "saddles": 1, "undecided": 2})
+    assert ", 1 saddle, " in grid.certificate_words(numbers | {"minima": 5, "saddles": 1, "undecided": 2})
+
+
+def test_cells_that_had_not_settled_are_called_nothing(tmp_path: Path):
+    """At a rate at which the loss goes up and down the gradient is no small number that a minimum could be told by."""
+    told = {}
+    for rate in (0.02, 0.22):
+        options = ["--problem.dim", "8", "--problem.rank", "1", "--problem.n", "60", "--problem.noise", "0.3"]
+        options += ["--run.seeds", "3"]
+        options += ["--train.rate", str(rate), "--train.penalty", "0.05", "--train.steps", "400"]
+        assert run(tmp_path / str(rate), *options).code == 0
+        told[rate] = json.loads((tmp_path / str(rate) / "summary.json").read_text())["certificate"]
+    assert told[0.02]["unsettled"] == 0
+    assert sum(told[0.02][name] for name in ("minima", "saddles", "undecided")) == 3
+    assert told[0.22] == {
+        **dict.fromkeys(("gradient_norm", "gamma", "curvature", "curvature_low")),
+        **dict.fromkeys(("minima", "saddles", "undecided"), 0),
+        "unsettled": 3,
+    }
+    assert grid.certificate_words(told[0.22]) == (
+        "In 3 cells the loss still changed by more than a tenth between the last two records of training, so that "
+        "nothing is said of where it would stop: lower train.rate, or give more train.steps."
+    )
 
 
 def test_the_time_of_a_resumed_run_is_told_apart_from_what_was_there():
