@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gpsense.grid import Plan
 
-SETTLED = 0.1  # of its size, by which the loss of a cell that had settled changed between two records at most
+SETTLED = 0.1  # of the loss, that a step changes it by at most in a cell that has settled
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,7 +114,7 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
 def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
     """How stationary the worst cell was where training stopped; None where it was not measured.
 
-    Of the cells that did not diverge and whose loss had settled: the largest gradient norm eps, the smallest of the
+    Of the cells that did not diverge and had settled: the largest gradient norm eps, the smallest of the
     cells' bounds of their smallest Hessian eigenvalue, and how many cells have none below ``-sqrt(eps)``: ``minima``
     (by the lower bound, each with probability 0.999), ``saddles`` (proven to have one) and ``undecided``. ``unsettled``
     cells are counted apart; the numbers are None where there are no others.
@@ -147,24 +147,23 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 
 
 def unsettled(dataset: "xr.Dataset") -> np.ndarray:
-    """Which cells' loss changed by more than a tenth between the last two records of training; none where they are not.
-
-    Shape: that of the cells.
+    """Which cells the next step of training would take far: by rate times the squared gradient norm, which is what a
+    step of gradient descent changes the loss by to first order, a tenth of the loss or more. Shape: that of the cells.
     """
-    curve = dataset.get("loss_curve")
-    training = np.flatnonzero(dataset["phase"].values == "train") if "phase" in dataset.coords else []
-    if curve is None or len(training) < 3:
-        return np.zeros(dataset["gradient_norm_trained"].shape, bool)
-    before, last = (curve.isel(step=training[at]).values for at in (-2, -1))
-    return np.abs(last - before) > SETTLED * np.abs(last)
+    gradient = dataset["gradient_norm_trained"]
+    if not {"loss_trained", "rate"} <= set(dataset.variables):
+        return np.zeros(gradient.shape, bool)
+    step = (dataset["rate"] * gradient**2).transpose(*gradient.dims)
+    return (step > SETTLED * dataset["loss_trained"].transpose(*gradient.dims)).values
 
 
 def certificate_words(found: dict[str, Any]) -> str:
     """The line under a run's table: what is proven of the points where training stopped."""
     moving = found["unsettled"]
     told = [
-        f"In {counted(moving, 'cell')} the loss still changed by more than a tenth between the last two records of "
-        "training, so that nothing is said of where it would stop: lower train.rate, or give more train.steps."
+        f"In {counted(moving, 'cell')} one more step would change the loss by more than a tenth (train.rate times the "
+        "squared gradient norm), so that nothing is said of where training would stop: lower train.rate, or give more "
+        "train.steps."
     ] * (moving > 0)
     if found["gradient_norm"] is not None:
         low = f"{-found['gamma']:.2g}"
@@ -177,7 +176,7 @@ def certificate_words(found: dict[str, Any]) -> str:
         told += [
             f"Where training stopped, the gradient norm of {'the other ' if moving else ''}{cells} is at most "
             f"{found['gradient_norm']:.2g}. The smallest Hessian eigenvalue says what they are: from {low} (minus the "
-            "square root of that norm) up an approximate minimum, below it a saddle. There are "
+            "square root of that norm) up an approximate minimum, below it a saddle. That makes "
             + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
             + f"; the lowest eigenvalue found is {found['curvature']:.2g}."
         ]

@@ -451,7 +451,7 @@ def test_errors_of_the_function_itself_go_on_up_and_axes_that_differ_are_told():
 
 
 def test_a_grid_of_a_sweep_runs_like_any_other(dataset):
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), pytest.warns(UserWarning, match="8 of 24 cells diverged"):
         again = run_grid(sweep_grid(cell, draw, seeds=[0, 5], dims=DIMS, **AXES))
     np.testing.assert_array_equal(again["error"], dataset["error"])
 
