@@ -320,6 +320,13 @@ def help_text(config: Config, path: Path | None) -> str:
     return "\n".join([*lines, EXITS])
 
 
+def choices() -> dict[str, list[str]]:
+    """The names that an option takes, of those that take names; fields are those of the first system."""
+    fields = schema(SYSTEMS[plugins.FIRST_SYSTEM])
+    named = {f"--{place}": list(field.choices) for place, field in fields.items() if field.choices is not None}
+    return {"--system": list(SYSTEMS), **named}
+
+
 def describe(field: Field) -> str:
     """What a field is and may be: its help, its choices or its range."""
     if field.choices is not None and not all(name in field.help for name in field.choices):

@@ -1,10 +1,12 @@
 """Completion of the command line: ``gpsense --completion bash`` prints what a shell reads to complete names.
 
-Commands first, then the options of each, as its help lists them; files by the shell itself.
+Commands first, then the options of each, as its help lists them; after one that takes names these, also behind a
+comma; files by the shell itself.
 """
 
 import re
 from contextlib import redirect_stdout, suppress
+from functools import cache
 from importlib import import_module
 from io import StringIO
 
@@ -12,12 +14,18 @@ from launch.shell import Refusal
 
 SHELLS = ("bash", "zsh")
 SCRIPT = """_gpsense() {{
-  local names current="${{COMP_WORDS[COMP_CWORD]}}"
+  local names listed="" current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
   case "$COMP_CWORD ${{COMP_WORDS[1]}}" in
     "1 "*) names="{commands} --help --version" ;;
 {cases}
   esac
-  COMPREPLY=($(compgen -W "$names" -- "$current"))
+  case "${{COMP_WORDS[1]}} $before" in
+{values}
+  esac
+  case "$current" in
+    *,*) listed="${{current%,*}},"; current="${{current##*,}}" ;;
+  esac
+  COMPREPLY=($(compgen -P "$listed" -W "$names" -- "$current"))
 }}
 complete -o default -F _gpsense gpsense
 """
@@ -28,14 +36,36 @@ def script(shell: str, modules: dict[str, str]) -> str:
     if shell not in SHELLS:
         raise Refusal(f"--completion: there is no '{shell}'; use one of {', '.join(SHELLS)}")
     cases = [f'    *" {name}") names="{" ".join(options(module))}" ;;' for name, module in modules.items()]
-    text = SCRIPT.format(commands=" ".join(modules), cases="\n".join(cases))
+    values = [
+        f'    "{name} {option}") names="{" ".join(names)}" ;;'
+        for name, module in modules.items()
+        for option, names in choices(module).items()
+    ]
+    text = SCRIPT.format(commands=" ".join(modules), cases="\n".join(cases), values="\n".join(values))
     return f"autoload -U +X bashcompinit && bashcompinit\n{text}" if shell == "zsh" else text
 
 
 def options(module: str) -> list[str]:
     """The options of a command, in the order of its help."""
+    found = re.findall(r"(?m)^ +(?:-\w, )?(--[a-z][\w.-]*)", _help(module))
+    return list(dict.fromkeys([*found, "--help"]))
+
+
+def choices(module: str) -> dict[str, list[str]]:
+    """The names that an option of a command takes, by option: as its help lists them, or its function ``choices``."""
+    found: dict[str, list[str]] = {}
+    for entry in re.split(r"(?m)^ +(?:-\w, )?(?=--[a-z])", _help(module))[1:]:
+        option, _, rest = " ".join(entry.split()).partition(" ")
+        if listed := re.match(r"{([^}]+)}|[A-Z]* ?one of ([^;]+);", rest):
+            found[option] = re.split(", ?", listed[1] or listed[2])
+    own = getattr(import_module(module), "choices", dict)
+    return found | own()
+
+
+@cache
+def _help(module: str) -> str:
+    """What a command prints for ``--help``."""
     told = StringIO()
     with redirect_stdout(told), suppress(SystemExit):
         import_module(module).main(["--help"])
-    found = re.findall(r"(?m)^ +(?:-\w, )?(--[a-z][\w.-]*)", told.getvalue())
-    return list(dict.fromkeys([*found, "--help"]))
+    return told.getvalue()

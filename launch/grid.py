@@ -15,7 +15,7 @@ import numpy as np
 
 from gpsense.errors import counted
 from launch import device, plugins, processes
-from launch.arguments import Arguments, Check, parse
+from launch.arguments import Arguments, Check, choices, parse
 from launch.config import Config
 from launch.schema import default, plain, schema
 from launch.shell import INTERRUPTED, guarded, leave
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gpsense.grid import Plan
 
+__all__ = ["choices", "main"]
 SETTLED = 0.1  # of the loss, that a step changes it by at most in a cell that has settled
 
 

@@ -56,6 +56,14 @@ def test_help_into_a_closed_pipe_ends_without_a_traceback() -> None:
         ("gpsense recover --r", {"--row", "--rank", "--robust"}),
         ("gpsense claims --paper x --cl", {"--claim", "--cluster"}),
         ("gpsense report nothing", set()),
+        ("gpsense grid --problem.measurements ''", {"gaussian", "rank_one", "bernoulli", "population"}),
+        ("gpsense grid --prune.rule threshold,to", {"threshold,top_r"}),
+        ("gpsense grid --system patch", {"patches"}),
+        ("gpsense claims --paper s", {"sparse_features"}),
+        ("gpsense bench --group st", {"start", "stopping"}),
+        ("gpsense recover --robust ''", {"auto", "yes", "no"}),
+        ("gpsense report --width o", {"one"}),
+        ("gpsense report --width one --fo", {"--format"}),
     ],
 )
 def test_a_shell_completes_commands_and_options(typed: str, expected: set[str], bash: str) -> None:
