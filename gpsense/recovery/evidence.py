@@ -12,6 +12,7 @@ from gpsense.recovery.maps import Distances, Factors, LessOffsets, Map, Table, n
 from gpsense.recovery.outliers import WILD
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fallen, fitted, judged, search
 from gpsense.recovery.progress import tell, within
+from gpsense.recovery.rigidity import behind
 from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, slopes, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
@@ -228,6 +229,10 @@ def determined(
     if rank and sum(one.shape[0] for one in factors) * rank <= JACOBIAN:
         seen, open_directions = _directions(problem, factors)
         mask = _touched(map_, factors, open_directions)
+        if isinstance(map_, Distances) and seen == unknowns:
+            hidden = np.setdiff1d(behind(map_.first, map_.second, map_.dim, rank), mirrored)
+            words += _hidden(hidden, rank, names[0])
+            mirrored = np.union1d(mirrored, hidden)
         mask[mirrored] = mask[:, mirrored] = True
         if seen < unknowns:
             words += [f"only {seen} of {unknowns} unknowns are determined", *_thin(map_, rank, names)[0]]
@@ -314,6 +319,12 @@ def _mirrored(map_: Map, rank: int) -> np.ndarray:
 def _mirrors(few: np.ndarray, rank: int, names: np.ndarray | None) -> list[str]:
     what = f"point{'s' * (few.size > 1)} with at most {rank} distance{'s' * (rank > 1)}, which may be mirrored"
     return [f"{few.size} {what}: {_some(few, names)}"] if few.size else []
+
+
+def _hidden(points: np.ndarray, rank: int, names: np.ndarray | None) -> list[str]:
+    others = f"{rank} other{'s' * (rank > 1)}"
+    what = f"point{'s' * (points.size > 1)} that at most {others} connect{'s' * (rank == 1)} to the rest"
+    return [f"{points.size} {what}, and which may be mirrored there: {_some(points, names)}"] if points.size else []
 
 
 def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
