@@ -4,7 +4,7 @@ The phases are a learner's own, separate pure functions, so that a grid can stop
 them; :func:`run_cell` strings them together for one cell inside one program.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Signature, signature
 from typing import Annotated, Any, NamedTuple
@@ -114,23 +114,14 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
     if "kept_by_layer" in told:
         gone = xp.any(told["kept_by_layer"] == 0, axis=-1)
         status = xp.where(gone & (status != DIVERGED), xp.int32(COLLAPSED), status)
-    ends = {"steps_train": trained.steps, "steps_fine_tune": tuned.steps}
-    ends |= {"status_train": status_train, "status": status}
-    return without_diverged(told, status) | ends
-
-
-def without_diverged(measures: Mapping[str, Any], status: Any) -> dict[str, Any]:
-    """The measures of cells with this status, real numbers of those that diverged NaN; flags and whole ones stay."""
 
     def masked(value: Any) -> Any:
-        if not jnp.issubdtype(value.dtype, jnp.inexact):
-            return value
         lost = (status == DIVERGED).reshape(status.shape + (1,) * (value.ndim - status.ndim))
-        if isinstance(value, jax.Array):
-            return jnp.where(lost, jnp.nan, value)
-        return np.where(lost, value.dtype.type(np.nan), value)
+        return xp.where(lost, xp.nan, value) if xp.issubdtype(value.dtype, xp.inexact) else value
 
-    return {name: masked(value) for name, value in measures.items()}
+    ends = {"steps_train": trained.steps, "steps_fine_tune": tuned.steps}
+    ends |= {"status_train": status_train, "status": status}
+    return {name: masked(value) for name, value in told.items()} | ends
 
 
 def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
@@ -152,8 +143,7 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
     learner = system.learner
     problem = system.draw(data, keys.problem)
     if isinstance(learner, Evaluator):
-        measures = learner.evaluate(problem, setting, keys)
-        return without_diverged(measures, measures["status"])
+        return learner.evaluate(problem, setting, keys)
     train_segments, fine_tune_segments = schedule.segments()
 
     def phase(move: Callable[..., Any], cell: Any, segments: tuple[int, ...]) -> tuple[Any, Record, list[Record]]:

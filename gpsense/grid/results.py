@@ -14,8 +14,7 @@ from gpsense.errors import counted
 from gpsense.grid.axes import Grid
 from gpsense.grid.plan import Chunk, Plan
 from gpsense.grid.program import Arrays
-from gpsense.pipeline import without_diverged
-from gpsense.systems import SYSTEMS, AnySystem, Evaluator, Measure
+from gpsense.systems import SYSTEMS, AnySystem, Measure
 from gpsense.systems.own import TrainPruneFineTune
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ MISSING = -1
 def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> "xr.Dataset":
     """One Dataset of all cells, put together from the measures (outer, inner, ...) of each chunk.
 
-    Cells of chunks that are not there are NaN with status -1 (missing), and so are numbers of cells that diverged, but
-    for the curves of a system that is trained. Dimensions: the listed axes in the order
+    Cells of chunks that are not there are NaN with status -1 (missing). Dimensions: the listed axes in the order
     programs, seed, data, settings, then the trailing axes of a measure. Fields with one value are scalar coordinates. A
     field with the name of a measure is labelled ``true_NAME``. Where programs differ in the length of a trailing axis,
     it is padded with NaN.
@@ -59,8 +57,6 @@ def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> "xr.Dataset":
     full: dict[str, np.ndarray] = {}
     cells = (len(plan.programs), plan.n_outer, plan.n_inner)
     for chunk, arrays in chunks:
-        if isinstance(plan.programs[chunk.program].system.learner, Evaluator):
-            arrays = without_diverged(arrays, arrays["status"])
         for name, values in arrays.items():
             status, tail = name.startswith("status"), values.shape[2:]
             kind, empty = (np.dtype(np.int16), MISSING) if status else (np.result_type(values, np.float32), np.nan)

@@ -400,12 +400,13 @@ def sweep(
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
     describes measures. In the Dataset, where a missing number is NaN, flags are 0 and 1 in float32, whole numbers
-    float64 (those of 8 or 16 bits float32) and float16 is float32. A cell that returns a number that is not finite has
-    diverged: its ``status`` is 3 and all its real numbers are NaN (return 0 or -1, say, for what is not defined); a
-    UserWarning says how many did. With ``out``, chunks are written to that directory; calling again resumes, and a
-    directory of another sweep is refused: functions are told apart by the operations and numbers that they trace to.
-    ``memory``: bytes that a chunk may take; ``progress``: a bar, by default where there is a terminal; ``cluster``
-    (with ``out``): ``local:N``, a dask scheduler's address or a Client.
+    float64 (those of 8 or 16 bits float32) and float16 is float32. ``status`` of a cell says whether all its numbers
+    are finite, 3 where they are not, and all are kept as they were returned, so that means and medians over seeds are
+    best taken of ``dataset.where(dataset.status != 3)``; a UserWarning says how many are not. With ``out``, chunks are
+    written to that directory; calling again resumes, and a directory of another sweep is refused: functions are told
+    apart by the operations and numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a
+    bar, by default where there is a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a
+    Client.
 
     Raises BadInput where an argument is wrong, a function needs the value of a traced number (for a shape, an if), or
     no number depends on the key and there are several seeds; other errors of the functions are raised as they are, with

@@ -515,30 +515,6 @@ def test_numbers_that_are_not_finite_are_told():
         sweep(lambda key, a: {"y": jnp.log(a - 1.0) + jax.random.normal(key)}, seeds=2, a=[0.0, 2.0])
 
 
-def test_numbers_of_a_cell_that_diverged_are_nan_and_flags_and_other_cells_as_they_were(tmp_path):
-    def own(key, a):
-        wild = jnp.exp(1000.0 * a) + jax.random.normal(key, (2,))
-        return {"wild": wild, "tame": a + 0 * wild[0] ** 0, "large": a > 0.5, "count": jnp.int32(7)}
-
-    with pytest.warns(UserWarning, match="2 of 4 cells diverged"):
-        found = sweep(own, seeds=2, a=[0.0, 1.0], out=tmp_path / "run", progress=False)
-    lost, sound = found.sel(a=1.0), found.sel(a=0.0)
-    assert (lost["status"] == 3).all()
-    assert np.isnan(lost["wild"]).all()
-    assert np.isnan(lost["tame"]).all()
-    assert (lost["large"] == 1).all()
-    assert (found["count"] == 7).all()
-    alone = [1.0 + jax.random.normal(seed_keys(seed).start, (2,)) for seed in (0, 1)]
-    np.testing.assert_allclose(sound["wild"], alone, rtol=1e-6)
-    assert float(found["wild"].median()) == float(sound["wild"].median())
-
-
-def test_axes_are_marked_so_that_a_selection_knows_them():
-    found = sweep(lambda key, a, b=1.0: {"y": a * b * jax.random.normal(key)}, seeds=2, a=[1.0, 2.0])
-    assert [name for name in found.coords if found[name].attrs.get("listed")] == ["seed", "a"]
-    assert found.sel(a=2.0)["a"].attrs["listed"] == 1
-
-
 def test_a_whole_number_beyond_those_that_are_traced_is_refused() -> None:
     with pytest.raises(BadInput, match=r"^lam: 1000000000000 is too large \(at most 2147483647\)"):
         sweep(lambda key, lam: lam * jax.random.normal(key), seeds=2, lam=[10**12])
@@ -558,3 +534,15 @@ def test_a_static_parameter_may_be_called_steps_and_no_name_that_sweep_needs():
     for name in ("name", "Data", "Setting", "measures"):
         with pytest.raises(BadInput, match=f"^static: {name} is a name that sweep needs itself"):
             sweep_grid(eval(f"lambda key, {name}: {{'x': 1.0}}"), seeds=1, **{name: "a"})
+
+
+def test_numbers_of_a_cell_that_diverged_stay_as_they_were_returned():
+    def cell(key, x):
+        return {"inverse": 1 / x, "square": x**2}
+
+    with pytest.warns(UserWarning, match="1 of 2 cells diverged"):
+        found = sweep(cell, x=[0.0, 2.0])
+    np.testing.assert_array_equal(found["inverse"].squeeze(), [np.inf, 0.5])
+    np.testing.assert_array_equal(found["square"].squeeze(), [0.0, 4.0])
+    np.testing.assert_array_equal(found["status"].squeeze(), [3, found["status"].squeeze()[1]])
+    assert float(found.where(found.status != 3)["inverse"].max()) == 0.5
