@@ -26,6 +26,7 @@ from gpsense.sensing.measurements import (
 )
 from launch import cities
 from tests import reference
+from tests.parameters import first_quick
 
 
 def _problem(kind, seed=0):
@@ -223,7 +224,7 @@ def test_a_wild_value_is_no_column_of_its_own(seed, offsets):
 
 
 @pytest.mark.parametrize("offsets", [True, None])
-@pytest.mark.parametrize("seed", [0, 4, 6])
+@pytest.mark.parametrize("seed", first_quick([0, 4, 6]))
 def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
     rng = np.random.default_rng(seed)
     truth = rng.standard_normal((30, 2)) @ rng.standard_normal((2, 25))
@@ -237,7 +238,9 @@ def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
     np.testing.assert_allclose(found.matrix, truth, atol=1e-8)
 
 
-@pytest.mark.parametrize(("seed", "rank", "offsets"), [(0, 1, True), (2, 1, True), (3, 0, True), (501, 2, False)])
+@pytest.mark.parametrize(
+    ("seed", "rank", "offsets"), first_quick([(0, 1, True), (501, 2, False), (2, 1, True), (3, 0, True)], 2)
+)
 def test_no_answer_lies_far_beyond_the_values(seed, rank, offsets):
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(30, rank)) @ rng.normal(size=(rank, 20))
@@ -252,7 +255,9 @@ def test_no_answer_lies_far_beyond_the_values(seed, rank, offsets):
     assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < (0.2 if found.rank == rank else 1.0)
 
 
-@pytest.mark.parametrize(("seed", "dim", "rank", "share"), [(303, 20, 2, 0.03), (306, 20, 2, 0.03), (301, 30, 3, 0.03)])
+@pytest.mark.parametrize(
+    ("seed", "dim", "rank", "share"), first_quick([(303, 20, 2, 0.03), (306, 20, 2, 0.03), (301, 30, 3, 0.03)])
+)
 def test_wild_values_among_entries_of_a_symmetric_matrix(seed, dim, rank, share):
     """A column would explain them: the rank, the wild values, and the error of the fit that knows both."""
     rng = np.random.default_rng(seed)
@@ -334,7 +339,7 @@ def test_a_row_that_is_missing_among_numbered_ones_is_told():
     assert "row 4 is in no measurement" in gpsense.recover({**fields, "shape": np.array([12, 8])}).undetermined
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_quick(range(4)))
 def test_offsets_are_chosen_where_they_take_fewer_numbers(seed):
     rng = np.random.default_rng(seed)
     offsets = 5 + 2 * rng.standard_normal((25, 1)) + 2 * rng.standard_normal(20)
@@ -390,7 +395,7 @@ def _exact_with_wild(kind, seed):
 
 
 @pytest.mark.parametrize("kind", ["value", "values", "distance2"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", first_quick([0, 1]))
 def test_wild_values_among_exact_ones_are_no_columns(kind, seed):
     data, left, truth, wild = _exact_with_wild(kind, seed)
     found = gpsense.recover(data, offsets=True if kind == "value" else None)
@@ -469,6 +474,7 @@ def test_an_exact_fit_is_looked_for_beyond_the_rank_that_leaves_noise(seed):
     assert (found.rank, found.chosen_by) == (3, "exact")
 
 
+@pytest.mark.slow
 def test_ratings_without_a_gap_keep_the_penalty():
     rng = np.random.default_rng(4)
     sizes = 3.0 / np.arange(1, 31)
@@ -592,7 +598,7 @@ def test_no_grade_is_wild_and_a_number_that_is_none_is():
     assert gpsense.recover({"row": rows, "col": columns, "value": grades}).outliers.tolist() == [100]
 
 
-@pytest.mark.parametrize(("offsets", "share"), [(None, 0.01), (True, 0.01), (True, 0.03)])
+@pytest.mark.parametrize(("offsets", "share"), first_quick([(None, 0.01), (True, 0.01), (True, 0.03)]))
 def test_wild_values_of_a_table_with_offsets_are_left_out(offsets, share):
     rng = np.random.default_rng(1)
     u, v = rng.standard_normal((40, 2)), rng.standard_normal((25, 2))
@@ -736,7 +742,7 @@ def test_rank_0_is_told_and_signs_are_asked_for_where_they_matter():
     assert "rank 0: no" not in repr(gpsense.recover(table, rank=0, offsets=True))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_quick(range(4)))
 def test_repeats_that_contradict_each_other_are_left_out(seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20))
@@ -752,13 +758,16 @@ def test_repeats_that_contradict_each_other_are_left_out(seed):
 
 @pytest.mark.parametrize(
     ("kind", "thin", "noise", "seed"),
-    [
-        ("distance", 0.1, 0.01, 3),
-        ("distance", 0.2, 0.03, 0),
-        ("distance2", 0.1, 0.01, 0),
-        ("distance2", 0.1, 0.01, 4),
-        ("distance2", 0.1, 0.01, 7),
-    ],
+    first_quick(
+        [
+            ("distance", 0.1, 0.01, 3),
+            ("distance", 0.2, 0.03, 0),
+            ("distance2", 0.1, 0.01, 0),
+            ("distance2", 0.1, 0.01, 4),
+            ("distance2", 0.1, 0.01, 7),
+        ],
+        2,
+    ),
 )
 def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, thin, noise, seed):
     pairs, noisy, rng = _each_pair_twice(kind, thin, noise, seed)
@@ -845,7 +854,7 @@ def _places(seed, deviation):
     return {"i": i[kept], "j": j[kept], "distance": noisy}, centred @ centred.T
 
 
-@pytest.mark.parametrize("seed", [101, 104, 110])
+@pytest.mark.parametrize("seed", first_quick([101, 104, 110]))
 def test_plain_distances_are_fitted_by_least_squares_of_distances(seed):
     given, gram = _places(seed, lambda d: 0.01 * d)
     assert gpsense.recover(given).rank == 2
@@ -914,7 +923,7 @@ def test_a_row_with_too_few_values_is_named():
     assert "1 row with fewer than 2 measurements: 30" in found.undetermined
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_quick(range(3)))
 def test_a_table_of_mostly_ones_is_not_explained_to_rounding_by_chance(seed):
     """Rows that are ones alone are explained by one column, and few zeros by as many unknowns as it takes."""
     rng = np.random.default_rng(seed)
@@ -950,7 +959,7 @@ def test_a_bound_on_the_rank_is_told_where_it_binds():
     assert by[3] == by[5] == "edge"
 
 
-@pytest.mark.parametrize("factor", [10.0, 1e3, 1e8])
+@pytest.mark.parametrize("factor", first_quick([1e3, 10.0, 1e8]))
 def test_wild_plain_distances_set_no_weights(factor):
     given, gram = _places(101, lambda d: 5.0)
     sound, wild = gpsense.recover(given), [20, 50, 90]
@@ -964,8 +973,8 @@ def test_wild_plain_distances_set_no_weights(factor):
     assert error < 1.2 * least
 
 
-@pytest.mark.parametrize("fill", [1e6, -1e9, 1e20, 9.96921e36])
-@pytest.mark.parametrize("sigma", [0.0, 1e-6, 0.1])
+@pytest.mark.parametrize("fill", first_quick([1e20, 1e6, -1e9, 9.96921e36]))
+@pytest.mark.parametrize("sigma", first_quick([0.1, 0.0, 1e-6], 2))
 def test_a_fill_value_is_wild_and_makes_no_fit_exact(fill, sigma):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 24))
