@@ -115,10 +115,10 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
 def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
     """How stationary the worst cell was where training stopped; None where it was not measured.
 
-    Of the cells that did not diverge and had settled: the largest gradient norm eps, the smallest of the
-    cells' bounds of their smallest Hessian eigenvalue, and how many cells have none below ``-sqrt(eps)``: ``minima``
-    (by the lower bound, each with probability 0.999), ``saddles`` (proven to have one) and ``undecided``. ``unsettled``
-    cells are counted apart; the numbers are None where there are no others.
+    Of the cells that did not diverge and had settled: the largest gradient norm eps, the smallest of the cells' bounds
+    of their smallest Hessian eigenvalue, and how many cells have none below ``-sqrt(eps)``: ``minima`` (by the lower
+    bound, each with probability 0.999), ``saddles`` (proven to have one) and ``undecided``. ``unsettled`` cells are
+    counted apart; the numbers are None where there are no others.
     """
     if not {"gradient_norm_trained", "curvature_trained", "curvature_low"} <= set(dataset.data_vars):
         return None
@@ -148,8 +148,9 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 
 
 def unsettled(dataset: "xr.Dataset") -> np.ndarray:
-    """Which cells the next step of training would take far: by rate times the squared gradient norm, which is what a
-    step of gradient descent changes the loss by to first order, a tenth of the loss or more. Shape: that of the cells.
+    """Which cells one more step of training would take far, of the shape of the cells.
+
+    ``rate ||gradient||^2``, what a step of gradient descent changes the loss by to first order, is above a tenth of it.
     """
     gradient = dataset["gradient_norm_trained"]
     if not {"loss_trained", "rate"} <= set(dataset.variables):

@@ -308,7 +308,7 @@ def find_tickets(
         make_plan(grid, memory)  # which refuses what does not fit, before weights are scored
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
-        results = _with_law(_stopped(run_whole(grid, memory, out=out, progress=progress)), system.model, fitted)
+        results = _with_law(_stopped(run_whole(grid, memory, out, progress)), system.model, fitted)
         notices = _notices(results)
         for notice in notices:
             warnings.warn(notice, stacklevel=3)  # of the call, past the check of its arguments

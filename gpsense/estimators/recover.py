@@ -305,13 +305,11 @@ def recover(
         return _recovery(found, added, labels, notices, trace, shrunk, squared, wild)
 
 
-def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Weights ``1 / (4 d^2)`` of values d^2: a deviation e of d is one of 2 d e of its square.
 
     Those of far smaller ones than most are no larger than of LEAST times the median, which no wild one moves.
     """
-    if not np.any(squares > 0):
-        return None
     least = LEAST * float(np.median(squares[squares > 0]))
     return lambda values: 0.25 / np.maximum(values, least)
 
@@ -321,7 +319,7 @@ def _otherwise(
 ) -> tuple[str, ...]:
     """A notice where values taken for plain distances fit far better as squared ones, or the other way round."""
     given = float(np.median(np.sqrt(squares) if squared else squares))  # both noises are in its units
-    if found.rank <= OF_SPACE and found.noise < DOUBTFUL * given:
+    if not (found.rank > OF_SPACE or found.noise >= DOUBTFUL * given):
         return ()
     other = np.sqrt(squares) if squared else squares**2
     again = solve(map_, other, **{**options, "weigh": None if squared else _of_squares(other)})

@@ -80,20 +80,14 @@ def run_grid(
     >>> dict(results["error"].sizes)
     {'seed': 2, 'penalty': 2}
     """
-    dataset = run_whole(grid, memory, out=out, progress=progress, cluster=cluster, make=make)
+    dataset = run_whole(grid, memory, out, progress, cluster, make)
     if words := diverged_words(dataset):
         warnings.warn(f"{words}: lower the rate" if grid.system.steps else words, stacklevel=2)
     return dataset
 
 
 def run_whole(
-    grid: Grid,
-    memory: float = MEMORY,
-    *,
-    out: str | Path | None = None,
-    progress: bool | None = None,
-    cluster: Any = None,
-    make: Callable[[], Grid] | None = None,
+    grid: Grid, memory: float, out: Any, progress: Any, cluster: Any = None, make: Callable[[], Grid] | None = None
 ) -> "xr.Dataset":
     """:func:`run_grid` without a warning of cells that diverged, for callers that tell them in their own words."""
     verify_run(memory, progress)

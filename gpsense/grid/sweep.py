@@ -422,7 +422,7 @@ def sweep(
     add_threads()
     verify_run(memory, progress)
     make = partial(sweep_grid, cell, draw, seeds=seeds, static=static, dims=dims, attrs=attrs, **axes)
-    dataset = run_whole(make(), memory, out=out, progress=progress, cluster=cluster, make=make)
+    dataset = run_whole(make(), memory, out, progress, cluster, make)
     if words := diverged_words(dataset):
         warnings.warn(f"{words}: numbers that the function returned are NaN or infinite", stacklevel=2)
     return dataset

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-RIDGE, REFINED = 1e-12, 8  # of the normal equations over their mean diagonal; times that they are solved
+RIDGE, REFINED = 1e-12, 8  # of the normal equations over their largest diagonal; times that they are solved
 NULL = 1e-11  # eigenvalue of the stress matrix, over its largest, that counts as zero
 DRAWS = 200  # parts that are tried
 ON = 1e-6  # distance of a point from the span of a part, over its own length, up to which it is of it
@@ -56,7 +56,7 @@ def _stress(first: np.ndarray, second: np.ndarray, places: np.ndarray, start: np
     index = np.tile(rows, 2), np.concatenate([slots(first), slots(second)])
     rigidity = sp.csr_matrix((entries, index), shape=(first.size, points * dim))
     normal = (rigidity.T @ rigidity).toarray()
-    normal[np.diag_indices(len(normal))] += RIDGE * float(np.trace(normal)) / len(normal)
+    normal[np.diag_indices(len(normal))] += RIDGE * float(np.diag(normal).max())
     factor, stress = scipy.linalg.cho_factor(normal), start
     for _ in range(REFINED):
         stress = stress - rigidity @ scipy.linalg.cho_solve(factor, rigidity.T @ stress)

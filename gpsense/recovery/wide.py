@@ -42,7 +42,8 @@ def read_wide(
     if kind is None:
         numbered = not words and np.array_equal(labels, np.arange(labels.size))
         looks = words or not (named or numbered)
-        if not looks or any(_share_of_words(given) > WORDS for given in columns):
+        worded = [given for column, given in zip(numbers, columns, strict=True) if column is None]
+        if not looks or any(_share_of_words(given) > WORDS for given in worded):
             return None
     texts = labels.astype(str).tolist()
     repeated = [text for text, count in Counter(texts).items() if count > 1 or not text.strip()]
@@ -67,10 +68,7 @@ def read_wide(
 
 
 def _share_of_words(column: Any) -> float:
-    array = np.asarray(column)
-    if array.dtype.kind in "iuf" or not array.size:
-        return 0.0
-    return 1.0 if array.dtype.kind == "c" else float(np.mean([_number(each) is None for each in array.ravel()]))
+    return float(np.mean([_number(each) is None for each in np.asarray(column).ravel()]))
 
 
 def _like_distances(labels: Sequence[str], header: Sequence[str], matrix: np.ndarray) -> bool:
