@@ -131,7 +131,7 @@ def _apply(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[tuple
     if name in INLINED:
         return _inner(params[INLINED[name]], values, on, size)
     if name == "scan":
-        return [(each, True) for each in _scan(params, values, on, size)]
+        return [(each, True) for each in _scan(eqn, values, on, size)]
     if name == "while":
         return [(each, True) for each in _while(params, values, on, size)]
     if name == "cond" and not on[0]:
@@ -177,9 +177,20 @@ def operation(eqn: Any) -> Callable[..., list[Any]]:
     return function
 
 
-def _scan(params: Any, values: list[Any], on: list[bool], size: int) -> list[Any]:
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """How many of a scan's operands are the same in every step, and how many are carried; what is left are sequences.
+
+    By shapes, which all versions of JAX give alike: sequences have one axis more than their elements in a step.
+    """
+    body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
+    whole = lambda atoms, own: sum(one.aval.ndim == two.aval.ndim for one, two in zip(atoms, own, strict=True))  # noqa: E731
+    carried = whole(eqn.outvars, body.outvars)
+    return whole(eqn.invars, body.invars) - carried, carried
+
+
+def _scan(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[Any]:
     """A scan; every number carried has lanes."""
-    fixed, carried = params["num_consts"], params["num_carry"]
+    params, (fixed, carried) = eqn.params, scan_counts(eqn)
     consts, start, sequence = values[:fixed], values[fixed : fixed + carried], values[fixed + carried :]
     flags = on[:fixed] + [True] * carried + on[fixed + carried :]
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from gpsense._lanes import scan_counts
 from gpsense.fields import declared
 from gpsense.grid.compiling import options
 from gpsense.grid.plan import Plan
@@ -126,7 +127,7 @@ def _apply(eqn: Any, values: list[Any]) -> list[Any]:
     """The outputs of one operation."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
-        return _scan(params, values)
+        return _scan(eqn, values)
     if name == "while":
         first = params["cond_nconsts"]
         second = first + params["body_nconsts"]
@@ -168,8 +169,8 @@ def _bound(eqn: Any, values: list[Any], params: Mapping[str, Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def _scan(params: Mapping[str, Any], values: list[Any]) -> list[Any]:
-    fixed, carried = params["num_consts"], params["num_carry"]
+def _scan(eqn: Any, values: list[Any]) -> list[Any]:
+    params, (fixed, carried) = eqn.params, scan_counts(eqn)
     consts, start, sequence = values[:fixed], values[fixed : fixed + carried], values[fixed + carried :]
 
     def step(carry: list[Any], each: list[Any]) -> tuple[list[Any], list[Any]]:
