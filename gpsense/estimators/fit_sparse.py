@@ -64,7 +64,10 @@ class SparseFit(NamedTuple):
     Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
     ``held_out_risk`` of this fit (``beats_constant``: it is below 1 by more than two standard errors of the difference,
     paired by rows), ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
-    which keeps ``lasso_kept`` columns; the last three None unless compared. ``centre`` and ``scale`` (dim,) standardise
+    which keeps ``lasso_kept`` columns; the last three None unless compared. ``resolution``: a column without which the
+    risk would rise by less than this is dropped as likely as not, ``4 risk / n`` with the risk on the ``n`` rows that
+    decide: a rise d has a standard error of about ``2 sqrt(d risk / n)``, and stays if it exceeds that (derived; None
+    where ``pool`` was given, as no column is then dropped by its rise). ``centre`` and ``scale`` (dim,) standardise
     columns, ``offset`` and ``unit`` y. ``names`` of the columns, as the DataFrame has them, where x was one.
     """
 
@@ -86,6 +89,7 @@ class SparseFit(NamedTuple):
     scale: np.ndarray
     offset: float
     unit: float
+    resolution: float | None = None
     names: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
@@ -96,13 +100,13 @@ class SparseFit(NamedTuple):
         told = ", ".join(f"{name} {risk:.3g}" for name, risk in risks.items() if risk is not None)
         lasso = "" if self.lasso_kept is None else f" ({self.lasso_kept} columns)"
         lasso += "" if self.beats_constant else "; this fit is no better than a constant"
-        return "\n  ".join(
-            (
-                f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, by what each adds: {which}",
-                f"mean squared error over the variance of y, on {len(self.held_out)} rows put aside: {told}{lasso}",
-                "see .coordinates, .kept_names, .scores, .directions, .predict(x)",
-            )
-        )
+        lines = [
+            f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, by what each adds: {which}",
+            f"mean squared error over the variance of y, on {len(self.held_out)} rows put aside: {told}{lasso}",
+        ]
+        if self.resolution is not None:
+            lines.append(f"columns that each lower it by less than about {self.resolution:.2g} may be missing")
+        return "\n  ".join((*lines, "see .coordinates, .kept_names, .scores, .directions, .predict(x)"))
 
     @property
     def kept_names(self) -> list[Any] | None:
@@ -314,6 +318,7 @@ def fit_sparse(
         scale=scale,
         offset=float(offset),
         unit=float(unit),
+        resolution=None if pool is not None else 4 * choice.error / float(np.var(values[held])) / len(held),
         names=tuple(x.columns) if hasattr(x, "columns") else None,
     )
 

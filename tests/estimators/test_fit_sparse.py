@@ -471,14 +471,32 @@ def test_what_a_table_holds_besides_numbers_is_named(change, words):
         fit_sparse(x, np.arange(40.0))
 
 
-def test_what_is_printed_of_a_fit_is_three_lines(found: SparseFit) -> None:
+def test_what_is_printed_of_a_fit_is_a_few_lines(found: SparseFit) -> None:
     named = found._replace(names=tuple(f"c{i}" for i in range(DIM)))
     for fit, first in ((found, "3, "), (named, "c3, ")):
-        head, risks, _ = repr(fit).splitlines()
+        head, risks, *_ = repr(fit).splitlines()
         assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, by what each adds: {first}")
         assert f"this fit {fit.held_out_risk:.3g}, all columns {fit.unpruned_risk:.3g}" in risks
+    assert "may be missing" not in repr(found._replace(resolution=None))
     alone = repr(found._replace(unpruned_risk=None, lasso_risk=None, lasso_kept=None))
     assert alone.splitlines()[1].endswith(f": this fit {found.held_out_risk:.3g}")
+
+
+@pytest.mark.parametrize(("multiple", "least", "most"), [(0.1, 0.0, 0.4), (16.0, 0.9, 1.0)])
+def test_columns_that_add_less_than_the_resolution_may_be_missing(multiple: float, least: float, most: float) -> None:
+    """By the standard error of a rise: 1250 rows, of which 200 decide, five linear columns that each add as much."""
+    noise, decide, shares = 0.5, 200, []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(1250, 12))
+        rise = multiple * 4 * noise**2 / decide
+        y = x[:, 0] + np.sqrt(rise) * x[:, 1:6].sum(axis=1) + noise * rng.normal(size=1250)
+        fit = fit_sparse(x, y, compare=False, seed=seed, neurons=32)
+        assert fit.resolution is not None
+        assert fit.resolution * y.var() == pytest.approx(4 * noise**2 / decide, rel=0.3)
+        assert f"less than about {fit.resolution:.2g} may be missing" in repr(fit)
+        shares.append(np.isin(np.arange(1, 6), fit.coordinates).mean())
+    assert least <= np.mean(shares) <= most
 
 
 def test_a_fit_that_is_no_better_than_a_constant_says_so(found: SparseFit) -> None:
@@ -486,6 +504,7 @@ def test_a_fit_that_is_no_better_than_a_constant_says_so(found: SparseFit) -> No
     x = rng.normal(size=(300, 6))
     nothing = fit_sparse(x, rng.normal(size=300), neurons=16, compare=False)
     assert not nothing.beats_constant
+    assert fit_sparse(x, x[:, 0], neurons=16, pool=2, compare=False).resolution is None
     assert repr(nothing).splitlines()[1].endswith("; this fit is no better than a constant")
     assert found.beats_constant
     assert "constant" not in repr(found)
