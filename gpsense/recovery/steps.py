@@ -170,6 +170,10 @@ def largest(problem: Problem, residuals: np.ndarray) -> np.ndarray:
 
 
 def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -> tuple[np.ndarray, Factors]:
+    count = min(count, *back.shape)
+    if not abs(back).max():  # ARPACK refuses to look at it
+        sides = back.shape[: 1 if problem.map.semidefinite else 2]
+        return np.zeros(count), tuple(np.eye(side, count) for side in sides)
     if problem.map.semidefinite:
         side = back.shape[0]
         if side <= 400 or not sp.issparse(back):
@@ -178,10 +182,12 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
             if not values.size:  # of equal eigenvalues the method for some may find none
                 values, vectors = (each[..., -count:] for each in np.linalg.eigh(dense))
         else:
-            values, vectors = sp.linalg.eigsh(back, count, which="LA", v0=_start(side), tol=tolerance)
+            shift = float(abs(back).sum(axis=1).max()) or 1.0  # else ARPACK looks in vain for an eigenvalue of 0
+            moved = back + shift * sp.eye_array(side)
+            values, vectors = sp.linalg.eigsh(moved, count, which="LA", v0=_start(side), tol=tolerance)
+            values = values - shift
         order = np.argsort(values)[::-1]
         return values[order], (vectors[:, order],)
-    count = min(count, min(back.shape))
     if min(back.shape) <= 100:
         left, values, right = np.linalg.svd(back.toarray() if sp.issparse(back) else back, full_matrices=False)
         return values[:count], (left[:, :count], right[:count].T)

@@ -315,3 +315,12 @@ def test_points_that_hold_others_in_the_wrong_place_are_left_out_and_put_back(se
     state = balanced((start - start.mean(0),), 1.0)
     assert problem.misfit(descend(problem, state, steps=100).factors) > 1e-3
     assert fitted(problem, state, 1e-8).misfit < 1e-8
+
+
+def test_a_table_of_zeros_but_one_is_explained_by_one_column():
+    """The residual of the first column is a matrix of zeros, at which ARPACK refuses to look."""
+    places = np.random.default_rng(0).permutation(150 * 160)[:3000]
+    map_ = maps.Table(*np.divmod(places, 160), (150, 160))
+    found = solve(map_, np.eye(1, 3000, 5)[0], seed=0)
+    assert found.fit.state.sizes.size == 1
+    np.testing.assert_allclose(map_.predict(found.fit.state.factors), np.eye(1, 3000, 5)[0], atol=1e-12)

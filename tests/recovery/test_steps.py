@@ -139,3 +139,29 @@ def test_gram_and_own_blocks_are_those_of_the_dense_jacobian(kind):
     starts = range(0, dense.shape[1], width)
     own = np.array([(dense.T @ dense)[at : at + width, at : at + width] for at in starts])
     np.testing.assert_allclose(steps.own_blocks(scaled, width), own, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_leading_eigenvalues_are_found_where_the_largest_is_0(sign):
+    """Of distances that are all too long, or all too short, -A*(e) is a Laplacian or minus one: semidefinite."""
+    first, second = np.triu_indices(420, 1)
+    some = np.random.default_rng(0).permutation(first.size)[:2000]
+    map_ = maps.Distances(first[some], second[some], 420)
+    problem = steps.Problem(map_, np.ones(2000), np.ones(2000))
+    residual = sign * np.random.default_rng(1).uniform(0.5, 1.0, 2000)
+    values, (vectors,) = steps.leading(problem, residual, 2)
+    matrix = np.zeros((420, 420))
+    for i, j, e in zip(map_.first, map_.second, residual, strict=True):
+        matrix[[i, j, i, j], [i, j, j, i]] += -e * np.array([1, 1, -1, -1])
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix)[:-3:-1], atol=1e-8)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["distances", "table"])
+def test_of_a_residual_of_zeros_the_leading_values_are_zeros(kind):
+    first, second = np.triu_indices(420, 1)
+    map_ = maps.Distances(first, second, 420) if kind == "distances" else maps.Table(first, second, (420, 430))
+    problem = steps.Problem(map_, np.ones(first.size), np.ones(first.size))
+    values, vectors = steps.leading(problem, np.zeros(first.size), 2)
+    np.testing.assert_array_equal(values, 0.0)
+    assert [vector.shape for vector in vectors] == [(420, 2)] if kind == "distances" else [(420, 2), (430, 2)]
