@@ -17,6 +17,7 @@ from gpsense.pruning import inputs
 from gpsense.sparse.hermite import RELU
 from gpsense.sparse.network import Kept
 from gpsense.sparse.samples import FIT, table
+from tests.parameters import first_quick
 
 inside = import_module("gpsense.estimators.fit_sparse")  # the module, not the function of its name
 N, DIM, PLANTED = 400, 24, {3, 7, 15}
@@ -189,7 +190,7 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", first_quick(TARGETS))
 def test_columns_that_add_nothing_leave(name: str) -> None:
     """Every part of the scores keeps as many columns, of which most matter to another part or to none."""
     n, dim, right, target = TARGETS[name]

@@ -153,7 +153,7 @@ def test_offsets_are_found_where_they_help():
     assert not plain.offsets.rows.size
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_quick(range(3)))
 def test_offsets_of_a_large_table_are_fitted_by_turns_to_the_same(seed, monkeypatch):
     """Large tables take less memory so; the answer is that of the fit of all numbers together."""
     truth, rows, columns, y, _ = _shifted_table(seed, (40, 30), share=0.4)
@@ -223,7 +223,7 @@ def test_a_wild_value_is_no_column_of_its_own(seed, offsets):
     assert error(found) < 1.6 * error(expected)
 
 
-@pytest.mark.parametrize("offsets", [True, None])
+@pytest.mark.parametrize("offsets", first_quick([True, None]))
 @pytest.mark.parametrize("seed", first_quick([0, 4, 6]))
 def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
     rng = np.random.default_rng(seed)
@@ -239,7 +239,7 @@ def test_a_wild_value_among_exact_ones_is_left_out(seed, offsets):
 
 
 @pytest.mark.parametrize(
-    ("seed", "rank", "offsets"), first_quick([(0, 1, True), (501, 2, False), (2, 1, True), (3, 0, True)], 2)
+    ("seed", "rank", "offsets"), first_quick([(0, 1, True), (501, 2, False), (2, 1, True), (3, 0, True)])
 )
 def test_no_answer_lies_far_beyond_the_values(seed, rank, offsets):
     rng = np.random.default_rng(seed)
@@ -394,7 +394,7 @@ def _exact_with_wild(kind, seed):
     return dict(zip(names[kind], (first, second, y), strict=True)), left, truth, wild
 
 
-@pytest.mark.parametrize("kind", ["value", "values", "distance2"])
+@pytest.mark.parametrize("kind", first_quick(["value", "values", "distance2"]))
 @pytest.mark.parametrize("seed", first_quick([0, 1]))
 def test_wild_values_among_exact_ones_are_no_columns(kind, seed):
     data, left, truth, wild = _exact_with_wild(kind, seed)
@@ -765,8 +765,7 @@ def test_repeats_that_contradict_each_other_are_left_out(seed):
             ("distance2", 0.1, 0.01, 0),
             ("distance2", 0.1, 0.01, 4),
             ("distance2", 0.1, 0.01, 7),
-        ],
-        2,
+        ]
     ),
 )
 def test_a_thin_dimension_that_repeats_tell_is_not_taken_for_wild_values(kind, thin, noise, seed):
@@ -974,7 +973,7 @@ def test_wild_plain_distances_set_no_weights(factor):
 
 
 @pytest.mark.parametrize("fill", first_quick([1e20, 1e6, -1e9, 9.96921e36]))
-@pytest.mark.parametrize("sigma", first_quick([0.1, 0.0, 1e-6], 2))
+@pytest.mark.parametrize("sigma", first_quick([0.0, 0.1, 1e-6]))
 def test_a_fill_value_is_wild_and_makes_no_fit_exact(fill, sigma):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 24))

@@ -10,6 +10,7 @@ from gpsense.systems import SYSTEMS
 from launch import grid, report, table
 from launch.schema import schema
 from tests.commands import ended
+from tests.parameters import first_quick
 
 STEPS = ["--train.steps", "20", "--fine_tune.steps", "5"]
 MATRIX = ["--problem.dim", "6", "--problem.n", "40", "--problem.noise", "0.1", "--train.penalty", "0.1", *STEPS]
@@ -35,7 +36,9 @@ def test_every_field_that_takes_a_list_is_tried_here() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(("system", "place", "values", "options"), LISTS, ids=lambda each: str(each)[:20])
+@pytest.mark.parametrize(
+    ("system", "place", "values", "options"), first_quick(LISTS, 3), ids=lambda each: str(each)[:20]
+)
 def test_a_list_has_a_table_a_page_and_a_paper(
     system: str, place: str, values: str, options: list[str], tmp_path: Path
 ) -> None:

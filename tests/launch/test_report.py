@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from gpsense.grid.store import write_dataset
 from launch import figures, pages, paper, report
+from tests.parameters import first_quick
 
 SEEDS, NOISE, PENALTY, STEPS, COLUMNS = 3, [0.1, 0.5], [0.0, 0.01, 0.1], 7, 4
 EVIL = "</script><script>window.stolen = 1</script><b>&"
@@ -388,7 +389,7 @@ def test_everything_fits_the_width_and_labels_stay_apart(tmp_path: Path, browser
         assert complaints == []
 
 
-@pytest.mark.parametrize("width", [390, 1366])
+@pytest.mark.parametrize("width", first_quick([390, 1366]))
 def test_what_is_wider_than_the_page_says_that_it_scrolls(tmp_path: Path, browser: Any, width: int) -> None:
     """Tables and pictures, on pages of both kinds; on a phone a picture is half as large as on a desk at least."""
     picture = tmp_path / "wide.png"
@@ -442,14 +443,17 @@ def test_arrow_keys_choose_a_neighbour(run: Path, browser: Any) -> None:
 
 @pytest.mark.parametrize(
     ("words", "count"),
-    [
-        ("noise=0.5", 3),
-        ("penalty=0.01 noise=0.1", 1),
-        ("error<0.02", 2),
-        ("rank>=2, error<0.1", 2),
-        ("0.5", 3),
-        ("x=1", 0),
-    ],
+    first_quick(
+        [
+            ("rank>=2, error<0.1", 2),
+            ("noise=0.5", 3),
+            ("penalty=0.01 noise=0.1", 1),
+            ("error<0.02", 2),
+            ("0.5", 3),
+            ("x=1", 0),
+        ],
+        2,
+    ),
 )
 def test_a_search_lists_the_cells_and_a_click_shows_one(run: Path, browser: Any, words: str, count: int) -> None:
     page, complaints = visit(browser, report.write_report(run))

@@ -9,6 +9,7 @@ from gpsense.recovery import evidence, maps
 from gpsense.recovery.path import fitted
 from gpsense.recovery.solve import merged, solve
 from gpsense.recovery.steps import Problem, balanced, descend
+from tests.parameters import first_quick
 
 
 def _error(factors, matrix):
@@ -68,7 +69,7 @@ def test_values_measured_again_are_averaged_and_weigh_more():
     assert merged(maps.RankOne(np.r_[x, -x[:2]]), np.arange(8.0))[0].map.n == 6
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", first_quick(range(3)))
 def test_exact_distances_of_a_flat_cloud(seed):
     rng = np.random.default_rng(seed)
     i, j, y, matrix = _pairs(rng, rng.standard_normal((40, 3)) * [1, 1, 1 / 8], 0.475)
@@ -125,7 +126,7 @@ def test_wild_values_are_found_and_left_out(seed):
     assert solve(map_, y, robust=False).outliers.size == 0
 
 
-@pytest.mark.parametrize("size", [5, 20])
+@pytest.mark.parametrize("size", first_quick([5, 20]))
 @pytest.mark.parametrize("kind", ["entries", "distances"])
 def test_wild_values_among_entries_and_distances(kind, size):
     rng = np.random.default_rng(1)
