@@ -1,8 +1,8 @@
 """gpsense: train, prune greedily, fine-tune, and measure when that generalises.
 
-Pure functions of arrays for one experiment; :mod:`gpsense.grid` runs whole grids of them, ``python -m launch.grid``
-does so from a config, with files, progress and pictures. Names are imported when first used. Examples in docstrings
-take ``jax``, ``jax.numpy as jnp``, ``numpy as np`` and ``gpsense`` as imported.
+Pure functions of arrays make up one experiment; :mod:`gpsense.grid` runs whole grids of experiments, and
+``python -m launch.grid`` does so from a config, with files, progress and figures. Names are imported when first used.
+Examples in docstrings assume that ``jax``, ``jax.numpy as jnp``, ``numpy as np`` and ``gpsense`` are imported.
 """
 
 from importlib import import_module
@@ -137,7 +137,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that owns it."""
+    """A public name, imported from its module when first used."""
     if name == "theory":
         return import_module("gpsense.theory")
     if name == "__version__":
@@ -148,7 +148,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """The installed version; in words where the package is used without being installed."""
+    """The installed version, or ``(not installed)`` where the package is used without being installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""What JAX runs on."""
+"""The devices that JAX runs on, and the threads of its CPU pool."""
 
 import os
 from contextlib import suppress
@@ -7,16 +7,16 @@ import jax
 
 from gpsense.errors import BadInput
 
-THREADS = 4  # of XLA's pool on the CPU, a core
+THREADS = 4  # per core, in XLA's CPU pool
 
 
 def add_threads() -> None:
-    """Give XLA's pool on the CPU more threads than cores, for code of which the calls of LAPACK are not known.
+    """Give XLA's CPU pool more threads than cores, for a user's code, which may call LAPACK in any way.
 
     jaxlib's batched solve, eigh, svd and the like hold a thread of the pool while they wait for others of it. As many
-    at once as there are threads, on several devices or side by side in one program, wait for ever. Threads are named by
-    ``$NPROC``, read once when the devices start: nothing changes after that, or where it is set. The quickstart takes
-    up to 1.6 times as long with them on two cores, to the same bits: grids of gpsense's own systems do without.
+    at once as there are threads, on several devices or side by side in one program, deadlock. Their number is set by
+    ``$NPROC``, which is read once, when the devices start; a value that is set already is kept. On two cores the extra
+    threads make the quickstart take up to 1.6 times as long, with the same bits: gpsense's own systems do without.
     """
     cores = os.cpu_count() or 1
     with suppress(AttributeError):  # a platform without affinity
@@ -25,7 +25,7 @@ def add_threads() -> None:
 
 
 def start_devices() -> None:
-    """Start the devices; BadInput where the platform that JAX is told to use is not there."""
+    """Start the devices; raises BadInput where the platform that JAX is told to use is not available."""
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:

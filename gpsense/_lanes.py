@@ -1,8 +1,8 @@
-"""Batches along the last axis, where the numbers of small cells fill the vector units of a CPU.
+"""Batching along the last axis, so that many small cells together fill the vector units of a CPU.
 
-``vmap`` moves its batch axis to the front of most arrays: where cells are small matrices every product then is one of
-small matrices, and operands of a large product that cells share are transposed. :func:`in_lanes` evaluates a function
-the other way round.
+``vmap`` moves its batch axis to the front of most arrays: if cells are small matrices, every product is then a batch of
+small products, and an operand that cells share in a large product is transposed. :func:`in_lanes` moves the batch axis
+to the end instead; a lane is one place along it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
-LANES = 8  # a batch is filled up to a multiple of them; one below half of them is left to vmap
+LANES = 8  # a batch is padded to a multiple of it; one of at most half of it is left to vmap
 ELEMENTWISE = set(
     "abs add add_any and convert_element_type copy cos div eq erf exp expm1 floor ge gt integer_pow is_finite le log "  # noqa: SIM905
     "log1p logistic lt max min mul ne neg not or pow rem rsqrt select_n sign sin sqrt square sub tanh".split()
@@ -26,14 +26,14 @@ INLINED = CALLS | {"custom_jvp_call": "call_jaxpr"}
 
 
 def in_lanes(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)`` of trees of arrays; under ``vmap`` on a CPU the batch is every array's last axis inside."""
+    """The value ``function(*args)``, args trees of arrays; under ``vmap`` on a CPU its batch axis is the last."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     out = _lanes.bind(*closed.consts, *jax.tree.leaves(args), jaxpr=closed.jaxpr)
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
 
 
 def _as_it_is(*values: Any, jaxpr: Jaxpr) -> list[Any]:
-    """The outputs of a jaxpr, its constants the first of the values."""
+    """The outputs of a jaxpr for ``values``: its constants, then its arguments."""
     count = len(jaxpr.constvars)
     return jaxpr_as_fun(ClosedJaxpr(jaxpr, values[:count]))(*values[count:])
 
@@ -58,7 +58,7 @@ def _batched(values: Sequence[Any], axes: Sequence[int | None], *, jaxpr: Jaxpr)
 
 
 def _differentiated(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: Jaxpr) -> tuple[Any, Any]:
-    """The derivative of the function as it is, without lanes."""
+    """The outputs and their tangents, of the function differentiated without lanes."""
     moving = [place for place, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
 
     def of(*some: Any) -> list[Any]:
@@ -86,9 +86,9 @@ ad.primitive_jvps[_lanes] = _differentiated
 def primitive(
     name: str, function: Callable[..., jax.Array], in_lanes: Callable[..., jax.Array] | None = None
 ) -> Primitive:
-    """``function`` of arrays as a primitive, with ``in_lanes`` to take its place where all of them have lanes.
+    """A primitive that computes ``function`` of arrays, or ``in_lanes`` of them where all have lanes.
 
-    Derivatives are the caller's to define.
+    The caller defines its derivatives.
     """
     made = Primitive(f"gpsense_{name}")
 
@@ -102,7 +102,7 @@ def primitive(
 
 
 def _full(pairs: list[tuple[Any, bool]], size: int) -> list[Any]:
-    """The values, those that are the same in every lane repeated."""
+    """The values, with those that are the same in every lane repeated along a last axis of this size."""
     return [value if on else _spread(value, False, value.shape, size) for value, on in pairs]
 
 
@@ -122,7 +122,7 @@ def _evaluate(jaxpr: Any, inputs: list[Any], flags: list[bool], size: int) -> li
 
 
 def _apply(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[tuple[Any, bool]]:
-    """The outputs of one operation."""
+    """The outputs of one operation, and whether each has lanes."""
     name, params, alone = eqn.primitive.name, eqn.params, operation(eqn)
     if not any(on):
         return [(each, False) for each in alone(*values)]
@@ -151,13 +151,13 @@ def _apply(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[tuple
 
 
 def _spread(value: Any, on: bool, shape: tuple[int, ...], size: int, places: tuple[int, ...] | None = None) -> Any:
-    """A value broadcast to (*shape, lanes), its own axes at these places; None: the first ones."""
+    """A value broadcast to (*shape, size), its own axes at ``places`` (None: the first); ``on``: it has lanes."""
     own = tuple(range(value.ndim - on)) if places is None else places
     return jax.lax.broadcast_in_dim(value, (*shape, size), own + (len(shape),) * on)
 
 
 def _inner(jaxpr: Any, values: list[Any], on: list[bool], size: int) -> list[tuple[Any, bool]]:
-    """The outputs of a closed jaxpr."""
+    """The outputs of a closed jaxpr, and whether each has lanes."""
     return _evaluate(jaxpr.jaxpr, [*jaxpr.consts, *values], [False] * len(jaxpr.consts) + on, size)
 
 
@@ -178,9 +178,9 @@ def operation(eqn: Any) -> Callable[..., list[Any]]:
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:
-    """How many of a scan's operands are the same in every step, and how many are carried; what is left are sequences.
+    """How many of a scan's operands are the same in every step, and how many are carried; the others are sequences.
 
-    By shapes, which all versions of JAX give alike: sequences have one axis more than their elements in a step.
+    Told by shapes, the same in all versions of JAX: a sequence has one axis more than its element in a step.
     """
     body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
     whole = lambda atoms, own: sum(one.aval.ndim == two.aval.ndim for one, two in zip(atoms, own, strict=True))  # noqa: E731
@@ -189,7 +189,7 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
 
 
 def _scan(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[Any]:
-    """A scan; every number carried has lanes."""
+    """The outputs of a scan; everything carried has lanes."""
     params, (fixed, carried) = eqn.params, scan_counts(eqn)
     consts, start, sequence = values[:fixed], values[fixed : fixed + carried], values[fixed + carried :]
     flags = on[:fixed] + [True] * carried + on[fixed + carried :]
@@ -205,7 +205,7 @@ def _scan(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[Any]:
 
 
 def _while(params: Any, values: list[Any], on: list[bool], size: int) -> list[Any]:
-    """A loop that ends when all lanes have; a lane that has ended keeps its numbers."""
+    """The outputs of a loop that ends when all lanes have ended; a lane that has ended keeps its values."""
     first = params["cond_nconsts"]
     second = first + params["body_nconsts"]
 

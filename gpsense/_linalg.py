@@ -1,8 +1,8 @@
 """Eigenvalues and singular values of one matrix at a time on CPUs.
 
-A batch of them is shared out by XLA over the threads that run the devices' programs; with several CPU devices all of
-these threads can end up waiting for one another, and deadlocks. Under ``vmap`` on a CPU the matrices are
-therefore taken one after the other, on accelerators together.
+XLA distributes a batch of matrices over the threads that run the devices' programs; with several CPU devices all of
+these threads can end up waiting for one another: a deadlock. Under ``vmap`` the matrices are therefore taken one after
+the other on a CPU, and together on accelerators.
 """
 
 from collections.abc import Callable
@@ -24,20 +24,20 @@ def _chosen(in_turn: Callable[..., Any], together: Callable[..., Any], *matrices
 
 
 def eigh(matrix: Float[Array, "dim dim"]) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    """Eigenvalues, rising, and eigenvectors of a symmetric matrix."""
+    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix."""
     return _chosen(_eigh_in_turn, lambda each: tuple(jnp.linalg.eigh(each)), matrix)
 
 
 def singular_values(matrix: Float[Array, "rows columns"]) -> Float[Array, " smaller"]:
-    """Singular values, falling."""
+    """Singular values of a matrix, descending."""
     return _chosen(_singular_values_in_turn, lambda each: jnp.linalg.svd(each, compute_uv=False), matrix)
 
 
 def solve(matrix: Float[Array, "dim dim"], right: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
-    """``A^-1 B``."""
+    """The solution X of ``A X = B``, A the ``matrix`` and B the ``right`` side."""
     return _chosen(_solve_in_turn, jnp.linalg.solve, matrix, right)
 
 
 def orthonormal(columns: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
-    """``Q`` of ``A = Q R``: orthonormal columns that span A's, dim no smaller than their number."""
+    """``Q`` of ``A = Q R``: an orthonormal basis of the span of A's columns, at most dim of them."""
     return _chosen(_orthonormal_in_turn, lambda each: jnp.linalg.qr(each)[0], columns)

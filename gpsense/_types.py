@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxtyping import Integer as AnyInteger
 
-if TYPE_CHECKING:  # to a type checker PyTree is of unknown type
+if TYPE_CHECKING:  # type checkers do not know the type of PyTree
     Parameters = Prunable = MaskTree = Any
 else:
     Parameters = PyTree[Float[Array, "..."]]

@@ -1,6 +1,6 @@
 """Real data sets that come with an installed package; those in folders are read by :mod:`gpsense.tickets.images`.
 
-Read once, when first asked for, never at import; a system that draws its problems from them holds them as constants.
+They are read once, when first asked for, not at import; systems that draw problems from them hold them as constants.
 """
 
 from functools import lru_cache
@@ -25,7 +25,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def diabetes() -> tuple[np.ndarray, np.ndarray]:
-    """Patients with diabetes: ten columns (442, 10) and how far the disease got in a year (442,), both float64.
+    """Patients with diabetes: ten columns (442, 10) and disease progression after a year (442,), both float64.
 
     Columns are named in :data:`DIABETES_COLUMNS`, centred and of Euclidean norm 1; y is a score from 25 to 346. Source:
     scikit-learn's ``load_diabetes``, the data of Efron, Hastie, Johnstone and Tibshirani, Least Angle Regression

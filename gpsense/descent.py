@@ -1,9 +1,9 @@
-"""Gradient descent by optax, advanced in chunks of steps, frozen where it has stopped.
+"""Gradient descent by optax, advanced in chunks of steps; runs that have stopped are frozen.
 
 ``advance_descent`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every``
 steps a run is checked: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss,
-gradient or factor no longer finite; the factor of the last check stays). From then on its state is left as it is while
-others in the same batch go on. The factor may be any tree of floating-point arrays of one type: its norm is that of all
+gradient or factor no longer finite; the factor of the last check stays). From then on its state stays unchanged while
+others in the same batch go on. The factor may be any tree of floating-point arrays of one type; its norm is that of all
 its numbers together.
 """
 
@@ -24,7 +24,7 @@ from gpsense.errors import BadInput
 from gpsense.optimizers import Optimizer, build
 
 RUNNING, CONVERGED, BUDGET, DIVERGED = 0, 1, 2, 3
-COLLAPSED = 4  # no descent ends so: pruning left a layer no weight (gpsense.pipeline)
+COLLAPSED = 4  # set by gpsense.pipeline, not by a descent: pruning left a layer without weights
 STATUS_NAMES = ("running", "converged", "budget", "diverged", "collapsed")
 
 ValueAndGradient = Callable[[Parameters], tuple[Scalar | Callable[[], Scalar], Parameters]]
@@ -33,14 +33,14 @@ ValueAndGradient = Callable[[Parameters], tuple[Scalar | Callable[[], Scalar], P
 class Target(NamedTuple):
     """What a descent minimises: a smooth part with its gradient, and what else a step needs.
 
-    - ``value_and_gradient(factor)``: the value may be a function without arguments, which is called only where a run is
+    - ``value_and_gradient(factor)``: the value may be a function without arguments, which is called only when a run is
       checked.
-    - ``proximal(factor, rate)``: the proximal map of ``rate`` times a part that is not smooth. The value then counts
-      this part, the gradient does not.
-    - ``sampled(factor, key, step)``: an estimate of the gradient, from a random minibatch say, along which steps are
-      taken; runs are still checked by the full gradient.
-    - ``carried``: an array of the factor's shape, True for numbers that are no parameters but a state, such as that of
-      a batch norm. The sampled gradient holds their new values in its place.
+    - ``proximal(factor, rate)``: the proximal map of ``rate`` times a part that is not smooth. The value then
+      includes this part, the gradient does not.
+    - ``sampled(factor, key, step)``: an estimate of the gradient, from a random minibatch say. Steps follow it, but
+      runs are checked by the full gradient.
+    - ``carried``: an array of the factor's shape, True for numbers that are not parameters but state, such as that of a
+      spectral norm. At these places the sampled gradient holds their new values.
 
     >>> target = gpsense.Target(lambda u: (jnp.sum(u**2) / 2, u))
     >>> value, gradient = target(jnp.array([[3.0], [4.0]]))
@@ -54,12 +54,12 @@ class Target(NamedTuple):
     carried: Any = None
 
     def __call__(self, factor: Parameters) -> tuple[Scalar, Parameters]:
-        """Value and gradient."""
+        """The value and the gradient at a factor."""
         value, gradient = self.value_and_gradient(factor)
         return value() if callable(value) else value, gradient
 
     def gradient_norm(self, factor: Parameters, gradient: Parameters, rate: ScalarLike) -> Scalar:
-        """``||g||_F``, with a proximal map ``||U - prox(U - rate g)||_F / rate``: zero where U is stationary."""
+        """``||g||_F``, or with a proximal map ``||U - prox(U - rate g)||_F / rate``: zero where U is stationary."""
         if self.proximal is not None:
             moved = self.proximal(jax.tree.map(lambda u, g: u - rate * g, factor, gradient), rate)
             gradient = jax.tree.map(lambda u, new: (u - new) / rate, factor, moved)
@@ -70,10 +70,10 @@ class Target(NamedTuple):
 class Method:
     """How to descend: ``optimizer``, a name of :data:`gpsense.optimizers.OPTIMIZERS` or a function of the rate.
 
-    - ``check_every``: a run is checked after so many steps each time, so that it stops at a multiple of them.
-    - ``perturb``: a run that meets its tolerance is moved by noise. It stops if its objective is not lower ``patience``
-      steps later, at the point it had left (perturbed gradient descent; Jin et al. 2017); else it goes on.
-    - ``stochastic``: steps follow the target's sampled gradient. Checks take all samples, and are made at multiples of
+    - ``check_every``: the number of steps between checks of a run, which can stop only at a check.
+    - ``perturb``: a run that meets its tolerance is perturbed by noise. If ``patience`` steps later its objective is
+      not lower, it returns to the point before the noise and stops (perturbed gradient descent; Jin et al. 2017).
+    - ``stochastic``: steps follow the target's sampled gradient. Checks use all samples, and are made at multiples of
       ``check_every`` only, even where a call takes fewer steps.
 
     >>> import optax
@@ -107,7 +107,7 @@ class Rates(eqx.Module):
 
 
 class Escape(eqx.Module):
-    """The point a perturbed run left, its objective, and the steps until it is checked (-1: not perturbed)."""
+    """The point before a perturbation, its objective and gradient norm, and the steps to the check (-1: none due)."""
 
     anchor: Parameters
     objective: Scalar
@@ -129,14 +129,14 @@ class Descent(eqx.Module):
 
 
 def ended(status: Integer) -> Integer:
-    """The status at the end of a phase: a run that still goes on has used up its steps."""
+    """The status at the end of a phase: BUDGET for a run that is still RUNNING, as its steps are used up."""
     return jnp.where(status == RUNNING, jnp.int32(BUDGET), status)
 
 
 def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomKey | None = None) -> Descent:
-    """A fresh run from a factor; the key is read where the method perturbs or samples.
+    """A new run from a factor; the key is used only if the method perturbs or samples.
 
-    A factor with a number that is not finite is DIVERGED from the start.
+    The run has status DIVERGED if a number of the factor is not finite.
 
     >>> state = gpsense.start_descent(gpsense.Method("adam"), jnp.zeros((3, 2)), gpsense.Rates(0.1, 0.0, 1e-6, 0.0))
     >>> int(state.steps), state.factor.shape
@@ -164,9 +164,9 @@ def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomK
 def advance_descent(
     method: Method, target: Target | ValueAndGradient, state: Descent, rates: Rates, n_steps: int
 ) -> Descent:
-    """Up to ``n_steps`` more steps; a state that has stopped is returned unchanged.
+    """The state after up to ``n_steps`` more steps; one that has stopped is returned unchanged.
 
-    Raises ValueError for a stochastic method without a target that samples.
+    Raises BadInput for a stochastic method where the target has no ``sampled``.
 
     >>> target = gpsense.Target(lambda u: (jnp.sum((u - 1) ** 2) / 2, u - 1))
     >>> method, rates = gpsense.Method("gd"), gpsense.Rates(0.5, 0.0, 1e-3, 0.0)
@@ -190,14 +190,14 @@ def advance_descent(
 
 
 def _block(method: Method, target: Target, state: Descent, rates: Rates, length: int) -> Descent:
-    """Take ``length`` steps, and keep them if the run goes on: the gradient of the first step is that of the check.
+    """The state after a check and ``length`` steps; a run that stops keeps none of these.
 
-    Loss and gradient stand in the program once, unless steps draw a gradient of their own.
+    The gradient of the check is that of the first step, so that the program contains it once, unless steps sample it.
     """
     move = _mover(method, target, state, rates)
 
     def check(factor: Parameters) -> tuple[Parameters, Callable[[], tuple[Scalar, Scalar]]]:
-        """The gradient, and what is seen of a run there."""
+        """The gradient at a factor, and a function that returns the objective and the gradient norm there."""
         value, gradient = target.value_and_gradient(factor)
         norm = lambda: target.gradient_norm(factor, gradient, rates.rate)  # noqa: E731
         return gradient, lambda: (value() if callable(value) else value, norm())
@@ -206,7 +206,7 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
     if method.stochastic:
         at = (state.steps % method.check_every == 0) | jnp.isnan(state.objective) | method.perturb
         look = lambda carry: (jnp.asarray(False), check(state.factor)[1]())  # noqa: E731
-        # a loop of one turn at most: a segment shorter than check_every costs no gradient of all samples
+        # a loop of at most one turn, so that a segment without a check computes no gradient of all samples
         seen = jax.lax.while_loop(lambda carry: carry[0], look, (running & at, seen))[1]
     noise = None
     if state.escape is not None:
@@ -250,7 +250,7 @@ def _block(method: Method, target: Target, state: Descent, rates: Rates, length:
 
 
 def _mover(method: Method, target: Target, state: Descent, rates: Rates) -> Callable[..., tuple[Parameters, Any]]:
-    """One step: ``move(factor, memory, index, gradient)``, the index counted from the state's; stochastic ones draw."""
+    """A function ``move(factor, memory, index, gradient)``: one step, the gradient sampled if the method does so."""
     optimizer = method.build(rates.rate, rates.momentum)
 
     def move(factor: Parameters, memory: Any, index: Integer, gradient: Parameters) -> tuple[Parameters, Any]:
@@ -277,7 +277,7 @@ def _check(
     patience: int,
     length: int,
 ) -> tuple[jax.Array, jax.Array, Escape]:
-    """Whether to perturb now, whether to stop now, and the escape that follows."""
+    """Whether to perturb now, whether to stop now, and the updated escape."""
     stationary = slope <= rates.tolerance
     free, due = escape.countdown < 0, escape.countdown == 0
     slack = 16 * jnp.finfo(value.dtype).eps * jnp.abs(escape.objective)
@@ -296,7 +296,7 @@ def _check(
 
 
 def _noise(key: RandomKey, steps: Integer, factor: Parameters, radius: ScalarLike) -> Parameters:
-    """A point drawn uniformly on the sphere of this Frobenius radius."""
+    """Noise drawn uniformly from the sphere of Frobenius norm ``radius``, with the structure of the factor."""
     flat, unravel = ravel_pytree(factor)
     draw = unravel(jax.random.normal(jax.random.fold_in(key, steps), flat.shape, flat.dtype))
     length = norm(draw)
@@ -304,7 +304,7 @@ def _noise(key: RandomKey, steps: Integer, factor: Parameters, radius: ScalarLik
 
 
 def _flush(factor: Parameters) -> Parameters:
-    """Numbers whose square underflows become zero: dying columns would else slow a CPU tenfold as denormals."""
+    """The factor, numbers whose square underflows set to 0: denormals in vanishing columns slow a CPU tenfold."""
 
     def flushed(leaf: Elementwise) -> Elementwise:
         floor = float(jnp.finfo(leaf.dtype).tiny) ** 0.5

@@ -1,4 +1,4 @@
-"""The one error that means: the input cannot be used, and this is what to change; and the words that it shares."""
+"""The error for input that cannot be used, which says what to change, and the wording that messages share."""
 
 import difflib
 from collections.abc import Collection
@@ -19,13 +19,13 @@ class BadInput(ValueError):
         self.field, self.problem, self.remedy = field, problem, remedy
         super().__init__(f"{field}: {problem}; {remedy}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # whole in another process
+    def __reduce__(self) -> tuple[Any, ...]:  # keeps the three fields when sent to another process
         return type(self), (self.field, self.problem, self.remedy)
 
 
 def shown(value: Any) -> str:
     """A value quoted in an error, cut to a readable length."""
-    import numpy as np  # the help of the commands is told without
+    import numpy as np  # imported here, as --help does without it
 
     text = repr(value.item() if isinstance(value, np.generic) else value)
     text = " ".join(text.split())
@@ -45,6 +45,6 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
-    """The error for a name that is in no registry: the nearest known one first, then all."""
+    """The error for an unknown name: it suggests the nearest known one, then lists them all."""
     near = nearest(name, known) if isinstance(name, str) else ""
     return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")

@@ -1,11 +1,11 @@
-"""A field of a system, declared once: type, default, what it may be, unit, label, help, section of the config.
+"""Fields of systems, each declared once: type, default, range, unit, label, help and section of the config.
 
 The declaration stands in the class that owns the field, as an annotation::
 
     penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.1
 
 The class gives the field's role in a grid: the system itself (static, compiled in), its ``Data`` (traced, changes the
-data) or its ``Setting`` (traced, does not). Checks, config, ``--help``, axis labels and table headings are derived.
+data) or its ``Setting`` (traced, does not). Checks, config, ``--help``, labels and table headings derive from it.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ from gpsense._types import ScalarLike
 from gpsense.errors import BadInput, nearest, shown, unknown_name
 
 WHOLE, NUMBER, FLAG, NAME, WHOLES, NUMBERS, OTHER = "whole", "number", "flag", "name", "wholes", "numbers", "other"
-LARGEST = 2**63 - 1  # of whole numbers
-INT32 = 2**31 - 1  # of those that are traced
+LARGEST = 2**63 - 1  # largest whole number allowed
+INT32 = 2**31 - 1  # largest one that is traced as an integer
 _KINDS = {int: WHOLE, float: NUMBER, bool: FLAG, str: NAME, tuple[int, ...]: WHOLES, tuple[float, ...]: NUMBERS}
 ROLES = ("static", "data", "setting")
 _SECTIONS = {"static": "problem", "data": "problem", "setting": "train"}
@@ -40,9 +40,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class ReadBy:
-    """Which values of another ``field`` read a field: those of ``names``.
+    """The values of another ``field`` that make use of (read) a field: those in ``names``.
 
-    With ``known``, the values of which it is known whether they read it, all others do, a user's own rule among them.
+    With ``known``, the values known either to read it or not, all other values are taken to read it, such as a user's
+    own rule.
     """
 
     field: str
@@ -50,11 +51,11 @@ class ReadBy:
     known: frozenset[str] | None = None
 
     def reads(self, value: Any) -> bool:
-        """Whether the field is read where the other has this value."""
+        """Whether the field is read if the other field has this value."""
         return value in self.names or (self.known is not None and value not in self.known)
 
     def refusal(self, name: str, values: Sequence[Any], choices: Collection[str] | None) -> BadInput:
-        """The error for field ``name``, given where the other has these values, none of which reads it."""
+        """The error for a field ``name`` that was given although none of these values of the other field reads it."""
         told = [str(getattr(value, "__name__", value)) for value in values]
         problem = f"{self.field} {', '.join(told)} {'does' if len(told) == 1 else 'do'} not read it"
         able = list(self.names) or [choice for choice in choices or () if self.reads(choice)]
@@ -66,14 +67,14 @@ class ReadBy:
 class Field:
     """What a field may be and how it is shown.
 
-    - ``section``, ``key``: its place in a config; key empty: its name, without the section's name where that begins it.
-    - ``help``: one line. ``hidden``: it is not in the config, and can be given from Python only.
-    - ``at_least``, ``at_most``: bounds that are allowed themselves; ``above``, ``below``: bounds that are not.
+    - ``section``, ``key``: its place in a config; an empty key stands for the name without the prefix ``section_``.
+    - ``help``: one line. ``hidden``: whether it is left out of the config and can be given only from Python.
+    - ``at_least``, ``at_most``: inclusive bounds; ``above``, ``below``: exclusive bounds.
     - ``choices``: the names allowed, usually a registry; ``accepts``: a further type, such as a function.
     - ``whole``: whole numbers only, traced as floats; ``integer``: the same, traced as integers.
     - ``axis``: whether a grid may list several values.
     - ``verify``: raises BadInput for a value that fails a further test.
-    - ``read_by``: values that other fields need to have for this one to have an effect; of several, all are needed.
+    - ``read_by``: conditions on other fields for this one to have an effect; all of them must hold.
 
     ``name``, ``kind``, ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
 
@@ -122,7 +123,7 @@ class Field:
     def check(self, value: Any) -> Any:
         """The value as the field's type; BadInput names the field, what is wrong and the remedy.
 
-        None is allowed for optional fields. Traced values pass; of arrays every number is checked.
+        None is allowed for optional fields. Traced values are not checked; in arrays every number is.
         """
         if value is None and self.optional:
             return None
@@ -134,7 +135,7 @@ class Field:
         return checked
 
     def range_words(self) -> str:
-        """The range in words: ``0 or more``, ``above 0 and below 1``, ``from 1 to 9``; empty where any will do."""
+        """The range in words: ``0 or more``, ``above 0 and below 1``, ``from 1 to 9``; empty without bounds."""
         if self.at_least is not None and self.at_most is not None:
             return f"from {self.at_least:.12g} to {self.at_most:.12g}"
         low = f"{self.at_least:.12g} or more" if self.at_least is not None else ""
@@ -144,7 +145,7 @@ class Field:
         return " and ".join(filter(None, (low, high)))
 
     def refuse(self, problem: str, remedy: str = "") -> BadInput:
-        """The error for a value that cannot be."""
+        """The error for an invalid value."""
         return BadInput(self.name, problem, remedy or self.remedy())
 
     def remedy(self) -> str:
@@ -160,13 +161,13 @@ class Field:
 
 
 def as_plain(value: Any) -> Any:
-    """A number of NumPy or JAX as one of Python, anything else as it is, random keys among it."""
+    """A NumPy or JAX scalar as a Python number; anything else, random keys included, unchanged."""
     array = isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0
     return value.item() if array and not jnp.issubdtype(value.dtype, jax.dtypes.extended) else value
 
 
 def arguments_named(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """The function, which raises BadInput where it is given an unknown argument, too many or too few."""
+    """The function, made to raise BadInput for unknown, missing or too many arguments."""
     signature = inspect.signature(function)
     known = signature.parameters
     named = [name for name in known if name not in ("self", "cls")]
@@ -244,7 +245,7 @@ def _check_flag(field: Field, value: Any) -> Any:
 def _check_name(field: Field, value: Any) -> Any:
     if not isinstance(value, str):
         what = "neither a name nor a function" if field.accepts else "not a name"
-        raise field.refuse(f"{shown(value)} is {what}", "" if field.choices is not None else "give a text")
+        raise field.refuse(f"{shown(value)} is {what}", "" if field.choices is not None else "give a string")
     if field.choices is not None and value not in field.choices:
         raise unknown_name(field.name, value, field.choices)
     return str(value)
@@ -272,7 +273,7 @@ _CHECKS = {
 
 @lru_cache(maxsize=256)
 def declared(owner: type, role: str = "static") -> Mapping[str, Field]:
-    """The fields of a dataclass or ``eqx.Module`` by name, in order; those without a ``Field`` have a plain one."""
+    """The fields of a dataclass or ``eqx.Module`` by name, in order; those without a ``Field`` get a default one."""
     hints = get_type_hints(owner, include_extras=True)
     found = {}
     for each in dataclasses.fields(owner):
@@ -296,7 +297,7 @@ def declared(owner: type, role: str = "static") -> Mapping[str, Field]:
 
 
 def _kind(annotation: Any) -> tuple[str, bool]:
-    """The kind of a type, and whether it may be None."""
+    """The kind of a type annotation, and whether it allows None."""
     optional = False
     if get_origin(annotation) in (Union, UnionType):
         parts = [part for part in get_args(annotation) if part is not NoneType]
@@ -309,7 +310,7 @@ def _kind(annotation: Any) -> tuple[str, bool]:
 
 
 def check_fields(instance: Any, role: str = "static") -> None:
-    """Check every field of a frozen dataclass, and store each as its own type (5.0 given for a whole number as 5)."""
+    """Check every field of a frozen dataclass, and store static ones as their own type (whole 5.0 as 5)."""
     for name, field in declared(type(instance), role).items():
         value = getattr(instance, name)
         checked = field.check(value)
@@ -325,31 +326,31 @@ class Traced(eqx.Module):
 
 
 def verify_read(name: str, known: Mapping[str, Field], values: Mapping[str, Sequence[Any]]) -> None:
-    """BadInput where a field that was given has no effect: no value of another field reads it."""
+    """Raises BadInput where a field was given that has no effect, as no value of another field reads it."""
     for by in known[name].read_by:
         if by.field in values and not any(map(by.reads, values[by.field])):
             raise by.refusal(name, values[by.field], known[by.field].choices)
 
 
 def check_flag(name: str, value: Any, optional: bool = False) -> None:
-    """BadInput for an argument that is neither true nor false (nor None, where that is ``optional``)."""
+    """Raises BadInput for an argument that is neither True nor False (nor None, if ``optional``)."""
     Field(name=name, kind=FLAG, optional=optional).check(value)
 
 
 def check_key(key: Any) -> None:
-    """BadInput for an argument ``key`` that is not one random key; a key is known under tracing too."""
+    """Raises BadInput for an argument ``key`` that is not one random key, traced or not."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     made = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not made and (dtype != jnp.uint32 or not shape):  # a key may be its raw numbers
         told = shown(key) if dtype is None else f"an array of {dtype}, shape {shape},"
         problem = f"{told} is not a random key"
-        raise BadInput("key", problem, "give one such as jax.random.key(0), in the place of key")
+        raise BadInput("key", problem, "give a key such as jax.random.key(0)")
     if len(shape or ()) != (0 if made else 1):
         raise BadInput("key", f"it holds keys of shape {shape}", "give one of them, or map over them by jax.vmap")
 
 
 def check_shape(name: str, array: Any, *sides: int | str) -> None:
-    """BadInput for an array of other sides; one that is a name has any length. Shapes are known under tracing too."""
+    """Raises BadInput for an array (traced or not) of other ``sides``; a side that is a name has any length."""
     if isinstance(array, list | tuple):
         raise BadInput(name, f"it is a {type(array).__name__}", f"give an array: jax.numpy.array({name})")
     found = np.shape(array)
@@ -359,7 +360,7 @@ def check_shape(name: str, array: Any, *sides: int | str) -> None:
 
 
 def held(array: np.ndarray) -> str:
-    """What an array holds that are no real numbers, in words; empty where they are real numbers."""
+    """What an array holds instead of real numbers, in words; empty where it holds real numbers."""
     if array.dtype.kind in "fiub":
         return ""
     if array.dtype.kind == "O":
@@ -371,12 +372,12 @@ def held(array: np.ndarray) -> str:
 
 
 def real_array(name: str, given: Any, holds: str = "it holds") -> np.ndarray:
-    """An array of real numbers, NaN where None or NA stands among objects; BadInput for others, told by ``holds``."""
+    """An array of real numbers, None and NA among objects as NaN; BadInput, worded by ``holds``, for anything else."""
     try:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:
-        problem = f"no arrays can be made of it ({str(error).split('. ')[0]})"
-        raise BadInput(name, problem, "give numbers, in rows of one length") from None
+        problem = f"not convertible to an array ({str(error).split('. ')[0]})"
+        raise BadInput(name, problem, "give numbers, in rows of equal length") from None
     if array.dtype.kind == "O" and array.ndim and all(map(_may_lack, array.flat)):
         array = np.array([np.nan if _lacks(each) else float(each) for each in array.flat]).reshape(array.shape)
     if words := held(array):

@@ -16,8 +16,8 @@ GENERATOR = {"jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionabl
 class Keys(eqx.Module):
     """The keys of a seed, which are the same in every grid.
 
-    ``problem`` draws the problem, ``start`` where training starts and what is drawn along it, ``noise`` what its
-    steps draw.
+    ``problem`` draws the problem; ``start`` the initial parameters, and what a learner draws later outside of its
+    steps, such as random masks of weights; ``noise`` what its steps draw, such as minibatches.
     """
 
     problem: RandomKey
@@ -28,7 +28,7 @@ class Keys(eqx.Module):
 def seed_keys(seed: Integer | int) -> Keys:
     """The random keys of a seed: ``fold_in(key(0), seed)``, split into ``problem``, ``start`` and ``noise``.
 
-    In a sweep ``draw`` is given ``problem``, and the parameter ``key`` of the cell is ``start``.
+    In a sweep the function ``draw`` is given ``problem``, and the cell's parameter ``key`` is ``start``.
 
     >>> keys = gpsense.seed_keys(7)
     >>> jax.random.normal(keys.problem, (2,)).shape
@@ -38,14 +38,14 @@ def seed_keys(seed: Integer | int) -> Keys:
 
 
 def key_shapes() -> Keys:
-    """The shapes of :func:`seed_keys`, to trace with: no program is compiled."""
+    """The shapes of :func:`seed_keys`, to trace with; nothing is compiled."""
     return jax.eval_shape(seed_keys, 0)
 
 
 def keys_of(seeds: UInt32[np.ndarray, " seeds"]) -> Keys:
-    """:func:`seed_keys` of many seeds, every key of shape (seeds,).
+    """The keys :func:`seed_keys` of many seeds, each an array of keys (seeds,).
 
-    Under JAX's default generator they are computed here, in NumPy, the same bits: as a part of every program they
+    Under JAX's default generator they are computed here in NumPy, to the same bits: as a part of every program they
     would take longer to compile than to compute.
     """
     if any(getattr(jax.config, name, value) != value for name, value in GENERATOR.items()):
@@ -61,7 +61,7 @@ Words = tuple[UInt32[np.ndarray, "..."], UInt32[np.ndarray, "..."]]
 
 
 def threefry(key: Words, count: Words) -> Words:
-    """The hash Threefry-2x32 of 20 rounds (Salmon et al. 2011), of keys and counts of two words of 32 bits each."""
+    """The hash Threefry-2x32 with 20 rounds (Salmon et al. 2011) of keys and counts, each two 32-bit words."""
     first, second = key
     schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
     left, right = count[0] + first, count[1] + second

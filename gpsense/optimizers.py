@@ -1,4 +1,4 @@
-"""Optimizers by name or as given: optax at a step size that may be traced, so that no rate compiles anew."""
+"""Optimizers of optax, by name or as given; the step size may be traced, so that a new one compiles nothing."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,7 @@ def _has_default(parameter: inspect.Parameter) -> bool:
 
 
 OPTIMIZERS = Optimizers()
-# whose update of a number depends on that number, its gradients and the step only, whatever array it stands in
+# optimizers whose update of a number depends only on that number, its gradients and the step, not on its array
 ELEMENTWISE = frozenset(
     {"gd", "momentum", "nesterov", "sgd", "sign_sgd", "lion", "rmsprop", "rprop", "yogi", "adagrad", "adadelta"}
     | {"adam", "adamax", "adamaxw", "adamw", "adan", "adabelief", "amsgrad", "radam"}
@@ -69,9 +69,9 @@ ELEMENTWISE = frozenset(
 
 
 def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Transformation:
-    """The optax transformation at a (traced) rate; ``momentum`` is read by momentum and nesterov only.
+    """The optax transformation at a step size (traced or not); ``momentum`` is used by momentum and nesterov only.
 
-    ``optimizer`` is a name of :data:`OPTIMIZERS` or a function of the rate. BadInput for an unknown name.
+    ``optimizer`` is a name of :data:`OPTIMIZERS` or a function of the rate. Raises BadInput for an unknown name.
     """
     if callable(optimizer):
         return optimizer(rate)
@@ -80,7 +80,7 @@ def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Trans
 
 @lru_cache(maxsize=256)
 def _tried(optimizer: Optimizer) -> tuple[str, int]:
-    """What keeps an optimizer from running (empty: nothing), and how many copies of the parameters its state holds."""
+    """Why an optimizer cannot be used (empty: it can), and how many copies of the parameters its state holds."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
     shapes = {"matrix": jax.ShapeDtypeStruct((2, 3), jnp.float32), "number": number}
 

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 from gpsense._types import Factor, Norms, Scalar, ScalarLike
 from gpsense.fields import NUMBER, Field, check_shape
 
-SMOOTHING = Field(name="smoothing", kind=NUMBER, at_least=0)  # checked where it is known: not under jit
+SMOOTHING = Field(name="smoothing", kind=NUMBER, at_least=0)  # checked where its value is known, not under jit
 AMOUNT = Field(name="amount", kind=NUMBER, at_least=0)
 
 
 def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
-    """``sum_i s_i / sqrt(s_i + beta)`` with ``s_i = ||U e_i||^2`` and smoothing beta > 0.
+    """The penalty ``sum_i s_i / sqrt(s_i + beta)`` of a factor U, ``s_i = ||U e_i||^2``, with smoothing beta > 0.
 
-    Twice differentiable, between 0 and the group lasso (which it undercuts by at most 0.3003 sqrt(beta) a column);
-    column gradient ``(s + 2 beta) / (s + beta)^(3/2) v``. Convex in a column up to norm sqrt(2 beta). The form is
-    the one we hold to be arXiv 2303.11453's; the constants are derived here. A zero column with beta = 0 gives NaN.
+    Twice differentiable; between 0 and the group lasso, at most 0.3003 sqrt(beta) a column below it. Its gradient in a
+    column v is ``(s + 2 beta) / (s + beta)^(3/2) v``, s = ||v||^2. Convex in a column up to norm sqrt(2 beta). The form
+    is believed to be that of arXiv 2303.11453; the constants are derived here. A zero column with beta = 0 gives NaN.
 
     >>> round(float(gpsense.smoothed_group_lasso(jnp.array([[3.0], [4.0]]), smoothing=1e-4)), 3)
     5.0
@@ -29,7 +29,7 @@ def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
 
 @jax.custom_jvp
 def _smoothed(squares: Norms, smoothing: ScalarLike) -> Norms:
-    """``s / sqrt(s + beta)``, whose slope in s, ``(s / 2 + beta) / (s + beta)^(3/2)``, is one expression."""
+    """``s / sqrt(s + beta)`` of the squared norms s; its derivative is ``(s / 2 + beta) / (s + beta)^(3/2)``."""
     return squares / jnp.sqrt(squares + smoothing)
 
 
@@ -42,7 +42,7 @@ def _smoothed_jvp(primals, tangents):
 
 
 def group_lasso(factor: Factor) -> Scalar:
-    """``sum_i ||U e_i||``: the limit of the smoothed penalty as beta -> 0; gradient 0 at a zero column.
+    """The group lasso ``sum_i ||U e_i||``, limit of the smoothed penalty as beta -> 0; gradient 0 at a zero column.
 
     >>> float(gpsense.group_lasso(jnp.array([[3.0, 0.0], [4.0, 1.0]])))
     6.0
@@ -54,7 +54,7 @@ def group_lasso(factor: Factor) -> Scalar:
 
 
 def weight_decay(factor: Factor) -> Scalar:
-    """``||U||_F^2 = tr(U U^T)``: rotation invariant, hence a nuclear norm of ``U U^T`` that favours no column.
+    """``||U||_F^2 = tr(U U^T)``, the nuclear norm of ``U U^T``: invariant under rotations, so it favours no column.
 
     >>> float(gpsense.weight_decay(jnp.array([[3.0], [4.0]])))
     25.0
@@ -64,7 +64,7 @@ def weight_decay(factor: Factor) -> Scalar:
 
 
 def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
-    """``(1 - a / ||U e_i||)_+ U e_i`` column by column: the proximal map of ``a`` times the group lasso."""
+    """The proximal map of ``amount`` a times the group lasso: ``(1 - a / ||U e_i||)_+ U e_i`` for each column i."""
     check_shape("factor", factor, "dim", "width")
     amount = AMOUNT.check(amount)
     squares = jnp.sum(factor**2, axis=0)
@@ -74,8 +74,8 @@ def shrink_columns(factor: Factor, amount: ScalarLike) -> Factor:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty: ``value(factor, smoothing)``; where it is not smooth, ``proximal(factor, amount)`` is the proximal map
-    of ``amount`` times it, and training takes proximal steps.
+    """A penalty ``value(factor, smoothing)``; if it is not smooth, ``proximal(factor, amount)`` is the proximal map of
+    ``amount`` times the penalty, and training takes proximal steps.
     """
 
     value: Callable[[Factor, ScalarLike], Scalar]

@@ -1,7 +1,7 @@
-"""Train -> prune -> fine-tune, one cell.
+"""One cell: train -> prune -> fine-tune.
 
-The phases are a learner's own, separate pure functions, so that a grid can stop, save and compact its batch between
-them; :func:`run_cell` strings them together for one cell inside one program.
+The phases are separate pure functions of a learner, so that a grid can stop, save and compact its batch between them;
+:func:`run_cell` runs them one after another for one cell in one program.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ MOST_STEPS, MOST_RECORDS = 10**9, 100_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """The most steps of training and of fine-tuning (either may be 0), and after how many loss and error are recorded.
+    """The most steps of training and of fine-tuning (either may be 0), and the steps between records of loss and error.
 
     >>> schedule = gpsense.Schedule(train_steps=100, fine_tune_steps=50, record_every=50)
     >>> schedule.recorded_steps()
@@ -35,7 +35,7 @@ class Schedule:
         int,
         Field(
             "train",
-            "steps at most; 0: the start is pruned untrained",
+            "steps at most; 0: prune without training",
             at_least=0,
             at_most=MOST_STEPS,
             axis=False,
@@ -55,7 +55,7 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """Steps at most, both phases."""
+        """The most steps of both phases together."""
         return self.train_steps + self.fine_tune_steps
 
     def segments(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -77,7 +77,7 @@ class Schedule:
 
 
 def _short(kind: Any) -> None:
-    """Let ``help`` begin with names and defaults alone: what a field may be stands with the field."""
+    """Reduce a signature, as ``help`` shows it, to names and defaults: types and ranges stand with the fields."""
     parameters = [each.replace(annotation=each.empty) for each in signature(kind).parameters.values()]
     kind.__signature__ = Signature(parameters)
 
@@ -97,11 +97,11 @@ class End(NamedTuple):
 
 
 def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: End) -> dict[str, Any]:
-    """All measures of finished cells, those that follow from records and states beside the learner's own.
+    """All measures of finished cells: the learner's own, and those that follow from records and states.
 
-    Arrays of NumPy or JAX, with any axes of cells in front. A phase that still ran has used up its steps; a cell whose
-    loss or error is not finite has diverged, and its measures are NaN. One whose pruning left a layer no weight
-    (``kept_by_layer``) has collapsed; its measures stay.
+    They are arrays of NumPy or JAX, with any axes of cells in front. A phase still running gets the status BUDGET. A
+    cell whose loss or error is not finite has diverged, and its measures are NaN. A cell whose pruning left a layer
+    without weights (``kept_by_layer``) has collapsed; its measures stay.
     """
     xp = jnp if isinstance(tuned.status, jax.Array) else np
     told = {name: value for name, value in tuned.record.items() if not name.endswith("_curve")}
@@ -125,11 +125,12 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
 
 
 def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
-    """One cell from draw to measures as a pure function: measures, curves and the last state by name.
+    """Run one cell from draw to measures, as a pure function; returns measures, curves and the last state by name.
 
     ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are chosen here,
-    where it chooses them itself. A curve holds the start and then one record each ``record_every`` steps. ``state`` is
-    where fine-tuning ended, with pruned columns at 0 in their places. A system that trains nothing has measures only.
+    if it can choose them itself. A curve holds the start and then a record every ``record_every`` steps. ``state`` is
+    the state at the end of fine-tuning, with pruned columns at 0 in their places. A system that trains nothing returns
+    measures only.
 
     >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
     >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)
@@ -147,7 +148,7 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
     train_segments, fine_tune_segments = schedule.segments()
 
     def phase(move: Callable[..., Any], cell: Any, segments: tuple[int, ...]) -> tuple[Any, Record, list[Record]]:
-        """Segments of equal length as one scan; a shorter last one after it. The last record is that of the end."""
+        """The state, last record and records of a phase: segments of equal length as one scan, then a shorter one."""
 
         def segment(state: Any, length: int) -> tuple[Any, Record]:
             state = move(problem, setting, state, length)

@@ -1,7 +1,7 @@
 """How stationary a point is: gradient norm and smallest Hessian eigenvalue of any objective with a gradient.
 
 An (eps, gamma)-second-order stationary point has ``||grad f|| <= eps`` and ``lambda_min(Hess f) >= -gamma``. The
-Hessian is met in products only, each a directional derivative of the gradient.
+Hessian enters only by its products with vectors, each a directional derivative of the gradient.
 """
 
 import math
@@ -16,15 +16,15 @@ from gpsense._linalg import eigh
 from gpsense._types import Factor, Mask, RandomKey, Scalar, ScalarLike
 from gpsense.fields import check_key
 
-DOUBT = 1e-3  # probability that a random start hides more than `low` allows for
-DENSE = 2048  # numbers of a factor up to which the whole Hessian is affordable
+DOUBT = 1e-3  # probability, over the random start, that `low` is not a lower bound
+DENSE = 2048  # largest number of entries of a factor for which the whole Hessian is computed
 
 
 class Certificate(NamedTuple):
-    """Gradient norm and what is known of the smallest Hessian eigenvalue; NaN where not finite.
+    """The gradient norm and bounds on the smallest Hessian eigenvalue; NaN where not finite.
 
-    ``curvature``, the smallest Ritz value, is an upper bound of it; some eigenvalue lies within ``residual`` of
-    ``curvature``; ``low`` is a lower bound that holds with probability 0.999 over the start.
+    ``curvature``, the smallest Ritz value, is an upper bound; some eigenvalue lies within ``residual`` of
+    ``curvature``; ``low`` is a lower bound that holds with probability 0.999 over the random start.
     """
 
     gradient_norm: Scalar
@@ -34,7 +34,7 @@ class Certificate(NamedTuple):
 
 
 class Smallest(NamedTuple):
-    """An upper bound of the smallest eigenvalue, the residual of its vector, and a lower bound."""
+    """An upper bound on the smallest eigenvalue, the residual of its Ritz vector, and a lower bound."""
 
     value: Scalar
     residual: Scalar
@@ -48,15 +48,15 @@ def certificate(
     steps: int | None = 30,
     active: Mask | None = None,
 ) -> Certificate:
-    """Gradient norm at a factor (dim, width), and bounds of the smallest Hessian eigenvalue from some Lanczos steps.
+    """The gradient norm at a factor (dim, width), and bounds on the smallest Hessian eigenvalue by Lanczos steps.
 
     ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: where
     it is negative, the Hessian has a negative eigenvalue; where it is not negative, the Hessian may still have one.
-    Within ``residual`` of it lies an eigenvalue, not always the smallest. ``low``: see :func:`smallest_eigenvalue`.
-    ``steps`` None: the whole Hessian and its eigenvalues, so that all three agree up to rounding. Costs one gradient
-    and ``steps`` Hessian products; with None as many products as the factor has entries, and memory for a matrix with
-    that many rows and columns. The start is drawn from the key; only ``active`` columns are
-    varied where given. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
+    Some eigenvalue, not always the smallest, lies within ``residual`` of it. ``low``: see :func:`smallest_eigenvalue`.
+    ``steps`` None: the whole Hessian, so that ``curvature`` and ``low`` agree up to rounding. Costs one gradient and
+    ``steps`` Hessian products; with None as many products as the factor has entries, and memory for a matrix with that
+    many rows and columns. The start of Lanczos is drawn from the key. ``active``: a mask of the columns that vary;
+    None: all. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
 
     >>> truth = jnp.diag(jnp.array([1.0, 0.0]))
     >>> gradient = lambda u: (u @ u.T - truth) @ u  # of ||U U^T - M||^2 / 4
@@ -81,10 +81,10 @@ def certificate(
 
 
 def second_order(certificate: Certificate, eps: ScalarLike, gamma: ScalarLike) -> Int[Array, "..."]:
-    """Whether a point is (eps, gamma)-second-order stationary: 1 it is, -1 it is not, 0 undecided.
+    """Whether a point is (eps, gamma)-second-order stationary: 1 yes, -1 no, 0 undecided.
 
-    -1 is proven: ``gradient norm > eps`` or ``curvature < -gamma``, or NaN. 1, ``gradient norm <= eps`` and
-    ``low >= -gamma``, holds with the probability of ``low``. Between the two more steps decide.
+    -1 is certain: ``gradient norm > eps``, ``curvature < -gamma``, or NaN. 1, where ``gradient norm <= eps`` and
+    ``low >= -gamma``, holds with the probability of ``low``. 0 can be decided by more Lanczos steps.
     """
     holds = (certificate.gradient_norm <= eps) & (certificate.low >= -gamma)
     open_ = (certificate.gradient_norm <= eps) & (certificate.curvature >= -gamma)
@@ -94,10 +94,10 @@ def second_order(certificate: Certificate, eps: ScalarLike, gamma: ScalarLike) -
 def certify(
     gradient: Callable[[Factor], Factor], factor: Factor, key: RandomKey, eps: float, gamma: float, most: int = 1000
 ) -> tuple[Certificate, int]:
-    """:func:`certificate` with 30 Lanczos steps, then twice as many, until :func:`second_order` tells; both.
+    """The :func:`certificate`, and the verdict of :func:`second_order`; the steps double from 30 until it decides.
 
-    Where that takes more steps than the factor has numbers, and these are at most 2048, the whole Hessian decides.
-    Beyond ``most`` steps the answer may stay 0, undecided.
+    If the steps reach the number of entries of the factor, and this is at most 2048, the whole Hessian decides.
+    Otherwise the verdict stays 0, undecided, where it would take more than ``most`` steps.
     """
     steps: int | None = 30
     while True:
@@ -113,7 +113,7 @@ def certify(
 
 
 def _whole(product: Callable[[Factor], Factor], factor: Factor, within: Callable[[Factor], Factor]) -> Smallest:
-    """The smallest eigenvalue from all products, within rounding; that of ``within``'s columns alone."""
+    """The smallest eigenvalue of the whole Hessian, up to rounding, on the columns that ``within`` keeps."""
     size = factor.size
     basis = jnp.eye(size, dtype=factor.dtype).reshape(size, *factor.shape)
     varied = within(jnp.ones_like(factor)).reshape(size) != 0
@@ -131,12 +131,12 @@ def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, step
 
     Lanczos by its three-term recurrence, in the order of operations whose Ritz values stay within the spectrum up to
     rounding though orthogonality is lost (Paige 1976): no basis is kept, so that memory does not grow with the steps.
-    Where the Krylov space is exhausted the Ritz values stand still. NaN where a product is not finite.
+    Once the Krylov space is exhausted, the Ritz values no longer change. NaN where a product is not finite.
 
     From a random normal start of N numbers the smallest and the largest Ritz value each miss their eigenvalue by more
     than a share e of ``lambda_max - lambda_min`` with probability at most ``1.648 sqrt(N) exp(-sqrt(e) (2 steps - 1))``
-    (Kuczynski and Wozniakowski 1992). At the e that makes this half of :data:`DOUBT`, and below 1/2, derived from it,
-    ``low = value - e / (1 - 2 e) (largest Ritz value - value)``; else it is minus infinity.
+    (Kuczynski and Wozniakowski 1992). Derived from it: ``low = value - e / (1 - 2 e) (largest Ritz value - value)`` at
+    the e that makes this probability half of :data:`DOUBT`; minus infinity where that e is 1/2 or more.
     """
 
     def unit(vector: Factor) -> tuple[Factor, Scalar]:

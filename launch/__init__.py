@@ -1,9 +1,9 @@
-"""Commands: files, processes, devices, the clock and people; ``python -m launch.NAME``."""
+"""The commands ``python -m launch.NAME``: what deals with files, processes, devices, the clock and users."""
 
 import gc
 
 from launch import interrupt
 
-if interrupt.is_command():  # before what takes long to import
+if interrupt.is_command():  # before the slow imports
     interrupt.install()
-    gc.set_threshold(100_000, 20, 20)  # imports and traces are many objects that stay: to look at them took a tenth
+    gc.set_threshold(100_000, 20, 20)  # scanning the many lasting objects of imports and traces took a tenth

@@ -1,4 +1,4 @@
-"""``gpsense COMMAND ...`` or ``python -m gpsense COMMAND ...``: ``python -m launch.COMMAND ...``, same exit codes."""
+"""``gpsense COMMAND ...`` or ``python -m gpsense COMMAND ...`` runs ``python -m launch.COMMAND ...``."""
 
 import difflib
 import sys
@@ -12,10 +12,10 @@ COMMANDS = {
     "recover": ("launch.recover", "find a low-rank matrix from your own measurements"),
     "claims": ("launch.claims.__main__", "run the papers' claims, or your own, as experiments and check them"),
     "bench": ("launch.bench.__main__", "measure speed against the machine's limits and other methods"),
-    "report": ("launch.report", "draw figures and page of a stored run again, compare runs, write tables for papers"),
-    "reference": ("launch.reference", "write the reference of all public names as pages of HTML"),
+    "report": ("launch.report", "redraw figures and page of a stored run, compare runs, write tables for papers"),
+    "reference": ("launch.reference", "write the API reference of all public names as HTML pages"),
 }
-COMPLETION = 'In .bashrc, eval "$(gpsense --completion bash)" completes names of commands and options; or zsh.'
+COMPLETION = 'To complete names of commands and options, put eval "$(gpsense --completion bash)" into .bashrc (or zsh).'
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def usage() -> str:
-    """The commands, one a line."""
+    """The help text, with one command per line."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {words}" for name, (_, words) in COMMANDS.items()]
     return "\n".join(["usage: gpsense COMMAND ...", "", *lines, "", "gpsense COMMAND --help says more.", COMPLETION])

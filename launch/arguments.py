@@ -34,23 +34,23 @@ FLAGS = {
     "help": "this help, for the system and config asked for",
 }
 OPTIONS = {
-    "name": "names the run",
+    "name": "name of the run",
     "system": "a name, FILE.py:NAME or package.module:NAME",
     "out": "folder for the results (runs/NAME-DIGEST)",
     "plugin": "FILE.py or module with further rules, systems, ...",
-    "shard": "i/N: run part i (from 0) of N alone",
+    "shard": "i/N: run only part i (from 0) of N",
     "cluster": "local:N or tcp://HOST:PORT: run on dask workers",
-    "distributed": "auto, or HOST:PORT with --shard: jax.distributed",
-    "verify": "DIR: compute some cells again; exit 1: one differs",
+    "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
+    "verify": "DIR: recompute some cells; exit code 1 if one differs",
 }
 EXITS = "exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted"
-STATIC = "NAME,...: parameters that are compiled in, a program for each value, as shapes and loops need"
+STATIC = "NAME,...: parameters to compile as constants (shapes, loop lengths); one program for each value"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What was asked for."""
+    """The parsed command line that runs a grid."""
 
     config: Config
     folder: Path
@@ -63,7 +63,7 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A run directory of which cells are to be computed again."""
+    """The parsed command line that recomputes cells of a run directory (``--verify``)."""
 
     directory: Path
     allow_plugins: bool
@@ -72,10 +72,10 @@ class Check:
 def parse(argv: list[str]) -> Arguments | Check:
     """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; Refusal on anything wrong.
 
-    ``--verify DIR`` stands without a config, since that of DIR is meant.
+    ``--verify DIR`` takes no config, since DIR has its own.
 
-    ``--help`` prints the fields of the system with the values of CONFIG as defaults and exits, ``--systems`` the
-    systems. ``FILE.py:NAME`` in the place of CONFIG is ``--system FILE.py:NAME``.
+    ``--help`` prints the fields of the system, with the values of CONFIG as defaults, and exits; ``--systems`` lists
+    the systems and exits. ``FILE.py:NAME`` in the place of CONFIG means ``--system FILE.py:NAME``.
     """
     _verify_names(argv)
     path, options, flags = _words(argv)
@@ -89,7 +89,7 @@ def parse(argv: list[str]) -> Arguments | Check:
     given = {name: _value(name, _single(name, uses)) for name, uses in options.items()}
     if "verify" in given and "help" not in flags:
         if path or len(given) > 1:
-            raise Refusal("--verify: DIR says itself what was run; give no config and no other option")
+            raise Refusal("--verify: the run in DIR has its own config; give no config and no other option")
         return Check(Path(given["verify"]), "allow-plugins" in flags)
     out, asked = given.pop("out", None), given.pop("system", None)
     shard = _shard(given.pop("shard")) if "shard" in given else None
@@ -105,7 +105,7 @@ def parse(argv: list[str]) -> Arguments | Check:
             given = _of_function(asked, system, given)
     base, source = _base(path, asked)
     fields = base
-    if path is None and "help" not in flags and (given or added):  # not the quickstart any more
+    if path is None and "help" not in flags and (given or added):  # no longer the quickstart
         fields = fields | {"name": _plain_name(fields.get("system", plugins.FIRST_SYSTEM))}
     reference = fields.get("system", plugins.FIRST_SYSTEM)
     asked_for: dict[str, dict[str, Any]] = {}
@@ -142,7 +142,7 @@ def _verify_names(argv: list[str]) -> None:
 
 
 def read_cluster(text: str) -> str:
-    """The cluster, as it was given; Refusal for what is none or without dask."""
+    """The cluster as given; Refusal where it is not a valid one or dask is not installed."""
     from gpsense.grid.cluster import check_cluster
 
     try:
@@ -155,16 +155,16 @@ def _distributed(text: str, shard: tuple[int, int] | None) -> str:
     """``auto`` or the address of the first process; Refusal where it is neither or does not fit ``--shard``."""
     if text == "auto":
         if shard:
-            raise Refusal("--shard: auto finds out which process this is; leave it out or give --distributed HOST:PORT")
+            raise Refusal("--shard: auto finds the process number; leave out --shard or give --distributed HOST:PORT")
     elif not re.fullmatch(r"[0-9A-Za-z.:\[\]_-]+:[0-9]{1,5}", text):
         raise Refusal(f"--distributed: {shown(text)} is not an address; give auto, or HOST:PORT of process 0")
     elif not shard:
-        raise Refusal("--distributed: which of the processes is this? Give --shard i/N with i from 0 to N - 1, too")
+        raise Refusal("--distributed: HOST:PORT does not say which process this is; add --shard i/N, i from 0 to N - 1")
     return text
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """``i/N`` as numbers; Refusal where there is no such part."""
+    """The numbers i and N of ``i/N``; Refusal unless i is below N."""
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not index < count:
@@ -173,7 +173,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:
-    """Options of a function by ``section.key``, and its system made anew for the types of their values."""
+    """The options of a user's function by ``section.key``; also remakes its system for the types of their values."""
     fixed = str(given.pop("static", "")).replace(",", " ").split()
     fields = schema(system)
     known = {field.name: place for place, field in fields.items()}
@@ -185,7 +185,7 @@ def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any])
     for place, value in given.items():
         field = fields.get(place)
         if field and field.section == "cell" and field.kind != FLAG:
-            with suppress(ValueError):  # which the field refuses
+            with suppress(ValueError):  # left for the field to refuse
                 if items := expand(value)[0]:
                     texts = items if field.kind == NAME else map(read_flag, items)
                     values[field.name] = [read_number(item) for item in texts]
@@ -194,7 +194,7 @@ def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any])
 
 
 def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], set[str]]:
-    """The config's path (None: the quickstart or none), the words after every use of an option, the flags."""
+    """The config's path (None if not given), the words after each use of every option, and the flags."""
     path, options, flags = None, {}, set()
     words: list[str] | None = None  # of the option that is being read
     rest: list[str] = []
@@ -228,7 +228,7 @@ def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], se
 
 
 def _single(name: str, uses: list[Any]) -> Any:
-    """What an option was given; Refusal where it was given more than once."""
+    """The value of an option; Refusal where it was given more than once."""
     if len(uses) > 1:
         several = "" if name in OPTIONS else ", values separated by commas"
         raise Refusal(f"{f'--{name}' if name in OPTIONS else name}: it is given twice; give it once{several}")
@@ -236,7 +236,7 @@ def _single(name: str, uses: list[Any]) -> Any:
 
 
 def _value(name: str, words: list[str]) -> Any:
-    """The words of an option as YAML would hold them; of ``--name``, ``--system``, ``--out`` one."""
+    """The words of an option as a YAML value; Refusal unless an option such as ``--out`` has exactly one."""
     if name in OPTIONS and len(words) != 1:
         raise Refusal(f"--{name}: give one value, not {len(words)}")
     if name in OPTIONS:
@@ -245,7 +245,7 @@ def _value(name: str, words: list[str]) -> Any:
 
 
 def _yaml_value(text: str) -> Any:
-    """Text of an option as data: null, a list in brackets, or the text itself for the config to read."""
+    """The text of an option as data: None for null, a list in brackets, otherwise the text for the config to read."""
     if text in ("null", "None"):
         return None
     if text.startswith("["):
@@ -257,7 +257,7 @@ def _yaml_value(text: str) -> Any:
 
 
 def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | None]:
-    """The fields to start from, and their file: the config, or none where the quickstart is of another system."""
+    """The initial fields and their file: CONFIG, or the quickstart if it is of the system asked for, or no file."""
     fields = read_yaml(path or DEFAULT)
     if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
         return fields, path or DEFAULT
@@ -265,24 +265,24 @@ def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | 
 
 
 def _plain_name(reference: str) -> str:
-    """A system's name as that of a folder."""
+    """A system's name with only the characters that a run's name may have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", reference.rpartition(":")[2])
 
 
 def systems() -> str:
-    """The systems, one a line."""
+    """The names and summaries of the systems, one per line."""
     width = max(map(len, SYSTEMS))
     return "\n".join(f"{name:{width}}  {first_line(SYSTEMS[name])}" for name in SYSTEMS)
 
 
 def help_text(config: Config, path: Path | None) -> str:
-    """The options and the fields of the config's system, each with what it may be and its value, of a file or not."""
+    """The help: the options, and the fields of the config's system, each with its meaning, range and value."""
     wide = max(60, min(shutil.get_terminal_size((120, 24)).columns, 120))
     fields = schema(config.system)
     indent = max(map(len, fields)) + 5
     flags = {name: about for name, about in FLAGS.items() if name != "help"}
     words = [*(f"--{name}" for name in OPTIONS), *(f"--{name}" for name in flags)]
-    usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--section.field VALUES] [options]"
+    usage = f"usage: {program('grid')} [CONFIG.yaml | FILE.py:NAME] [--option VALUES ...]"
     about = [*OPTIONS.values(), *flags.values()]
     own = parameters(config.system)
     what, where = f"Fields of system {config.reference}", "the defaults"
@@ -321,21 +321,21 @@ def help_text(config: Config, path: Path | None) -> str:
 
 
 def choices() -> dict[str, list[str]]:
-    """The names that an option takes, of those that take names; fields are those of the first system."""
+    """The allowed names by option, for options that take names; fields are those of the default system."""
     fields = schema(SYSTEMS[plugins.FIRST_SYSTEM])
     named = {f"--{place}": list(field.choices) for place, field in fields.items() if field.choices is not None}
     return {"--system": list(SYSTEMS), **named}
 
 
 def describe(field: Field) -> str:
-    """What a field is and may be: its help, its choices or its range."""
+    """A field in words: its help, then its choices or range."""
     if field.choices is not None and not all(name in field.help for name in field.choices):
-        return f"{field.help}: {', '.join(field.choices)}" if field.help else ", ".join(field.choices)
+        return f"{field.help} ({', '.join(field.choices)})" if field.help else ", ".join(field.choices)
     return "; ".join(filter(None, (field.help, "" if field.choices is not None else field.range_words())))
 
 
 def _text(field: Field, value: Any) -> str:
-    """A field's value as one writes it on the command line."""
+    """A field's value as it is typed on the command line."""
     value = plain(value)
     if field.name == "seeds" and value == list(range(len(value))):
         return str(len(value))

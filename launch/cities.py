@@ -18,14 +18,14 @@ EARTH_KM = 6371.0
 
 @dataclass(frozen=True)
 class Example:
-    """Names, true places (m, 2) in km, centred, and the measurements made of them."""
+    """The names of m cities, their true centred places (m, 2) in km, and simulated measurements by array name."""
 
     names: list[str]
     places: np.ndarray
     fields: dict[str, Any]
 
     def score(self, factor: np.ndarray) -> dict[str, float]:
-        """Relative Frobenius error of the centred Gram matrix, and the cities' median distance to their place."""
+        """Relative Frobenius error of the centred Gram matrix; median and largest error of a city's place."""
         centred = factor - factor.mean(0)
         truth = self.places @ self.places.T
         error = np.linalg.norm(centred @ centred.T - truth) / np.linalg.norm(truth)
@@ -61,7 +61,7 @@ def example(share: float = 0.3, noise: float = 0.02, seed: int = 0) -> Example:
 
 
 def load() -> tuple[list[str], np.ndarray]:
-    """Names and centred plane coordinates (m, 2) in km."""
+    """The names of the m cities and their centred plane coordinates (m, 2) in km."""
     with open(TABLE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     degrees = np.array([[float(row["latitude"]), float(row["longitude"])] for row in rows])

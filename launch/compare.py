@@ -1,4 +1,4 @@
-"""Runs side by side, and claims beside an earlier ``claims.json``: what changed, with intervals.
+"""Compares runs with one another, and claims with an earlier ``claims.json``, with intervals.
 
 ``python -m launch.report DIR1 DIR2 ...`` prints the first, ``python -m launch.report DIR --compare FILE`` the second.
 """
@@ -25,11 +25,11 @@ _ENDS = ("value", "low", "high")
 
 
 def runs(named: "Mapping[str, Run]") -> str:
-    """What differs in the runs' settings; then for every measure that all have the median over the seeds [16th, 84th
-    percentile] of each cell, by run.
+    """The settings that differ between runs, then a table for each measure that all have: the median over seeds [16th,
+    84th percentile] of each cell, by run.
 
-    Cells are matched by the values of all axes; one that a run lacks is a dash. ``*``: two intervals do not meet.
-    Measures of one name that mean different things are not compared, which is told; Refusal where no other is left.
+    Cells are matched by the values of all axes; a dash marks one that a run lacks, ``*`` intervals that do not overlap.
+    A measure whose meaning differs between runs is named but not compared; Refusal where none is left.
     """
     datasets = {name: without_failures(run.dataset) for name, run in named.items()}
     axes = list(dict.fromkeys(axis for dataset in datasets.values() for axis in listed_axes(dataset)))
@@ -37,7 +37,7 @@ def runs(named: "Mapping[str, Run]") -> str:
     shared = [name for name in shared if all(name in dataset for dataset in datasets.values())]
     meanings = {name: {run: measure_label(dataset[name]) for run, dataset in datasets.items()} for name in shared}
     unlike = [
-        f"{name} is not compared, it means different things: "
+        f"{name} is not compared, as its meaning differs: "
         + "; ".join(f"{words} in {run}" for run, words in of.items())
         for name, of in meanings.items()
         if len(set(of.values())) > 1
@@ -61,18 +61,18 @@ def runs(named: "Mapping[str, Run]") -> str:
         parts.append(
             "\n".join([f"{measure}{meaning}: median over seeds [16th, 84th percentile]", columns(rows), *more])
         )
-    return "\n\n".join([*parts, "*: two of the intervals do not meet"])
+    return "\n\n".join([*parts, "*: two of the intervals do not overlap"])
 
 
 def short_names(directories: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+    """The shortest trailing parts of the paths that are all different."""
     parts = [path.resolve().parts for path in directories]
     names = (["/".join(each[-count:]) for each in parts] for count in range(1, max(map(len, parts)) + 1))
     return next((each for each in names if len(set(each)) == len(each)), [str(path) for path in directories])
 
 
 def differing_settings(named: "Mapping[str, Run]") -> str:
-    """The settings that are not the same in all runs, each with its value in every run."""
+    """A table of the settings that differ between the runs, with the value in each run."""
     from gpsense.grid.store import differences
 
     manifests = [run.manifest for run in named.values()]
@@ -84,7 +84,7 @@ def differing_settings(named: "Mapping[str, Run]") -> str:
 
 
 def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[str, ...], Interval]:
-    """Median and percentiles over the seeds, by the values of the axes as text; a dash for an axis it does not have."""
+    """Median, 16th and 84th percentile over the seeds, by axis values as text; a dash for an axis that is missing."""
     mine = listed_axes(dataset)
     low, middle, high = over_seeds(dataset[measure].transpose("seed", *mine), 0.16, 0.5, 0.84)
     found = {}
@@ -96,10 +96,10 @@ def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[st
 
 
 def claims(before: Path, now: Path) -> str:
-    """Every quantity of the claims that both files have: verdict and value [95 % interval] before and now.
+    """The quantities of shared claims that changed between two files: value [95 % interval] before and now, verdicts.
 
-    Those that changed come first: another verdict, or intervals that do not meet (``*``); then how many did not, and
-    which claims one file alone has. Refusal for a file that holds no claims.
+    A quantity changed if its verdict did, its intervals do not overlap (``*``) or it is new. Then follow the number of
+    unchanged ones and the claims that only one file has. Refusal for a file that holds no claims.
     """
     old, new = read_claims(before), read_claims(now)
     rows, same = [["claim", "quantity", "before", "now", "verdict", ""]], 0
@@ -118,14 +118,14 @@ def claims(before: Path, now: Path) -> str:
             rows.append([name, quantity, measured_text(earlier), measured_text(measured), " -> ".join(verdicts), mark])
     alone = [(before, [name for name in old if name not in new]), (now, [name for name in new if name not in old])]
     lines = [columns(rows)] if len(rows) > 1 else []
-    lines.append(f"{same} quantities did not change: the same verdict, and intervals that meet")
-    lines += ["*: the intervals do not meet"] * any(row[-1] for row in rows)
-    lines += [f"in {path} alone: {', '.join(names)}" for path, names in alone if names]
+    lines.append(f"{same} quantities did not change: same verdict, overlapping intervals")
+    lines += ["*: the intervals do not overlap"] * any(row[-1] for row in rows)
+    lines += [f"only in {path}: {', '.join(names)}" for path, names in alone if names]
     return "\n".join(lines)
 
 
 def read_claims(path: Path) -> dict[str, dict[str, Any]]:
-    """The records of a claims.json, or of the one in a folder, by paper and claim."""
+    """The records of a claims.json, or of the one in a folder, by ``paper/claim``."""
     path = path / "claims.json" if path.is_dir() else path
     try:
         records = read_json(path)
@@ -142,14 +142,14 @@ def read_claims(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def intervals(measured: dict[str, Any]) -> list[Interval]:
-    """Value and interval of a quantity, of each of its numbers; an exact one is its own interval."""
+    """Value, low and high of each number of a quantity; without an interval, low and high are the value."""
     value, low, high = ([each] if not isinstance(each, list) else each for each in map(measured.get, _ENDS))
     low, high = (value if ends == [None] else ends for ends in (low, high))
     return [(_float(v), _float(a), _float(b)) for v, a, b in zip(value, low, high, strict=True)]
 
 
 def apart(a: Interval, b: Interval) -> bool:
-    """Whether two intervals do not meet."""
+    """Whether two intervals do not overlap."""
     return a[2] < b[1] or b[2] < a[1]
 
 
@@ -162,7 +162,7 @@ def interval_text(found: Interval | None) -> str:
 
 
 def columns(rows: list[list[str]]) -> str:
-    """Rows in columns, the first above."""
+    """The rows as text in aligned columns, the first row as headings."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(r, widths, strict=True)).rstrip() for r in rows)
 

@@ -1,7 +1,7 @@
-"""Completion of the command line: ``gpsense --completion bash`` prints what a shell reads to complete names.
+"""Shell completion: ``gpsense --completion bash`` prints a script with which the shell completes names.
 
-Commands first, then the options of each, as its help lists them; after one that takes names these, also behind a
-comma; files by the shell itself.
+It completes commands, the options that their help lists, and the names that an option takes, also after a comma; the
+shell itself completes files.
 """
 
 import re
@@ -32,7 +32,7 @@ complete -o default -F _gpsense gpsense
 
 
 def script(shell: str, modules: dict[str, str]) -> str:
-    """What ``shell`` reads, for commands by name with the module of each; Refusal for a shell that is not known."""
+    """The completion script for ``shell``, given each command's module by name; Refusal for an unknown shell."""
     if shell not in SHELLS:
         raise Refusal(f"--completion: there is no '{shell}'; use one of {', '.join(SHELLS)}")
     cases = [f'    *" {name}") names="{" ".join(options(module))}" ;;' for name, module in modules.items()]
@@ -52,7 +52,7 @@ def options(module: str) -> list[str]:
 
 
 def choices(module: str) -> dict[str, list[str]]:
-    """The names that an option of a command takes, by option: as its help lists them, or its function ``choices``."""
+    """The allowed names of a command's options, by option, from its help or from its module's function ``choices``."""
     found: dict[str, list[str]] = {}
     for entry in re.split(r"(?m)^ +(?:-\w, )?(?=--[a-z])", _help(module))[1:]:
         option, _, rest = " ".join(entry.split()).partition(" ")
@@ -64,7 +64,7 @@ def choices(module: str) -> dict[str, list[str]]:
 
 @cache
 def _help(module: str) -> str:
-    """What a command prints for ``--help``."""
+    """The text that a command prints for ``--help``."""
     told = StringIO()
     with redirect_stdout(told), suppress(SystemExit):
         import_module(module).main(["--help"])

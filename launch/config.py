@@ -1,7 +1,7 @@
-"""A grid as a config says it: YAML and the command line to a checked Config.
+"""Reads the config of a grid, from YAML and the command line, into a checked Config.
 
-What a config may say comes from the declarations of its system, see :mod:`launch.schema`. A field that is an axis
-takes one value or many, see :mod:`launch.values`.
+The system of a config declares which fields it may have, see :mod:`launch.schema`. A field that is an axis takes one
+value or several, see :mod:`launch.values`.
 """
 
 import difflib
@@ -27,7 +27,7 @@ from launch.values import Values
 if TYPE_CHECKING:
     from launch.claims.expectations import Claim
 
-LONGEST, LONGEST_NUMBER, MOST_NODES, DEEPEST = 4_000_000, 40, 200_000, 50  # characters of a config, a number; values
+LONGEST, LONGEST_NUMBER, MOST_NODES, DEEPEST = 4_000_000, 40, 200_000, 50  # characters, of a number; nodes; depth
 DEFAULT = configs() / "quickstart.yaml"
 
 
@@ -35,8 +35,8 @@ DEFAULT = configs() / "quickstart.yaml"
 class Config:
     """One grid: a value for every field of its system, by ``section.key``; all combinations of the axes are run.
 
-    ``reference`` is the system as the config names it; ``claim`` is what the grid is to show, for launch.claims;
-    ``code`` stands for the contents of the plug-ins that were loaded.
+    ``reference`` is the system as the config names it; ``claim`` is what launch.claims expects of the grid; ``code``
+    holds hashes of the plug-in files that were loaded.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Config:
     code: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
-        """The config as YAML would hold it, with every field of its system, but for the claim."""
+        """The config as a dictionary for YAML, with every field of its system but without the claim."""
         fields: dict[str, Any] = {"name": self.name, "system": self.reference}
         for place, value in self.values.items():
             section, _, key = place.partition(".")
@@ -55,11 +55,11 @@ class Config:
         return fields
 
     def digest(self, files: bytes = b"") -> str:
-        """Identity of the experiment: the system's name and revision, the fields that differ from defaults, files.
+        """The hash that identifies an experiment: system name and revision, fields that differ from defaults, files.
 
-        So a field that a release adds, with the old meaning as its default, leaves old runs resumable; where a default
-        or a formula changes its meaning, the system's ``revision`` is raised. Files and plug-ins count by their
-        contents. What decides no number is left out: the name, the memory.
+        A new field whose default keeps the old meaning therefore leaves old runs resumable; where a default or a
+        formula changes its meaning, the system's ``revision`` is raised. Files and plug-ins enter by their contents.
+        The name and the memory limit are left out, since they affect no number.
         """
         changed = {
             place: plain(self.values[place])
@@ -71,7 +71,7 @@ class Config:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML with the scalars of version 1.2, where 010 is ten and 10:40 text; a key given twice is an error."""
+    """Safe YAML loader with the scalars of YAML 1.2, where 010 is ten and 10:40 is text; a repeated key is an error."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
     depth = 0
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"sections within sections, {DEEPEST} deep")
+            raise yaml.MarkedYAMLError(problem=f"sections within sections, more than {DEEPEST} deep")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -120,7 +120,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 
 
 def _load(text: str) -> Any:
-    """The value of a YAML text; YAMLError or RecursionError for one that is none, or that is not meant as a config."""
+    """The value of a YAML text; YAMLError or RecursionError where it is invalid, or too large or deep for a config."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"more than {LONGEST} characters")
     loader = _Loader(text)
@@ -129,23 +129,23 @@ def _load(text: str) -> Any:
         sizes: dict[int, int] = {}
 
         def size(node: Any) -> int:
-            """Nodes below this one, aliases written out."""
+            """The number of nodes from this one down, with aliases expanded."""
             if id(node) not in sizes:
-                sizes[id(node)] = MOST_NODES  # of one that holds itself
+                sizes[id(node)] = MOST_NODES  # for a node that contains itself
                 parts = [node.value] if isinstance(node, yaml.ScalarNode) else node.value
                 inside = (each for part in parts for each in (part if isinstance(part, tuple) else (part,)))
                 sizes[id(node)] = 1 + sum(size(each) for each in inside if isinstance(each, yaml.Node))
             return sizes[id(node)]
 
         if node is not None and size(node) >= MOST_NODES:
-            raise yaml.MarkedYAMLError(problem=f"{MOST_NODES} values and more, aliases written out")
+            raise yaml.MarkedYAMLError(problem=f"{MOST_NODES} values or more, with aliases expanded")
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a dictionary; Refusal if it is missing or no mapping."""
+    """A YAML file as a dictionary; Refusal if it is missing or not a mapping."""
     try:
         with open(path, encoding="utf-8") as file:
             loaded = _load(file.read(LONGEST + 1))
@@ -163,7 +163,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _plain_words(error: Exception) -> str:
-    """What an error says, where that is one short line."""
+    """The text of a YAML error if it is one short line, otherwise empty."""
     text = str(error)
     return text if isinstance(error, yaml.YAMLError) and "\n" not in text and len(text) < 100 else ""
 
@@ -171,10 +171,10 @@ def _plain_words(error: Exception) -> str:
 def build(
     fields: Mapping[Any, Any], folder: Path = Path(), allow_plugins: bool = False, complete: bool = True
 ) -> Config:
-    """A checked Config; Refusal with one line naming the wrong fields, and those missing where it is to be complete.
+    """A checked Config; Refusal with one line that names wrong fields and, if ``complete``, missing ones.
 
     Code that the config names (``system: FILE.py:NAME``, ``plugins: [...]``, looked for here and in ``folder``) is
-    loaded where it is allowed or was loaded before.
+    loaded if ``allow_plugins`` or if it was loaded before.
     """
     name, reference = fields.get("name", "grid"), fields.get("system") or plugins.FIRST_SYSTEM
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
@@ -202,11 +202,11 @@ def build(
 
 
 def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
-    """Refusal for a field that was given and has no effect, since no value of another field reads it.
+    """Refusal for a field that was given but has no effect, since no value of another field reads it.
 
-    ``layers``: what was given, each layer over those before it: a config's fields, then the command line's or those of
-    a claim's grid. A later layer may leave without effect what an earlier one gave; a default is passed over where it
-    stands in the first layer, or takes back what an earlier one gave.
+    ``layers`` are the given fields, each layer overriding those before: a config's, then those of the command line or
+    of a claim's grid. A later layer may leave a field of an earlier one without effect; a default value is accepted in
+    the first layer, and where it overrides an earlier one.
     """
     fields = schema(config.system)
     places = {field.name: place for place, field in fields.items()}
@@ -229,7 +229,7 @@ def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
 
 
 def _verify_top(fields: Mapping[Any, Any], system: type[AnySystem]) -> None:
-    """Refusal for a misspelt name, system, plugins or claim, without which all else would be read as another run's."""
+    """Refusal for a misspelt name, system, plugins or claim, before other fields are checked for the wrong system."""
     sections = {*SECTIONS, *(field.section for field in schema(system).values())}
     for given in fields:
         near = next(iter(difflib.get_close_matches(str(given), [*TOP, *sections], 1, 0.7)), None)
@@ -238,7 +238,7 @@ def _verify_top(fields: Mapping[Any, Any], system: type[AnySystem]) -> None:
 
 
 def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str, Any], list[str]]:
-    """What is given by ``section.key``, and a line for everything that no field is."""
+    """The given values by ``section.key``, and an error line for everything that is not a field."""
     known = schema(system)
     sections = {*SECTIONS, *(field.section for field in known.values())}
     given: dict[str, Any] = {}
@@ -260,6 +260,6 @@ def _flat(fields: Mapping[Any, Any], system: type[AnySystem]) -> tuple[dict[str,
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A config's fields with some of them changed, section by section."""
+    """A config's fields with ``changes`` applied, section by section."""
     inside = [name for name, new in changes.items() if isinstance(new, dict) and isinstance(fields.get(name), dict)]
     return fields | changes | {name: merged(fields[name], changes[name]) for name in inside}

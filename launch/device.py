@@ -1,4 +1,4 @@
-"""JAX on this machine: precision, what it runs on, how much memory there is."""
+"""Sets up JAX on this machine: precision, devices, stored compiled programs and memory."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ import jax
 from gpsense._devices import start_devices
 from launch.shell import Refusal, notice
 
-NEWEST = 64  # programs kept that are looked at, whether they are whole
-ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how its data begin
+NEWEST = 64  # most stored programs that are checked for completeness
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # its first bytes
 
 
 def use_cores() -> None:
-    """One CPU device a core, or as many as the environment says; to be called before anything uses a device."""
+    """Set one CPU device per core, unless the environment sets the number; call it before any device is used."""
     told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if told or getattr(jax.config, "jax_num_cpu_devices", -1) != -1:
         return
@@ -29,11 +29,11 @@ def use_cores() -> None:
 
 
 def configure(precision: str) -> None:
-    """One dtype per process, full float32 products on accelerators (no TF32, no bfloat16), CPU devices: use_cores.
+    """Configure JAX for a grid: one dtype, full float32 products on accelerators (no TF32, no bfloat16), CPU devices.
 
-    Compiled programs are kept as :func:`keep_programs` says. Refused is what JAX is told by the environment and a grid
-    cannot run with: a platform that is not there (BadInput), checks of every operation for NaN, which a cell that fails
-    would stop all others by, and operations that are not compiled (Refusal).
+    Compiled programs are kept as :func:`keep_programs` says. BadInput where JAX is told to use a platform that is
+    missing; Refusal where it is told not to compile, or to check every operation for NaN or infinity, by which one
+    failing cell would stop all others.
     """
     for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit"):
         if getattr(jax.config, name):
@@ -50,8 +50,8 @@ def configure(precision: str) -> None:
 def keep_programs() -> None:
     """Keep compiled programs between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept).
 
-    Each jaxlib and kind of host has a folder of its own there, since programs hold its machine code. Where it cannot be
-    written to, programs are not kept, and a line says so.
+    Each version of jaxlib and each kind of processor has its own folder there, since programs are machine code. If it
+    cannot be written to, programs are not kept, and a notice says so.
     """
     folder = os.environ.get("GPSENSE_CACHE")
     if folder is None:
@@ -74,10 +74,10 @@ def keep_programs() -> None:
 
 @cache
 def remove_torn(folder: Path) -> None:
-    """Remove programs that were not written to their end, by processes that were killed.
+    """Remove stored programs that are incomplete, because the process that wrote them was killed.
 
-    JAX would warn of each in every run and never write it again. Only those written since the last look are read, the
-    NEWEST at most. What another process is writing just now goes, too, and is compiled again.
+    JAX would warn of each in every run and never rewrite it. Only those written since the last check are read, at most
+    NEWEST. A program that another process is just writing is removed too, and compiled again later.
     """
     stamp = folder / ".looked"
     with suppress(OSError):
@@ -91,7 +91,7 @@ def remove_torn(folder: Path) -> None:
 
 
 def _torn(data: bytes) -> bool:
-    """Whether bytes that JAX compressed by zlib, which it does where no zstandard is installed, lack their end."""
+    """Whether data that JAX compressed by zlib (as it does without zstandard) are incomplete."""
     stream = zlib.decompressobj()
     try:
         stream.decompress(data)
@@ -102,17 +102,17 @@ def _torn(data: bytes) -> bool:
 
 @cache
 def _tell(problem: str) -> None:
-    """Say once that programs are not kept."""
-    remedy = "set GPSENSE_CACHE to a writable folder, or to nothing"
+    """Print once a notice that compiled programs are not kept."""
+    remedy = "set GPSENSE_CACHE to a writable folder, or leave it empty"
     notice(f"compiled programs are not kept: {problem}; {remedy}")
 
 
 def one_thread_a_call() -> None:
-    """Limit SciPy's own BLAS, which jaxlib takes its LAPACK from, to the thread that calls.
+    """Limit SciPy's own BLAS, which provides the LAPACK of jaxlib, to one thread per call.
 
-    Every device has its core and calls for itself; with a thread a core and call, threads wait for one another, and
-    on a busy machine an eigendecomposition takes many times as long. NumPy's own BLAS keeps its threads; where
-    both share one library nothing is changed.
+    Each device has one core and makes its own calls; with one thread per core in each call, threads wait for one
+    another, and on a busy machine an eigendecomposition takes many times as long. NumPy's own BLAS keeps its threads;
+    if both share one library, nothing is changed.
     """
     import scipy.linalg  # noqa: F401  (loads the library)
     from threadpoolctl import ThreadpoolController
@@ -124,7 +124,7 @@ def one_thread_a_call() -> None:
 
 
 def _cpu() -> str:
-    """Model and features of the processor, as far as the system tells."""
+    """Model and features of the processor from /proc/cpuinfo; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -133,7 +133,7 @@ def _cpu() -> str:
 
 
 def memory_budget(gib: float | None) -> float:
-    """Bytes a chunk may take: as asked for, else 80 % of an accelerator's memory or half of the free main memory."""
+    """The bytes that a chunk may take: ``gib`` GiB, else 80 % of an accelerator's or half of the free main memory."""
     if gib is not None:
         return gib * 2**30
     device = jax.local_devices()[0]

@@ -1,4 +1,4 @@
-"""Figures as files: PNG for the page; for papers PNG, PDF, SVG or PGF at the widths of columns."""
+"""Writes figures to files: PNG for the page; for papers PNG, PDF, SVG or PGF at the widths of columns."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,21 +18,21 @@ matplotlib.use("agg")  # a command draws into files: it needs no screen
 
 
 FORMATS = ("png", "pdf", "svg", "pgf")
-_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same bytes each time
+_UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no dates: the same bytes each time
 
 
 def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write columns.png, curves.png, rank.png, error.png and one for each measure of one's own there; returns paths.
+    """Write columns.png, curves.png, rank.png, error.png and one map per measure of a user's code; returns the paths.
 
-    The maps are left out where no axis besides the seeds has two values, and so is a picture of what the dataset does
-    not hold and of curves without a step; all are where every cell diverged or is missing. ``formats`` are those of
-    :data:`FORMATS` wanted.
+    Maps (all but the first two) are left out where no axis besides the seeds has two values, a figure where the dataset
+    lacks its data or curves have no step, and all where every cell diverged or is missing. ``formats`` are some of
+    :data:`FORMATS`.
     """
     return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
 
 
 def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str, Any]]:
-    """Name and axes of each figure that the dataset has; ``width`` in inches: for a paper, without titles."""
+    """Name and axes of each figure that the dataset has; with a ``width`` in inches for a paper, without titles."""
     if bool(dataset["status"].isin(FAILED).all()):
         return
     if "column_norms" in dataset:
@@ -45,7 +45,7 @@ def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str
 
 
 def figure_of(drawn: Any) -> Figure:
-    """A figure itself, or the one that axes are in."""
+    """The figure given, or the one that the axes given are in."""
     return drawn if isinstance(drawn, Figure) else np.ravel(drawn)[0].figure
 
 

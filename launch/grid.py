@@ -1,9 +1,10 @@
-"""Run a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``, a part of it
-with ``--shard i/N``, on dask workers with ``--cluster local:N``, as one of several processes with ``--distributed
-auto``. Check one: ``python -m launch.grid --verify DIR``.
+"""Runs a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``.
 
-Plans, runs what is missing chunk by chunk, collects one labelled Dataset, draws figures and a page, prints a table.
-Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
+With ``--shard i/N`` it runs one part of it, with ``--cluster local:N`` it runs on dask workers, with ``--distributed
+auto`` as one of several processes. ``python -m launch.grid --verify DIR`` checks a stored run.
+
+It plans the grid, runs the missing chunks one by one, collects them in one labelled Dataset, draws figures and a page,
+and prints a table. Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
 """
 
 import sys
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
     from gpsense.grid import Plan
 
 __all__ = ["choices", "main"]
-SETTLED = 0.1  # of the loss, that a step changes it by at most in a cell that has settled
+SETTLED = 0.1  # a cell has settled if one more step changes its loss by at most this share
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     device.use_cores()
     return guarded(lambda: run(parse(sys.argv[1:] if argv is None else argv)))
 
 
 def run(arguments: Arguments | Check) -> int:
-    """Check everything, then plan, run and report."""
+    """Verify a stored run, or plan, run and report a grid; returns the exit code."""
     if isinstance(arguments, Check):
         from launch.verify import verify
 
@@ -60,7 +61,7 @@ def run(arguments: Arguments | Check) -> int:
 
 
 def run_shard(work: Work, shard: tuple[int, int]) -> int:
-    """Run one part of the missing chunks and tell how many of all there are."""
+    """Run one part of the missing chunks and print how many of all chunks are stored."""
     made = run_missing(work, shard=shard).plan
     place, (index, count) = opened(work), shard
     there = f"{place.count(made)} of {len(made.chunks)} chunks are in {work.out}"
@@ -69,10 +70,10 @@ def run_shard(work: Work, shard: tuple[int, int]) -> int:
 
 
 def describe(plan: "Plan") -> str:
-    """The plan for people: programs, cells, chunks, bytes, operations and an estimate of the time."""
+    """The plan in words: programs, cells, chunks, bytes, operations and an estimate of the time."""
     compile_seconds, run_seconds, memory = estimate(plan)
     sizes = [axis.name for axis in plan.grid.axes if axis.name in plan.grid.traced]
-    bounds = f" ({', '.join(sizes)} up to that)" if sizes else ""
+    bounds = f" ({', '.join(sizes)} up to this size)" if sizes else ""
     lines = [
         f"programs {len(plan.programs)}   cells {plan.cells}   chunks {len(plan.chunks)}   "
         f"memory {memory / 2**20:.3g} MiB a chunk   results {plan.stored_bytes / 2**20:.3g} MiB",
@@ -91,10 +92,10 @@ def describe(plan: "Plan") -> str:
 
 
 def estimate(plan: "Plan") -> tuple[float, float, int]:
-    """Seconds to compile and to run a plan, about, and peak bytes of a chunk.
+    """Approximate seconds to compile and to run a plan, and the peak memory of a chunk in bytes.
 
-    Bytes are those of the first program, compiled as it would run; time comes from a few steps of a few of its cells.
-    Training and what comes before are half of what a program compiles; the rest is taken to cost as much again.
+    The memory is that of the first program, compiled as it would run; the times are measured on a few training steps of
+    a few of its cells. Compiling these is assumed to take half as long as compiling the whole program.
     """
     from dataclasses import replace
 
@@ -113,12 +114,12 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
 
 
 def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
-    """How stationary the worst cell was where training stopped; None where it was not measured.
+    """How close to stationary the cells were where training stopped; None where that was not measured.
 
-    Of the cells that did not diverge and had settled: the largest gradient norm eps, the smallest of the cells' bounds
-    of their smallest Hessian eigenvalue, and how many cells have none below ``-sqrt(eps)``: ``minima`` (by the lower
-    bound, each with probability 0.999), ``saddles`` (proven to have one) and ``undecided``. ``unsettled`` cells are
-    counted apart; the numbers are None where there are no others.
+    Over cells that did not diverge and had settled: ``gradient_norm``, the largest eps; ``gamma = sqrt(eps)``; the
+    smallest upper bound ``curvature`` and lower bound ``curvature_low`` of a cell's smallest Hessian eigenvalue; and
+    how many cells are ``minima`` (lower bound at least ``-gamma``, each with probability 0.999), ``saddles`` (upper
+    bound below it) or ``undecided``. Those that had not settled count as ``unsettled``.
     """
     if not {"gradient_norm_trained", "curvature_trained", "curvature_low"} <= set(dataset.data_vars):
         return None
@@ -148,9 +149,10 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 
 
 def unsettled(dataset: "xr.Dataset") -> np.ndarray:
-    """Which cells one more step of training would take far, of the shape of the cells.
+    """Whether each cell was still far from settled where training stopped, as an array of the cells' shape.
 
-    ``rate ||gradient||^2``, what a step of gradient descent changes the loss by to first order, is above a tenth of it.
+    That is where ``rate ||gradient||^2``, the first-order change of the loss in a step of gradient descent, exceeds a
+    tenth of the loss; False everywhere if the dataset lacks ``loss_trained`` or ``rate``.
     """
     gradient = dataset["gradient_norm_trained"]
     if not {"loss_trained", "rate"} <= set(dataset.variables):
@@ -160,7 +162,7 @@ def unsettled(dataset: "xr.Dataset") -> np.ndarray:
 
 
 def certificate_words(found: dict[str, Any]) -> str:
-    """The line under a run's table: what is proven of the points where training stopped."""
+    """The text under a run's table: what is proven about the points where training stopped."""
     moving = found["unsettled"]
     told = [
         f"In {counted(moving, 'cell')} one more step would change the loss by more than a tenth (train.rate times the "
@@ -177,8 +179,8 @@ def certificate_words(found: dict[str, Any]) -> str:
         }
         told += [
             f"Where training stopped, the gradient norm of {'the other ' if moving else ''}{cells} is at most "
-            f"{found['gradient_norm']:.2g}. The smallest Hessian eigenvalue says what they are: from {low} (minus the "
-            "square root of that norm) up an approximate minimum, below it a saddle. That makes "
+            f"{found['gradient_norm']:.2g}. Their smallest Hessian eigenvalue classifies them: {low} (minus the "
+            "square root of that norm) or more is an approximate minimum, less is a saddle. That makes "
             + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
             + f"; the lowest eigenvalue found is {found['curvature']:.2g}."
         ]
@@ -186,7 +188,7 @@ def certificate_words(found: dict[str, Any]) -> str:
 
 
 class Contents(NamedTuple):
-    """What a run directory holds: chunks, and the seconds that they took to run and to compile."""
+    """The number of chunks in a run directory, and the seconds that they took to run and to compile."""
 
     chunks: int
     seconds: float
@@ -194,13 +196,13 @@ class Contents(NamedTuple):
 
 
 def contents(work: Work) -> Contents:
-    """What the directory of a run holds now."""
+    """The :class:`Contents` of a run's directory at present."""
     place = opened(work)
     return Contents(place.count(work.plan), place.seconds(), place.seconds("compile_seconds"))
 
 
 def time_words(cells: str, before: Contents, now: Contents) -> str:
-    """How long a run took; of one that was resumed apart from what was there before."""
+    """How long a run took, in words; for a resumed run, apart from the chunks that were stored before."""
     ran, compiling = now.seconds - before.seconds, now.compiling - before.compiling
     if not before.chunks:
         return f"{cells} in {ran:.1f} s, after {compiling:.1f} s of compiling"
@@ -213,7 +215,7 @@ def time_words(cells: str, before: Contents, now: Contents) -> str:
 
 
 def defaults_words(config: Config) -> str:
-    """By which optimizer and rate a user's own system was trained, where they are the defaults; else empty."""
+    """The optimizer and rate of a user's own system, in words, where they are the defaults; otherwise empty."""
     fields = schema(config.system) if plugins.is_code(config.reference) else {}
     places = [place for place in ("train.optimizer", "train.rate") if place in fields]
     told = [f"{fields[p].name} {plain(v)}" for p in places if (v := config.values[p]) == default(fields[p])]
@@ -221,7 +223,7 @@ def defaults_words(config: Config) -> str:
 
 
 def risen(dataset: "xr.Dataset") -> int:
-    """How many cells end at a loss more than ten times that of their start, without having diverged."""
+    """The number of cells that did not diverge but end at a loss more than ten times the initial one."""
     if "loss_curve" not in dataset:
         return 0
     first, last = (dataset["loss_curve"].isel(step=at) for at in (0, -1))
@@ -229,7 +231,7 @@ def risen(dataset: "xr.Dataset") -> int:
 
 
 def report(work: Work, before: Contents | None = None) -> int:
-    """Write results, summary, figures and page, print the table; ``before``: what was there, None for all of it."""
+    """Write results, summary, figures and page, and print the table; ``before``: what was stored before the run."""
     from gpsense.descent import COLLAPSED, DIVERGED
     from gpsense.grid import files, store
     from gpsense.plots.view import others, problem_words

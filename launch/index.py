@@ -1,4 +1,4 @@
-"""A page over a folder of runs: what each is, when it was made, how many cells, how far it is, and its own page.
+"""A page that lists the runs in a folder: kind, contents, date, number of cells, progress and a link to each page.
 
 ``python -m launch.report --index runs`` writes runs/index.html. Grids, claims and recoveries are found in the folder
 and one level below.
@@ -29,7 +29,7 @@ box.addEventListener("input", () => {
 
 
 class Entry(NamedTuple):
-    """One run: its folder and page, what it is in words, seconds since the epoch, cells, state."""
+    """One run: folder, page, kind, description, time in seconds since the epoch, number of cells, and state."""
 
     folder: Path
     page: Path | None
@@ -55,7 +55,7 @@ def write_index(folder: Path) -> Path:
 
 
 def entries(folder: Path) -> Iterable[Entry]:
-    """The runs in a folder and in its folders."""
+    """The runs among the subfolders of a folder and those one level below."""
     for path in sorted([*folder.glob("[!.]*/"), *folder.glob("[!.]*/[!.]*/")]):
         readers = {"manifest.json": grid, "claims.json": claims, "summary.json": recovery}
         for name, reader in readers.items():
@@ -70,7 +70,7 @@ def entries(folder: Path) -> Iterable[Entry]:
 
 
 def grid(path: Path, manifest: dict[str, Any]) -> Entry:
-    """A run of ``launch.grid``, of a claim, or made in Python."""
+    """The entry of a run of ``launch.grid``, of a claim, or made in Python."""
     stored, python = list((path / "chunks").glob("*.chunk")), files.made_in_python(manifest)
     config = {"": manifest.get("settings", {})} if python else manifest["config"]
     lists = {
@@ -78,7 +78,7 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
         for section, fields in config.items()
         if isinstance(fields, dict)
         for key, value in fields.items()
-        if isinstance(value, list) and len(value) > 1 and not isinstance(value[1], list)  # of an array its digest
+        if isinstance(value, list) and len(value) > 1 and not isinstance(value[1], list)  # not an array's shape, digest
     }
     place = ("", "seeds") if python else ("run", "seeds")
     seeds = config.get(place[0], {}).get("seeds", 1)
@@ -99,14 +99,14 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
 
 
 def _logged(path: Path) -> dict[str, Any]:
-    """Cells of a run, and how many of them diverged, as its log tells; cells None where it does not."""
+    """The numbers of cells and of diverged cells according to a run's log; cells None where the log has none."""
     lines = files.logged(path).values()
     counts = {name: sum(line.get(name, 0) for line in lines) for name in ("cells", "diverged")}
     return counts | {"cells": counts["cells"] or None}
 
 
 def claims(path: Path, records: list[dict[str, Any]]) -> Entry:
-    """A folder of ``launch.claims``."""
+    """The entry of a folder that ``launch.claims`` wrote."""
     verdicts = Counter(record["verdict"] for record in records)
     about = ", ".join(dict.fromkeys(record["paper"] for record in records))
     state = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
@@ -116,7 +116,7 @@ def claims(path: Path, records: list[dict[str, Any]]) -> Entry:
 
 
 def recovery(path: Path, summary: dict[str, Any]) -> Entry | None:
-    """A folder of ``launch.recover``; None for another's."""
+    """The entry of a folder that ``launch.recover`` wrote; None for any other."""
     if not {"kind", "rank", "n"} <= set(summary):
         return None
     about = f"{summary['n']} values ({summary['kind']}) of a {summary['rows']} x {summary['columns']} matrix"
@@ -133,7 +133,7 @@ def _when(path: Path) -> float:
 
 
 def _row(entry: Entry, folder: Path) -> list[str]:
-    """Cells of HTML; the run's name leads to its page."""
+    """The table row of a run, as HTML cells; its name links to its page."""
     name = html.escape(entry.folder.relative_to(folder).as_posix())
     if entry.page is not None:
         link = html.escape(entry.page.relative_to(folder).as_posix().replace("%", "%25").replace("#", "%23"))

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM end a command at once, in one line and with exit code 130, whatever it is doing.
+"""Makes ctrl-C and SIGTERM end a command at once, with one line and exit code 130, whatever it is doing.
 
-A thread waits for the signal and ends the process: the main thread may be within a library that holds it up or swallows
-KeyboardInterrupt. Ending so loses nothing that a kill would not: files get their names when they are whole.
+A thread waits for the signal and ends the process, since the main thread may be inside a library that blocks or
+swallows KeyboardInterrupt. Stored results stay intact: a file gets its name only when it is complete.
 """
 
 import os
@@ -24,7 +24,7 @@ def is_command() -> bool:
 
 
 def entry() -> str:
-    """How the one command with all others was started: ``gpsense``, ``python -m gpsense``, or nothing if it was not."""
+    """How this process was started: ``gpsense``, ``python -m gpsense``, or empty for anything else."""
     folder, file = os.path.split(sys.argv[0] if sys.argv else "")
     if (os.path.basename(folder), file) == ("gpsense", "__main__.py"):
         return "python -m gpsense"
@@ -32,7 +32,7 @@ def entry() -> str:
 
 
 def install() -> None:
-    """From now on signals end the process; one that is ignored stays so."""
+    """Make SIGINT and SIGTERM end the process from now on; a signal that is ignored stays ignored."""
     signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def installed() -> bool:
-    """Whether signals end this process."""
+    """Whether :func:`install` was called in this process."""
     return any(thread.name == "interrupt" for thread in threading.enumerate())
 
 
@@ -52,16 +52,16 @@ def _watch(read: int, signals: list[signal.Signals]) -> None:
         pass
     try:
         words = _told[-1]()
-    except Exception:  # the process is in any state
+    except Exception:  # the process may be in any state
         words = _told[0]()
     with suppress(OSError):
-        os.write(2, f"{chr(10) if os.isatty(2) else ''}{words}\n".encode())  # not in the line of a bar
+        os.write(2, f"{chr(10) if os.isatty(2) else ''}{words}\n".encode())  # not on the line of a progress bar
     os._exit(INTERRUPTED)
 
 
 @contextmanager
 def telling(words: Callable[[], str]) -> Iterator[None]:
-    """Within the block ctrl-C prints these words."""
+    """Within the block, an interrupt prints the text that ``words`` returns."""
     _told.append(words)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files of measurements: .npz, .mat, .csv and .parquet, as arrays by name. Nothing here imports JAX."""
+"""Reads files of measurements (.csv, .tsv, .parquet, .npz, .mat) as arrays by name; does not import JAX."""
 
 import csv
 import difflib
@@ -30,8 +30,8 @@ from gpsense.recovery.wide import KINDS, Wide, read_wide
 from launch.shell import Refusal
 
 MOST_COLUMNS = 20000
-SIMILAR = 5  # names that are told where a file is not there
-SECONDS = 300  # that reading a .mat file may take
+SIMILAR = 5  # names suggested for a file that does not exist
+SECONDS = 300  # limit for reading a .mat file
 PLAIN = """
 import sys, zipfile
 import numpy as np, scipy.io
@@ -51,21 +51,21 @@ FILES = f"{', '.join(READ[:-1])} or {READ[-1]}"
 COMMAS = "rename a table with a header, between commas, semicolons or tabs, .csv"
 TABULAR: dict[str, str] = dict.fromkeys((".txt", ".dat"), COMMAS)
 TABULAR |= dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv")
-READING = "reading"  # the entry that says how a file was read, where that is not plain
+READING = "reading"  # the entry that says how a file was read, where that is not obvious
 SOUGHT = {kind: header for header, kind in TABLES.items() if header[-1] != "distance"}  # columns of a kind
 SOUGHT |= {UNSQUARED: ("i", "j", "distance")}
-WIDE = "of a wide table, labels of rows first, say --kind table"
-MOST_NAMED = 8  # columns up to which their names stand in an example
+WIDE = "for a wide table, row labels first, add --kind table"
+MOST_NAMED = 8  # most columns for which the names in a file are used in an example
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
 
 def read(path: Path, names: dict[str, str] | None = None, kind: str | None = None) -> dict[str, Any]:
-    """The arrays of a file by name; Refusal if it is missing or no such file, before much memory is taken.
+    """The arrays of a file by name; Refusal if it is missing or cannot be read, before much memory is used.
 
-    ``names`` maps what a column is called in the file to what it is; ``kind`` says what was measured.
+    ``names`` maps a column's name in the file to its default name; ``kind`` says what was measured.
     """
     kind_of_file = path.suffix.lower()
-    lines: list[int] = []  # of a file of text, that of each row
+    lines: list[int] = []  # the line number of each row of a text file
     readers = {".csv": partial(_csv, lines), ".tsv": partial(_csv, lines), ".parquet": _parquet, ".mat": _mat}
     readers |= {".npz": _npz, ".npy": _npz, "": _npz}
     if path.is_dir():
@@ -75,19 +75,19 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
             raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
         if kind_of_file not in readers:
             remedy = TABULAR.get(kind_of_file) or f"give {FILES}, with y and {WANTED}"
-            raise Refusal(f"{path}: {path.suffix} files are not read; {remedy}")
+            raise Refusal(f"{path}: {path.suffix} files are not supported; {remedy}")
         fields: dict[str, Any] = readers[kind_of_file](path)
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; {_similar(path)}") from None
     except io.UnsupportedOperation as error:
-        raise Refusal(f"{path}: {error}; save what it gives as one") from None
+        raise Refusal(f"{path}: {error}; save its contents as one") from None
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror or 'damaged'}); save it again") from None
     names = names or {}
     renamed: dict[str, Any] = {names.get(name, name): array for name, array in fields.items()}
     missing = [given for given in names if given not in fields]
     if missing:
-        raise Refusal(f"{missing[0]}: no such column, there is {listed(fields)}; name one of them")
+        raise Refusal(f"{missing[0]}: no such column, the file has {listed(fields)}; name one of them")
     if not names and (wide := _wide(path, renamed, kind)) is not None:
         return {**wide.fields, READING: np.array(wide.words)}
     for what in (name for name in VALUES if lines and name in renamed):
@@ -95,8 +95,8 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
             called = next((given for given, meant in names.items() if meant == what), what)
             said = f"holds {shown(found[1])}" if found[1] else "holds nothing"
             comma = re.fullmatch(r"[-+]?\d*,\d+(e[-+]?\d+)?", str(found[1]).strip(), re.IGNORECASE)
-            remedy = "write decimal points for commas" if comma else "give a number there, or remove the line"
-            raise Refusal(f"{path}: line {lines[found[0]]} {said} as {called}; {remedy}")
+            remedy = "write decimal points, not commas" if comma else "give a number there, or remove the line"
+            raise Refusal(f"{path}: line {lines[found[0]]} {said} in column {called}; {remedy}")
     if lines and "pauli" in renamed and (bad := no_word(renamed["pauli"])):
         raise Refusal(f"{path}: line {lines[bad[0]]} holds {bad[1]}; {bad[2]}")
     if kind is None and "kind" not in renamed:
@@ -105,9 +105,9 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
 
 def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
-    """The arrays of a file; Refusal for a table none of whose columns has a name that means something here.
+    """The arrays of a file; Refusal for a table in which no column has a known name.
 
-    Where a ``kind`` was asked for, for one without the columns of that kind.
+    With a ``kind``, Refusal also for a table without the columns of that kind.
     """
     if path.suffix.lower() in TEXTS and kind in SOUGHT:
         meant = {"rows": "row", "cols": "col"} if kind == "table" else {}
@@ -116,9 +116,9 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
         missing = [name for name in places if name not in there] + [values] * (not there & set(VALUES))
         if missing:
             names = listed(name for name in fields if name not in ("kind", READING))
-            remedy = f"say which they are by {' '.join(f'--{name} NAME' for name in missing)}"
+            remedy = f"name them by {' '.join(f'--{name} NAME' for name in missing)}"
             raise Refusal(
-                f"{path}: --kind {kind} reads the columns {','.join(SOUGHT[kind])}, there are {names}; {remedy}"
+                f"{path}: --kind {kind} needs the columns {','.join(SOUGHT[kind])}, the file has {names}; {remedy}"
             )
     if path.suffix.lower() in TEXTS and not KNOWN & set(fields):
         if _column("header", list(fields)).dtype != object:
@@ -131,16 +131,16 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
             " ".join(f"--{what} {name}" for what, name in zip(header, names, strict=False))
             for header in (SOUGHT["table"], SOUGHT[UNSQUARED])
         )
-        remedy = f"say which is which: ratings {ratings}, distances {distances}"
+        remedy = f"name them: for ratings {ratings}, for distances {distances}"
         raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}; {WIDE}")
     places = [name for name in fields if name in KNOWN]
     if path.suffix.lower() in TEXTS and kind is None and places == list(fields)[:1] and len(fields) > 3:
-        raise Refusal(f"{path}: its columns are {listed(fields)}; {WIDE}; of one measurement a row name all columns")
+        raise Refusal(f"{path}: its columns are {listed(fields)}; {WIDE}; for one measurement per row name all columns")
     return fields
 
 
 def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
-    """A table of text or parquet with labels of its rows in its first column and of its columns in the header."""
+    """The wide table (row labels in the first column, column labels in the header) of a table file, or None."""
     if path.suffix.lower() not in TEXTS or is_long(fields) or "kind" in fields or len(fields) < 3:
         return None
     first, *header = fields
@@ -157,12 +157,12 @@ def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
 
 
 def _similar(path: Path) -> str:
-    """Files in the same folder with names like this one, else those that could be read."""
+    """A hint with files in the same folder that have similar names, else with all that could be read."""
     folder = path.parent
     try:
         names = sorted(each.name for each in folder.iterdir() if each.is_file() and each.name.isprintable())
     except OSError:
-        return f"there is no folder {folder}" if not folder.is_dir() else "name one that there is"
+        return f"there is no folder {folder}" if not folder.is_dir() else "name one that exists"
     readable = [name for name in names if Path(name).suffix.lower() in READ]
     stems = difflib.get_close_matches(path.stem, {Path(name).stem for name in readable}, n=SIMILAR)
     found = [name for stem in stems for name in readable if Path(name).stem == stem][:SIMILAR] or readable
@@ -171,11 +171,11 @@ def _similar(path: Path) -> str:
 
 
 def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
-    """Columns under a header, between commas, semicolons or tabs; a column of numbers, or else of words.
+    """The columns of a text table with a header, separated by commas, semicolons or tabs; each of numbers or of text.
 
-    The number of the line where each row ends is put into ``lines``.
+    The number of the line on which each row ends is appended to ``lines``.
     """
-    numbers = [0]  # of lines that were read
+    numbers = [0]  # of the lines that were read
 
     def counted(file: Iterable[str]) -> Iterator[str]:
         for number, line in enumerate(file, 1):
@@ -195,13 +195,13 @@ def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
                 rows.append(row)
                 lines.append(numbers[-1])
     except (UnicodeDecodeError, csv.Error):
-        raise Refusal(f"{path}: is not a table of text in UTF-8; save it as CSV with a header {HEADERS}") from None
+        raise Refusal(f"{path}: is not a text table in UTF-8; save it as CSV with a header {HEADERS}") from None
     if not header or len(header) > MOST_COLUMNS or len(set(header)) < len(header):
-        raise Refusal(f"{path}: has no header of different names; start it with {HEADERS}")
+        raise Refusal(f"{path}: has no header of distinct names; start it with {HEADERS}")
     if not all(name.isprintable() and len(name) <= LONGEST for name in header):
         raise Refusal(f"{path}: its first line does not name the columns; start it with {HEADERS}")
     if rows and all(len(row) == len(header) + 1 for row in rows):
-        header = ["", *header]  # no name above the labels of rows, as R writes them
+        header = ["", *header]  # no name above the row labels, as R writes them
     short = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
     if short is not None:
         counts = f"{len(rows[short])} fields, the header has {len(header)}"
@@ -229,10 +229,10 @@ def _parquet(path: Path) -> dict[str, Any]:
         frame = pd.read_parquet(path)
     except ImportError:
         raise Refusal(f"{path}: reading parquet needs pyarrow; pip install pyarrow") from None
-    except Exception:  # damaged files end it in errors of many kinds
+    except Exception:  # damaged files raise errors of many kinds
         raise Refusal(f"{path}: is not a parquet file; save it with DataFrame.to_parquet") from None
     if not all(str(name).isprintable() and len(str(name)) <= LONGEST for name in frame.columns):
-        raise Refusal(f"{path}: a column has no name that can be printed; rename it")
+        raise Refusal(f"{path}: a column has a name that is too long or cannot be printed; rename it")
     index = np.asarray(frame.index)
     wide = frame.index.nlevels == 1 and not is_long(map(str, frame.columns))
     labels = {str(frame.index.name or ""): index} if wide and not np.array_equal(index, np.arange(index.size)) else {}
@@ -240,9 +240,9 @@ def _parquet(path: Path) -> dict[str, Any]:
 
 
 def _mat(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of a MATLAB file up to version 7; one-element arrays are single numbers, strings are words.
+    """The arrays of a MATLAB file up to version 7; one-element arrays become single numbers, strings become text.
 
-    Another process reads it, since damaged files end SciPy's reader in errors of many kinds and the process, too.
+    A process of its own reads it, since on damaged files SciPy's reader raises errors of many kinds or crashes.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.npz"
@@ -276,7 +276,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[str, np.ndarray]:
-    """Name and array of a member; Refusal for one larger than ``most`` bytes or than its own header says."""
+    """Name and array of a zip member; Refusal if it has more than ``most`` bytes, ValueError if it is damaged."""
     name = info.filename.removesuffix(".npy")
     if not name.isprintable() or len(name) > LONGEST:
         raise Refusal(f"{name[:LONGEST]!r}: is not the name of an array; save it with numpy.savez")
@@ -290,7 +290,7 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of a .npy file; OSError or ValueError for anything else, before much memory is taken."""
+    """The array of a .npy file; OSError or ValueError for anything else, before much memory is used."""
     try:
         with open(regular(path), "rb") as file:
             return _array(file, min(os.fstat(file.fileno()).st_size, _most()))
@@ -299,16 +299,16 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
-    """An array as numpy.save writes it, of at most ``size`` bytes; ValueError if it is not what its header says."""
+    """The array that numpy.save wrote, of at most ``size`` bytes; ValueError if its data do not fit its header."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers of long ago
+        warnings.simplefilter("ignore")  # about headers of old NumPy versions
         form = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if form not in header:
             raise ValueError(f"format {form}")
         try:
             shape, fortran, dtype = header[form](file)
-        except (SyntaxError, TokenError, TypeError, MemoryError):  # memory: of Python's parser, for nested brackets
+        except (SyntaxError, TokenError, TypeError, MemoryError):  # MemoryError: Python's parser, nested brackets
             raise ValueError("its header cannot be read") from None
     if dtype.hasobject:
         raise ValueError("objects are code")

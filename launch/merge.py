@@ -1,6 +1,6 @@
-"""Several run directories of one config as one: ``python -m launch.report --merge OUT DIR...``.
+"""Merges run directories of one config into one: ``python -m launch.report --merge OUT DIR...``.
 
-Chunks are copied as they are, each after its checksum, digest and number were read.
+Chunks are copied unchanged, each after a check of its checksum, digest and number.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from launch.work import stored
 
 
 def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -> str:
-    """Copy the chunks of run directories into ``out``, and a line that says how many there are now.
+    """Copy the chunks of run directories into ``out``; returns a line that says how many are there now.
 
-    All belong to one config, by its digest, and are cut alike, and the manifest that ``out`` gets or has makes this run
-    again; Refusal otherwise, before anything is written. ``out`` is new, empty, or such a directory itself; what it
-    holds stays. Of a chunk that several hold the first is taken.
+    All must have the same config digest and the same division into chunks, and the manifest that ``out`` gets or has
+    must rebuild the run; Refusal otherwise, before anything is written. ``out`` is new, empty, or itself such a
+    directory, whose chunks stay. A chunk that several directories hold is copied from the first of them.
     """
     manifests = {directory: _manifest(directory) for directory in directories}
     first, ours = next(iter(manifests.items()))
@@ -33,8 +33,8 @@ def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -
             told = store.differing(ours, manifest, (f"in {first}", f"in {directory}"))
             raise Refusal(f"{directory} belongs to another run ({told}); merge parts of one run")
         if manifest["layouts"] != ours["layouts"]:
-            remedy = "run them with one run.memory_gib on the same kind and number of devices"
-            raise Refusal(f"{directory} is cut into other chunks than {first}; {remedy}")
+            remedy = "run both with the same run.memory_gib on the same kind and number of devices"
+            raise Refusal(f"{directory} is divided into other chunks than {first}; {remedy}")
     kept = out if out in manifests else first
     if "config" in manifests[kept]:  # a grid that was made in Python has none
         stored(kept, allow_plugins)
@@ -51,7 +51,7 @@ def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -
 
 
 def _copy(directory: Path, out: Path, digest: str) -> None:
-    """Copy the chunks that are not in ``out`` yet, and their lines of metrics.jsonl."""
+    """Copy the chunks that ``out`` lacks, and their lines of metrics.jsonl."""
     copied = set()
     for path in sorted((directory / "chunks").glob("*.chunk")):
         place = out / "chunks" / path.name
@@ -61,7 +61,7 @@ def _copy(directory: Path, out: Path, digest: str) -> None:
             data = regular(path).read_bytes()
             facts, _ = chunkfile.decode(data)
             if facts["digest"] != digest or f"{facts['place'][0]:06d}.chunk" != path.name:
-                raise ValueError("it belongs elsewhere")
+                raise ValueError("its digest or number is that of another chunk")
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError | OSError) else "it cannot be read"
             notice(f"{path} was left out: {reason}")
@@ -76,7 +76,7 @@ def _copy(directory: Path, out: Path, digest: str) -> None:
 
 
 def _chunk_of(line: str) -> Any:
-    """The chunk that a line of a log is about; None for a torn one."""
+    """The number of the chunk in a line of a log; None for an incomplete line."""
     try:
         return parse_json(line)["chunk"]
     except (ValueError, KeyError, TypeError):
@@ -84,7 +84,7 @@ def _chunk_of(line: str) -> Any:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a run directory; Refusal for one that is none."""
+    """The manifest of a run directory; Refusal where the directory is not a run."""
     try:
         return store.read(directory)
     except BadInput as error:

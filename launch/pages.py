@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file with its pictures in it, of the same looks for claims and recoveries."""
+"""Self-contained HTML pages with their pictures embedded, in one style for claims, recoveries and lists of runs."""
 
 import base64
 import html
@@ -9,7 +9,7 @@ from pathlib import Path
 from gpsense.grid.files import atomic
 
 TEMPLATE = Path(__file__).with_name("page.html")
-# what is wider than the page scrolls, and says so above; on a phone pictures keep letters that can be read
+# what is wider than the page scrolls, with a hint above; on a phone pictures keep a readable size
 WIDE_STYLE = """
   .table, .picture { overflow: auto; }
   .cut::before { content: "wider than the page: scroll sideways \\2192"; display: block; position: sticky; left: 0;
@@ -36,12 +36,12 @@ def write(path: Path, title: str, head: str, body: str) -> Path:
 
 
 def note(words: str) -> str:
-    """A sentence that has to be seen."""
+    """The HTML of a highlighted sentence."""
     return f'<p class="note">{html.escape(words)}</p>'
 
 
 def table(titles: Iterable[str], rows: Iterable[Iterable[str]], label: str) -> str:
-    """A table of cells that are HTML already, which scrolls where it is too wide."""
+    """An HTML table that scrolls where it is too wide; titles and cells are HTML already."""
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -49,7 +49,7 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]], label: str) -> s
 
 
 def image(path: Path) -> str:
-    """A PNG file as a data URI, which scrolls where it is too wide; nothing where there is none."""
+    """The HTML of a PNG file as a data URI, which scrolls where it is too wide; empty where there is no file."""
     if not path.is_file():
         return ""
     data = path.read_bytes()

@@ -47,7 +47,7 @@ _ATOM = "|".join(
         r"\(\d+/\w+\)|\bsum(?=\s+\()",
         r"\b[A-Za-z]+(?:_\w)?\^[\w*]+",
         r"\b[A-Z]\*|\b[a-z]~",
-        r"\b[B-HJ-Z](?:_[A-Z])?\b(?![.'])",  # by itself a letter that is no word
+        r"\b[B-HJ-Z](?:_[A-Z])?\b(?![.'])",  # a single letter that is not a word
     )
 )
 _FORMULA = re.compile(rf"((?:{_ATOM})(?:\s*[-+/=]\s*(?:{_ATOM}|[a-z]\b|\d+\b)|\s+(?:{_ATOM}|A\b(?!\s+[a-z]{{2}})))*)")
@@ -56,7 +56,7 @@ _IN_FORMULA |= {"cos": r"\cos", "yhat": r"\hat y"}
 
 
 class Wanted(NamedTuple):
-    """What is asked for: formats of the figures, their width (None: those of the page), tables, the LaTeX file."""
+    """The output asked for: figure formats, width (None: as on the page), tables, whether a LaTeX file, and a style."""
 
     formats: tuple[str, ...] = ()
     width: str | None = None
@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
     style: str | None = None
 
     def settled(self) -> "Wanted":
-        """What stands for what was left open: ``tex`` wants figures in PDF for one column, and both tables."""
+        """The same with defaults filled in: ``tex`` takes PDF figures of one column and both tables."""
         if self.tex:
             tables = self.tables or tuple(KINDS)
             return self._replace(formats=self.formats or ("pdf",), width=self.width or "one", tables=tables)
@@ -73,7 +73,7 @@ class Wanted(NamedTuple):
 
 
 def verify(wanted: Wanted) -> None:
-    """Refusal for what cannot be drawn here."""
+    """Raises Refusal for an unknown format, table or style, and for PGF where LaTeX is not installed."""
     for name in wanted.formats:
         if name not in figures.FORMATS:
             raise Refusal(f"--format: '{name}' is not a format; use one or more of {','.join(figures.FORMATS)}")
@@ -82,15 +82,15 @@ def verify(wanted: Wanted) -> None:
             raise Refusal(f"--table: '{name}' is not a kind of table; use csv, latex or csv,latex")
     engine = str(matplotlib.rcParams["pgf.texsystem"])
     if "pgf" in wanted.formats and shutil.which(engine) is None:
-        raise Refusal(f"--format pgf measures its letters with {engine}, which is not installed; use pdf or svg")
+        raise Refusal(f"--format: pgf needs {engine}, which is not installed; use pdf or svg")
     if wanted.style is not None and wanted.style not in style.available and not Path(wanted.style).is_file():
-        raise Refusal(f"--style: there is no file {wanted.style}, nor a style of matplotlib by that name")
+        raise Refusal(f"--style: {wanted.style} is neither a file nor a matplotlib style; name one of these")
 
 
 def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:
-    """Write what is wanted of a run and return the paths.
+    """Write the figures, tables and LaTeX file wanted of a run and return their paths.
 
-    Without a width figures go to DIR/figures as the page has them; with one, and the tables, to DIR/paper.
+    Figures go to DIR/figures, sized as on the page; with a width, to DIR/paper, as tables always do.
     """
     column, wanted, place, written = wanted.width == "one", wanted.settled(), directory / "paper", []
     captions: dict[str, str] = {}
@@ -123,7 +123,7 @@ def summary_rows(run: "Run") -> list[dict[str, Any]]:
 
 
 def csv_of(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as CSV, the names of axes and measures above, numbers in full; empty where there is none."""
+    """The rows as CSV, with names of axes and measures as header and numbers in full; an empty field for None."""
     text = io.StringIO()
     keys = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, keys, lineterminator="\n")
@@ -135,8 +135,8 @@ def csv_of(rows: Sequence[dict[str, Any]]) -> str:
 def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset", column: bool = False) -> str:
     """The rows as a LaTeX table (package booktabs): medians, and in brackets the 16th and 84th percentile.
 
-    More than four take both columns of a page; in one ``column`` they stand without percentiles, made smaller by
-    graphicx where they are still too wide.
+    A table of more than four columns spans both columns of the page; with ``column`` it takes one, without percentiles,
+    and graphicx shrinks it where it is still too wide.
     """
     bounds = {f"{key}_{end}" for row in rows for key in row for end in ("low", "high")}
     keys = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in bounds]
@@ -164,9 +164,9 @@ def latex_of(rows: Sequence[dict[str, Any]], dataset: "xr.Dataset", column: bool
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str, axis: bool) -> list[str]:
-    """The values of an axis; else medians, with their percentiles where any differ, all to as many digits.
+    """The cells of a column: the values of an axis, or medians, with their percentiles where these differ anywhere.
 
-    Whole numbers stand without a point where all of the column are whole.
+    Numbers have no decimal point if all of the column are whole.
     """
     if axis:
         return [tex(value_text(row[key])) for row in rows]
@@ -181,9 +181,9 @@ def _column(rows: Sequence[dict[str, Any]], key: str, axis: bool) -> list[str]:
 
 
 def number(value: float | None, whole: bool = True) -> str:
-    """A number in LaTeX: three digits, powers of ten written out; a dash for none.
+    """A number in LaTeX, to three digits and with powers of ten written out; a dash for None, NaN and infinity.
 
-    ``whole``: whole ones without a point, all their digits.
+    ``whole``: a whole number below a million is written with all digits and no decimal point.
     """
     if value is None or not np.isfinite(value):
         return "--"
@@ -194,7 +194,7 @@ def number(value: float | None, whole: bool = True) -> str:
 
 
 def tex(text: str) -> str:
-    """A text that LaTeX prints as it stands, formulas such as ``||U U^T - M||_F / ||M||_F`` as formulas."""
+    """A text escaped for LaTeX, with formulas such as ``||U U^T - M||_F / ||M||_F`` typeset as formulas."""
     parts = _FORMULA.split(text)
     return "".join(_formula(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
 
@@ -204,7 +204,7 @@ def _escaped(text: str) -> str:
 
 
 def _formula(text: str) -> str:
-    """A formula as people type it in LaTeX: names of several letters upright, exponents and indices in braces."""
+    """A plain-text formula in LaTeX: names of several letters upright, exponents and indices in braces."""
 
     def put(found: re.Match[str]) -> str:
         token = found[0]
@@ -223,7 +223,7 @@ def _formula(text: str) -> str:
 
 
 def write_claims(directory: Path, kinds: Sequence[str]) -> list[Path]:
-    """Write the table of a folder with claims.json as claims.csv and claims.tex (package longtable); the paths."""
+    """Write the claims of a folder as claims.csv and claims.tex (package longtable) there; returns the paths."""
     from launch.claims.table import expected_text, measured_text
     from launch.compare import intervals, read_claims
 
@@ -246,7 +246,7 @@ def write_claims(directory: Path, kinds: Sequence[str]) -> list[Path]:
 
 
 def figure_frames(captions: dict[str, str], wide: bool) -> str:
-    """Every figure with its caption in LaTeX, over one column or, ``wide``, two."""
+    """The LaTeX figure environments with captions, over one column or, if ``wide``, two."""
     kind, width = ("figure*", "\\textwidth") if wide else ("figure", "\\columnwidth")
     lines = ["% needs \\usepackage{graphicx}, and \\graphicspath{{DIR/paper/}} where the figures lie elsewhere"]
     for name, caption in captions.items():

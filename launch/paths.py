@@ -1,4 +1,4 @@
-"""Where the files that come with the package are."""
+"""Finds the files that come with the package."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ def configs() -> Path:
 
 
 def find_config(path: Path) -> Path:
-    """The path; where there is no such file, ``configs/NAME.yaml`` is the one that comes with the package."""
+    """The path itself; for ``configs/NAME.yaml``, where no such file exists, that of the package's own file."""
     own = configs().parent / path
     return own if path.parts[:1] == ("configs",) and not path.exists() and own.is_file() else path

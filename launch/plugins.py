@@ -2,7 +2,7 @@
 
 ``FILE.py`` and ``package.module`` are imported, which lets them add rules, penalties, ensembles, methods or systems to
 their dictionaries; ``FILE.py:NAME`` and ``package.module:NAME`` name a class in them, or a function, which is run as a
-sweep. Naming code is running it: a config file may do so only where that is allowed.
+sweep. Naming code means running it, so a config file may name code only where that is allowed.
 """
 
 import ast
@@ -27,9 +27,9 @@ from gpsense.systems import SYSTEMS, AnySystem, System
 from launch.shell import Refusal
 
 RESERVED = ("seed", "step", "phase")  # axes of the results
-FIRST_SYSTEM = next(iter(SYSTEMS))  # of a config that names none
+FIRST_SYSTEM = next(iter(SYSTEMS))  # the system of a config that names none
 _functions: dict[str, type[AnySystem]] = {}  # systems made of functions, by reference
-_loaded: dict[str, ModuleType] = {}  # by reference: what was allowed once in this process
+_loaded: dict[str, ModuleType] = {}  # modules by reference that were allowed once in this process
 
 
 def is_code(reference: Any) -> bool:
@@ -45,7 +45,7 @@ def load(option: str, reference: str, folder: Path = Path()) -> ModuleType:
 
 
 def find_function(option: str, reference: str, folder: Path = Path()) -> Callable[..., Any]:
-    """A function by ``FILE.py:NAME`` or ``package.module:NAME``, whose source is no part of what grids compute."""
+    """The function ``FILE.py:NAME`` or ``package.module:NAME``; its source does not enter the digest of grids."""
     module_name, _, name = reference.rpartition(":")
     if not module_name or not name:
         raise Refusal(f"{option}: {reference} names no function; write FILE.py:NAME")
@@ -58,7 +58,7 @@ def find_function(option: str, reference: str, folder: Path = Path()) -> Callabl
 
 
 def _imported(option: str, reference: str, folder: Path) -> ModuleType:
-    """The module; Refusal names the file and the error."""
+    """The imported module; Refusal names the file and the error."""
     from gpsense._devices import add_threads
 
     add_threads()
@@ -80,7 +80,7 @@ def _imported(option: str, reference: str, folder: Path) -> ModuleType:
 
 @lru_cache(maxsize=64)
 def _run(path: Path) -> ModuleType:
-    """A file as a module of its own, run once a process, its folder searched for what it imports."""
+    """The module made by running a file, once per process; its folder is appended to the import path."""
     spec = importlib.util.spec_from_file_location(f"gpsense_plugin_{path.stem}_{crc32(str(path).encode()):x}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -97,7 +97,7 @@ def _run(path: Path) -> ModuleType:
 
 
 def sources() -> tuple[str, ...]:
-    """What the loaded files say, hashed: code that is part of what was run."""
+    """Hashes of the loaded files' contents, which are part of a run's identity."""
     files = {module.__file__ for module in _loaded.values() if module.__file__ is not None}
     return tuple(sorted(sha256(Path(file).read_bytes()).hexdigest()[:16] for file in files))
 
@@ -144,9 +144,9 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
 
 
 def _verified(reference: str, system: type[AnySystem]) -> type[AnySystem]:
-    """The class of a system; Refusal for one of a user's own that cannot be run, or whose fields are called as results.
+    """The class of a system; Refusal for a user's own that cannot be run or that has a field named like a result.
 
-    Fields of this package are, where it is the truth that has such a number: the results call it ``true_rank``.
+    Fields inherited from this package may be: they belong to the truth, and the results say ``true_rank`` for ``rank``.
     """
     if _ours(system):
         return system
@@ -160,7 +160,7 @@ def _verified(reference: str, system: type[AnySystem]) -> type[AnySystem]:
     measures = {**MEASURES, **system.measures}
     axes = {dim for measure in measures.values() for dim in measure.dims}
     if clash := [name for name in _fields(system) if name not in known and name in {*measures, *axes, *RESERVED}]:
-        raise Refusal(f"system: {reference} has a field {clash[0]}, which is a name of the results; rename it")
+        raise Refusal(f"system: {reference} has a field {clash[0]}, a name that the results use; rename it")
     return system
 
 
@@ -177,10 +177,10 @@ def _fields(system: type[AnySystem]) -> list[str]:
 def as_system(
     reference: str, cell: Callable[..., Any], given: Mapping[str, Any], fixed: Sequence[str] = ()
 ) -> type[AnySystem]:
-    """A function as a system, its parameters typed by the values ``given`` (lists of numbers or names) or by default.
+    """The system of a function, its parameters typed by the values ``given`` (lists of numbers or names) or by default.
 
-    ``fixed`` are compiled in. A cell whose first parameter is called ``problem`` is given what ``draw`` of the same
-    file drew.
+    Parameters named in ``fixed`` are compiled as constants. A cell whose first parameter is called ``problem`` is given
+    what the function ``draw`` of the same file returns.
     """
     from gpsense.grid.sweep import function_system, verify_text
 
@@ -231,7 +231,7 @@ def _list_type(parameter: inspect.Parameter) -> Any:
 
 @contextmanager
 def blamed(reference: str) -> Iterator[None]:
-    """Turn an error of a user's own code into one line that names its file and line; others go on up."""
+    """Turn an error of a user's own code into a Refusal that names its file and line; other errors pass unchanged."""
     try:
         yield
     except (BadInput, Refusal) as error:
@@ -252,7 +252,7 @@ def blamed(reference: str) -> Iterator[None]:
 
 
 def _defined(path: Path) -> list[str]:
-    """Systems that a file defines and functions that return a dictionary, read without running it."""
+    """The names of systems and of functions that return a dictionary in a file, found without running it."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, ValueError, SyntaxError):

@@ -1,8 +1,8 @@
 """One run by several processes of ``jax.distributed``, on one host or on many.
 
-Cells have nothing to tell one another, so that no array is spread over hosts: every process runs and writes chunks of
-its own on its own devices. ``jax.distributed`` says which process this is and starts accelerators that want all hosts;
-then its service is left, which would end all processes where one dies, and only the run directory is shared.
+Cells are independent, so no array is spread over hosts: every process runs and writes its own chunks on its own
+devices. ``jax.distributed`` numbers the processes and starts accelerators that need all hosts; then the processes leave
+its service, which would end all of them if one died, and share only the run directory.
 """
 
 import os
@@ -17,18 +17,18 @@ from gpsense._devices import start_devices
 from gpsense.grid.files import writable
 from launch.shell import Refusal
 
-PATIENCE = 300.0  # seconds within which all processes have started
-SEEN = 60.0  # seconds within which a shared file system shows a file to all
+PATIENCE = 300.0  # seconds within which all processes must start
+SEEN = 60.0  # seconds within which a shared file system must show a file to all
 
 
 def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
-    """Become process i of N, the first of which listens at ``address``; how many there are.
+    """Become ``process`` (i, N), of which process 0 listens at ``address``; returns N.
 
-    ``auto``: as Slurm, Open MPI, Kubernetes or a TPU pod tell. Refusal where nobody does, the others do not come within
-    PATIENCE, or they do not see the place of the run directory.
+    ``process`` None: both are as Slurm, Open MPI, Kubernetes or a TPU pod tell. Refusal where none does, or where this
+    process does not see the place of the run directory; exit code 2 if the others do not start within PATIENCE.
     """
     writable(directory)
-    remedy = "give HOST:PORT of process 0, and --shard i/N" if process is None else "start all N with one address"
+    remedy = "give HOST:PORT of process 0, and --shard i/N" if process is None else "start all N with the same address"
     problem = f"--distributed: {address}: the processes do not find one another"
 
     def give_up() -> None:  # where JAX would print a stack and abort
@@ -55,7 +55,7 @@ def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
 
 
 def _meet(directory: Path) -> None:
-    """Leave the service when all processes have looked for a file that the first has made; Refusal where it is not."""
+    """Leave the service once all processes have looked for a file of process 0; Refusal if this one does not see it."""
     parent = next(each for each in (directory, *directory.resolve().parents) if each.is_dir())
     mark = parent / f".gpsense-process-0-of-{jax.process_count()}"
     until, seen = time.monotonic() + SEEN, first()
@@ -65,22 +65,22 @@ def _meet(directory: Path) -> None:
         while not seen and time.monotonic() < until:
             seen = mark.name in os.listdir(parent)
             time.sleep(0.0 if seen else 0.1)
-        jax.distributed.shutdown()  # which waits for all
+        jax.distributed.shutdown()  # this waits for all
     finally:
         if first():
             mark.unlink(missing_ok=True)
     if not seen:
         problem = f"process {jax.process_index()} of {jax.process_count()} does not see the {parent} of process 0"
-        raise Refusal(f"--out: {problem}; choose a directory that all of them see")
+        raise Refusal(f"--out: {problem}; choose a directory that all processes see")
 
 
 def first() -> bool:
-    """Whether this process collects the results."""
+    """Whether this is process 0, which collects the results."""
     return jax.process_index() == 0
 
 
 def leave(directory: Path) -> int:
-    """Say that this process, not the first, is done; the exit code."""
+    """Print that this process, not process 0, is done; returns the exit code."""
     process = f"process {jax.process_index()} of {jax.process_count()}"
     print(f"{process} is done; all chunks are in {directory}; process 0 collects them")
     return 0

@@ -2,16 +2,16 @@
 
 FILE is a table or a file of arrays. Rows, columns and points are numbers from 0, or names.
 
-A table (.csv, .tsv, .parquet) has one measurement a row, under a header with these columns:
+A table (.csv, .tsv, .parquet) has one measurement per row, under a header with these columns:
   row,col,value    entries of a matrix, such as ratings
   i,j,distance     distances of points, which are squared when they are read
   i,j,distance2    squared distances
   pauli,value      Pauli words, such as XIZ, and their expectations
---row, --col, --value and so on name columns that are called otherwise; other columns are not read, which is told.
-Or it is a wide table: labels of rows in its first column, labels of columns in its header. One with
+--row, --col, --value and so on give other names of these columns; further columns are ignored, with a notice.
+Or it is a wide table: row labels in its first column, column labels in its header. A wide table with
 numeric labels, or of distances or other pairs, needs --kind.
 
-Arrays (.npz, .mat) are the values y (n,) beside one of:
+A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   A                (n, d, d), or (n, rows, columns) for a rectangular matrix
   x                (n, d), for A_i = x_i x_i^H
   row, col         (n,), entries of any matrix
@@ -19,9 +19,9 @@ Arrays (.npz, .mat) are the values y (n,) beside one of:
   i, j             (n,), pairs of points, with distance or distance2 in place of y
   pauli            (n,), Pauli words
 
-Rank and noise need not be known. The folder then holds factor.npy (or left.npy and right.npy), the names in their
-order, summary.json, figures and report.html. Of distances the matrix is the Gram matrix of the centred points, which
-are the rows of factor.npy up to a rotation: d_ij^2 = X_ii + X_jj - 2 X_ij.
+Rank and noise need not be known. The folder DIR then holds factor.npy (or left.npy and right.npy), the labels of their
+rows in order, summary.json, figures and report.html. For distances the matrix X is the Gram matrix of the centred
+points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a rotation.
 
 ``python -m launch.recover --example cities`` does all this for real places: it makes such a file from their distances
 and recovers their map.
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from gpsense.recovery.forms import Measured
 
 SIDES = "row", "column"
-CERTAIN = 1e-9  # standard error over its eigenvalue, below which there is none: of a known trace in one column
-BETWEEN = "   "  # what the terminal has between two facts of a line
+CERTAIN = 1e-9  # share of its eigenvalue from which a standard error is shown; at rank 1, a known trace leaves none
+BETWEEN = "   "  # between two facts on a printed line
 NOTHING = "; nothing was written"
 CHOICES = {"auto": None, "yes": True, "no": False}
-# what a column may hold, by the name that it then has
+# what each column holds, by its default name
 NAMES = {
     "row": "rows of the matrix, numbers or names such as users",
     "col": "columns of the matrix, numbers or names such as films",
@@ -66,14 +66,14 @@ NAMES = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the command and return its exit code."""
     with interrupt.telling(lambda: f"interrupted{NOTHING}"):
         return guarded(lambda: run(_arguments(argv)), NOTHING)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     summary, details = (__doc__ or "").replace("``", "").split("\n\n", 1)
-    layout = argparse.RawDescriptionHelpFormatter  # which leaves the list of columns as it is
+    layout = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the list of columns
     parser = Parser(program("recover"), description=summary, epilog=details, formatter_class=layout)
     add = parser.add_argument
     add(
@@ -89,8 +89,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured: {', '.join(kinds)} (distances: squared ones); default: as the names of the "
-        "columns or arrays say",
+        help=f"what was measured: {', '.join(kinds)} (distances: squared distances); default: inferred "
+        "from the names of the columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -101,18 +101,18 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--truth",
         type=Path,
         metavar="FILE.npy",
-        help="the true matrix, if known: error or fidelity is reported; rows and columns are in "
-        "the order of labels.npy (or row_ and column_labels.npy): names sorted, those of a wide table as it has them; "
-        "of distances the Gram matrix of the centred points",
+        help="the true matrix, if known, to report error or fidelity; for distances, the Gram matrix of the centred "
+        "points. Order of rows and columns: labels.npy (or row_labels.npy, column_labels.npy), i.e. names sorted, or "
+        "as in a wide table",
     )
-    add("--robust", choices=CHOICES, default="auto", help="leave wild values out (auto: if some are far from the rest)")
+    add("--robust", choices=CHOICES, default="auto", help="leave outliers out (auto: if some are far from the rest)")
     add(
         "--offsets",
         choices=CHOICES,
         default="auto",
-        help="offsets of a table's rows and columns (auto: by held-out values)",
+        help="fit offsets of a table's rows and columns (auto: chosen by held-out values)",
     )
-    add("--seed", type=int, default=0, help="random seed: which values are held out, and the example (default 0)")
+    add("--seed", type=int, default=0, help="random seed of the held-out values and of the example (default 0)")
     add("--noise", type=float, help="with --example: relative noise (default 0.02)")
     add("--share", type=float, help="with --example: share of pairs measured (default 0.3)")
     arguments = parser.parse_args(argv)
@@ -122,7 +122,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in unread:
         if getattr(arguments, name) is not None:
             remedy = "leave it out" if arguments.example else "leave it out, or give --example cities in place of FILE"
-            raise Refusal(f"--{name}: nothing reads it with {source}; {remedy}")
+            raise Refusal(f"--{name}: it has no effect with {source}; {remedy}")
     arguments.noise = 0.02 if arguments.noise is None else arguments.noise
     arguments.share = 0.3 if arguments.share is None else arguments.share
     for name, good, need in (
@@ -131,12 +131,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         ("share", 0 < arguments.share <= 1, "above 0 and at most 1"),
     ):
         if not good:
-            raise Refusal(f"--{name}: {getattr(arguments, name)} is not {need}; change it")
+            raise Refusal(f"--{name}: {getattr(arguments, name)} is out of range; give a number {need}")
     return arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read and check, recover, write."""
+    """Read and check the measurements, recover the matrix and write the results; returns the exit code."""
     from gpsense.errors import BadInput
     from gpsense.recovery.forms import KINDS, read_fields, unknown_kind
     from gpsense.recovery.progress import telling
@@ -197,19 +197,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_options(error: Any) -> str:
-    """A refusal of arrays, with the options that a file's columns are named by."""
+    """The text of an error about arrays, with the options that name a file's columns."""
     if error.field == "kind" and "alone do not say" in error.problem:
         remedy = "name the values by --distance (plain) or --distance2 (squared) in place of --value"
         return f"--kind: {error.problem}; {remedy}, or add --kind distances (squared)"
     option = {"y": "value"}.get(error.field, error.field)
     if error.problem.startswith("missing") and option in NAMES:
-        either = " Say" if error.remedy.endswith("?") else ", or say"
-        return f"{error}{either} which it is by --{option} NAME"
+        either = " Give" if error.remedy.endswith("?") else ", or give"
+        return f"{error}{either} its name in FILE by --{option} NAME"
     return str(error)
 
 
 def _truth(path: Path, data: "Measured") -> np.ndarray:
-    """The matrix of a .npy file; Refusal for anything that is not a matrix as X is."""
+    """The true matrix from a .npy file; Refusal unless it is finite, not 0, of the shape of X, and can be X."""
     from launch.measured import read_array
 
     try:
@@ -221,16 +221,16 @@ def _truth(path: Path, data: "Measured") -> np.ndarray:
     numbers = truth.dtype.kind in "fiuc" and np.isfinite(truth).all() and truth.any()
     if truth.shape != data.map.sides or not numbers:
         sides = " x ".join(map(str, data.map.sides))
-        raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save one")
+        raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save such a matrix")
     if data.map.semidefinite and not np.diag(truth).any():
         of_points = "the Gram matrix C C^T of the centred points C, not their distances"
-        remedy = f"save {of_points if data.kind == 'distances' else 'one'}"
-        raise Refusal(f"--truth: {path} has zeros on its diagonal, and is not positive semidefinite; {remedy}")
+        remedy = f"save {of_points if data.kind == 'distances' else 'a positive semidefinite matrix'}"
+        raise Refusal(f"--truth: {path} has only zeros on its diagonal, so it is not positive semidefinite; {remedy}")
     return truth
 
 
 def _order(data: "Measured") -> str:
-    """In what order rows and columns of X, and so of the truth, are, where they have names."""
+    """The order of the rows and columns of X, and so of the truth, in words; empty where they have no names."""
     from gpsense.recovery.forms import listed
 
     pairs = data.kind != "table"
@@ -243,7 +243,7 @@ def _order(data: "Measured") -> str:
 
 
 def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float]:
-    """Relative Frobenius error; of complex matrices the fidelity ``(tr |sqrt(X) sqrt(Y)|)^2`` at trace 1, too."""
+    """Relative Frobenius error; for complex X, Y also the fidelity ``(tr |sqrt(X) sqrt(Y)|)^2 / (tr X tr Y)``."""
     facts = {"relative_error": float(np.linalg.norm(found - truth) / np.linalg.norm(truth))}
     if state:
         roots = [vectors * np.sqrt(np.maximum(values, 0)) for values, vectors in map(np.linalg.eigh, (found, truth))]
@@ -254,7 +254,7 @@ def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float
 
 
 def _versions() -> dict[str, Any]:
-    """Versions of what decided the numbers; nothing here is compiled, so JAX is not among them."""
+    """Versions of the packages that determine the numbers; JAX is left out, as it computes nothing here."""
     import platform
     from importlib.metadata import version
 
@@ -294,7 +294,7 @@ def _facts(name: str, data: "Measured", result: "Recovery", seconds: float) -> d
 
 
 def _digest(data: "Measured", options: dict[str, Any]) -> str:
-    """Identity of a recovery: the data and every option that decides a number."""
+    """The identity of a recovery: a hash of the data and of every option that affects the numbers."""
     kind = data.kind + ", squared" * data.squared
     digest = hashlib.sha256(json.dumps([kind, data.map.sides, options]).encode())
     for array in (data.values, data.map.rows()):
@@ -303,7 +303,7 @@ def _digest(data: "Measured", options: dict[str, Any]) -> str:
 
 
 def _doubts(result: "Recovery") -> list[str]:
-    """What a reader of the result must know."""
+    """The warnings that a reader of the result needs, one per line."""
     by_number = {side for side, names in zip(SIDES, result.labels, strict=True) if names is None}
     by_number |= {"point"} if SIDES[0] in by_number else set()
     doubts = [
@@ -314,22 +314,22 @@ def _doubts(result: "Recovery") -> list[str]:
         shown = ", ".join(result.wild[:10]) + ", ..." * (result.outliers.size > 10)
         several = result.outliers.size > 1
         which = f"({'measurements' if several else 'measurement'} {shown}, counted from 0)"
-        told = f"{result.outliers.size} wild {'values were' if several else 'value was'} left out {which}"
+        told = f"{result.outliers.size} {'outliers were' if several else 'outlier was'} left out {which}"
         doubts.append(f"{told}; --robust no keeps {'them' if several else 'it'}")
     if result.rank and result.chosen_by not in ("exact", "shrunk") and result.measurements < 1.2 * result.unknowns:
-        told = f"{result.unknowns} unknowns from {result.measurements} measurements"
+        told = f"{result.unknowns} unknowns for only {result.measurements} measurements"
         doubts.append(f"rank {result.rank} has {told}; do not trust it")
     if result.rank_share < 0.75:
-        doubts.append(f"the rank is uncertain: {result.rank_share:.0%} of the resamples give it")
+        doubts.append(f"the rank is uncertain: only {result.rank_share:.0%} of the resamples give it")
     if result.chosen_by == "shrunk":
         doubts.append(
-            "the spectrum has no gap: the factors keep a penalty, with the weight that predicts held-out values best"
+            "the spectrum has no gap: the factors stay penalised, with the weight that predicts held-out values best"
         )
     return doubts
 
 
 def _usable(out: Path, digest: str) -> None:
-    """Refuse a folder that cannot be written to, or that a recovery did not make; writes nothing."""
+    """Refusal for a folder that cannot be written to or that holds anything but this recovery; writes nothing."""
     own(out)
     if out.is_dir() and any(out.iterdir()):
         try:
@@ -343,7 +343,7 @@ def _usable(out: Path, digest: str) -> None:
 
 
 def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measured", example: Any) -> None:
-    """The factors, summary.json and figures; the example's own measurements too."""
+    """Write the factors, labels, summary.json, figures and page; for an example also its measurements."""
     from gpsense.plots import plot_fit, plot_map, plot_ranks
     from launch import figures
 
@@ -382,14 +382,14 @@ def _write(out: Path, record: dict[str, Any], result: "Recovery", data: "Measure
 
 
 def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) -> None:
-    """report.html: the summary in words, what to know, the ranks tried, figures and settings."""
+    """Write report.html: the summary in words, warnings, the ranks tried, figures and settings."""
     lines = [f"<p>{html.escape(line.replace(BETWEEN, '; '))}</p>" for line in _text(record).split("\n")]
     head = "".join(lines) + "".join(pages.note(words) for words in record["notices"])
     rows = [
         [f"{rank}{', chosen' * (rank == record['rank'])}", *(f"{fit[key]:.3g}" for key in ("misfit", "left", "edge"))]
         for rank, fit in fits.items()
     ]
-    titles = ("rank", "residual / values", "largest left over", "largest of noise alone")
+    titles = ("rank", "relative residual", "largest eigenvalue left", "its bound for noise alone")
     body = pages.table(titles, rows, "Ranks tried")
     body += "".join(pages.image(out / "figures" / f"{name}.png") for name in ("ranks", "fit", "map"))
     settings = json.dumps(record["settings"] | record["versions"], indent=1)
@@ -398,7 +398,7 @@ def _page(out: Path, record: dict[str, Any], fits: dict[int, dict[str, float]]) 
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """What was found, for people."""
+    """The printed summary of a recovery."""
     from gpsense.plots.recoveries import CHOSEN
     from gpsense.recovery.solve import NOT_RESAMPLED
 

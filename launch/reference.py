@@ -1,6 +1,6 @@
-"""The reference of the package's names, from their docstrings: ``python -m launch.reference [--out DIR]``.
+"""Writes the API reference from the docstrings: ``python -m launch.reference [--out DIR]``.
 
-Pages of HTML with a search, one for the public names and one for every public module; needs the extra ``dev``.
+HTML pages with a search, one for the public names and one for every public module; needs the extra ``dev``.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _plainly = inspect.formatannotation
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the reference of all public names and modules."""
+    """Write the API reference of all public names and modules as HTML pages."""
     parser = Parser(program("reference"), description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("reference"), metavar="DIR", help="folder; default: reference")
 
@@ -42,7 +42,7 @@ def build(out: Path) -> Path:
         raise Refusal('pdoc is not installed; pip install "gpsense[dev]"') from None
     for module in map(import_module, modules()):
         for name in getattr(module, "__all__", ()):
-            vars(module)[name] = getattr(module, name)  # pdoc sees what has been imported, no more
+            vars(module)[name] = getattr(module, name)  # pdoc sees only what has been imported
     render.configure(docformat="restructuredtext", footer_text=f"gpsense {gpsense.__version__}", show_source=False)
     with patch("inspect.formatannotation", annotation), patch("pdoc.doc.formatannotation", annotation):
         pages = {name: doc.Module(import_module(name)) for name in modules()}
@@ -67,19 +67,19 @@ def modules() -> list[str]:
 
 
 def everything(page: Any) -> Iterator[Any]:
-    """What a page documents, with all that stands in it."""
+    """A documented object and, recursively, all its members."""
     yield page
     for each in getattr(page, "members", {}).values():
         yield from everything(each)
 
 
 def fenced(text: str) -> str:
-    """A docstring whose example is a block of code."""
+    """A docstring with its example (lines from ``>>>``) as a block of code."""
     return re.sub(r"(?m)^>>> (?:.+\n?)+", lambda found: f"\n```pycon\n{found[0].rstrip()}\n```\n", text)
 
 
 def describe(page: Any) -> None:
-    """Say of the fields of a class what they are and what they may be; of a system also of its numbers."""
+    """Document the fields of a dataclass by their help and range; for a system also those of its Data and Setting."""
     kind: Any = page.obj
     if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
         return
@@ -104,7 +104,7 @@ def meaning(field: Field) -> str:
 
 
 def annotation(value: Any, *rest: Any, **options: Any) -> str:
-    """A type as people write it: without modules, and without what is declared beside it."""
+    """The text of a type, without module names and without the ``Field`` that ``Annotated`` adds."""
     while get_origin(value) is Annotated:
         value = value.__origin__
     text = re.sub(r"Annotated\[([\w.| \[\],]+), Field\(.*", r"\1", _plainly(value, *rest, **options))

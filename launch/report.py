@@ -1,8 +1,8 @@
-"""The page of a run: one self-contained HTML file in which every cell of the grid can be looked at.
+"""The page of a run: one self-contained HTML file that shows every cell of the grid.
 
-``python -m launch.report DIR`` draws the figures and writes the page again from what is stored in DIR; of a run that
-is not finished, from the chunks that are there. ``--merge OUT DIR...`` puts directories of one config together first,
-``--index FOLDER`` writes a page over all runs in a folder.
+``python -m launch.report DIR`` redraws the figures and rewrites the page from what is stored in DIR; for an unfinished
+run, from the chunks stored so far. ``--merge OUT DIR...`` first merges run directories of one config, ``--index
+FOLDER`` writes a page that lists all runs in a folder.
 The page's layout and script are ``report_page.html``; this module fills in text and numbers.
 """
 
@@ -50,11 +50,11 @@ TEMPLATE = Path(__file__).with_name("report_page.html")
 
 
 class Unreadable(Exception):
-    """A directory that does not hold a finished run; the text is one line that says what is missing."""
+    """The error for a directory without a run that can be read; the text is one line that says what is missing."""
 
 
 class Run(NamedTuple):
-    """What a run directory holds."""
+    """The contents of a run directory: manifest, summary and results."""
 
     manifest: dict[str, Any]
     summary: dict[str, Any]
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """How many seeds, columns and records of each cell the page carries; no columns or records where there are none."""
+    """The numbers of seeds and columns of each cell that the page carries, and the indices of its records."""
 
     seeds: int
     columns: int
@@ -72,8 +72,8 @@ class Kept(NamedTuple):
 def read_run(directory: Path) -> Run:
     """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken.
 
-    The numbers of the summary's table are computed again: they are to be those of the results. A run made in Python
-    has no summary.json.
+    The summary's table is recomputed from the results, so that the two agree. A run made in Python has no
+    summary.json.
     """
     if not directory.is_dir():
         raise Unreadable(f"{directory} is not a directory; name the directory of a run")
@@ -115,16 +115,16 @@ def _object_in(directory: Path, name: str) -> dict[str, Any]:
 
 
 def _python_summary(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a run made in Python besides its results."""
+    """The summary of a run made in Python, which stores none: its name and seconds."""
     from gpsense.grid.store import Store
 
     return {"name": manifest.get("name"), "seconds": round(Store(directory).seconds(), 3)}
 
 
 def read_unfinished(work: "Work") -> Run:
-    """What a run that is not finished has stored; cells of chunks that are not there are NaN with status -1.
+    """What an unfinished run has stored so far; cells of missing chunks are NaN with status -1.
 
-    Unreadable where there is none. Writes nothing.
+    Unreadable where no chunk is stored yet. Writes nothing.
     """
     from launch import table
     from launch.work import collected, opened
@@ -144,9 +144,9 @@ def _refusal(directory: Path, name: str, error: Exception) -> str:
     inside = sorted(path.parent for path in directory.glob("[!.]*/manifest.json"))
     if inside and not (directory / name).exists():
         choice = (
-            f"name one of them, such as {inside[0]}, or write a page over all: {program('report')} --index {directory}"
+            f"name one of them, such as {inside[0]}, or list all on a page: {program('report')} --index {directory}"
         )
-        return f"{directory} is no run, it holds {len(inside)}; {choice}"
+        return f"{directory} is not a run, but holds {len(inside)} runs; {choice}"
     if not (directory / name).exists() and _recovered(directory):
         return f"{directory} is a recovery, not a run of a grid; open {directory / 'report.html'}"
     if not (directory / name).exists():
@@ -163,9 +163,9 @@ def _recovered(directory: Path) -> bool:
 
 
 def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = None) -> Path:
-    """Write ``report.html`` from what the directory holds (None: its results, once finished) and return its path.
+    """Write ``report.html`` of ``run`` (None: the finished run in ``directory``) and return its path.
 
-    About ``limit`` numbers are embedded at most: fewer seeds, then fewer columns, then fewer records of each cell,
+    At most about ``limit`` numbers are embedded: fewer seeds, then fewer columns, then fewer records of each cell,
     and the page says so. Figures already in ``directory/figures`` are embedded as pictures. Raises Unreadable.
     """
     from plotly.offline import get_plotlyjs
@@ -263,7 +263,7 @@ def _axis(dataset: xr.Dataset, name: str) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot close the script element in which it is embedded."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
@@ -284,7 +284,7 @@ def _title(run: Run, directory: Path) -> str:
 
 
 def _made(run: Run) -> str:
-    """How the run was made, as a description list's entries."""
+    """The entries of an HTML description list (dt, dd) that say how the run was made."""
     manifest, summary, status = run.manifest, run.summary, run.dataset["status"]
     told = {name: manifest.get(name) for name in ("versions", "flags")}
     versions, flags = (value if isinstance(value, dict) else {} for value in told.values())
@@ -310,17 +310,17 @@ def _made(run: Run) -> str:
 
 
 def _unfinished(run: Run) -> str:
-    """That a run is not finished, and how much of it is there; or nothing."""
+    """The HTML note that a run is not finished and how much of it is stored; empty for a finished one."""
     if "chunks" not in run.summary:
         return ""
     (count, total), status = run.summary["chunks"], run.dataset["status"]
     cells, chunks = counted(status.size, "cell"), counted(total, "chunk")
-    there = f"{int((status != FAILED[0]).sum())} of {cells} ({count} of {chunks}) are there"
-    return f'<p class="note"><strong>This run is not finished:</strong> {there}, and the numbers are theirs alone.</p>'
+    there = f"{int((status != FAILED[0]).sum())} of {cells} ({count} of {chunks}) are stored"
+    return f'<p class="note"><strong>This run is not finished:</strong> {there}; all numbers are from these only.</p>'
 
 
 def _note(dataset: xr.Dataset, kept: Kept) -> str:
-    """What the page had to leave out, or nothing."""
+    """The HTML note on what the page leaves out to stay small; empty where nothing is."""
     dims = {"seeds": "seed", "columns": "column", "records": "step"}
     whole = {name: dataset.sizes.get(dim, 0) for name, dim in dims.items()}
     here = {"seeds": kept.seeds, "columns": kept.columns, "records": len(kept.records)}
@@ -332,20 +332,20 @@ def _note(dataset: xr.Dataset, kept: Kept) -> str:
 
 
 def _others(dataset: xr.Dataset) -> str:
-    """Which measures of a user's own code the page does not show, or nothing."""
+    """The HTML note on measures of a user's own code that the page does not show; empty where there are none."""
     words = others(dataset, main_measures(dataset))
     return f'<p class="note">{html.escape(words[0].upper() + words[1:])}.</p>' if words else ""
 
 
 def _number(value: Any) -> str:
-    """A table entry as people read it."""
+    """A table entry as text, numbers to four digits."""
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
-    """The summary's rows; each heading is the key and what it means."""
+    """The HTML table of the summary's rows; each heading is the key with its meaning."""
     if not rows:
         return "<p>No rows.</p>"
     named = {str(name): axis_label(dataset, str(name)) for name in dataset.coords}
@@ -364,7 +364,7 @@ def _table(rows: list[dict[str, Any]], dataset: xr.Dataset) -> str:
 
 
 def _pictures(directory: Path) -> str:
-    """The PNG files of a folder as data URIs."""
+    """The HTML section with the PNG files of a folder, as data URIs; empty where there are none."""
     entries = []
     for path in sorted(path for path in directory.glob("[!.]*.png") if path.is_file()):
         entries.append(f"<figure>{pages.image(path)}<figcaption>{html.escape(path.name)}</figcaption></figure>")
@@ -372,21 +372,23 @@ def _pictures(directory: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw the figures and write the page of a stored run, finished or not; 0, or 2 where there is no run to read."""
-    about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are compared. Exit "
+    """Draw the figures and write the page of a stored run, finished or not; returns the exit code."""
+    about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are also compared. Exit "
     about += "codes: 0 done, 2 refused."
     parser = Parser(program("report"), description=about)
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
     parser.add_argument(
         "--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page that lists its runs"
     )
-    merged = "first put the chunks of all DIR, parts of one run, together in OUT"
+    merged = "first merge the chunks of all DIR, which are parts of one run, into OUT"
     parser.add_argument("--merge", type=Path, metavar="OUT", help=merged)
-    plugins = "run the code that the run was made with, where that is a file of yours"
+    plugins = "run code of your own that the run was made with"
     parser.add_argument("--allow-plugins", action="store_true", help=plugins)
-    compared = "show what changed since this claims.json; DIR is a folder that launch.claims wrote"
+    compared = "show what changed since FILE, a claims.json; DIR is a folder that launch.claims wrote"
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
-    papers = parser.add_argument_group("for papers", "figures and tables of each DIR, written to DIR/paper")
+    papers = parser.add_argument_group(
+        "for papers", "figures and tables of each DIR, for DIR/paper (--format alone: DIR/figures)"
+    )
     papers.add_argument("--tex", action="store_true", help="figures, tables and a LaTeX file with both")
     papers.add_argument(
         "--format", type=_names, default=(), metavar="F,...", help="write figures as png, pdf, svg or pgf"
@@ -397,10 +399,10 @@ def main(argv: list[str] | None = None) -> int:
         type=_names,
         default=(),
         metavar="T,...",
-        help="write the table as csv, latex (of claims: into DIR itself)",
+        help="write the table as csv or latex; that of claims into DIR",
     )
     papers.add_argument(
-        "--style", metavar="FILE", help="fonts and lines: a style file, or the name of a style of matplotlib"
+        "--style", metavar="FILE", help="fonts and lines: a matplotlib style file, or the name of a matplotlib style"
     )
     try:
         given = parser.parse_args(argv)
@@ -457,12 +459,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Names between commas."""
+    """The names in a comma-separated text."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
-    """What a directory holds, finished or not; Unreadable where it is not a run."""
+    """The run in a directory, finished or not; Unreadable where there is none."""
     names = ("results.nc", "summary.json")
     own(directory)
     if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
@@ -475,9 +477,9 @@ def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
 
 
 def again(directory: Path, run: Run, allow_plugins: bool = False) -> int:
-    """Draw and write what a directory holds, and print what was written; the exit code.
+    """Redraw the figures and rewrite the page of a run, and print their paths; returns the exit code.
 
-    Where all chunks are there but no results, they are collected as launch.grid would do.
+    If all chunks but no results are stored, they are first collected, as launch.grid would do.
     """
     count, total = run.summary.get("chunks", (0, 1))
     if count == total:

@@ -1,4 +1,4 @@
-"""What a config may say: the declared fields of its system by section, and the lines that refuse a wrong one."""
+"""The fields that a config may have, by section, as its system declares them, and the errors for wrong ones."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ from launch.values import Values, expand
 SECTIONS = {
     "problem": "the truth and the data",
     "train": "training on loss plus penalty",
-    "prune": "what is deleted",
-    "fine_tune": "descent on the loss alone, of what is left",
+    "prune": "which parts are deleted",
+    "fine_tune": "descent on the loss alone after pruning",
     "baseline": "tuning of the methods to compare with",
     "run": "seeds, precision, and how the work is cut",
 }
@@ -30,21 +30,19 @@ ALIASES = {"out": "--out", "seed": "run.seeds", "memory": "run.memory_gib"}
 
 @dataclass(frozen=True)
 class Engine:
-    """What the engine reads itself, whatever the system."""
+    """The fields that the engine itself reads, for every system."""
 
-    seeds: Annotated[
-        int, Field("run", f"how many (up to {MOST_SEEDS}), or a list of seeds", at_least=0, at_most=MOST_SEED)
-    ] = 0
+    seeds: Annotated[int, Field("run", "number of seeds, or a list", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None,
-        Field("run", "memory for a chunk; null: half of what is free", above=0, at_most=2.0**20, axis=False),
+        Field("run", "GiB for a chunk; null: half of what is free (GPU: 80%)", above=0, at_most=2.0**20, axis=False),
     ] = None
 
 
 def default_steps(system: type[AnySystem]) -> tuple[int, int] | None:
-    """Steps of both phases unless the config says otherwise; None where there are none.
+    """The default steps of training and of fine-tuning; None for a system without these phases.
 
-    A function of one's own has no phases, but it may have a parameter of that name.
+    A user's function has no phases, but may have a parameter named ``steps``.
     """
     return None if "steps" in declared(system) else system.steps
 
@@ -53,7 +51,7 @@ def default_steps(system: type[AnySystem]) -> tuple[int, int] | None:
 def schema(system: type[AnySystem]) -> Mapping[str, Field]:
     """The fields of a config of this system by ``section.key``, section by section.
 
-    A size that stands in the system and again in its data or setting appears once, as the system declares it.
+    A size that both the system and its data or setting declare appears once, as the system declares it.
     """
     steps = default_steps(system) or ()
     owners = (
@@ -85,14 +83,14 @@ def required(field: Field) -> bool:
 
 
 def default(field: Field) -> Any:
-    """What a field is that a config does not give; seeds are always a dimension."""
+    """The value of a field that a config leaves out; seeds are always a dimension."""
     if field.default is None or not is_axis(field):
         return field.default
     return Values((_typed(field, field.default),), field.name == "seeds")
 
 
 def parse(field: Field, raw: Any) -> Any:
-    """A value of YAML or of the command line as the field's: Values of an axis, else one value.
+    """The checked value of a field, from YAML or the command line: Values for an axis, otherwise one value.
 
     Raises BadInput as the library does for the same value, and for an axis that is empty or repeats a value.
     """
@@ -124,7 +122,7 @@ def parse(field: Field, raw: Any) -> Any:
 
 
 def _read(field: Field, raw: Any) -> Any:
-    """Text as the kind of the field, where it can be read as that."""
+    """Text converted to the field's kind where it can be; anything else unchanged."""
     if not isinstance(raw, str):
         return raw
     if field.kind == FLAG:
@@ -149,7 +147,7 @@ def read_number(raw: Any) -> Any:
 
 
 def _typed(field: Field, value: Any) -> Any:
-    """A checked value as one type of number, so that 0 and 0.0 are the same config."""
+    """A checked value in the field's own type of number, so that 0 and 0.0 give the same config."""
     if field.kind == NUMBER:
         return int(value) if field.whole else float(value)
     return tuple(map(float, value)) if field.kind == NUMBERS else value
@@ -178,7 +176,7 @@ def sections_named(system: type[AnySystem]) -> Iterator[None]:
 
 
 def unknown(name: str, system: type[AnySystem]) -> str:
-    """The line that refuses an unknown field: whose it is, or the nearest known one."""
+    """The error line for an unknown field: which systems have it, and the nearest known one."""
     known = [*schema(system), *TOP, *SECTIONS]
     if inside := [field for field in known if field.startswith(f"{name}.")]:
         return f"{name}: a section; give one of its fields, e.g. --{inside[0]}"
@@ -191,7 +189,7 @@ def unknown(name: str, system: type[AnySystem]) -> str:
     have = f" ({', '.join(others)} {'have' if len(others) > 1 else 'has'})" if others else ""
     known = [field for field in known if "." in field] if "." in name else known
     near = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]][:1]
-    if not others:  # else the name is right, and only the part after the section can be near
+    if not others:  # otherwise the name is right, and only the part after the section is compared
         near = near or difflib.get_close_matches(name, known, 1, 0.7)
     last = {field.rpartition(".")[2]: field for field in reversed(known)}
     near = near or [last[each] for each in difflib.get_close_matches(name.rpartition(".")[2], last, 1, 0.7)]
@@ -205,7 +203,7 @@ def unknown(name: str, system: type[AnySystem]) -> str:
 
 
 def parameters(system: type[AnySystem]) -> list[str]:
-    """The names of the parameters of a user's function that was made a system; of another system none."""
+    """The parameter names of a user's function that was made a system; empty for any other system."""
     if default_steps(system) is not None:
         return []
     return [field.name for field in schema(system).values() if field.section == "cell"]

@@ -1,4 +1,4 @@
-"""How a command ends: one line for what went wrong, and the exit code that says which kind it was."""
+"""How a command ends: one line that says what went wrong, and an exit code for its kind."""
 
 import argparse
 import atexit
@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self
 from gpsense.errors import BadInput, nearest, shown, unknown_name
 from launch.interrupt import INTERRUPTED, KEPT, entry, installed
 
-EVERY = 10.0  # seconds between lines of a log that say what is being tried
+EVERY = 10.0  # seconds between lines of progress in a log
 
 
 class Refusal(Exception):
@@ -22,7 +22,7 @@ class Refusal(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that refuses in one line, with the nearest name for an option or a choice that there is not."""
+    """An argparse parser that refuses in one line, with the nearest name for an unknown option or choice."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **options)
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The arguments; Refusal for what is not understood."""
         given, rest = self.parse_known_args(args, namespace)
-        for word in sorted(rest, key=lambda word: not word.startswith("-")):  # its values are left over, too
+        for word in sorted(rest, key=lambda word: not word.startswith("-")):  # values are left over, too
             option = word.split("=", 1)[0]
             if not option.startswith("-"):
                 raise Refusal(f"{option}: not understood; see --help")
@@ -58,31 +58,31 @@ def _number(kind: type[int] | type[float], words: str, text: str) -> int | float
 
 
 def program(command: str) -> str:
-    """How a command is called by whoever runs this one: ``gpsense grid`` or ``python -m launch.grid``."""
+    """How to call another command, in the way this one was called: ``gpsense grid`` or ``python -m launch.grid``."""
     return f"{start} {command}" if (start := entry()) else f"python -m launch.{command}"
 
 
 def refused(error: Exception) -> int:
-    """Print the one line of a refusal; the exit code."""
+    """Print the one line of a refusal and return the exit code 2."""
     option = "--" if isinstance(error, BadInput) and error.field == "out" else ""
     print(printable(f"error: {option}{error}"), file=sys.stderr)
     return 2
 
 
 def notice(words: str) -> None:
-    """Print a line that a reader has to know of."""
+    """Print a line that the user has to know of to standard error."""
     print(printable(f"notice: {words}"), file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """A text that quotes files of strangers, as a terminal may have it: one line, control characters as ``\\x1b``."""
+    """A text that may quote untrusted files, made safe for a terminal: one line, control characters as ``\\x1b``."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def guarded(work: Callable[[], int], kept: str = KEPT) -> int:
-    """Run a command: 2 for a refusal, 130 for ctrl-C, 1 for a closed pipe or a full disk, each in one line.
+    """Run a command and return its exit code: 2 for a refusal, 130 for ctrl-C, 1 for an OSError, each in one line.
 
-    ``kept`` says what becomes of what was done.
+    ``kept`` is what that line says of finished work. A closed pipe gives 1 without a line.
     """
     try:
         return work()
@@ -102,7 +102,7 @@ def guarded(work: Callable[[], int], kept: str = KEPT) -> int:
 
 
 class Progress:
-    """Words on what is being tried, called with them: one line of a terminal, or a line of a log every ten seconds."""
+    """A progress display, called with words: one changing line on a terminal, or a line in a log every ten seconds."""
 
     def __init__(self, every: float = EVERY) -> None:
         self._words = ""
@@ -113,7 +113,7 @@ class Progress:
         self._thread = threading.Thread(target=self._show, daemon=True, name="progress")
 
     def __call__(self, words: str) -> None:
-        """Tell these words when it is time."""
+        """Set the words that are shown next."""
         self._words = words
 
     def __enter__(self) -> Self:
@@ -138,10 +138,10 @@ class Progress:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process of a command: what is to be done at its end is done, unless interrupted, and output written.
+    """End a command's process: exit handlers run, unless it was interrupted, and its output is flushed.
 
-    Python itself would then wait for other threads, which may be compiling, and take its modules apart without hearing
-    signals: ctrl-C would end it there without a word.
+    Python's own shutdown would wait for threads that may be compiling, its signal handlers already off: ctrl-C would
+    then kill it with no message.
     """
     if code != INTERRUPTED and not installed():  # called within another program
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""The short table a run ends with: medians over seeds for every combination of the other axes."""
+"""The short table printed at the end of a run: medians over seeds for every combination of the other axes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def _network_law(cell: Cell) -> tuple[float, Any] | None:
 
 
 def _symmetric(rank: int, dim: int) -> float:
-    """Unknowns of a symmetric matrix of this rank."""
+    """The number of unknowns of a symmetric matrix of this rank."""
     return rank * dim - rank * (rank - 1) / 2
 
 
@@ -53,10 +53,11 @@ LAWS: dict[str, Callable[[Cell], tuple[float, Any] | None]] = {
 def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
 
-    ``measures`` are the medians shown, of those that the dataset has, with all that are a user's own; without a phase
-    of fine-tuning the error after pruning is the error.
-    ``law`` is ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F``, the error at known rank, for Gaussian measurements
-    and a drawn truth; None elsewhere, and left out where no row has one. Medians leave diverged cells out.
+    Medians are those of ``measures`` that the dataset has, and of all measures of a user's own code; without a phase of
+    fine-tuning ``error_pruned`` equals ``error`` and is left out. Diverged cells do not count in them.
+    ``law`` is the error at known rank for a drawn truth, from :data:`LAWS`: in sensing with Gaussian measurements
+    ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F`` for noise sigma, rank r, side d, n at least the unknowns.
+    It is None where none applies, and left out where no row has one.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
     named = [name for name in measures if name in dataset.data_vars] or main_measures(dataset)
@@ -66,7 +67,7 @@ def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
     shown = dataset[[*measures, "status"]]
     stacked = shown.stack(row=axes) if axes else shown.expand_dims("row")
     same = {str(name): value.values.item() for name, value in dataset.coords.items() if value.ndim == 0}
-    same |= dataset.attrs  # which holds lists as numbers, where a coordinate has their text
+    same |= dataset.attrs  # they hold lists as numbers, coordinates hold them as text
     table = []
     for index in range(stacked.sizes["row"]):
         cell = stacked.isel(row=index)
@@ -95,7 +96,7 @@ def _law(cell: Cell) -> float | None:
 
 
 def headings(dataset: xr.Dataset) -> dict[str, str]:
-    """What stands above a column of numbers: the stage of an error, the parts that were kept."""
+    """The headings of measures in the table: the stage of an error, the name of the parts that were kept."""
     staged = fine_tuned(dataset) and "error_trained" in dataset
     stages = HEADINGS if staged else HEADINGS | {"error": "error"}
     return stages | ({"rank": spoken_name(dataset["rank"])} if "rank" in dataset else {})

@@ -1,4 +1,4 @@
-"""The values of an axis, from what people write: one value, lists, and ranges.
+"""Reads the values of an axis as a user writes them: one value, a list or a range.
 
 ``0.1``, a YAML list, ``0,1e-2,1e-1``, ``log:1e-3:1e-1:5`` (five values, evenly spaced in the log), ``lin:0:1:11`` or
 ``range:0:16``. Errors are ValueErrors whose text says what to write instead.
@@ -20,7 +20,7 @@ class Values:
 
 
 def expand(raw: Any) -> tuple[list[Any], bool]:
-    """Raw config text or YAML to a list of values and whether it was a list; ValueError says what is wrong."""
+    """The values in a raw config text or YAML value, and whether it was a list; ValueError says what is wrong."""
     if isinstance(raw, Values):
         return list(raw.values), raw.listed
     if isinstance(raw, (list, tuple)):
@@ -43,7 +43,7 @@ def quoted(raw: str) -> str:
 
 
 def _items(raw: Any) -> list[Any]:
-    """One entry of an axis to its values."""
+    """The values of one entry of an axis."""
     if not isinstance(raw, str):
         return [raw]
     if raw.count(",") >= MOST or len(raw) > 100 * MOST:

@@ -1,6 +1,6 @@
-"""``python -m launch.grid --verify DIR``: cells of a run computed again, each alone and in float64, and compared.
+"""``python -m launch.grid --verify DIR`` recomputes some cells of a run, each alone in float64, and compares them.
 
-Nothing of the engine takes part but what a cell is: no batch, no devices, no narrowing of what is pruned.
+The engine's batches, its division over devices and its compaction after pruning take no part in this.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ from launch.work import collected, stored
 if TYPE_CHECKING:
     from gpsense.grid import Plan
 
-CELLS, PROGRAMS = 8, 3  # cells that are computed again, and of how many programs at most
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # of a number, plus a tenth of that of the measure's largest in the run
+CELLS, PROGRAMS = 8, 3  # most cells that are recomputed, and most programs they come from
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}  # relative to a number plus a tenth of its measure's largest
 LANCZOS = ("curvature_trained", "curvature_low", "curvature_residual")
-ROUNDING = 10.0  # times what a cell's numbers differ by between its precision and float64, alone
+ROUNDING = 10.0  # allowed multiple of a cell's own difference between its precision and float64
 
 
 class Cell(NamedTuple):
-    """A cell of a plan, and what it is in words."""
+    """A cell: its program, row and column in the plan, its indices in the results, and its axis values in words."""
 
     program: int
     outer: int
@@ -33,9 +33,9 @@ class Cell(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How a measure that is stored differs from the same one computed again: relative, and whether that is too much.
+    """The relative difference of a stored measure from the recomputed one, and whether it is too large.
 
-    ``sensitive``: it is no more than rounding in the run's own precision does to this cell.
+    ``sensitive``: it exceeds the tolerance, but not what rounding in the run's own precision does to this cell.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 
 def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None) -> int:
-    """Compare a random sample of cells and print what was checked; 1 if one disagrees. Refusal where DIR is no run."""
+    """Recompute a random sample of cells and print how they compare; returns 1 if one disagrees, else 0."""
     from gpsense.grid.store import read_dataset
 
     try:
@@ -63,7 +63,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
         raise Refusal(f"{directory} has no finished cell yet; wait for the first chunk")
     source = "results.nc" if path.exists() else "its chunks, not finished"
     of_all = f"{len(cells)} of {counted(work.plan.cells, 'cell')}"
-    print(f"{directory} ({source}): {of_all} computed again, each alone, in float64")
+    print(f"{directory} ({source}): {of_all} recomputed, each alone, in float64")
     wrong = sensitive = 0
     for cell, differences in zip(cells, compared(work.plan, dataset, cells, precision), strict=True):
         worst = max((each for each in differences if not each.sensitive), key=lambda each: each.size)
@@ -71,14 +71,14 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
         rounded = [each.name for each in differences if each.sensitive]
         wrong, sensitive = wrong + bool(bad), sensitive + bool(rounded)
         verdict = f"DISAGREES in {', '.join(bad)}" if bad else f"agrees in {len(differences)} measures"
-        notes = f"; rounding decides {', '.join(rounded)}" if rounded else ""
+        notes = f"; within rounding in {', '.join(rounded)}" if rounded else ""
         print(f"  {cell.words}: {verdict}, by {worst.size:.1e} at most ({worst.name}){notes}")
     tolerance = TOLERANCE[precision]
     print(
         f"{len(cells) - wrong} agree, {wrong} disagree; tolerance for {precision}: {tolerance:g} of a number plus "
-        f"{tolerance / 10:g} of the measure's largest, whole numbers exactly, eigenvalues by Lanczos to their residuals"
+        f"{tolerance / 10:g} of the measure's largest; whole numbers: none; Lanczos eigenvalues: their residuals too"
         + (
-            f"; in {counted(sensitive, 'cell')} more, as {precision} and float64 differ there by rounding alone"
+            f"; more is allowed in {counted(sensitive, 'cell')}, where {precision} and float64 differ by rounding alone"
             if sensitive
             else ""
         )
@@ -87,7 +87,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
 
 
 def sample(plan: "Plan", dataset: xr.Dataset, random: np.random.Generator) -> list[Cell]:
-    """Up to CELLS cells of up to PROGRAMS programs, of those that are there."""
+    """A random sample of at most CELLS stored cells, of at most PROGRAMS programs."""
     from gpsense.grid.results import MISSING, shown_value
 
     grid, found = plan.grid, []
@@ -114,7 +114,7 @@ def sample(plan: "Plan", dataset: xr.Dataset, random: np.random.Generator) -> li
 
 
 def compared(plan: "Plan", dataset: xr.Dataset, cells: list[Cell], precision: str) -> list[list[Difference]]:
-    """The differences of every cell, measure by measure."""
+    """The differences between stored and recomputed measures, for each cell."""
     from gpsense.grid.alone import Alone
 
     alone, largest = Alone(plan), {str(name): _largest(values.values) for name, values in dataset.data_vars.items()}
@@ -124,9 +124,10 @@ def compared(plan: "Plan", dataset: xr.Dataset, cells: list[Cell], precision: st
 def _differences(
     alone: Any, cell: Cell, stored_cell: xr.Dataset, largest: dict[str, float], tolerance: float
 ) -> list[Difference]:
-    """Each measure of a cell against the same one computed alone: in float64 and, where need be, in its own precision.
+    """The difference of each measure of a cell from the one computed alone in float64.
 
-    Of an eigenvalue by Lanczos, which rounding moves within its residual, both residuals are allowed.
+    Above the tolerance the cell is also computed alone in its own precision, to see what rounding does. A Lanczos
+    eigenvalue, which rounding moves within its residual, may differ by the sum of both residuals.
     """
     where = (cell.program, cell.outer, cell.inner)
     exact, narrow, found = alone.measures(*where, wide=True), None, []
@@ -150,9 +151,9 @@ def _differences(
 
 
 def _difference(value: np.ndarray, reference: np.ndarray, scale: float, slack: float = 0.0) -> float:
-    """The largest difference of two arrays beyond ``slack``, relative to the number plus a tenth of a scale.
+    """The largest ``max(|value - reference| - slack, 0) / (|reference| + scale / 10)`` of two arrays.
 
-    NaN equals NaN.
+    NaN equals NaN; infinite for arrays of different shapes.
     """
     if value.shape != reference.shape:
         return np.inf
@@ -164,6 +165,6 @@ def _difference(value: np.ndarray, reference: np.ndarray, scale: float, slack: f
 
 
 def _largest(values: np.ndarray) -> float:
-    """The largest finite size of an array's numbers."""
+    """The largest finite absolute value in an array of floating-point numbers; 0 for other arrays."""
     sizes = np.abs(values[np.isfinite(values)]) if values.dtype.kind in "fc" else np.zeros(0)
     return float(sizes.max(initial=0.0))

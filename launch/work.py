@@ -1,6 +1,6 @@
-"""One config as work: checked, planned, run into its directory chunk by chunk, collected.
+"""The work of one config: to check, plan, run it into its directory chunk by chunk, and collect the results.
 
-What ``launch.grid`` and ``launch.claims`` share; they add what is printed and drawn.
+``launch.grid`` and ``launch.claims`` share it, and add what is printed and drawn.
 """
 
 import os
@@ -47,7 +47,7 @@ def plan(
     """Check a config and its run directory and plan the grid; Refusal for anything wrong, before anything compiles.
 
     ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``. A new run
-    is cut into ``parts`` chunks at least. One that is not going to be ``written`` to may be anywhere.
+    is divided into at least ``parts`` chunks. Unless it is to be ``written`` to, the directory need not be writable.
     """
     arrays = read_arrays(config, folder)
     files = b"".join(array.tobytes() for array in arrays.values())
@@ -58,7 +58,7 @@ def plan(
     device.configure(config.values["run.precision"])
     with plugins.blamed(config.reference), sections_named(config.system):
         grid = to_grid(config, arrays)
-        if plugins.is_code(config.reference):  # what a user's code and all that it calls compute
+        if plugins.is_code(config.reference):  # identify what a user's code and all that it calls compute
             from gpsense.grid.run import fingerprints
 
             files += "".join(fingerprints(grid)).encode()
@@ -72,13 +72,13 @@ def plan(
 
 
 def stored(directory: Path, allow_plugins: bool = False) -> Work:
-    """The work that a run directory was made for, from its manifest alone; Refusal in one line where that cannot be."""
+    """The work of a run directory, rebuilt from its manifest alone; Refusal in one line where that is impossible."""
     from gpsense.grid import store
 
     manifest = store.read(directory)
     if made_in_python(manifest):
         maker = "find_tickets" if manifest.get("name") == "find_tickets" else "sweep or run_grid"
-        remedy = f"run the script that called {maker} with this directory as out again, which resumes"
+        remedy = f"to resume, rerun the script that called {maker} with this directory as out"
         raise Refusal(f"{directory}: it was made in Python, and cannot be run from its manifest; {remedy}")
     fields, folder = manifest["config"], Path(str(manifest.get("folder", ".")))
     try:
@@ -91,11 +91,11 @@ def stored(directory: Path, allow_plugins: bool = False) -> Work:
         return plan(build(fields, folder, allow_plugins), folder, directory, written=False)
     except (BadInput, Refusal, KeyError, AttributeError, TypeError) as error:
         words = f"{error.problem}" if isinstance(error, BadInput) else " ".join(str(error).split())
-        raise Refusal(f"{directory}: its manifest does not make this run again ({words})") from None
+        raise Refusal(f"{directory}: the run cannot be rebuilt from its manifest ({words})") from None
 
 
 def check_plan(config: Config, folder: Path) -> None:
-    """Refusal or BadInput for a config that cannot be planned, whatever the memory; nothing compiles."""
+    """Raises Refusal or BadInput for a config that cannot be planned with any memory; compiles nothing."""
     from gpsense._devices import start_devices
     from gpsense.grid import make_plan
 
@@ -111,10 +111,10 @@ def run_missing(
     shard: tuple[int, int] | None = None,
     cluster: Any = None,
 ) -> Work:
-    """Run what is missing, cut as the run directory says; ctrl-C tells what is kept and goes on up.
+    """Run the missing chunks, divided as the run directory says; ctrl-C also prints how many chunks are kept.
 
-    ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`; ``cluster``: have workers
-    run it, as :func:`gpsense.grid.cluster.run_on_cluster` says.
+    ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`; with a ``cluster`` its
+    workers run the chunks, see :func:`gpsense.grid.cluster.run_on_cluster`.
     """
     from gpsense.grid import make_plan, store
     from gpsense.grid.run import run_missing as run
@@ -145,19 +145,19 @@ def run_missing(
 
 
 def _stored_grid(directory: Path) -> "Grid":
-    """The grid of a run directory, in another process; its code was allowed where the run was started."""
+    """The grid of a run directory, for another process; its code was allowed where the run was started."""
     return stored(directory, allow_plugins=True).plan.grid
 
 
 def opened(work: Work) -> "store.Store":
-    """The run directory; what is set aside there is told in a line."""
+    """The store of the run directory; it prints a notice for every damaged chunk that it sets aside."""
     from gpsense.grid.store import Store
 
     return Store(work.out, work.digest, notice)
 
 
 def begin(work: Work, known: "Traces") -> None:
-    """Trace the first program that is still to be run and begin to compile it, if there is one."""
+    """Trace the program of the first missing chunk, if there is one, and begin to compile it."""
     from gpsense.grid.run import begun
 
     missing = opened(work).missing(work.plan)
@@ -166,7 +166,7 @@ def begin(work: Work, known: "Traces") -> None:
 
 
 def collected(work: Work, finished: bool = False) -> "xr.Dataset":
-    """The chunks of a run that are there as one labelled Dataset; others are missing or, if ``finished``, refused."""
+    """The stored chunks of a run as one labelled Dataset; other cells are missing, or BadInput if ``finished``."""
     from gpsense import grid
 
     place = opened(work)
@@ -176,7 +176,7 @@ def collected(work: Work, finished: bool = False) -> "xr.Dataset":
 
 
 def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
-    """The results of a config, with its name, its system and its lists of numbers."""
+    """The results of a config, with its name, its system and its lists of numbers as attributes."""
     dataset.attrs |= {"name": config.name, "system": config.system.name}
     for place, field in schema(config.system).items():
         if field.kind in (NUMBERS, WHOLES, OTHER) and config.values[place] is not None:
@@ -185,7 +185,7 @@ def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
 
 
 def collect(work: Work) -> "xr.Dataset":
-    """The chunks of a run as one labelled Dataset, written to results.nc; BadInput where one is gone meanwhile."""
+    """The chunks of a run as one labelled Dataset, written to results.nc; BadInput where one was damaged or removed."""
     from gpsense.grid import store
 
     dataset = collected(work, finished=True)
@@ -194,11 +194,11 @@ def collect(work: Work) -> "xr.Dataset":
 
 
 def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
-    """The arrays of fields that name a ``.npy`` file, looked up here and in ``folder``; Refusal unless usable."""
+    """The arrays of fields that name a ``.npy`` file, here or in ``folder``; Refusal unless finite and real."""
     fields = schema(config.system)
     named = {place: config.values[place] for place, field in fields.items() if field.kind == OTHER}
     named = {place: name for place, name in named.items() if name is not None}
-    if not named:  # before anything of files is imported
+    if not named:  # before NumPy and the reader of files are imported
         return {}
 
     import numpy as np
@@ -221,9 +221,9 @@ def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
 
 
 def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) -> "Grid":
-    """A checked config as axes over the fields of its system; ``arrays`` are those of its files.
+    """The grid of a checked config: axes over the fields of its system; ``arrays`` are those of its files.
 
-    Static fields that are no axis are the system's own; it stands for the first cell. BadInput for what cannot be.
+    Its system is that of the first cell, with all static fields. BadInput where the values do not fit together.
     """
     from gpsense.grid import Axis, Grid
     from gpsense.pipeline import Schedule

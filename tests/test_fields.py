@@ -117,7 +117,7 @@ def test_a_declaration_is_read_from_the_annotation():
         ({"colour": "mauve"}, "colour: there is no 'mauve'; use one of red, green, Blue"),
         ({"colour": 3}, "colour: 3 is not a name; use one of red, green, Blue"),
         ({"mood": 3}, "mood: 3 is neither a name nor a function; use one of good, bad"),
-        ({"word": 3}, "word: 3 is not a name; give a text"),
+        ({"word": 3}, "word: 3 is not a name; give a string"),
         ({"layers": 3}, "layers: 3 is not a list of numbers; give whole numbers 1 or more"),
         ({"layers": ()}, "layers: () is not a list of numbers; give whole numbers 1 or more"),
         ({"layers": "12"}, "layers: '12' is not a list of numbers; give whole numbers 1 or more"),
@@ -239,7 +239,7 @@ def test_a_function_with_named_arguments_keeps_its_signature_and_its_errors():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (12, r"12 is not a random key; give one such as jax.random.key\(0\), in the place of key"),
+        (12, r"12 is not a random key; give a key such as jax.random.key\(0\)"),
         (np.zeros((3, 4)), r"an array of float64, shape \(3, 4\), is not a random key"),
         (
             np.zeros((3, 2), np.uint32),

@@ -1,4 +1,4 @@
-"""What a user's own measurements, table or network are given to; each stands on :mod:`gpsense.grid`."""
+"""Estimators for a user's own data: measurements of a matrix, a regression table, or a network."""
 
 from gpsense.estimators.find_tickets import Tickets, find_tickets
 from gpsense.estimators.fit_sparse import SparseFit, fit_sparse

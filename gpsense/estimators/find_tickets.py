@@ -1,4 +1,4 @@
-"""Winning tickets of a network of one's own: any Equinox module and data, as a grid of rules, shares and seeds."""
+"""Winning tickets of a user's own network, any Equinox module and data: a grid of rules, shares kept and seeds."""
 
 import inspect
 import warnings
@@ -39,29 +39,29 @@ from gpsense.tickets.network import CRITERIA, Carried, Criterion, Outputs, Sampl
 
 MEMORY = 4 * 2**30
 TRACED = "use jax.numpy, jnp.where and jax.lax.cond there, not NumPy, float() or an if"
-ARGUMENTS = {"round_steps": "steps", "rule": "rules"}  # of fields
+ARGUMENTS = {"round_steps": "steps", "rule": "rules"}  # of fields whose names differ
 
 
 class TicketsData(Traced):
-    """Nothing changes the data."""
+    """The traced fields that change the data: none."""
 
 
 @final
 class TicketsSetting(WeightsSetting):
-    """Traced: those of :class:`gpsense.systems._weights.WeightsSetting`."""
+    """The traced settings: those of :class:`gpsense.systems._weights.WeightsSetting`."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
-    """A user's network and data, ``n`` samples to train on; compared by identity."""
+    """A user's network and data, with ``n`` training samples; instances are equal only if they are the same object."""
 
     name: ClassVar[str] = "find_tickets"
     Data: ClassVar[type[TicketsData]] = TicketsData
     Setting: ClassVar[type[TicketsSetting]] = TicketsSetting
     measures: ClassVar[Mapping[str, Measure]] = {
         **MEASURES,
-        "weights": Measure("all numbers of the trained ticket, 0 where pruned", dims=("weight",)),
+        "weights": Measure("all parameters of the trained ticket, 0 where pruned", dims=("weight",)),
         "averages": Measure("averages of the ticket's batch norms over the training samples", dims=("average",)),
         "validation_curve": Measure("mean loss over the validation samples along the run", "loss", ("step",)),
     }
@@ -77,7 +77,7 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
         return id(self)
 
     def describe(self) -> str:
-        return f"a network of one's own, rule {self.rule}"
+        return f"a user's network, rule {self.rule}"
 
     def labels(self) -> Mapping[str, Sequence[str]]:
         return {"layer": self.model.layers}
@@ -97,22 +97,22 @@ class TicketSearch(WeightSystem[TicketsData, TicketsSetting, NetworkProblem]):
 
 @dataclass(frozen=True)
 class Tickets:
-    """What was found: ``results``, a Dataset over rule, seed and kept, and the networks themselves.
+    """The tickets found: ``results``, a Dataset over rule, seed and kept, and the networks themselves.
 
     :meth:`network` returns a trained ticket as a module; :meth:`save` writes all to a file, which :meth:`load` reads.
 
-    Of the Dataset ``error`` is the mean error on the test samples, ``error_trained`` before the last pruning,
-    ``error_pruned`` where training of the ticket began, ``error_curve`` along the run; ``weights`` are all numbers of
-    the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's weights that
-    stayed. ``notices``: what there is to know about the results, one line each, also given as warnings.
+    In the Dataset ``error`` is the mean error on the test samples at the end, ``error_trained`` before the last
+    pruning, ``error_pruned`` where training of the ticket alone begins, ``error_curve`` along the run; ``weights`` are
+    all parameters of the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's
+    weights that is kept. ``notices``: remarks on the results, one line each, also given as warnings.
 
-    ``samples_law`` is the number of samples that :func:`gpsense.theory.samples_needed` asks for to find as many weights
-    in a masked network of one layer, to hold against those that were given; its attribute ``applies`` says in words
-    whether the law is one of this network.
+    ``samples_law`` is the number of samples at which, by :func:`gpsense.theory.samples_needed`, half of the runs
+    recover a masked one-layer network with as many weights: for comparison with the number given. Its attribute
+    ``applies`` says whether the premises of that law hold for this network.
 
-    Where there were validation samples, ``stop_step`` is the number of steps of the ticket alone at the record of the
-    least mean loss over these, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and
-    how well if its training is stopped by them (Frankle and Carbin, ICLR 2019).
+    With validation samples, ``stop_step`` is the number of steps of the ticket alone after which the recorded mean
+    validation loss is least, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and how
+    well with early stopping (Frankle and Carbin, ICLR 2019).
 
     ``status`` is a code, whose names its attributes list (``.status.attrs``): 2, budget, where all steps were done; 3
     where the cell diverged; 4, collapsed, where a layer has no weight left.
@@ -134,9 +134,9 @@ class Tickets:
 
     @arguments_named
     def save(self, path: str | Path) -> None:
-        """Write the results to a netCDF file, from which :meth:`load` makes the tickets again.
+        """Write the results to a netCDF file, from which :meth:`load` restores the tickets.
 
-        Raises BadInput where the folder of the file does not exist, or the path is one of a folder.
+        Raises BadInput where the folder of the file does not exist, or the path is a folder.
         """
         if not isinstance(path, str | Path) or Path(path).is_dir():
             raise BadInput("path", f"{shown(path)} is not a file", "give the name of a file to write")
@@ -147,29 +147,31 @@ class Tickets:
     @classmethod
     @arguments_named
     def load(cls, path: str | Path, make: Callable[[RandomKey], Any]) -> "Tickets":
-        """The tickets of a file that :meth:`save` wrote, or of a ``results.nc``, whose networks ``make(key)`` returns.
+        """The tickets in a file that :meth:`save` wrote, or in a ``results.nc``; ``make`` is that of their networks.
 
-        BadInput for a file that is none, and where its weights are not as many as the network's.
+        Raises BadInput for a file without tickets, and where its number of weights is not that of the network.
         """
         try:
             results = read_dataset(Path(path))
             count = results.sizes["weight"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadInput(
-                "path", f"{path} is not a file of tickets ({first_words(error)})", "name a file of Tickets.save"
+                "path",
+                f"{path} is not a file of tickets ({first_words(error)})",
+                "give a file written by Tickets.save, or the results.nc of find_tickets",
             ) from None
         task = Task(make, ())
         shapes = jax.tree.leaves(eqx.filter_eval_shape(task.draw, jax.random.key(0), results["weights"].dtype))
         if (own := sum(leaf.size for leaf in shapes)) != count:
-            raise BadInput("make", f"its network has {own} weights, those of {path} have {count}", "give that network")
+            raise BadInput("make", f"its network has {own} weights, those of {path} have {count}", "give their make")
         return cls(results, task, tuple(filter(None, results.attrs.get("notices", "").split("\n"))))
 
     @arguments_named
     def network(self, rule: str, kept: float, seed: int) -> Any:
-        """The trained ticket as a module; its pruned weights are 0. BadInput for a cell that is not there.
+        """The trained ticket as a module; its pruned weights are 0. Raises BadInput for a cell that does not exist.
 
-        Where there is a state, module and state; averages of batch norms are those of the training samples. To predict
-        call it as ``equinox.nn.inference_mode`` has it, as a module with dropout.
+        With a state, the pair of module and state; batch norms hold the averages over the training samples. For
+        predictions call ``equinox.nn.inference_mode`` of a module with batch norms or dropout.
         """
         asked = {"rule": rule, "kept": kept, "seed": seed}
         for name, value in asked.items():
@@ -211,47 +213,48 @@ def find_tickets(
     progress: bool | None = None,
     memory: float = MEMORY,
 ) -> Tickets:
-    """Prune a network by several rules to several shares of its weights and train what is left, each from every seed.
+    """Prune a network by several rules to several shares of its weights, and train each ticket, for every seed.
 
     - ``make``: ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it
       has one (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all
-      training samples in a test; other states, of a spectral norm or a layer of your own, go from step to step, and
-      back to the start with the weights (whole numbers in them are exact up to 2^24 in float32). A module that takes a
-      ``key`` is given one in each step, and dropout is left out elsewhere. Convolutions run as matrix products on a
-      CPU; on a GPU they need JAX 0.8 or newer.
-    - ``train``, ``test``: inputs (n, ...) and targets (n, ...); inputs that are whole numbers become floating point,
-      unless the network takes them whole only, as an embedding does. Inputs to train on that are a memory map
+      training samples in a test; other states, of a spectral norm or a layer of your own, are carried from step to step
+      and rewound with the weights (whole numbers in them are exact up to 2^24 in float32). A module with dropout, or
+      one that cannot be called without a ``key``, is given a key in each training step; otherwise dropout is off.
+      Convolutions run as matrix products on a CPU; on a GPU they need JAX 0.8 or newer.
+    - ``train``, ``test``: inputs (n, ...) and targets (n, ...); whole-number inputs are converted to floating point,
+      unless the network accepts only whole numbers, as an embedding does. Training inputs that are a memory map
       (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where
       each batch is read.
-    - ``loss``: cross_entropy, squared (summed over outputs), or a function of outputs, any tree of arrays, and targets
-      (n, ...) to (n,) numbers. Targets of cross_entropy are class numbers (n,), whole numbers stored as floats too, or
-      one-hot rows.
-    - ``error``: the same, or misclassified. None: misclassified beside cross_entropy, else the loss.
-    - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each deleting a ``share`` of what is left and rewinding
-      to ``rewind_step``), magnitude (at once), random, snip, grasp, movement, synflow, none. Random, snip, grasp,
-      movement and synflow prune before training, in ``score_rounds`` scorings; None: 100 for synflow, else 1.
-    - ``kept``: shares of the weights that stay. For each, all rules train for R + 1 times ``steps`` steps, the last
+    - ``loss``: cross_entropy, squared (summed over outputs), or a function of outputs (any tree of arrays) and targets
+      (n, ...) that returns (n,) numbers. Targets of cross_entropy are class numbers (n,), floats with whole values too,
+      or one-hot rows.
+    - ``error``: the same, or misclassified. None: misclassified with cross_entropy, else the loss.
+    - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each followed by deleting a ``share`` of the remaining
+      weights and rewinding to ``rewind_step``), magnitude (once, after training), random, snip, grasp, movement,
+      synflow, none. Random, snip, grasp, movement and synflow prune before training, in ``score_rounds`` rounds of
+      scoring; None: 100 for synflow, else 1.
+    - ``kept``: shares of the weights that are kept. For each, all rules train for R + 1 times ``steps`` steps, the last
       ``steps`` of them the ticket alone, where R is the number of rounds that iterative pruning takes:
       ``log(kept) / log(1 - share)`` to the nearest whole number, at least 1, but 0 where all weights are kept.
     - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
-    - ``prune``: what can be pruned. None: all weights, and no biases, norm layers or embeddings; patterns of paths add
-      to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, says it anew
+    - ``prune``: what can be pruned. None: all weights, but no biases, norm layers or embeddings; patterns of paths add
+      to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, replaces them
       (:func:`gpsense.pruning.leaves.prunable`).
-    - ``validation``: further inputs and targets, the loss on which is recorded.
-    - ``record_every``: loss and error are recorded after so many steps, a divisor or a multiple of ``steps``. None:
-      ``steps``, a record each round.
-    - ``out``: a directory in which chunks of cells are kept as they are done, ``results.nc`` at the end; the same call
+    - ``validation``: further inputs and targets, on which the loss is recorded.
+    - ``record_every``: how many steps lie between records of loss and error: a divisor or a multiple of ``steps``.
+      None: ``steps``, one record per round.
+    - ``out``: a directory where chunks of cells are saved as they finish, and ``results.nc`` at the end; the same call
       resumes. ``Tickets.load(path, make)`` reads that file, or one that ``tickets.save(path)`` wrote.
-    - ``progress``: a bar with the time left on the standard error, with or without ``out``. None: where that is a
-      terminal; in a notebook give True.
+    - ``progress``: whether to show a bar with the time left on standard error, with or without ``out``. None: where
+      that is a terminal; in a notebook give True.
 
     The cost: every rule, share kept and seed is a network trained for rounds of ``steps`` steps, side by side; with the
-    defaults 72 networks of up to 17 rounds. Small MLPs take seconds beside compiling, convolutions minutes: try
-    ``seeds=1`` first. ``tickets.results["kept_by_layer"].median("seed")`` is the share of
-    each layer's weights that stayed.
+    defaults 72 networks of up to 17 rounds. Small MLPs take seconds, plus compiling; convolutions take minutes: try
+    ``seeds=1`` first. ``tickets.results["kept_by_layer"].median("seed")`` is the share of each layer's weights kept.
 
-    BadInput for what cannot be, among it scores that are all 0 or not finite; cells that diverge are NaN and say so in
-    ``status``. A UserWarning where cells diverge, and where pruning leaves a layer no weight.
+    Raises BadInput for invalid arguments, and for scores that are all 0 or not finite. The results of cells that
+    diverge are NaN, with their ``status``. Warns (UserWarning) where cells diverge, and where pruning leaves a layer
+    without weights.
 
     >>> import equinox as eqx
     >>> make = lambda key: eqx.nn.MLP(4, 2, 8, 1, key=key)
@@ -303,22 +306,22 @@ def find_tickets(
         every = steps if record_every is None else record_every
         if rounds * steps > MOST_STEPS:
             problem = f"{shown(rounds)} rounds of {steps} steps are more than {MOST_STEPS}"
-            raise BadInput("steps", problem, "give fewer steps, a larger share or larger shares kept")
+            raise BadInput("steps", problem, "give fewer steps, a larger share or a larger kept")
         grid = Grid(system, Schedule(rounds * steps, steps, every), seeds, axes, numbers)
-        make_plan(grid, memory)  # which refuses what does not fit, before weights are scored
+        make_plan(grid, memory)  # raises where memory is too small, before weights are scored
         for rule in axes[0].values:
             _verify_rule(replace(system, rule=rule), grid.seeds.values)
         results = _with_law(_stopped(run_whole(grid, memory, out, progress)), system.model, fitted)
         notices = _notices(results)
         for notice in notices:
-            warnings.warn(notice, stacklevel=3)  # of the call, past the check of its arguments
+            warnings.warn(notice, stacklevel=3)  # names the line of the call, past the wrapper that checks arguments
         return Tickets(results.assign_attrs(notices="\n".join(notices)), task, notices)
     except BadInput as refusal:
         raise BadInput(ARGUMENTS.get(refusal.field, refusal.field), refusal.problem, refusal.remedy) from None
 
 
 class _Named:
-    """A type that ``help`` prints as its name."""
+    """An annotation that ``help`` prints as the given name."""
 
     def __init__(self, name: str):
         self.name = name
@@ -341,16 +344,16 @@ _readable(find_tickets)
 
 
 def _listed(given: Any) -> tuple[Any, ...]:
-    """Several values, or one."""
+    """The given values as a tuple, or a single one as a tuple of one."""
     one = isinstance(given, str) or not np.iterable(given)
     return (given,) if one else tuple(given)
 
 
 def _verify_pairs(train: Any, test: Any) -> None:
-    """BadInput where the inputs stand in one pair and the targets in the other."""
+    """Raises BadInput where the inputs are given as one pair and the targets as the other."""
     try:
         (x, x_test), (y, y_test) = (map(np.shape, pair) for pair in (train, test))
-    except (TypeError, ValueError):  # which is told when they are read
+    except (TypeError, ValueError):  # reported when they are read
         return
     if len(x) > 1 and len(y) == 1 and x[1:] == x_test[1:] and (x[0], x_test[0]) == (y[0], *y_test):
         problem = "the first pair holds inputs and the second targets"
@@ -358,7 +361,7 @@ def _verify_pairs(train: Any, test: Any) -> None:
 
 
 def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Samples:
-    """Inputs in the default precision and targets, all rows in use; inputs to train on may stay on the host."""
+    """The checked inputs, in the default precision, and targets of a pair; training inputs may stay on the host."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         many = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
         raise BadInput(name, f"a {type(pair).__name__}{many} is not a pair", "give inputs and targets, (x, y)")
@@ -374,11 +377,11 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Sam
         remedy = "number the classes from 0, as numpy.unique(labels, return_inverse=True)[1] does"
         raise BadInput(name, refusal.problem, remedy) from None
     if inputs.ndim < 2:
-        problem = f"inputs have the shape {inputs.shape}, with no axis for the numbers of one input"
+        problem = f"inputs have the shape {inputs.shape}, with no axis for the features of one input"
         raise BadInput(name, problem, "give an array (n, ...) of n inputs, such as x[:, None]")
     if targets.ndim < 1 or len(inputs) != len(targets) or not len(inputs):
         problem = f"inputs have the shape {inputs.shape}, targets {targets.shape}"
-        raise BadInput(name, problem, "give as many targets (n, ...) as inputs (n, ...), with the same n > 0")
+        raise BadInput(name, problem, "give inputs (n, ...) and targets (n, ...) with the same n > 0")
     dtype = jnp.result_type(float)
     rows = HostRows(inputs, dtype)
     kind = dtype if targets.dtype.kind == "f" else jnp.dtype("int32")
@@ -392,7 +395,7 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Sam
 
 
 def _fits(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Where numbers are finite in a type that they are to have."""
+    """Which numbers of an array stay finite when converted to a type."""
     if np.issubdtype(dtype, np.integer):
         return np.abs(array.astype(float)) <= np.iinfo(dtype).max
     with np.errstate(over="ignore"):
@@ -400,12 +403,16 @@ def _fits(array: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _verify_on_host(task: Task, batch: int | None) -> None:
-    """BadInput where inputs that stay on the host would be needed all at once."""
+    """Raises BadInput where training inputs that stay on the host would be needed all at once."""
     if batch is None:
-        raise BadInput("batch", "the inputs to train on stay on the host", "give the samples of a step, e.g. batch=100")
+        raise BadInput(
+            "batch", "the training inputs stay on the host and are read in batches", "give a size, e.g. batch=100"
+        )
     if task.stateful:
-        problem = "its state is that of all training inputs at once, which stay on the host"
-        raise BadInput("make", problem, "use layers without state, or an array that fits into half of memory")
+        problem = "its state is computed from all training inputs at once, but these stay on the host"
+        raise BadInput(
+            "make", problem, "use layers without state, or give inputs as an array of at most half of memory"
+        )
 
 
 def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
@@ -416,7 +423,7 @@ def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
 
 
 def _labelled(samples: NetworkProblem, fitted: Criterion, measured: Criterion) -> tuple[NetworkProblem, Criterion]:
-    """Class numbers where the loss is of classes; where the error alone is, it reads them off one-hot rows."""
+    """The samples, targets as class numbers if the loss needs these; if only the error does, it takes one-hot rows."""
     if fitted.classes:
         parts = {name: part._replace(targets=_labels(name, part.targets)) for name, part in _parts(samples).items()}
         return NetworkProblem(**parts), measured
@@ -429,12 +436,12 @@ def _labelled(samples: NetworkProblem, fitted: Criterion, measured: Criterion) -
 
 
 def _parts(samples: NetworkProblem) -> dict[str, Samples]:
-    """The samples by name, those that there are."""
+    """The sets of samples by name; validation only where it was given."""
     return {name: part for name, part in samples._asdict().items() if part is not None}
 
 
 def _stopped(results: xr.Dataset) -> xr.Dataset:
-    """The results with the measures of early stopping, where there is a loss on validation samples."""
+    """The results with ``stop_step`` and ``stop_error`` added where a loss on validation samples was recorded."""
     if "validation_curve" not in results:
         return results
     alone = results.isel(step=np.flatnonzero(results["phase"].values == "fine_tune"))
@@ -442,7 +449,7 @@ def _stopped(results: xr.Dataset) -> xr.Dataset:
     best, lost = curve.argmin("step"), (curve == np.inf).min("step").astype(bool)
     steps = alone["step"].isel(step=best).drop_vars(["step", "phase"]) - results.attrs["train_steps"]
     error = alone["error_curve"].isel(step=best).drop_vars(["step", "phase"])
-    told = {"stop_step": "steps of the ticket alone to the least loss on the validation samples"}
+    told = {"stop_step": "steps of the ticket alone until the least loss on the validation samples"}
     told["stop_error"] = "error on the test samples at that step"
     for name, values in (("stop_step", steps), ("stop_error", error)):
         results[name] = values.where(~lost).assign_attrs(long_name=told[name], units="1")
@@ -450,7 +457,7 @@ def _stopped(results: xr.Dataset) -> xr.Dataset:
 
 
 def _with_law(results: xr.Dataset, model: NetworkModel[TicketsSetting], loss: Criterion) -> xr.Dataset:
-    """The results with the samples that the law of masked networks asks for, and in words where it does not apply."""
+    """The results with ``samples_law`` added; its attribute ``applies`` says whether the law's premises hold."""
     needed = results["rank"] * float(samples_needed(1.0, 1.0))
     reasons = []
     if loss.function is not CRITERIA["squared"].function:
@@ -459,23 +466,23 @@ def _with_law(results: xr.Dataset, model: NetworkModel[TicketsSetting], loss: Cr
         reasons.append(f"{count} arrays are pruned, not one layer of neurons")
     trained = model.shapes.arrays if isinstance(model.shapes, Carried) else model.shapes
     if others := len(jax.tree.leaves(trained)) - count:
-        reasons.append(f"{others} more {'is' if others == 1 else 'are'} trained, such as biases")
-    premises = "inputs are Gaussian and targets those of such a network"
-    applies = f"no: {'; '.join(reasons)}" if reasons else f"as far as can be seen here, if {premises}"
-    words = "samples from which half of the runs find a masked network of one layer with as many weights, 1.2 a weight"
+        reasons.append(f"{others} more {'array is' if others == 1 else 'arrays are'} trained, such as biases")
+    premises = "inputs are Gaussian and targets come from such a network"
+    applies = f"no: {'; '.join(reasons)}" if reasons else f"yes, if {premises}"
+    words = "samples at which half of the runs recover a masked one-layer network with as many weights, 1.2 per weight"
     results["samples_law"] = needed.assign_attrs(long_name=words, units="samples", applies=applies)
     return results
 
 
 def _labels(name: str, targets: Targets) -> Targets:
-    """Class numbers (n,) of class numbers of any type, (n,) or (n, 1), or of one-hot rows (n, classes)."""
+    """Class numbers (n,) from class numbers of any type, (n,) or (n, 1), or from one-hot rows (n, classes)."""
     given = np.asarray(targets)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if given.ndim == 2 and np.isin(given, (0, 1)).all() and (given.sum(1) == 1).all():
         given = given.argmax(1)
     if given.ndim != 1 or (given != np.round(given)).any():
-        problem = f"targets of shape {given.shape} are not class numbers, one a row"
+        problem = f"targets of shape {given.shape} are not class numbers, one per row"
         raise BadInput(name, problem, "give whole numbers (n,) or one-hot rows (n, classes)")
     return jnp.asarray(given, jnp.int32)
 
@@ -483,7 +490,7 @@ def _labels(name: str, targets: Targets) -> Targets:
 def _fitting(
     task: Task, samples: NetworkProblem, criteria: Mapping[str, Criterion], whole: bool
 ) -> tuple[Task, NetworkProblem]:
-    """The task and samples if they fit one another; with inputs as whole numbers where nothing else does."""
+    """The task and samples if they fit one another; inputs become int32 if the network accepts nothing else."""
     try:
         for name, part in _parts(samples).items():
             _try(name, task, part, criteria)
@@ -499,7 +506,7 @@ def _fitting(
 
 
 def _verify_rule(system: TicketSearch, seeds: Sequence[int]) -> None:
-    """BadInput where the scores of a rule that prunes at the start cannot order the weights, from any of the seeds."""
+    """Raises BadInput where, for some seed, scores taken before training are not finite or all 0."""
     rule, model, problem = system.learner.rule, system.model, system.samples
     if rule.at != "start" or rule.score is None:
         return
@@ -519,10 +526,10 @@ def _verify_rule(system: TicketSearch, seeds: Sequence[int]) -> None:
     for seed, is_finite, is_scored, is_started in zip(seeds, finite, scored, started, strict=True):
         if not is_finite.all():
             problem_seen = f"{system.rule}: scores of {named(~is_finite)} are not finite from seed {seed}"
-            raise BadInput("rules", problem_seen, "use a smaller start, float64 or another rule")
+            raise BadInput("rules", problem_seen, "use smaller initial weights, float64 or another rule")
         if not is_scored.any():
             why = "" if is_started.all() else f" ({named(~is_started)} starts at 0)"
-            remedy = "start the network elsewhere, leave that layer out by prune, or use another rule"
+            remedy = "use other initial weights, exclude that layer by prune, or use another rule"
             raise BadInput("rules", f"{system.rule}: the score of every weight is 0 from seed {seed}{why}", remedy)
 
 
@@ -531,7 +538,7 @@ def _only(tree: Any, can: Any) -> list[Any]:
 
 
 def _notices(results: xr.Dataset) -> tuple[str, ...]:
-    """How many cells diverged; which rules left which layers no weight, and in how many cells."""
+    """Lines that say how many cells diverged, and in how many a rule left which layers without weights."""
     found = [f"{words}: lower rate"] if (words := diverged_words(results)) else []
     for rule, cells in results["kept_by_layer"].groupby("rule") if "rule" in results.dims else ():
         gone = cells == 0
@@ -545,7 +552,7 @@ def _notices(results: xr.Dataset) -> tuple[str, ...]:
 
 
 def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) -> Criterion:
-    """A loss or an error by name, or as given."""
+    """The loss or error of this name, or of a given function."""
     if callable(given):
         return Criterion(given)
     known = [name for name, each in CRITERIA.items() if each.slope or field == "error"]
@@ -555,7 +562,7 @@ def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) ->
 
 
 def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criterion]) -> None:
-    """Shapes of one pass; BadInput where network, data, loss and error do not fit one another."""
+    """Raises BadInput where, by shapes and types, network, data, loss and error do not fit one another."""
     targets = samples.targets
     try:
         key = jax.random.key(0) if task.random else None
@@ -577,16 +584,16 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
             given: Any = eqx.filter_eval_shape(criterion.function, outputs, labels)
         except BadInput as refusal:
             raise BadInput(field, f"{name}'s {refusal.field} have the {refusal.problem}", refusal.remedy) from None
-        except Exception as error:  # nor is a function of somebody's
-            problem = f"it cannot be taken of outputs of shape {shown} ({first_words(error)})"
+        except Exception as error:  # a user's loss can fail in any way
+            problem = f"it fails on outputs of shape {shown} ({first_words(error)})"
             remedy = TRACED if needs_value(error) else f"make it fit {name}'s targets of shape {targets.shape}"
             raise BadInput(field, problem, remedy) from error
         shape = getattr(given, "shape", () if type(given) in (int, float) else None)
         if shape != samples.used.shape:
             gives = f"gives {kind_of(given)}" if shape is None else f"gives shape {shape}"
-            raise BadInput(field, f"{gives} for {len(samples.used)} rows", "return one number a row")
+            raise BadInput(field, f"{gives} for {len(samples.used)} rows", "return one number per row")
         if not jnp.issubdtype(given.dtype, jnp.floating if field == "loss" else jnp.number):
-            problem = f"gives {'complex' if given.dtype.kind == 'c' else 'whole'} numbers, which have no slope"
+            problem = f"gives {'complex' if given.dtype.kind == 'c' else 'whole'} numbers, which have no gradient"
             raise BadInput(field, problem, "return floating-point numbers")
         if criterion.classes:
             least, most = int(labels.min()), int(labels.max())
@@ -597,7 +604,7 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
 
 
 def _unrunnable(task: Task, error: Exception) -> BadInput:
-    """Why a network cannot be run, as far as its error tells."""
+    """The error for a network that cannot be run, with the cause and remedy that its exception suggests."""
     first = first_words(error)
     if needs_value(error):
         return BadInput("make", f"its network cannot be traced ({first})", TRACED)
@@ -605,10 +612,12 @@ def _unrunnable(task: Task, error: Exception) -> BadInput:
         problem = "it returns another network at each call"
         return BadInput("make", problem, "draw its weights from key, and nothing else at random")
     if "key" in first:
-        remedy = "let it take key=None and hand it on, or set inference=True"
+        remedy = "let it take key=None and pass it to its layers, or set inference=True"
         return BadInput("make", f"the network needs a random key when called ({first})", remedy)
     if "state" in first:
         remedy = "return equinox.nn.make_with_state(Network)(key), and take and return the state"
         return BadInput("make", f"the network needs a state when called ({first})", remedy)
     problem = f"its network cannot be run on one input of shape {task.shape} ({first})"
-    return BadInput("make", problem, "make a network for inputs of that shape, or give such inputs")
+    return BadInput(
+        "make", problem, "make a network for inputs of that shape, or give inputs of the shape that it takes"
+    )

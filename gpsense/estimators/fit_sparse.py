@@ -1,8 +1,8 @@
-"""A user's own regression table: few of many columns matter, and a network is fitted to those that are kept.
+"""Sparse regression on a user's own table: the few columns that matter are found, and a network is fitted to them.
 
 Algorithms 1 and 2 of arXiv 2406.08658 on standardised columns, with their one unknown, the pool M, chosen by data. A
-share of the rows is put aside before anything is computed, and measures the risk at the end; of the others every fifth
-(:data:`gpsense.sparse.samples.HELD`) decides on M, the ridge, and which of the columns are kept.
+share of the rows, the test rows, is held out before anything is computed and measures the risk at the end. Every fifth
+of the other rows is a validation row (:data:`gpsense.sparse.samples.HELD`): these choose M, the ridge and the columns.
 """
 
 from collections.abc import Callable
@@ -36,39 +36,39 @@ from gpsense.sparse.network import Network
 from gpsense.sparse.samples import ALL, FIT, HELD, TableSamples
 
 POOLS = (1, 2, 3, 5, 8, 12, 20)
-FEWEST, TRAINED = 30, 20  # rows, and those to train on, at least
-STRENGTH = 0.9  # of the first layer's squared singular values, in the directions returned
-ADAM, RATE = Method("adam"), 1e-3  # of fine-tuning
+FEWEST, TRAINED = 30, 20  # least number of rows, and of rows to train on
+STRENGTH = 0.9  # share of the first layer's squared singular values in the directions returned
+ADAM, RATE = Method("adam"), 1e-3  # for fine-tuning
 SEED = Field(name="seed", kind=WHOLE, at_least=0)
-MOST = 10**9  # of any count: twice as many are still numbered by 32 bits
+MOST = 10**9  # largest count: twice as many still have 32-bit indices
 COUNTS = {
     **{name: Field(name=name, kind=WHOLE, at_least=1, at_most=MOST) for name in ("biases", "neurons")},
     **{name: Field(name=name, kind=WHOLE, at_least=1, at_most=MOST, optional=True) for name in ("pool", "rank")},
     "fine_tune_steps": Field(name="fine_tune_steps", kind=WHOLE, at_least=0, at_most=MOST_STEPS),
 }
-ROUNDING = 1e-6  # of the variance of y: a rise of the error that counts for nothing
-FOLDS, LASSO_STEPS = 5, 10_000  # of the Lasso's cross validation
+ROUNDING = 1e-6  # share of the variance of y: a smaller rise of the error is ignored as rounding
+FOLDS, LASSO_STEPS = 5, 10_000  # for the Lasso's cross-validation
 
 
 class SparseFit(NamedTuple):
-    """A fitted network, the columns that it reads, and how well it predicts rows that were put aside.
+    """A fitted network, the columns that it reads, and how well it predicts the held-out test rows.
 
-    ``coordinates`` (kept,): the columns that stay, from 0, first the one without which the error rises most.
-    ``scores`` (dim,): the largest ratio of a column's score to the median column's, over the parts of Algorithm 1. They
-    choose which columns are tried; which of these stay, and in which order they are told, is by what each adds to the
-    prediction of other rows.
+    ``coordinates`` (kept,): the columns kept, numbered from 0, first the one without which the error rises most.
+    ``scores`` (dim,): each column's score over the median column's, the largest over the parts of Algorithm 1. They
+    select the candidate columns; what each of these adds to the prediction of validation rows gives their order and,
+    unless ``pool`` was given, which are kept.
     ``directions`` (dim, rank): orthonormal, the leading left singular vectors of the network's first layer, 0 at
-    columns that were dropped; ``strengths`` (rank,) their shares of its squared singular values. ``linear`` (dim,): the
-    linear part beside the hidden layer. All in units of standardised columns. ``pool`` M; ``ridge``: the penalty;
-    ``held_out``: numbers of the rows put aside.
-    Risks are mean squared errors there over the variance of y there, so that 1 is no better than a constant:
-    ``held_out_risk`` of this fit (``beats_constant``: it is below 1 by more than two standard errors of the difference,
-    paired by rows), ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
-    which keeps ``lasso_kept`` columns; the last three None unless compared. ``resolution``: a column without which the
-    risk would rise by less than this is dropped as likely as not, ``4 risk / n`` with the risk on the ``n`` rows that
-    decide: a rise d has a standard error of about ``2 sqrt(d risk / n)``, and stays if it exceeds that (derived; None
-    where ``pool`` was given, as no column is then dropped by its rise). ``centre`` and ``scale`` (dim,) standardise
-    columns, ``offset`` and ``unit`` y. ``names`` of the columns, as the DataFrame has them, where x was one.
+    columns that were dropped; ``strengths`` (rank,): their shares of its squared singular values. ``linear`` (dim,):
+    coefficients of the linear part beside the hidden layer. All for standardised columns. ``pool``: M; ``ridge``: the
+    ridge penalty; ``held_out``: numbers of the test rows.
+    Risks are mean squared errors on the test rows over the variance of y there, so that 1 is no better than a constant:
+    ``held_out_risk`` of this fit (``beats_constant``: whether it is below 1 by more than two standard errors of the
+    difference, paired by rows), ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
+    which keeps ``lasso_kept`` columns; the last three are None unless compared. ``resolution``: ``4 risk / n``, with
+    the risk on the ``n`` validation rows; a column whose removal raises the risk by less is more likely dropped than
+    kept. (A rise d has a standard error of about ``2 sqrt(d risk / n)``, and the column is kept if d exceeds that:
+    derived. None where ``pool`` was given, as no column is then dropped by its rise.) ``centre`` and ``scale`` (dim,)
+    standardise the columns, ``offset`` and ``unit`` y. ``names``: the column names where x was a DataFrame.
     """
 
     coordinates: np.ndarray
@@ -93,7 +93,7 @@ class SparseFit(NamedTuple):
     names: tuple[Any, ...] | None = None
 
     def __repr__(self) -> str:
-        """Columns kept and risks in a few lines, no array in full."""
+        """The columns kept and the risks, in a few lines."""
         kept = [str(i if self.names is None else self.names[i]) for i in self.coordinates]
         which = ", ".join(kept[:12]) + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
         risks = {"this fit": self.held_out_risk, "all columns": self.unpruned_risk, "Lasso": self.lasso_risk}
@@ -101,8 +101,8 @@ class SparseFit(NamedTuple):
         lasso = "" if self.lasso_kept is None else f" ({self.lasso_kept} columns)"
         lasso += "" if self.beats_constant else "; this fit is no better than a constant"
         lines = [
-            f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, by what each adds: {which}",
-            f"mean squared error over the variance of y, on {len(self.held_out)} rows put aside: {told}{lasso}",
+            f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, most useful first: {which}",
+            f"mean squared error over the variance of y, on {len(self.held_out)} held-out rows: {told}{lasso}",
         ]
         if self.resolution is not None:
             lines.append(f"columns that each lower it by less than about {self.resolution:.2g} may be missing")
@@ -110,15 +110,15 @@ class SparseFit(NamedTuple):
 
     @property
     def kept_names(self) -> list[Any] | None:
-        """Names of the columns that stay, in that order, as in ``x[fit.kept_names]``; None where they had none."""
+        """Names of the ``coordinates``, in order, as in ``x[fit.kept_names]``; None where columns have no names."""
         return None if self.names is None else [self.names[i] for i in self.coordinates]
 
     @arguments_named
     def predict(self, x: Any) -> np.ndarray:
         """Predictions (n,) for rows x (n, dim), in units of y. Raises BadInput for other shapes and missing numbers.
 
-        Columns of a DataFrame are found by name, in whatever order, where the fit knows names; those of ``kept_names``
-        are enough, and the others are not looked at.
+        If the fit was made from a DataFrame, columns of a DataFrame are found by name, in any order; only those in
+        ``kept_names`` are needed, and the others are ignored.
         """
         kept = self.coordinates
         if self.kept_names is not None and hasattr(x, "columns"):
@@ -132,7 +132,7 @@ class SparseFit(NamedTuple):
             rows = _numbers("x", x).astype(np.float64)
             if rows.ndim != 2 or rows.shape[1] != len(self.centre):
                 raise BadInput(
-                    "x", f"shape {rows.shape}", f"give rows of all {len(self.centre)} columns that were fitted to"
+                    "x", f"shape {rows.shape}", f"give rows with all {len(self.centre)} columns of the fitted table"
                 )
             _finite("x", np.where(np.isin(np.arange(rows.shape[1]), kept), rows, 0.0), x)
             rows = rows[:, kept]
@@ -142,7 +142,7 @@ class SparseFit(NamedTuple):
 
 @dataclass(frozen=True)
 class _Plan:
-    """Static: what decides the compiled program beside the shapes."""
+    """The options that, together with the shapes, determine the compiled programs: static under ``jit``."""
 
     pools: tuple[int, ...]
     recipe: Recipe
@@ -150,27 +150,27 @@ class _Plan:
     biases: int
     fine_tune_steps: int
     compare: bool
-    determined: bool  # least squares on all columns uses at most half of the rows that decide
+    determined: bool  # at most half as many columns as rows fitted to
 
     def width(self, dim: int) -> int:
-        """Columns that any pool may keep."""
+        """The most columns that any of the pools may keep."""
         return min(dim, inputs.PARITIES[self.parity].pools * max(self.pools))
 
     @property
     def unpruned(self) -> Recipe:
-        """That of the network on all columns."""
+        """The recipe of the network on all columns: residual none where they are too many for least squares."""
         return self.recipe if self.determined else replace(self.recipe, residual="none")
 
 
 class _Tried(NamedTuple):
-    """A network for every ridge from one part of the rows, and its squared errors on the inner fifth."""
+    """One network for each ridge, fitted to one part of the rows, and its mean squared error on validation rows."""
 
     networks: Network
     errors: Float[Array, " ridges"]
 
 
 class _Choice(NamedTuple):
-    """A mask of columns, the number of the best ridge for them, and the squared errors of the rows held out."""
+    """A mask of columns, the index of the best ridge for them, and the squared error of each validation row."""
 
     mask: np.ndarray
     ridge: int
@@ -178,14 +178,14 @@ class _Choice(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The mean of them; infinite where one is not finite."""
+        """The mean of ``squares``; infinite where one of them is not finite."""
         mean = float(self.squares.mean())
         return mean if np.isfinite(mean) else np.inf
 
 
 @dataclass(frozen=True)
 class _Trials:
-    """Algorithm 2 on columns of a table, at most ``width``; ``held`` are its rows that decide, and their values."""
+    """Algorithm 2 on at most ``width`` columns of a table; ``held``: the validation rows and their values."""
 
     recipe: Recipe
     width: int
@@ -194,7 +194,7 @@ class _Trials:
     held: tuple[np.ndarray, np.ndarray]
 
     def choice(self, mask: np.ndarray) -> _Choice:
-        """The network on these columns whose ridge has the least error on the rows held out, of a fit to the others."""
+        """For these columns, the ridge whose network, fitted to the other rows, has the least validation error."""
         tried = jax.tree.map(np.asarray, self._tried(mask, FIT))
         ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
         network, (rows, values) = jax.tree.map(lambda leaf: leaf[ridge], tried.networks), self.held
@@ -203,7 +203,7 @@ class _Trials:
         return _Choice(mask, ridge, (_evaluated(network, columns) - values) ** 2)
 
     def network(self, choice: _Choice) -> Network:
-        """The network of this choice, fitted to all rows."""
+        """The network with the columns and ridge of this choice, fitted to all rows of the stream."""
         return jax.tree.map(lambda leaf: leaf[choice.ridge], self._tried(choice.mask, ALL).networks)
 
     def _tried(self, mask: np.ndarray, part: int) -> _Tried:
@@ -228,33 +228,33 @@ def fit_sparse(
     compare: bool = True,
     memory: float = MEMORY,
 ) -> SparseFit:
-    """Find the columns of x (n, dim) that y (n,) depends on, by Algorithm 1, and fit a network to them, by Algorithm 2.
+    """Find the columns of x (n, dim) that y (n,) depends on (Algorithm 1) and fit a network to them (Algorithm 2).
 
-    Columns and y are standardised, columns are pruned by scores, and a network of ``neurons`` mirrored pairs takes one
-    step on what ``residual`` leaves of y. Deterministic for a seed. Computes in float64 where ``jax_enable_x64`` is set
-    and x is float64 or whole numbers, else in float32. The choice of a pool and of the columns kept of it, the residual
-    (ols, as real tables have linear parts) and the comparison are derived here, not the paper's.
+    Columns and y are standardised, and columns are pruned by scores. A network of ``neurons`` mirrored pairs takes one
+    gradient step on y less its linear part (``residual``); its output weights are fitted by ridge regression. The same
+    seed gives the same fit. Computes in float64 where ``jax_enable_x64`` is set and x is float64 or whole numbers, else
+    in float32. The choice of the pool and of the columns kept from it, the residual (ols, as real tables have linear
+    parts) and the comparison are derived here, not the paper's.
 
-    - ``x``: an array or a DataFrame of numbers, whose names are kept.
-    - ``pool``: how many columns each part of the scores keeps. None: columns and network are found on four fifths of
-      the rows, and the other fifth decides: which number of :data:`POOLS` predicts it best, with the best of
-      :data:`gpsense.sparse.network.RIDGES` (the columns kept are at most half as many as the four fifths), and which of
-      the columns then kept it does without: the fewest stay whose error is within a standard error of the least. The
-      network then sees all rows, on those columns.
-    - ``held_out``: the share of the rows that is put aside, drawn by ``seed``; they measure the risk and nothing else.
-    - ``parity``, ``contraction``, ``biases``: parts, constant c and number of biases of the scores
-      (:mod:`gpsense.pruning.inputs`).
-    - ``residual``: the linear part taken from y before the step: none, mean (``(1/n) sum y x``), or ols (the
+    - ``x``: an array of numbers, or a DataFrame, whose column names are kept.
+    - ``pool``: how many columns each part of the scores keeps. None: chosen on validation rows, a fifth of the rows not
+      held out, by networks fitted to the other four fifths. The pool is the one of :data:`POOLS` with the least error
+      at its best ridge of :data:`gpsense.sparse.network.RIDGES` (pools that may keep more than half as many columns as
+      there are rows fitted to are left out). Columns are then dropped, the least useful first: the fewest stay whose
+      error is within a standard error of the least. The network on these is refitted to all rows not held out.
+    - ``held_out``: the share of rows, drawn by ``seed``, that are held out as test rows, only to measure the risk.
+    - ``parity``, ``contraction``, ``biases``: which parts of the activation score columns, the constant c and the
+      number of biases of the scores (:mod:`gpsense.pruning.inputs`).
+    - ``residual``: the linear part subtracted from y before the step: none, mean (``(1/n) sum y x``), or ols (the
       least-squares fit on the columns kept).
-    - ``rank``: how many directions are returned, at most the columns kept. None: as many as hold 0.9 of the strength.
-    - ``fine_tune_steps``: steps of Adam on all numbers of the network afterwards.
-    - ``compare``: fits the same network on all columns, too, its ridge chosen in the same way (with residual none where
-      x has more than half as many columns as those four fifths have rows), and :func:`cross_validated_lasso` on the
-      same rows.
-    - ``memory``: bytes that the fit may take, as estimated before anything is compiled.
+    - ``rank``: how many directions are returned, at most one per column kept. None: enough for 0.9 of the strength.
+    - ``fine_tune_steps``: steps of Adam afterwards, on all parameters of the network.
+    - ``compare``: whether to fit, on the same rows, also :func:`cross_validated_lasso` and the same network on all
+      columns, its ridge chosen in the same way (residual none if columns are more than half as many as rows fitted to).
+    - ``memory``: bytes that the fit may take, estimated before anything is compiled.
 
     Raises BadInput for values that are not finite, shapes that do not match, fewer than 30 rows, columns that are
-    constant on the rows trained on, options that cannot be, and sizes that do not fit ``memory``.
+    constant on the rows not held out, invalid options, and sizes that do not fit ``memory``.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 10))
     >>> y = x[:, 3] ** 2 - 1
@@ -324,9 +324,9 @@ def fit_sparse(
 
 
 def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " n"]) -> Any:
-    """The Lasso whose penalty has the least error over five folds, fitted to all rows: scikit-learn's LassoCV.
+    """The Lasso with the penalty of least five-fold cross-validation error, fitted to all rows: scikit-learn's LassoCV.
 
-    In float64: in float32 its descent does not reach its own tolerance.
+    In float64: in float32 its coordinate descent does not reach its own tolerance.
     """
     from sklearn.linear_model import LassoCV
 
@@ -334,10 +334,10 @@ def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " 
 
 
 def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: bool) -> tuple[_Choice, np.ndarray]:
-    """The columns of a mask that the rows held out cannot do without, and these in the order of what each adds.
+    """The choice for the columns kept from a mask, and these columns, first the one that adds most.
 
-    A column adds what the error rises by without it. Columns leave from the one that adds least on, and the fewest stay
-    whose error is within one standard error, paired by rows, of the least on the way; ``every``: all stay.
+    A column adds the rise of the validation error without it. Columns are dropped in rising order of what they add; the
+    fewest stay whose error is within one standard error, paired by rows, of the least found. ``every``: all stay.
     """
     columns = np.flatnonzero(mask)
     without = [tried(mask & (np.arange(mask.size) != column)).error for column in columns]
@@ -351,7 +351,7 @@ def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: 
 
 
 def _as_good(choice: _Choice, best: _Choice) -> bool:
-    """Whether the errors exceed the best ones by at most a standard error of the difference."""
+    """Whether the errors of a choice exceed those of the best by at most one standard error of the difference."""
     excess = choice.squares - best.squares
     return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(excess.size) + ROUNDING)
 
@@ -360,10 +360,10 @@ def _as_good(choice: _Choice, best: _Choice) -> bool:
 def _chosen(
     plan: _Plan, stream: TableSamples, biases: Float[Array, " biases"], contraction: Scalar
 ) -> tuple[Float[Array, "pools dim"], Bool[Array, "pools dim"]]:
-    """For each pool the scores as :class:`SparseFit` has them, and :func:`gpsense.pruning.inputs.chosen`.
+    """For each pool, the ``scores`` of :class:`SparseFit` and the mask of :func:`gpsense.pruning.inputs.chosen`.
 
-    From the rows that do not decide. Biases come one after another, so that memory holds two matrices of side dim a
-    part and no more.
+    Validation rows are not used. Biases are taken one after another, so that memory holds no more than two dim x dim
+    matrices for each part.
     """
     stream = stream.seen_as(FIT)
 
@@ -386,7 +386,7 @@ def _chosen(
 def _tried(
     recipe: Recipe, width: int, stream: TableSamples, key: RandomKey, mask: Bool[Array, " dim"], part: Integer
 ) -> _Tried:
-    """Algorithm 2 on a part of the rows, for every ridge."""
+    """The networks of Algorithm 2 fitted to a part of the rows, one for each ridge."""
     seen, kept = stream.seen_as(part), nets.kept_coordinates(mask, width)
     layer, _ = learner.first_layer(seen, kept, recipe, key)
     found = nets.statistics(seen, kept, layer, recipe.activation)
@@ -396,7 +396,7 @@ def _tried(
 
 @partial(jax.jit, static_argnums=3)
 def _fine_tuned(stream: TableSamples, mask: Bool[Array, " dim"], network: Network, steps: int) -> Network:
-    """Adam on all the numbers of the network, on all rows."""
+    """The network after ``steps`` of Adam on all its parameters and all rows of the stream."""
     kept, zero = nets.kept_coordinates(mask, len(network.linear)), jnp.zeros((), stream.dtype)
     rates = Rates(jnp.asarray(RATE, stream.dtype), zero, zero, zero)
     target = Target(lambda net: learner.loss(stream, kept, RELU, net))
@@ -404,26 +404,26 @@ def _fine_tuned(stream: TableSamples, mask: Bool[Array, " dim"], network: Networ
 
 
 def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:
-    """Predictions for rows of the network's columns, by NumPy."""
+    """Predictions, computed by NumPy, for rows that hold the network's columns alone."""
     hidden = np.maximum(columns @ network.weights + network.biases, 0)
     return hidden @ network.output + columns @ network.linear + network.intercept
 
 
 def _beats_constant(predicted: np.ndarray, values: np.ndarray) -> bool:
-    """Whether the mean of the values predicts them worse, by more than two standard errors of the difference."""
+    """Whether predictions beat the mean of the values by more than two standard errors of the difference."""
     gain = (values - values.mean()) ** 2 - (predicted - values) ** 2
     return bool(gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(gain.size))
 
 
 def _spread(rows: np.ndarray, coordinates: np.ndarray, dim: int) -> np.ndarray:
-    """Rows at the columns that they belong to among dim, 0 elsewhere."""
+    """An array of ``dim`` rows: the given rows at ``coordinates``, 0 elsewhere."""
     whole = np.zeros((dim, *rows.shape[1:]), rows.dtype)
     whole[coordinates] = rows
     return whole
 
 
 def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors of the first layer and their shares: ``rank`` of them at most, or 0.9 of all."""
+    """The ``rank`` leading left singular vectors and their shares of the squares; None: enough for 0.9 of the sum."""
     left, sizes, _ = np.linalg.svd(first, full_matrices=False)
     shares = sizes**2 / np.sum(sizes**2)
     count = int(np.searchsorted(np.cumsum(shares), STRENGTH)) + 1 if rank is None else rank
@@ -431,7 +431,7 @@ def _leading(first: np.ndarray, rank: int | None) -> tuple[np.ndarray, np.ndarra
 
 
 def _numbers(name: str, given: Any) -> np.ndarray:
-    """An array, or the columns of a DataFrame side by side; BadInput for what are not real numbers."""
+    """An array, or the columns of a DataFrame side by side; BadInput where they are not real numbers."""
     if np.ma.is_masked(given):
         problem = f"{np.ma.count_masked(given)} of {np.size(given)} values are masked"
         raise BadInput(name, problem, "remove or fill in those rows")
@@ -454,7 +454,7 @@ def _numbers(name: str, given: Any) -> np.ndarray:
 
 
 def _are_numbers(column: Any) -> bool:
-    """Whether every value of a column is text that says a number, or a number, and none is missing."""
+    """Whether every value of a column is a finite number, or text that spells one."""
     try:
         return bool(np.isfinite(np.asarray(column, dtype=object).astype(float)).all())
     except (TypeError, ValueError):
@@ -462,13 +462,13 @@ def _are_numbers(column: Any) -> bool:
 
 
 def _column(place: int, table: Any) -> str:
-    """A column in words: by its name where the table has names."""
+    """A column as named in messages: its name where the table has names, else its number from 0."""
     names = getattr(table, "columns", None)
     return f"{place} (from 0)" if names is None else repr(str(names[place]))
 
 
 def _finite(name: str, array: np.ndarray, table: Any) -> None:
-    """BadInput that says where numbers are missing or infinite."""
+    """Raises BadInput where numbers are missing or infinite, and says where."""
     lost = ~np.isfinite(array)
     if not lost.any():
         return
@@ -484,18 +484,18 @@ def _finite(name: str, array: np.ndarray, table: Any) -> None:
 
 
 def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Both in float64, to be standardised, and the type to compute in; refused where they are no table."""
+    """x and y in float64, and the type to compute in; BadInput where they do not form a regression table."""
     _verify_values(x, y)
     rows, values = _numbers("x", x), _numbers("y", y)
     if rows.ndim == 1 and values.ndim == 2:
         problem = f"shape {rows.shape}, and y has shape {values.shape}: they seem swapped"
         raise BadInput("x", problem, "give the table first, fit_sparse(x, y)")
     if rows.ndim != 2 or rows.shape[1] < 2:
-        raise BadInput("x", f"shape {rows.shape}", "give rows of at least two columns, (n, dim)")
+        raise BadInput("x", f"shape {rows.shape}", "give an array (n, dim) of at least two columns")
     if values.shape != rows.shape[:1]:
         first = "y.iloc[:, 0]" if hasattr(y, "iloc") else "y[:, 0]"
-        remedy = "give one value a row" + (f", such as {first}" if values.ndim == 2 else "")
-        remedy = "give x.T, whose rows they are" if values.shape == rows.shape[1:] else remedy
+        remedy = "give one value per row" + (f", such as {first}" if values.ndim == 2 else "")
+        remedy = "give x.T: one row for each y" if values.shape == rows.shape[1:] else remedy
         raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", remedy)
     _verify_order(x, y)
     if len(rows) < FEWEST:
@@ -507,20 +507,20 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
 
 
 def _verify_values(x: Any, y: Any) -> None:
-    """BadInput where y is the name of a column rather than its values."""
+    """Raises BadInput where y is the name of a column instead of its values."""
     names = y if isinstance(y, list | tuple) and len(y) == 1 else [y]
     if isinstance(names[0], str):
-        name, values = names[0], "give the values of y, one a row"
+        name, values = names[0], "give the values of y, one per row"
         if not hasattr(x, "columns"):
             raise BadInput("y", f"{shown(name)} is a name, not the values", values)
         if name not in x.columns:
-            raise BadInput("y", f"{shown(name)} is text, and no column of x", values)
+            raise BadInput("y", f"{shown(name)} is text, but not a column of x", values)
         remedy = f"give y=x[{name!r}] and x.drop(columns={name!r}) for x"
         raise BadInput("y", f"{shown(name)} is a name, not the values", remedy)
 
 
 def _verify_order(x: Any, y: Any) -> None:
-    """BadInput where both have labels of rows, as pandas has, that differ; numbers from 0 in order name nothing."""
+    """Raises BadInput where the row labels (pandas) of x and y differ; labels 0, 1, ... in order count as none."""
     one: Any = getattr(x, "index", None)
     other: Any = getattr(y, "index", None)
     if not (hasattr(one, "equals") and hasattr(other, "equals")) or one.equals(other):
@@ -537,22 +537,22 @@ def _verify_order(x: Any, y: Any) -> None:
 
 
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
-    """How many rows are put aside; refused unless enough are left on both sides."""
+    """The number of test rows; BadInput unless there are enough of them and enough rows to train on."""
     n = len(values)
     if not (isinstance(held_out, Real) and 0 < held_out < 1):
         raise BadInput("held_out", f"{held_out!r} is not a share", "give a number above 0 and below 1")
     count = round(held_out * n)
     if not 2 <= count <= n - TRAINED:
-        remedy = f"give a share that leaves {TRAINED} rows to train on and two aside"
-        raise BadInput("held_out", f"{held_out} puts {count} of {n} rows aside", remedy)
-    for rows, where in ((order[:count], "put aside"), (order[count:], "trained on")):
+        remedy = f"give a share that leaves {TRAINED} or more rows to train on and 2 or more held out"
+        raise BadInput("held_out", f"{held_out} holds out {count} of {n} rows", remedy)
+    for rows, where in ((order[:count], "held out"), (order[count:], "trained on")):
         if not np.ptp(values[rows]) > 0:
             raise BadInput("y", f"is constant on the rows {where}", "give outputs that vary, or another seed")
     return count
 
 
 def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column; one that is constant is refused."""
+    """Mean and standard deviation of every column; BadInput where one is constant or they are not finite."""
     constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
     if constant.size:
         listed = ", ".join(_column(each, table) for each in constant[:5]) + " and more" * (constant.size > 5)
@@ -568,7 +568,7 @@ def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, 
 
 
 def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: Any) -> _Plan:
-    """The options checked; ``seen`` rows decide on the inner fifth."""
+    """The checked options; ``seen``: how many rows networks are fitted to while validation rows choose."""
     known = {"parity": tuple(inputs.PARITIES), "residual": tuple(nets.RESIDUALS)}
     for name, names in known.items():
         if options[name] not in names:
@@ -585,8 +585,8 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
     if pool is not None and pool > dim:
         raise BadInput("pool", f"{pool} is more than the {dim} columns", f"give 1 to {dim}")
     if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:
-        problem = f"{pool} may keep {kept(pool)} columns, and least squares on {seen} rows leaves nothing of y"
-        raise BadInput("pool", problem, "give less, or residual='none'")
+        problem = f"{pool} may keep {kept(pool)} columns, on which least squares fits {seen} rows exactly"
+        raise BadInput("pool", problem, "give a smaller pool, or residual='none'")
     pools = tuple(count for count in POOLS if count < dim and 2 * kept(count) <= seen) or (1,)
     return _Plan(
         pools if pool is None else (pool,),
@@ -600,7 +600,7 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
 
 
 def _verify_memory(plan: _Plan, memory: float, stream: TableSamples, key: RandomKey) -> None:
-    """BadInput, before anything compiles, where a fit needs more than ``memory`` bytes; it names the largest size."""
+    """Raises BadInput, before anything compiles, where a fit needs more than ``memory`` bytes; names what to reduce."""
     mask, scalar = np.ones(stream.dim, bool), jax.ShapeDtypeStruct((), stream.dtype)
 
     def needed(neurons: int, biases: int) -> float:

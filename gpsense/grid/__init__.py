@@ -1,7 +1,7 @@
 """Grids of cells: axes -> plan -> compiled programs -> labelled results.
 
-:func:`run_grid` does all of it in memory; ``python -m launch.grid`` adds files, progress and resuming. Names are
-imported when first used, so that what only writes files (:mod:`gpsense.grid.files`) needs no JAX.
+:func:`run_grid` does all of it, in memory or in a directory; ``python -m launch.grid`` adds configs, a table, figures
+and a page. Names are imported when first used, so that :mod:`gpsense.grid.files` can be imported without JAX.
 """
 
 from importlib import import_module
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that owns it."""
+    """The public object of this name, from the module that defines it."""
     if name not in _PLACES:
         raise AttributeError(f"module 'gpsense.grid' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)

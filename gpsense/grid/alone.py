@@ -1,8 +1,8 @@
-"""One cell by itself, outside the engine: no batch, no devices, no compaction, and in float64 if asked for.
+"""One cell by itself, outside the engine: no batch, no sharding, no compaction, and in float64 if asked for.
 
-In float64 the operations that the cell traces to in its own precision are carried out one by one with numbers of 64
-bits; the random bits, and so the draws up to rounding, stay those of the run. (A system that is told to be of float64
-draws other numbers.)
+For float64, the cell is traced in its own precision, and each of its operations is then carried out in 64 bits: the
+random bits, and so the draws up to rounding, stay those of the run. (A system with ``dtype`` float64 draws other
+numbers.)
 """
 
 from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ from gpsense.keys import seed_keys
 from gpsense.pipeline import run_cell
 
 WIDE = {"float16": "float64", "bfloat16": "float64", "float32": "float64", "complex64": "complex128"}
-INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # what operations that only call a jaxpr name it
+INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")  # parameters that hold the jaxpr of operations that only call it
 DTYPES = ("new_dtype", "dtype", "preferred_element_type", "accum_dtype")
 
 
 class Alone:
-    """The cells of a plan, each run by itself; what cells of one system share is compiled once."""
+    """Runs the cells of a plan one at a time; all cells of one system share a compiled program."""
 
     def __init__(self, plan: Plan):
         self._plan = plan
@@ -37,7 +37,7 @@ class Alone:
     def measures(self, program: int, outer: int, inner: int, wide: bool) -> dict[str, np.ndarray]:
         """All measures of the cell in this row and column of a program; ``wide``: in float64.
 
-        Sizes are those of the cell, where the grid has padded them.
+        Sizes that the grid pads are the cell's own here.
         """
         grid, planned = self._plan.grid, self._plan.programs[program]
         seed, values = grid.outer[outer]
@@ -61,12 +61,12 @@ class Alone:
 
 
 def _as_it_is(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-    """``function`` compiled for arguments like these."""
+    """``function`` compiled for arguments like these, in its own precision."""
     return _cheaply(jax.jit(function), args)
 
 
 def in_float64(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-    """``function`` traced for arguments like these, its operations carried out in float64 (complex128); compiled."""
+    """``function`` traced for arguments like these, then compiled with its operations in float64 (complex128)."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     leaves = lambda args: [_wide(np.asarray(leaf)) for leaf in jax.tree.leaves(args)]  # noqa: E731
     with _x64():
@@ -80,12 +80,12 @@ def in_float64(function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
 
 def _cheaply(function: Any, args: Any) -> Any:
-    """Compiled with the least effort, since it is run a few times."""
+    """A jitted function compiled for ``args`` with the least effort, since it is run only a few times."""
     return function.lower(*args).compile(compiler_options=options("least") or None)
 
 
 def _x64() -> Any:
-    """Numbers of 64 bits within a block."""
+    """A context in which JAX computes with 64 bits."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
@@ -94,23 +94,23 @@ def _x64() -> Any:
 
 
 def _dtype(dtype: Any) -> Any:
-    """The type that takes the place of another."""
+    """The 64-bit type that replaces ``dtype``, or ``dtype`` itself if none does."""
     return np.dtype(WIDE.get(str(dtype), dtype)) if not jnp.issubdtype(dtype, jax.dtypes.extended) else dtype
 
 
 def _wide(value: Any) -> Any:
-    """A value in the type that takes the place of its own."""
+    """A value in the 64-bit type that replaces its own."""
     value = value if hasattr(value, "dtype") else np.asarray(value)
     return value if str(value.dtype) not in WIDE else value.astype(WIDE[str(value.dtype)])
 
 
 def _closed(closed: ClosedJaxpr, *values: Any) -> list[Any]:
-    """The outputs of a jaxpr."""
+    """The outputs of a closed jaxpr for these inputs, in 64 bits."""
     return _evaluate(closed.jaxpr, [*map(_wide, closed.consts), *values])
 
 
 def _evaluate(jaxpr: Any, inputs: list[Any]) -> list[Any]:
-    """The outputs of a jaxpr, of its constants and arguments."""
+    """The outputs of a jaxpr in 64 bits; ``inputs``: its constants, then its arguments."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
     def read(atom: Any) -> Any:
@@ -124,7 +124,7 @@ def _evaluate(jaxpr: Any, inputs: list[Any]) -> list[Any]:
 
 
 def _apply(eqn: Any, values: list[Any]) -> list[Any]:
-    """The outputs of one operation."""
+    """The outputs of one operation for these input values, in 64 bits."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
         return _scan(eqn, values)

@@ -1,7 +1,7 @@
 """Named axes of a grid, sorted by what they change: the program, the data, or neither.
 
-A size (number of measurements, rank, width) is part of the program, unless the system can take it as a number below a
-static bound: see :attr:`Grid.traced`.
+A size (number of measurements, rank, width) is part of the program, unless the system can take it as a traced number
+with a static upper bound: see :attr:`Grid.traced`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -24,8 +24,8 @@ from gpsense.systems import AnySystem, System
 class Axis:
     """The values of one field in a grid.
 
-    ``listed``: the axis is a dimension of the results, even one of a single value; else its one value is a coordinate
-    without a dimension.
+    ``listed``: whether the axis is a dimension of the results, even with a single value; if False, its one value is
+    stored as a scalar coordinate.
 
     >>> axis = gpsense.Axis("noise", [0.1, 0.2, 0.5])
     >>> axis.values, len(axis)
@@ -48,7 +48,7 @@ class Axis:
         if not self.values:
             raise BadInput(self.name, "the axis is empty", "give at least one value")
         if wrong := [value for value in self.values if not _hashable(value)]:
-            raise BadInput(self.name, f"{shown(wrong[0])} is not a single value", "give one number or name a value")
+            raise BadInput(self.name, f"{shown(wrong[0])} is not a single value", "give one number or name for each")
         if len(set(self.values)) < len(self.values):
             raise BadInput(self.name, "the axis repeats a value", "list each value once")
 
@@ -57,12 +57,12 @@ class Axis:
 
 
 MOST_CELLS = 10**8
-CHECKED = 20_000  # combinations of the data's numbers that a system checks one by one; of more, the ends of each axis
+CHECKED = 20_000  # combinations of data values that a system checks one by one; of more, only those of _ends
 _EXAMPLE = 'Axis("noise", [0.1, 0.2])'
 
 
 def _as_number(given: Any) -> str:
-    """The value as it is written, a number where a text reads as one."""
+    """The value as written in Python, without quotes if it is text that reads as a number."""
     try:
         number = float(given)
     except (TypeError, ValueError):
@@ -71,7 +71,7 @@ def _as_number(given: Any) -> str:
 
 
 def _hashable(value: Any) -> bool:
-    """Whether a value can be told from others: a number, a name, a tuple of them, a function."""
+    """Whether a value is hashable: a number, a name, a tuple of these, a function."""
     try:
         hash(value)
     except TypeError:
@@ -83,7 +83,7 @@ SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED,
 
 
 def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
-    """The axis of so many seeds from 0, or of those listed; BadInput for what is neither."""
+    """The axis of as many seeds, counted from 0, or of the listed seeds; BadInput for anything else."""
     if isinstance(seeds, Axis):
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds.values), seeds.listed)
     if (isinstance(seeds, Sequence) and not isinstance(seeds, str)) or getattr(seeds, "ndim", 0) == 1:
@@ -95,11 +95,11 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A system, axes over its fields and those of its Data and Setting, the seeds, and what is the same in every cell.
+    """A system, axes over its fields and those of its Data and Setting, the seeds, and constants.
 
-    ``system`` gives the static fields that are no axis; ``axes`` the fields that vary; ``constants`` fields of any
-    role with one value, arrays such as a given truth included. ``seeds``: how many, or a list, or an axis. Raises
-    BadInput for a field that the system does not have, one given twice, and values that cannot be.
+    ``system`` gives the static fields that are not axes; ``axes`` the fields that vary; ``constants`` one value each
+    for fields of the three classes, also arrays such as a given truth. ``seeds``: how many, or a list, or an axis.
+    Raises BadInput for a field that the system does not have, for one given twice, and for an invalid value.
 
     >>> axes = (gpsense.Axis("penalty", [0.1, 0.2]), gpsense.Axis("noise", [0.0, 0.1, 0.5]))
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=20), seeds=8, axes=axes)
@@ -125,13 +125,13 @@ class Grid:
                 near = nearest(str(name), self.known)
                 raise BadInput(str(name), f"system {self.system.name} has no such field", near or "remove it")
             if names.count(name) > 1:
-                raise BadInput(name, "it is given twice", "give one axis or one constant a field")
+                raise BadInput(name, "it is given twice", "give one axis or one constant for each field")
         put("axes", tuple(Axis(a.name, tuple(map(self.known[a.name].check, a.values)), a.listed) for a in self.axes))
         put("constants", {name: self.known[name].check(value) for name, value in self.constants.items()})
         cells = prod(map(len, (self.seeds, *self.axes)))
         if cells > MOST_CELLS:
             longest = max((self.seeds, *self.axes), key=len)
-            problem = f"the axes have {cells:.3g} combinations, at most {MOST_CELLS:.0e}"
+            problem = f"{cells:.3g} combinations of the axes, {MOST_CELLS:.0e} allowed"
             field = "seeds" if longest is self.seeds else longest.name
             raise BadInput(field, problem, f"give fewer than its {len(longest)} values")
         given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
@@ -140,7 +140,7 @@ class Grid:
         self._check_data()
 
     def _check_types(self) -> None:
-        """Refuse a schedule, axes or constants of another type."""
+        """Raises BadInput for a schedule, axes or constants of the wrong type."""
         if not isinstance(self.schedule, Schedule):
             remedy = "give Schedule(train_steps, fine_tune_steps, record_every)"
             raise BadInput("schedule", f"{shown(self.schedule)} is not a Schedule", remedy)
@@ -153,7 +153,7 @@ class Grid:
             raise BadInput("constants", f"{shown(self.constants)} is not a mapping", "give {field: value}")
 
     def _check_data(self) -> None:
-        """Let the system check the combinations of the data's numbers with every program's static fields."""
+        """Has the system check the combinations of data values with the static fields of every program."""
         system, data = type(self.system), self.system.Data
         if system.check_data is System.check_data:
             return
@@ -168,7 +168,7 @@ class Grid:
                 one.check_data(data(**same, **values))
 
     def verify_read(self) -> None:
-        """BadInput for a field that differs from its default where no value of the axes reads it."""
+        """Raises BadInput for a field that differs from its default but has no effect on any cell."""
         values = {name: (value,) for name, value in self.single().items()} | {a.name: a.values for a in self.axes}
         for name, one in self.known.items():
             if one.read_by and any(value != one.default for value in values[name]):
@@ -181,7 +181,7 @@ class Grid:
 
     @cached_property
     def known(self) -> Mapping[str, Field]:
-        """All fields by name; of a size that stands in two classes, the system's declaration."""
+        """All fields by name; for a size declared in two classes, the system's declaration."""
         data, setting = declared(self.system.Data, "data"), declared(self.system.Setting, "setting")
         return {**data, **setting, **self.static}
 
@@ -192,9 +192,9 @@ class Grid:
 
     @cached_property
     def traced(self) -> frozenset[str]:
-        """Axes over a size that the system takes as a traced number below a static bound, so that they share a program.
+        """The names of size axes whose values are traced up to a static bound, so that all of them share a program.
 
-        Their fields stand in the system (the bound) and in Data or Setting (the value).
+        Each is a field of the system (the bound) and also of Data or Setting (the value).
         """
         data, setting = self.fields(self.system.Data), self.fields(self.system.Setting)
         sizes = {
@@ -210,11 +210,11 @@ class Grid:
         return names
 
     def program(self, labels: Mapping[str, Any]) -> AnySystem:
-        """The system of one program: labels of its static axes and bounds of traced sizes put in."""
+        """The system of one program; ``labels``: values of its static axes and bounds of its traced sizes."""
         return replace(self.system, **labels)
 
     def programs(self) -> Iterator[tuple[dict[str, Any], AnySystem]]:
-        """Labels and system of every program, automatic choices made; every combination of sizes was checked."""
+        """The labels and the resolved system of every program; each combination of traced sizes is checked first."""
         sizes = {axis.name: axis.values for axis in self.axes if axis.name in self.traced}
         evaluations = len(self.inner) * max(self.schedule.steps, 1)
         for labels in self.labels(type(self.system)):
@@ -224,7 +224,7 @@ class Grid:
             yield labels, self.program(labels | bounds).resolve(evaluations)
 
     def of(self, role: type) -> tuple[Axis, ...]:
-        """The axes that vary in this class, in the order of the class."""
+        """The axes that vary in ``role``, the system's class or its Data or Setting, in the order of its fields."""
         axes = {axis.name: axis for axis in self.axes}
         return tuple(axes[name] for name in self.fields(role) if name in axes and self._varies(name, role))
 
@@ -237,17 +237,17 @@ class Grid:
         return {name: self.constants[name] for name in names}
 
     def labels(self, role: type) -> "Combinations":
-        """Every combination of this class's axes, last axis fastest."""
+        """Every combination of the values of this class's axes, last axis fastest."""
         return Combinations(self.of(role))
 
     @cached_property
     def outer(self) -> "Combinations":
-        """Seeds x data: (seed, fields of Data), data fastest."""
+        """Every combination of seed and data, as (seed, {field of Data: value}), the seed slowest."""
         return Combinations(self.of(self.system.Data), self.seeds)
 
     @cached_property
     def inner(self) -> "Combinations":
-        """The settings of a problem."""
+        """Every setting that is run on each problem, as {field of Setting: value}."""
         return self.labels(self.system.Setting)
 
     def dimensions(self) -> tuple[Axis, ...]:
@@ -255,11 +255,11 @@ class Grid:
         return (*self.of(type(self.system)), self.seeds, *self.of(self.system.Data), *self.of(self.system.Setting))
 
     def traced_dtype(self, name: str) -> Any:
-        """The type in which a number is traced: the system's precision, or a whole number's."""
+        """The dtype in which a number is traced: int32 for whole numbers, else the system's precision."""
         return jnp.dtype("int32") if self.known[name].integer else jnp.dtype(self.system.dtype)
 
     def single(self) -> dict[str, Any]:
-        """Numbers, names and flags that are the same in every cell, by field; None where a field is left open."""
+        """The values that are the same in every cell, by field; None where a field is left open."""
         axes = {axis.name for axis in self.axes}
         values = {}
         for role in (self.system.Setting, self.system.Data):
@@ -269,9 +269,9 @@ class Grid:
 
 
 class Combinations(Sequence[Any]):
-    """Every combination of the values of axes as ``{name: value}``, last axis fastest; each is made when asked for.
+    """Every combination of the values of axes as ``{name: value}``, last axis fastest; each is made on demand.
 
-    With ``seeds`` as ``(seed, {name: value})``, the seeds slowest.
+    With ``seeds``, each is ``(seed, {name: value})``, the seed slowest.
     """
 
     def __init__(self, axes: Sequence[Axis], seeds: Axis | None = None):

@@ -1,4 +1,4 @@
-"""What a user's function of a sweep returned, as measures by name; in one line what does not fit."""
+"""Turns what the user's function of a sweep returned into measures by name; errors take one line."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,17 +15,17 @@ from gpsense.systems import Measures
 def measures_of(
     returned: Any, tails: Mapping[str, Sequence[str]], described: Collection[str], taken: set[str]
 ) -> Measures:
-    """What a cell returned as arrays by name; BadInput for anything else.
+    """What a cell returned, as arrays by name; BadInput for anything but a dictionary of numbers and arrays.
 
-    ``tails`` names trailing axes, ``described`` are the measures that attributes were given for; ``taken`` are names
-    that a measure cannot have, since they are those of parameters.
+    ``tails``: names of trailing axes, by measure; ``described``: the measures that attributes were given for;
+    ``taken``: names of axes and parameters, which a measure cannot have.
     """
     remedy = 'return a dictionary of numbers and arrays by name, such as {"error": error}'
     if not isinstance(returned, Mapping) or not returned:
         missing = " (is its return missing?)" if returned is None else ""
         raise BadInput("cell", f"it returned {kind_of(returned)}{missing}", remedy)
     if strange := [name for name in returned if not isinstance(name, str)]:
-        raise BadInput("cell", f"it returned a dictionary with {shown(strange[0])} for a name", remedy)
+        raise BadInput("cell", f"it returned a dictionary with the key {shown(strange[0])}", remedy)
     measures = {}
     for name, value in returned.items():
         if name == "status":
@@ -34,17 +34,17 @@ def measures_of(
             problem = f"it returned {shown(name)}, which is also the name of an axis or parameter"
             raise BadInput("cell", problem, "rename one of them")
         if "/" in name:
-            raise BadInput("cell", f"it returned {shown(name)}", "leave the slash out of names of measures")
+            raise BadInput("cell", f"it returned {shown(name)}", "use a name without a slash")
         if not name or not name.isprintable():
-            raise BadInput("cell", f"it returned {shown(name)}", "name a measure with letters that can be printed")
+            raise BadInput("cell", f"it returned {shown(name)}", "use a name of printable characters")
         measures[name] = _array(name, value)
         if name in tails and len(tails[name]) != measures[name].ndim:
-            problem = f"{name} has shape {measures[name].shape}, and dims names {', '.join(tails[name]) or 'no axis'}"
-            raise BadInput("dims", problem, "name each trailing axis")
+            problem = f"{name} has shape {measures[name].shape}, but dims names {', '.join(tails[name]) or 'no axis'}"
+            raise BadInput("dims", problem, "give one name for each axis of the array")
     for name, value in measures.items():
         axes = [] if name in tails else [f"{name}_{index}" for index in range(value.ndim)]
         if clash := next((axis for axis in axes if axis in measures), None):
-            raise BadInput("cell", f"it returned {clash}, the name of an axis of {name}", "rename one of them")
+            raise BadInput("cell", f"it returned {clash}, also the name of an axis of {name}", "rename one of them")
     for argument, names in (("dims", tails), ("attrs", described)):
         if unknown := [name for name in names if name not in measures]:
             near = nearest(str(unknown[0]), measures)
@@ -66,7 +66,7 @@ def _array(name: str, value: Any) -> jax.Array:
 
 
 def kind_of(value: Any) -> str:
-    """What something is that cannot be a measure, in words without the arrays in it."""
+    """A description, without the contents of arrays, of a value that cannot be a measure."""
     if isinstance(value, Mapping):
         return "a dictionary" if value else "an empty dictionary"
     if isinstance(value, tuple | list):

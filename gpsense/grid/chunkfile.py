@@ -1,4 +1,4 @@
-"""A chunk as bytes that vouch for themselves: a checksum, what the chunk is, and its numbers."""
+"""The bytes of a chunk file: a checksum, facts that identify the chunk, and its arrays."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ import numpy as np
 
 MAGIC = b"gpsense chunk 1\n"
 DIGEST = 32  # bytes of the checksum
-KINDS = ("f", "i", "u", "b", "c")  # of numbers that NumPy itself has
+KINDS = ("f", "i", "u", "b", "c")  # dtype kinds of NumPy's own numbers
 
 
 def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Bytes of named arrays and of facts about them, as JSON holds them.
+    """The bytes of a chunk file with these named arrays and facts about them that JSON can hold.
 
     Layout: a line that names the format, the BLAKE2b checksum of all that follows, the length of a JSON header, the
     header (facts; name, type and shape of every array), and the arrays' numbers in that order, compressed by zlib.
-    Numbers of a type that NumPy does not have, bfloat16 say, become float32. ValueError for what is no number.
+    Numbers of types that NumPy does not have, such as bfloat16, become float32. ValueError for other arrays.
     """
     flat = {name: _plain(name, np.ascontiguousarray(values)) for name, values in arrays.items()}
     little = {name: values.astype(values.dtype.newbyteorder("<"), copy=False) for name, values in flat.items()}
@@ -32,12 +32,12 @@ def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Facts and arrays of :func:`encode`; ValueError says what is wrong with the bytes."""
+    """The facts and arrays that :func:`encode` was given; ValueError says what is wrong with the bytes."""
     if not data.startswith(MAGIC):
         raise ValueError("it is not a chunk of this format")
     body = data[len(MAGIC) + DIGEST :]
     if hashlib.blake2b(body, digest_size=DIGEST).digest() != data[len(MAGIC) : len(MAGIC) + DIGEST]:
-        raise ValueError("its checksum does not fit its bytes")
+        raise ValueError("its checksum does not match its bytes")
     try:
         return _parts(body)
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError, zlib.error):
@@ -45,7 +45,7 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _parts(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Facts and arrays of what follows the checksum; the numbers take no more memory than the header says."""
+    """The facts and arrays in the bytes after the checksum; no more is decompressed than the header's sizes allow."""
     length = int.from_bytes(body[:8], "little")
     header = json.loads(body[8 : 8 + length])
     listed = [(name, np.dtype(kind), tuple(map(operator.index, shape))) for name, kind, shape in header["arrays"]]
@@ -55,7 +55,7 @@ def _parts(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     sizes = [dtype.itemsize * math.prod(shape) for _, dtype, shape in listed]
     numbers, arrays, place = zlib.decompressobj().decompress(body[8 + length :], sum(sizes) + 1), {}, 0
     if len(numbers) != sum(sizes):
-        raise ValueError("its numbers are not those of its header")
+        raise ValueError("its numbers do not fit the shapes in its header")
     for (name, dtype, shape), size in zip(listed, sizes, strict=True):
         arrays[name] = np.frombuffer(numbers[place : place + size], dtype).reshape(shape)
         place += size
@@ -63,9 +63,9 @@ def _parts(body: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _plain(name: str, values: np.ndarray) -> np.ndarray:
-    """Numbers in a type of NumPy's own."""
+    """The values in a dtype of NumPy's own; ValueError where they are not numbers."""
     if values.dtype.kind in KINDS:
         return values
     if values.dtype.kind != "V" or values.dtype.fields:  # V: those that other packages add
-        raise ValueError(f"{name} is of type {values.dtype}, no number")
+        raise ValueError(f"{name} is of type {values.dtype}, not numbers")
     return values.astype(np.float32)

@@ -1,7 +1,7 @@
-"""A run on a dask.distributed cluster: the number of a chunk goes to a worker, the name of its file comes back.
+"""A run on a dask.distributed cluster: a worker is sent the number of a chunk and returns the name of its file.
 
 All processes see the run directory. Workers may join, die or run a chunk twice: a chunk is written whole or not at all,
-and the same whoever runs it. Needs the extra ``cluster``.
+and is the same whichever worker runs it. Needs the extra ``cluster``.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from gpsense.grid.tracing import Traces
 
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 DEATHS = 10  # of workers that run a chunk, before the run ends with an error
-STARTS = 3  # times that a cluster of this machine is begun
-LOOK = 2.0  # seconds between two looks at its workers
+STARTS = 3  # attempts to start a local cluster
+LOOK = 2.0  # seconds between two checks of its workers
 PATIENCE = 60.0  # seconds that a scheduler which is gone may take to come back
-RUNS = 4  # whose programs a worker keeps
+RUNS = 4  # the number of runs whose programs a worker keeps
 _lock = Lock()
-_kept: dict[tuple[str, str], "_Kept"] = {}  # of this worker: the runs that it had chunks of last
+_kept: dict[tuple[str, str], "_Kept"] = {}  # in a worker: the runs that it kept programs of
 
 
 class _Kept:
@@ -61,7 +61,7 @@ def check_cluster(cluster: Any) -> Any:
 
 @contextmanager
 def client_of(cluster: Any) -> Iterator[Any]:
-    """A client of a cluster; that of ``local:N`` is started, N processes that share the devices, and ended."""
+    """A client of a cluster; for ``local:N`` it starts N processes that share the devices, and ends them afterwards."""
     import dask.config  # pyright: ignore[reportMissingImports]
     import distributed  # pyright: ignore[reportMissingImports]
 
@@ -74,7 +74,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
                 try:
                     client = distributed.Client(cluster, timeout=10, set_as_default=False)
                 except OSError:
-                    remedy = "start dask scheduler there"
+                    remedy = "start one there by the command dask scheduler"
                     raise BadInput("cluster", f"no scheduler answers at {cluster}", remedy) from None
                 with client:
                     yield client
@@ -83,7 +83,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
         told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
         name = "distributed.nanny.pre-spawn-environ.JAX_NUM_CPU_DEVICES"
         shared = {} if told else {name: str(max(1, jax.local_device_count() // count))}
-        scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # any port: it would tell of a used one
+        scheduler = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # any port: dask warns of a used one
         quiet: dict[str, Any] = {"scheduler_kwargs": scheduler, "silence_logs": logging.CRITICAL}
         with (
             dask.config.set(shared),
@@ -99,7 +99,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Within the block dask's nannies set variables for their workers, which they would leave to this process."""
+    """Restores, after the block, the environment variables of this process that dask's nannies set for workers."""
     import dask.config  # pyright: ignore[reportMissingImports]
 
     names = ["PYTHONHASHSEED", *dask.config.get("distributed.nanny.pre-spawn-environ")]
@@ -113,27 +113,27 @@ def _environment_kept() -> Iterator[None]:
 
 
 def _local(**options: Any) -> Any:
-    """A LocalCluster, begun anew where a worker dies while it starts; ChildProcessError where that goes on."""
+    """A LocalCluster, started again where a worker dies while it starts; ChildProcessError after STARTS attempts."""
     import distributed  # pyright: ignore[reportMissingImports]
 
     for _ in range(STARTS):
         with suppress(RuntimeError):
             return distributed.LocalCluster(**options)
-    raise ChildProcessError("the workers of the cluster end while they start")
+    raise ChildProcessError("the workers of the cluster die while they start")
 
 
 async def _replace_ended(local: Any, count: int) -> None:
-    """While a LocalCluster runs, start workers in place of those that ended and that their nannies did not start again.
+    """While a LocalCluster runs, replace workers that have ended and that their nannies did not start again.
 
-    A nanny does so once: it gives up where the next process dies while it starts, and is ended itself where that takes
-    longer than dask waits for a lost worker.
+    A nanny starts its worker again once: it gives up if the new process dies while it starts, and is ended itself if
+    that takes longer than dask waits for a lost worker.
     """
-    seen: set[Any] = set()  # nannies that had no process when they were looked at last
+    seen: set[Any] = set()  # nannies that had no process at the last check
     while local.status.name == "running":
         await asyncio.sleep(LOOK)
         ended = {nanny for nanny in local.workers.values() if not nanny.is_alive()}
         for name in [name for name, nanny in local.workers.items() if nanny in ended & seen]:
-            with suppress(Exception):  # it is in any state
+            with suppress(Exception):  # the nanny may be in any state
                 await local.workers.pop(name).close(timeout=LOOK)
         seen = ended
         if len(local.workers) < count and local.status.name == "running":
@@ -141,13 +141,13 @@ async def _replace_ended(local: Any, count: int) -> None:
 
 
 def _own_cores(count: int) -> Any:
-    """What gives each of so many workers its share of the cores: their threads would wait for one another's."""
+    """A plugin that gives each of ``count`` workers its own cores, so that their threads do not wait for each other."""
     import distributed  # pyright: ignore[reportMissingImports]
 
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
     class OwnCores(distributed.WorkerPlugin):
-        """Done where a worker starts, after a death too."""
+        """Runs whenever a worker starts, also in place of one that died."""
 
         def setup(self, worker: Any) -> None:
             share = cores[worker.name % count :: count] or cores[worker.name % max(len(cores), 1) :][:1]
@@ -160,7 +160,7 @@ def _own_cores(count: int) -> Any:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Within the block a log says nothing, since its errors are handled."""
+    """Silences a logger within the block, where its errors are handled."""
     log = logging.getLogger(name)
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -172,7 +172,7 @@ def _silent(name: str) -> Iterator[None]:
 
 @contextmanager
 def started(cluster: Any) -> Iterator[Any]:
-    """A cluster for several runs in turn: the workers of ``local:N`` are started once; anything else is as it was."""
+    """A cluster for several runs in turn: the workers of ``local:N`` are started once; others are left as they are."""
     if isinstance(cluster, str) and cluster.startswith("local:"):
         with client_of(cluster) as client:
             yield client
@@ -183,10 +183,10 @@ def started(cluster: Any) -> Iterator[Any]:
 def run_on_cluster(
     cluster: Any, plan: Plan, place: Store, make: Callable[[], Grid], progress: bool | None = None
 ) -> None:
-    """Have the chunks that a run directory lacks run by the workers of a cluster; returns when all are there.
+    """Run the chunks missing from a run directory on the workers of a cluster; returns when all are stored.
 
-    ``make`` makes the grid anew in a worker. ``progress``: one bar for all; None: where there is a terminal. Where the
-    scheduler ends, what is missing is given to the one that answers in its place; ConnectionError after PATIENCE.
+    ``make`` makes the grid in each worker. ``progress``: whether to show one bar for all; None: only on a terminal. If
+    the scheduler ends, the missing chunks go to the next that answers; ConnectionError if none does for PATIENCE s.
     """
     import distributed  # pyright: ignore[reportMissingImports]
     from distributed.comm.core import CommClosedError  # pyright: ignore[reportMissingImports]
@@ -208,7 +208,7 @@ def run_on_cluster(
                         bar.update(cells.pop(name))
                         lost = None
             except distributed.KilledWorker:
-                raise ChildProcessError("chunks end the workers that run them, as where memory runs out") from None
+                raise ChildProcessError("workers die while they run chunks, perhaps as memory runs out") from None
             except (distributed.CancelledError, CommClosedError):
                 lost = lost or time.monotonic()
             except BadInput as error:
@@ -219,12 +219,12 @@ def run_on_cluster(
             if chunks and lost is not None:
                 bar.set_postfix_str("no scheduler answers")
                 if time.monotonic() - lost > PATIENCE:
-                    raise ConnectionError(f"the scheduler ended, and none has answered for {PATIENCE:g} s")
+                    raise ConnectionError(f"the scheduler ended, and no other has answered for {PATIENCE:g} s")
                 time.sleep(1)
 
 
 def _work(directory: str, digest: str, make: Callable[[], Grid], settings: dict[str, Any], number: int) -> str:
-    """Run a chunk in a worker unless it is there already; the name of its file."""
+    """Run a chunk in a worker unless it is stored already; returns the name of its file."""
     with _lock:
         place = Store(Path(directory), digest)
         for name, value in settings.items():

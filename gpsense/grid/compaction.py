@@ -1,4 +1,4 @@
-"""Which cells to run next, and how wide: the NumPy half of a program. Stopped cells are left out of the batch."""
+"""Which cells to run next, and in which batch size: the NumPy half of a program. Stopped cells are left out."""
 
 from collections.abc import Iterator, Sequence
 from math import gcd
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 COMPACT_FLOPS = 2e10  # operations a smaller batch must save before a program is compiled for it
-REGISTER = 16  # float32 numbers of a vector register: batches along the last axis take as long as its next multiple
+REGISTER = 16  # float32 numbers per vector register: a batch along the last axis costs as much as the next multiple
 
 
 class Batch(NamedTuple):
-    """Cells to run together: ``rows`` (devices, blocks, batch) of problems, the first ``blocks`` (devices,) blocks of
-    them in use, and ``chosen`` (outer, cells) settings of each.
+    """Cells to run together: the indices ``rows`` (devices, blocks, batch) of their problems, of which each device's
+    first ``blocks`` (devices,) blocks are in use, and those of their settings, ``chosen`` (outer, cells).
     """
 
     rows: np.ndarray
@@ -21,18 +21,18 @@ class Batch(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """Which settings train: of every one its ``leader`` (inner,), and the ``steps`` (inner,) of its own training."""
+    """For each setting its ``leader`` (inner,), itself if it trains, and the ``steps`` (inner,) a follower shares."""
 
     leader: np.ndarray
     steps: np.ndarray
 
     @property
     def follows(self) -> np.ndarray:
-        """Settings (inner,) that do not train, since their leader's training begins as theirs."""
+        """Whether each setting (inner,) is not trained, since its leader's training begins like its own."""
         return self.leader != np.arange(self.leader.size)
 
     def lengths(self, segments: Sequence[int]) -> list[tuple[int, bool]]:
-        """Segments cut where followers end, all to one length, and whether a record belongs to each."""
+        """Lengths of the segments, cut into equal parts if a follower ends within them; whether each is recorded."""
         ends = self.steps[self.follows]
         within = ends[ends < sum(segments)].tolist()
         if not within:
@@ -41,17 +41,17 @@ class Sharing(NamedTuple):
         return [(unit, part == length // unit) for length in segments for part in range(1, length // unit + 1)]
 
     def due(self, done: int, last: bool) -> np.ndarray:
-        """Followers (inner,) that end after so many steps, or with training."""
+        """Which followers (inner,) end after ``done`` steps; with ``last``, all that have not ended before."""
         return self.follows & (self.steps >= done if last else self.steps == done)
 
     def filled(self, points: dict[str, np.ndarray], done: int) -> dict[str, np.ndarray]:
-        """Records (outer, inner) with their leader's of those that have not ended."""
+        """The records (outer, inner), those of followers that have not ended replaced by their leader's."""
         source = np.where(self.follows & (self.steps > done), self.leader, np.arange(self.leader.size))
         return {name: point[:, source] for name, point in points.items()}
 
 
 class Compaction(NamedTuple):
-    """How the problems of a chunk lie on the devices, and what a step of a cell costs."""
+    """How the ``outer`` problems of a chunk are spread over devices and batches, and the ``flops`` of a cell's step."""
 
     devices: int
     outer: int
@@ -59,10 +59,10 @@ class Compaction(NamedTuple):
     flops: float
 
     def batches(self, running: np.ndarray, sizes: set[int], steps: int, lanes: bool = False) -> Iterator[Batch]:
-        """What to run next: for each size of batch its rows, their number on each device and their running cells.
+        """The batches to run next, one for each batch size that is needed.
 
-        ``running`` (outer, inner) are the cells that have not stopped. ``sizes`` are those in use; a smaller one joins
-        them where it saves enough over the ``steps`` that are left. ``lanes``: cells are held along the last axis.
+        ``running`` (outer, inner): whether a cell has not stopped. ``sizes``: the batch sizes in use; a smaller one is
+        added if it saves enough over the ``steps`` that are left. ``lanes``: whether cells lie along the last axis.
         """
         counts = running.sum(1)
         allowed = np.asarray(sorted(sizes))
@@ -79,7 +79,7 @@ class Compaction(NamedTuple):
                 yield Batch(rows, count, running_first[:, :size])
 
     def rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each device's wanted rows in blocks (devices, blocks, batch), and their number; surplus is out of range."""
+        """Each device's wanted rows, padded out of range, as (devices, blocks, batch), and its blocks in use."""
         batch = min(self.side_by_side, self.outer)
         each = self.outer // self.devices
         rows = np.full((self.devices, -(-each // batch) * batch), each, np.int32)
@@ -94,7 +94,7 @@ class Compaction(NamedTuple):
 def smaller(size: int, lanes: bool = False) -> list[int]:
     """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down.
 
-    In ``lanes`` to multiples of a register, then half of one and one: what lies between takes as long as the next.
+    With ``lanes``: to multiples of REGISTER, then half of it, then 1; sizes in between would be no faster.
     """
     sizes = []
     while size > 1:
@@ -106,16 +106,16 @@ def smaller(size: int, lanes: bool = False) -> list[int]:
 
 
 def bucket(kept: int, width: int) -> int:
-    """The width fine-tuning is compiled for: the next power of two from the most parts kept, at most ``width``."""
+    """The width to compile fine-tuning for: the most parts kept, rounded up to a power of two, at most ``width``."""
     return min(width, 1 << max(kept - 1, 0).bit_length())
 
 
 def padded(rows: Sequence[Any], length: int) -> list[Any]:
-    """The rows, the last one repeated up to the length, so that every chunk of a program has one shape."""
+    """The rows, padded to ``length`` by repeating the last one, so that all chunks of a program have the same shape."""
     return [*rows, *[rows[-1]] * (length - len(rows))]
 
 
 def repeated(value: Any, length: int, dtype: Any) -> np.ndarray:
-    """A constant given to every row."""
+    """A constant broadcast to ``length`` rows."""
     array = np.asarray(value, dtype)
     return np.broadcast_to(array, (length, *array.shape))

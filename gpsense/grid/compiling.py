@@ -1,4 +1,4 @@
-"""Compiling traced programs: in the background, as cheaply as their work deserves, equal ones once in a process."""
+"""Compiling traced programs: in the background, with effort to suit their run time, equal ones once per process."""
 
 import hashlib
 import re
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-# What is compiled with less effort takes longer to run: less about a tenth, least two to five times. Each operation is
+# Programs compiled with less effort are slower: "less" by about a tenth, "least" two to five times. Each operation is
 # compiled by itself rather than by templates for fused ones, in one piece, with less optimisation of its machine code.
-WIDE = {"xla_cpu_prefer_vector_width": 512}  # XLA's own choice is 256 bits; where there are no more it changes nothing
+WIDE = {"xla_cpu_prefer_vector_width": 512}  # XLA's default is 256 bits; CPUs without wider registers are unaffected
 SIMPLE = WIDE | {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 EFFORTS: dict[str, dict[str, Any]] = {
     "full": WIDE,
@@ -22,14 +22,14 @@ EFFORTS: dict[str, dict[str, Any]] = {
     "least": SIMPLE | {"xla_backend_optimization_level": 0},
 }
 WORKERS = 4
-KEPT, KEPT_TEXT = 128, 2**20  # programs of a process that are kept for others like them, and the longest text of one
+KEPT, KEPT_TEXT = 128, 2**20  # compiled programs that a process keeps for reuse, and the longest text of one
 # LAPACK's eigendecompositions, in the text of a traced program: the sizes of the matrices and the type of their numbers
 EIGH = re.compile(r"@lapack_\w(?:syevd|heevd)_ffi\(.*: \(tensor<((?:\d+x)+)(complex<f\d+>|f\d+)>\) -> ")
 NUMBER = {"f32": 4, "f64": 8, "complex<f32>": 8, "complex<f64>": 16}  # bytes
 
 
 class Compiled(NamedTuple):
-    """A compiled program and the bytes it needs on a device: arguments, results and scratch together, LAPACK's too."""
+    """A compiled program, its bytes on a device (arguments, results, scratch, LAPACK's) and its seconds to compile."""
 
     call: Any
     bytes: int
@@ -43,7 +43,7 @@ _lock = Lock()
 
 @cache
 def options(effort: str) -> dict[str, Any]:
-    """The options of an entry of :data:`EFFORTS` that this version of XLA knows; none beside a CPU."""
+    """The compiler options of an entry of :data:`EFFORTS` that this version of XLA knows; on accelerators, none."""
     known = EFFORTS[effort] if jax.default_backend() == "cpu" else {}
     return {name: value for name, value in known.items() if _known_option(name, value)}
 
@@ -58,10 +58,10 @@ def _known_option(name: str, value: Any) -> bool:
 
 
 def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[Compiled]":
-    """Begin to compile a traced program for these devices; one that was compiled before is not compiled again.
+    """Begin to compile a traced program for these devices; an equal program that was compiled before is reused.
 
-    Programs that call back into Python are told apart by nothing in their text, and large ones hold much memory: these
-    are compiled for whoever asks.
+    Programs are compared by their text. Those that call back into Python cannot be told apart by it, and large ones
+    would occupy much memory: both are compiled at every call.
     """
     chosen = options(effort)
     text = lowered.as_text()
@@ -83,15 +83,15 @@ def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[
 
 
 def forget() -> None:
-    """Compile anew what was compiled before."""
+    """Forget the compiled programs, so that equal ones are compiled again."""
     with _lock:
         _known.clear()
 
 
 def scratch_of(text: str) -> int:
-    """Bytes that LAPACK takes within a traced program and XLA does not tell: of its largest eigendecomposition.
+    """Bytes of LAPACK's workspace, which XLA does not count, for the largest eigendecomposition of a traced program.
 
-    Two matrices, by the divide and conquer that jaxlib calls; those of a batch are taken one after another.
+    The divide-and-conquer routines that jaxlib calls need two matrices; those of a batch are decomposed one by one.
     """
     sizes = [(int(dims.split("x")[-2]), NUMBER[kind]) for dims, kind in EIGH.findall(text)]
     return max((2 * size**2 * number for size, number in sizes), default=0)

@@ -1,4 +1,4 @@
-"""What a traced function costs, read off its operations without compiling: for systems that do not tell."""
+"""The cost of a traced function, estimated from its operations without compiling, for systems that do not state it."""
 
 import hashlib
 import re
@@ -16,10 +16,10 @@ from gpsense.systems import AnySystem, Cost, Evaluator
 
 
 def traced_cost(function: Callable[..., Any], *args: Any) -> tuple[float, int, Any]:
-    """Operations of a call, bytes of everything it computes on the way, and the shapes it returns.
+    """The operations of a call, the bytes of all its intermediate results, and the shapes it returns.
 
-    Operations: those of products, and one for every number that another operation gives; the body of a loop counts as
-    often as it runs, once where that is not known. Bytes are an upper bound of the memory a call needs.
+    Operations: those of matrix products, and one for every number that any other operation returns; a loop's body
+    counts as often as it runs, or once if that is unknown. Bytes are an upper bound of the memory a call needs.
     """
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     flops, size = _walk(traced.jaxpr)
@@ -45,7 +45,7 @@ def _walk(jaxpr: Any) -> tuple[float, int]:
     return flops, size
 
 
-# operations that are computed where they are read, so that their results take no memory
+# operations that XLA fuses with those that read their results, which then take no memory
 FUSED = set(
     "abs add add_any and bitcast_convert_type broadcast_in_dim ceil clamp convert_element_type copy cos div eq "  # noqa: SIM905
     "erf erf_inv exp exp2 expand_dims expm1 floor ge gt imag integer_pow iota is_finite le log log1p logistic lt max "
@@ -55,9 +55,9 @@ FUSED = set(
 
 
 def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
-    """Bytes that one cell needs at least in its greediest phase up to pruning, beside problem and state.
+    """A lower bound of the bytes that one cell needs besides problem and state in its costliest phase up to pruning.
 
-    Of the arrays that have to be written down, products and the like, those that are needed at the same time.
+    It counts the results that must be written to memory, such as products, where they are needed at the same time.
     """
     keys, learner = key_shapes(), system.learner
     problem = jax.eval_shape(system.draw, data, keys.problem)
@@ -70,9 +70,9 @@ def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
 
 
 def held_bytes(jaxpr: Any) -> int:
-    """The most bytes of written results that a jaxpr holds at a time, its inputs and what it returns left out."""
-    behind: dict[Any, set[Any]] = {}  # the written results that a fused one is computed from
-    last: dict[Any, int] = {}  # the operation after which a written result is not needed
+    """The most bytes of results that a jaxpr holds in memory at a time, without its inputs."""
+    behind: dict[Any, set[Any]] = {}  # the results in memory that each variable is computed from
+    last: dict[Any, int] = {}  # the last operation that needs a result in memory
     for place, equation in enumerate(jaxpr.eqns):
         read = set().union(*(behind.get(each, set()) for each in _variables(equation.invars)))
         written = equation.primitive.name not in FUSED
@@ -113,10 +113,10 @@ def _bytes(shape: Any) -> int:
 
 
 def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
-    """A digest of the operations of a cell and of the numbers in them, whatever code they come from.
+    """A digest of the operations that a cell traces to and of the constants in them, whatever code they come from.
 
-    Draw and cell of a sweep; draw, start, a step, pruning and measures of a system. It tells functions apart by all
-    that they call and close over, and another version of JAX may change it.
+    It covers draw and cell of a sweep, or all phases of a system, with a step of training, including everything that
+    the functions call and close over. Another version of JAX may change it.
     """
     keys, learner = key_shapes(), system.learner
     digest = hashlib.sha256()
@@ -149,12 +149,12 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
 
 
 def tree_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree, or of their shapes."""
+    """The bytes of all arrays of a tree, or of arrays with the shapes in it."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def estimate_cost(system: AnySystem, data: Any, setting: Any) -> Cost:
-    """The cost of a resolved system, traced at one cell; ``data`` and ``setting`` are of its classes."""
+    """The cost of a resolved system, estimated by tracing one cell with this Data and Setting."""
     keys, learner = key_shapes(), system.learner
     drawing, drawn, problem = traced_cost(system.draw, data, keys.problem)
     if isinstance(learner, Evaluator):

@@ -1,4 +1,4 @@
-"""How files are written: aside, then renamed, so that a reader or a restart never sees half of one; and read."""
+"""Writing files, aside and then renamed, so that a reader or a restart never sees half of one; and reading them."""
 
 import io
 import json
@@ -13,15 +13,15 @@ from typing import Any
 
 from gpsense.errors import BadInput
 
-DEEPEST = 50  # lists within lists of a JSON file
+DEEPEST = 50  # levels of nesting that are allowed in a JSON file
 FOLDERS, LOG = ("chunks", "chunks/damaged", "figures", "paper"), "metrics.jsonl"  # of a run, written into
 
 
 @contextmanager
 def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
-    """A path to write to that becomes ``path`` at the end of the block, or nothing if the block fails.
+    """A temporary path to write to, renamed to ``path`` at the end of the block, or removed if the block fails.
 
-    With ``keep`` a ``path`` that is there already stays as it is.
+    With ``keep``, a file that exists at ``path`` stays as it is.
     """
     aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
@@ -36,7 +36,7 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the block say that they are of this file, which a full disk does not."""
+    """Adds this file's name to errors of the block that name no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -45,9 +45,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def regular(path: Path) -> Path:
-    """The path, if no folder, pipe or device has it; reading such would fail or never end.
+    """The path, unless it is a folder, pipe or device, which cannot be read or never ends.
 
-    Otherwise an error that is an OSError as well as a ValueError.
+    For those it raises an error that is both an OSError and a ValueError.
     """
     if path.exists() and not path.is_file():
         raise io.UnsupportedOperation(f"{path.name} is not a regular file")
@@ -55,20 +55,20 @@ def regular(path: Path) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file says; OSError where it cannot be read, otherwise as :func:`parse_json`."""
+    """The content of a JSON file; OSError where it cannot be read, ValueError as in :func:`parse_json`."""
     return parse_json(regular(path).read_text(encoding="utf-8"))
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON says, of anyone; ValueError where that is nothing, or nothing that can be shown."""
+    """The content of JSON from any source; ValueError where it is invalid, nested too deep or not valid Unicode."""
     try:
         data = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode()  # letters that are halves of one cannot be
+        json.dumps(data, ensure_ascii=False).encode()  # fails for lone surrogates
         if _levels(data) <= DEEPEST:
             return data
     except RecursionError:
         pass
-    raise ValueError(f"lists within lists, more than {DEEPEST} deep")
+    raise ValueError(f"lists nested more than {DEEPEST} deep")
 
 
 def _levels(data: Any) -> int:
@@ -77,17 +77,17 @@ def _levels(data: Any) -> int:
 
 
 def own(directory: Path) -> None:
-    """Refuse a run directory that is written into elsewhere: a folder of it, or its log, is a link or another thing."""
+    """Raises BadInput for a run directory of which a folder, or the log, is a link or not a folder (a file)."""
     for name in (*FOLDERS, LOG):
         path = directory / name
         there = path.is_file() if name == LOG else path.is_dir()
         if path.is_symlink() or (path.exists() and not there):
             what = "file" if name == LOG else "folder"
-            raise BadInput("out", f"{path} is not a {what} of its own", f"put a {what} in its place, or remove it")
+            raise BadInput("out", f"{path} is a link or not a {what}", f"put a {what} in its place, or remove it")
 
 
 def remove_left_over(directory: Path) -> None:
-    """Remove what processes of this host that have ended left half written in a directory and its FOLDERS."""
+    """Remove the half-written files, in a directory and its FOLDERS, of processes of this host that have ended."""
     folders = [directory, *(directory / name for name in FOLDERS if not (directory / name).is_symlink())]
     for path in (path for folder in folders for path in folder.glob(".*.part")):
         owner = re.fullmatch(rf"\..*\.{re.escape(socket.gethostname())}\.(\d+)\.part", path.name)
@@ -97,7 +97,7 @@ def remove_left_over(directory: Path) -> None:
 
 
 def alive(process: int) -> bool:
-    """Whether there is such a process, of whomever."""
+    """Whether a process with this id runs on this host, whoever owns it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -118,13 +118,13 @@ def _settle(aside: Path, path: Path) -> None:
 
 
 def write_json(path: Path, data: Any, keep: bool = False) -> None:
-    """JSON, atomically; with ``keep`` only where there is no such file."""
+    """Write JSON atomically; with ``keep`` only where there is no such file."""
     with atomic(path, keep) as aside:
         aside.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def writable(directory: Path) -> None:
-    """Refuse a directory that could not be made or written to; leaves nothing behind."""
+    """Raises BadInput for a directory that cannot be made or written to; leaves nothing behind."""
     try:
         if directory.exists() and not directory.is_dir():
             raise BadInput("out", f"{directory} is a file", "choose a directory")
@@ -142,7 +142,7 @@ def unwritable(directory: Path, error: OSError) -> BadInput:
 
 
 def logged(directory: Path) -> dict[int, dict[str, Any]]:
-    """What metrics.jsonl says of each chunk, by its number: the last line of each; torn ones are passed over."""
+    """The last line of metrics.jsonl about each chunk, by the chunk's number; half-written lines are skipped."""
     path, found = directory / LOG, {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with suppress(ValueError, KeyError, TypeError):
@@ -152,5 +152,5 @@ def logged(directory: Path) -> dict[int, dict[str, Any]]:
 
 
 def made_in_python(manifest: dict[str, Any]) -> bool:
-    """Whether a run was made by run_grid, sweep or find_tickets: then no config stands in its manifest."""
+    """Whether a run was made by run_grid, sweep or find_tickets, so that its manifest holds no config."""
     return manifest.get("config") is None

@@ -1,7 +1,7 @@
-"""Which of several processes in one run directory runs a chunk: whoever makes its lease file first.
+"""Leases decide which of several processes in one run directory runs a chunk: the one that makes its lease file first.
 
-A lease is renewed while its process lives, by the clock of the file system, and expires when it is not; then another
-process takes it. Nothing rests on leases but who computes what: a chunk that is run twice is written twice, whole.
+A lease is renewed while its process lives, by the clock of the file system. Without renewal it expires, and another
+process takes it. Leases only save work: a chunk that is run twice is written twice, each time as a whole.
 """
 
 import json
@@ -15,14 +15,14 @@ from typing import Self
 
 from gpsense.grid.files import alive, naming, parse_json, read_json, regular
 
-EXPIRY = 60.0  # seconds without a renewal; longer than a file system that is shared may hold back a renewal
+EXPIRY = 60.0  # seconds without a renewal; longer than a shared file system may delay one
 
 
 class Leases:
     """The leases of this process in the folder of a run's chunks, renewed within ``with`` and given back at its end.
 
-    A lease of another process counts for ``expiry`` seconds after its last renewal, and not at all where that process
-    was of this host and has ended. OSError where the folder cannot be written to.
+    A lease of another process counts for ``expiry`` seconds after its last renewal, and not at all if that process ran
+    on this host and has ended. OSError where the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, expiry: float = EXPIRY):
@@ -44,7 +44,7 @@ class Leases:
         return self.folder / f"{chunk:06d}.lease"
 
     def take(self, chunk: int) -> bool:
-        """Whether the chunk is this process's to run from now on."""
+        """Try to take the lease of a chunk; returns whether this process is to run the chunk from now on."""
         path = self.path(chunk)
         if self._make(path):
             return True
@@ -64,7 +64,7 @@ class Leases:
                     path.unlink()
 
     def _make(self, path: Path) -> bool:
-        """Make a lease file unless there is one, which no two processes do for the same name."""
+        """Make a lease file; returns False if it exists. Of several processes, only one can make it."""
         try:
             made = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
@@ -83,7 +83,7 @@ class Leases:
         return True
 
     def _expired(self, path: Path) -> bool:
-        """Whether a lease no longer counts; its file is opened, since only that asks a file server for its age."""
+        """Whether a lease no longer counts; its file is opened, since only that asks a file server for its true age."""
         try:
             with open(regular(path), "rb") as file:
                 renewed, text = os.fstat(file.fileno()).st_mtime, file.read(1000)
@@ -93,12 +93,12 @@ class Leases:
             about = parse_json(text)
             if about["host"] == socket.gethostname() and not alive(int(about["process"])):
                 return True
-        except (ValueError, KeyError, TypeError, OverflowError):  # not written to its end yet, or by no process of ours
+        except (ValueError, KeyError, TypeError, OverflowError):  # not fully written yet, or not a lease of gpsense
             pass
         return self._now() - renewed > self.expiry
 
     def _now(self) -> float:
-        """The time by the clock of the file system, which other hosts go by, too."""
+        """The time by the clock of the file system, which is the same for all hosts."""
         probe = self.folder / f".clock.{self._token}.{socket.gethostname()}.{os.getpid()}.part"
         try:
             probe.touch()
@@ -116,7 +116,7 @@ class Leases:
 
 
 def remove_ended(folder: Path) -> None:
-    """Remove the leases of processes of this host that have ended, and those of chunks that are there."""
+    """Remove the leases of processes of this host that have ended, and those of chunks that are stored."""
     for path in folder.glob("*.lease"):
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             about = read_json(path)

@@ -1,4 +1,4 @@
-"""From axes to a plan: which programs, which chunks, how many bytes and operations, before anything compiles."""
+"""From axes to a plan: which programs, which chunks, how many bytes and operations, before anything is compiled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +15,19 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, Evaluator, Learner, System
 
-CHUNK_FLOPS = 2e11  # operations of a chunk at most, where a row for every device has fewer: a kill loses no more
+CHUNK_FLOPS = 2e11  # operations of a chunk at most (_cut names the exceptions), so that a kill loses no more
 OVERHEAD = 1e4  # operations that take as long as a step of the smallest cell
-# Operations of all cells of a program up to which its phases are compiled with the least and with less effort: what
-# that saves, .5 to 3 s a program, is more than it costs. Random numbers then take longest, products hardly longer.
+# Up to so many operations of all cells of a program, its phases are compiled with the least and with less effort: that
+# saves 0.5 to 3 s per program, more than the slower code costs. It slows random numbers most, products hardly at all.
 LIMITS = {"draw": (5e8, 1e11), "once": (2e10, 1e12), "steps": (5e9, 1.5e11)}
-DRAWING = 20.0  # operations that drawing a byte of what is sampled costs, about
-PRUNING = 40.0  # steps that pruning and its certificate cost, about
-ELEMENTWISE = 10.0  # operations of products that take as long as another one
+DRAWING = 20.0  # operations that drawing one byte of samples costs, about
+PRUNING = 40.0  # pruning and its certificate cost about as much as so many steps
+ELEMENTWISE = 10.0  # an elementwise operation takes about as long as so many operations of a matrix product
 
 
 class Effort(NamedTuple):
-    """How much effort compiling is worth, entries of :data:`gpsense.grid.compiling.EFFORTS`: for drawing the problems,
-    for the other phases that run once a chunk, and for the steps.
+    """How much effort to compile with, keys of :data:`gpsense.grid.compiling.EFFORTS`: for drawing the problems, for
+    the other phases that run once per chunk, and for the steps.
     """
 
     draw: str = "full"
@@ -40,7 +40,7 @@ FULL = Effort()
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of every chunk of a program, seeds-and-data by settings, and the effort its phases are compiled with."""
+    """The shape of a program's chunks, ``outer`` (seed, data) rows by ``inner`` settings, and its compiling effort."""
 
     outer: int
     inner: int
@@ -48,13 +48,13 @@ class Layout:
 
     @property
     def cells(self) -> int:
-        """Cells of a chunk."""
+        """The number of cells of a chunk."""
         return self.outer * self.inner
 
 
 @dataclass(frozen=True)
 class ProgramPlan:
-    """One compilation: its system, the labels of its static axes, what it costs and how it is cut."""
+    """One program to compile: the values of its static axes, its system, the cost of a cell and the chunks' layout."""
 
     labels: dict[str, Any]
     system: AnySystem
@@ -80,7 +80,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """Programs and chunks of a grid with their cost."""
+    """The programs and chunks of a grid, with their cost."""
 
     grid: Grid
     programs: tuple[ProgramPlan, ...]
@@ -92,22 +92,22 @@ class Plan:
 
     @property
     def cells(self) -> int:
-        """Cells in all."""
+        """The total number of cells."""
         return len(self.programs) * self.n_outer * self.n_inner
 
     @property
     def steps(self) -> int:
-        """Steps of a cell at most, both phases."""
+        """The largest number of steps of a cell, both phases together."""
         return self.grid.schedule.steps
 
     @property
     def flops(self) -> float:
-        """Operations at most, the products only, no cell stopping early and none narrowed by pruning."""
+        """The number of operations if no cell stops early or is narrowed by pruning; which count: see Cost."""
         return sum(cell_flops(p.cost, self.steps) for p in self.programs) * self.n_outer * self.n_inner
 
     @property
     def bytes(self) -> int:
-        """Peak memory of the largest chunk, estimated before compiling; :meth:`Program.bytes` is exact."""
+        """Peak memory of the largest chunk, estimated before compiling; for the exact one see Program.prepare."""
         return max(chunk_bytes(p.cost, p.layout) for p in self.programs)
 
     @property
@@ -121,19 +121,19 @@ class Plan:
 
 
 def cell_flops(cost: Cost, steps: int) -> float:
-    """Operations of a cell that takes all its steps."""
+    """The number of operations of a cell that takes all its steps."""
     return cost.flops * steps + cost.once
 
 
 def chunk_bytes(cost: Cost, layout: Layout) -> int:
-    """Memory of a chunk: problems and states of all its cells, the work of the problems that are run at a time."""
+    """Bytes of a chunk: problems and states of all its cells, and working memory of the problems run side by side."""
     kept = layout.outer * (cost.problem_bytes + layout.inner * cost.kept_bytes)
     at_once = min(layout.outer, outer_batch() * jax.local_device_count())
     return kept + at_once * max(layout.inner * cost.cell_bytes, cost.sample_bytes)
 
 
 def effort(cost: Cost, outer: int, inner: int, steps: int) -> Effort:
-    """The effort that compiling a program is worth, by the operations of all its cells."""
+    """The effort to compile a program with, chosen by the number of operations of all its cells."""
     cells = outer * inner
     flops = {
         "draw": outer * DRAWING * cost.sample_bytes,
@@ -150,7 +150,7 @@ def effort(cost: Cost, outer: int, inner: int, steps: int) -> Effort:
 
 
 def padded_outer(outer: int, devices: int) -> int:
-    """Problems of a chunk, filled up so that every device has as many."""
+    """The number of problems of a chunk, rounded up so that every device has equally many."""
     return -(-outer // devices) * devices
 
 
@@ -166,11 +166,11 @@ def make_plan(
     parts: int = 1,
     heavier: float = 1.0,
 ) -> Plan:
-    """Plan a grid within ``memory`` bytes; ``layouts`` (one a program) repeats the cut of an earlier plan.
+    """Plan a grid within ``memory`` bytes; ``layouts`` (one per program) repeats the chunks of an earlier plan.
 
-    It is cut into ``parts`` chunks at least, by seeds and data, where there are so many. A cell that is run takes
-    ``heavier`` times the bytes that its system tells.
-    Raises BadInput for a system that cannot be and, with the numbers, for a single cell that does not fit.
+    There are at least ``parts`` chunks, cut along seeds and data, if these are as many. A running cell is taken to need
+    ``heavier`` times the bytes that its system states.
+    Raises BadInput for an invalid system and, with the sizes, where a single cell or the results do not fit.
     """
     outer, inner = len(grid.outer), len(grid.inner)
     programs, chunks = [], []
@@ -178,7 +178,8 @@ def make_plan(
     listed = list(grid.programs())
     if layouts and (len(layouts) != len(listed) or any(each.outer > outer or each.inner > inner for each in layouts)):
         problem = (
-            f"its manifest cuts {len(layouts)} programs, not the {len(listed)} of {outer} x {inner} cells of this run"
+            f"the chunks in its manifest, for {len(layouts)} programs, do not fit this run: {len(listed)} programs of "
+            f"{outer} x {inner} cells"
         )
         raise BadInput("out", problem, "choose another directory")
     for index, (labels, system) in enumerate(listed):
@@ -200,7 +201,7 @@ def make_plan(
 
 
 def _check_axes(programs: Sequence[ProgramPlan]) -> None:
-    """BadInput where a measure has more axes in one program than in another; they may differ in length."""
+    """Raises BadInput where a measure has more axes in one program than in another; their lengths may differ."""
     known: dict[str, tuple[int, ProgramPlan]] = {}
     for program in programs:
         for name, count in program.cost.axes:
@@ -211,13 +212,13 @@ def _check_axes(programs: Sequence[ProgramPlan]) -> None:
                     for each in (first, program)
                 ]
                 problem = f"its {name} has {other} axes where {places[0]} and {count} where {places[1]}"
-                raise BadInput("cell", problem, "return arrays with as many axes everywhere")
+                raise BadInput("cell", problem, "return it with equally many axes everywhere")
 
 
 def shard_of(plan: Plan, index: int, count: int) -> set[Chunk]:
-    """The chunks of part ``index`` (from 0) of a plan in ``count`` parts.
+    """The chunks of part ``index`` (from 0) of a plan that is divided into ``count`` parts.
 
-    They follow one another, so that few programs are compiled for each part, and take about as many operations.
+    A part is a run of consecutive chunks, so that it compiles few programs; all parts take about as many operations.
     """
     per_cell = [cell_flops(p.cost, plan.steps) + OVERHEAD * (plan.steps + PRUNING) for p in plan.programs]
     work = [per_cell[chunk.program] * chunk.cells for chunk in plan.chunks]
@@ -227,7 +228,7 @@ def shard_of(plan: Plan, index: int, count: int) -> set[Chunk]:
 
 
 def one_cell(grid: Grid) -> tuple[Any, Any]:
-    """Data and setting of the first cell."""
+    """The data and the setting of the first cell."""
     data, setting = grid.system.Data, grid.system.Setting
 
     def one(role: type, numbers: dict[str, Any]) -> Any:
@@ -239,13 +240,13 @@ def one_cell(grid: Grid) -> tuple[Any, Any]:
 
 
 def settings_of(grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """Settings of a grid with these numbers on its axes."""
+    """The settings of a grid, one for each of ``rows``, the values on its axes."""
     constants = grid.constants_of(grid.system.Setting)
     return [grid.system.Setting(**constants, **each) for each in rows]
 
 
 def _checked(grid: Grid) -> Sequence[dict[str, Any]]:
-    """The settings that a system's schedule is checked against: all, or none where it checks nothing."""
+    """The settings that the schedule is checked against: all, or none if the system does not check its schedule."""
     return [] if type(grid.system).check_schedule is System.check_schedule else grid.inner
 
 
@@ -258,7 +259,7 @@ def size_text(size: float) -> str:
 
 
 def _trained(system: AnySystem, settings: Sequence[Any]) -> int | None:
-    """How many settings train, where others share their training; None where every one does."""
+    """The number of settings that are trained, where others share their training; None where every setting is."""
     learner = system.learner
     if isinstance(learner, Evaluator) or type(learner).shared is Learner.shared:
         return None
@@ -267,10 +268,10 @@ def _trained(system: AnySystem, settings: Sequence[Any]) -> int | None:
 
 
 def _cut(cost: Cost, grid: Grid, trained: int | None, memory: float | int, parts: int, programs: int) -> Layout:
-    """The largest chunk that fits the memory and stays within a few seconds of work, evenly cut.
+    """The layout of the largest chunks that fit the memory and take a few seconds at most, nearly equal in size.
 
-    Beyond those seconds too, if only so every device has a row, and so that settings that share their training stay
-    together. The ``programs`` have ``parts`` chunks at least, if there are such rows.
+    They may take longer, if otherwise some device would have no row, or settings that share their training would be
+    separated. All ``programs`` together have at least ``parts`` chunks, if there are as many rows.
     """
     outer, inner, steps, parts = len(grid.outer), len(grid.inner), grid.schedule.steps, -(-parts // programs)
     if trained is not None:
@@ -295,5 +296,5 @@ def _cut(cost: Cost, grid: Grid, trained: int | None, memory: float | int, parts
 
 
 def _even(total: int, most: int) -> int:
-    """Size of the pieces when a total is cut into as few as possible of at most this size, nearly equal."""
+    """The size of the pieces when ``total`` is cut into the fewest, nearly equal pieces of at most ``most``."""
     return ceil(total / ceil(total / most))

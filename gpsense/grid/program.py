@@ -1,8 +1,8 @@
 """Compiled programs: the only place where cells get a batch axis.
 
-Nested by what is shared. Seeds and data lie outside, spread over the devices, and each draws its problem once;
-settings lie inside and are vmapped with the problem unmapped, so that a step's products with the data are matrix
-products over all settings. Between records the host leaves out what has stopped.
+The axes are nested by what cells share. Seeds and data form the outer axis, spread over the devices, and each pair
+draws its problem once; settings form the inner axis, vmapped with the problem unmapped, so that a step's products with
+the data are matrix products over all settings. Between records the host drops stopped cells from the batch.
 """
 
 import time
@@ -52,9 +52,9 @@ TUNING = "highest"  # precision of the products of fine-tuning
 class Program:
     """The compiled phases of one system, on the given devices (default: this process's, of the default backend).
 
-    ``traces`` counts the shapes that each phase was traced for, here or in another program of ``known``;
-    ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is the last that
-    fine-tuning was compiled for.
+    ``traces`` counts the argument shapes of each phase, whether traced here or for another program of ``known``;
+    ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is that of the last
+    fine-tuning.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Program:
         self.compile_seconds = 0.0
         self.width: int | None = None
         self.mesh = Mesh(np.asarray(devices or jax.local_devices()), ("outer",))
-        # what lies on one device is told alike whether a program made it or the host, so that programs are alike too
+        # on one device arrays get the same sharding whether a program or the host made them, so programs are equal too
         self._rows = NamedSharding(self.mesh, OUTER if self.mesh.size > 1 else SAME)
         self.outer = padded_outer(plan.layout.outer, self.mesh.size)
         self._shapes: dict[tuple[Any, ...], Any] = {}
@@ -75,7 +75,7 @@ class Program:
         self._compaction = Compaction(self.mesh.size, self.outer, outer_batch(), plan.cost.flops)
 
     def _phase(self, name: str, system: AnySystem) -> Callable[..., Any]:
-        """What builds a phase of a system, given the numbers that are fixed in it."""
+        """A function that builds a jitted phase of a system from the numbers fixed in it (its steps or its width)."""
         if name == "draw":
             return self._over_rows(lambda keys, data: system.draw(data, keys.problem))
         learner = system.learner
@@ -101,7 +101,7 @@ class Program:
         return self._over_cells({"start": start, "prune": learner.prune, "measure": learner.measure}[name])
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
-        """``row`` of the keys of every seed and of its data."""
+        """A function that builds ``row(keys, data)`` for all rows."""
 
         def rows(keys: Any, data: Any) -> Any:
             return jax.lax.map(lambda each: row(*each), (keys, data))
@@ -111,9 +111,9 @@ class Program:
     def _over_cells(
         self, cell: Callable[..., Any], donated: Callable[..., tuple[int, ...]] = lambda *fixed: ()
     ) -> Callable[..., Any]:
-        """``cell(problem, setting, *cells, *fixed)`` of every cell.
+        """A function of ``fixed`` that builds ``cell(problem, setting, *cells, *fixed)`` for all cells.
 
-        Cells carry both axes, (outer, inner, ...), but for keys, which carry the outer one only.
+        Arrays in ``cells`` have both axes, (outer, inner, ...), except keys, which have only the outer one.
         """
 
         inner = self.plan.layout.inner
@@ -134,10 +134,10 @@ class Program:
         return build
 
     def _segment(self, learner: AnyLearner, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
-        """Some steps and a record of chosen cells, written into the arrays of all cells.
+        """A function that builds some steps and a record of chosen cells, written into the arrays of all cells.
 
-        ``rows`` (devices, blocks, batch) are the problems to run on each device, the first ``count`` blocks of them;
-        ``chosen`` (outer, cells) the settings to run of each. A row ends as soon as none of its cells is running.
+        ``rows`` (devices, blocks, batch) are the problems to run on each device, in the first ``count`` blocks;
+        ``chosen`` (outer, cells) the settings to run for each. A row ends as soon as none of its cells is running.
         """
 
         stride = learner.stride
@@ -148,11 +148,11 @@ class Program:
                     move, (whole, rest) = partial(phase, problem, setting), divmod(n_steps, stride)
                     going = lambda carry: (carry[0] < whole) & (carry[1].status == RUNNING)  # noqa: E731
                     step = lambda carry: (carry[0] + 1, move(carry[1], stride))  # noqa: E731
-                    if whole:  # a loop of no turns would be traced and compiled all the same
+                    if whole:  # a loop without iterations would still be traced and compiled
                         state = jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
                     return move(state, rest) if rest else state
 
-                if jax.tree.leaves(states)[0].shape[0] == 1:  # products of one cell take longer with an axis of one
+                if jax.tree.leaves(states)[0].shape[0] == 1:  # a batch axis of length 1 would slow products
                     setting, state = jax.tree.map(lambda leaf: leaf[0], (settings, states))
                     state = cell(setting, state)
                     return jax.tree.map(lambda leaf: leaf[None], (state, learner.record(problem, setting, state)))
@@ -182,7 +182,7 @@ class Program:
         return build
 
     def _branch(self, learner: AnyLearner) -> Callable[..., Any]:
-        """States and records of the cells that are ``due`` (inner,) from those of their ``leader`` (inner,)."""
+        """A function that builds states and records of cells ``due`` (inner,) from their ``leader``'s (inner,)."""
 
         def rows(problems: Any, settings: Any, cells: Any, leader: Any, due: Any) -> Any:
             def row(problem: Any, cells: Any) -> Any:
@@ -201,11 +201,11 @@ class Program:
 
     @property
     def memory(self) -> dict[tuple[Any, ...], int]:
-        """Bytes of every compiled phase, arguments, results and scratch together, over all devices."""
+        """The bytes of every compiled phase: arguments, results and scratch together, over all devices."""
         return {key: compiled.result().bytes * self.mesh.size for key, compiled in self._compiled.items()}
 
     def _begin(self, name: str, args: tuple[Any, ...], *fixed: int) -> tuple[Any, ...]:
-        """Trace a phase for arguments of these shapes, once, and begin to compile it; its place among the others."""
+        """Trace a phase once for arguments of these shapes and begin to compile it; returns its key."""
         if name == "train" and self._tunes(*fixed):
             name = "fine_tune"
         leaves, tree = jax.tree.flatten(args)
@@ -230,7 +230,7 @@ class Program:
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        """Count the time."""
+        """Add the time that the block takes to ``compile_seconds``."""
         begun = time.perf_counter()
         yield
         self.compile_seconds += time.perf_counter() - begun
@@ -242,7 +242,7 @@ class Program:
         return call(*args)
 
     def _tunes(self, n_steps: int) -> bool:
-        """Whether training for so many steps is fine-tuning."""
+        """Whether ``n_steps`` of training compute the same as fine-tuning, so that one program serves both."""
         system, learner = self.plan.system, self.plan.system.learner
         if isinstance(learner, Evaluator) or system.train_precision != TUNING:
             return False
@@ -285,11 +285,11 @@ class Program:
         on_segment: Callable[[float], None] = lambda share: None,
         on_running: Callable[[], None] = lambda: None,
     ) -> Arrays:
-        """Run a chunk; every measure by name with axes (outer, inner, ...), curves with a last axis of records.
+        """Run a chunk; returns measures by name with axes (outer, inner, ...), curves with a last axis of records.
 
-        ``on_segment`` is told after each segment which share of the chunk's steps it was (all, at the end, where there
-        are none); ``on_running`` is called once what is known to be needed has been traced. Cells that have stopped are
-        left out of the segments that follow, where that saves more than the smaller program costs to compile.
+        ``on_segment`` is called after each segment with its share of the chunk's steps (if there are none, with 1 at
+        the end); ``on_running`` once all phases known to be needed have been traced. Stopped cells are left out of the
+        segments that follow, where that saves more than the smaller program costs to compile.
         """
         keys, data, settings = inputs = self.inputs(chunk)
         sharing = self._sharing(chunk)
@@ -341,12 +341,12 @@ class Program:
         return self._real(chunk, results | {name: curve for name, curve in stacked.items() if name.endswith("_curve")})
 
     def _real(self, chunk: Chunk, results: dict[str, Any]) -> Arrays:
-        """The cells of a chunk without those that fill up the layout."""
+        """The results of a chunk's cells, without the padding up to the layout."""
         rows, columns = chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner
         return {name: np.asarray(value)[:rows, :columns] for name, value in results.items()}
 
     def _spread(self, batch: Batch) -> tuple[Any, Any, Any]:
-        """A batch on the devices."""
+        """The arrays of a batch, placed on the devices."""
         return self._place(batch.rows), self._place(batch.blocks), self._place(batch.chosen)
 
     def _batch(self, running: np.ndarray) -> tuple[Any, Any, Any]:
@@ -354,7 +354,7 @@ class Program:
         return self._spread(next(self._compaction.batches(running, {int(running.sum(1).max())}, 0)))
 
     def _sharing(self, chunk: Chunk) -> Sharing:
-        """Which settings of a chunk train."""
+        """How the settings of a chunk share their training."""
         inner, learner = self.plan.layout.inner, self.plan.system.learner
         sharing = _each(inner)
         if isinstance(learner, Evaluator) or type(learner).shared is Learner.shared:
@@ -365,14 +365,14 @@ class Program:
         return sharing
 
     def begin(self, chunk: Chunk, width: int | None = None) -> None:
-        """Trace what a chunk needs and begin to compile it; with a guess of its ``width`` what fine-tuning needs, too.
+        """Trace and begin to compile the phases of a chunk up to pruning; with a guess of its ``width``, all phases.
 
-        May be called in another thread, beside the run of another program.
+        It may be called in another thread while another program runs.
         """
         self._begin_all(self.inputs(chunk), width, self._sharing(chunk))
 
     def prepare(self, chunk: Chunk) -> int:
-        """Compile what training needs, without running it; peak bytes of a chunk, results on the host counted."""
+        """Compile the phases up to pruning, without running; peak bytes of a chunk, with its results on the host."""
         with self._waiting():
             shapes = self._begin_all(self.inputs(chunk), None, self._sharing(chunk))
             most = max(self.memory.values())
@@ -385,7 +385,7 @@ class Program:
     def _begin_all(self, inputs: tuple[Any, Any, Any], width: int | None, sharing: Sharing) -> Any:
         """Begin to compile all phases up to pruning, in their order, and given a width those after it.
 
-        Returns the shapes of the results, or of problems, cells and what pruning decides.
+        Returns the shapes of an Evaluator's results, else of problems, cells and the results of pruning.
         """
         keys, data, settings = inputs
         problems = self._shapes[self._begin("draw", (keys, data))]
@@ -411,9 +411,9 @@ class Program:
         self._begin("measure", (problems, settings, cells[0], pruned))
 
     def time_steps(self, chunk: Chunk) -> tuple[float, float]:
-        """Seconds to compile up to the pruning, and seconds of one training step of all cells.
+        """Seconds to compile the phases up to pruning, and seconds of one training step of all cells.
 
-        Where no training step is taken: of drawing, starting and pruning all cells.
+        Without training steps, the second number is the time to draw, start and prune (or to evaluate) all cells.
         """
         self.prepare(chunk)
         keys, data, settings = self.inputs(chunk)
@@ -436,10 +436,10 @@ class Program:
 
 
 def fit_to_memory(plan: Plan, memory: float | int) -> Plan:
-    """The plan, cut finer where a chunk would take more than ``memory`` bytes; BadInput where one cell would.
+    """The plan, with smaller chunks where one would take more than ``memory`` bytes; BadInput where one cell would.
 
-    The heaviest program is traced for a cell first, since pruning and its certificate may take much more than training,
-    and near the limit it is compiled to see: the estimate that a plan is cut by is good to a factor of four.
+    The heaviest program is first traced for one cell, since pruning and its certificate may take much more memory than
+    training. Near the limit it is also compiled, since a plan's estimates are only good to a factor of four.
     """
     heaviest = _heaviest(plan)
     working = working_bytes(heaviest.system, *one_cell(plan.grid))
@@ -463,15 +463,15 @@ def _heaviest(plan: Plan) -> ProgramPlan:
 
 
 def _each(inner: int) -> Sharing:
-    """Every setting trains."""
+    """The sharing in which every one of ``inner`` settings is trained."""
     return Sharing(np.arange(inner, dtype=np.int32), np.zeros(inner, np.int64))
 
 
 def _arrays(tree: Any) -> Any:
-    """NumPy arrays of their own."""
+    """The tree with its arrays copied to NumPy."""
     return jax.tree.map(np.array, tree)
 
 
 def _bytes(tree: Any) -> int:
-    """Bytes of all arrays of a tree, or of their shapes."""
+    """The bytes of all arrays of a tree, or of arrays with the shapes in it."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

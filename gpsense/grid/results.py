@@ -35,8 +35,8 @@ MEASURES: dict[str, Measure] = {
         "upper bound of the smallest Hessian eigenvalue of loss plus penalty where training stopped, by Lanczos",
         "loss / units of U^2",
     ),
-    "curvature_residual": Measure("an eigenvalue lies within this of curvature_trained", "loss / units of U^2"),
-    "curvature_low": Measure("lower bound of that eigenvalue, with probability 0.999", "loss / units of U^2"),
+    "curvature_residual": Measure("an eigenvalue is at most this far from curvature_trained", "loss / units of U^2"),
+    "curvature_low": Measure("lower bound of the smallest eigenvalue, with probability 0.999", "loss / units of U^2"),
     "coherence": Measure("largest cos^2 of the angle between two kept columns before fine-tuning"),
     "loss_curve": Measure("data loss along the run", "loss", ("step",)),
     "error_curve": Measure("error along the run", "1", ("step",)),
@@ -49,7 +49,7 @@ MISSING = -1
 def collect(plan: Plan, chunks: Iterable[tuple[Chunk, Arrays]]) -> "xr.Dataset":
     """One Dataset of all cells, put together from the measures (outer, inner, ...) of each chunk.
 
-    Cells of chunks that are not there are NaN with status -1 (missing). Dimensions: the listed axes in the order
+    Cells of absent chunks are NaN with status -1 (missing). Dimensions: the listed axes in the order
     programs, seed, data, settings, then the trailing axes of a measure. Fields with one value are scalar coordinates. A
     field with the name of a measure is labelled ``true_NAME``. Where programs differ in the length of a trailing axis,
     it is padded with NaN.
@@ -99,7 +99,7 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
     single = {name: shown_value(value) for name, value in grid.single().items() if not grid.known[name].hidden}
     for name in [name for name, value in single.items() if value is None and name in grid.static]:
         chosen = {getattr(program.system, name) for program in plan.programs}
-        single[name] = chosen.pop() if len(chosen) == 1 else None  # what was left open, such as a width of dim
+        single[name] = chosen.pop() if len(chosen) == 1 else None  # chosen for a field left open, such as width
     same = {label(name): value for name, value in single.items() if isinstance(value, bool | int | float | str)}
     dataset = dataset.assign_coords({name: value for name, value in same.items() if name not in dataset.coords})
     for name, field in grid.known.items():
@@ -121,7 +121,7 @@ def _labelled(plan: Plan, full: dict[str, np.ndarray]) -> "xr.Dataset":
 
 
 def diverged_words(dataset: "xr.Dataset") -> str:
-    """How many cells diverged and which is the first, in a line; empty where none did."""
+    """A line that says how many cells diverged and which is the first; empty if none did."""
     lost = dataset["status"] == DIVERGED
     places = np.argwhere(lost.values)
     if not len(places):
@@ -132,7 +132,7 @@ def diverged_words(dataset: "xr.Dataset") -> str:
 
 
 def _own(system: AnySystem, names: Iterable[str]) -> set[str]:
-    """The measures that a user's own function or system returned: not the engine's, nor any of the package."""
+    """The names of the measures that a user's own function or system defines, not the engine or the package."""
     if SYSTEMS.holds(system):
         return set()
     common = {**MEASURES, **TrainPruneFineTune.measures} if system.steps else {"status": None}
@@ -140,7 +140,7 @@ def _own(system: AnySystem, names: Iterable[str]) -> set[str]:
 
 
 def _measure(grid: Grid, name: str, tails: int) -> Measure:
-    """What a measure is, with a name for each of its trailing axes."""
+    """The description of a measure, with a name for each of its trailing axes."""
     common = MEASURES if grid.system.steps or name == "status" else {}  # a user's own measure may have any meaning
     found = {**common, **grid.system.measures}.get(name, Measure(name))
     if len(found.dims) == tails:

@@ -50,7 +50,7 @@ _aside = ThreadPoolExecutor(1, thread_name_prefix="tracing")
 
 
 def verify_run(memory: Any, progress: Any) -> None:
-    """BadInput for memory that is not a number of bytes, and progress that is neither a flag nor None."""
+    """Raises BadInput for memory that is not a number of bytes, and for progress that is neither a flag nor None."""
     check_flag("progress", progress, optional=True)
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
         raise BadInput("memory", f"{shown(memory)} is not a number of bytes", "give a number above 0")
@@ -68,9 +68,9 @@ def run_grid(
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
-    resumes. ``progress``: a bar on the standard error; None: where that is a terminal. ``cluster`` (with ``out``, a
-    folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose workers run the
-    chunks; ``make`` makes the grid anew in a worker, where it cannot be pickled.
+    resumes. ``progress``: whether to show a bar on standard error; None: if that is a terminal. ``cluster`` (with
+    ``out``, a folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose workers
+    run the chunks; ``make`` makes the grid in each worker, for a grid that cannot be pickled.
 
     BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this one,
     such as ``keep`` with rule threshold. A UserWarning says how many cells diverged.
@@ -89,7 +89,7 @@ def run_grid(
 def run_whole(
     grid: Grid, memory: float, out: Any, progress: Any, cluster: Any = None, make: Callable[[], Grid] | None = None
 ) -> "xr.Dataset":
-    """:func:`run_grid` without a warning of cells that diverged, for callers that tell them in their own words."""
+    """:func:`run_grid` without the warning about diverged cells, for callers that give one in their own words."""
     verify_run(memory, progress)
     grid.verify_read()
     if not SYSTEMS.holds(grid.system):
@@ -98,7 +98,7 @@ def run_whole(
     if out is not None and not isinstance(out, str | Path):
         raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")
     if cluster is not None and out is None:
-        raise BadInput("cluster", "its workers write chunks to a directory", "give out, too")
+        raise BadInput("cluster", "its workers write chunks to a directory", "give it as out")
     if out is None:
         plan = fit_to_memory(make_plan(grid, memory), memory)
         kept: list[tuple[Chunk, Arrays]] = []
@@ -141,12 +141,12 @@ def run_missing(
     meanwhile: Callable[[], object] = _nothing,
     shard: tuple[int, int] | None = None,
 ) -> None:
-    """Run the chunks that a run directory lacks, divided with other processes that do so; returns when all are there.
+    """Run the chunks missing from a run directory, shared with other processes that do so; returns when all are stored.
 
-    Each chunk is run by whoever takes its lease first, and again where that process ends without having stored it.
-    ``shard`` (i, N): only those of :func:`~gpsense.grid.plan.shard_of`. ``progress``, ``known`` and ``meanwhile`` are
-    those of :func:`run_chunks`; the bar counts what others do, too. A process of several of ``jax.distributed`` begins
-    with its own part.
+    The process that takes a chunk's lease first runs it; if that process ends before storing it, another one does.
+    ``shard`` (i, N): only the chunks of :func:`~gpsense.grid.plan.shard_of`. ``progress``, ``known`` and ``meanwhile``
+    are those of :func:`run_chunks`; the bar also counts chunks run by others. Under ``jax.distributed`` each process
+    begins with its own part.
     """
     chunks = place.missing(plan, None if shard is None else shard_of(plan, *shard))
     if jax.process_count() > 1:
@@ -158,7 +158,7 @@ def run_missing(
         def take(chunk: Chunk) -> bool:
             if place.path(chunk).exists() or not leases.take(chunk.number):
                 return False
-            if place.path(chunk).exists():  # stored between the two looks
+            if place.path(chunk).exists():  # stored since the first check
                 leases.give_back(chunk.number)
                 return False
             return True
@@ -188,12 +188,12 @@ def run_chunks(
     known: Traces | None = None,
     meanwhile: Callable[[], object] = _nothing,
 ) -> None:
-    """Run these chunks of a plan, handing each to ``keep(chunk, arrays, log line)`` as it is done.
+    """Run these chunks of a plan, handing each to ``keep(chunk, arrays, log line)`` as soon as it is done.
 
-    ``progress``: whether to show a bar; None: where there is a terminal.
+    ``progress``: whether to show a bar; None: if standard error is a terminal.
 
-    While one program runs, the next is traced and compiled in another thread, as if it kept as many columns as the one
-    before; while the last one runs, ``meanwhile`` is called there. ``known``: phases that were traced for other runs.
+    While one program runs, the next is traced and compiled in another thread, guessing that it keeps as many columns as
+    the one before; while the last one runs, ``meanwhile`` is called there. ``known``: traced phases of other runs.
     """
     with progress_bar(plan, chunks, progress) as bar:
         _run_chunks(plan, chunks, keep, bar, known or Traces(), meanwhile)
@@ -218,7 +218,7 @@ def _run_chunks(
     meanwhile: Callable[[], object],
     take: Callable[[Chunk], bool] = lambda chunk: True,
 ) -> None:
-    """:func:`run_chunks` of those chunks that ``take`` agrees to, when it is their turn."""
+    """:func:`run_chunks`, leaving out the chunks for which ``take`` returns False when it is their turn."""
 
     def moved(cells: int) -> Callable[[float], None]:
         def move(share: float) -> None:
@@ -249,7 +249,7 @@ def run_chunk(
     on_running: Callable[[], object] = _nothing,
     known: Traces | None = None,
 ) -> tuple[Arrays, dict[str, Any], Program]:
-    """The measures of a chunk, its line of the log, and the program that ran it (see :func:`in_memory`)."""
+    """The measures of a chunk, its log line, and the program that ran it (see :func:`in_memory`)."""
     start, compiled = time.perf_counter(), program.compile_seconds
     arrays, used = in_memory(program, chunk, on_segment, on_running, known)
     compiling = used.compile_seconds - (compiled if used is program else 0.0)
@@ -266,9 +266,9 @@ def in_memory(
     on_running: Callable[[], object] = _nothing,
     known: Traces | None = None,
 ) -> tuple[Arrays, Program]:
-    """Run a chunk and, where memory runs out, again with half as many rows or settings at a time, until it is enough.
+    """Run a chunk; whenever memory runs out, start again with half as many rows or settings at a time.
 
-    Returns the measures and the program that was enough. BadInput where a single cell is too much.
+    Returns the measures and the program that succeeded. BadInput where even a single cell does not fit.
     """
     begun_next = False
 
@@ -296,8 +296,8 @@ def in_memory(
             if not (isinstance(error, MemoryError) or re.search("RESOURCE_EXHAUSTED|out of memory", str(error), re.I)):
                 raise
             if layout.cells == 1:
-                problem, remedy = "memory ran out, running one cell", "lower the sizes of the system or free memory"
-                raise BadInput("memory", problem, remedy) from None
+                problem = "memory ran out while running a single cell"
+                raise BadInput("memory", problem, "lower the sizes of the system or free memory") from None
         on_segment(-told)
         half = (
             replace(layout, outer=-(-layout.outer // 2))
@@ -308,7 +308,7 @@ def in_memory(
 
 
 def pieces(chunk: Chunk, layout: Layout) -> list[list[Chunk]]:
-    """A chunk in pieces of a layout's rows and columns at most: rows of pieces."""
+    """The chunk cut into pieces with at most the rows and columns of ``layout``, as a list of rows of pieces."""
     return [
         [
             replace(
@@ -325,7 +325,7 @@ def pieces(chunk: Chunk, layout: Layout) -> list[list[Chunk]]:
 
 
 def _joined(rows: list[list[Arrays]]) -> Arrays:
-    """The measures of pieces as those of the whole."""
+    """The measures of a chunk, joined from those of its pieces."""
     if len(rows) == len(rows[0]) == 1:
         return rows[0][0]
     names = rows[0][0]
@@ -333,14 +333,14 @@ def _joined(rows: list[list[Arrays]]) -> Arrays:
 
 
 def settle() -> None:
-    """Wait until nothing is traced in the other thread any more, as before a change of precision."""
+    """Wait until the other thread has finished tracing, as is necessary before a change of precision."""
     _aside.submit(lambda: None).result()
 
 
 def begun(
     plan: Plan, chunk: Chunk, known: Traces, width: int | None = None, context: tuple[Any, ...] | None = None
 ) -> Program:
-    """The program of a chunk, which has begun to compile, unless JAX is set otherwise here than in ``context``."""
+    """The program of a chunk; it has begun to compile unless JAX's settings in this thread differ from ``context``."""
     program = Program(plan.grid, plan.programs[chunk.program], known=known)
     if context is None or context == _context():
         program.begin(chunk, width)
@@ -348,12 +348,12 @@ def begun(
 
 
 def _context() -> tuple[Any, ...]:
-    """The settings of JAX that ``with`` can change in one thread, and that change what is traced."""
+    """The settings of JAX that affect tracing and that a ``with`` block can change in one thread alone."""
     return tuple(getattr(jax.config, name, None) for name in CONTEXT)
 
 
 def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> dict[str, Any]:
-    """What metrics.jsonl keeps of a chunk; ``seconds`` without those of compiling."""
+    """The line of metrics.jsonl for a chunk; ``seconds`` exclude compiling."""
     line = {
         "chunk": chunk.number,
         "program": chunk.program,
@@ -369,26 +369,26 @@ def _log_line(chunk: Any, arrays: Arrays, seconds: float, compiling: float) -> d
 
 
 def identity(grid: Grid) -> str:
-    """The digest of what decides a grid's numbers, see :func:`identified`."""
+    """The digest of what determines a grid's results, see :func:`identified`."""
     return digest_of(identified(grid))
 
 
 def digest_of(facts: dict[str, Any]) -> str:
-    """A digest of JSON."""
+    """A digest of facts that JSON can hold."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def settings_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of :func:`identified` that a person sets, by name."""
+    """The facts of :func:`identified` that a user sets, by name."""
     steps = zip(("train_steps", "fine_tune_steps", "record_every"), facts["schedule"], strict=True)
     return {"system": facts["system"], **facts["fields"], **facts["axes"], **dict(steps), "seeds": facts["seeds"]}
 
 
 def identified(grid: Grid) -> dict[str, Any]:
-    """What decides a grid's numbers: the system, its revision, the fields that differ from their defaults, the axes,
-    steps and seeds; where a user's functions take part, the operations they trace to.
+    """What determines a grid's results: the system, its revision, the fields that differ from their defaults, the axes,
+    steps and seeds; for functions of the user's, also the operations they trace to.
 
-    A field that is added later with the old meaning as its default leaves it as it is.
+    A new field does not change it, if the field's default gives the old behaviour.
     """
     known = grid.known
     single = {
@@ -418,7 +418,7 @@ def fingerprints(grid: Grid) -> list[str]:
 
 
 def _has_code(grid: Grid) -> bool:
-    """Whether functions of a user's decide numbers, which no name stands for."""
+    """Whether results depend on a user's functions, which no name identifies."""
     values = [*grid.single().values(), *(value for axis in grid.axes for value in axis.values)]
     own = not type(grid.system).__module__.startswith("gpsense.") or grid.system.steps is None
     return own or grid.system.own_code or any(callable(value) for value in values)
@@ -430,7 +430,7 @@ def _equal(value: Any, default: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it; of an array its type, shape and digest."""
+    """A value in a form that JSON can hold; for an array its type, shape and digest."""
     if hasattr(value, "shape") and np.ndim(value):
         array = np.asarray(value)
         return [str(array.dtype), list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()[:16]]

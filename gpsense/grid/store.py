@@ -1,4 +1,4 @@
-"""A run directory: manifest, one atomic file per chunk, collected results. It belongs to one config."""
+"""A run directory: manifest, one file per chunk (written atomically), collected results. It belongs to one config."""
 
 import hashlib
 import io
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 MANIFEST = "manifest.json"
 SEAL = b"\ngpsense BLAKE2b "  # before the checksum at the end of a netCDF file
-UNCOUNTED = ("name", "run.memory_gib")  # settings that decide no number
+UNCOUNTED = ("name", "run.memory_gib")  # settings that do not affect the results
 PACKAGES = ("gpsense", "jax", "jaxlib", "optax", "equinox", "numpy", "xarray")
 
 
 def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
-    """netCDF (zlib 1, shuffle), atomically, and behind it a checksum of its bytes, which other readers pass over."""
+    """Write netCDF (zlib 1, shuffle) atomically, followed by a checksum of its bytes, which other readers ignore."""
     import h5netcdf
     from xarray.backends import H5NetCDFStore
 
@@ -62,7 +62,7 @@ def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
 
 
 class LateErrors(io.RawIOBase):
-    """A file whose errors, of a full disk say, are raised at the end of ``with``: HDF5 ends the process by some."""
+    """A file whose errors (a full disk, say) are raised at the end of ``with``: some make HDF5 end the process."""
 
     def __init__(self, file: io.FileIO):
         self._file = file
@@ -106,11 +106,11 @@ class LateErrors(io.RawIOBase):
 
 
 def read_dataset(path: Path) -> "xr.Dataset":
-    """What :func:`write_dataset` wrote, in memory; ValueError in one line for a damaged file or another's.
+    """The dataset that :func:`write_dataset` wrote, loaded; ValueError in one line for a damaged or foreign file.
 
-    A damaged file may hold HDF5 up for ever, or end in errors of many kinds: it is told by its checksum beforehand.
+    Its checksum is verified first, since HDF5 may hang on a damaged file or raise errors of many kinds.
     """
-    import xarray as xr  # first here: no run waits for it before its first chunk
+    import xarray as xr  # imported here, so that no run waits for it before its first chunk
 
     with open(regular(path), "rb") as file:
         size = max(file.seek(0, os.SEEK_END) - len(SEAL) - chunkfile.DIGEST, 0)
@@ -119,12 +119,12 @@ def read_dataset(path: Path) -> "xr.Dataset":
         if not sealed:
             raise ValueError("it ends without the checksum that gpsense writes")
         if sealed != _checksum(file, size):
-            raise ValueError("its checksum does not fit its bytes")
+            raise ValueError("its checksum does not match its bytes")
     return xr.load_dataset(path, engine="h5netcdf")
 
 
 def _checksum(file: BinaryIO, size: int) -> bytes:
-    """BLAKE2b of the first bytes of a file, which is left behind them."""
+    """The BLAKE2b checksum of the first ``size`` bytes of a file, which is left positioned after them."""
     found = hashlib.blake2b(digest_size=chunkfile.DIGEST)
     file.seek(0)
     while data := file.read(min(2**20, size - file.tell())):
@@ -133,7 +133,7 @@ def _checksum(file: BinaryIO, size: int) -> bytes:
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The manifest of a run; BadInput for a directory that has none, and where it is damaged, which says how."""
+    """The manifest of a run; BadInput where there is none and, with the reason, where it is damaged."""
     path = directory / MANIFEST
     try:
         manifest = read_json(path)
@@ -152,17 +152,17 @@ def read(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
         problem = f"{path} cannot be read ({reason})"
-        raise BadInput("out", problem, "put a copy of it back, or run the grid in another directory") from None
+        raise BadInput("out", problem, "restore it from a copy, or run the grid in another directory") from None
     return manifest
 
 
 def check(
     directory: Path, digest: str, written: bool = True, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """The manifest of a run to resume, None for a fresh directory; BadInput for one that cannot be used.
+    """The manifest of a run to resume, None for a new or empty directory; BadInput for one that cannot be used.
 
-    Hidden files do not count. Writes nothing; ``written``: whether it is going to be written to. ``settings`` are what
-    is to be run, as a manifest holds it: what differs from the run that is there is told.
+    Hidden files are ignored. Nothing is written; ``written``: whether the directory must be writable. ``settings``:
+    those of the run to start, as in a manifest; the error for another run's directory states which ones differ.
     """
     if written:
         writable(directory)
@@ -183,7 +183,7 @@ def check(
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str, str] = ("there", "now")) -> str:
-    """What differs between the runs of two manifests, in words: the first three settings, with both values."""
+    """The differences between the runs of two manifests, in words: the first three settings, with both values."""
     settings = [each.get("config") or each.get("settings") for each in (one, other)]
     if None in settings:
         return ", ".join(f"digest {each['digest']} {place}" for each, place in zip((one, other), where, strict=True))
@@ -194,7 +194,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str
 
 
 def differences(*settings: Any) -> list[tuple[str, ...]]:
-    """The settings of runs that are not the same in all: name and what each run has, in words; names do not count."""
+    """The settings in which runs differ: name and each run's value, in words; those in UNCOUNTED are ignored."""
     flat = [dict(_flat(each)) for each in settings]
     names = list(dict.fromkeys(name for each in flat for name in each if name not in UNCOUNTED))
     found = []
@@ -207,7 +207,7 @@ def differences(*settings: Any) -> list[tuple[str, ...]]:
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by ``section.key``."""
+    """All settings as pairs of ``section.key`` and value."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{name}.")
@@ -216,10 +216,10 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 def _in_words(name: str, value: Any) -> str:
-    """A setting as people write it, long lists cut."""
+    """The value of a setting as text, long lists shortened."""
     if isinstance(value, list) and name.endswith("seeds") and value == list(range(len(value))):
         return str(len(value))
-    if isinstance(value, list) and len(value) == 3 and isinstance(value[1], list):  # of run.identity
+    if isinstance(value, list) and len(value) == 3 and isinstance(value[1], list):  # an array, as in run.identified
         return f"{value[0]} {'x'.join(map(str, value[1]))} with digest {value[2]}"
     if isinstance(value, list):
         text = ",".join(_in_words("", each) for each in value)
@@ -235,7 +235,7 @@ def _version(package: str) -> str:
 
 
 def versions() -> dict[str, Any]:
-    """What a number depends on besides the config: versions, devices, precision and flags."""
+    """What results depend on besides the config: versions, devices, precision and flags."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "devices": [device.device_kind for device in jax.local_devices()],
@@ -255,16 +255,16 @@ def _warn(words: str) -> None:
 
 
 class Store:
-    """The files of one run, whose config has this digest; ``tell`` is given a line where a file is set aside."""
+    """The files of one run, whose config has this digest; ``tell`` is called with a line when a file is set aside."""
 
     def __init__(self, directory: Path, digest: str = "", tell: Callable[[str], None] = _warn):
         self.directory, self.digest, self.tell = directory, digest, tell
 
     def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Make the directory and its manifest unless they are there; returns the manifest that stands.
+        """Make the directory and its manifest unless they exist; returns the manifest that is then there.
 
-        What a process that was killed left half written is removed. BadInput where that is not possible or the manifest
-        that stands is of another run.
+        Half-written files of killed processes are removed. BadInput where writing fails or the directory belongs to
+        another run.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -282,27 +282,27 @@ class Store:
         return self.directory / "chunks" / f"{chunk.number:06d}.chunk"
 
     def leases(self) -> Leases:
-        """The chunks that this process is to run, among others in the directory."""
+        """The leases by which the processes in the directory divide the chunks among them."""
         return Leases(self.directory / "chunks")
 
     def count(self, plan: Plan) -> int:
-        """How many chunks there are."""
+        """The number of chunks of a plan that are stored."""
         return sum(self.path(chunk).exists() for chunk in plan.chunks)
 
     def missing(self, plan: Plan, among: Collection[Chunk] | None = None) -> list[Chunk]:
-        """The chunks (of ``among``) that are still to be run; a file that is no chunk of here is set aside."""
+        """The chunks (of those in ``among``) that are still to be run; files that are not valid are set aside."""
         wanted = plan.chunks if among is None else [chunk for chunk in plan.chunks if chunk in among]
         return [chunk for chunk in wanted if self.read(chunk) is None]
 
     def read(self, chunk: Chunk) -> Arrays | None:
-        """The numbers of a chunk; None where there are none. A file that does not vouch for them is set aside.
+        """The arrays of a stored chunk, else None; a file that is not valid is set aside.
 
-        It must be whole by its checksum, and made for this digest and this place in the grid.
+        A valid file matches its checksum and was made for this digest and this place in the grid.
         """
         path = self.path(chunk)
         try:
             if path.is_symlink():
-                raise ValueError("it is a link, and what that leads to may change")
+                raise ValueError("it is a link, whose target may change")
             facts, arrays = chunkfile.decode(regular(path).read_bytes())
             self._check(chunk, facts, arrays)
         except FileNotFoundError:
@@ -317,13 +317,13 @@ class Store:
         if facts["digest"] != self.digest:
             raise ValueError("it belongs to another run")
         if facts["place"] != _place(chunk):
-            raise ValueError(f"it is chunk {facts['place'][0]} of the run, or of another cut")
+            raise ValueError(f"it is chunk {facts['place'][0]}, or of a run with other chunks")
         cells = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
         if wrong := [name for name, values in arrays.items() if values.shape[:2] != cells]:
-            raise ValueError(f"{wrong[0]} is not of its {cells[0]} x {cells[1]} cells")
+            raise ValueError(f"{wrong[0]} does not have the chunk's {cells[0]} x {cells[1]} cells")
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        """Move a file to ``chunks/damaged`` and say so."""
+        """Move a file to ``chunks/damaged`` and report it."""
         folder = path.parent / "damaged"
         try:
             folder.mkdir(exist_ok=True)
@@ -331,7 +331,7 @@ class Store:
             os.replace(path, next(place for place in free if not place.exists()))
         except OSError as error:
             raise unwritable(self.directory, error) from None
-        self.tell(f"{path} was set aside in {folder} and is to be run again: {reason}")
+        self.tell(f"{path} was set aside in {folder} and must be run again: {reason}")
 
     def write(self, chunk: Chunk, arrays: Arrays) -> None:
         """Store a chunk."""
@@ -339,26 +339,26 @@ class Store:
             aside.write_bytes(chunkfile.encode({"digest": self.digest, "place": _place(chunk)}, arrays))
 
     def chunks(self, plan: Plan) -> Iterator[tuple[Chunk, Arrays]]:
-        """The stored chunks of a plan; one that does not vouch for its numbers is set aside and not among them."""
+        """The stored chunks of a plan; files that are not valid are set aside and left out."""
         for chunk in plan.chunks:
             if (arrays := self.read(chunk)) is not None:
                 yield chunk, arrays
 
     def whole(self, plan: Plan) -> Iterator[tuple[Chunk, Arrays]]:
-        """The chunks of a plan that was run; BadInput where one is gone or does not vouch for its numbers any more."""
+        """All chunks of a plan that was run; BadInput where one is missing or no longer valid."""
         for chunk in plan.chunks:
             if (arrays := self.read(chunk)) is None:
                 problem = f"{self.path(chunk)} was damaged or removed after it was run"
-                raise BadInput("out", problem, "run the same again to make it anew")
+                raise BadInput("out", problem, "rerun the same to restore it")
             yield chunk, arrays
 
     def keep(self, chunk: Chunk, arrays: Arrays, line: dict[str, Any]) -> None:
-        """Store a chunk and what metrics.jsonl says of it."""
+        """Store a chunk and its line of metrics.jsonl."""
         self.write(chunk, arrays)
         self.log(line)
 
     def seconds(self, kind: str = "seconds") -> float:
-        """What the stored chunks took in all, as metrics.jsonl tells; ``kind`` seconds or compile_seconds."""
+        """The seconds that all chunks in metrics.jsonl took together; ``kind``: seconds or compile_seconds."""
         taken = 0.0
         for entry in logged(self.directory).values():
             with suppress(ValueError, KeyError, TypeError, OverflowError):  # the chunk counts, its time is not known
@@ -367,7 +367,7 @@ class Store:
         return taken
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl, on a line of its own whatever a kill left before."""
+        """Append a line to metrics.jsonl, on a new line even if a killed process left half a line."""
         path = self.directory / LOG
         with naming(path), open(path, "ab+") as file:
             torn = file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
@@ -375,17 +375,17 @@ class Store:
 
 
 def _place(chunk: Chunk) -> list[int]:
-    """Where a chunk lies: its number, program, rows and columns."""
+    """The place of a chunk in the grid: its number, program, rows and columns."""
     return [chunk.number, chunk.program, chunk.outer, chunk.outer_stop, chunk.inner, chunk.inner_stop]
 
 
 def described(plan: Plan) -> list[list[Any]]:
-    """How a plan is cut and compiled, a program at a time, as a manifest holds it."""
+    """The layouts of a plan's programs (chunk sizes and compiling efforts), in the form that a manifest holds."""
     return [[p.layout.outer, p.layout.inner, *p.layout.effort] for p in plan.programs]
 
 
 def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
-    """How an earlier run was cut and compiled; its chunks keep their meaning only if that is done again."""
+    """The layouts of an earlier run (None without a manifest); its chunks can only be reused with the same layouts."""
     if not manifest:
         return None
     listed = manifest.get("layouts")
@@ -395,13 +395,13 @@ def layouts(manifest: dict[str, Any] | None) -> tuple[Layout, ...] | None:
 
 
 def _layout(given: Any) -> Layout:
-    """A layout of a manifest; ValueError for what is none."""
+    """The layout that a manifest holds as a list; ValueError where it is not valid."""
     most = 2 + len(Effort._fields)
     if not isinstance(given, list) or not 2 <= len(given) <= most:
         raise ValueError(f"{shown(given)} is not a layout")
     outer, inner, *effort = given
     if any(not isinstance(each, str) or each not in EFFORTS for each in effort):
-        raise ValueError(f"{shown(effort)} is no effort")
+        raise ValueError(f"{shown(effort)} is not a compiling effort")
     if not all(isinstance(size, int) and 0 < size < 2**31 for size in (outer, inner)):
-        raise ValueError(f"no chunk has {shown(outer)} x {shown(inner)} cells")
+        raise ValueError(f"a chunk cannot have {shown(outer)} x {shown(inner)} cells")
     return Layout(outer, inner, Effort(*effort))

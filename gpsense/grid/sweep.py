@@ -1,6 +1,6 @@
 """A user's own functions as a grid: the names of their parameters are the axes.
 
-:func:`sweep` runs them by the same engine as a system of the papers; :func:`function_system` is the system it makes.
+:func:`sweep` runs them in the same engine as the systems of the papers; :func:`function_system` makes a system of them.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ ONCE = Schedule(0, 0, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionSystem(System[Any, Any, Any]):
-    """A system of one phase: ``cell`` measures what ``draw_problem`` drew; the static fields of a subclass are given to
-    both by name.
+    """A system of one phase: ``draw_problem`` draws a problem, ``cell`` measures it; both are given, by name, the
+    static fields of the subclass that they take.
     """
 
     table: ClassVar[tuple[str, ...]] = ()
@@ -49,23 +49,23 @@ class FunctionSystem(System[Any, Any, Any]):
     described: ClassVar[Collection[str]]
 
     def given(self, numbers: Traced, function: int) -> dict[str, Any]:
-        """What the draw (0) or the cell (1) reads, by name, of the static fields and of a Data or Setting."""
+        """The arguments, by name, of the draw (0) or the cell (1), from the static fields and a Data or Setting."""
         static = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         traced = {each.name: getattr(numbers, each.name) for each in dataclasses.fields(numbers)}
         return {name: value for name, value in {**static, **traced}.items() if name in self.reads[function]}
 
     def names(self) -> set[str]:
-        """Names that stand for an axis, a parameter or the precision, none of which a measure can have."""
+        """The names of the axes, the parameters and the precision, none of which a measure can have."""
         fields = [field.name for part in (self, self.Data, self.Setting) for field in dataclasses.fields(part)]
         return {"seed", *fields, *(axis for axes in self.tails.values() for axis in axes)}
 
     def draw(self, data: Any, key: RandomKey) -> Any:
-        """The problem, and the numbers of the data that the cell reads, too."""
+        """The problem (None without a draw function) and the data, whose numbers the cell may read too."""
         draw = type(self).draw_problem
         return None if draw is None else call("draw", draw, (key,), self.given(data, 0), self.to_static), data
 
     def to_static(self, names: Sequence[str]) -> str:
-        """How parameters are made static beside the numbers that are."""
+        """A remedy for an error: how to make these parameters static, besides the numbers that already are."""
         fields = [each.name for each in dataclasses.fields(self)]
         return make_static(names, [name for name in fields if not _is_name(getattr(self, name))])
 
@@ -81,7 +81,7 @@ class FunctionSystem(System[Any, Any, Any]):
 @final
 @dataclass(frozen=True)
 class RunFunction(Evaluator[Any, Any]):
-    """The cell of a :class:`FunctionSystem`; a cell with a number that is not finite is DIVERGED."""
+    """Evaluates the cell of a :class:`FunctionSystem`; its status is DIVERGED if a number is not finite."""
 
     system: FunctionSystem
 
@@ -109,9 +109,9 @@ def function_system(
 ) -> type[FunctionSystem]:
     """The class of a system made of ``draw(key, ...) -> problem`` and ``cell(problem, key, ...) -> {name: array}``.
 
-    Without ``draw`` a cell takes no problem. Parameters of ``draw`` become Data, those of the cell alone Setting, those
-    in ``static`` (perhaps with their types) fields of the system; a default is the field's. ``whole`` are traced as
-    integers. BadInput for functions that cannot be called so.
+    Without ``draw``, the cell takes no problem. Parameters of ``draw`` become fields of Data, those of the cell alone
+    fields of Setting, those in ``static`` (a mapping also gives types) fields of the system, with the same defaults.
+    Parameters in ``whole`` are traced as integers. BadInput for functions that cannot be called like this.
     """
     drawn = {} if draw is None else _parameters("draw", draw, 1)
     taken = _parameters("cell", cell, 0 if draw is None else 1)
@@ -171,7 +171,7 @@ RESERVED = (
     "status",
     "cls",
 )
-DESCRIBED = ("long_name", "units")  # what attrs say of a measure
+DESCRIBED = ("long_name", "units")  # the attributes of a measure that attrs may give
 FIXED = Field("cell")
 NUMBER = Field("cell", kind="number")
 INTEGER = Field("cell", integer=True)
@@ -194,19 +194,20 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 
 def _parameters(field: str, function: Callable[..., Any], positional: int) -> dict[str, inspect.Parameter]:
-    """The parameters that are given by name; BadInput for a function that takes others."""
+    """The parameters after the first ``positional`` ones, by name; BadInput where they cannot be given by name."""
     if not callable(function):
         raise BadInput(field, f"{shown(function)} is not a function", "give a function")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
-        raise BadInput(field, f"the parameters of {shown(function)} have no names", "wrap it in a function") from None
+        problem = f"the parameter names of {shown(function)} cannot be read"
+        raise BadInput(field, problem, "wrap it in a function of your own") from None
     if len(parameters) < positional:
         first = "a key" if field == "draw" else "the problem"
         raise BadInput(field, "it takes no parameter", f"give a function that takes {first} first")
     named = parameters[positional:]
     if positional and field == "cell" and parameters[0].name == "key":
-        problem = "its first parameter is called key, and it is given what draw made"
+        problem = "its first parameter is called key, but receives the problem that draw returned"
         raise BadInput(field, problem, "write cell(problem, key, ...), or leave draw out")
     for each in named:
         if each.name in RESERVED:
@@ -214,7 +215,7 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
             remedy = f"{other}rename it (reserved: {', '.join(RESERVED)})"
             raise BadInput(field, f"its parameter {each.name} is reserved by sweep", remedy)
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
-            raise BadInput(field, f"its parameter {each.name} has no name to give it by", "use plain parameters")
+            raise BadInput(field, f"its parameter {each.name} cannot be given by name", "use plain named parameters")
     return {each.name: each for each in named}
 
 
@@ -259,13 +260,14 @@ def sweep_grid(
         if name == "key":
             raise BadInput(name, "random keys are made from the seeds", "leave it out; seeds says how many")
         if draw is not None and name not in defaults and name == next(iter(inspect.signature(draw).parameters)):
-            raise BadInput("draw", f"its first parameter, {name}, is the random key", f"write draw(key, {name}, ...)")
+            problem = f"its first parameter, {name}, receives the random key"
+            raise BadInput("draw", problem, f"write draw(key, {name}, ...)")
         if name not in defaults:
             near = nearest(name, defaults)
             raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
     missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
     if missing and missing[0] == "self":
-        raise BadInput("cell", "it is a method of a class", "give that of an object, such as Model().cell")
+        raise BadInput("cell", "it is a method of a class", "give the method of an object, such as Model().cell")
     if missing and missing[0] == next(iter(taken)) and (draw is None or "key" not in taken):
         if "key" not in taken and any(word in missing[0] for word in ("key", "rng")):
             raise BadInput(missing[0], "it has no value", "call it key if it is the random key")
@@ -298,7 +300,7 @@ def sweep_grid(
 
 
 def check_seeds(grid: Grid) -> None:
-    """BadInput for several seeds of a function whose numbers do not depend on the random key: all would be the same."""
+    """Raises BadInput for several seeds where no result depends on the random key: all seeds would give the same."""
     system, count = grid.system, len(grid.seeds)
     if not isinstance(system, FunctionSystem) or count < 2:
         return
@@ -308,17 +310,17 @@ def check_seeds(grid: Grid) -> None:
     try:
         cell = jax.eval_shape(lambda: one_cell(grid))
         used = any(uses_key(each, *cell) for _, each in grid.programs())
-    except Exception:  # which the run will meet and tell
+    except Exception:  # the run will raise it again, with an explanation
         return
     if not used:
         takes = "the key is not used" if system.draw_problem else "it takes key and does not use it"
         problem = f"{takes}, so that all {count} seeds would give the same numbers"
-        remedy = "draw by jax.random from key (numbers of numpy.random are drawn once, for all), or ask for one seed"
+        remedy = "draw with jax.random from key (numpy.random draws once, for all seeds), or ask for one seed"
         raise BadInput("cell", problem, remedy)
 
 
 def uses_key(system: AnySystem, data: Any, setting: Any) -> bool:
-    """Whether any number that an evaluator's system returns is computed from the random key, perhaps by its draw."""
+    """Whether any number returned by a system with an Evaluator depends on the random key, directly or by its draw."""
     learner: Any = system.learner
 
     def whole(keys: Keys, data: Any, setting: Any) -> Any:
@@ -329,7 +331,7 @@ def uses_key(system: AnySystem, data: Any, setting: Any) -> bool:
 
 
 def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
-    """Which inputs the ``wanted`` results may depend on; a jitted function within is looked into, no other."""
+    """Whether any ``wanted`` output may depend on each input; within the jaxpr, only jitted functions are analysed."""
     needed = {id(each) for each, is_wanted in zip(jaxpr.outvars, wanted, strict=True) if is_wanted}
     for equation in reversed(jaxpr.eqns):
         read = [id(each) in needed for each in equation.outvars]
@@ -341,13 +343,13 @@ def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
 
 
 def verify_text(parameter: inspect.Parameter, values: Sequence[Any]) -> None:
-    """BadInput for text that is given for a parameter whose default is a number."""
+    """Raises BadInput for text given for a parameter whose default is a number."""
     default = parameter.default
     if isinstance(default, int | float) and not isinstance(default, bool):
         for text in values:
             if isinstance(text, str | bytes):
                 problem = f"{shown(text)} is not a number, as its default {default} is"
-                raise BadInput(parameter.name, problem, number_for(text) or "give one")
+                raise BadInput(parameter.name, problem, number_for(text) or "give a number")
 
 
 def _values(name: str, value: Any) -> tuple[tuple[Any, ...], bool]:
@@ -387,30 +389,30 @@ def sweep(
     cluster: Any = None,
     **axes: Any,
 ) -> xr.Dataset:
-    """Run a function of one's own over all combinations of ``axes`` and seeds, compiled once, as one labelled Dataset.
+    """Run a function of your own, compiled once, over all combinations of ``axes`` and seeds; a labelled Dataset.
 
     ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``; ``draw(key,
-    n, noise)`` makes its problem; without ``draw``, ``cell(key, rate, ridge)``. The names of the parameters are the
-    axes: a value for each, or a list of values, which becomes a dimension. For each seed and each combination of the
-    parameters of ``draw`` one problem is drawn, on which the cell is run for all values of its own parameters, vmapped.
-    Numbers are traced, defaults too, and whole ones as integers unless the default is a float; parameters named in
-    ``static``, names, flags and None are compiled in, a program for each value. ``seeds``: how many (one unless given),
+    n, noise)`` makes its problem; without ``draw``, it is ``cell(key, rate, ridge)``. Each parameter is an axis, given
+    by name: one value, or a list of values, which becomes a dimension. One problem is drawn for each seed and each
+    combination of the parameters of ``draw``; on it ``cell`` is vmapped over all values of its own parameters.
+    Numbers are traced, defaults too (whole numbers as integers, unless the default is a float); parameters named in
+    ``static``, and names, flags and None, are compiled in: one program for each value. ``seeds``: how many (default 1),
     or a list. Reserved names: seed, step, phase, status, dtype, memory_gib, cls and the arguments of this function from
     ``seeds`` on.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
-    describes measures. In the Dataset, where a missing number is NaN, flags are 0 and 1 in float32, whole numbers
-    float64 (those of 8 or 16 bits float32) and float16 is float32. ``status`` of a cell says whether all its numbers
-    are finite, 3 where they are not, and all are kept as they were returned, so that means and medians over seeds are
-    best taken of ``dataset.where(dataset.status != 3)``; a UserWarning says how many are not. With ``out``, chunks are
-    written to that directory; calling again resumes, and a directory of another sweep is refused: functions are told
-    apart by the operations and numbers that they trace to. ``memory``: bytes that a chunk may take; ``progress``: a
-    bar, by default where there is a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a
+    describes measures. In the Dataset missing numbers are NaN, so flags become 0 and 1 in float32, whole numbers
+    float64 (those of 8 or 16 bits float32), and float16 becomes float32. ``status`` is 3 (diverged) for a cell with a
+    number that is not finite, and a UserWarning says how many there are; numbers are kept as returned, so take means
+    and medians over seeds of ``dataset.where(dataset.status != 3)``. With ``out``, chunks are written to that
+    directory; calling again resumes, and a directory of another sweep is refused: functions are compared by the
+    operations and constants that they trace to. ``memory``: bytes that a chunk may take; ``progress``: whether to show
+    a bar, by default only on a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a
     Client.
 
-    Raises BadInput where an argument is wrong, a function needs the value of a traced number (for a shape, an if), or
-    no number depends on the key and there are several seeds; other errors of the functions are raised as they are, with
-    a note of the line and of the values that are compiled in.
+    Raises BadInput where an argument is wrong, where a function needs the value of a traced number (for a shape, an
+    if), and for several seeds if no result depends on the key; other errors of the functions are raised unchanged, with
+    a note that names the line and the values that are compiled in.
 
     >>> def cell(key, penalty):
     ...     x = 1.0 + 0.1 * jax.random.normal(key)

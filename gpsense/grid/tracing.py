@@ -1,6 +1,6 @@
-"""A phase is traced once for all systems that it cannot tell apart: those that are equal in every field it reads.
+"""Tracing a phase only once for all systems that are equal in every field that the phase reads.
 
-What a phase reads is seen while it is traced, on a copy of the system that notes its fields as they are read.
+Which fields it reads is found while it is traced, with a copy of the system that records them as they are read.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from gpsense.systems import AnySystem
 
 
 class Reader:
-    """A system as phases read it; ``reading`` gives a copy that notes its fields as they are read."""
+    """A system to trace phases with; ``reading`` gives a copy that records which of its fields are read."""
 
     def __init__(self, system: AnySystem):
         self.fields: Mapping[str, Field] = declared(type(system))
@@ -22,9 +22,9 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[tuple[AnySystem, set[str]]]:
-        """A copy of the system, and the names of the fields that are read of it.
+        """A copy of the system, and the set of the names of its fields that have been read.
 
-        What a system keeps beside its fields may have been made of any: to read it is to read all of them.
+        Any other attribute of a system may depend on every field, so reading it counts as reading all fields.
         """
         copy, noted = object.__new__(self._class), set[str]()
         for name, value in {**vars(self._system), "_noted": noted}.items():
@@ -32,11 +32,11 @@ class Reader:
         yield copy, noted
 
     def values(self, names: set[str]) -> dict[str, Any]:
-        """The values of fields; of a name, with the entry that it stands for."""
+        """The value of each field, paired with the entry of ``choices`` that it names (else None)."""
         return {name: self._value(name) for name in names}
 
     def equal(self, reads: Mapping[str, Any]) -> bool:
-        """Whether the system has these values."""
+        """Whether the system has these values, as :meth:`values` gives them."""
         return all(_same(value, self._value(name)) for name, value in reads.items())
 
     def _value(self, name: str) -> Any:
@@ -46,19 +46,19 @@ class Reader:
 
 
 def _noting(system: type, names: frozenset[str]) -> type:
-    """The system's class, whose objects note the fields that are read."""
+    """A subclass of the system's class whose objects record the fields that are read."""
 
     def read(self: Any, name: str) -> Any:
         own = object.__getattribute__(self, "__dict__")
         if name in names or name in own or name == "__dict__":
-            own.get("_noted", set()).update({name} & names or names)  # not noted in a copy of the copy
+            own.get("_noted", set()).update({name} & names or names)  # a copy of the copy records nothing
         return object.__getattribute__(self, name)
 
     return type(system.__name__, (system,), {"__getattribute__": read, "__module__": system.__module__})
 
 
 def _same(value: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    """Whether two values are the same; functions and arrays are where they are one object."""
+    """Whether two (value, entry) pairs are the same; functions and arrays are so only if they are one object."""
     (one, entry), (two, its) = value, other
     if entry is not its:
         return False
@@ -67,7 +67,7 @@ def _same(value: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
 
 
 class Traces:
-    """The traced phases of one run or of several, during which no code changes; ``counts`` how often each was."""
+    """The traced phases of one or several runs, during which code must not change; ``counts``: traces per phase."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -75,9 +75,9 @@ class Traces:
         self._lock = Lock()
 
     def once(self, name: str, key: tuple[Any, ...], reader: Reader, trace: Callable[[AnySystem], Any]) -> Any:
-        """What ``trace`` makes of a phase of a system, or has made of it for one that differs in nothing it read.
+        """The result of ``trace`` for a phase of a system; reused if it was traced with equal values of all it read.
 
-        ``key``: what it depends on beside the system.
+        ``key``: what the result depends on besides the system.
         """
         key = (name, *key)
         with self._lock:

@@ -1,4 +1,4 @@
-"""Results drawn on matplotlib Axes: those given, or new ones. Nothing is written; ``axes.figure.savefig`` does so."""
+"""Plots of results on matplotlib Axes, given or new. Nothing is saved; ``axes.figure.savefig`` does so."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ _RECOVERIES = ("plot_fit", "plot_map", "plot_ranks")
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from the module that owns it: what only reads results does not wait for matplotlib."""
+    """The public function of this name; importing it on first use spares programs that only read results matplotlib."""
     if name not in __all__:
         raise AttributeError(f"module 'gpsense.plots' has no attribute {name!r}")
     return getattr(import_module(f"gpsense.plots.{'recoveries' if name in _RECOVERIES else 'grids'}"), name)

@@ -1,4 +1,4 @@
-"""The axes that are drawn on: those given, or new ones in a figure of their own."""
+"""The Axes to draw on, those given or new ones in a new figure, and their ticks and labels."""
 
 import textwrap
 from typing import Any
@@ -12,17 +12,17 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator
 
 from gpsense.errors import BadInput
 
-LETTERS = 11.5  # of 10 points, to an inch
-NARROW = 5.0  # inches: below it panels stand one above the other
+LETTERS = 11.5  # letters of 10 points per inch
+NARROW = 5.0  # inches: in a narrower figure panels stand one above the other
 
 
 def axes_for(
     given: Any, count: int, size: tuple[float, float], width: float | None = None
 ) -> tuple[np.ndarray, Figure | None]:
-    """So many Axes as a flat array; with the figure made for them where none were given.
+    """The Axes to draw ``count`` panels on, as a flat array, and the new figure (None if Axes were ``given``).
 
-    ``size`` in inches: panels stand one above the other where that is higher than wide. With a ``width`` the figure is
-    as wide as that, and as high as suits its panels.
+    ``size``: of the figure, in inches; panels stand one above the other if it is higher than wide. With ``width``
+    (inches) the figure is as wide as that instead, and its height suits its panels.
     """
     if given is None and width is not None:
         if not 1 <= width <= 50:
@@ -38,12 +38,12 @@ def axes_for(
         return figure.subplots(rows, count // rows, squeeze=False).ravel(), figure
     axes = np.ravel(np.asarray(given, object))
     if axes.size != count or not all(isinstance(each, Axes) for each in axes):
-        raise BadInput("axes", "not the matplotlib Axes that this draws on", f"give {count}, or None for a new figure")
+        raise BadInput("axes", f"these are not {count} matplotlib Axes", f"give {count}, or None for a new figure")
     return axes, None
 
 
 def fitting(axes: Axes, label: str) -> str:
-    """A label in as many lines as the Axes are wide enough for."""
+    """A label, wrapped to the width of the Axes."""
     place, figure = axes.get_subplotspec(), axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     beside = 1 if place is None else place.get_gridspec().ncols
@@ -52,18 +52,18 @@ def fitting(axes: Axes, label: str) -> str:
 
 
 def short_number(value: float) -> str:
-    """A number as ticks have it: ``2e7`` for ``2e+07``."""
+    """A number as written at ticks: ``2e7`` for ``2e+07``."""
     return f"{value:g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
 def whole_ticks(axis: Axis) -> None:
-    """Numbers that are whole by themselves, where matplotlib would put a common factor at the end of the axis."""
+    """Write the number at each tick in full, where matplotlib would put a common factor at the end of the axis."""
     if not 1e-4 < max(map(abs, axis.get_view_interval())) < 1e5:
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Numbers on a logarithmic axis, as many to a decade as the range leaves room for; powers of ten on a long one."""
+    """Put numbers on a logarithmic axis, the more per decade the shorter its range; powers of ten on a long one."""
     wide = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
     axis.set_major_locator(MaxNLocator(5) if high < 5 * low else wide)
     powers = high > 1e5 * low

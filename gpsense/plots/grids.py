@@ -45,21 +45,21 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 MOST_ANNOTATED = 12
 MOST_TICKS = 12
 BAND = "median and 16-84 % band"
-CROWDED = 1.4  # heights of a letter between two numbers at a colour bar, at least
+CROWDED = 1.4  # least distance of two numbers at a colour bar, in heights of a letter
 
 
 def _cells(dataset: xr.Dataset) -> xr.Dataset:
-    """The results without failed cells, a seed that was selected as an axis of one; BadInput for what is none."""
+    """The results with failed cells as NaN, and a seed axis also for one selected seed; BadInput if there are none."""
     if not isinstance(dataset, xr.Dataset) or "status" not in dataset:
         raise BadInput("dataset", "it holds no results of a grid", "give the Dataset of a run, with its status")
     if "seed" not in dataset.coords:
-        raise BadInput("dataset", "it has no seeds", "give the results as they are: medians over the seeds are drawn")
+        raise BadInput("dataset", "it has no seeds", "give the results with all seeds, whose medians are drawn")
     dataset = without_failures(dataset)
     return dataset if "seed" in dataset.dims else dataset.expand_dims("seed")
 
 
 def _fix(dataset: xr.Dataset, free: tuple[str, ...]) -> tuple[xr.Dataset, str]:
-    """The cells drawn, every axis not in ``free`` at its first value, and the words that say so."""
+    """The cells to draw, with every axis not in ``free`` at its first value, and words for all that is held fixed."""
     held = [name for name in listed_axes(dataset) if name not in free]
     cells = dataset.isel(dict.fromkeys(held, 0))
     same = {n: text for n, text in (selected_words(cells) | problem_words(cells)).items() if n not in (*held, "seed")}
@@ -74,10 +74,10 @@ def _lw(points: float) -> float:
 
 
 def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str, bare: bool) -> None:
-    """A title of two lines at most, with what is held fixed; below, what is pooled and how many cells are left out.
+    """Title a figure with ``headline`` and what is held ``fixed``; put ``note`` and the count of left-out cells below.
 
-    What is held fixed stands below where it takes more than one line. All of it is the figure's label, too; where it is
-    ``bare`` (for a caption), only that.
+    The title has at most two lines: if ``fixed`` takes more than one, it is put below. All of it becomes the figure's
+    label, too; if ``bare`` (for a figure with a caption), only that.
     """
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:
@@ -96,14 +96,14 @@ def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: 
 
 
 def _seeds(cells: xr.Dataset, words: str) -> str:
-    """How many seeds there are, after words on what is made of them if they are several; of one, which."""
+    """The number of seeds after ``words``, such as "pooled over 8 seeds"; for a single one, which seed it is."""
     if cells.sizes["seed"] == 1:
         return f"seed {value_text(cells['seed'][0])}"
     return f"{words} over {counted(cells.sizes['seed'], 'seed')}"
 
 
 def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:
-    """One line per penalty (else per value of the longest axis), at most ``most``, first and last among them."""
+    """The lines to draw: one per penalty (else per value of the longest axis), at most ``most``, first and last too."""
     axes = plane(dataset)
     hue = axes[0] if axes else ""
     cells, fixed = _fix(dataset, (hue,))
@@ -117,8 +117,9 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
 
 
 def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
-    """Share of columns above a share of the largest, and the histogram of their norms, pooled over seeds: two Axes.
+    """Plot the share of columns with norm >= x times the largest, and a histogram of the norms; returns two Axes.
 
+    Both are averages over the seeds.
     ``width`` in inches: a new figure of that width for a paper, without titles; ``figure.get_label()`` is its caption.
     """
     cells, fixed, hue, lines = _lines(_cells(dataset), 4)
@@ -162,7 +163,7 @@ def share_above(norms: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
-    """A dashed line at the threshold: one in black, or one per colour where it differs."""
+    """Draw a dashed line at the threshold: a black one, or one per colour if thresholds differ."""
     found = [threshold_of(cell) for _, cell in lines]
     values = [float(t) for t in found if t is not None]
     same = len(set(values)) == 1
@@ -174,14 +175,14 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
 
 
 def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
-    """Loss and error through both phases, median and 16-84 % band over seeds: one Axes for each that is there.
+    """Plot loss and error along both phases, median and 16-84 % band over seeds; returns one Axes per curve present.
 
     ``width``: see :func:`plot_columns`. Raises BadInput where the dataset has no curve with a step.
     """
     dataset = _cells(dataset)
     names = curves(dataset)
     if not names:
-        trained = "give the Schedule steps, and keep their records" if "step" in dataset.dims else ""
+        trained = "train for some steps, and keep their records" if "step" in dataset.dims else ""
         raise BadInput("dataset", "it has no curves along steps", trained or "draw its measures by plot_measure")
     cells, fixed, hue, lines = _lines(dataset, 6)
     all_axes, figure = axes_for(axes, len(names), (5.4, 3.7 * len(names)), width)
@@ -204,7 +205,7 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
 
 
 def _curve(axes: Axes, cells: xr.Dataset, name: str, lines: list[tuple[str, xr.Dataset]]) -> None:
-    """One curve of every line, the phases told apart."""
+    """Draw the curve ``name`` of every line, with the phases marked."""
     for (label, cell), colour in zip(lines, PALETTE, strict=False):
         _phases(axes, cell, name, colour, label)
     axes.set(xlabel="step [gradient updates]", ylabel=measure_label(cells[name]))
@@ -222,7 +223,7 @@ def _curve(axes: Axes, cells: xr.Dataset, name: str, lines: list[tuple[str, xr.D
 
 
 def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) -> None:
-    """One line with its band, dotted across pruning: to the error that it left, or to the first record after it."""
+    """Draw one line with its band; dotted across pruning, to the error just after it or to the first record."""
     bands = np.array(over_seeds(cell[name], 0.16, 0.5, 0.84))
     steps, tuning = cell["step"].values, (cell["phase"] == "fine_tune").values
     parts = [(steps[~tuning], bands[:, ~tuning])]
@@ -247,10 +248,10 @@ def _phases(axes: Axes, cell: xr.Dataset, name: str, colour: str, label: str) ->
 def plot_measure(
     dataset: xr.Dataset, name: str, axes: Any = None, log: bool = False, width: float | None = None
 ) -> Axes:
-    """Median of a measure over the seeds, as a map over the plane of two axes or as a line over one.
+    """Plot the median of a measure over the seeds, as a map over two axes of the grid or as a line over one.
 
     ``log``: colours of the map, or heights of the line, on a logarithmic scale. ``width``: see :func:`plot_columns`.
-    Raises BadInput where no axis besides the seeds has two values, and for a measure that is not one number a cell.
+    Raises BadInput where no axis besides the seeds has two values, and for a measure that is not one number per cell.
     """
     dataset = _cells(dataset)
     _verify_measure(dataset, name)
@@ -276,7 +277,7 @@ def plot_measure(
 
 
 def _verify_measure(dataset: xr.Dataset, name: Any) -> None:
-    """BadInput for a name that no measure has, and for a measure with other axes than the cells have."""
+    """Raises BadInput for a name that no measure has, and for a measure with other axes than the cells have."""
     if name not in dataset.data_vars:
         raise unknown_name("name", name, numbers(dataset))
     cells = dataset["status"].dims
@@ -289,7 +290,7 @@ def _verify_measure(dataset: xr.Dataset, name: Any) -> None:
 
 
 def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> None:
-    """A measure against one axis; named values are not joined by a line."""
+    """Draw a measure against one axis; values that are names are not joined by a line."""
     low, middle, high = over_seeds(cells[name].transpose("seed", x), 0.16, 0.5, 0.84)
     at = np.arange(len(middle))
     if numeric(cells[x]):
@@ -311,7 +312,7 @@ def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> Non
 
 
 def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -> None:
-    """A heatmap with ordinal axes; cells without a surviving seed are hatched."""
+    """Draw a heatmap with ordinal axes; cells of which all seeds failed are hatched."""
     table = over_seeds(cells[name].transpose("seed", y, x))[0]
     scale = _scale(table, log)
     shown = np.where(table > 0, table, scale.vmin or 0.0) if log else table
@@ -336,7 +337,7 @@ def _heat(axes: Axes, cells: xr.Dataset, x: str, y: str, name: str, log: bool) -
 
 
 def _median(cells: xr.Dataset, name: str) -> str:
-    """The measure's name on an axis; of the error with the phase after which it was measured."""
+    """The label of a measure's median on an axis; for the error, with the phase after which it was measured."""
     after = " after fine-tuning" if stage_label(cells, name) != measure_label(cells[name]) else ""
     return f"median {spoken_name(cells[name])}{after}"
 
@@ -347,7 +348,7 @@ def _letter(axes: Axes) -> float:
 
 
 def _bar_ticks(bar: Any, log: bool, apart: float = 0.0) -> None:
-    """Numbers at both ends of a colour bar, and between them as many as lie ``apart``, a share of its height."""
+    """Put numbers at both ends of a colour bar, and between them, at least ``apart`` (a share of its height)."""
     low, high = bar.mappable.get_clim()
     if log:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
@@ -374,7 +375,7 @@ def _scale(table: np.ndarray, log: bool) -> Normalize:
 
 
 def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
-    """The value in each cell, black on bright and white on dark, in as many digits as it has room for, if for two."""
+    """Write the value in each cell, black on bright and white on dark, with 3 digits or 2, or not at all: what fits."""
     room = np.array([axes.bbox.width / table.shape[1], axes.bbox.height / table.shape[0]])
     for digits in (3, 2):
         texts = []
@@ -392,20 +393,20 @@ def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
 
 
 def _digits(value: float, digits: int = 3) -> str:
-    """A number in so many digits, one more from 10 on; whole ones without a point."""
+    """A number with so many significant digits, one more from 10 on; whole numbers without a decimal point."""
     if abs(value) >= 10 or value == int(value):
         return f"{value:.{digits + 1}g}"
     return f"{value:#.{digits}g}"
 
 
 def _scale_of(axes: Axes) -> float:
-    """How many letters a figure has room for, beside one of 6.8 inches with letters of 10 points."""
+    """How many letters a figure has room for, relative to one of 6.8 inches with letters of 10 points."""
     figure: Any = axes.figure
     return figure.get_figwidth() / 6.8 * 10 / rcParams["font.size"]
 
 
 def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> None:
-    """Evenly spaced ticks labelled by their values, thinned where there are many."""
+    """Put evenly spaced ticks, labelled with the values of an axis and thinned if there are many, on x or y."""
     every = -(-coordinate.size // MOST_TICKS)
     at = np.arange(0, coordinate.size, every)
     texts = [value_text(coordinate[i]) for i in at]
@@ -419,7 +420,7 @@ def _ordinal(axes: Axes, which: str, coordinate: xr.DataArray, label: str) -> No
 
 
 def _log_y(axes: Axes, bottom: float | None = None) -> None:
-    """A logarithmic y axis, where there is anything positive to show."""
+    """Make the y axis logarithmic, if there is anything positive to show."""
     if np.isfinite(axes.dataLim.minposy):
         axes.set_yscale("log")
         axes.set_ylim(bottom=bottom)

@@ -1,4 +1,4 @@
-"""A recovery drawn on Axes: the ranks tried, the fit, and points found from their distances."""
+"""Plots of a recovery: the ranks tried, the fit, and points found from their distances."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,22 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.55"
 CHOSEN = {
     "exact": "explains the values to rounding",
-    "edge": "what is left looks like noise",
+    "edge": "the residual looks like noise",
     "held out": "predicts held-out values best",
-    "evidence": "among wild values, explains most by the fewest numbers",
-    "full": "fewer columns leave far more, or the trace is given and none stands out",
+    "evidence": "despite outliers, explains most by the fewest numbers",
+    "full": "fewer columns fit far worse, or the trace is given and no column stands out",
     "shrunk": "with the penalty kept, predicts held-out values best",
     "given": "as given",
-    "bounded": "the largest allowed, and more than noise is left",
+    "bounded": "the largest allowed; the residual is more than noise",
 }
 LETTER = 6.5  # points
 
 
 def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
-    """Sizes of the columns along the penalties, and for each rank tried what is left against its edge: two Axes.
+    """Plot the sizes of the columns along the penalties, and the residual of each rank tried; returns two Axes.
 
-    The rank is chosen where what is left falls below the edge, and one more column adds no more than noise does.
+    The largest pattern in the residual is shown relative to that of noise. For ``chosen_by`` "edge", the rank is the
+    smallest at which this ratio is at most 1 and one more column adds no more than noise does.
     """
     all_axes, figure = axes_for(axes, 2, (9.5, 4.9))
     left, right = all_axes
@@ -85,7 +86,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
 
 
 def _beyond(above: int, rank: int) -> str:
-    """Why a rank is chosen that the left panel does not show."""
+    """A sentence that says why a rank is chosen that the left panel does not show."""
     count = f"{above or 'no'} column{'s' * (above > 1)} had passed the threshold"
     return f"Where the path ended, {count}; rank {rank} was found by adding columns to the fit, see the right panel."
 
@@ -95,12 +96,12 @@ def _readable(axis: Axis, limits: tuple[float, float]) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    """Below the Axes, where it hides nothing."""
+    """Put the legend below the Axes, where it hides nothing."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize="small", frameon=False)
 
 
 def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
-    """Predicted against measured values; ``predicted`` is the forward map of the recovered factor."""
+    """Plot predicted against measured values; ``predicted``: the forward map's values at the recovered factor."""
     (one,), _ = axes_for(axes, 1, (5.2, 5))
     values, predicted, out = np.asarray(values, float), np.asarray(predicted, float), result.outliers
     share = result.residual / result.scale(values)
@@ -125,7 +126,7 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
 
 
 def plot_map(names: list[str], places: np.ndarray, found: np.ndarray, axes: Any = None) -> Axes:
-    """Points found in the plane (m, 2) over their true places in km (m, 2), each pair joined by a line."""
+    """Plot points ``found`` in the plane (m, 2) over their true ``places`` in km (m, 2), each pair joined by a line."""
     (one,), _ = axes_for(axes, 1, (9.5, 7.8))
     for pair in zip(places, found, strict=True):
         one.plot(*np.stack(pair).T, color=ORANGE, linewidth=1)

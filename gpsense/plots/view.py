@@ -1,4 +1,4 @@
-"""What figures and page share: which axes span the map, medians without failed cells, names and numbers in words."""
+"""What figures and page share: which axes span the map, medians without failed cells, labels and number formats."""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,7 +8,7 @@ import xarray as xr
 
 SETTINGS = ("method", "optimizer", "rate", "batch", "penalty", "smoothing", "rule", "kept", "threshold")
 RULED = "rule threshold"
-LISTED = "listed"  # the attribute of a coordinate that is an axis of the grid, which it keeps where one is selected
+LISTED = "listed"  # the attribute that marks axes of the grid, also after one of their values was selected
 FAILED = (-1, 3)  # the codes of "missing" and "diverged" in the flag_meanings of results.nc
 
 
@@ -22,14 +22,14 @@ def without_failures(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def listed_axes(dataset: xr.Dataset) -> list[str]:
-    """Names of the axes that are dimensions, in order, the seeds not among them."""
+    """The names of the axes that are dimensions, in order, without the seeds."""
     return [str(name) for name in dataset["status"].dims if name != "seed"]
 
 
 def plane(dataset: xr.Dataset) -> tuple[str, ...]:
     """The axes of the maps, x first: the two longest with more than one value, numbers before names.
 
-    Penalty lies on x where it is one of them. One or no name where there are not two.
+    Penalty is x if it is one of them. One name or none, if there are not two such axes.
     """
     long = [name for name in listed_axes(dataset) if dataset.sizes[name] > 1]
     ranked = sorted(long, key=lambda a: (not numeric(dataset[a]), -dataset.sizes[a], a != "penalty"))[:2]
@@ -44,7 +44,7 @@ def threshold_of(dataset: xr.Dataset) -> xr.DataArray | None:
 
 
 def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
-    """Linear quantiles (the median if none is named) over the seeds that are not NaN; NaN where all are."""
+    """The quantiles (default: the median) over the seeds, linearly interpolated, without NaN; NaN where all are."""
     values = np.sort(np.moveaxis(array.values, array.dims.index("seed"), 0).astype(float), axis=0)  # NaN comes last
     last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
     found = []
@@ -57,49 +57,49 @@ def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
 
 
 def measure_label(array: xr.DataArray) -> str:
-    """What a variable is, with its unit where it has one that the words do not say."""
+    """A variable's description, with its unit where it has one that the description does not contain."""
     words, units = str(array.attrs.get("long_name", array.name)), str(array.attrs.get("units", "1"))
     return words if units in ("1", "code", "loss") or units in words else f"{words} [{units}]"
 
 
 def stage_label(dataset: xr.Dataset, name: str) -> str:
-    """What a variable is; of the error after which phase, where it was measured after others, too."""
+    """A variable's description; for the error with "after fine-tuning", if it was measured after training, too."""
     staged = name == "error" and fine_tuned(dataset) and "error_trained" in dataset
     return measure_label(dataset[name]) + (", after fine-tuning" if staged else "")
 
 
 def value_text(value: Any) -> str:
-    """An axis value as people write it."""
+    """The value of an axis as text."""
     value = getattr(value, "item", lambda: value)()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def axis_label(dataset: xr.Dataset, name: str) -> str:
-    """What an axis is, in the words of its system; its name where the dataset does not say."""
+    """The description of an axis that its system gives; its name if the dataset has none."""
     return measure_label(dataset[name]) if name in dataset.variables else name
 
 
 def main_measures(dataset: xr.Dataset) -> list[str]:
-    """The measures that stand first: rank and error, then :func:`own_measures`; else all numbers of a cell."""
+    """The measures to show first: rank and error, then :func:`own_measures`; if none, all :func:`numbers`."""
     named = [name for name in ("rank", "error") if name in dataset]
     return list(dict.fromkeys([*named, *own_measures(dataset)])) or numbers(dataset)
 
 
 def own_measures(dataset: xr.Dataset) -> list[str]:
-    """The numbers of a cell that a user's own function or system returned; of a system of the package none."""
+    """The measures of one number per cell that a user's own function or system defines; none for the package's."""
     return [name for name in numbers(dataset) if dataset[name].attrs.get("origin") == "own"]
 
 
 def numbers(dataset: xr.Dataset) -> list[str]:
-    """The measures that are one real number a cell."""
+    """The measures that are one real number per cell."""
     dims = dataset["status"].dims
     return [str(n) for n, v in dataset.data_vars.items() if v.dims == dims and v.dtype.kind == "f"]
 
 
 def others(dataset: xr.Dataset, shown: Collection[str]) -> str:
-    """The measures of a user's own function or system that are not ``shown``, with their shapes, in a line.
+    """A line that names the measures of a user's own function or system that are not ``shown``, with their shapes.
 
-    Curves and column norms are drawn; empty where nothing is left out, and for a system of the package.
+    Curves and column norms are left out, as they are drawn. Empty if no measure remains, and for the package's systems.
     """
     if all(values.attrs.get("origin") != "own" for values in dataset.data_vars.values()):
         return ""
@@ -113,15 +113,15 @@ def others(dataset: xr.Dataset, shown: Collection[str]) -> str:
 
 
 def selected_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value`` of every axis of the grid of which one value was selected, by name."""
+    """``name value``, by name, for every axis of the grid of which one value was selected."""
     chosen = {str(n): value for n, value in dataset.coords.items() if value.ndim == 0 and value.attrs.get(LISTED)}
     return {name: f"{name} {value_text(value)}" for name, value in chosen.items()}
 
 
 def problem_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value`` of every field of the problem, or parameter of a function, that is the same in all cells, by name.
+    """``name value``, by name, for every field of the problem or parameter of a function that is equal in all cells.
 
-    Of a population nothing is sampled, so that its size and noise are left out.
+    For measurements = population nothing is sampled, so that n and noise are left out.
     """
     population = "measurements" in dataset.coords and bool((dataset["measurements"] == "population").all())
     words = {}
@@ -133,7 +133,7 @@ def problem_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def setting_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value`` of the main numbers and names of training and pruning that are the same in all cells, by name."""
+    """``name value``, by name, for the main settings of training and pruning that are equal in all cells."""
     held = {name: dataset.coords[name] for name in SETTINGS if name in dataset.coords}
     same = {name: f"{name} {value_text(value)}" for name, value in held.items() if value.ndim == 0}
     level, train = threshold_of(dataset), int(dataset.attrs.get("train_steps", 0))
@@ -147,7 +147,7 @@ def setting_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def short_name(array: xr.DataArray) -> str:
-    """A variable's name as people say it: columns that stay are a rank, other parts are so many kept."""
+    """A variable's short name: ``rank`` if it counts columns; ``kept`` for coordinates; ``<parts>_kept`` for others."""
     units = str(array.attrs.get("units", "1"))
     if array.name != "rank" or units in ("1", "columns"):
         return str(array.name)
@@ -155,25 +155,25 @@ def short_name(array: xr.DataArray) -> str:
 
 
 def spoken_name(array: xr.DataArray) -> str:
-    """The same in a heading or on an axis, where it need not be one word; names that others gave stay as they are."""
+    """:func:`short_name` for a heading or an axis, where ``<parts>_kept`` is written with spaces."""
     return short_name(array).replace("_", " ") if array.name == "rank" else short_name(array)
 
 
 def part_noun(dataset: xr.Dataset) -> str:
-    """What one thing is that pruning keeps or deletes, whose norms are drawn: a column, a part."""
+    """The noun for one of the things that pruning keeps or deletes and whose norms are drawn: column, part, ..."""
     units = str(dataset["rank"].attrs.get("units", "")) if "rank" in dataset else ""
     return units.removesuffix("s") if units.endswith("s") else "column"
 
 
 def curves(dataset: xr.Dataset) -> list[str]:
-    """The curves there are to draw: none where no step was taken, no error that is the loss."""
+    """The names of the curves to draw: none if no step was taken, and no error curve that equals the loss curve."""
     names = [name for name in ("loss_curve", "error_curve") if name in dataset and dataset.sizes["step"] > 1]
     same = len(names) == 2 and np.array_equal(*(dataset[name].values for name in names), equal_nan=True)
     return names[:1] if same else names
 
 
 def fine_tuned(dataset: xr.Dataset) -> bool:
-    """Whether there was a phase of fine-tuning, as far as the dataset tells."""
+    """Whether there was a phase of fine-tuning; True if the dataset does not say."""
     return "phase" not in dataset.coords or bool((dataset["phase"] == "fine_tune").any())
 
 

@@ -1,8 +1,8 @@
 """Pruning: score -> rule -> mask -> compaction.
 
-Of columns (structured, this module's names), of input features (:mod:`.inputs`) and of the weights of any network:
-:mod:`.leaves` says which arrays are pruned, :mod:`.weight_scores` scores them, :mod:`.weights` makes masks (single
-weights, N:M, whole rows and filters), :mod:`.training` is for loops of one's own.
+This module's names prune columns (structured); :mod:`.inputs` prunes input features. For the weights of any network,
+:mod:`.leaves` says which arrays can be pruned, :mod:`.weight_scores` scores them, :mod:`.weights` makes masks (single
+weights, N:M, whole rows and filters), and :mod:`.training` serves your own training loop.
 """
 
 from gpsense.pruning.columns import (

@@ -1,6 +1,6 @@
-"""Pruning by columns: scores, the rule that turns them into a mask, rotation before it, compaction after it.
+"""Column pruning: scores, the rule that turns them into a mask, rotation before pruning, compaction after it.
 
-A rule is an entry of :data:`COLUMN_RULES`, a rotation one of :data:`ROTATIONS`; their keys are the choices.
+Rules are the entries of :data:`COLUMN_RULES`, rotations those of :data:`ROTATIONS`; their keys are the option names.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from gpsense.errors import BadInput
 from gpsense.fields import NUMBER, Field, check_key, check_shape, shown
 from gpsense.penalties import SMOOTHING
 
-THRESHOLD = Field(name="threshold", kind=NUMBER, at_least=0)  # checked where it is known: not under jit
+THRESHOLD = Field(name="threshold", kind=NUMBER, at_least=0)  # checked only where its value is known: not under jit
 COUNT = Field(name="count", kind=NUMBER, at_least=0)
 
 
@@ -35,12 +35,12 @@ def column_norms(factor: Factor) -> Norms:
 
 
 def default_threshold(smoothing: ScalarLike) -> Scalar:
-    """``2 sqrt(beta)``, where the smoothed group lasso is most concave in a column's norm (arXiv 2303.11453)."""
+    """The norm ``2 sqrt(smoothing)`` at which the smoothed group lasso is most concave in it (arXiv 2303.11453)."""
     return 2.0 * jnp.sqrt(jnp.asarray(SMOOTHING.check(smoothing)))
 
 
 def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
-    """True for the columns that stay: norm strictly above the threshold; shape (width,).
+    """True for the columns kept, those of norm strictly above the threshold; shape (width,).
 
     >>> gpsense.threshold_mask(jnp.array([0.5, 0.1, 0.3]), 0.2).tolist()
     [True, False, True]
@@ -51,7 +51,7 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
 
 
 def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
-    """True for the ``count`` largest norms; of equal ones the first stay. Needs the rank to be known."""
+    """True for the ``count`` largest norms; among equal norms the first are kept. Needs a known rank."""
     check_shape("norms", norms, "width")
     check_shape("count", count)
     count = COUNT.check(count)
@@ -61,35 +61,35 @@ def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
 
 
 def gap_mask(norms: Norms) -> Mask:
-    """True for the norms above the largest gap between neighbours in their order; at least one stays, 0 ends them."""
+    """True for the norms above the largest gap in their sorted list, which ends with a 0; at least one is kept."""
     falling = -jnp.sort(-norms)
     steps = falling - jnp.append(falling[1:], jnp.zeros(1, norms.dtype))
     return largest_mask(norms, jnp.argmax(steps) + 1)
 
 
 def random_mask(key: RandomKey, norms: Norms, count: ScalarLike | Integer) -> Mask:
-    """True for ``count`` columns drawn at random among those of positive norm: what pruning blindly would keep."""
+    """True for ``count`` columns of positive norm drawn at random: a baseline that ignores the sizes of the norms."""
     check_key(key)
     draw = jax.random.uniform(key, norms.shape, norms.dtype)
     return largest_mask(jnp.where(norms > 0, draw, -jnp.ones_like(draw)), count)
 
 
 def rotate(factor: Factor) -> Factor:
-    """``U V`` with V the right singular vectors, largest first: columns orthogonal, ``U U^T`` the same.
+    """The factor ``U V``, V its right singular vectors, largest first: columns orthogonal, ``U U^T`` unchanged.
 
-    What a group lasso does to the columns while training, done at once; unregularised factors can then be pruned.
+    It does at once what a group lasso does to the columns in training; unregularised factors can then be pruned.
     """
     _, vectors = eigh(factor.T @ factor)
     return factor @ vectors[:, ::-1]
 
 
 def margin(norms: Norms, threshold: ScalarLike) -> Scalar:
-    """Distance of the nearest column norm to the threshold: how far the mask is from changing."""
+    """Distance from the threshold to the nearest column norm: how far the mask is from changing."""
     return jnp.min(jnp.abs(norms - threshold))
 
 
 def gap(norms: Norms, mask: Mask) -> Scalar:
-    """Smallest norm kept less largest norm deleted: negative where a mask does not follow the norms."""
+    """Smallest kept norm minus largest deleted norm; negative where the mask does not keep the largest norms."""
     return jnp.min(jnp.where(mask, norms, jnp.inf)) - jnp.max(jnp.where(mask, -jnp.inf, norms))
 
 
@@ -102,10 +102,10 @@ def coherence(factor: Factor, mask: Mask) -> Scalar:
 
 
 def _check_masked(factor: Any, mask: Any) -> None:
-    """BadInput where these are no factor and a boolean for each of its columns; the two swapped, for one."""
+    """Raises BadInput unless ``factor`` is a matrix and ``mask`` has one boolean per column: detects a swap."""
     if getattr(mask, "dtype", None) != np.dtype(bool):
         problem = f"it holds {getattr(mask, 'dtype', type(mask).__name__)}, not booleans"
-        raise BadInput("mask", problem, "give the factor first, then booleans, True for the columns that stay")
+        raise BadInput("mask", problem, "give the factor first, then booleans, True for the columns to keep")
     check_shape("factor", factor, "dim", "width")
     check_shape("mask", mask, factor.shape[1])
 
@@ -123,8 +123,8 @@ def apply_mask(factor: Factor, mask: Mask) -> Factor:
 def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
     """The kept columns, in their order, padded with zero columns to (dim, width).
 
-    A zero column has zero gradient in every loss here, so the padding never moves. Raises BadInput if more columns
-    are kept than ``width``, as far as the mask is known outside of a trace; inside, surplus columns would be lost.
+    A zero column has zero gradient in every loss here, so the padding stays zero in training. Raises BadInput if more
+    columns are kept than ``width``; under ``jit``, where the mask is not known, surplus columns are lost instead.
 
     >>> factor, mask = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([False, False, True])
     >>> gpsense.compact(factor, mask, width=2).tolist()
@@ -138,7 +138,7 @@ def compact(factor: Factor, mask: Mask, width: int) -> Float[Array, "dim kept"]:
 
 
 class RuleInput(NamedTuple):
-    """What a column rule may read beside the scores: the ``threshold``, the true ``rank``, a ``key`` (None unless the
+    """What a column rule may read besides the norms: the ``threshold``, the true ``rank``, a ``key`` (None unless the
     rule asks for one), and which columns are ``active``, the others being padding.
     """
 
@@ -149,17 +149,17 @@ class RuleInput(NamedTuple):
 
 
 def _gap_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
-    """Smallest norm kept less largest norm deleted, padding left out."""
+    """Smallest kept norm minus largest deleted norm, without padding."""
     return gap(jnp.where(given.active, norms, -jnp.inf), mask)
 
 
 def _threshold_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
-    """Distance of the nearest norm to the threshold, padding left out."""
+    """Distance from the threshold to the nearest norm, without padding."""
     return margin(jnp.where(given.active, norms, jnp.inf), given.threshold)
 
 
 def _relative_margin(norms: Norms, mask: Mask, given: RuleInput) -> Scalar:
-    """Distance of the nearest norm to a tenth of the largest, padding left out."""
+    """Distance from a tenth of the largest norm to the nearest norm, without padding."""
     return margin(jnp.where(given.active, norms, jnp.inf), RELATIVE * jnp.max(jnp.where(given.active, norms, 0.0)))
 
 
@@ -168,12 +168,12 @@ def _random(norms: Norms, given: RuleInput) -> Mask:
     return random_mask(given.key, norms, given.rank)
 
 
-RELATIVE = 0.1  # share of the largest norm that rule relative asks of a column; baselines count their rank so
+RELATIVE = 0.1  # rule relative keeps norms above this share of the largest; baselines count their rank likewise
 
 
 @dataclass(frozen=True)
 class ColumnRule:
-    """A pruning rule: ``mask(norms, given)`` is True for the columns that stay, of norms (width,), 0 for padding.
+    """A pruning rule: ``mask(norms, given)`` is True for the columns kept; norms (width,) are 0 for padding.
 
     ``margin(norms, mask, given)`` says how far the mask is from changing, in units of the norms; ``random``: whether
     the rule reads a key.
@@ -185,18 +185,18 @@ class ColumnRule:
 
 
 def as_rule(rule: str | Callable[..., Mask] | ColumnRule) -> ColumnRule:
-    """A rule by its name in :data:`COLUMN_RULES` or as a function ``rule(norms, given)`` or ``rule(norms)``."""
+    """The ColumnRule of a name in :data:`COLUMN_RULES` or of a function ``rule(norms, given)`` or ``rule(norms)``."""
     entry = COLUMN_RULES[rule] if isinstance(rule, str) else rule
     if isinstance(entry, ColumnRule):
         return entry
     if not callable(entry):
-        raise BadInput("rule", f"{shown(entry)} is not a rule", "give a function of norms, or a ColumnRule")
+        raise BadInput("rule", f"{shown(entry)} is not a rule", "give a function of the norms, or a ColumnRule")
     alone = len(inspect.signature(entry).parameters) == 1
     return ColumnRule(lambda norms, given: entry(norms) if alone else entry(norms, given))
 
 
 def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
-    """Raise BadInput for a rule that does not return one boolean a column; it is traced on three norms."""
+    """Raises BadInput for a rule that does not return one boolean per column; it is traced on three norms."""
     if rule in FIXED_RULES:
         return
     norms = jax.ShapeDtypeStruct((3,), jnp.float32)
@@ -215,7 +215,7 @@ def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
     if shape != (3,) or dtype != jnp.dtype(bool):
         problem = f"it returned shape {shape} of {dtype} for 3 columns"
-        raise BadInput("rule", problem, "return one boolean a column, True for those that stay")
+        raise BadInput("rule", problem, "return one boolean per column, True for the columns to keep")
 
 
 COLUMN_RULES: dict[str, ColumnRule] = {
@@ -225,5 +225,5 @@ COLUMN_RULES: dict[str, ColumnRule] = {
     "random": ColumnRule(_random, random=True),
     "relative": ColumnRule(lambda norms, given: threshold_mask(norms, RELATIVE * jnp.max(norms)), _relative_margin),
 }
-FIXED_RULES = frozenset(COLUMN_RULES)  # those of the package, which need no test
+FIXED_RULES = frozenset(COLUMN_RULES)  # rules of the package, which need no verification
 ROTATIONS: dict[str, Callable[[Factor], Factor]] = {"none": lambda factor: factor, "svd": rotate}

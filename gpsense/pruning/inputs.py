@@ -1,10 +1,11 @@
-"""Which input coordinates a network at its start can see: scores from gradients, and the rules that keep some.
+"""Input-feature pruning at the start: scores of input coordinates from gradients, and rules that keep some.
 
-A rule is an entry of :data:`INPUT_RULES`: what it needs of the inputs and costs, and how it decides.
+A rule is an entry of :data:`INPUT_RULES`: how it decides, how many inputs it needs and what it costs.
 
-Algorithm 1 of arXiv 2406.08658. A neuron that looks along the shifted basis vector ``e~_i = c e_i + sqrt(1-c^2) e_z``,
-e_z an input of pure noise, has the gradient ``G_i = (1/n) sum_l y_l x_l phi'(<e~_i, x_l> + b)``; its even and odd parts
-in <e~_i, x> see even and odd information exponents.
+Scores follow Algorithm 1 of arXiv 2406.08658. A neuron whose weights are ``e~_i = c e_i + sqrt(1-c^2) e_z``, a shifted
+basis vector with e_z along an input of pure noise, has the gradient
+``G_i = (1/n) sum_l y_l x_l phi'(<e~_i, x_l> + b)``; the even and odd parts of phi(t + b) in ``t = <e~_i, x>`` detect
+even and odd information exponents.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,14 +25,14 @@ Decided = tuple[Bool[Array, " dim"], Float[Array, " dim"]]  # the mask, and the 
 
 @dataclass(frozen=True)
 class Parity:
-    """The parts of an activation that score on their own; ``linear``: the gradient along e_z does, too."""
+    """The parts of an activation that each give a score; ``linear``: the gradient along e_z gives one, too."""
 
     parts: tuple[str, ...]
     linear: bool = False
 
     @property
     def pools(self) -> int:
-        """Pools that the union of the chosen can have."""
+        """The number of scores, each of which contributes a pool of coordinates."""
         return len(self.parts) + self.linear
 
 
@@ -45,9 +46,9 @@ PARITIES: dict[str, Parity] = {
 
 
 class Scores(NamedTuple):
-    """Squared scores of the coordinates (parts, dim), one row a part of the activation; ``linear`` (dim,) = |G_z|.
+    """Squared scores of the coordinates (parts, dim), one row per part of the activation; ``linear`` (dim,) = |G_z|.
 
-    ``linear`` is the odd part's gradient along e_z, ``|(1/n) sum y x_i phi'_-(z; b)|``: None where it is not used.
+    G_z is the gradient for the odd part phi_- along e_z: ``linear = |(1/n) sum y x_i phi_-'(z; b)|``, None if not used.
     """
 
     squares: Float[Array, "parts dim"]
@@ -55,7 +56,7 @@ class Scores(NamedTuple):
 
 
 def slope_part(activation: Activation, part: str, t: Float[Array, "..."], bias: ScalarLike) -> Float[Array, "..."]:
-    """Slope in t of a part of ``phi(t + b)``: even ``(phi(t+b) + phi(-t+b))/2``, odd the difference; none: whole."""
+    """Derivative in t of a part of ``phi(t+b)``: even ``(phi(t+b) + phi(-t+b))/2``, odd (with minus), none (whole)."""
     one = activation.slope(t + bias)
     if part == "none":
         return one
@@ -66,9 +67,9 @@ def slope_part(activation: Activation, part: str, t: Float[Array, "..."], bias: 
 def gradients(
     samples: Samples, biases: Float[Array, " biases"], contraction: ScalarLike, activation: Activation, parity: str
 ) -> tuple[Float[Array, "biases parts dim dim"], Float[Array, " dim"]]:
-    """``G[b, part, i] (dim,)`` of neurons along every e~_i, and that of the odd part at bias |b_0| along e_z.
+    """The gradients ``G[b, part, i]`` (dim,) of neurons along each e~_i, and the odd part's along e_z at bias |b_0|.
 
-    The entries of the dim inputs; that of the noise coordinate is left out. Working memory: biases x parts x dim^2
+    They have an entry for each of the dim inputs, none for the noise coordinate. Working memory: biases x parts x dim^2
     numbers, whatever the number of samples.
     """
     dim, dtype, parts = samples.dim, samples.dtype, PARITIES[parity].parts
@@ -97,11 +98,11 @@ def gradient_scores(
     activation: Activation,
     parity: str = "both",
 ) -> Scores:
-    """``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2`` (Algorithm 1 of arXiv 2406.08658).
+    """The scores ``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2``: Algorithm 1, arXiv 2406.08658.
 
-    ``parity``: which parts of the activation score: even, odd or both. Two more are not the paper's: none, the
-    activation as a whole, and linear, the gradient along e_z alone. The last is for a linear y, ``y = <beta, x>``:
-    every G_i then has the large entries of beta, so that even and odd scores tell nothing (derived).
+    ``parity``: which parts of the activation give scores: even, odd or both. Two more values are not the paper's: none,
+    the whole activation, and linear, the gradient along e_z alone. The last is for a linear y, ``y = <beta, x>``: every
+    G_i then has the large entries of beta, so that even and odd scores cannot tell coordinates apart (derived).
 
     >>> from gpsense.sparse.hermite import find_activation
     >>> from gpsense.sparse.samples import table
@@ -118,30 +119,30 @@ def gradient_scores(
 
 
 def chosen(scores: Scores, pool: int) -> Bool[Array, " dim"]:
-    """The union J of the ``pool`` largest of every part's scores and of ``linear``: at most 3 pool coordinates."""
+    """Mask of the union J of the ``pool`` largest scores of each part and of ``linear``: at most 3 pool coordinates."""
     rows: Sequence[Array] = [*scores.squares, *([] if scores.linear is None else [scores.linear])]
     masks = [largest(row, pool) for row in rows]
     return jnp.any(jnp.stack(masks), axis=0)
 
 
 def strengths(scores: Scores) -> Float[Array, " dim"]:
-    """One number a coordinate: the larger of its scores, ``linear`` where there is no other."""
+    """One score per coordinate: the largest over the parts (not squared), or ``linear`` where there are no parts."""
     if scores.squares.shape[0] == 0 and scores.linear is not None:
         return scores.linear
     return jnp.sqrt(jnp.max(scores.squares, axis=0))
 
 
 def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
-    """Mask of the ``count`` largest values; of equal ones the first."""
+    """Mask of the ``count`` largest values; among equal values the first are taken."""
     _, places = jax.lax.top_k(values, count)
     return jnp.zeros(values.shape, bool).at[places].set(True)
 
 
 class Candidates(NamedTuple):
-    """What a rule may read: the samples, a key of its own, and the options of the scores.
+    """What a rule may read: the samples, its own random key, and the options of the scores.
 
-    ``columns()`` is a first layer on all coordinates: the trained one, or that of one dense step. ``oracle()`` decides
-    by the truth.
+    ``columns()`` returns a first layer on all coordinates: the trained one, or that after one dense (unpruned) step.
+    ``oracle()`` decides by the true relevant coordinates.
     """
 
     samples: Samples
@@ -157,10 +158,10 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class InputRule:
-    """A rule that keeps coordinates, and what is asked of it before anything is drawn.
+    """A rule that decides which coordinates are kept, and what must be known about it before anything is drawn.
 
-    ``room``: coordinates that there must be for each of the pool; ``everything``: all stay;
-    ``products(biases, parts)``: passes of n dim^2 multiplications over the samples.
+    ``room``: the pool may be at most dim / room; ``everything``: all coordinates are kept;
+    ``products(biases, parts)``: number of passes over the samples, of n dim^2 multiplications each.
     """
 
     decide: Callable[[Candidates], Decided]
@@ -170,30 +171,30 @@ class InputRule:
     products: Callable[[int, int], int] = lambda biases, parts: 0
 
     def most_pool(self, dim: int) -> int:
-        """The largest pool that dim coordinates allow."""
+        """The largest pool allowed with ``dim`` coordinates."""
         return dim // self.room
 
 
 def by_gradient(given: Candidates) -> Decided:
-    """The union of the pools of Algorithm 1, and its :func:`strengths`."""
+    """The union of the pools of Algorithm 1, and the :func:`strengths` of all coordinates."""
     scores = gradient_scores(given.samples, given.biases, given.contraction, given.pool, given.activation, given.parity)
     return chosen(scores, given.pool), strengths(scores)
 
 
 def by_magnitude(given: Candidates) -> Decided:
-    """The three pools of largest rows of the first layer."""
+    """The 3 pool coordinates whose rows of the first layer have the largest norms, and the norms of all rows."""
     score = jnp.sqrt(jnp.sum(given.columns() ** 2, axis=1))
     return largest(score, 3 * given.pool), score
 
 
 def at_random(given: Candidates) -> Decided:
-    """Three pools drawn at random."""
+    """3 pool coordinates drawn at random, and the random scores of all."""
     score = jax.random.uniform(given.key, (given.samples.dim,), given.samples.dtype)
     return largest(score, 3 * given.pool), score
 
 
 def keep_all(given: Candidates) -> Decided:
-    """All coordinates, without a score."""
+    """All coordinates, with scores of 0."""
     dim = given.samples.dim
     return jnp.ones((dim,), bool), jnp.zeros((dim,), given.samples.dtype)
 
@@ -202,8 +203,8 @@ INPUT_RULES: dict[str, InputRule] = {
     "gradient": InputRule(
         by_gradient, "scores at the start, Algorithm 1", products=lambda biases, parts: biases * parts
     ),
-    "magnitude": InputRule(by_magnitude, "rows of a dense step or of the trained weights", room=3),
-    "random": InputRule(at_random, "as many", room=3),
-    "oracle": InputRule(lambda given: given.oracle(), "those that matter"),
+    "magnitude": InputRule(by_magnitude, "largest rows after a dense step or training", room=3),
+    "random": InputRule(at_random, "drawn at random", room=3),
+    "oracle": InputRule(lambda given: given.oracle(), "the true support"),
     "none": InputRule(keep_all, "all", everything=True),
 }

@@ -1,8 +1,8 @@
-"""Which leaves of a tree of parameters hold weights that can be pruned, told by the layer they stand in and their name.
+"""Finds the leaves of a tree of parameters that hold prunable weights, by the layer they belong to and by their name.
 
-Trees are any of JAX: nested dictionaries and lists, Equinox modules whole or filtered to their arrays. What is said of
-leaves has the structure of the tree filtered to its floating-point arrays, with None elsewhere, as gradients of
-``equinox.filter_grad`` have.
+Any JAX tree will do: nested dictionaries and lists, Equinox modules whole or filtered to their arrays. Results have the
+structure of the tree filtered to its floating-point arrays, with None elsewhere, like gradients of
+``equinox.filter_grad``.
 """
 
 import re
@@ -31,22 +31,22 @@ _TABLES = frozenset({"embedding", "embeddings", "embed", "emb", "wte"})
 
 
 def prunable(tree: PyTree, what: What | None = None) -> Prunable:
-    """Which leaves can be pruned: the weights of linear, convolutional, recurrent and attention layers.
+    """Which leaves can be pruned, as a tree of booleans: weights of linear, convolutional, recurrent, attention layers.
 
     By default these are the leaves of two axes or more, except:
 
-    - those of Equinox's norms (LayerNorm, RMSNorm, GroupNorm, BatchNorm), Embedding, PReLU and states, and the gains of
-      its WeightNorm;
-    - those of a class of one's own whose name ends in ``Norm``;
-    - those whose name says bias (bias, bias_n, b, b1), scale (scale, gain, gamma, temperature), shift (beta, shift,
-      offset), table (embedding, embed, emb, wte), place (position, pos, wpe), token (token, cls) or state;
+    - leaves of Equinox's norms (LayerNorm, RMSNorm, GroupNorm, BatchNorm), Embedding, PReLU and states, and the gains
+      of its WeightNorm;
+    - leaves of a class of your own whose name ends in ``Norm``;
+    - leaves whose name says bias (bias, bias_n, b, b1), scale (scale, gain, gamma, temperature), shift (beta, shift,
+      offset), embedding (embedding, embed, emb, wte), position (position, pos, wpe), token (token, cls) or state;
     - weights that ``equinox.nn.Shared`` ties to one of these.
 
-    ``what`` changes that: a pattern of :mod:`fnmatch` or several, read in order, over the leaves' :func:`paths`
-    (``"embedding.weight"`` or ``"layers.*"`` can be pruned, too; ``"!layers.2"`` cannot, with all that is in it); or
-    says it anew: a function of path and leaf, or a tree of booleans, as of ``equinox.filter``, in the place of the tree
-    or of whole parts. Only shapes are read. BadInput for a pattern that fits nothing, a ``what`` that is none, and a
-    module that stands at two places of the tree (:func:`verify_untied`).
+    ``what`` changes this default by one or several :mod:`fnmatch` patterns on the leaves' :func:`paths`, applied in
+    order (``"embedding.weight"`` or ``"layers.*"`` adds leaves; ``"!layers.2"`` excludes all in that layer), or
+    replaces it by a function of path and leaf or by a tree of booleans, each for a leaf or a whole subtree, as for
+    ``equinox.filter``. Only shapes are read. BadInput for a pattern that matches nothing, an invalid ``what``, and a
+    module that occurs at two places of the tree (:func:`verify_untied`).
     """
     verify_untied(tree, "tree", arrays=False)
     found = list(_walk(tree))
@@ -64,12 +64,12 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
 
 
 def numbers(tree: ModuleT) -> ModuleT:
-    """The tree filtered to its floating-point arrays, or shapes of them; None elsewhere."""
+    """The tree filtered to its floating-point arrays, or their shapes; None elsewhere."""
     return eqx.filter(tree, is_numbers)
 
 
 def is_numbers(leaf: Any) -> bool:
-    """Whether a leaf is an array of floating point, or the shape of one."""
+    """Whether a leaf is a floating-point array, or the shape of one."""
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
@@ -79,9 +79,10 @@ def paths(tree: PyTree) -> list[str]:
 
 
 def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
-    """The tree with absolute values; biases, shifts, positions and unnamed leaves of one axis are 0.
+    """The tree with absolute values of weights, gains of norms and embedding tables, and 0 in all other arrays.
 
-    With ``biases`` all are absolute. What multiplies is kept: weights, gains of norms, tables of embeddings.
+    The others are biases, shifts, positions and, outside modules, vectors not named as weights or gains;
+    with ``biases`` they have their absolute values, too.
     """
     arrays, rest = eqx.partition(tree, is_numbers)
     found = [
@@ -92,20 +93,20 @@ def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
 
 
 def gains_alone(module: ModuleT) -> ModuleT:
-    """The module with each norm layer of Equinox replaced by one that multiplies by its gain and does no more."""
+    """The module with each of Equinox's norm layers replaced by one that only multiplies by its gain."""
     return called_as(module, NORMS, _multiply)
 
 
 def called_as(module: ModuleT, kinds: tuple[type, ...], call: Callable[..., Any]) -> ModuleT:
-    """The module with the layers of some classes called by another function: instances of subclasses of theirs."""
+    """The module with each layer of class ``kinds`` replaced by one of a subclass whose ``__call__`` is ``call``."""
     is_one = lambda node: isinstance(node, kinds)  # noqa: E731
     return jax.tree.map(lambda node: _called_as(node, call) if is_one(node) else node, module, is_leaf=is_one)
 
 
 def verify_untied(module: PyTree, field: str = "make", arrays: bool = True) -> None:
-    """BadInput where the same module, or the same array of weights, stands at two places of a tree.
+    """Raises BadInput where the same module, or the same array of weights, occurs at two places of a tree.
 
-    JAX copies both, and from the first step of training on they would differ. ``arrays``: look at arrays, too.
+    JAX makes two copies of it, which would differ from the first training step on. ``arrays``: check arrays, too.
     """
     seen: dict[int, str] = {}
     for path, node in _parts(module):
@@ -114,11 +115,11 @@ def verify_untied(module: PyTree, field: str = "make", arrays: bool = True) -> N
         if (first := seen.setdefault(id(node), path)) != path:
             what = type(node).__name__ if isinstance(node, eqx.Module) else "array"
             problem = f"the same {what} stands at {first} and at {path}, and would be trained as two"
-            raise BadInput(field, problem, "tie them by equinox.nn.Shared, or make one for each place")
+            raise BadInput(field, problem, "tie them with equinox.nn.Shared, or create one for each place")
 
 
 def _walk(tree: PyTree) -> Iterator[tuple[str, Any, Any, int]]:
-    """Path, leaf, the nearest module around it and how deep in that it stands, of every array of floating point."""
+    """Yields path, leaf, nearest enclosing module and depth within it, for every floating-point array."""
 
     def inside(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any, Any, int]]:
         is_other = lambda each: each is not node and isinstance(each, eqx.Module)  # noqa: E731
@@ -132,7 +133,7 @@ def _walk(tree: PyTree) -> Iterator[tuple[str, Any, Any, int]]:
 
 
 def _parts(tree: PyTree) -> Iterator[tuple[str, Any]]:
-    """Path and node of every module that holds weights and of every array of weights, those further out first."""
+    """Yields path and node of every module that holds weights and of every array of weights, outer ones first."""
 
     def inside(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         is_other = lambda each: each is not node and isinstance(each, eqx.Module)  # noqa: E731
@@ -149,7 +150,7 @@ def _parts(tree: PyTree) -> Iterator[tuple[str, Any]]:
 
 
 def _tied(tree: PyTree) -> Iterator[Any]:
-    """The leaves that ``equinox.nn.Shared`` also puts into a layer that is left alone."""
+    """Yields the leaves that ``equinox.nn.Shared`` also puts into a layer that is not pruned."""
     for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, eqx.nn.Shared)):
         if isinstance(node, eqx.nn.Shared):
             is_alone = lambda part: isinstance(part, _ALONE)  # noqa: E731
@@ -157,8 +158,8 @@ def _tied(tree: PyTree) -> Iterator[Any]:
             inside = {id(part) for layer in alone for part in vars(layer).values()}
             if inside:
                 if node.where is None or node.get is None:
-                    remedy = "give the whole module, its functions included"
-                    raise BadInput("tree", "equinox.nn.Shared was filtered and no longer tells what is shared", remedy)
+                    remedy = "give the whole module, with its functions"
+                    raise BadInput("tree", "equinox.nn.Shared was filtered and no longer says what is shared", remedy)
                 pairs = node.where(node.pytree), node.get(node.pytree)
                 places, sources = (each if isinstance(each, list | tuple) else (each,) for each in pairs)
                 yield from (source for place, source in zip(places, sources, strict=True) if id(place) in inside)
@@ -166,19 +167,19 @@ def _tied(tree: PyTree) -> Iterator[Any]:
 
 
 def _text(keys: tuple[Any, ...]) -> str:
-    """A path of JAX as text: names and numbers with dots between."""
+    """A JAX path as text: names and numbers joined by dots."""
     return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in keys)
 
 
 def _words(path: str) -> list[str]:
-    """The words of the last name of a path, places in lists passed over; ``b`` stays apart from ``B``."""
+    """The words of the last name of a path, list indices ignored, in lower case except for single letters."""
     names = [name for name in path.split(".") if not name.isdigit()]
     words = re.split(r"[_\d\W]+|(?<=[a-z])(?=[A-Z])", names[-1] if names else "")
     return [word if len(word) == 1 else word.lower() for word in words if word]
 
 
 def _is_bias(path: str, leaf: Any) -> bool:
-    """Whether a leaf is called a bias; ``out_b`` is one only if no more than one of its axes is longer than 1."""
+    """Whether a leaf's name says bias; a final ``b`` (``out_b``) counts only if at most one axis is longer than 1."""
     words = _words(path)
     thin = sum(size > 1 for size in leaf.shape) <= 1
     return bool(words) and ("bias" in words or "biases" in words or words[0] == "b" or (words[-1] == "b" and thin))
@@ -193,7 +194,7 @@ def _is_weight(path: str, leaf: Any, owner: Any, depth: int) -> bool:
 
 
 def _multiplies(path: str, leaf: Any, owner: Any, depth: int) -> bool:
-    """Whether a leaf is a factor: a weight, a gain, a table."""
+    """Whether a leaf is a factor: a weight, a gain or an embedding table."""
     last = (_words(path) or [""])[-1]
     if _is_bias(path, leaf) or last in _SHIFTS | _PLACES or isinstance(owner, eqx.nn.StateIndex):
         return False
@@ -201,37 +202,37 @@ def _multiplies(path: str, leaf: Any, owner: Any, depth: int) -> bool:
 
 
 def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list[bool]:
-    """The leaves after patterns in turn: what one fits can be pruned, or cannot where it begins with ``!``."""
+    """Whether each leaf can be pruned after the patterns in turn: a match adds it, or excludes it if it has a ``!``."""
     can = list(can)
     for pattern in patterns:
         bare = pattern.removeprefix("!")
         fits = [fnmatchcase(path, bare) or fnmatchcase(path, f"{bare}.*") for path in known]
         if not any(fits):
             near = nearest(bare, known)
-            raise BadInput("prune", f"no array fits {bare!r}", near or f"arrays are {', '.join(known)}")
+            raise BadInput("prune", f"no array matches {bare!r}", near or f"arrays are {', '.join(known)}")
         can = [bare == pattern if fit else before for fit, before in zip(fits, can, strict=True)]
     return can
 
 
 def _answer(what: Callable[..., Any], path: str, leaf: Any) -> bool:
-    """What a function of somebody's says of a leaf."""
+    """Whether the user's function ``what`` lets a leaf be pruned; BadInput where the function fails."""
     try:
         return bool(what(path, leaf))
     except Exception as error:  # it can fail in any way
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        remedy = "give a function of a path, a text, and an array that returns True or False"
+        remedy = "give a function f(path, array) that returns True or False, path a string"
         raise BadInput("prune", f"the function fails for {path} ({said})", remedy) from error
 
 
 def _as_told(tree: PyTree, what: PyTree) -> list[bool]:
-    """The leaves of floating point by a tree of booleans, each for a leaf or for a part of the tree."""
+    """One boolean per floating-point leaf, from a tree of booleans for single leaves or whole subtrees."""
     try:
         spread = jax.tree.map(lambda flag, part: jax.tree.map(lambda leaf: flag, part), what, numbers(tree))
     except ValueError:
         spread = None
     flags = jax.tree.leaves(spread)
     if spread is None or not all(isinstance(flag, bool) for flag in flags):
-        problem = "it is not a tree of booleans of the network's structure"
+        problem = "it is not a tree of booleans with the network's structure"
         raise BadInput("prune", problem, "give patterns of paths, a function of path and array, or such a tree")
     return flags
 
@@ -261,5 +262,5 @@ def _multiply(norm: Any, x: Any, state: Any = None, **others: Any) -> Any:
 
 
 def only(can: Prunable, tree: Parameters) -> Parameters:
-    """The tree with 0 in leaves that cannot be pruned."""
+    """The tree with zeros in leaves that cannot be pruned."""
     return jax.tree.map(lambda is_weight, leaf: leaf if is_weight else jnp.zeros_like(leaf), can, tree)

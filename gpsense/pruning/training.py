@@ -1,7 +1,7 @@
-"""Pruning in a training loop of one's own: what share is kept when, an optax optimizer on a mask, modules with a mask.
+"""Pruning in your own training loop: schedules of the share kept, masked optax optimizers, masked modules.
 
-Scores are in :mod:`gpsense.pruning.weight_scores`, masks by scores in :mod:`gpsense.pruning.weights`, which leaves can
-be pruned in :mod:`gpsense.pruning.leaves`. All of it works under ``jit`` and ``vmap`` with traced shares and steps.
+Scores are in :mod:`gpsense.pruning.weight_scores`, masks from scores in :mod:`gpsense.pruning.weights`, the choice of
+prunable leaves in :mod:`gpsense.pruning.leaves`. All work under ``jit`` and ``vmap`` with traced shares and steps.
 """
 
 from collections.abc import Callable
@@ -24,18 +24,18 @@ ModuleT = TypeVar("ModuleT", bound=Callable[..., Any])
 
 
 def one_shot(at: ScalarLike, kept: ScalarLike) -> Shares:
-    """The share kept at a step: 1 before step ``at``, ``kept`` from it on; BadInput for a share that is none."""
+    """The schedule ``step -> share kept``: 1 before step ``at``, then ``kept``; BadInput for a share not in (0, 1]."""
     kept = SHARE.check(kept)
     return lambda step: jnp.where(jnp.asarray(step) < at, 1.0, jnp.asarray(kept, float))
 
 
 def iterative(every: ScalarLike, share: ScalarLike, kept: ScalarLike = 0.0) -> Shares:
-    """The share kept at a step: ``max(kept, (1 - share)^floor(step / every))``, a ``share`` of what is left each time.
+    """The schedule ``max(kept, (1 - share)^floor(step / every))`` of the share kept: a cut deletes ``share`` of it.
 
-    Iterative magnitude pruning, Frankle and Carbin (ICLR 2019), with rewinding: after each cut go on from
-    :func:`gpsense.pruning.weights.apply` of the mask to the parameters of the start, or of a later step (Frankle,
-    Dziugaite, Roy and Carbin, ICML 2020), with a fresh state of the optimizer. BadInput for shares and a number of
-    steps that are none.
+    For iterative magnitude pruning with rewinding, Frankle and Carbin (ICLR 2019), continue after each cut from the
+    parameters of the start, or of a later step (Frankle, Dziugaite, Roy and Carbin, ICML 2020), with the mask applied
+    (:func:`gpsense.pruning.weights.apply`) and a fresh optimizer state. BadInput for an ``every`` not above 0, a
+    ``share`` not in (0, 1) and a ``kept`` not in [0, 1].
     """
     every = Field(name="every", kind="number", above=0).check(every)
     share = Field(name="share", kind="number", above=0, below=1).check(share)
@@ -51,18 +51,15 @@ def iterative(every: ScalarLike, share: ScalarLike, kept: ScalarLike = 0.0) -> S
 def cubic(
     first: ScalarLike, last: ScalarLike, kept: ScalarLike, start: ScalarLike = 1.0, every: ScalarLike = 1
 ) -> Shares:
-    """The share kept at a step: ``kept + (start - kept) (1 - t)^3``, t from 0 at step ``first`` to 1 at ``last``.
+    """The schedule ``kept + (start - kept) (1 - t)^3`` of the share kept, t from 0 at step ``first`` to 1 at ``last``.
 
-    It changes every so many steps. Gradual pruning, Zhu and Gupta (2017), whose formula is of the share deleted.
-    BadInput for a share that is not above 0 and at most 1, an ``every`` that is not above 0, and a ``last``
-    before ``first``.
+    It changes every ``every`` steps. Gradual pruning, Zhu and Gupta (2017), whose formula is for the share deleted.
+    BadInput for a ``kept`` or ``start`` not in (0, 1], an ``every`` not above 0, and a ``last`` before ``first``.
     """
     kept, start = SHARE.check(kept), replace(SHARE, name="start").check(start)
     every = Field(name="every", kind="number", above=0).check(every)
     if not isinstance(first, Tracer) and not isinstance(last, Tracer) and not last >= first:
-        raise BadInput(
-            "last", f"{shown(last)} is before step {shown(first)}, the first", "use that step or a later one"
-        )
+        raise BadInput("last", f"{shown(last)} is before step {shown(first)} (first)", "use that step or a later one")
 
     def at(step: Any) -> Scalar:
         step, begin, end = (jnp.asarray(each, float) for each in (step, first, last))
@@ -76,17 +73,17 @@ def cubic(
 def pruned(
     optimizer: optax.GradientTransformation, mask: MaskTree | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """An optax optimizer whose updates keep pruned weights at exactly 0, whatever momentum or decay it has.
+    """The optimizer wrapped so that its updates keep pruned weights at exactly 0, whatever its momentum or decay.
 
     The mask is given here, or to each ``update(gradients, state, params, mask=mask)``, where it may be traced and
-    change from step to step. Inside, gradients and parameters are masked, so that pruned weights count in no norm and
-    no moment; outside, the update of a pruned weight w is ``-w``: one that has just been pruned is 0 after the step.
-    Other arguments go on to the optimizer. Where the parameters are the two copies that ``optax.lookahead`` takes, one
-    mask holds for both.
-    BadInput for what is no optimizer, and for an update without parameters or without a mask.
+    change from step to step. The optimizer sees masked gradients and parameters, so that pruned weights enter no norm
+    and no moment; the update of a pruned weight w is ``-w``: a weight that has just been pruned is 0 after the step.
+    Other arguments are passed on to the optimizer. For ``optax.lookahead``, whose parameters are two copies, one mask
+    serves both.
+    BadInput for anything but an optax optimizer, and for an update without parameters or without a mask.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise BadInput("optimizer", f"{shown(optimizer)} is not one of optax", "give one, such as optax.adam(1e-3)")
+        raise BadInput("optimizer", f"{shown(optimizer)} is not an optax optimizer", "use one, e.g. optax.adam(1e-3)")
     inner, fixed = optax.with_extra_args_support(optimizer), mask
 
     def init(params: Any) -> Any:
@@ -112,12 +109,12 @@ def pruned(
 
 
 def _copies(mask: MaskTree, params: Any) -> MaskTree:
-    """The mask, or one for each copy of the parameters."""
+    """The mask, or one for each of the two copies of the parameters in ``optax.lookahead``."""
     return optax.LookaheadParams(mask, mask) if isinstance(params, optax.LookaheadParams) else mask
 
 
 class Masked(eqx.Module, Generic[ModuleT]):
-    """A module that is called with 0 in its pruned weights: these keep their values and have gradients of 0."""
+    """A module that is called with its pruned weights set to 0; they keep their stored values and have gradient 0."""
 
     module: ModuleT
     mask: MaskTree
@@ -127,10 +124,10 @@ class Masked(eqx.Module, Generic[ModuleT]):
 
 
 def mask_module(module: ModuleT, mask: MaskTree) -> Masked[ModuleT]:
-    """The module with a mask, its weights as they are; any mask may take the place of this one later."""
+    """The module with a mask, its weights unchanged; the mask can be replaced later, as no weight is lost."""
     return Masked(module, mask)
 
 
 def unmask_module(masked: Masked[ModuleT]) -> ModuleT:
-    """The plain module, its pruned weights 0; ``masked.module`` has them as they were."""
+    """The plain module, its pruned weights set to 0; ``masked.module`` has their former values."""
     return apply(masked.mask, masked.module)

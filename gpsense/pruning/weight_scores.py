@@ -1,12 +1,12 @@
-"""Scores of weights before or after training, the larger the better to keep; rules; pruning by a score in rounds.
+"""Scores of weights, before or after training (the highest are kept); pruning rules; pruning by a score in rounds.
 
-A score is ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` and reads what its formula names:
-``loss(params)`` a number, ``key`` for random draws, ``flow`` for SynFlow, ``can`` the leaves that can be pruned (by
-default :func:`gpsense.pruning.leaves.prunable`). Parameters are any tree, an Equinox module included; what comes back
-has the structure of the tree filtered to its floating-point arrays. Scores are taken at the masked parameters ``w``,
-those of pruned weights are 0, and derivatives are those of ``w -> loss(mask . w)``: g the gradient and H the Hessian.
-Leaves that are never pruned get numbers that nothing reads. A new entry of :data:`SCORES` is a rule of every system
-pruned by weights.
+A score is a function ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` that uses the arguments in
+its formula: ``loss(params)`` returns a number, ``key`` is for random draws, ``flow`` for SynFlow, and ``can`` says
+which leaves can be pruned (default :func:`gpsense.pruning.leaves.prunable`). Parameters are any tree, an Equinox module
+included; scores have the structure of that tree filtered to its floating-point arrays. They are evaluated at the masked
+parameters ``w``, pruned weights score 0, and derivatives are those of ``w -> loss(mask . w)``: gradient g, Hessian H.
+Scores of leaves that are never pruned are not used. A new entry of :data:`SCORES` becomes a pruning rule of every
+system with weight pruning.
 """
 
 from collections import ChainMap
@@ -39,7 +39,7 @@ def magnitude(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``|w|``."""
+    """The magnitude ``|w|`` of each weight."""
     return jax.tree.map(jnp.abs, _Point(params, mask).at)
 
 
@@ -51,9 +51,9 @@ def random(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """Uniform draws from [0, 1), of each leaf with a key of its own, by its place among the leaves."""
+    """Uniform draws from [0, 1); each leaf has its own key, derived from ``key`` and the position of the leaf."""
     if key is None:
-        raise BadInput("key", "random scores are drawn", "give a random key")
+        raise BadInput("key", "random scores are drawn", "give a random key, such as jax.random.key(0)")
     point = _Point(params, mask)
     arrays, structure = jax.tree.flatten(point.at)
     draws = [
@@ -71,9 +71,9 @@ def snip(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``|w . g|``: how fast the loss changes with a factor before the weight.
+    """The sensitivity ``|w . g|`` of the loss to a factor multiplying the weight, at the factor 1.
 
-    SNIP, Lee, Ajanthan and Torr (ICLR 2019), less their division by the sum, which orders nothing anew.
+    SNIP, Lee, Ajanthan and Torr (ICLR 2019), without their division by the sum, which does not change the order.
     """
     point = _Point(params, mask)
     return jax.tree.map(lambda w, g: jnp.abs(w * g), point.at, point.gradient("SNIP", loss)(point.at))
@@ -87,13 +87,13 @@ def grasp(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``w . (H g)``: with the sign, so that the weights are kept whose removal would lower ``||g||^2`` the most.
+    """The signed ``w . (H g)``: the weights kept are those whose removal would lower ``||g||^2`` the most.
 
-    g and H are those of the weights that can be pruned: ``theta`` of the paper are the weights that get a mask, and the
-    authors' program takes gradients of those alone; biases, gains and tables stand still. Removal of weight i changes
-    ``||g||^2`` by ``-2 w_i (H g)_i`` to first order. GraSP, Wang, Zhang and Grosse (ICLR 2020), call ``-w . (H g)`` the
-    score and remove the largest: this is its negative, and the same weights are kept. As in their formula the loss is
-    taken as it is; their program divides the network's outputs by 200 first.
+    g and H are taken over the prunable weights only: ``theta`` in the paper are the weights that get a mask, and the
+    authors' program differentiates in these alone; biases, gains and embedding tables are constants. Removing weight i
+    changes ``||g||^2`` by ``-2 w_i (H g)_i`` to first order. GraSP, Wang, Zhang and Grosse (ICLR 2020), call
+    ``-w . (H g)`` the score and remove the largest: this is its negative, so the same weights are kept. As in their
+    formula the loss is used unscaled; their program first divides the network's outputs by 200.
     """
     point = _Point(params, mask)
     can = leaves.prunable(point.at) if can is None else can
@@ -110,10 +110,10 @@ def movement(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``-w . g``: positive where a step of gradient descent takes the weight away from 0.
+    """The product ``-w . g``: positive where a step of gradient descent moves the weight away from 0.
 
-    One step of the sum that movement pruning gathers in training (Sanh, Wolf and Rush, NeurIPS 2020): sum this
-    over the steps to get theirs.
+    One term of the sum that movement pruning accumulates in training (Sanh, Wolf and Rush, NeurIPS 2020): sum it over
+    the steps to get their score.
     """
     point = _Point(params, mask)
     return jax.tree.map(lambda w, g: -w * g, point.at, point.gradient("movement pruning", loss)(point.at))
@@ -127,22 +127,22 @@ def synflow(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``|w . dR/dw|`` with ``R = flow(w)``, ``1^T prod_l |W_l| 1`` as :func:`synaptic_flow` makes it; no data enter.
+    """``|w . dR/dw|`` with ``R = flow(w)``: ``1^T prod_l |W_l| 1`` where :func:`synaptic_flow` made it; needs no data.
 
     SynFlow, Tanaka, Kunin, Yamins and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R
     grows as a product over layers and can overflow in float32 for deep or wide networks. BadInput without ``flow``.
     """
     if flow is None:
-        raise BadInput("flow", "SynFlow needs the network with absolute weights", "give synaptic_flow(shape)")
+        raise BadInput("flow", "SynFlow needs the network with absolute weights", "give synaptic_flow(input_shape)")
     return snip(params, mask, flow)
 
 
 @dataclass(frozen=True)
 class WeightRule:
-    """A rule that chooses weights: by which score, and when.
+    """A rule that chooses which weights to keep: its ``score``, and ``at`` which time it prunes.
 
-    ``at`` the start, in ``rounds`` scorings unless others are asked for; at the end of training, at once; in rounds of
-    training, pruning and rewinding; where a mask is given; or never. The last two have no score.
+    ``at``: start (before training, by default in ``rounds`` of scoring), end (after training, at once), rounds (in
+    rounds of training, pruning and rewinding), given (by a given mask) or never. The last two have no score.
     """
 
     help: str
@@ -152,16 +152,16 @@ class WeightRule:
 
     @property
     def trained(self) -> bool:
-        """Whether trained weights are pruned, which can be rewound."""
+        """Whether the rule prunes trained weights; those kept can then be rewound."""
         return self.at in ("end", "rounds")
 
 
 SCORES: dict[str, WeightRule] = {
     "random": WeightRule("drawn at random before training", random),
-    "snip": WeightRule("those the loss depends on most before training", snip),
-    "grasp": WeightRule("those that keep the gradient large before training", grasp),
-    "movement": WeightRule("those that the first step moves away from 0", movement),
-    "synflow": WeightRule("those on the strongest paths before training, no data needed", synflow, rounds=100),
+    "snip": WeightRule("weights the loss depends on most, before training", snip),
+    "grasp": WeightRule("weights that keep the gradient large, before training", grasp),
+    "movement": WeightRule("weights that the first step moves away from 0", movement),
+    "synflow": WeightRule("weights on the strongest paths, before training, no data needed", synflow, rounds=100),
 }
 WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
     {"none": WeightRule("all weights", at="never")},
@@ -174,12 +174,12 @@ WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = None) -> Loss:
-    """``R(module) = sum(module(1))`` with absolute weights: the flow of a whole Equinox module, one input (shape).
+    """The function ``R(module) = sum(module(1))`` of a module with absolute weights and an input of ones (shape).
 
-    Norm layers of Equinox multiply by their gain and do no more, as batch norms with their initial averages do in the
-    authors' program: R stays a sum over paths of products of absolute weights, gains among them. Through a softmax over
-    equal inputs nothing flows: queries and keys of an attention layer score 0. Else as :func:`absolute_flow`, ``dtype``
-    that of the input where it is not that of the weights.
+    Equinox's norm layers only multiply by their gain, as batch norms with their initial averages do in the authors'
+    program: R stays a sum over paths of products of absolute weights and gains. A softmax over equal inputs has no
+    flow: queries and keys of an attention layer score 0. Otherwise as :func:`absolute_flow`; ``dtype`` is that of the
+    input, by default that of the weights.
     """
     return absolute_flow(lambda module, x: leaves.gains_alone(module)(x), shape, biases, dtype)
 
@@ -187,11 +187,11 @@ def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = Non
 def absolute_flow(
     forward: Callable[[Any, Array], Array], shape: tuple[int, ...], biases: bool = False, dtype: Any = None
 ) -> Loss:
-    """``R(params) = sum(forward(|params|, 1))``: the outputs for one input of ones (shape), weights made absolute.
+    """The function ``R(params) = sum(forward(|params|, 1))``: summed outputs for one input of ones (shape).
 
-    What multiplies has its absolute value: weights, gains of norms, tables of embeddings. What is added, biases and
-    leaves of one axis without a name that tells, is 0: then every layer of a ReLU network has the same sum of scores,
-    R. With ``biases`` these count with their absolute values, as in the authors' program.
+    Weights, gains of norms and embedding tables have their absolute values. Terms that are added are 0, i.e. biases,
+    shifts, positions, and, outside modules, vectors not named as weights or gains: then every layer of a ReLU network
+    has the same sum of scores, R. With ``biases`` they have their absolute values, as in the authors' program.
     """
 
     def flow(params: Any) -> Scalar:
@@ -213,20 +213,21 @@ def prune_by(
     flow: Loss | None = None,
     spread: str = "global",
 ) -> MaskTree:
-    """The mask cut to the share ``kept`` of the prunable weights, in ``rounds`` with scores taken anew in each.
+    """The mask cut to the share ``kept`` of the prunable weights in ``rounds``, each of which computes new scores.
 
     Round i of 1..rounds leaves ``s (kept / s)^(i / rounds)`` of all prunable weights, s the share that ``mask`` keeps:
-    ``kept^(i / rounds)`` from a full mask, the exponential schedule of SynFlow. Rounds are static, one compiled body;
-    ``kept`` is traced, a share of all prunable weights and not of those in ``mask``. Random scores are drawn anew.
-    ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput for a share not above 0 or above 1, and where
-    the scores of a round are all 0 or not finite; under ``jit`` that cannot be seen: :func:`prune_in_rounds` tells it.
+    ``kept^(i / rounds)`` from a full mask, the exponential schedule of SynFlow. ``rounds`` is static and
+    compiled as one loop; ``kept`` may be traced: a share of all prunable weights, not only those in ``mask``. Random
+    scores are drawn anew in each round. ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput for a
+    share not in (0, 1], and where the scores of a round are all 0 or not finite; under ``jit``, where these cannot be
+    checked, use :func:`prune_in_rounds`.
     """
     if not callable(score):
         raise BadInput("score", f"{shown(score)} is not a function", "give one, such as weight_scores.magnitude")
     kept = SHARE.check(kept)
     mask, usable = prune_in_rounds(score, params, mask, prunable, loss, key, kept, rounds, flow, spread)
     if not isinstance(usable, Tracer) and not bool(usable):
-        raise BadInput("score", "its scores are all 0 or not finite", "use another score, start or more precision")
+        raise BadInput("score", "the scores are all 0 or not finite", "use another score, another start or float64")
     return mask
 
 
@@ -242,7 +243,7 @@ def prune_in_rounds(
     flow: Loss | None = None,
     spread: str = "global",
 ) -> tuple[MaskTree, Flags]:
-    """As :func:`prune_by`, with whether the scores of all rounds could order the weights (False: all 0, not finite)."""
+    """The mask of :func:`prune_by`, and whether all scores were usable (False: all 0 or not finite in some round)."""
     if rounds < 1:
         raise BadInput("rounds", f"{rounds} rounds", "use 1 or more")
     mask = everything(params) if mask is None else mask
@@ -264,7 +265,7 @@ def prune_in_rounds(
 
 
 class _Point:
-    """Where scores are taken: the masked arrays ``at`` of a tree, their mask, and the rest of the tree."""
+    """The point at which scores are evaluated: masked arrays ``at`` of a tree, their mask, the rest of the tree."""
 
     def __init__(self, params: Any, mask: MaskTree | None):
         arrays, self.rest = eqx.partition(params, leaves.is_numbers)
@@ -272,7 +273,7 @@ class _Point:
         self.at = apply(self.mask, arrays)
 
     def gradient(self, score: str, loss: Loss | None) -> Callable[[Parameters], Parameters]:
-        """The gradient of the loss of the masked arrays, in these."""
+        """The gradient function of the loss in the masked arrays; ``score`` is the name for errors."""
         if loss is None:
             raise BadInput("loss", f"{score} needs the loss", "give a function of the parameters that returns a number")
 

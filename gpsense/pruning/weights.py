@@ -1,10 +1,10 @@
-"""Masks over any tree of parameters: how many weights are kept, and which of them by score.
+"""Masks over any tree of parameters: how many weights are kept, and which ones by their scores.
 
-A mask has booleans of the parameters' shapes, True where a weight is kept and everywhere in leaves that are never
-pruned, and the structure of the tree filtered to its floating-point arrays: None elsewhere, as in gradients of
-``equinox.filter_grad``. Trees are those of JAX, Equinox modules included, whole or filtered. A tree of Python booleans,
+A mask has the structure of the tree filtered to its floating-point arrays, with None elsewhere, like gradients of
+``equinox.filter_grad``. It holds booleans of the parameters' shapes, True where a weight is kept and in all leaves that
+are never pruned. Any JAX tree will do, Equinox modules included, whole or filtered. A tree of Python booleans,
 :func:`gpsense.pruning.leaves.prunable`, says which leaves can be pruned: it is static, so close over it under ``jit``.
-Shares and counts are traced: one program serves all of them, under ``vmap`` too.
+Shares and counts may be traced: one compiled program serves all values, also under ``vmap``.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,19 +21,19 @@ from gpsense.errors import BadInput
 from gpsense.fields import Field, unknown_name
 from gpsense.pruning.leaves import numbers, paths, prunable
 
-SHARE = Field(name="kept", kind="number", above=0, at_most=1)  # checked where it is known: not under jit
+SHARE = Field(name="kept", kind="number", above=0, at_most=1)  # checked only where known: not under jit
 Tree = TypeVar("Tree")
 NumbersVector = Float[Array, " numbers"]
 NumbersMask = Bool[Array, " numbers"]
 
 
 def everything(params: PyTree) -> MaskTree:
-    """The mask that keeps everything; as for :func:`prunable`, only the shapes of params are used."""
+    """The mask that keeps everything; as in :func:`prunable`, only the shapes of ``params`` are used."""
     return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), numbers(params))
 
 
 def apply(mask: MaskTree, tree: Tree) -> Tree:
-    """The tree with 0 where the mask is False, whatever stood there, NaN included; a module stays a whole module."""
+    """The tree with 0 where the mask is False, also in place of NaN; a whole module stays a whole module."""
 
     def masked(keep: Any, leaf: Any) -> Any:
         return leaf if keep is None else jnp.where(keep, leaf, jnp.zeros((), leaf.dtype))
@@ -42,7 +42,7 @@ def apply(mask: MaskTree, tree: Tree) -> Tree:
 
 
 def restore(mask: MaskTree, tree: Tree, dense: Tree) -> Tree:
-    """The tree with the entries of ``dense`` where the mask is False: pruned weights as they were, to grow again."""
+    """The tree with the entries of ``dense`` where the mask is False: pruned weights regain their former values."""
 
     def filled(keep: Any, leaf: Any, before: Any) -> Any:
         return leaf if keep is None else jnp.where(keep, leaf, before)
@@ -51,16 +51,16 @@ def restore(mask: MaskTree, tree: Tree, dense: Tree) -> Tree:
 
 
 def flat(tree: PyTree[Shaped[Array, "..."]], prunable: Prunable) -> Shaped[Array, " weights"]:
-    """The entries of the prunable leaves of a mask, or of any tree like it, as one vector (weights,).
+    """The entries of the prunable leaves of a mask, or of a tree of the same structure, as one vector (weights,).
 
-    Leaves follow each other as in ``jax.tree.leaves``, row by row.
+    Leaves are in the order of ``jax.tree.leaves``, each row by row.
     """
     chosen = [leaf.ravel() for leaf in _chosen(tree, prunable)]
     return jnp.concatenate(chosen) if chosen else jnp.zeros((0,), bool)
 
 
 def unflat(vector: Shaped[Array, " weights"], tree: Tree, prunable: Prunable) -> Tree:
-    """The tree with its prunable leaves read from a vector (weights,), the others as they were: undoes :func:`flat`."""
+    """The tree with its prunable leaves read from a vector (weights,), others unchanged: inverse of :func:`flat`."""
     leaves, structure = jax.tree.flatten(tree)
     filled, start = [], 0
     for leaf, can in zip(leaves, jax.tree.leaves(prunable), strict=True):
@@ -70,10 +70,10 @@ def unflat(vector: Shaped[Array, " weights"], tree: Tree, prunable: Prunable) ->
 
 
 class Numbers:
-    """All numbers of a tree of these shapes as one vector (numbers,), leaf after leaf as in ``jax.tree.leaves``.
+    """Converts trees of the given ``shapes`` to vectors (numbers,), leaves as in ``jax.tree.leaves``, and back.
 
-    ``prunable`` (numbers,) tells those of leaves that can be pruned, of ``can`` or by default those of
-    :func:`gpsense.pruning.leaves.prunable`; it is an array of NumPy, static under ``jit``.
+    ``prunable`` (numbers,) is True for the numbers of leaves that can be pruned, by ``can`` or by default
+    :func:`gpsense.pruning.leaves.prunable`; it is a NumPy array, static under ``jit``.
     """
 
     def __init__(self, shapes: PyTree, can: Prunable | None = None):
@@ -84,11 +84,11 @@ class Numbers:
         self.prunable = np.concatenate(leaves)
 
     def vector(self, tree: PyTree[Shaped[Array, "..."]]) -> Shaped[Array, " numbers"]:
-        """The numbers of a tree: parameters, gradients, a mask."""
+        """The vector of all numbers of a tree, such as parameters, gradients or a mask."""
         return flat(tree, self._all)
 
     def tree(self, vector: Shaped[Array, " numbers"]) -> PyTree[Shaped[Array, "..."]]:
-        """The tree of a vector."""
+        """The tree whose numbers are those of a vector."""
         return unflat(vector, self._shapes, self._all)
 
 
@@ -99,7 +99,7 @@ def kept_share(mask: MaskTree, prunable: Prunable) -> Scalar:
 
 
 def kept_by_layer(mask: MaskTree, prunable: Prunable) -> Float[Array, " layers"]:
-    """Share of its weights that each prunable leaf keeps, in the default precision and the order of :func:`layers`."""
+    """Share of weights kept in each prunable leaf, in the default precision and the order of :func:`layers`."""
     chosen = _chosen(mask, prunable)
     shares = [jnp.sum(keep, dtype=jnp.int32).astype(float) / keep.size for keep in chosen]
     return jnp.stack(shares) if shares else jnp.zeros((0,))
@@ -111,15 +111,15 @@ def layers(tree: PyTree, prunable: Prunable) -> list[str]:
 
 
 def kept_count(total: int, kept: ScalarLike) -> Integer:
-    """``round(kept * total)`` weights, at least 1 and at most total; half to the even number. ``kept``: a share."""
+    """The number ``round(kept * total)`` of weights for a share ``kept``, from 1 to ``total``; halves round to even."""
     return jnp.clip(jnp.round(jnp.asarray(kept, float) * total), 1, total).astype(jnp.int32)
 
 
 def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: Integer | ScalarLike) -> MaskTree:
-    """The mask cut to the ``count`` prunable weights of the highest scores, over all leaves together.
+    """The mask cut to the ``count`` prunable weights with the highest scores, over all leaves together.
 
-    Exactly ``count`` of those that the mask keeps stay, all where it keeps fewer: of equal scores those that come first
-    in :func:`flat`. NaN is lower than any score. ``count`` may be traced, and is rounded to the nearest whole number.
+    Exactly ``count`` of the weights in ``mask`` are kept, or all if there are fewer; among equal scores those first in
+    :func:`flat`. NaN ranks below every score. ``count`` may be traced, and is rounded to the nearest whole number.
     Leaves that are not prunable keep their mask. BadInput for a count below 0.
 
     >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
@@ -136,7 +136,7 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
 
 @jax.jit
 def _largest(scores: list[Array], mask: list[Array], count: Array) -> list[Array]:
-    """:func:`keep_largest` of leaves that are all prunable: one program, where it is called outside any."""
+    """:func:`keep_largest` for leaves that are all prunable, compiled as one program if called outside ``jit``."""
     prunable = [True] * len(mask)
     kept = flat(mask, prunable)
     places = _places(flat(scores, prunable), kept)
@@ -149,7 +149,7 @@ def _largest(scores: list[Array], mask: list[Array], count: Array) -> list[Array
 
 
 def sound(scores: Parameters, mask: MaskTree, prunable: Prunable) -> Flags:
-    """Whether scores can order the weights that a mask keeps: all finite, and not all 0."""
+    """Whether the scores of the weights that a mask keeps can rank them: all finite, and not all 0."""
     return _sound(_chosen(scores, prunable), _chosen(mask, prunable))
 
 
@@ -161,22 +161,20 @@ def _sound(scores: list[Array], mask: list[Array]) -> Flags:
 
 
 def verify_scores(scores: Parameters, mask: MaskTree, prunable: Prunable) -> None:
-    """BadInput where there is nothing to score, and for scores that are not :func:`sound` where they are known: not
-    under ``jit``.
-    """
+    """Raises BadInput where no leaf is prunable, and for scores that are not :func:`sound` (not under ``jit``)."""
     if not any(jax.tree.leaves(prunable)):
-        raise BadInput("prunable", "no weight can be pruned", "say which arrays can: prunable(tree, what)")
+        raise BadInput("prunable", "no weight can be pruned", "say which arrays can be: prunable(tree, what)")
     verdict = sound(scores, mask, prunable)
     if not isinstance(verdict, Tracer) and not bool(verdict):
         raise unsound(scores, mask, prunable)
 
 
 def unsound(scores: Parameters, mask: MaskTree, prunable: Prunable, field: str = "scores") -> BadInput:
-    """The error for such scores."""
+    """The BadInput for scores that are not :func:`sound`, which names the leaves with scores that are not finite."""
     chosen = zip(layers(scores, prunable), _chosen(scores, prunable), _chosen(mask, prunable), strict=True)
     wild = [path for path, values, kept in chosen if not bool(jnp.all(jnp.isfinite(values) | ~kept))]
     if wild:
-        remedy = "use a smaller start, float64 or another score"
+        remedy = "use smaller initial weights, float64 or another score"
         return BadInput(field, f"scores of {', '.join(wild)} are not finite", remedy)
     return BadInput(field, "the score of every weight is 0", "is a layer 0 at the start? use another start or score")
 
@@ -188,13 +186,13 @@ def keep_share(
     mask: MaskTree | None = None,
     spread: str = "global",
 ) -> MaskTree:
-    """The mask of the share ``kept`` of the prunable weights, those of the highest scores, at least one of each part.
+    """The mask that keeps the share ``kept`` of the prunable weights, those with the highest scores.
 
-    ``spread``: global, over all leaves together, ``round(kept * weights)`` of them; layer, that share of every leaf,
-    or its own of a vector (layers,); erk, of each leaf a share by :func:`erk_shares`. Of ``mask``, where one is given,
-    no weight comes back, and shares are still of all weights. ``kept`` is traced. Of equal scores the first stay.
-    BadInput for an unknown ``spread``, for a vector where there is one share or that has another length, and for
-    shares not above 0 or above 1 and scores that are all 0 or not finite (under ``jit`` they cannot be seen).
+    ``spread``: global, ``round(kept * weights)`` over all leaves together; layer, the same share in every leaf, or one
+    per leaf if ``kept`` is a vector (layers,); erk, in each leaf the share of :func:`erk_shares`. At least one weight
+    is kept, with layer and erk in every leaf. Weights pruned in ``mask`` stay pruned; shares are still of all weights.
+    ``kept`` may be traced. Among equal scores the first are kept. BadInput for an unknown ``spread``, a vector of wrong
+    length or with another spread, and (not under ``jit``) for shares not in (0, 1] and scores all 0 or not finite.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -215,7 +213,7 @@ def cut_to_share(
     mask: MaskTree,
     spread: str = "global",
 ) -> MaskTree:
-    """As :func:`keep_share`, of arguments that have been checked: scores that are all 0 keep the first weights."""
+    """:func:`keep_share` without its checks of the arguments: scores that are all 0 keep the first weights."""
     sizes = [leaf.shape for leaf in _chosen(scores, prunable)]
     shares = SPREADS[spread](sizes, kept)
     if shares is None:
@@ -230,19 +228,20 @@ def cut_to_share(
 
 
 def erk_shares(shapes: Sequence[tuple[int, ...]], kept: ScalarLike) -> Float[Array, " layers"]:
-    """Shares of layers by Erdos-Renyi-kernel: ``min(1, c sum(shape) / prod(shape))``, together a share ``kept``.
+    """Shares kept per layer by Erdos-Renyi-kernel, ``min(1, c sum(shape) / prod(shape))``: ``kept`` of all weights.
 
-    Layers with few weights keep more of them. The factor c that makes ``sum_l share_l n_l = kept sum_l n_l`` is exact,
-    so that ``kept`` may be traced. Evci, Gale, Menick, Castro and Elsen (ICML 2020), after Mocanu et al. (2018).
+    Small layers keep a larger share. The factor c, for which ``sum_l share_l n_l = kept sum_l n_l``, is computed in
+    closed form, so that ``kept`` may be traced. Evci, Gale, Menick, Castro and Elsen (ICML 2020), after Mocanu et al.
+    (2018).
     """
     sizes = np.array([np.prod(shape) for shape in shapes], float)
     raw = np.array([np.sum(shape) for shape in shapes], float) / sizes
     order = np.argsort(-raw, kind="stable")
-    full = np.concatenate([[0.0], np.cumsum(sizes[order])])[:-1]  # weights in layers kept whole, if so many are
+    full = np.concatenate([[0.0], np.cumsum(sizes[order])])[:-1]  # weights in the first 0, 1, ... layers, kept whole
     rest = np.cumsum((sizes * raw)[order][::-1])[::-1]
     wanted = jnp.asarray(kept, float) * sizes.sum()
     factors = jnp.maximum(wanted - full, 0.0) / rest
-    fits = factors * raw[order] <= 1.0  # the first count of whole layers that leaves none of the others above 1
+    fits = factors * raw[order] <= 1.0  # the fewest whole layers for which no other share exceeds 1
     factor = jnp.where(jnp.any(fits), factors[jnp.argmax(fits)], jnp.inf)
     return jnp.minimum(factor * raw, 1.0)
 
@@ -262,11 +261,11 @@ def keep_n_of_m(
     axis: int = 1,
     mask: MaskTree | None = None,
 ) -> MaskTree:
-    """The n best of every m weights that follow each other along an axis, of each prunable leaf: N:M sparsity.
+    """The mask of the n highest scores in every m consecutive weights along an axis, per prunable leaf: N:M sparsity.
 
-    ``axis`` 1 is that of the inputs in Equinox's linear layers and convolutions; ``n`` may be traced. Of equal scores
-    the first stay; of ``mask`` no weight comes back. BadInput, naming the leaf, where m does not divide the axis, and
-    for an n that is not from 1 to m.
+    ``axis`` 1 is the input axis of Equinox's linear layers and convolutions; ``n`` may be traced. Among equal scores
+    the first are kept; weights pruned in ``mask`` stay pruned. BadInput, naming the leaf, where m does not divide the
+    length of the axis, and for an n that is not from 1 to m.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -278,8 +277,8 @@ def keep_n_of_m(
             return keep
         name = next(names)
         if not -values.ndim <= axis < values.ndim or m < 1 or values.shape[axis] % m:
-            problem = f"{name} of shape {values.shape} has no groups of {m} along axis {axis}"
-            raise BadInput("m", problem, "use a divisor of that axis, or leave that leaf out of prunable")
+            problem = f"{name} of shape {values.shape} cannot be split into groups of {m} along axis {axis}"
+            raise BadInput("m", problem, "use a divisor of its length, or leave that leaf out of prunable")
         places, kept = (jnp.moveaxis(each, axis, -1) for each in (_places(values, keep), keep))
         groups = places.reshape(*places.shape[:-1], -1, m)
         one, other = groups[..., :, None], groups[..., None, :]
@@ -300,13 +299,13 @@ def keep_groups(
     mask: MaskTree | None = None,
     spread: str = "layer",
 ) -> MaskTree:
-    """Whole slices along an axis, those of the highest mean score: rows of a matrix, filters of a convolution.
+    """The mask that keeps whole slices along an axis, those of highest mean score: matrix rows, convolution filters.
 
-    ``axis`` 0 is that of the outputs, 1 of the inputs in Equinox's layers. ``spread`` layer: the share ``kept`` of the
-    slices of every prunable leaf, at least one; global: of all slices together. Slices that ``mask`` has deleted whole
-    do not come back, nor do single weights that it has. Structured pruning; with magnitudes the L1 norm of filters of
-    Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017). The bias of a row that is gone stays. BadInput, naming the leaf,
-    where it has no such axis, and as :func:`keep_share`.
+    ``axis`` 0 is the output axis of Equinox's layers, 1 the input axis. ``spread`` layer: the share ``kept`` of the
+    slices of each prunable leaf, at least one; global: of all slices together. Slices and single weights pruned in
+    ``mask`` stay pruned. Structured pruning; with magnitudes it ranks filters by L1 norm as Li, Kadav, Durdanovic,
+    Samet and Graf (ICLR 2017) do. The bias of a pruned row is kept. BadInput, naming the leaf, where it has no such
+    axis, and as in :func:`keep_share`.
     """
     if spread not in ("layer", "global"):
         raise unknown_name("spread", spread, ("layer", "global"))
@@ -314,7 +313,7 @@ def keep_groups(
     for name, leaf in zip(layers(scores, prunable), _chosen(scores, prunable), strict=True):
         if not -leaf.ndim <= axis < leaf.ndim:
             problem = f"{name} of shape {leaf.shape} has no axis {axis}"
-            raise BadInput("axis", problem, "use another, or leave that leaf out of prunable")
+            raise BadInput("axis", problem, "use another axis, or leave that leaf out of prunable")
 
     def others(leaf: Any) -> tuple[int, ...]:
         return tuple(place for place in range(leaf.ndim) if place != axis % leaf.ndim)
@@ -330,18 +329,19 @@ def keep_groups(
 
 
 def _chosen(tree: PyTree, prunable: Prunable) -> list[Any]:
-    """The prunable leaves; BadInput where these are said of another tree."""
+    """The prunable leaves of a tree; BadInput where ``prunable`` has another number of leaves."""
     leaves, can = jax.tree.leaves(tree), jax.tree.leaves(prunable)
     if len(leaves) != len(can):
-        problem = f"it is of {len(can)} arrays, the tree has {len(leaves)}"
+        problem = f"it has {len(can)} leaves, the tree {len(leaves)}"
         raise BadInput("prunable", problem, "give that of the same tree, filtered to its floating-point arrays")
     return [leaf for leaf, chosen in zip(leaves, can, strict=True) if chosen]
 
 
 def _places(values: Float[Array, "*shape"], kept: Bool[Array, "*shape"]) -> Shaped[Array, "*shape"]:
-    """Whole numbers that ascend as values descend, NaN and then what is not kept last.
+    """Integers that increase as values decrease; then come NaN and, largest of all, entries that are not kept.
 
-    The bits of a number, so that one sort of whole numbers does: a stable sort by three keys takes ten times as long.
+    They are made of the bits of the values, so that one integer sort suffices: a stable sort by three keys takes ten
+    times as long.
     """
     size = 8 * values.dtype.itemsize
     kind = jnp.dtype(f"uint{size}")

@@ -1,7 +1,7 @@
 """Fine-tuning to working precision: L-BFGS by optax on the loss alone, recentred on the iterate.
 
-Gradient descent contracts the error by a fixed factor a step; where the answer alone is wanted, and not the path to
-it, L-BFGS needs a tenth of the evaluations.
+Gradient descent contracts the error by a fixed factor per step; where only the minimiser is wanted, L-BFGS finds it
+with a tenth of the evaluations.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from gpsense.sensing.measurements import Measurements
 
 
 def _optimizer(dtype: Any) -> optax.GradientTransformationExtraArgs:
-    """L-BFGS; backtracking takes half the time of optax's other search, but only in JAX's own float type."""
+    """L-BFGS; backtracking takes half the time of optax's zoom search, but works in JAX's default float type only."""
     if dtype == jnp.result_type(float):
         search = optax.scale_by_backtracking_linesearch(max_backtracking_steps=15, store_grad=True)
     else:
@@ -28,10 +28,10 @@ def _optimizer(dtype: Any) -> optax.GradientTransformationExtraArgs:
 def fit(
     measurements: Measurements, values: Values, factor: Factor, tolerance: float, iterations: int = 60, rounds: int = 2
 ) -> Factor:
-    """A local minimiser of ``(1/n) ||A(U U^T) - y||^2`` near ``factor`` (dim, width), at its width; zero columns stay.
+    """A local minimiser of ``(1/n) ||A(U U^T) - y||^2`` near ``factor`` (dim, width), same width; zero columns stay 0.
 
     Each round recentres on the iterate and descends until a step is below a tenth of ``tolerance`` relative to the
-    factor, or for ``iterations``; another round follows where that was not enough. The loss never ends larger.
+    factor; after ``iterations`` steps without that, the next of up to ``rounds`` follows. The loss never increases.
     """
     accuracy, width = jnp.asarray(tolerance, values.dtype), factor.shape[1]
     factor = jnp.pad(jnp.asarray(factor), ((0, 0), (0, -width % 8)))  # few widths to compile for
@@ -46,7 +46,7 @@ def fit(
 def fit_many(
     measurements: Measurements, values: Values, factors: jax.Array, tolerance: float, iterations: int = 60
 ) -> jax.Array:
-    """:func:`fit` of several factors (cells, dim, width) side by side, one round."""
+    """One round of :func:`fit` for each of several factors (cells, dim, width), batched."""
     with jax.numpy_dtype_promotion("standard"):
         return _rounds(measurements, values, factors, jnp.asarray(tolerance, values.dtype), iterations)
 

@@ -15,7 +15,7 @@ from gpsense.sensing.measurements import Measurements
 
 
 class IsometryBound(NamedTuple):
-    """``delta = max(largest - 1, 1 - smallest)`` and the unit matrices (dim, dim) with these two ratios."""
+    """``delta = max(largest - 1, 1 - smallest)``, these two ratios, and unit matrices (dim, dim) that attain them."""
 
     delta: Scalar
     largest: Scalar
@@ -39,7 +39,7 @@ def isometry_constant_bound(
     """
     check_key(key)
     if not 1 <= rank <= measurements.dim:
-        raise BadInput("rank", f"{rank} is not between 1 and dim {measurements.dim}", "choose one that is")
+        raise BadInput("rank", f"{rank} is not between 1 and dim {measurements.dim}", f"use 1 to {measurements.dim}")
 
     def gram(matrix: Symmetric) -> Symmetric:
         return measurements.adjoint(measurements.apply(matrix) / measurements.n)
@@ -52,7 +52,7 @@ def isometry_constant_bound(
 
     floats = [leaf.dtype for leaf in jax.tree.leaves(measurements) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     draws = jax.random.normal(key, (starts, measurements.dim, measurements.dim), (floats or [None])[0])
-    ceiling = 1.05 * jnp.max(jax.vmap(ratio)(climbed(gram, measurements.dim)))  # the iteration stays below it
+    ceiling = 1.05 * jnp.max(jax.vmap(ratio)(climbed(gram, measurements.dim)))  # the iteration underestimates
     highs, lows = climbed(gram, rank), climbed(lambda matrix: ceiling * matrix - gram(matrix), rank)
     upper, lower = jax.vmap(ratio)(highs), jax.vmap(ratio)(lows)
     largest, smallest = jnp.max(upper), jnp.min(lower)
@@ -61,7 +61,7 @@ def isometry_constant_bound(
 
 
 def _climb(operator: Callable[[Symmetric], Symmetric], start: Symmetric, rank: int, steps: int) -> Symmetric:
-    """The operator applied and projected in turn; a matrix it sends to zero stays."""
+    """Projected power iteration from ``start``; a matrix that the operator maps to zero is kept."""
 
     def step(_: jax.Array | int, matrix: Symmetric) -> Symmetric:
         image = _leading(operator(matrix), rank)

@@ -1,9 +1,9 @@
 """Losses of a factor U: empirical, in Gram form and population, each with its gradient in closed form.
 
 Convention of arXiv 2303.11453: ``L(U) = (1/n) ||A(U U^T) - y||^2`` without a factor 1/2. With
-``R = (1/n) A*(A(U U^T) - y)`` the gradient is ``4 R U``. The forms are the same function of U; they differ in cost.
-Closed-form gradients need one product with the data where automatic differentiation takes two. Every form is
-differentiated by JAX to any order and in either mode, as the plain function of U that it is.
+``R = (1/n) A*(A(U U^T) - y)`` the gradient is ``4 R U``. The empirical loss and its Gram form are the same function
+of U and differ in cost. Closed-form gradients need one product with the data where automatic differentiation takes
+two. JAX can differentiate every form to any order, in forward and in reverse mode.
 """
 
 from abc import abstractmethod
@@ -24,7 +24,7 @@ from gpsense.sensing.symmetric import mapped, packed_dim, packed_size, smat, squ
 
 Later = Callable[[], Scalar]
 
-FOLD = 5  # every so many measurements one is held out
+FOLD = 5  # every FOLD-th measurement is held out
 
 
 def sensing_loss(factor: Factor, measurements: Measurements, values: Values) -> Scalar:
@@ -51,7 +51,7 @@ def population_loss(factor: Factor, matrix: Symmetric) -> Scalar:
 
 
 class Objective(eqx.Module):
-    """A loss of the factor that knows its gradient."""
+    """A loss of the factor with its gradient in closed form."""
 
     @property
     def lanes(self) -> bool:
@@ -63,7 +63,7 @@ class Objective(eqx.Module):
         """Loss and ``dL/dU``, shapes () and (dim, width)."""
 
     def gradient_first(self, factor: Factor) -> tuple[Later, Factor]:
-        """The loss as a function to call where it is needed, and the gradient."""
+        """The loss, as a function to call only where it is needed, and the gradient."""
         value, gradient = self.value_and_gradient(factor)
         return lambda: value, gradient
 
@@ -111,11 +111,11 @@ class Empirical(Objective):
         return self.measurements.adjoint(self.values / self.values.shape[0])
 
     def minibatch(self, key: RandomKey, size: int) -> "Empirical":
-        """The loss of ``size`` measurements drawn with replacement: its gradient is right on average."""
+        """The loss of ``size`` measurements drawn with replacement: its gradient is unbiased."""
         index = jax.random.randint(key, (size,), 0, self.values.shape[0])
         return Empirical(self.measurements.take(index), self.values[index])
 
-    def _check_values(self) -> None:  # not when it is made: what vmap or a tree holds then has other shapes
+    def _check_values(self) -> None:  # not on construction: under vmap and tree maps shapes differ
         check_shape("values", self.values, self.measurements.n)
 
 
@@ -153,7 +153,7 @@ class Gram(Objective):
         return value, smat(pull)
 
     def __call__(self, factor: Factor) -> Scalar:
-        """The loss; its derivatives of any order by JAX take one product with H for each evaluation of ``H z``."""
+        """The loss, differentiable by JAX to any order; value and gradient share one product with H."""
         check_shape("factor", factor, packed_dim(self.centre.shape[0]), "width")
         return quadratic_form(self.hessian, self.slope, self.offset, svec(factor @ factor.T) - self.centre)
 
@@ -162,7 +162,7 @@ class Gram(Objective):
 
 
 def _quadratic(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> tuple[Scalar, Packed]:
-    """The quadratic and half its gradient, ``H z - s``."""
+    """The value of :func:`quadratic_form`, and half its gradient, ``H z - s``."""
     pull = hessian @ z - slope
     return z @ (pull - slope) + offset, pull
 
@@ -171,7 +171,7 @@ def _quadratic(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> tu
 def quadratic_form(hessian: Hessian, slope: Packed, offset: Scalar, z: Packed) -> Scalar:
     """``z^T H z - 2 s^T z + c`` for symmetric H, with ``2 (H z - s)`` as its gradient in z.
 
-    Value and gradient share the product with H, which JAX would take twice; second derivatives come from the rule.
+    Value and gradient share the product with H, which JAX would take twice; JAX differentiates the rule further.
     """
     return _quadratic(hessian, slope, offset, z)[0]
 
@@ -196,7 +196,7 @@ def gram_objective(
     """Gram form of the empirical loss, centred on a packed matrix (default 0; the truth in simulation).
 
     ``H = A^T A / n``, ``s = A^T (y - A c) / n``, offset ``||y - A c||^2 / n`` with A packed to (n, packed). With
-    ``used`` only those measurements count: their number, and so n, may be traced.
+    ``used`` only the measurements where it is True count; their number, which is then n, may be traced.
     """
     check_shape("values", values, measurements.n)
     rows = measurements.packed()
@@ -217,7 +217,7 @@ def normal_equations(
 
 
 class Split(Objective):
-    """The whole loss, and its parts: ``fit`` on four fifths of the measurements, ``held`` on the others."""
+    """The loss on all measurements, on four fifths of them (``fit``) and on the held-out fifth (``held``)."""
 
     whole: Gram
     fit: Gram
@@ -239,7 +239,7 @@ class Split(Objective):
 def split_objective(
     measurements: Measurements, values: Values, centre: Packed | None = None, used: Bool[Array, " n"] | None = None
 ) -> Split:
-    """:func:`gram_objective` of all measurements, of those not held out and of every fifth, which is held out."""
+    """The :func:`gram_objective` of all measurements, of the held-out ones (every fifth) and of the others."""
     check_shape("values", values, measurements.n)
     every = jnp.ones_like(values, bool) if used is None else used
     held = jnp.arange(values.shape[0]) % FOLD == FOLD - 1
@@ -248,9 +248,9 @@ def split_objective(
 
 
 def cheapest_objective(measurements: Measurements, values: Values, width: int) -> Objective:
-    """The form of the empirical loss that costs least a step at this width: through the map, or in Gram form.
+    """The cheapest form of the empirical loss per step at this width: through the map, or in Gram form.
 
-    Products counted: ``2 D^2 + 4 d^2 k`` in Gram form with ``D = d (d + 1) / 2``, ``4 n D + 4 d^2 k`` through packed
+    Operations counted: ``2 D^2 + 4 d^2 k`` in Gram form with ``D = d (d + 1) / 2``, ``4 n D + 4 d^2 k`` through packed
     matrices, ``4 n d k`` through vectors; maps of single entries or distances are cheapest as they are.
     """
     dim, packed = measurements.dim, packed_size(measurements.dim)
@@ -260,9 +260,9 @@ def cheapest_objective(measurements: Measurements, values: Values, width: int) -
 
 
 class Displaced(eqx.Module):
-    """The empirical loss recentred on a factor U0, of the displacement D: ``(1/n) ||A(U U^T) - y||^2, U = U0 + D``.
+    """The empirical loss as a function of D, the displacement from U0: ``(1/n) ||A(U U^T) - y||^2, U = U0 + D``.
 
-    Written as ``(1/n) ||2 A(W D^T) - r||^2`` with ``W = U0 + D/2`` and ``r = y - A(U0 U0^T)``: where U0 fits, D and r
+    Computed as ``(1/n) ||2 A(W D^T) - r||^2`` with ``W = U0 + D/2`` and ``r = y - A(U0 U0^T)``: where U0 fits, D and r
     are small and nothing large cancels, which keeps float32 accurate where only data, no truth, are known.
     """
 

@@ -20,7 +20,7 @@ def product(factor: Factor, rows: int) -> Block:
 
 
 def turned(block: Block, factor: Factor) -> Factor:
-    """``[Y V; Y^T U]``, shape (rows + columns, width): :func:`embedded` Y times the stacked factor, never formed."""
+    """``[Y V; Y^T U]``, (rows + columns, width): :func:`embedded` Y times the stacked factor, without forming it."""
     left, right = halves(factor, block.shape[0])
     return jnp.concatenate([block @ right, block.T @ left])
 

@@ -1,6 +1,6 @@
 """Losses of a stacked factor ``W = [U; V]`` that depend on ``X = U V^T`` alone, in population and in Gram form.
 
-With G half the gradient in X the gradient in W is ``2 [G V; G^T U]``. The loss through the map itself is
+With G half the gradient in X, the gradient in W is ``2 [G V; G^T U]``. The loss through the map itself is
 :class:`gpsense.sensing.losses.Empirical` of :class:`gpsense.sensing.measurements.DenseBlocks`.
 """
 
@@ -17,7 +17,7 @@ from gpsense.sensing.stacked import Block, embedded, product, turned
 
 
 class Stacked(Objective):
-    """A loss of ``U V^T``; as a loss of ``W W^T`` it reads the off-diagonal block alone. ``sides``: (dim, columns)."""
+    """A loss of ``U V^T``; of ``W W^T`` it depends on the off-diagonal block alone. ``sides``: (dim, columns)."""
 
     sides: tuple[int, int] = eqx.field(static=True)
 
@@ -51,8 +51,8 @@ class StackedPopulation(Stacked):
 class StackedGram(Stacked):
     """The empirical loss as a quadratic of ``z = vec(U V^T) - centre``: ``z^T H z - 2 s^T z + c``.
 
-    ``H = A^T A / n`` has side dim * columns, so a step costs the same whatever n is. Batching one cell turns the
-    product with H into one for all factors of a problem, without help: there is nothing to pack.
+    ``H = A^T A / n`` has side dim * columns, so a step costs the same whatever n is. Under ``vmap`` the products of
+    one H with many factors become a single matrix product.
     """
 
     hessian: Hessian
@@ -74,6 +74,6 @@ def stacked_gram(
 ) -> StackedGram:
     """Gram form of the empirical loss, centred on a matrix (dim, columns): the truth in simulation.
 
-    With ``used`` only those measurements count: their number, and so n, may be traced.
+    With ``used`` only the measurements where it is True count; their number, which is then n, may be traced.
     """
     return StackedGram(measurements.sides, *normal_equations(measurements.rows, values, centre.reshape(-1), used))

@@ -17,7 +17,7 @@ def geometric_spectrum(
 ) -> Float[Array, " rank"]:
     """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``: from 1 down to 1/condition, evenly spaced in the log.
 
-    A ``traced_rank`` of at most ``rank`` gives the spectrum of that rank, filled up with zeros.
+    A ``traced_rank`` of at most ``rank`` gives the spectrum of that rank, padded with zeros.
     """
     index = jnp.arange(rank, dtype=dtype)
     count = jnp.asarray(rank if traced_rank is None else traced_rank, dtype)

@@ -1,4 +1,4 @@
-"""The directions V (dim, r) that outputs depend on: orthonormal columns, few or fast-falling rows."""
+"""The directions V (dim, r) that outputs depend on: orthonormal columns, and rows mostly zero or decaying fast."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Rows = Float[Array, "count r"]
 
 @dataclass(frozen=True)
 class Spread:
-    """How the rows of V that are not 0 are spread: ``rows(draw, key, tilt)`` from standard Gaussians and a key.
+    """A distribution of V's nonzero rows: ``rows(draw, key, tilt)`` makes them from standard Gaussians and a key.
 
-    ``exact``: these rows are V's; else they are scaled by the softness and made orthonormal. ``tilted``: reads
-    ``tilt``, and is made for one direction of several rows.
+    ``exact``: these rows are V's own; else their columns are made orthonormal after scaling by the softness.
+    ``tilted``: it reads ``tilt``, and needs one direction (r = 1) with several nonzero rows.
     """
 
     rows: Callable[[Rows, RandomKey, ScalarLike], Rows]
@@ -32,10 +32,10 @@ class Spread:
 def draw_directions(
     key: RandomKey, dim: int, sparsity: int, r: int, spread: str, softness: float, tilt: ScalarLike, dtype: Any
 ) -> tuple[Int[Array, " s"], Float[Array, "s r"]]:
-    """The rows of V that are not 0 and their places, drawn without replacement; ``V^T V = I``.
+    """The indices of V's nonzero rows, drawn without replacement, and these rows; ``V^T V = I``.
 
-    ``spread``: a name of :data:`SPREADS`. With ``softness`` q > 0 all dim rows are there, the i-th scaled by
-    ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, ``||V||_{2,q}`` staying of the order of
+    ``spread``: a name of :data:`SPREADS`. With ``softness`` q > 0 all dim rows are nonzero, the i-th scaled by
+    ``(1 + i / sparsity)^(-1/q)``: V lies in a weak l_q ball, with ``||V||_{2,q}`` of the order of
     ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
     check_key(key)
@@ -88,7 +88,7 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
 
 
 def orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
-    """``Q`` of ``A = Q R``, R's diagonal positive: row norms those of ``A (A^T A)^{-1/2}``; uniform for Gaussian A."""
+    """``Q`` of ``A = Q R``, R's diagonal positive, row norms as ``A (A^T A)^{-1/2}``; uniform if A is Gaussian."""
     if matrix.shape[1] == 1:
         return matrix / jnp.sqrt(jnp.sum(matrix**2))
     columns = _linalg.orthonormal(matrix)

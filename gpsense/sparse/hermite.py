@@ -1,7 +1,7 @@
 """Probabilists' Hermite polynomials, and link functions and activations with their coefficients in them.
 
 ``He_k`` is monic with ``E He_j(t) He_k(t) = k! 1{j = k}`` for ``t ~ N(0, 1)``; ``he_k = He_k / sqrt(k!)``, of variance
-1. The paper writes its coefficients for ``He_k / k!``; here they stand for ``he_k``, the scale of a variance.
+1. The paper's coefficients are for ``He_k / k!``; those here are for ``he_k``, so that their squares sum to a variance.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +20,12 @@ from gpsense.errors import BadInput
 
 Coefficients = Float[Array, "degrees ..."]
 
-_NODES = 96  # of the Gauss-Legendre rule on each side of the kink
+_NODES = 96  # nodes of the Gauss-Legendre rule on each side of the kink
 _REACH = 12.0  # |t| up to here; the rest of N(0, 1) has probability 4e-33
 
 
 def hermite(degree: int, t: Elementwise) -> Coefficients:
-    """``he_0(t), ..., he_K(t)`` (degree + 1, *t.shape): ``sqrt(k+1) he_(k+1) = t he_k - sqrt(k) he_(k-1)``."""
+    """``he_0(t), ..., he_K(t)`` (degree + 1, *t.shape), by ``sqrt(k+1) he_(k+1) = t he_k - sqrt(k) he_(k-1)``."""
     return jnp.stack(list(_hermite(degree, t)))
 
 
@@ -38,7 +38,7 @@ def _hermite(degree: int, t: jax.Array) -> Iterator[jax.Array]:
 
 @dataclass(frozen=True)
 class Link:
-    """Static: ``sigma*(t) = sum_k c_k he_k(t)``, the coefficients ``c_1, ..., c_K``; mean 0. Made by :func:`link`."""
+    """The link ``sigma*(t) = sum_k c_k he_k(t)``, k = 1, ..., K, of mean 0; static. Made by :func:`link`."""
 
     coefficients: tuple[float, ...]
 
@@ -64,12 +64,12 @@ class Link:
 
 
 def link(coefficients: Sequence[float]) -> Link:
-    """The link ``sum_k c_k he_k / sqrt(sum_k c_k^2)``, k = 1, ..., K: variance 1. Raises :class:`BadInput`."""
+    """The link ``sum_k c_k he_k / sqrt(sum_k c_k^2)``, k = 1, ..., K: variance 1. BadInput if all 0 or not finite."""
     numbers = tuple(float(c) for c in coefficients)
     size = hypot(*numbers)
     if not (isfinite(size) and size > 0):
         problem = f"{list(numbers)} is not a link function of mean 0 and variance above 0"
-        raise BadInput("link", problem, "give the coefficients of he_1, he_2, ...: finite, one not 0")
+        raise BadInput("link", problem, "give finite coefficients of he_1, he_2, ..., not all 0")
     return Link(tuple(c / size for c in numbers))
 
 
@@ -80,7 +80,7 @@ def additive(function: Link, z: Float[Array, "... rank"]) -> Elementwise:
 
 @dataclass(frozen=True)
 class Activation:
-    """Static: an activation phi and its derivative, elementwise, analytic but for a kink at 0.
+    """An activation phi and its derivative, both elementwise and analytic except for a kink at 0; static.
 
     ``closed(b, degree)``: its coefficients in closed form, else None; see :func:`activation_coefficients`.
     """
@@ -135,7 +135,7 @@ RELU = Activation("relu", jax.nn.relu, lambda t: (t > 0).astype(t.dtype), _relu_
 
 
 def find_activation(activation: str | Callable[[jax.Array], jax.Array]) -> Activation:
-    """The activation of this name, or an elementwise function as one, with its derivative."""
+    """The activation of this name, or one made from an elementwise function, which JAX differentiates."""
     if isinstance(activation, str):
         return ACTIVATIONS[activation]
     slope = lambda t: jax.jvp(activation, (t,), (jnp.ones_like(t),))[1]  # noqa: E731

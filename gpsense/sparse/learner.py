@@ -18,7 +18,7 @@ from gpsense.sparse.samples import ALL, FIT, HELD, Block, Samples
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is fitted: pairs of neurons, activation, what is taken from y before the step, second layer.
+    """How a network is fitted: pairs of neurons, activation, linear part subtracted from y, second layer.
 
     ``residual``: a name of :data:`gpsense.sparse.network.RESIDUALS`; ``second_layer``: one of :data:`SECOND_LAYERS`.
     """
@@ -29,11 +29,11 @@ class Recipe:
     second_layer: str = "ridge"
 
 
-PARTS = (ALL, FIT)  # the samples that the two first layers of a fit see
+PARTS = (ALL, FIT)  # parts of the samples that the two first layers of a fit are trained on
 
 
 class Fitted(NamedTuple):
-    """The network, and the columns whose span its first layer lies in: the step's gradient, or given directions."""
+    """The network, and the columns that span its first-layer weights: the step's gradient, or the given directions."""
 
     network: Network
     gradient: Float[Array, "kept columns"]
@@ -48,9 +48,9 @@ def fit(
 ) -> Fitted:
     """One gradient step on the kept coordinates, fresh biases, and the second layer.
 
-    What the second layer has to choose is chosen by a network that saw the samples not held out alone, step and all;
-    the network returned uses every sample. ``given`` directions, from all samples and from those not held out, stand
-    in for the step: a neuron looks along a random mix of them.
+    The second layer's penalty is chosen with a network trained, step included, without the held-out samples; the
+    network returned uses every sample. ``given`` directions, from all samples and from those not held out, replace the
+    step: each neuron's weights are a random combination of them.
     """
     fit = SECOND_LAYERS[recipe.second_layer]
     parts = jnp.asarray(PARTS, jnp.int32)[: 1 if fit is None else 2]
@@ -61,10 +61,10 @@ def fit(
 
 
 def held_out_ridge(samples: Samples, kept: Kept, activation: Activation, layers: Network) -> Network:
-    """The network of all samples, its second layer by ridge.
+    """The network trained on all samples, with its second layer fitted by ridge regression.
 
-    The penalty is the one of :data:`gpsense.sparse.network.RIDGES` with the least error on the held-out fifth, of the
-    network that saw the others alone. The numbers of ``layers`` lead with the two of :data:`PARTS`.
+    The penalty is the one of :data:`gpsense.sparse.network.RIDGES` with the least error on the held-out fifth for the
+    network trained on the other samples. ``layers`` holds both networks on its leading axis, as in :data:`PARTS`.
     """
     network, trial = (jax.tree.map(itemgetter(place), layers) for place in (0, 1))
     see = lambda part, net: nets.statistics(samples.seen_as(part), kept, net, activation)  # noqa: E731
@@ -77,7 +77,7 @@ def held_out_ridge(samples: Samples, kept: Kept, activation: Activation, layers:
     return jax.tree.map(lambda leaf: leaf[0], best)
 
 
-# how output weights are fitted to first layers of both parts; None: they stay 0, and the first layer is all there is
+# how output weights are fitted, given the first layers of both parts; None: they stay 0, only the first layer counts
 SECOND_LAYERS: dict[str, Callable[[Samples, Kept, Activation, Network], Network] | None] = {
     "ridge": held_out_ridge,
     "none": None,
@@ -87,7 +87,7 @@ SECOND_LAYERS: dict[str, Callable[[Samples, Kept, Activation, Network], Network]
 def first_layer(
     samples: Samples, kept: Kept, recipe: Recipe, key: RandomKey, given: Float[Array, "kept r"] | None = None
 ) -> tuple[Network, Float[Array, "kept columns"]]:
-    """The network after its step on the samples seen, its output still 0, and the columns that its weights span."""
+    """The network after its step on the samples, output weights still 0, and the columns that span its weights."""
     start_key, bias_key, fresh_key = jax.random.split(key, 3)
     biases = jax.random.normal(bias_key, (recipe.neurons,), samples.dtype)
     fresh = jax.random.normal(fresh_key, (2 * recipe.neurons,), samples.dtype)
@@ -101,13 +101,13 @@ def first_layer(
 
 
 def _mixture(key: RandomKey, r: int, neurons: int, samples: Samples) -> Float[Array, "r neurons"]:
-    """Random unit vectors, one a neuron."""
+    """Random unit vectors, one per neuron."""
     draw = jax.random.normal(key, (r, neurons), samples.dtype)
     return draw / jnp.sqrt(jnp.sum(draw**2, axis=0))[None, :]
 
 
 def loss(samples: Samples, kept: Kept, activation: Activation, network: Network) -> tuple[Scalar, Network]:
-    """``(1/n) sum (h(x) - y)^2`` over a stream, and its gradient."""
+    """``(1/n) sum (h(x) - y)^2`` over a stream, and its gradient in the network."""
 
     def summed(network: Network, block: Block) -> Scalar:
         return jnp.sum(block.used * (network(activation, block.x) - block.y) ** 2)
@@ -127,7 +127,7 @@ def mean_square(samples: Samples, kept: Kept, activation: Activation, network: N
 
 
 def risk(samples: Samples, kept: Kept, activation: Activation, network: Network) -> Scalar:
-    """``mean (h - y)^2 / variance of y``: of noise-free samples the excess risk, 1 for the best constant."""
+    """``mean (h - y)^2 / variance of y``: on noise-free samples the excess risk; 1 for the best constant."""
     error, variance = _errors(samples, kept, activation, network)
     return error / variance
 
@@ -139,6 +139,6 @@ def _errors(samples: Samples, kept: Kept, activation: Activation, network: Netwo
 
 
 def energy(columns: Float[Array, "kept columns"], truth: Float[Array, "kept r"]) -> Scalar:
-    """Share of the columns that lies in the span of the truth: ``||G^T V||_F^2 / ||G||_F^2``, V^T V = I; 0 of G = 0."""
+    """Share of the columns' energy in the span of the truth: ``||G^T V||_F^2 / ||G||_F^2``, V^T V = I; 0 if G = 0."""
     size = jnp.sum(columns**2)
     return jnp.sum((columns.T @ truth) ** 2) / jnp.where(size == 0, 1.0, size)

@@ -1,4 +1,4 @@
-"""What one would use instead of pruning a network to find V (d, r) in ``y = sigma(V^T x) + noise``, x ~ N(0, I_d).
+"""Baselines for network pruning: methods that find V (d, r) in ``y = sigma(V^T x) + noise``, x ~ N(0, I_d).
 
 Every method reads :class:`gpsense.sparse.moments.Moments` alone. ``r`` and ``kept`` are static.
 """
@@ -33,9 +33,9 @@ def linear(moments: Moments) -> Column:
 
 
 def spectral(moments: Moments, r: int) -> Directions:
-    """The eigenvectors of ``(1/n) sum (y - ybar) x x^T`` whose eigenvalues are largest in size, largest first.
+    """The eigenvectors of ``(1/n) sum (y - ybar) x x^T`` of largest absolute eigenvalue, largest first.
 
-    For information exponent 2. Raises ValueError if r exceeds d. Source: Li 1992, "On principal Hessian directions
+    For information exponent 2. Raises BadInput if r exceeds d. Source: Li 1992, "On principal Hessian directions
     for data visualization and dimension reduction" (the y-based form).
     """
     _check(r, len(moments.yxx), len(moments.yxx))
@@ -45,20 +45,20 @@ def spectral(moments: Moments, r: int) -> Directions:
 def diagonal_spectral(moments: Moments, r: int, kept: int) -> Directions:
     """:func:`spectral` on the ``kept`` coordinates whose ``|(1/n) sum (y - ybar) x_i^2|`` are largest, 0 elsewhere.
 
-    Raises ValueError unless r <= kept <= d. Source: Johnstone and Lu 2009, "On consistency and sparsity for principal
-    components analysis in high dimensions", where the diagonal is a covariance's; its size, for either sign, is ours.
+    Raises BadInput unless r <= kept <= d. Source: Johnstone and Lu 2009, "On consistency and sparsity for principal
+    components analysis in high dimensions", for the diagonal of a covariance; the absolute value here is ours.
     """
     _check(r, kept, len(moments.yxx))
     return _leading_on(moments.yxx, _largest(jnp.abs(jnp.diagonal(moments.yxx)), kept), r)
 
 
 def truncated_power(moments: Moments, r: int, kept: int, steps: int = POWER_STEPS) -> Directions:
-    """``Q <- qr(T(yxx Q))``, T keeping the ``kept`` rows of largest norm; then :func:`spectral` on the last rows.
+    """``Q <- qr(T(yxx Q))``, T keeping the ``kept`` rows of largest norm; then :func:`spectral` on the rows last kept.
 
     Starts from :func:`diagonal_spectral` (0 steps return it). Multiplying by yxx itself finds eigenvalues of either
-    sign, a flip of Q's columns being immaterial; +a and -a tied in size would not settle. Raises ValueError unless
-    r <= kept <= d. Source: Yuan and Zhang 2013, arXiv 1112.2679 (r = 1, PSD); rows of a block as in Ma 2013,
-    arXiv 1112.2432, whose threshold is another. The eigenvectors at the end are ours.
+    sign, as sign flips of Q's columns do not matter; with eigenvalues +a and -a it would not converge. Raises BadInput
+    unless r <= kept <= d. Source: Yuan and Zhang 2013, arXiv 1112.2679 (r = 1, PSD); row-wise truncation as in Ma 2013,
+    arXiv 1112.2432, which thresholds differently. The eigenvectors at the end are ours.
     """
     matrix = moments.yxx
 
@@ -74,8 +74,8 @@ def truncated_power(moments: Moments, r: int, kept: int, steps: int = POWER_STEP
 def lasso(moments: Moments, penalty: ScalarLike, steps: int = 500) -> Vector:
     """``argmin_b (1/2) b^T xx b - b^T xy + penalty |b|_1`` by FISTA with restarts, from 0; b (d,).
 
-    The scaling of ``(1/2n) sum (y - ybar - b^T x)^2 + penalty |b|_1``, without intercept. ``lasso_residual`` says how
-    far from the optimum it is. Sources: Tibshirani 1996; Beck and Teboulle 2009; restarts O'Donoghue and Candès 2015.
+    Minimises ``(1/2n) sum (y - ybar - b^T x)^2 + penalty |b|_1``, without intercept. :func:`lasso_residual` says how
+    far from the optimum b is. Sources: Tibshirani 1996; Beck and Teboulle 2009; restarts O'Donoghue and Candès 2015.
     """
     top = _linalg.eigh(moments.xx)[0][-1]
     rate = 1.0 / jnp.where(top > 0, top, 1.0)
@@ -93,7 +93,7 @@ def lasso(moments: Moments, penalty: ScalarLike, steps: int = 500) -> Vector:
 
 
 def lasso_residual(moments: Moments, penalty: ScalarLike, coefficients: Vector) -> Scalar:
-    """``max_i |b_i - shrink(b_i - (xx b - xy)_i, penalty)|``: 0 at the optimum alone, in the units of xy for xx = I."""
+    """``max_i |b_i - shrink(b_i - (xx b - xy)_i, penalty)|``: 0 only at the optimum, in the units of xy if xx = I."""
     pull = moments.xx @ coefficients - moments.xy
     return jnp.max(jnp.abs(coefficients - _shrink(coefficients - pull, penalty)))
 
@@ -101,9 +101,9 @@ def lasso_residual(moments: Moments, penalty: ScalarLike, coefficients: Vector) 
 def lasso_penalty(fit: Moments, held: Moments, n_penalties: int = 40, steps: int = 500) -> Scalar:
     """The penalty whose :func:`lasso` on ``fit`` has the least error ``y2 - 2 b^T xy + b^T xx b`` on ``held``.
 
-    Penalties fall evenly in the log from ``max_i |xy_i|``, where b = 0, to 1e-3 of it; of equals the largest is taken,
-    so b = 0 where nothing linear is found. Sources as in :func:`lasso`; the path is Friedman, Hastie and Tibshirani
-    2010's.
+    Penalties fall evenly in the log from ``max_i |xy_i|``, where b = 0, to 1e-3 of it; among ties the largest is taken,
+    so b = 0 where nothing linear is found. Sources as in :func:`lasso`; the path as in Friedman, Hastie and Tibshirani
+    2010.
     """
     falling = jnp.logspace(0.0, jnp.log10(PATH_END), n_penalties, dtype=fit.xy.dtype)
     penalties = jnp.max(jnp.abs(fit.xy)) * falling
@@ -114,11 +114,11 @@ def lasso_penalty(fit: Moments, held: Moments, n_penalties: int = 40, steps: int
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method by name: its source, what it is given of the truth, and ``directions(seen, penalty, r, kept)``.
+    """One method by name: its source, what it is told of the truth (``knows``), and its ``directions``.
 
-    ``seen`` are the moments to learn from; ``choose(fit, held)`` takes a penalty from two parts of the samples that
-    share none, None where there is none to take. The answer is (d, r) with orthonormal columns, or one column (d, 1):
-    of norm 1 (linear), or the coefficients, which may be 0 (lasso).
+    ``directions(seen, penalty, r, kept)`` estimates V from the moments ``seen``: (d, r) with orthonormal columns, or
+    one column (d, 1), of norm 1 (linear) or the coefficients, which may be 0 (lasso). ``choose(fit, held)`` picks the
+    penalty from the moments of two disjoint parts of the samples; None for methods without a penalty.
     """
 
     name: str

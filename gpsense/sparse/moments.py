@@ -12,7 +12,7 @@ Used = Bool[Array, " n"] | Float[Array, " n"]
 
 
 class Moments(eqx.Module):
-    """What the moment methods read of n samples; x is taken as centred, y is not.
+    """The moments of n samples that the methods read; x is assumed centred, y is not.
 
     ``xy = (1/n) sum (y - ybar) x`` and ``xx = (1/n) sum x x^T``; ``yxx = (1/n) sum (y - ybar) x x^T``, which for
     x ~ N(0, I) estimates ``E y (x x^T - I)``; ``y2 = (1/n) sum (y - ybar)^2``. All are 0 without a sample.
@@ -27,9 +27,9 @@ class Moments(eqx.Module):
 
 
 class Sums(eqx.Module):
-    """Raw sums over the samples so far, of y less ``centre``: the mean of the first block that had a sample.
+    """Raw sums over the samples so far, with y minus ``centre``, the mean y of the first block that had a sample.
 
-    A mean of y far above its spread would else cancel in float32 when it is taken off at the end.
+    Otherwise subtracting a mean of y far above its spread at the end would lose digits to cancellation in float32.
     """
 
     count: Scalar
@@ -43,12 +43,12 @@ class Sums(eqx.Module):
 
     @staticmethod
     def zeros(dim: int, dtype: DTypeLike = jnp.float32) -> "Sums":
-        """Sums over no sample."""
+        """The sums over no samples: all 0."""
         none, vector, matrix = jnp.zeros((), dtype), jnp.zeros(dim, dtype), jnp.zeros((dim, dim), dtype)
         return Sums(none, none, none, none, vector, vector, matrix, matrix)
 
     def add(self, x: Vectors, y: Values, used: Used | None = None) -> "Sums":
-        """With a block of samples x (n, dim), y (n,) more; those whose ``used`` is 0 or False are left out."""
+        """The sums with the samples x (n, dim), y (n,) added, except those whose ``used`` is 0 or False."""
         on = jnp.ones(len(y), bool) if used is None else used.astype(bool)
         size = jnp.sum(on.astype(y.dtype))
         mean = jnp.sum(jnp.where(on, y, 0.0)) / jnp.maximum(size, 1.0)

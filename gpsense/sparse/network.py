@@ -2,7 +2,7 @@
 
 The network is mirrored: neurons come in pairs with the same weights and bias and output weights +-1, so that it starts
 at 0 and the two of a pair move in opposite directions. A step with weight decay ``1 / rate`` forgets its start:
-``W_j = -rate grad_j``. Weights are drawn by the coordinate they belong to, whatever the others.
+``W_j = -rate grad_j``. A coordinate's weights are drawn from the key and that coordinate alone.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ RIDGES = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
 
 
 class Kept(NamedTuple):
-    """The coordinates a network reads, filled up to a static number; ``real`` tells which of them count."""
+    """The coordinates a network reads, padded to a static number; ``real`` is True for those that are not padding."""
 
     coordinates: Int[Array, " kept"]
     real: Bool[Array, " kept"]
 
 
 class Network(eqx.Module):
-    """``h(x) = sum_j a_j phi(<w_j, x> + b_j) + <linear, x> + intercept``: the numbers that training moves."""
+    """``h(x) = sum_j a_j phi(<w_j, x> + b_j) + <linear, x> + intercept``: the trainable parameters."""
 
     weights: Float[Array, "kept neurons"]
     biases: Float[Array, " neurons"]
@@ -48,13 +48,13 @@ class Network(eqx.Module):
 
 
 def kept_coordinates(mask: Bool[Array, " dim"], width: int) -> Kept:
-    """The coordinates of a mask in rising order, at a static width that they must fit."""
+    """The coordinates where ``mask`` is True, rising, padded to the static ``width``, which must be large enough."""
     places = jnp.argsort(~mask, stable=True)[:width]
     return Kept(places, mask[places])
 
 
 def rows_of(kept: Kept, matrix: Float[Array, "dim columns"]) -> Float[Array, "kept columns"]:
-    """The matrix's rows at the kept coordinates, 0 at those that do not count."""
+    """The matrix's rows at the kept coordinates, 0 for padding."""
     return jnp.where(kept.real[:, None], matrix[kept.coordinates], 0.0)
 
 
@@ -67,18 +67,18 @@ def draw_weights(key: RandomKey, kept: Kept, neurons: int, dtype: Any) -> Float[
 
 
 def fold_kept(samples: Samples, kept: Kept, body: Callable[[Any, Block], Any], start: Any) -> Any:
-    """:func:`gpsense.sparse.samples.fold` over the kept coordinates, those that do not count being zero."""
+    """:func:`gpsense.sparse.samples.fold` over the kept coordinates, with zeros for padding."""
     clear = lambda block: block._replace(x=jnp.where(kept.real[:, None], block.x, 0.0))  # noqa: E731
     return fold(samples, lambda carry, block: body(carry, clear(block)), start, kept.coordinates)
 
 
 def no_linear_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
-    """Zeros: y is left as it is."""
+    """Zeros: nothing is subtracted from y."""
     return jnp.zeros((kept.real.shape[0],), samples.dtype)
 
 
 def mean_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
-    """``mu = (1/n) sum y x``: that of the paper's Algorithm 2+."""
+    """``mu = (1/n) sum y x``, as in the paper's Algorithm 2+."""
 
     def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
         x = block.x * block.used[None, :]
@@ -90,7 +90,7 @@ def mean_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
 
 
 def least_squares_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
-    """The least-squares fit of y on x: it leaves no linear residue where mu is not 0 (derived)."""
+    """The least-squares coefficients of y on x: their residual has no linear part, even if mu is not 0 (derived)."""
     width, dtype = kept.real.shape[0], samples.dtype
 
     def add(sums: tuple[Array, Array, Array], block: Block) -> tuple[Array, Array, Array]:
@@ -103,7 +103,7 @@ def least_squares_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
     return solve(second / count + ridge, (first / count)[:, None])[:, 0]
 
 
-# coefficients of what is taken from y before the step
+# coefficients of the linear part that is subtracted from y before the step
 RESIDUALS: dict[str, Callable[[Samples, Kept], Float[Array, " kept"]]] = {
     "none": no_linear_part,
     "mean": mean_part,
@@ -119,7 +119,7 @@ def step_gradient(
     linear: Float[Array, " kept"],
     activation: Activation,
 ) -> Float[Array, "kept neurons"]:
-    """``G_j = (1/n) sum_l (y_l - <linear, x_l>) x_l phi'(<w_j, x_l> + b_j)``: minus the gradient at output +1."""
+    """``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)``: minus half the mean square's gradient, a_j = 1."""
 
     def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
         slopes = activation.slope(weights.T @ block.x + biases[:, None])
@@ -133,9 +133,9 @@ def step_gradient(
 def stepped(
     gradient: Float[Array, "kept neurons"], linear: Float[Array, " kept"], biases: Float[Array, " twice"]
 ) -> Network:
-    """The mirrored network after the step, its output still 0: W = +-G, scaled to a median column norm of 1.
+    """The mirrored network after the step, its output weights still 0: W = +-G, scaled to a median column norm of 1.
 
-    A gradient of 0 stays 0: what is fitted to it is a constant.
+    A gradient of 0 stays 0: the second layer then fits a constant.
     """
     median = jnp.median(jnp.sqrt(jnp.sum(gradient**2, axis=0)))
     unit = gradient / jnp.where(median > 0, median, 1.0)
@@ -145,14 +145,14 @@ def stepped(
 
 
 class Statistics(NamedTuple):
-    """Means of features (and a last one, y) and of their products."""
+    """Means of the features, the residual of y being the last, and of all their pairwise products."""
 
     first: Float[Array, " features"]
     second: Float[Array, "features features"]
 
 
 def statistics(samples: Samples, kept: Kept, network: Network, activation: Activation) -> Statistics:
-    """Means over the samples of the hidden units and the residual ``y - <linear, x>``, the last, and their products."""
+    """Sample means of the hidden units, then the residual ``y - <linear, x>``, and of all their pairwise products."""
 
     def add(sums: tuple[Array, Array, Array], block: Block) -> tuple[Array, Array, Array]:
         residual = (block.y - network.linear @ block.x)[None, :]
@@ -167,10 +167,10 @@ def statistics(samples: Samples, kept: Kept, network: Network, activation: Activ
 
 
 def ridge(found: Statistics, network: Network, penalties: Float[Array, " penalties"]) -> Network:
-    """The second layer for each penalty (its numbers lead): ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
+    """The network per penalty p, on a leading axis, refitted by ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
 
-    ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free. Units that are
-    constant but for rounding get no weight.
+    ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free. Where all units
+    are constant up to rounding, a is 0.
     """
     covariance = found.second - found.first[:, None] * found.first[None, :]
     inner, cross = covariance[:-1, :-1], covariance[:-1, -1]

@@ -1,10 +1,10 @@
 """Samples of a regression as a stream of blocks, so that their number is bounded by time and not by memory.
 
-A block holds a fixed number of samples, coordinates first: ``x (coordinates, rows)``. Gaussian samples are drawn when
-they are asked for and forgotten; a coordinate's draws depend on the key, the block and the coordinate alone, so that
-a pass over the few coordinates that were kept draws only those. Coordinate ``dim`` is a standard Gaussian that ``y``
-does not depend on. Every fifth sample is set apart as held out: which part a pass sees is the stream's ``part``, a
-traced number, so that one pass can serve several parts side by side.
+A block holds a fixed number of samples, coordinates first: ``x (coordinates, rows)``. Gaussian samples are drawn on
+request and not stored; a coordinate's draws depend on the key, the block and the coordinate alone, so that a pass over
+the few coordinates that were kept draws only those. Coordinate ``dim`` is a standard Gaussian that ``y`` does not
+depend on, the noise coordinate. Every fifth sample is held out: the stream's ``part`` says which part a pass sees; it
+is traced, so that under ``vmap`` one pass serves several parts.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Block(NamedTuple):
-    """Inputs (coordinates, rows), outputs less the stream's offset, 0/1 weights."""
+    """Inputs (coordinates, rows), outputs minus the stream's offset, 0/1 weights."""
 
     x: Float[Array, "coordinates rows"]
     y: Float[Array, " rows"]
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class Samples(Protocol):
-    """A stream: ``blocks`` of samples of ``dim`` inputs; ``offset`` was taken from the outputs."""
+    """A stream: ``blocks`` of samples of ``dim`` inputs; ``offset`` is subtracted from the outputs."""
 
     @property
     def dim(self) -> int: ...
@@ -53,8 +53,8 @@ class Samples(Protocol):
 class GaussianSamples(eqx.Module):
     """``y = link(V^T x) + noise e`` with x ~ N(0, I_dim), V (dim, r) given by its rows on ``support``.
 
-    Links of several directions are additive: ``sum_k link(v_k^T x) / sqrt(r)``. ``count`` samples, a traced number:
-    with the same key a larger one adds samples to those of a smaller one.
+    For several directions the link is additive: ``sum_k link(v_k^T x) / sqrt(r)``. ``count``, the number of samples, is
+    traced: with the same key a larger count adds samples to those of a smaller one.
     """
 
     key: RandomKey
@@ -92,13 +92,13 @@ class GaussianSamples(eqx.Module):
         return replace(self, part=part)
 
     def directions(self) -> Float[Array, "dim r"]:
-        """V, all its rows."""
+        """V with all its rows, zero off the support."""
         empty = jnp.zeros((self.dim, self.rows.shape[1]), self.dtype)
         return empty.at[self.support].set(self.rows)
 
 
 class TableSamples(eqx.Module):
-    """Given samples: ``x (dim + 1, blocks * ROWS)``, ``y`` and 0/1 weights, filled up with zeros; see :func:`table`.
+    """Given samples: ``x (dim + 1, blocks * ROWS)``, ``y`` and 0/1 weights, padded with zeros; see :func:`table`.
 
     The last row of x is the noise coordinate.
     """
@@ -137,7 +137,7 @@ def table(
     key: RandomKey,
     used: Float[Array, " n"] | None = None,
 ) -> TableSamples:
-    """A table as a stream; rows of weight 0 are not seen; the offset is the mean of the others' ``y``.
+    """The stream of a table without the rows whose ``used`` is 0; its offset is the mean ``y`` of the others.
 
     The key draws the noise coordinate.
     """
@@ -153,12 +153,12 @@ def table(
 
 
 def fold(samples: Samples, body: Callable[[T, Block], T], start: T, coordinates: Int[Array, " k"] | None = None) -> T:
-    """``body`` over all blocks, one after another; ``coordinates`` None: the dim of them in order, then the noise."""
+    """``body`` applied to all blocks in turn; ``coordinates`` None: all dim in order, then the noise coordinate."""
     return jax.lax.fori_loop(0, samples.blocks, lambda i, carry: body(carry, samples.block(i, coordinates)), start)
 
 
 def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
-    """Mean of the outputs, the offset counted, and their variance."""
+    """Mean of the outputs, including the offset, and their variance."""
     nothing = jnp.zeros((), samples.dtype)
 
     def add(sums: tuple[Scalar, ...], block: Block) -> tuple[Scalar, ...]:
@@ -172,7 +172,7 @@ def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
 def draw_coordinates(
     key: RandomKey, index: Integer, coordinates: Int[Array, " k"], dtype: Any
 ) -> Float[Array, "k rows"]:
-    """A block's Gaussian inputs at these coordinates: one key for each, of at most BLOCKS blocks."""
+    """A block's Gaussian inputs at these coordinates: one key per coordinate and block, of at most BLOCKS blocks."""
     check_key(key)
     numbers = coordinates.astype(jnp.uint32) * BLOCKS + index.astype(jnp.uint32)
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
@@ -180,18 +180,18 @@ def draw_coordinates(
 
 
 def held_out(numbers: np.ndarray) -> np.ndarray:
-    """Whether samples of these numbers are held out: every fifth."""
+    """Whether the samples with these indices are held out: every fifth."""
     return numbers % 5 == 4
 
 
 def _numbers(rows: int) -> np.ndarray:
-    """Number of the sample in each row of a block: those held out last, so that parts lie together."""
+    """The sample index of each row of a block: held-out samples last, so that each part is contiguous."""
     numbers = np.arange(rows)
     return np.concatenate([numbers[~held_out(numbers)], numbers[held_out(numbers)]])
 
 
 def _used(index: Integer, count: ScalarLike, part: Integer | int, dtype: Any) -> Float[Array, " rows"]:
-    """Weights of a block's rows: 1 for samples below the count and in the part."""
+    """Weights of a block's rows: 1 for samples of the part with an index below ``count``, else 0."""
     numbers = _numbers(ROWS)
     held = jnp.asarray(held_out(numbers))
     member = jnp.where(jnp.asarray(part) == ALL, True, held == (jnp.asarray(part) == HELD))

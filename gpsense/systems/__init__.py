@@ -1,4 +1,4 @@
-"""Systems of the papers, one per file, all behind the contract of :class:`System`; each is imported when asked for."""
+"""The papers' systems (kinds of experiments), one per file, subclasses of :class:`System`; imported when first used."""
 
 from collections import UserDict
 from importlib import import_module
@@ -22,7 +22,7 @@ class Systems(UserDict[str, Any]):
         return entry
 
     def holds(self, system: AnySystem) -> bool:
-        """Whether the class of this system is one of them; imports none."""
+        """Whether the class of this system is registered here; nothing is imported."""
         kind = type(system)
         return any(entry in (kind, f"{kind.__module__}:{kind.__name__}") for entry in self.data.values())
 

@@ -1,6 +1,6 @@
-"""A user's function called while it is traced: in one line, where a value that it was given cannot be used so.
+"""Calls of a user's function while it is traced, with a one-line error for a value that it cannot be called with.
 
-Python may need the value of a number that is traced, or the function a number where it was given text or None.
+Python may need the value of a traced number, or the function may need a number where it was given text or None.
 """
 
 import re
@@ -16,7 +16,7 @@ from jax.core import Tracer
 from gpsense.errors import BadInput
 from gpsense.fields import shown
 
-# what JAX says where Python needs the value of a traced number and no error class of its own tells
+# words of JAX's errors where Python needs the value of a traced number, beside those with an error class of their own
 WORDS = (
     "concrete values of integer type",
     "must be static integers",
@@ -32,11 +32,11 @@ def call(
     numbers: Mapping[str, Any],
     remedy: Callable[[Sequence[str]], str] | None = None,
 ) -> Any:
-    """``function(*first, **numbers)``; BadInput where Python would need the value of a number that is traced.
+    """Returns ``function(*first, **numbers)``; BadInput where Python needs the value of a traced number.
 
-    It names those of ``numbers``, apart from the key, that have to be fixed for it to be traced; ``remedy`` of their
-    names says how. BadInput, too, where it fails with what is not a number and runs with a number in its place. Another
-    error goes up with a note of the function's line and the values of what is not traced.
+    That error names those of ``numbers``, except ``key``, that must be fixed so that the function can be traced, and
+    ``remedy(names)`` says how. BadInput also where the function fails with a value that is not a number, but runs with
+    a number in its place. Any other error is raised with a note: the function's line, and the values not traced.
     """
     try:
         return function(*first, **numbers)
@@ -63,9 +63,9 @@ def needs_value(error: Exception) -> bool:
 def _no_number(
     function: Callable[..., Any], first: Sequence[Any], numbers: Mapping[str, Any], error: Exception
 ) -> BadInput | None:
-    """The error for a value that is not a number, where the function runs with numbers in the place of such values."""
+    """The error for a value that is not a number, if the function runs with numbers in place of them; else None."""
     names = [name for name, value in numbers.items() if not isinstance(value, int | float | complex | jax.Array)]
-    if needs_value(error):  # for which most such values are not to blame
+    if needs_value(error):  # most such values are not its cause
         names = [name for name in names if _reads_as_number(numbers[name])]
 
     def runs(replaced: Sequence[str]) -> bool:
@@ -84,7 +84,7 @@ def _no_number(
 
 
 def number_for(value: Any) -> str:
-    """How several numbers are given, for text such as ``1,2`` or ``0..1`` that seems to mean them; else empty."""
+    """How to give several numbers, for text that seems to mean them, such as ``1,2`` or ``0..1``; else empty."""
     text = value.strip().strip("[]()") if isinstance(value, str) else ""
     if re.fullmatch(rf"{NUMBER}(?:[,;\s]{NUMBER})+,?", text):
         return f"for several numbers give a list: [{', '.join(re.sub('[,;]', ' ', text).split())}]"
@@ -112,7 +112,7 @@ def _refusal(
     traced = {name: value for name, value in numbers.items() if name != "key" and isinstance(value, Tracer)}
 
     def fits(fixed: Sequence[str]) -> bool:
-        """Whether no value is missing any more once these have one; other errors come from the values tried."""
+        """Whether no traced value is needed once these are fixed; other errors come from the values tried."""
         try:
             function(*first, **{**numbers, **{name: _example(traced[name]) for name in fixed}})
         except Exception as found:
@@ -122,7 +122,7 @@ def _refusal(
     where = _where(function, error)
     names = list(traced)
     if isinstance(error, jax.errors.TracerArrayConversionError):
-        return BadInput(field, f"{where} has NumPy compute with a traced number", "use jax.numpy there")
+        return BadInput(field, f"{where} applies NumPy to a traced number", "use jax.numpy there")
     if not names or not fits(names):
         problem = f"{where} needs the value of a traced array, for a shape, a loop or an if"
         return BadInput(field, problem, "use jnp.where, jax.lax.cond or jax.lax.fori_loop, and shapes that are fixed")
@@ -136,7 +136,7 @@ def _refusal(
 
 
 def make_static(names: Sequence[str], already: Sequence[str] = ()) -> str:
-    """How parameters are made static, beside those that are ``already``."""
+    """The remedy that makes parameters static, beside those that are so ``already``."""
     quoted = lambda each: ", ".join(f'"{name}"' for name in each)  # noqa: E731
     if already:
         return f"add {quoted(names)}: static=[{quoted([*already, *names])}] compiles a program for each value"
@@ -144,12 +144,12 @@ def make_static(names: Sequence[str], already: Sequence[str] = ()) -> str:
 
 
 def _example(tracer: Any) -> Any:
-    """A number of the same kind, as a static parameter would be one."""
+    """A Python number of the tracer's kind, as if its parameter were static: 2 for integers, else 0.5."""
     return 2 if jnp.issubdtype(tracer.dtype, jnp.integer) else 0.5
 
 
 def _where(function: Callable[..., Any], error: Exception) -> str:
-    """The function, and the line of its file at which it failed."""
+    """The function's name, and the line of its file at which it failed."""
     name = getattr(function, "__name__", type(function).__name__)
     name = "the function" if name == "<lambda>" else name
     file = getattr(getattr(function, "__code__", None), "co_filename", None)

@@ -1,4 +1,4 @@
-"""What systems with column-wise pruning share: the numbers of a truth, the numbers of training, starts, measures."""
+"""What systems with column-wise pruning share: traced numbers of the truth and of training, starts, measures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ def gaussian_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
 
 
 def identical_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
-    """One column of N(0, 1) entries in all places, (rows, width)."""
+    """A factor (rows, width) whose columns are all the same column of N(0, 1) entries."""
     return jnp.broadcast_to(gaussian_start(key, rows, 1, dtype), (rows, width))
 
 
@@ -48,7 +48,7 @@ TUNED = {number: (ReadBy("method", names, _METHODS),) for number, names in _TUNE
 
 
 def _of_greedy(annotation: Any) -> Field:
-    """The declaration of a number that greedy pruning reads and no baseline does."""
+    """The field of an annotation, for a number that greedy pruning reads and no baseline does."""
     declaration = annotation.__metadata__[0]
     return replace(declaration, read_by=(PRUNED, *declaration.read_by))
 
@@ -61,7 +61,7 @@ class TruthData(Traced):
     noise: Annotated[ScalarLike, Field("problem", "standard deviation of the noise", at_least=0, label="noise σ")] = 0.0
     condition: Annotated[
         ScalarLike,
-        Field("problem", "mu_1 / mu_r of the truth, mu_1 = 1", at_least=1, label="condition number of the truth"),
+        Field("problem", "eigenvalue ratio mu_1 / mu_r; mu_1 = 1", at_least=1, label="condition number of the truth"),
     ] = 1.0
     spectrum: Annotated[
         tuple[float, ...] | jax.Array | None,
@@ -74,10 +74,10 @@ class TruthData(Traced):
 
 
 class ColumnSetting(Traced):
-    """Traced numbers that leave the data alone.
+    """Traced numbers that do not change the data.
 
-    ``width`` None: the system's (columns beyond it are zero and stay zero). ``baseline_*`` tune baselines, each in its
-    own units.
+    ``width``: number of columns in use, None for all of the system's; the others are zero and stay zero.
+    ``baseline_*`` tune baselines, each in its own units.
     """
 
     width: ScalarLike | None = None
@@ -128,7 +128,7 @@ class ColumnSetting(Traced):
         ScalarLike,
         Field(
             "baseline",
-            "step size, in units of the method's own",
+            "step size, as a multiple of the method's own",
             above=0,
             read_by=TUNED["rate"],
         ),
@@ -137,7 +137,7 @@ class ColumnSetting(Traced):
         ScalarLike,
         Field(
             "baseline",
-            "regularisation or damping, relative; 0: the method's own rule",
+            "regularisation or damping, in the method's units; 0: its own rule",
             at_least=0,
             read_by=TUNED["penalty"],
         ),
@@ -149,12 +149,12 @@ class ColumnSetting(Traced):
         ),
     ] = 1e-3
     baseline_tolerance: Annotated[
-        ScalarLike, Field("baseline", "stop at this relative change in a step", at_least=0, read_by=TUNED["tolerance"])
+        ScalarLike, Field("baseline", "stop at this relative change per step", at_least=0, read_by=TUNED["tolerance"])
     ] = 0.0
 
     @property
     def tuning(self) -> Tuning:
-        """The numbers that a baseline reads."""
+        """The tuning parameters of a baseline."""
         return Tuning(self.baseline_rate, self.baseline_penalty, self.baseline_start_scale, self.baseline_tolerance)
 
 
@@ -184,18 +184,18 @@ def spectrum_of(rank: int, data: TruthData, dtype: Any) -> Float[Array, " rank"]
 
 
 def check_truth(rows: int, rank: int, data: TruthData) -> None:
-    """Raise BadInput where condition, spectrum and truth contradict one another, or the rank."""
+    """Raises BadInput where condition, spectrum, truth and rank contradict one another."""
     given = [name for name in ("spectrum", "truth") if getattr(data, name) is not None]
     if given and data.condition != 1.0:
         raise BadInput("condition", f"{given[0]} already fixes the eigenvalues", "leave condition at 1")
     if len(given) == 2:
         raise BadInput("spectrum", "the truth already fixes the eigenvalues", "remove spectrum")
     if given and data.rank is not None:
-        raise BadInput("rank", f"{given[0]} fixes the rank", "give one value")
+        raise BadInput("rank", f"{given[0]} fixes the rank", "give a single rank")
     if data.spectrum is not None and len(data.spectrum) != rank:
-        raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give rank many")
+        raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give as many as the rank")
     if data.truth is not None and data.truth.shape != (rows, rank):
-        problem = f"its shape is {data.truth.shape}, the factor's {(rows, rank)}"
-        raise BadInput("truth", problem, "give one dim and rank that match")
+        problem = f"has shape {data.truth.shape}, should have {(rows, rank)}"
+        raise BadInput("truth", problem, "give a dim and rank that match it")
     if data.truth is not None and not data.truth.any():
-        raise BadInput("truth", "all its numbers are zero", "give a factor that is not")
+        raise BadInput("truth", "all its numbers are zero", "give a non-zero factor")

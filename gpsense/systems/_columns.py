@@ -1,7 +1,7 @@
 """Systems with column-wise (structured) pruning: training with a penalty, deleting columns of small norm, fine-tuning.
 
 :class:`ColumnSystem` declares what they share. A cell is run by :class:`PruneColumns`, or by :class:`RunBaseline` where
-a system names a baseline in place of greedy pruning.
+``method`` names a baseline in place of greedy pruning.
 """
 
 from abc import abstractmethod
@@ -34,7 +34,7 @@ from gpsense.systems._contract import Cost, DataT, Learner, Measures, System
 
 METHODS: ChainMap[str, Any] = ChainMap(BASELINES, {GREEDY: None})  # greedy pruning comes first
 SAMPLED = ReadBy("measurements", known=frozenset({"population"}))  # the expected loss has no measurements
-PADDING = 2.0  # most that widths in one program may cost over one program each, in operations
+PADDING = 2.0  # operations of several widths in one program, at most, relative to one program for each
 FORMS = ("auto", "gram", "direct")
 PRODUCTS = ("highest", "high", "default")
 Rule = str | Callable[[Norms, RuleInput], Mask]
@@ -57,14 +57,14 @@ ColumnT = TypeVar("ColumnT", bound=Column)
 class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT]):
     """What the systems with column-wise pruning share: sizes and names, the loss they train on, the pruning rule.
 
-    ``n``, ``rank`` and ``width`` are bounds where ``Data`` or ``Setting`` gives the number itself. ``rule`` may be a
+    ``n``, ``rank`` and ``width`` are upper bounds where ``Data`` or ``Setting`` gives them too. ``rule`` may be a
     function of norms and :class:`gpsense.pruning.RuleInput` that returns the mask.
     """
 
     revision: ClassVar[int | str] = 2
     splits: ClassVar[bool] = False  # whether the problem can hold measurements out for a baseline
 
-    dim: Annotated[int, Field("problem", "side d of the matrices, or inputs", at_least=1, label="dimension d")] = 20
+    dim: Annotated[int, Field("problem", "matrix side d or number of inputs", at_least=1, label="dimension d")] = 20
     width: Annotated[
         int | None, Field("problem", "columns k of the factor; null: dim", at_least=1, label="width k")
     ] = None
@@ -104,7 +104,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int | None,
         Field(
             "train",
-            "measurements drawn, with replacement, for each step; null: all in each",
+            "measurements drawn with replacement for each step; null: all",
             at_least=1,
             label="measurements a step",
             read_by=(PRUNED,),
@@ -114,7 +114,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         Rule,
         Field(
             "prune",
-            "threshold; top_r: r largest (r known); largest_gap; random: r at random; relative: above 0.1 largest",
+            "threshold; top_r: r largest (r known); largest_gap; random: r at random; relative: > 0.1 of largest",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,
@@ -126,18 +126,20 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         str,
         Field(
             "prune",
-            "none, or svd: columns turned onto the singular vectors first",
+            "none; svd: first rotate the columns onto the singular vectors",
             choices=ROTATIONS,
             label="rotation before pruning",
             read_by=(PRUNED,),
         ),
     ] = "none"
-    form: Annotated[str, Field("run", "form of the data; auto: the cheapest", choices=FORMS, axis=False)] = "auto"
+    form: Annotated[
+        str, Field("run", "data as A^T A (gram) or A (direct); auto: cheapest", choices=FORMS, axis=False)
+    ] = "auto"
     train_products: Annotated[
         str,
         Field(
             "run",
-            "precision of products in training on an accelerator (fine-tuning always has the highest)",
+            "precision of matrix products in training on an accelerator (in fine-tuning always highest)",
             choices=PRODUCTS,
             axis=False,
         ),
@@ -147,7 +149,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "train",
-            "steps after which a perturbed run must have lowered its loss",
+            "steps within which a perturbed run must lower its loss",
             at_least=1,
             at_most=INT32,
             axis=False,
@@ -158,7 +160,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         Field(
             "run",
             "Lanczos steps for bounds of the smallest Hessian eigenvalue after training (exact with as many as the "
-            "factor has numbers); 0: not measured",
+            "factor has entries); 0: not measured",
             at_least=0,
             axis=False,
         ),
@@ -167,39 +169,39 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     @property
     @abstractmethod
     def ensemble(self) -> Ensemble | None:
-        """Where the measurements come from; None: the loss is the expected one, and n is not read."""
+        """The ensemble of the measurements; None: the loss is the expected one, and ``n`` is not used."""
 
     @abstractmethod
     def error(self, problem: ColumnT, factor: Factor) -> Scalar:
-        """Distance of a factor to the truth, relative."""
+        """The error of a factor, such as its relative distance to the truth."""
 
     @abstractmethod
     def known_rank(self, problem: ColumnT) -> ScalarLike | Integer:
-        """What rules that are given the true rank are given."""
+        """The rank that is passed to pruning rules which know the true rank."""
 
     @property
     def full_width(self) -> int:
-        """Columns of the factor: ``width``, or dim."""
+        """The number of columns of the factor: ``width``, or ``dim`` where it is None."""
         return self.dim if self.width is None else self.width
 
     @property
     def packed(self) -> int:
-        """Side of H in Gram form."""
+        """The side of the Gram matrix: the number of coordinates of a packed matrix."""
         return packed_size(self.dim)
 
     @property
     def rows(self) -> int:
-        """Rows of the trained factor."""
+        """The number of rows of the trained factor."""
         return self.dim
 
     @property
     def factor_products(self) -> float:
-        """Operations of the products of factors in a loss and its gradient."""
+        """The operations of the products of factors in one loss and gradient."""
         return 4.0 * self.dim**2 * self.full_width
 
     @property
     def baseline(self) -> Baseline | None:
-        """The baseline that takes the place of greedy pruning, if one is named."""
+        """The baseline that ``method`` names, None for greedy pruning."""
         return METHODS[self.method]
 
     @property
@@ -213,16 +215,16 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
     @property
     def column_rule(self) -> ColumnRule:
-        """The pruning rule, by name or as given."""
+        """The pruning rule, looked up by name or made of the function given."""
         return as_rule(self.rule)
 
     @property
     def descent(self) -> Method:
-        """How training descends."""
+        """The descent method of training."""
         return Method(self.optimizer, self.perturb, self.patience, stochastic=self.batch is not None)
 
     def prune_key(self, key: RandomKey) -> RandomKey | None:
-        """The key of a random pruning rule, from that of the problem; None under the other rules."""
+        """The key of a random pruning rule, derived from that of the problem; None for other rules."""
         return jax.random.fold_in(key, 3) if self.column_rule.random else None
 
     def check(self) -> None:
@@ -250,7 +252,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             raise BadInput("width", f"{self.full_width} exceeds dim {self.dim} for {self.method}", remedy)
 
     def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Training is perturbed where a radius is given."""
+        """``perturb``: training is perturbed if any radius given for ``perturbation`` is positive."""
         radii = given.get("perturbation", ())
         return {"perturb": any(radius > 0 for radius in radii)} if radii else {}
 
@@ -270,7 +272,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return replace(system, form="gram" if gram < direct else "direct")
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Rank always; n where the form of the data does not depend on it; width where zero columns cost little."""
+        """``rank`` unless a baseline knows it; ``n`` if no shape depends on it; ``width`` if padding is cheap."""
         system, baseline = self.resolve(evaluations), self.baseline
         names = set() if baseline and baseline.knows_rank else set(sizes) & {"rank"}
         if "n" in sizes and (system.form == "gram" or self.ensemble is None):
@@ -283,11 +285,11 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
     @property
     def entries(self) -> int:
-        """Entries of the matrix that the factor makes."""
+        """The number of entries of the matrix that is recovered."""
         return self.dim**2
 
     def flops(self, n: int | None = None) -> float:
-        """Operations of one loss and gradient over n measurements (None: the system's), the products only."""
+        """The operations of one loss and gradient over n measurements (None: the system's), matrix products only."""
         if self.ensemble is None:
             return self.factor_products
         if self.form == "gram":
@@ -302,7 +304,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return self.cost_of(self.n)
 
     def cost_of(self, n: int) -> Cost:
-        """Flops and bytes over n measurements."""
+        """The cost of a cell with n measurements."""
         number, packed, gram = jnp.dtype(self.dtype).itemsize, self.packed, self.form == "gram"
         if self.ensemble is None:
             drawn, problem = 0, self.entries
@@ -321,7 +323,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         )
 
     def active(self, setting: ColumnSetting) -> Mask:
-        """Which columns are in use where the width is traced."""
+        """Which columns are in use: all, or the first ``width`` of the setting."""
         index, width = jnp.arange(self.full_width, dtype=jnp.dtype(self.dtype)), setting.width
         return index < (self.full_width if width is None else width)
 
@@ -333,7 +335,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return jnp.where(self.active(setting), draw * scale, jnp.zeros((), dtype))
 
     def rates(self, setting: ColumnSetting) -> tuple[Rates, Rates]:
-        """Step sizes and tolerances of training and of fine-tuning."""
+        """Step sizes, momenta, tolerances and perturbation radii of training and of fine-tuning."""
         fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
         return (
             Rates(setting.rate, setting.momentum, setting.tolerance, setting.perturbation),
@@ -341,7 +343,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         )
 
     def targets(self, problem: ColumnT, setting: ColumnSetting) -> tuple[Target, Target]:
-        """What training and what fine-tuning minimise, with gradients."""
+        """The objectives of training (loss plus penalty) and of fine-tuning (the loss), with gradients."""
         penalty, weight = PENALTIES[self.penalty_kind], setting.penalty
 
         def add(loss: tuple[Later, Factor], factor: Factor) -> tuple[Later, Factor]:
@@ -366,7 +368,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
 
 class Pruned(eqx.Module):
-    """What training left behind, at the moment of pruning."""
+    """The mask of the kept columns, and what is measured of the trained factor at the moment of pruning."""
 
     mask: Mask
     scores: Norms
@@ -380,7 +382,7 @@ class Pruned(eqx.Module):
 
 
 def _measured(pruned: Pruned) -> Measures:
-    """The measures that pruning takes, by name."""
+    """The measures taken at pruning, by name."""
     return {
         "rank": pruned.rank,
         "gradient_norm_trained": pruned.gradient_norm_trained,
@@ -413,7 +415,7 @@ def _decided(
     margin: Scalar,
     curvature: Smallest,
 ) -> Pruned:
-    """A decision with its measures: ``trained`` as it was, ``turned`` as pruning sees it."""
+    """The mask with its measures: factor ``trained``, after rotation ``turned``; ``counted`` columns make the rank."""
     penalised, _ = system.targets(problem, setting)
     _, gradient = penalised(trained)
     return Pruned(
@@ -447,7 +449,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         return not self.system.descent.perturb and width == self.system.full_width
 
     def start(self, problem: ColumnT, setting: ColumnSetting, keys: Keys) -> Descent:
-        """The factor drawn, optimizer fresh."""
+        """The factor drawn at random, with a fresh optimizer state."""
         system = self.system
         rates, _ = system.rates(setting)
         return descent.start_descent(system.descent, system.init(setting, keys.start), rates, keys.noise)
@@ -484,7 +486,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
     def start_fine_tuning(
         self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned, width: int
     ) -> Descent:
-        """The pruned factor at a static width, optimizer fresh; diverged cells stay stopped."""
+        """The kept columns at a static width, with a fresh optimizer state; diverged cells stay stopped."""
         _, rates = self.system.rates(setting)
         fresh = descent.start_descent(self._plain, pruning.compact(self._turned(state), pruned.mask, width), rates)
         status = jnp.where(state.status == DIVERGED, state.status, fresh.status)
@@ -503,15 +505,15 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
 
     @property
     def _plain(self) -> Method:
-        """The optimizer without perturbation: fine-tuning is plain descent."""
+        """The descent method of fine-tuning: without perturbation and minibatches."""
         return Method(self.system.optimizer)
 
     def _turned(self, state: Descent) -> Factor:
-        """The trained factor in the coordinates that pruning sees."""
+        """The trained factor after the rotation before pruning."""
         return ROTATIONS[self.system.rotation](state.factor)
 
     def _curvature(self, penalised: Target, factor: Factor, active: Mask) -> Smallest:
-        """Bounds of the smallest Hessian eigenvalue of what training minimised; NaN where none is asked for."""
+        """Bounds of the smallest Hessian eigenvalue of the training objective; NaN if ``curvature_steps`` is 0."""
         if self.system.curvature_steps == 0:
             return _unmeasured(factor)
         steps = None if self.system.curvature_steps >= factor.size else self.system.curvature_steps
@@ -519,7 +521,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
 
 
 def _unmeasured(factor: Factor) -> Smallest:
-    """Bounds of an eigenvalue that was not looked for."""
+    """The bounds, all NaN, of an eigenvalue that was not computed."""
     nan = jnp.full((), jnp.nan, factor.dtype)
     return Smallest(nan, nan, nan)
 
@@ -529,7 +531,7 @@ def _unmeasured(factor: Factor) -> Smallest:
 class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic[ColumnT]):
     """A baseline in place of training; it is neither pruned nor fine-tuned.
 
-    Its scores are singular values, its rank the number above a tenth of the largest.
+    Its scores are the singular values of its factor, its rank is the number of those above a tenth of the largest.
     """
 
     system: ColumnSystem[Any, ColumnT]
@@ -562,14 +564,14 @@ class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic
     def start_fine_tuning(
         self, problem: ColumnT, setting: ColumnSetting, state: Run, pruned: Pruned, width: int
     ) -> Descent:
-        """The baseline's factor; it has ended."""
+        """The baseline's factor, in a descent that has already ended."""
         _, rates = self.system.rates(setting)
         factor = pruning.compact(self.baseline.factor(state.state), pruned.mask, width)
         fresh = descent.start_descent(Method(self.system.optimizer), factor, rates)
         return eqx.tree_at(lambda s: s.status, fresh, ended(state.status))
 
     def fine_tune(self, problem: ColumnT, setting: ColumnSetting, state: Descent, n_steps: int) -> Descent:
-        """Nothing: the run has ended."""
+        """The state unchanged: the run has ended."""
         return state
 
     def record(self, problem: ColumnT, setting: ColumnSetting, state: Run | Descent) -> dict[str, Scalar]:

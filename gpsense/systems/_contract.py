@@ -2,8 +2,8 @@
 
 *draw a problem -> start -> train -> prune -> start fine-tuning -> fine-tune -> measure.* A :class:`System` is a frozen
 dataclass of static fields (shapes, counts, names), with ``Data`` (traced numbers that change the data) and ``Setting``
-(traced numbers that do not). How a cell is run once its problem is drawn is its :class:`Learner`'s, so that a baseline
-is a learner of its own. Every function is pure.
+(traced numbers that do not). Its :class:`Learner` runs a cell once the problem is drawn; a baseline is another learner.
+Every function is pure.
 """
 
 import difflib
@@ -33,12 +33,12 @@ PRECISIONS = ("float32", "float64")
 
 
 class Cost(eqx.Module):
-    """What one cell costs: flops a training step, bytes of a problem, bytes of a cell being trained or kept.
+    """What one cell costs: flops per training step, bytes of its problem, bytes of a cell being trained or kept.
 
-    ``sample_bytes`` are needed while a problem is drawn; ``once`` are flops beside the steps: drawing, pruning;
-    ``result_bytes`` those of a cell's measures, 0 where the engine's own estimate will do; ``products``: flops are
-    those of matrix products, else of any operation; ``axes`` of every measure, beside those of the grid, where they
-    were traced.
+    ``sample_bytes``: bytes needed while a problem is drawn; ``once``: flops outside the training steps (drawing,
+    pruning); ``result_bytes``: bytes of a cell's measures, 0 for the engine's own estimate; ``products``: whether flops
+    count matrix products only, or all operations; ``axes``: the number of trailing axes of each measure, by name, where
+    the measures were traced.
     """
 
     flops: float = eqx.field(static=True)
@@ -75,7 +75,7 @@ class State(Protocol):
 
 
 class Decision(Protocol):
-    """What the engine reads of what pruning decided: ``mask``, True for the prunable parts that stay."""
+    """What the engine reads of a pruning decision: ``mask``, True for the prunable parts that are kept."""
 
     @property
     def mask(self) -> Bool[Array, " parts"]: ...
@@ -96,11 +96,11 @@ class Descending(eqx.Module):
 
 
 class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
-    """The phases of a cell after its problem is drawn; ``StateT`` is carried in training, ``TunedT`` after pruning."""
+    """The phases of a cell after its problem is drawn, on a ``StateT`` in training and a ``TunedT`` after it."""
 
     @property
     def stride(self) -> int:
-        """Steps between checks: the status of a state changes after a multiple of them."""
+        """The number of steps between checks: the status of a state changes only after a multiple of it."""
         return 10
 
     def lanes(self, problem: ProblemT) -> bool:
@@ -108,23 +108,23 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         return False
 
     def donates(self, width: int) -> bool:
-        """Whether fine-tuning at this width begins with arrays of the shapes that training ended with.
+        """Whether fine-tuning at this width starts with arrays of the same shapes as training ended with.
 
-        The memory of the trained state is then used again.
+        The memory of the trained state is then reused.
         """
         return False
 
     def shared(self, settings: Sequence[SettingT]) -> Sequence[tuple[int, int]]:
-        """Of every setting the place of the one whose training begins as its own does, and the steps of its own.
+        """For each setting the index of the one whose training it shares from the start, and for how many steps.
 
-        Such a setting is not trained where it lies in a chunk with that one: its state is :meth:`branch` of the other's
-        after those steps, at the end of training if there are more; its records until then are the other's. A setting
-        that names itself is trained, as all are by default.
+        In a chunk that holds both, only the other is trained: the setting's state is :meth:`branch` of the other's
+        after that many steps (at the end of training, if that comes first), and its records up to then are the other's.
+        A setting with its own index is trained itself, which is the default for all.
         """
         return [(place, 0) for place in range(len(settings))]
 
     def branch(self, problem: ProblemT, setting: SettingT, state: StateT) -> StateT:
-        """The state of a setting, given that of the one whose training it shares, where its own ends."""
+        """The state of a setting when its own training ends, from that of the setting whose training it shares."""
         return state
 
     @abstractmethod
@@ -137,7 +137,7 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @abstractmethod
     def prune(self, problem: ProblemT, setting: SettingT, state: StateT) -> PrunedT:
-        """What pruning decides and measures."""
+        """The decision of pruning, with what is measured then."""
 
     @abstractmethod
     def start_fine_tuning(
@@ -150,34 +150,34 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @abstractmethod
     def fine_tune(self, problem: ProblemT, setting: SettingT, state: TunedT, n_steps: int) -> TunedT:
-        """As :meth:`train`, of what pruning left."""
+        """As :meth:`train`, for fine-tuning the parts that pruning kept."""
 
     def trains_as_it_tunes(self, n_steps: int) -> bool:
-        """Whether :meth:`train` of so many steps does to a state what :meth:`fine_tune` does.
+        """Whether :meth:`train` and :meth:`fine_tune`, with this number of steps, change a state in the same way.
 
-        The program of fine-tuning then trains, too; states of both phases must be of one type.
+        The compiled program of fine-tuning is then used for training, too; both phases must have states of one type.
         """
         return False
 
     @abstractmethod
     def record(self, problem: ProblemT, setting: SettingT, state: StateT | TunedT) -> dict[str, Scalar]:
-        """``loss_curve`` and ``error_curve`` of a state of either phase as it stands.
+        """``loss_curve`` and ``error_curve`` of a state as it is, in either phase, and perhaps further numbers.
 
-        Further numbers are kept as they are at the end of fine-tuning.
+        Of the latter, those named ``*_curve`` are recorded along the run, the others at the end of fine-tuning.
         """
 
     @abstractmethod
     def measure(self, problem: ProblemT, setting: SettingT, state: TunedT, pruned: PrunedT) -> Measures:
-        """What else is measured of a finished cell, by name: ``rank`` (parts kept) and more.
+        """Further measures of a finished cell, by name: ``rank`` (parts kept) and others.
 
-        From the records follow ``error_trained`` and ``loss_trained`` (at the end of training), ``error_pruned`` (where
-        fine-tuning starts), ``error`` and ``loss``; from the states ``status`` and ``steps`` of both phases. A cell
+        The engine takes ``error_trained`` and ``loss_trained`` (at the end of training), ``error_pruned`` (where
+        fine-tuning starts), ``error`` and ``loss`` from the records, ``status`` and ``steps`` from the states. A cell
         whose loss or error is not finite has diverged, and its measures are NaN.
         """
 
 
 class Evaluator(ABC, Generic[ProblemT, SettingT]):
-    """A learner of one phase: the measures of a cell from its problem, setting and keys, at once."""
+    """A learner with a single phase, which computes all measures of a cell from its problem, setting and keys."""
 
     @abstractmethod
     def evaluate(self, problem: ProblemT, setting: SettingT, keys: Keys) -> Measures:
@@ -188,13 +188,13 @@ class Evaluator(ABC, Generic[ProblemT, SettingT]):
 class System(ABC, Generic[DataT, SettingT, ProblemT]):
     """One kind of experiment; its fields are static and decide what is compiled.
 
-    Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that stands here and in ``Data``
-    or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes measures that are the system's own,
-    beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names those in the table of a run;
-    ``steps`` are the default numbers of those of training and of fine-tuning, None for a system that takes none.
-    ``revision`` belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``:
-    hidden fields hold a user's functions and data, and the operations that these trace to belong to the identity, too.
-    Fields are checked at construction; BadInput names the field.
+    Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that is a field here and in
+    ``Data`` or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes the system's own measures,
+    beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names the measures in the table of a run;
+    ``steps``: default numbers of training and of fine-tuning steps, None for a system without steps. ``revision``
+    belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``: whether hidden
+    fields hold a user's functions and data, whose traced operations then belong to the identity, too. Fields are
+    checked at construction; BadInput names the field.
 
     >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
     >>> isinstance(system, gpsense.System), system.Setting(penalty=0.2).penalty
@@ -230,7 +230,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
 
     @classmethod
     def check_class(cls) -> None:
-        """Raise BadInput, naming the class, where it lacks what every class of its kind defines."""
+        """Raises BadInput, naming the class, where it lacks a required attribute or method."""
         declares = lambda base: inspect.get_annotations(base).items()  # noqa: E731
         values = (name for base in cls.__mro__ for name, kind in declares(base) if "ClassVar" in str(kind))
         missing = [*sorted(cls.__abstractmethods__), *(name for name in values if not hasattr(cls, name))]
@@ -240,8 +240,8 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
             raise BadInput(cls.__name__, f"does not define {missing[0]}", remedy)
         for name in ("Data", "Setting"):
             if not is_dataclass(getattr(cls, name)):
-                remedy = "derive that from gpsense.fields.Traced"
-                raise BadInput(cls.__name__, f"has a {name} that is no class of fields", remedy)
+                remedy = "derive it from gpsense.fields.Traced"
+                raise BadInput(cls.__name__, f"has a {name} that is not a class of fields", remedy)
 
     @abstractmethod
     def draw(self, data: DataT, key: RandomKey) -> ProblemT:
@@ -253,36 +253,36 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
         """How a cell is run once its problem is drawn."""
 
     def check(self) -> None:
-        """Raise BadInput, naming the field, for static fields that do not go together."""
+        """Raises BadInput, naming the field, for static fields that do not fit together."""
 
     def check_data(self, data: DataT) -> None:
-        """Raise BadInput where the numbers of ``data`` do not go together, or not with the static fields."""
+        """Raises BadInput where the numbers of ``data`` do not fit together, or do not fit the static fields."""
 
     def check_schedule(self, train_steps: int, record_every: int, settings: Sequence[SettingT]) -> None:
-        """Raise BadInput where steps or settings do not fit the static fields."""
+        """Raises BadInput where steps or settings do not fit the static fields."""
 
     def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Static fields that follow from the values a grid is given, by name."""
         return {}
 
     def resolve(self, evaluations: int) -> Self:
-        """The system with every automatic choice made; a problem's loss is evaluated so often (at least once)."""
+        """The system with all automatic choices made; ``evaluations`` of the loss are due per problem (at least 1)."""
         return self
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Which of these sizes may be traced below the bounds in this system: where that costs little more, or less."""
+        """Which of ``sizes`` may be traced, below the bounds in this system, without costing much more."""
         return frozenset()
 
     def cost(self) -> Cost | None:
-        """Flops and bytes of a resolved system; None: they are read off its traced functions."""
+        """The cost of a cell of a resolved system; None: it is estimated from the traced functions."""
         return None
 
     def labels(self) -> Mapping[str, Sequence[str]]:
-        """Names along the trailing axes of measures, by axis: coordinates of the results."""
+        """Coordinate labels for the trailing axes of measures, by the name of the axis."""
         return {}
 
     def describe(self) -> str:
-        """A resolved system in words."""
+        """A one-line description of a resolved system."""
         return self.name
 
     @property

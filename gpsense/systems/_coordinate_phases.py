@@ -1,4 +1,4 @@
-"""What a cell of a system with input-feature pruning carries from phase to phase, and the descent of its network."""
+"""The states of a cell with input-feature pruning in each phase, and the descent of its network."""
 
 from dataclasses import dataclass
 from typing import Annotated, final
@@ -25,13 +25,13 @@ SCORED = ReadBy("rule", ("gradient",), frozenset(INPUT_RULES))
 
 
 class CoordinatesSetting(Traced):
-    """Traced numbers that leave the data alone: ``contraction`` c of the shifted basis, and those of descent."""
+    """Traced numbers that do not change the data: ``contraction`` c of the shifted basis, and those of descent."""
 
     contraction: Annotated[
         ScalarLike,
         Field(
             "prune",
-            "c of the shifted basis c e_i + sqrt(1-c^2) e_z",
+            "c of the shifted basis c e_i + sqrt(1-c^2) e_z, e_z pure noise",
             above=0,
             at_most=1,
             label="contraction c of the basis",
@@ -56,18 +56,18 @@ class CoordinatesSetting(Traced):
 
     @property
     def rates(self) -> Rates:
-        """Of training."""
+        """Rates and tolerance of training."""
         return Rates(self.rate, self.momentum, self.tolerance, 0.0)
 
     @property
     def fine_tune_rates(self) -> Rates:
-        """Of fine-tuning."""
+        """Rates and tolerance of fine-tuning."""
         rate = self.rate if self.fine_tune_rate is None else self.fine_tune_rate
         return Rates(rate, self.momentum, self.fine_tune_tolerance, 0.0)
 
 
 class CoordinatesProblem(eqx.Module):
-    """Samples to learn from, their variance, samples to test on, and the rows of V, None where there is no truth."""
+    """Training samples, the variance of their outputs, test samples, and V (None where there is no truth)."""
 
     train: Samples
     variance: Scalar
@@ -76,7 +76,7 @@ class CoordinatesProblem(eqx.Module):
 
 
 class Untrained(eqx.Module):
-    """Before pruning, where nothing is trained first: a key for what is drawn later, the errors of a network at 0."""
+    """The state before pruning where nothing is trained: a key for later draws, loss and error of the zero network."""
 
     key: RandomKey
     status: Integer
@@ -86,15 +86,15 @@ class Untrained(eqx.Module):
 
 
 class Dense(Descending):
-    """Before pruning, where a network on all coordinates is trained first: a key for what is drawn later."""
+    """The state before pruning where a network on all coordinates is trained first: with a key for later draws."""
 
     key: RandomKey
 
 
 class Tuned(Descending):
-    """After pruning: the network on the kept coordinates, its loss and error as it stands.
+    """The state after pruning: the network on the kept coordinates, with its current loss and error.
 
-    ``aligned``: measures of its first layer against the truth, when it began.
+    ``aligned``: measures of its first layer against the truth, before fine-tuning.
     """
 
     kept: Kept
@@ -104,10 +104,10 @@ class Tuned(Descending):
 
 
 class PrunedCoordinates(eqx.Module):
-    """The coordinates that stay and how training ended.
+    """The kept coordinates, the scores, and how training ended.
 
-    ``directions`` of a method without a network, from all samples and without the held-out ones; the second only where
-    the second layer has something to choose by them.
+    ``directions``: those of a method without a network, from all samples and, where a second layer is fitted, also from
+    the samples that are not held out.
     """
 
     mask: Bool[Array, " dim"]
@@ -119,7 +119,7 @@ class PrunedCoordinates(eqx.Module):
 @final
 @dataclass(frozen=True)
 class NetworkDescent:
-    """Descent of all of a network's numbers; ``silent``: it has a first layer only, its output stays 0, its error 1."""
+    """Descent on all parameters of a network; ``silent``: it has a first layer only, output 0 and error 1."""
 
     method: Method
     activation: Activation
@@ -131,7 +131,7 @@ class NetworkDescent:
         return advance_descent(self.method, target, run, rates, n_steps)
 
     def errors(self, problem: CoordinatesProblem, kept: Kept, net: Network) -> tuple[Scalar, Scalar]:
-        """Mean squared error on the samples, and the risk."""
+        """The mean squared error on the training samples, and the risk on the test samples."""
         if self.silent:
             return problem.variance, jnp.ones((), net.intercept.dtype)
         loss = learner.mean_square(problem.train, kept, self.activation, net)
@@ -151,5 +151,5 @@ def untrained(problem: CoordinatesProblem, keys: Keys) -> Untrained:
 
 
 def recorded(state: Untrained | Tuned) -> dict[str, Scalar]:
-    """The point of the curves that a state carries."""
+    """The loss and error that a state carries, as a point of the curves."""
     return {"loss_curve": state.loss, "error_curve": state.error}

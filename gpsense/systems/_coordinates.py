@@ -1,9 +1,9 @@
-"""Systems whose input features are pruned before training: scores at the start, one step, ridge, descent.
+"""Systems with input-feature pruning: scores at the start, one gradient step, ridge regression, fine-tuning.
 
-:class:`CoordinateSystem` makes problems out of streams of samples. A network's gradients at its start choose the
-coordinates (Algorithm 1 of arXiv 2406.08658); it takes one gradient step on them, draws fresh biases and fits its
-second layer by ridge (Algorithm 2); then all its numbers may be fine-tuned. What one would do instead stands beside it,
-each a learner of its own: dense training first (:data:`NETWORKS`), and methods without a network
+A problem of a :class:`CoordinateSystem` is made of streams of samples. A network's gradients at its start choose the
+coordinates (Algorithm 1 of arXiv 2406.08658); the network takes one gradient step on them, draws fresh biases and fits
+its second layer by ridge regression (Algorithm 2); then all its parameters may be fine-tuned. The alternatives are
+learners of their own: dense training first (:data:`NETWORKS`), and methods without a network
 (:data:`gpsense.sparse.methods.BASELINES`).
 """
 
@@ -51,18 +51,18 @@ from gpsense.systems._coordinate_phases import (
     untrained,
 )
 
-DRAWING = 300.0  # operations that drawing a number costs, about
+DRAWING = 300.0  # operations to draw one random number, about
 
 
 @dataclass(frozen=True)
 class CoordinateLearner(Learner[CoordinatesProblem, CoordinatesSetting, StateT, PrunedCoordinates, Tuned]):
-    """What the learners share: after pruning all numbers of a network on the kept coordinates may be trained."""
+    """What the learners share: fine-tuning of all parameters of a network on the kept coordinates."""
 
     system: "CoordinateSystem"
 
     @property
     def descent(self) -> NetworkDescent:
-        """The descent of a network that is made in one step, and silent where it has no second layer."""
+        """The descent in fine-tuning; ``silent`` where the network has no second layer."""
         system = self.system
         silent = SECOND_LAYERS[system.second_layer] is None
         return NetworkDescent(Method(system.optimizer), system.activation_function, silent)
@@ -76,9 +76,9 @@ class CoordinateLearner(Learner[CoordinatesProblem, CoordinatesSetting, StateT, 
         columns: Float[Array, "kept columns"],
         pruned: PrunedCoordinates,
     ) -> Tuned:
-        """The state fine-tuning starts from, of a first layer in the span of ``columns``.
+        """The state that fine-tuning starts from, for a network whose first layer is in the span of ``columns``.
 
-        What diverged before stays so.
+        A cell that has diverged before stays diverged.
         """
         run = start_descent(self.descent.method, net, setting.fine_tune_rates)
         lost = pruned.status == DIVERGED
@@ -143,11 +143,11 @@ class PruneAtStart(CoordinateLearner[Untrained]):
 @final
 @dataclass(frozen=True)
 class DenseDescent(CoordinateLearner[Dense]):
-    """A mirrored network on all coordinates, trained first; its rows on those that the rule keeps are fine-tuned."""
+    """Dense training of a mirrored network on all coordinates, then fine-tuning on those that the rule keeps."""
 
     @property
     def descent(self) -> NetworkDescent:
-        """The descent before and after pruning; the second layer is trained, too."""
+        """The descent before and after pruning, which also trains the second layer."""
         return NetworkDescent(Method(self.system.optimizer), self.system.activation_function)
 
     def start(self, problem: CoordinatesProblem, setting: CoordinatesSetting, keys: Keys) -> Dense:
@@ -178,7 +178,7 @@ class DenseDescent(CoordinateLearner[Dense]):
         pruned: PrunedCoordinates,
         width: int,
     ) -> Tuned:
-        """The trained network's rows on the kept coordinates."""
+        """The trained network, its first layer and linear part restricted to the kept coordinates."""
         kept = network.kept_coordinates(pruned.mask, width)
         whole = state.run.factor
         rows = network.rows_of(kept, whole.weights), network.rows_of(kept, whole.linear[:, None])[:, 0]
@@ -197,7 +197,7 @@ class DenseDescent(CoordinateLearner[Dense]):
 @final
 @dataclass(frozen=True)
 class MomentMethod(CoordinateLearner[Untrained]):
-    """A method without a network: neurons look along random mixes of its directions, where these are not 0."""
+    """A method without a network; a network is then fitted whose weights are random combinations of its directions."""
 
     baseline: Baseline
 
@@ -210,15 +210,15 @@ class MomentMethod(CoordinateLearner[Untrained]):
         return state
 
     def prune(self, problem: CoordinatesProblem, setting: CoordinatesSetting, state: Untrained) -> PrunedCoordinates:
-        """The rows of its directions that are not 0."""
+        """Keeps the coordinates whose rows of the directions are not 0."""
         directions = self._directions(problem.train)
         score = jnp.sum(directions[0] ** 2, axis=1)
         return PrunedCoordinates(score > 0, score, state.status, directions)
 
     def _directions(self, stream: Samples) -> Float[Array, "parts dim r"]:
-        """From all samples and, where the second layer has something to choose, from those not held out.
+        """The directions from all samples and, where a second layer is fitted, from those not held out.
 
-        A penalty is chosen by the held-out samples once and serves both.
+        A penalty is chosen once, by the held-out samples, and used for both.
         """
         choose, (r, kept) = self.baseline.choose, self.system.oracle_sizes
         count = 1 if self.descent.silent else 2
@@ -242,7 +242,7 @@ class MomentMethod(CoordinateLearner[Untrained]):
         pruned: PrunedCoordinates,
         width: int,
     ) -> Tuned:
-        """Neurons along the directions, and the second layer."""
+        """Neurons along combinations of the directions, and the second layer."""
         assert pruned.directions is not None
         kept = network.kept_coordinates(pruned.mask, width)
         given = jax.vmap(partial(network.rows_of, kept))(pruned.directions)
@@ -258,10 +258,10 @@ class MomentMethod(CoordinateLearner[Untrained]):
 
 @dataclass(frozen=True)
 class CoordinateMethod:
-    """A learner of a system, and what is asked of it before anything is drawn.
+    """A learner of a system, and what must be known about it before anything is drawn.
 
-    ``products``: passes of n dim^2 multiplications over the samples before pruning; None: those of the rule, which
-    chooses the coordinates before anything is learned. ``network``: whether pool and rule are read.
+    ``products``: the number of passes over the samples before pruning, of n dim^2 multiplications each; None: that of
+    the rule, which chooses the coordinates before training. ``network``: whether pool and rule are used.
     """
 
     learner: Callable[["CoordinateSystem"], CoordinateLearner[Any]]
@@ -277,7 +277,7 @@ METHODS = ChainMap[str, Any](BASELINES, NETWORKS)  # by name, the networks first
 RULE_WORDS = ", ".join(f"{name} ({rule.words})" for name, rule in INPUT_RULES.items())
 POOL = Field(
     "prune",
-    "coordinates M kept from each part of the scores; magnitude and random keep 3 M",
+    "coordinates M kept for each part of the scores; magnitude and random keep 3 M",
     at_least=1,
     label="coordinates M from each part",
     read_by=(NETWORK, ReadBy("rule", known=frozenset({"none"}))),
@@ -310,7 +310,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str | Callable[[Candidates], Decided],
         Field(
             "prune",
-            f"the coordinates kept: {RULE_WORDS}",
+            f"which coordinates are kept: {RULE_WORDS}",
             choices=INPUT_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             label="pruning rule",
@@ -322,7 +322,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "prune",
-            "which parts of the activation give the scores",
+            "parts of the activation that give the scores",
             choices=PARITIES,
             label="parts of the scores",
             read_by=(NETWORK, SCORED),
@@ -333,7 +333,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         tuple[float, ...] | None,
         Field(
             "prune",
-            "the biases of the scores themselves, instead of draws",
+            "the biases for the scores, instead of drawn ones",
             axis=False,
             read_by=(NETWORK, SCORED),
         ),
@@ -352,7 +352,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "taken from y before the step: none, mean (of y x) or ols (least squares)",
+            "linear part subtracted from y before the step: none, mean (of y x) or ols",
             choices=RESIDUALS,
             read_by=(ReadBy("method", known=frozenset({"descent"})),),
         ),
@@ -361,7 +361,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "ridge, or none: only the first layer is measured, and the error is 1",
+            "ridge; none: only the first layer is measured, and the error is 1",
             choices=SECOND_LAYERS,
             label="second layer",
             read_by=(ReadBy("method", known=frozenset({"descent"})),),
@@ -372,29 +372,29 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
     @property
     @abstractmethod
     def n_coordinates(self) -> int:
-        """Input coordinates, those of noise among them."""
+        """The number of input coordinates, including those of noise."""
 
     @property
     @abstractmethod
     def oracle_sizes(self) -> tuple[int, int]:
-        """Directions and coordinates that matter: the baselines are given these numbers."""
+        """The numbers of directions and of coordinates that matter, which baselines may be given."""
 
     @abstractmethod
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The coordinates that matter, and a score."""
+        """The coordinates that matter, as a mask, and their scores."""
 
     @abstractmethod
     def measure_kept(self, problem: CoordinatesProblem, pruned: PrunedCoordinates) -> dict[str, Scalar]:
-        """How well the kept coordinates meet those that matter."""
+        """Measures of how well the kept coordinates agree with those that matter."""
 
     @abstractmethod
     def data_numbers(self) -> tuple[int, int]:
-        """Numbers that a problem holds, and those needed beside while it is drawn."""
+        """How many numbers a problem holds, and how many more are needed while it is drawn."""
 
     def measure_layer(
         self, problem: CoordinatesProblem, kept: Kept, columns: Float[Array, "kept columns"]
     ) -> dict[str, Scalar]:
-        """How far the first layer's columns lie along V; nothing where V is not known."""
+        """Measures of how far the first layer's columns are in the span of V; none where V is not known."""
         return {}
 
     def check(self) -> None:
@@ -408,7 +408,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
 
     @property
     def coordinate_method(self) -> CoordinateMethod:
-        """The method, or the baseline that stands in its place."""
+        """The method or baseline that ``method`` names."""
         baseline = BASELINES.get(self.method)
         if baseline is None:
             return NETWORKS[self.method]
@@ -416,12 +416,12 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
 
     @property
     def input_rule(self) -> InputRule:
-        """The pruning rule, by name or as given."""
+        """The pruning rule, looked up by name or made of the function given."""
         return InputRule(self.rule) if callable(self.rule) else INPUT_RULES[self.rule]
 
     @property
     def activation_function(self) -> Activation:
-        """The activation, by name or as given."""
+        """The activation, looked up by name or as given."""
         return find_activation(self.activation)
 
     @property
@@ -436,7 +436,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         key: RandomKey,
         columns: Callable[[], Float[Array, "dim columns"]],
     ) -> Decided:
-        """What the rule keeps; ``columns()`` is a first layer on all coordinates, for the rules that look at one."""
+        """What the rule keeps; ``columns()`` returns a first layer on all coordinates, for rules that need one."""
         dtype = problem.train.dtype
         drawn = jax.random.normal(key, (self.biases,), dtype)
         candidates = Candidates(
@@ -461,7 +461,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         return f"{self.method}, {rule}, dim {self.n_coordinates}, n up to {self.n}, {2 * self.neurons} neurons"
 
     def cost(self) -> Cost:
-        """Drawing and the products: scores or moments once, a pass over the kept coordinates in every step."""
+        """The cost of draws and products: scores or moments once, a pass over the kept coordinates in each step."""
         number, dim = jnp.dtype(self.dtype).itemsize, self.n_coordinates
         rule, products = self.input_rule, self.coordinate_method.products
         kept = dim if rule.everything or products is not None else min(dim, 3 * self.pool)

@@ -1,4 +1,4 @@
-"""Multi-layer networks pruned by weights: what any data and any :class:`gpsense.tickets.network.Task` share."""
+"""Multi-layer networks with weight pruning, for any data and any :class:`gpsense.tickets.network.Task`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 class NetworkProblem(NamedTuple):
-    """Samples to learn from, others to test on, and others by whose loss training could be stopped, if any."""
+    """Training samples, test samples, and validation samples, if any, whose loss is recorded along the run."""
 
     train: Samples
     test: Samples
@@ -39,9 +39,9 @@ class NetworkProblem(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
-    """A task with ``n`` samples to train on as a model; ``tells_weights``: all numbers of the ticket are a measure.
+    """The model of a task with ``n`` training samples; ``tells_weights``: the ticket's parameters are measures.
 
-    ``on_host``: the inputs to train on stay there and are read in batches (:class:`gpsense.tickets.host.HostRows`).
+    ``on_host``: training inputs stay in the host's memory, read in batches (:class:`gpsense.tickets.host.HostRows`).
     """
 
     task: Task
@@ -69,7 +69,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
 
     @property
     def check_every(self) -> int:
-        """Checks on all samples take a twentieth of the time of the steps at most, where these see a batch."""
+        """Steps between checks; with minibatches, checks on all samples cost at most a twentieth of the steps."""
         return max(50, 20 * self.n // (self.batch or self.n)) if self.stochastic else 10
 
     @property
@@ -98,7 +98,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return self.task.risk(params, problem.train)
 
     def _loss_in_blocks(self, inputs: HostRows, samples: Samples, params: Parameters) -> Scalar:
-        """The same of inputs on the host: a block at a time, read anew for a derivative."""
+        """The loss with inputs on the host, read a block at a time, and once more for the gradient."""
 
         def block(params: Parameters, first: Integer) -> Scalar:
             numbers = first + jnp.arange(inputs.block, dtype=jnp.int32)
@@ -124,7 +124,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return Carried(gradient.arrays, state)
 
     def _sampled(self, problem: NetworkProblem, key: RandomKey) -> tuple[Samples, RandomKey | None]:
-        """The samples of a step, and its key for dropout."""
+        """The samples of a step, and its key for dropout (None: no dropout)."""
         inputs, targets, used = problem.train
         dropout = jax.random.fold_in(key, 1) if self.task.random else None
         if self.batch is None:
@@ -154,7 +154,7 @@ class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
         return told
 
     def cost(self, test: int) -> Cost:
-        """Of so many samples to test on: a step sees a batch, or all; records and checks see all, tests included."""
+        """The cost with ``test`` test samples: a step sees a batch, or all; records and checks see all samples."""
         train, each = self.n, max(prod(self.task.shape), 1)
         weights = sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
         number = jnp.dtype(self.dtype).itemsize

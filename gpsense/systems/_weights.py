@@ -1,11 +1,11 @@
-"""Systems with weight (unstructured) pruning: dense training, rounds of pruning and rewinding, the ticket alone.
+"""Systems with weight (unstructured) pruning: dense training, rounds of pruning and rewinding, training of the ticket.
 
 :class:`WeightSystem` holds the fields they share; :class:`PruneWeights` makes the phases of a cell out of a
-:class:`WeightModel`: a start and a loss of any tree of arrays. Masks come before training (of a teacher, at random,
-SNIP, GraSP, SynFlow) or from trained weights (magnitude in one shot, or iteratively with rewinding). Before fine-tuning
-a cell trains for as many rounds as iterative pruning would take to its share of weights, whatever its rule, so that
-all rules are given the same steps. States hold all numbers of a model as one vector, masks too (:class:`Numbers`): the
-tree is there where the model, a score or an optimizer reads it.
+:class:`WeightModel`: a start and a loss of any tree of arrays. Masks are chosen before training (a teacher's, at
+random, by SNIP, GraSP or SynFlow) or from trained weights (by magnitude in one shot, or iteratively with rewinding).
+Whatever its rule, a cell is trained before fine-tuning for as many rounds as iterative pruning would need to reach its
+share of weights, so that all rules have the same number of steps. States hold all parameters of a model, and masks, as
+one vector (:class:`Numbers`), which is turned into a tree where the model, a score or an optimizer reads it.
 """
 
 from abc import ABC, abstractmethod
@@ -44,15 +44,15 @@ from gpsense.pruning.weights import MaskTree, Numbers, NumbersMask, NumbersVecto
 from gpsense.systems._contract import DataT, Descending, Learner, Measures, ProblemT, System
 
 NEVER = -1.0  # a tolerance that no gradient norm meets
-NEAR = 1e-3  # of a half: numbers of rounds that float32 and float64 may round apart
-ONLY_TICKETS = frozenset({"kept", "fine_tune_rate", "fine_tune_tolerance"})  # read of a setting when training has ended
+NEAR = 1e-3  # distance from a half within which float32 and float64 may round numbers of rounds differently
+ONLY_TICKETS = frozenset({"kept", "fine_tune_rate", "fine_tune_tolerance"})  # read only after training
 TreeT = TypeVar("TreeT")
 
 
 class Rewind(NamedTuple):
-    """Where the weights that stay go back to, given where they are and where they were.
+    """How kept weights are rewound: functions of their values now and before, which return the values to go on with.
 
-    ``between`` rounds; ``last``, before the ticket is trained alone, is also given a function that draws a fresh start.
+    ``between`` is used between rounds; ``last`` before the ticket is trained, with a function that draws a fresh start.
     """
 
     help: str
@@ -62,11 +62,11 @@ class Rewind(NamedTuple):
 
 REWINDS: dict[str, Rewind] = {
     "start": Rewind(
-        "to where they were after rewind_step steps", lambda now, before: before, lambda now, before, draw: before
+        "to their values after rewind_step steps", lambda now, before: before, lambda now, before, draw: before
     ),
     "none": Rewind("nowhere", lambda now, before: now, lambda now, before, draw: now),
     "redraw": Rewind(
-        "to where they were between rounds, to a new draw at the end",
+        "to their earlier values between rounds, to a new draw at the end",
         lambda now, before: before,
         lambda now, before, draw: draw(),
     ),
@@ -83,13 +83,13 @@ SCORED = ReadBy("rule", tuple(SCORES), TRAINED.known)
 
 
 class WeightsSetting(Traced):
-    """Base of the settings: traced numbers that leave the data alone."""
+    """The base class of the settings: traced numbers that do not change the data."""
 
     kept: Annotated[
         ScalarLike | None,
         Field(
             "prune",
-            "share of the weights that stay; null: the teacher's, with rule none all",
+            "share of the weights kept; null: all (rule none) or the teacher's (rule teacher)",
             above=0,
             at_most=1,
             label="share of the weights kept",
@@ -110,7 +110,7 @@ class WeightsSetting(Traced):
         ScalarLike,
         Field(
             "prune",
-            "share that a round deletes of the last layer, over that of the others; with spread layer",
+            "with spread layer: share a round deletes of the last layer, over that of the others",
             above=0,
             at_most=1,
             label="share pruned of the last layer, over that of the others",
@@ -126,11 +126,11 @@ WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 
 
 class Masked(Descending):
-    """The descent of weights on a mask, where they go back to, a key, and whether it is that of the ticket alone.
+    """The state of both phases: the descent of weights on a mask, and what pruning needs beside.
 
-    ``aside`` are the trained weights of a ticket while its mask is trained with weights drawn anew.
-
-    Training and fine-tuning carry the same, so that both are one program where no rounds of pruning tell them apart.
+    ``original``: values that weights are rewound to; ``alone``: whether the final ticket is trained, after all rounds;
+    ``aside``: the trained weights of a ticket while its mask is trained with weights drawn anew. As both phases have
+    this state, they share one compiled program where there are no rounds of pruning.
     """
 
     mask: NumbersMask
@@ -141,22 +141,22 @@ class Masked(Descending):
 
 
 class PrunedWeights(eqx.Module):
-    """The prunable weights that stay, False for other numbers."""
+    """The mask of the prunable weights that are kept, False for parameters that cannot be pruned."""
 
     mask: NumbersMask
 
 
 class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
-    """What is trained and pruned: a start, a loss and an error of a tree of arrays."""
+    """What is trained and pruned: a start, a loss and an error for a tree of arrays."""
 
     @property
     @abstractmethod
     def stochastic(self) -> bool:
-        """Whether a step sees some of the samples only."""
+        """Whether a step uses only some of the samples."""
 
     @property
     def check_every(self) -> int:
-        """Steps between checks of a run by the gradient on all samples."""
+        """The number of steps between checks of a run, which use the gradient on all samples."""
         return 50 if self.stochastic else 10
 
     @property
@@ -171,7 +171,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @abstractmethod
     def start(self, problem: ProblemT, setting: WeightsSettingT, mask: MaskTree | None, key: RandomKey) -> Parameters:
-        """The weights to start from, those of the mask where one is given."""
+        """The weights that training starts from, zero outside the mask where one is given."""
 
     @abstractmethod
     def loss(self, problem: ProblemT, params: Parameters) -> Scalar:
@@ -183,39 +183,39 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @abstractmethod
     def sampled_loss(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Scalar:
-        """The loss on the samples of one step, where it does not see all of them."""
+        """The loss on the samples of one step, where the model is stochastic."""
 
     @property
     def carried(self) -> Any:
-        """Which numbers of the tree (numbers,) a step leaves for the next and trains in no other way; None: none."""
+        """Which numbers (numbers,) of the tree a step computes for the next one, without training them; None: none."""
         return None
 
     def sampled_gradient(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Parameters:
-        """The gradient of :meth:`sampled_loss`, with the new values of the numbers that are ``carried``."""
+        """The gradient of :meth:`sampled_loss`; for parameters that are ``carried``, their new values."""
         return jax.grad(lambda tree: self.sampled_loss(problem, tree, key, step))(params)
 
     @abstractmethod
     def error(self, problem: ProblemT, params: Parameters) -> Scalar:
-        """What the system calls its error."""
+        """The error that the results report."""
 
     def records(self, problem: ProblemT, params: Parameters) -> dict[str, Scalar]:
-        """Further numbers along the run, of names that end with ``_curve``."""
+        """Further numbers recorded along the run, by names that end with ``_curve``."""
         return {}
 
     def succeeded(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters) -> Flags | bool:
-        """Whether a run may end before its steps are over."""
+        """Whether a run may end before all its steps are made."""
         return False
 
     @abstractmethod
     def flow(self, params: Parameters) -> Scalar:
-        """Sum of the outputs of the network with absolute weights on an input of ones: what SynFlow derives."""
+        """Summed outputs, weights replaced by absolute values, input all ones: what SynFlow differentiates."""
 
     def measures(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters, mask: MaskTree) -> Measures:
         """Further measures of a finished cell."""
         return {}
 
     def given_mask(self, problem: ProblemT, setting: WeightsSettingT, key: RandomKey) -> MaskTree:
-        """The mask of a rule that is given one."""
+        """The mask that the model provides, for a rule that prunes by a given mask."""
         raise NotImplementedError
 
 
@@ -225,13 +225,13 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
 
     ``rule``: magnitude (of trained weights, at once), iterative_magnitude (in rounds of ``round_steps`` steps, weights
     rewound after each), random, snip, grasp, movement, synflow (before training, in ``score_rounds`` scorings; None:
-    synflow 100, the others 1), none.
-    ``rewind``: survivors go back to where they were after ``rewind_step`` steps (start), stay (none), or are drawn anew
-    at the end (redraw; rewound between rounds). ``redraw_rounds``: each round trains its mask once more, with weights
-    drawn anew, for ``round_steps`` further steps, and prunes the ticket after that: what the ticket owes to its start.
-    ``spread``: the share kept is of all weights together (global), of each layer, the last one by its own share of a
-    round (layer), or by :func:`gpsense.pruning.weights.erk_shares` (erk). ``batch``: samples drawn, with replacement,
-    for each step; None: all.
+    100 for synflow, 1 for the others), none.
+    ``rewind``: kept weights go back to their values after ``rewind_step`` steps (start), stay as trained (none), or are
+    drawn anew at the end (redraw; rewound between rounds). ``redraw_rounds``: in each round the mask is also trained
+    with weights drawn anew, for ``round_steps`` further steps, before the ticket is pruned: this measures what the
+    ticket owes to its start. ``spread``: the share kept is that of all weights together (global), of each layer, where
+    the last layer may have its own share per round (layer), or follows :func:`gpsense.pruning.weights.erk_shares`
+    (erk). ``batch``: samples drawn with replacement for each step; None: all.
     """
 
     rules: ClassVar[Mapping[str, WeightRule]] = WEIGHT_RULES
@@ -255,7 +255,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "what the kept weights are set to: their start, none (as trained), or a new draw",
+            "kept weights go back to their start, stay as trained (none) or are drawn anew (redraw)",
             choices=REWINDS,
             label="where kept weights go back to",
             read_by=(TRAINED,),
@@ -265,7 +265,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int,
         Field(
             "prune",
-            "step that they go back to, in the first round",
+            "step of the first round that kept weights go back to",
             at_least=0,
             read_by=(TRAINED, ReadBy("rewind", known=frozenset({"none"}))),
         ),
@@ -277,7 +277,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "the share kept is of all weights together, of each layer, or larger of small layers",
+            "share kept of all weights together (global), of each layer, or larger in small layers (erk)",
             choices=weights.SPREADS,
             label="spread of the share over layers",
         ),
@@ -296,7 +296,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int | None,
         Field(
             "train",
-            "samples drawn, with replacement, for each step; null: all in each",
+            "samples drawn with replacement for each step; null: all",
             at_least=1,
             label="samples a step",
         ),
@@ -314,7 +314,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
 
     @property
     def whole_round(self) -> int:
-        """Steps of a round, those of its mask with weights drawn anew among them."""
+        """The number of steps in a round, including those of its mask with weights drawn anew."""
         return self.round_steps * (2 if self.redraw_rounds else 1)
 
     def check(self) -> None:
@@ -327,34 +327,34 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             raise BadInput("redraw_rounds", f"rule {self.rule} has no rounds", "use rule iterative_magnitude")
 
     def check_schedule(self, train_steps: int, record_every: int, settings: Sequence[WeightsSettingT]) -> None:
-        """Raise BadInput where records and rounds do not fit, or iterative pruning has too few rounds for a setting."""
+        """Raises BadInput where records do not fit the rounds, or the steps are too few for a setting's rounds."""
         rule = self.rules[self.rule]
         if self.spread != "layer" and any(each.last_layer != 1 for each in settings):
-            raise BadInput("last_layer", f"spread {self.spread} has no share of the last layer", "use spread layer")
+            raise BadInput("last_layer", f"spread {self.spread} does not use last_layer", "use spread layer")
         if rule.score is not None and any(each.kept is None for each in settings):
             problem = f"rule {self.rule} needs the share of the weights to keep"
-            raise BadInput("kept", problem, "give the share of the weights that stays, or use rule none")
+            raise BadInput("kept", problem, "give the share of the weights to keep, or use rule none")
         apart = self.round_steps % record_every and record_every % self.round_steps
         if rule.at != "given" and train_steps and apart:
             problem = f"a record every {record_every} steps does not fit rounds of {self.round_steps} steps"
             raise BadInput("record_every", problem, f"use a multiple or a divisor of {self.round_steps}")
         rounds = max(rounds_to(1.0 if each.kept is None else each.kept, each.share) for each in settings)
         if rule.at == "rounds" and rounds * self.whole_round > train_steps:
-            problem = f"{train_steps} steps, and {rounds} rounds of {self.whole_round} to the share kept"
+            problem = f"{train_steps} steps, but the share kept needs {rounds} rounds of {self.whole_round}"
             raise BadInput("train_steps", problem, f"use {rounds * self.whole_round} or more")
 
 
 @final
 @dataclass(frozen=True)
 class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Masked]):
-    """Training a model, pruning its weights by the rule of a system, training the ticket."""
+    """Train a model, prune its weights by the rule of a system, train the ticket."""
 
     system: WeightSystem[Any, WeightsSettingT, ProblemT]
     model: WeightModel[ProblemT, WeightsSettingT]
 
     @property
     def rule(self) -> WeightRule:
-        """The rule."""
+        """The pruning rule of the system."""
         return self.system.rules[self.system.rule]
 
     @property
@@ -363,12 +363,12 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     @property
     def numbers(self) -> Numbers:
-        """How the vectors of the states are read as trees."""
+        """The conversion between the vectors of the states and trees."""
         return Numbers(self.model.shapes, self.model.prunable)
 
     @property
     def method(self) -> Method:
-        """The descent of both phases."""
+        """The descent method of both phases."""
         optimizer = self.system.optimizer
         if optimizer not in optimizers.ELEMENTWISE:
             optimizer = _on_trees(optimizer, self.numbers)
@@ -379,9 +379,9 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return True
 
     def shared(self, settings: Sequence[WeightsSettingT]) -> Sequence[tuple[int, int]]:
-        """Trained weights are pruned alike until the shares part: of settings that differ in these the fewest are kept.
+        """Settings that differ only in :data:`ONLY_TICKETS` share the training of the one with the most rounds.
 
-        Settings whose rounds rounding could decide train by themselves, and so do those that train for none.
+        Those whose number of rounds is within rounding of a tie, or that prune nothing, are trained themselves.
         """
         found = [(place, 0) for place in range(len(settings))]
         if not self.rule.trained:
@@ -405,7 +405,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return self._ended(setting, state)
 
     def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Masked:
-        """The start, and its mask where the rule needs no training; DIVERGED where its scores cannot order weights."""
+        """The start, with its mask if the rule needs no training; DIVERGED if all scores are 0 or some not finite."""
         start_key, mask_key = jax.random.split(keys.start)
         rule, numbers = self.rule, self.numbers
         usable = jnp.asarray(True)
@@ -437,9 +437,9 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return self._ended(setting, Masked(run, kept, vector, keys.start, alone, aside))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
-        """Rounds of training; after each but the last, iterative pruning and rewinding.
+        """Rounds of training; iterative pruning and rewinding after each but the last.
 
-        A round of iterative pruning takes all its steps: one that stopped early would keep the cell from the next.
+        A round of iterative pruning makes all its steps: a run that stopped early would not reach the next round.
         """
         system, in_rounds = self.system, self.rule.at == "rounds"
         unit = self._unit(n_steps, setting.kept is not None)
@@ -457,14 +457,14 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return jax.lax.scan(segment, state, None, length=n_steps // unit)[0]
 
     def prune(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> PrunedWeights:
-        """The last round's pruning; of rules that pruned at the start, what they left."""
+        """The mask after the last pruning; for rules that prune before training, the mask they chose."""
         mask = self._cut(problem, setting, state, self._kept(setting)) if self.rule.trained else state.mask
         return PrunedWeights(mask & self.numbers.prunable)
 
     def start_fine_tuning(
         self, problem: ProblemT, setting: WeightsSettingT, state: Masked, pruned: PrunedWeights, width: int
     ) -> Masked:
-        """Survivors where they go back to; of rules that pruned at the start, where they are."""
+        """The kept weights, rewound; for rules that prune before training, as trained."""
         params, numbers, alone = _trained(state), self.numbers, jnp.asarray(True)
         mask = pruned.mask | ~numbers.prunable
         if self.rule.trained:
@@ -484,7 +484,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return stays and self._unit(n_steps, True) == n_steps
 
     def _unit(self, n_steps: int, ends: bool) -> int:
-        """Steps of training after which something may be due: a round, its rewinding, or the end of a setting's own."""
+        """Steps of training between events, which are the ends of rounds, ``rewind_step``, or the end of training."""
         unit = gcd(n_steps, self.system.round_steps) if ends or self.rule.at == "rounds" else n_steps
         return gcd(unit, self.system.rewind_step) if self.rule.trained else unit
 
@@ -502,9 +502,9 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return {"rank": rank, "kept_share": share, "gradient_norm": norm} | own
 
     def _advance(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int, ends: bool) -> Masked:
-        """Steps on the mask; a run that ``ends`` does so at its tolerance, or where its error is that of success.
+        """Steps on the mask; with ``ends`` a run stops at its tolerance, or when the model has ``succeeded``.
 
-        The others are checked for numbers that are not finite only: minibatches spare them the gradient of all samples.
+        Otherwise only numbers that are not finite stop it; checks with minibatches then skip the full gradient.
         """
         method, numbers, rates = self.method, self.numbers, _rates(setting, state.alone)
         target = self._target(problem, state.mask)
@@ -527,7 +527,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return self._ended(setting, eqx.tree_at(lambda s: s.run, state, run))
 
     def _target(self, problem: ProblemT, mask: NumbersMask) -> Target:
-        """The loss as a function of weights that are already masked; its gradient stays on the mask."""
+        """The loss as a function of masked weights, its gradient set to 0 outside the mask."""
         numbers = self.numbers
 
         def value_and_gradient(params: NumbersVector) -> tuple[Scalar, NumbersVector]:
@@ -543,7 +543,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         )
 
     def _ended(self, setting: WeightsSettingT, state: Masked) -> Masked:
-        """Training ends after ``log kept / log(1 - share)`` rounds, to the nearest; without ``kept`` with the steps."""
+        """Ends training after ``log kept / log(1 - share)`` rounds, rounded; without ``kept`` after all steps."""
         if setting.kept is None:
             return state
         kept = self._kept(setting)
@@ -554,11 +554,11 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return eqx.tree_at(lambda s: s.run.status, state, status)
 
     def _round(self, problem: ProblemT, setting: WeightsSettingT, state: Masked) -> Masked:
-        """Prune and rewind where a round but the last has ended; the steps go on counting."""
+        """Prunes and rewinds where a round other than the last has ended; the count of steps goes on."""
         system, apart = self.system, self.system.redraw_rounds
         turns, inside = jnp.divmod(state.run.steps, system.round_steps)
         rounds, second = jnp.divmod(turns, 2) if apart else (turns, 0)
-        again = second == 1  # the ticket of this round has been trained, its mask is next, with weights drawn anew
+        again = second == 1  # the round's ticket has been trained; next its mask, with weights drawn anew
         kept = self._kept(setting)
         share = jnp.asarray(setting.share, kept.dtype)
 
@@ -580,7 +580,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return jax.lax.while_loop(lambda carry: carry[0], begin, (due, state))[1]
 
     def _cut(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, kept: Scalar) -> NumbersMask:
-        """The mask cut to this share of the prunable weights, those of the highest scores."""
+        """The mask cut to the share ``kept`` of the prunable weights, those with the highest scores."""
         score, numbers, can = self.rule.score, self.numbers, self.model.prunable
         if score is None:
             return state.mask
@@ -591,9 +591,9 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return numbers.vector(weights.cut_to_share(told, can, self._shares(setting, kept), mask, self.system.spread))
 
     def _shares(self, setting: WeightsSettingT, kept: Scalar) -> Array:
-        """The share of all weights, or of each layer (layers,): of the last what as many rounds leave of it.
+        """The share of all weights, or the shares of the layers (layers,); the last layer has as many rounds.
 
-        ``kept^(log(1 - last_layer share) / log(1 - share))``; the last layer is the last array that can be pruned.
+        Its share is ``kept^(log(1 - last_layer share) / log(1 - share))``; it is the last array that can be pruned.
         """
         if self.system.spread != "layer":
             return kept
@@ -603,17 +603,17 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return jnp.where(np.arange(count) < count - 1, kept, last)
 
     def _kept(self, setting: WeightsSettingT) -> Scalar:
-        """The share of weights that stays."""
+        """The share of the weights to keep, 1 where none is set."""
         return jnp.asarray(1.0 if setting.kept is None else setting.kept, jnp.dtype(self.system.dtype))
 
 
 def _trained(state: Masked) -> NumbersVector:
-    """The trained weights of a ticket, which may have been put aside."""
+    """The trained weights of a ticket, from ``aside`` where they are put aside."""
     return state.run.factor if state.aside is None else state.aside
 
 
 def _rates(setting: WeightsSetting, alone: Flags) -> Rates:
-    """Rates of training, or of the ticket alone."""
+    """The rates of training, or where ``alone`` those of the ticket."""
     rate = setting.rate
     if setting.fine_tune_rate is not None:
         rate = jnp.where(alone, setting.fine_tune_rate, rate)
@@ -622,12 +622,12 @@ def _rates(setting: WeightsSetting, alone: Flags) -> Rates:
 
 
 def rounds_to(kept: ScalarLike, share: ScalarLike) -> int:
-    """Rounds of training to this share of the weights: ``log kept / log(1 - share)`` to the nearest, 1 if any go."""
+    """The number of rounds to the share ``kept``: ``log kept / log(1 - share)`` rounded, at least 1 if kept < 1."""
     return max(round(log(kept) / log1p(-share)), int(kept < 1))
 
 
 def _on_trees(optimizer: optimizers.Optimizer, numbers: Numbers) -> optimizers.Optimizer:
-    """An optimizer that is given the tree of a vector of numbers, for its updates may differ from array to array."""
+    """An optimizer of the vector that works on its tree, as its updates may depend on the arrays and their shapes."""
 
     def make(rate: Any) -> optax.GradientTransformation:
         inner = optimizers.build(optimizer, rate, 0.0)
@@ -645,5 +645,5 @@ def _on_trees(optimizer: optimizers.Optimizer, numbers: Numbers) -> optimizers.O
 
 
 def _where(flag: Flags, new: TreeT, old: TreeT) -> TreeT:
-    """``where`` over two trees, keys included."""
+    """The tree ``new`` where the flag is True, else ``old``; leaves may be random keys."""
     return jax.tree.map(lambda n, o: jnp.where(flag, n, o), new, old)

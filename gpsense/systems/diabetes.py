@@ -1,8 +1,8 @@
-"""Real data among noise: the ten columns of a diabetes table and many more that are drawn, pruned by column.
+"""Real data among noise: the ten columns of a diabetes table and many columns of noise, with input-feature pruning.
 
-The outputs are a patient's score, standardised like the real columns on the training rows. Which real columns matter is
-not known, so there is no truth: the measures are how many real and drawn columns stay, and the error on rows that were
-not trained on.
+The output is a patient's score, standardised on the training rows like the real columns. Which real columns matter is
+not known, so there is no truth: the measures are how many columns, real and of noise, are kept, and the error on the
+test rows, which are not trained on.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ FEWEST, HELD_OUT = 30, 40  # rows to train and to test on, at least
 
 
 class DiabetesData(Traced):
-    """Traced numbers that change the data: ``n`` training rows, None for those of the system."""
+    """Traced numbers that change the data: ``n`` training rows (None: the system's)."""
 
     n: ScalarLike | None = None
 
@@ -65,7 +65,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         int,
         Field(
             "problem",
-            f"rows to train on; the others of {PATIENTS} test",
+            f"training rows; the others of {PATIENTS} are test rows",
             at_least=FEWEST,
             at_most=PATIENTS - HELD_OUT,
             label="samples n",
@@ -82,18 +82,18 @@ class Diabetes(CoordinateSystem[DiabetesData]):
 
     @property
     def oracle_sizes(self) -> tuple[int, int]:
-        """One direction, in the real columns."""
+        """One direction, and the number of real columns."""
         return 1, REAL
 
     def data_numbers(self) -> tuple[int, int]:
-        """Both streams, every row filled up to whole blocks; the columns before that."""
+        """The numbers in both streams, padded to whole blocks of rows, and in the columns that they are made of."""
         padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
         return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
 
     def draw(self, data: DiabetesData, key: RandomKey) -> CoordinatesProblem:
-        """Rows split at random and columns of noise drawn; with the same key a larger number of either
-        adds to those of a smaller one.
+        """Split the rows at random and draw the columns of noise.
 
+        With the same key a larger number of training rows, or of columns of noise, includes those of a smaller one.
         Real columns and outputs have mean 0 and variance 1 over the training rows.
         """
         split_key, noise_key, stream_key = jax.random.split(key, 3)
@@ -121,7 +121,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
 
 
 def _standardised(values: Float[Array, "n columns"], used: Float[Array, " n"]) -> Float[Array, "n columns"]:
-    """Mean 0 and variance 1 over the used rows."""
+    """The columns scaled to mean 0 and variance 1 over the used rows."""
     weights = used / jnp.sum(used)
     centred = values - (weights @ values)[None, :]
     return centred / jnp.sqrt(weights @ centred**2)[None, :]

@@ -1,8 +1,8 @@
-"""A network with quadratic activation trained on real data and pruned by neurons: two handwritten digits told apart.
+"""Two handwritten digits classified by a network with quadratic activation that is pruned by neurons: real data.
 
 ``h(x) = b + sum_j <u_j, x>^2`` is fitted by least squares to labels +-1. The inputs are the leading principal
-components of the pixels and a constant, through which a neuron also sees what is linear:
-``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is that on images held out.
+components z of the pixels and a constant, which gives a neuron a linear term as well: where c is its weight times the
+constant, ``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is that on held-out images.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ from gpsense.systems._columns import ColumnSystem
 from gpsense.systems._contract import Cost, Measure
 from gpsense.systems.quadratic_network import INPUTS, network_cost
 
-COMPONENTS = 50  # that every pair of digits has
-HELD_OUT = 50  # images of every pair, at least
+COMPONENTS = 50  # principal components, at most: every pair of digits has as many
+HELD_OUT = 50  # held-out images of every pair, at least
 PAIR, SMALLEST = 365, 351  # images of the largest and of the smallest pair
 
 
@@ -47,9 +47,9 @@ class DigitsData(Traced):
 
 
 class DigitsProblem(eqx.Module):
-    """Loss on the training images; inputs of the held-out ones, less the training mean, and the labels of all.
+    """The loss on the training images, the inputs of the held-out ones (centred by the training mean), all labels.
 
-    ``offset`` is the mean label of the training images, so that ``h = A(U U^T) + offset`` on those held out.
+    ``offset`` is the mean label of the training images, so that ``h = A(U U^T) + offset`` on the held-out images.
     """
 
     objective: Objective
@@ -62,8 +62,8 @@ class DigitsProblem(eqx.Module):
 def inputs(pixels: Float[Array, "n pixels"], used: Bool[Array, " n"], dim: int, constant: ScalarLike) -> Vectors:
     """The leading dim - 1 principal components of pixels (n, pixels) and a constant: shape (n, dim).
 
-    Directions, means and variances, which become 0 and 1, are those of the ``used`` rows; a direction's sign is such
-    that its entries' cubes add up to more than 0.
+    The components are standardised; directions, means and variances are those of the ``used`` rows. The sign of each
+    direction is chosen such that the sum of its cubed entries is positive.
     """
     weights = used.astype(pixels.dtype) / jnp.sum(used.astype(pixels.dtype))
     centred = pixels - (weights @ pixels)[None, :]
@@ -78,7 +78,7 @@ def inputs(pixels: Float[Array, "n pixels"], used: Bool[Array, " n"], dim: int, 
 def pair_of_digits(positive: ScalarLike, negative: ScalarLike, dtype: Any) -> tuple[Float[Array, "n pixels"], Values]:
     """Pixels (365, 64) and labels (365,) of two digits; labels +1 and -1, and 0 for rows that are neither.
 
-    The images of the pair come first, in the data set's order. The same digit twice has no labels but 0.
+    The images of the pair come first, in the data set's order. For the same digit twice all labels are 0.
     """
     pixels, digits = datasets.digits()
     digits = jnp.asarray(digits, dtype)
@@ -88,7 +88,7 @@ def pair_of_digits(positive: ScalarLike, negative: ScalarLike, dtype: Any) -> tu
 
 
 def misclassified(problem: DigitsProblem, factor: Factor) -> Scalar:
-    """Share of the held-out images on the wrong side: ``h y <= 0``."""
+    """The share of held-out images that are misclassified: ``h y <= 0`` for output h and label y."""
     weights = problem.held_out.scales
     wrong = (problem.held_out.forward(factor) + problem.offset) * problem.labels <= 0
     return jnp.sum(weights * wrong.astype(weights.dtype)) / jnp.sum(weights)
@@ -97,10 +97,10 @@ def misclassified(problem: DigitsProblem, factor: Factor) -> Scalar:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Digits(ColumnSystem[DigitsData, DigitsProblem]):
-    """Two handwritten digits told apart by a network with quadratic activation, pruned by neurons.
+    """Two handwritten digits classified by a network with quadratic activation, pruned by neurons.
 
-    ``dim`` inputs are dim - 1 principal components and the constant; ``n`` images of the pair train, the others are
-    held out. ``rank``: neurons kept by rules and methods that are given a rank.
+    The ``dim`` inputs are dim - 1 principal components and the constant. The network is trained on ``n`` images of the
+    pair, the others are held out. ``rank``: neurons kept by rules and methods that are given a rank.
 
     >>> system = gpsense.Digits(dim=21, n=250)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -126,7 +126,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
 
     dim: Annotated[
         int,
-        Field("problem", "inputs, the constant counted", at_least=2, at_most=COMPONENTS + 1, label="dimension d"),
+        Field("problem", "inputs, the constant included", at_least=2, at_most=COMPONENTS + 1, label="dimension d"),
     ] = 21
     width: Annotated[int | None, Field("problem", "neurons k; null: dim", at_least=1, label="width k")] = None
     rank: Annotated[int, Field("problem", "neurons kept by rules that are given a rank", at_least=1)] = 2
@@ -147,7 +147,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
             raise BadInput("negative", "the same digit as positive", "give two different digits")
 
     def cost(self) -> Cost:
-        """Those of all images of a pair, trained on or held out; the data set itself while they are drawn."""
+        """The cost with all images of a pair, trained on or held out, and the whole data set while they are drawn."""
         cost, number = network_cost(self, self.cost_of(PAIR), PAIR), jnp.dtype(self.dtype).itemsize
         pixels, digits = 64, 1797
         return replace(
@@ -157,7 +157,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
         )
 
     def draw(self, data: DigitsData, key: RandomKey) -> DigitsProblem:
-        """Two digits, split at random; with the same key a larger n adds images to those of a smaller n."""
+        """Split the images of two digits at random; with the same key a larger n keeps the images of a smaller n."""
         dtype = jnp.dtype(self.dtype)
         pixels, labels = pair_of_digits(data.positive, data.negative, dtype)
         member = labels != 0

@@ -1,4 +1,4 @@
-"""Classes of images: multi-layer networks pruned by weights, on scikit-learn's digits, some of MNIST's, or files."""
+"""Image classification by multi-layer networks with weight pruning: scikit-learn's digits, MNIST or CIFAR-10."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from gpsense.systems._weights import WeightsSetting, WeightSystem
 from gpsense.tickets.images import DATA, ImageArrays, ImageSet
 from gpsense.tickets.network import Samples, Task, perceptron
 
-HELD_OUT = 100  # images to test on, at least
+HELD_OUT = 100  # test images, at least
 FILES = ReadBy("data", known=frozenset({"digits", "mnist_5k"}))
 
 
 class ImagesData(Traced):
-    """Traced: ``n`` training images, None for those of the system."""
+    """Traced numbers that change the data: ``n`` training images (None: the system's)."""
 
     n: ScalarLike | None = None
 
 
 @final
 class ImagesSetting(WeightsSetting):
-    """Traced: those of :class:`WeightsSetting`."""
+    """Traced numbers that do not change the data: those of :class:`WeightsSetting`, with a rate for these networks."""
 
     rate: Rate = 0.005
 
@@ -39,12 +39,12 @@ class ImagesSetting(WeightsSetting):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
-    """Classes of images by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
+    """Image classification by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
 
     ``data``: digits; mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs); mnist or cifar10, read from
-    files in ``folder``. The network is trained on ``n`` images (where Data has an ``n``, this one is its upper bound);
-    at most ``test`` others measure the error, and the loss on ``validation`` more is recorded. ``layers``: how many
-    neurons each hidden layer has.
+    files in ``folder``. The network is trained on ``n`` images (an upper bound where Data has an ``n``); the error is
+    measured on at most ``test`` others, and the loss on ``validation`` further images is recorded. ``layers``: the
+    number of neurons in each hidden layer.
 
     >>> system = gpsense.Images()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -83,11 +83,11 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
             read_by=(FILES,),
         ),
     ] = None
-    test: Annotated[int, Field("problem", "images that measure the error, at most", at_least=1)] = 2000
+    test: Annotated[int, Field("problem", "test images, at most", at_least=1)] = 2000
     validation: Annotated[
         int, Field("problem", "images held out for early stopping; their loss is recorded along the run", at_least=0)
     ] = 0
-    layers: Annotated[tuple[int, ...], Field("train", "neurons of the hidden layers", at_least=1, axis=False)] = (
+    layers: Annotated[tuple[int, ...], Field("train", "neurons in each hidden layer", at_least=1, axis=False)] = (
         128,
         64,
     )
@@ -119,11 +119,11 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         return self.model.cost(self.test + self.validation)
 
     def draw(self, data: ImagesData, key: RandomKey) -> NetworkProblem:
-        """Images to train on, and those left over, or a data set's own test images, to test on.
+        """Draw the training images; the test images are a data set's own, or else drawn from the remaining images.
 
-        With the same key a larger n adds images to those of a smaller n. The validation images are the first of those
-        left over. Of a data set with test images of its own, twice n training images are drawn from, the first of the
-        file, and as many more as validate.
+        With the same key a larger n adds images to those of a smaller n. The validation images are the first of the
+        remaining ones. In a data set with its own test images, only the first ``2 n + validation`` training images of
+        the file are drawn from.
         """
         dtype, images = jnp.dtype(self.dtype), self._images
         own = len(images.test_y) > 0

@@ -1,7 +1,7 @@
-"""A model of one's own in the paper's pipeline: any tree of parameters, trained, pruned and fine-tuned.
+"""Train, prune and fine-tune a model of your own, any tree of parameters, with the paper's pipeline.
 
-:class:`TrainPruneFineTune` is subclassed with a draw, a start and a loss, or made of plain functions by its ``of``.
-What is pruned is given by :class:`Parts`: columns or rows of matrices (structured), or single weights (unstructured).
+Subclass :class:`TrainPruneFineTune` with methods ``draw``, ``init`` and ``loss``, or pass such functions to its ``of``.
+:class:`Parts` says what is pruned: columns or rows of matrices (structured), or single weights (unstructured).
 """
 
 import dataclasses
@@ -38,8 +38,10 @@ Kept = Bool[Array, " parts"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What is pruned, seen as the columns of one matrix: ``matrix(params)`` (rows, parts), and ``put(params, matrix)``
-    which writes such a matrix back. ``unit``: what a part is called.
+    """The parts of a model that can be pruned, as the columns of one matrix.
+
+    ``matrix(params)`` returns that matrix (rows, parts); ``put(params, matrix)`` returns the parameters with such a
+    matrix written back. ``unit``: what the parts are called, such as neurons.
     """
 
     matrix: Callable[[Any], Matrix]
@@ -48,13 +50,14 @@ class Parts:
 
 
 def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str = "parts") -> Parts:
-    """The slices of a leaf along ``axis``: 1 columns of a matrix, 0 rows.
+    """Parts that are the slices of an array along ``axis``: the columns of a matrix (axis 1) or its rows (axis 0).
 
-    ``where(params)`` names the leaf, or several that are pruned together (a neuron's weights in and out), with an axis
-    for each; a part's norm is over all of them. ``unit``, such as inputs, names the parts in tables and figures.
+    ``where(params)`` returns the array (a leaf of the tree), or several whose slices are pruned together (a neuron's
+    incoming and outgoing weights): give an axis for each. The norm of a part is over all its slices. ``unit``, such as
+    inputs, names the parts in tables and figures.
     """
     if not callable(where):
-        raise BadInput("where", f"{shown(where)} is not a function", "give a function of params that names a leaf")
+        raise BadInput("where", f"{shown(where)} is not a function", "give a function of params that returns a leaf")
     several = lambda params: found if isinstance(found := where(params), tuple | list) else (found,)  # noqa: E731
     axes = lambda count: tuple(axis) if isinstance(axis, Sequence) else (axis,) * count  # noqa: E731
 
@@ -67,7 +70,7 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     def matrix(params: Any) -> Matrix:
         leaves = several(params)
         if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
-            raise BadInput("parts", "where of groups() gives no array of the parameters", "have it return a leaf")
+            raise BadInput("parts", "where of groups() returns no array of the parameters", "have it return a leaf")
         if len(axes(len(leaves))) != len(leaves) or not all(map(fits, leaves, axes(len(leaves)))):
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in leaves)
             remedy = "give an axis that each leaf has, axis=0 for a vector"
@@ -87,9 +90,9 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
 
 
 def weights(prune: What | None = None) -> Parts:
-    """Single weights: all entries of the leaves that :func:`gpsense.pruning.leaves.prunable` chooses.
+    """Parts that are single weights: the entries of the leaves that :func:`gpsense.pruning.leaves.prunable` chooses.
 
-    ``prune`` is its ``what``: which other leaves are pruned, or are not, by patterns, a function or a tree.
+    ``prune`` is passed to it as ``what``: patterns, a function or a tree that change which leaves are pruned.
     """
 
     def flat(params: Any) -> Matrix:
@@ -103,7 +106,7 @@ def weights(prune: What | None = None) -> Parts:
 
 
 class PipelineSetting(Traced):
-    """Traced numbers that leave the data alone: penalty, steps, and what pruning goes by."""
+    """Traced numbers that do not change the data: those of the penalty, of gradient descent and of pruning."""
 
     penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.0
     smoothing: Annotated[
@@ -136,17 +139,17 @@ class PipelineSetting(Traced):
 
 
 class NoData(Traced):
-    """No number changes the data."""
+    """A ``Data`` without fields: no number changes the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT, ProblemT]):
     """Any model in the paper's pipeline: trained on loss plus penalty, pruned by a rule, fine-tuned on the loss.
 
-    A subclass declares ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, perhaps :meth:`error`; static
-    fields and a ``Data`` of its own as it likes. The error is the loss on what was drawn unless :meth:`error` says
-    otherwise: for a held-out one, draw further samples in the problem and have :meth:`error` read those. Parameters are
-    any tree, Equinox modules included.
+    A subclass defines ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, and optionally :meth:`error`,
+    static fields and a ``Data`` of its own. The error is the loss on the problem drawn unless :meth:`error` is
+    overridden: for a held-out error, draw further samples into the problem and evaluate on these in :meth:`error`.
+    Parameters are any tree, Equinox modules included.
 
     >>> from gpsense.systems.own import groups
     >>> def draw(key, noise=0.1):
@@ -200,7 +203,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     ] = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Say of the error what it is, an error of the system's own or its loss, and of the parts what they are."""
+        """Set the words of the measures: whether the error is the loss, and what the parts are called."""
         super().__init_subclass__(**options)
         parts, declared = vars(cls).get("parts"), vars(cls).get("measures", {})
         if isinstance(parts, Parts):
@@ -217,8 +220,8 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     def check_class(cls) -> None:
         super().check_class()
         if not isinstance(cls.parts, Parts):
-            problem = f"has parts that are {shown(cls.parts)}"
-            raise BadInput(cls.__name__, problem, "give groups(where, axis) or weights()")
+            problem = f"has parts {shown(cls.parts)}, which are not Parts"
+            raise BadInput(cls.__name__, problem, "set parts = groups(where, axis) or parts = weights()")
 
     @abstractmethod
     def init(self, setting: Any, key: RandomKey) -> Any:
@@ -226,10 +229,10 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
 
     @abstractmethod
     def loss(self, params: Any, problem: ProblemT) -> Scalar:
-        """What both phases minimise."""
+        """The loss: training minimises it with the penalty added, fine-tuning alone."""
 
     def error(self, params: Any, problem: ProblemT) -> Scalar:
-        """What the results call the error; the loss unless a subclass says otherwise."""
+        """The error in the results: the loss unless a subclass overrides this method."""
         return self.loss(params, problem)
 
     @property
@@ -248,11 +251,11 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         name: str = "own",
         **fields: Any,
     ) -> Self:
-        """A system of plain functions: ``draw(key, n, noise) -> problem``, ``init(key) -> params``, ``loss(params,
-        problem)``, ``error(params, problem)``.
+        """A system made of functions, e.g. ``draw(key, noise=0.1)``, which returns a problem, and ``init(key)``.
 
-        The parameters of ``draw`` after the key are numbers of ``Data``, their defaults its defaults; ``fields`` are
-        static fields (rule, optimizer, penalty_kind, count, dtype).
+        ``init`` returns the parameters, ``loss(params, problem)`` and ``error(params, problem)`` a number. The
+        parameters of ``draw`` after the key are the numbers of ``Data``, with the same defaults (0 if there is none);
+        ``fields`` are static fields (rule, optimizer, penalty_kind, count, dtype).
         """
         if not isinstance(parts, Parts):
             raise BadInput("parts", f"{shown(parts)} is not Parts", "give groups(where, axis) or weights()")
@@ -283,23 +286,23 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
 
 
 def _fixed(names: Sequence[str]) -> str:
-    return f"give a draw with that number in it: lambda key: draw(key, {', '.join(f'{name}=...' for name in names)})"
+    return f"fix it inside draw: lambda key: draw(key, {', '.join(f'{name}=...' for name in names)})"
 
 
 class Training(Descending):
-    """Before pruning: the descent, and a key for a random rule."""
+    """The state of training: the descent, and a key for a random pruning rule."""
 
     key: RandomKey
 
 
 class FineTuning(Descending):
-    """After pruning: the descent of what is left, and the mask of the parts."""
+    """The state of fine-tuning: the descent of the pruned parameters, and the mask of the parts."""
 
     mask: Kept
 
 
 class Decided(eqx.Module):
-    """What training left behind, at the moment of pruning."""
+    """The mask of the kept parts, and what is measured of the trained parameters at the moment of pruning."""
 
     mask: Kept
     norms: Float[Array, " parts"]
@@ -311,13 +314,13 @@ class Decided(eqx.Module):
 @final
 @dataclass(frozen=True)
 class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
-    """Train on loss plus penalty, prune parts by the rule, fine-tune on the loss with the others at zero."""
+    """Train on loss plus penalty, prune parts by the rule, fine-tune on the loss with pruned parts at zero."""
 
     system: TrainPruneFineTune[Any, Any]
 
     @property
     def method(self) -> Method:
-        """How both phases descend."""
+        """The descent method of both phases."""
         return Method(self.system.optimizer)
 
     @property
@@ -348,7 +351,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         given = RuleInput(threshold, rank, key, jnp.ones((count,), bool))
         mask = rule.mask(norms, given)
         if mask.shape != norms.shape:
-            raise BadInput("rule", f"it returned shape {mask.shape} for {count} parts", "return a mask of the parts")
+            raise BadInput("rule", f"it returned shape {mask.shape} for {count} parts", "return one boolean per part")
         penalised = self._penalised(problem, setting)
         _, gradient = penalised(params)
         return Decided(
@@ -362,7 +365,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
     def start_fine_tuning(
         self, problem: Any, setting: PipelineSetting, state: Training, pruned: Decided, width: int
     ) -> FineTuning:
-        """The pruned parameters in their own shapes, optimizer fresh; diverged cells stay stopped."""
+        """The parameters with pruned parts at zero, shapes unchanged, optimizer fresh; diverged cells stay stopped."""
         parts, params = self.system.parts, state.run.factor
         params = parts.put(params, pruning.apply_mask(parts.matrix(params), pruned.mask))
         run = descent.start_descent(self.method, params, self._rates(setting)[1])
@@ -412,7 +415,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         )
 
     def _whole(self, params: Any, setting: PipelineSetting) -> Any:
-        """The parameters with what is not an array of them, such as an activation."""
+        """The parameters with the leaves that are not floating-point arrays put back, such as an activation."""
         shapes = eqx.filter_eval_shape(self.system.init, setting, jax.random.key(0))
         floating = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)  # noqa: E731
         return eqx.combine(params, eqx.filter(shapes, floating, inverse=True))
@@ -432,7 +435,7 @@ class PruneParts(Learner[Any, PipelineSetting, Training, Decided, FineTuning]):
         return jax.value_and_grad(value)
 
     def _penalised(self, problem: Any, setting: PipelineSetting) -> Target:
-        """Loss plus penalty on the parts."""
+        """The objective of training: the loss plus the penalty on the parts."""
         parts, plain, penalty = self.system.parts, self._plain(problem, setting), PENALTIES[self.system.penalty_kind]
         weight, shrink = setting.penalty, penalty.proximal
 

@@ -1,10 +1,10 @@
-"""A signal among noise, learned by a convolution of two patches whose weights were pruned at random at the start.
+"""A signal beside noise, learned by a convolutional network whose weights are pruned at random before training.
 
-A sample is a patch ``y mu e_1`` with the label y = +-1, and one of Gaussian noise orthogonal to ``e_1``. The network is
-``f(x) = F_+(x) - F_-(x)`` with ``F_j(x) = sum_r relu(<w_jr, y mu e_1>)^3 + relu(<w_jr, xi>)^3`` over its filters; a
-random share p of all weights is kept from the start on, and scaled by ``p^(-1/2)``, so that noise moves the outputs of
-large and small networks alike. It can fit the training samples by the signal, which
-generalises, or by their noise. Setting after arXiv 2301.00335 (abstract known); sizes and the cube are derived.
+A sample is two patches: ``y mu e_1``, with the label y = +-1, and Gaussian noise xi orthogonal to ``e_1``. The network
+is ``f(x) = F_+(x) - F_-(x)`` with ``F_j(x) = sum_r relu(<w_jr, y mu e_1>)^3 + relu(<w_jr, xi>)^3``, a sum over filters
+w_jr. A random share p of all weights is kept before training, and scaled by ``p^(-1/2)``, so that noise contributes as
+much to the output for every p. The network can fit the training samples by the signal, which generalises, or by their
+noise. Setting after arXiv 2301.00335 (abstract known); sizes and the cube are derived.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Filters = Float[Array, "signs neurons dim"]
 
 
 class PatchesData(Traced):
-    """Traced numbers that change the data, and the share of the weights that a network has at all."""
+    """Traced numbers that change the problem: the length of the signal, the share of weights kept before training."""
 
     signal: Annotated[ScalarLike, Field("problem", "length mu of the signal's patch", above=0)] = 0.3
     share: Annotated[
@@ -32,13 +32,13 @@ class PatchesData(Traced):
 
 
 class PatchesSetting(PipelineSetting):
-    """The pipeline's numbers, and the size of the start."""
+    """The numbers of :class:`PipelineSetting`, and the scale of the start."""
 
     start_scale: Annotated[ScalarLike, Field("train", "standard deviation of the weights at the start", above=0)] = 0.02
 
 
 class PatchesProblem(NamedTuple):
-    """Samples to learn from and to test on: labels (n,), noise patches (n, dim); the signal and the weights' mask."""
+    """Training and test samples (labels (n,), noise patches (n, dim)), length of the signal, mask of kept weights."""
 
     labels: Float[Array, " n"]
     noise: Float[Array, "n dim"]
@@ -52,7 +52,7 @@ class PatchesProblem(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
-    """A two-layer convolution on a signal and a noise patch, its weights pruned at random before training."""
+    """A two-layer convolutional network on a signal and a noise patch, its weights pruned at random before training."""
 
     name: ClassVar[str] = "patches"
     Data: ClassVar[type[PatchesData]] = PatchesData
@@ -60,12 +60,12 @@ class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
     parts = weights()
 
     dim: Annotated[int, Field("problem", "length of a patch", at_least=2, label="dimension d")] = 300
-    neurons: Annotated[int, Field("problem", "filters of either sign", at_least=1)] = 32
-    n: Annotated[int, Field("problem", "samples to learn from", at_least=1, label="samples n")] = 40
-    test: Annotated[int, Field("problem", "samples to test on", at_least=1)] = 1000
+    neurons: Annotated[int, Field("problem", "filters of each sign", at_least=1)] = 32
+    n: Annotated[int, Field("problem", "training samples", at_least=1, label="samples n")] = 40
+    test: Annotated[int, Field("problem", "test samples", at_least=1)] = 1000
 
     def draw(self, data: PatchesData, key: RandomKey) -> PatchesProblem:
-        """The same key gives the same samples, and masks of which a smaller share lies within a larger one."""
+        """Draw samples and mask; the same key gives the same samples, and nested masks for different shares."""
         train, test, mask = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
 
@@ -88,7 +88,7 @@ class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
         return jnp.asarray(setting.start_scale, dtype) * jax.random.normal(key, (2, self.neurons, self.dim), dtype)
 
     def outputs(self, params: Filters, problem: PatchesProblem, labels: Array, noise: Array) -> Array:
-        """``f`` of samples (n,)."""
+        """The outputs f(x) (n,) on samples with these labels and noise patches."""
         filters = jnp.where(problem.mask, params / jnp.sqrt(problem.share), 0.0)
         cube = lambda z: jax.nn.relu(z) ** 3  # noqa: E731
         signal = cube(jnp.einsum("n,sr->nsr", labels * problem.signal, filters[:, :, 0]))
@@ -96,11 +96,11 @@ class Patches(TrainPruneFineTune[PatchesData, PatchesProblem]):
         return both[:, 1] - both[:, 0]
 
     def loss(self, params: Filters, problem: PatchesProblem) -> Scalar:
-        """Mean logistic loss on the samples to learn from."""
+        """The mean logistic loss on the training samples."""
         outputs = self.outputs(params, problem, problem.labels, problem.noise)
         return jnp.mean(jax.nn.softplus(-problem.labels * outputs))
 
     def error(self, params: Filters, problem: PatchesProblem) -> Scalar:
-        """Share of the samples to test on with the wrong sign; half of those on the boundary."""
+        """The share of misclassified test samples; an output of exactly 0 counts one half."""
         margins = problem.test_labels * self.outputs(params, problem, problem.test_labels, problem.test_noise)
         return jnp.mean((1.0 - jnp.sign(margins)) / 2.0)

@@ -1,7 +1,7 @@
 """Two-layer networks with quadratic activation, pruned by neurons (arXiv 2303.11453).
 
-``h(x) = b + sum_j <u_j, x>^2`` for ``x ~ N(0, I_d)``, ``y = h*(x) + sigma g``: sensing with ``A_i = x_i x_i^T``, a
-column of U a hidden neuron.
+``h(x) = b + sum_j <u_j, x>^2`` is fitted to ``y = h*(x) + sigma g`` with ``x ~ N(0, I_d)``: this is matrix sensing with
+``A_i = x_i x_i^T``, where column u_j of U holds the weights of hidden neuron j.
 """
 
 from collections.abc import Mapping
@@ -27,16 +27,17 @@ INPUTS = ENSEMBLES["rank_one"]
 
 
 class QuadraticNetworkData(TruthData):
-    """Traced numbers that change the data: as :class:`TruthData`, and ``truncation``.
+    """Traced numbers that change the data: those of :class:`TruthData`, and ``truncation``.
 
-    Samples whose y is more than ``truncation`` standard deviations from its mean are left out of the loss; None: none.
+    Samples whose y is more than ``truncation`` standard deviations from its mean are left out of the loss (None: no
+    sample is).
     """
 
     truncation: Annotated[
         ScalarLike | None,
         Field(
             "problem",
-            "drop samples this many standard deviations from the mean of y",
+            "drop samples with |y - mean| above this many standard deviations of y",
             above=0,
             label="truncation [standard deviations of y]",
         ),
@@ -44,7 +45,7 @@ class QuadraticNetworkData(TruthData):
 
 
 def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> Bool[Array, " n"]:
-    """Which used values (n,) lie within ``truncation`` standard deviations of their mean, both over the used ones."""
+    """Which values (n,) are used and within ``truncation`` standard deviations of the mean, both over the used ones."""
     weights = used.astype(values.dtype)
     weights = weights / jnp.sum(weights)
     gap = values - jnp.sum(weights * values)
@@ -52,7 +53,7 @@ def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> B
 
 
 def network_cost(system: ColumnSystem, cost: Cost, n: int) -> Cost:  # pyright: ignore[reportMissingTypeArgument]
-    """The cost of sensing, and in direct form the scales of the n samples and the mean of the map."""
+    """The ``cost``, with the weights of n samples and the mean of the measurements added in direct form."""
     extra = jnp.dtype(system.dtype).itemsize * (n + system.dim**2) * (system.form != "gram")
     return replace(cost, problem_bytes=cost.problem_bytes + extra)
 
@@ -83,7 +84,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         str,
         Field(
             "problem",
-            "output bias: free, at its best for every U (expected loss 2 ||D||_F^2), or none (plus (tr D)^2)",
+            "output bias; free: optimal for every U (expected loss 2 ||D||_F^2, D = U U^T - M); none: plus (tr D)^2",
             choices=BIASES,
         ),
     ] = "free"
@@ -99,7 +100,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         return network_cost(self, super().cost(), self.n)
 
     def draw(self, data: QuadraticNetworkData, key: RandomKey) -> SensingProblem:
-        """Draw truth, inputs and noise as sensing does; the loss over the samples that count, bias eliminated."""
+        """Draw truth, inputs and noise as sensing does; the loss is over the samples in use, a free bias eliminated."""
         truth_key, map_key, noise_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         truth = draw_truth(truth_key, self.dim, self.rank, data, dtype)

@@ -1,8 +1,8 @@
-"""Rectangular low-rank sensing: ``y_i = <A_i, U* V*^T> + sigma g_i``, columns of the stacked factor pruned.
+"""Rectangular low-rank sensing ``y_i = <A_i, U* V*^T> + sigma g_i``, the columns of a stacked factor pruned.
 
 ``W = [U; V]`` (dim + columns, width) is trained on ``(1/n) ||A(U V^T) - y||^2 + lambda R(W)``: the penalty, the norms
-and the threshold see the stacked columns ``[u_i; v_i]``. Derived: training balances every column,
-``||u_i|| = ||v_i||``, since at a stationary point ``lambda psi (||u||^2 - ||v||^2) = 0``.
+and the threshold are those of the stacked columns ``w_i = [u_i; v_i]``. Derived: training balances every column,
+``||u_i|| = ||v_i||``: ``lambda psi (||u_i||^2 - ||v_i||^2) = 0`` at a stationary point, ``psi w_i`` the slope of R.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ SOURCES = ("gaussian", POPULATION)
 
 
 class RectangularProblem(eqx.Module):
-    """One drawn problem: the loss and the stacked truth [U*; V*] (dim + columns, rank), with dim to part them."""
+    """One drawn problem: the loss, the stacked truth [U*; V*] (dim + columns, rank), and dim, the rows of U*."""
 
     objective: Objective
     truth: Factor
@@ -62,7 +62,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "gaussian, or population: the expected loss, which does not use n", choices=SOURCES),
+        Field("problem", "gaussian; population takes the expected loss and ignores n", choices=SOURCES),
     ] = "gaussian"
     method: Annotated[
         str, Field("train", "greedy_pruning only; the baselines are for symmetric matrices", choices=(GREEDY,))
@@ -73,7 +73,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     @property
     def sides(self) -> tuple[int, int]:
-        """(dim, columns)."""
+        """The sides (dim, columns) of the matrix."""
         return self.dim, self.dim if self.columns is None else self.columns
 
     @property
@@ -98,7 +98,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     @property
     def _blocks(self) -> Ensemble:
-        """Gaussian blocks (dim, columns), as an ensemble of this system's sides."""
+        """The ensemble of Gaussian measurement matrices A_i (dim, columns)."""
         dim, columns = self.sides
         return Ensemble(
             lambda key, n, side, dtype: rectangular_measurements(key, n, dim, columns, dtype),
@@ -121,7 +121,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
         """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
 
         ``U* = P diag(sqrt(sigma_j))`` and ``V* = Q diag(sqrt(sigma_j))`` with uniform orthonormal frames P and Q; the
-        condition or spectrum of ``data`` is that of the singular values of ``M = U* V*^T``, its truth is stacked.
+        condition or spectrum of ``data`` is that of the singular values of ``M = U* V*^T``; ``data.truth`` is [U*; V*].
         """
         left_key, right_key, map_key, noise_key = jax.random.split(key, 4)
         dtype = jnp.dtype(self.dtype)

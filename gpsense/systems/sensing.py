@@ -29,7 +29,7 @@ SOURCES: ChainMap[str, Any] = ChainMap({POPULATION: None}, ENSEMBLES)
 
 
 class SensingProblem(eqx.Module):
-    """One drawn problem: the loss, the truth U* (dim, rank), and a key for what is random about pruning."""
+    """One drawn problem: the loss, the truth U* (dim, rank), and the key of a random pruning rule."""
 
     objective: Objective
     truth: Factor
@@ -43,7 +43,7 @@ def symmetric_error(truth: Factor, factor: Factor) -> Scalar:
 
 
 def columns_of(truth: Factor) -> Integer:
-    """How many columns of a truth are not zero: its rank, where that is traced below a bound."""
+    """The number of non-zero columns of a truth: its rank, also where the rank is traced below a bound."""
     return jnp.sum(jnp.any(truth != 0, axis=0))
 
 
@@ -65,7 +65,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
         "relative Frobenius error of U U^T: ||U U^T - M||_F / ||M||_F",
         "columns",
         "column norms ||U e_i|| after training, largest first",
-        "distance of the nearest column norm to the threshold; under other rules of the kept to the deleted",
+        "distance of the nearest column norm to the threshold; other rules: smallest kept minus largest deleted",
         "units of U",
     )
 
@@ -73,11 +73,11 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "ensemble of the A_i; population: the expected loss, which does not use n", choices=SOURCES),
+        Field("problem", "ensemble of the A_i; population takes the expected loss and ignores n", choices=SOURCES),
     ] = "gaussian"
     reference_rank: Annotated[
         int | None,
-        Field("problem", "errors are measured against the best matrix of this rank; null: the truth", at_least=1),
+        Field("problem", "measure errors against the best approximation of this rank; null: the truth", at_least=1),
     ] = None
 
     @property
@@ -99,7 +99,7 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
     def draw(self, data: TruthData, key: RandomKey) -> SensingProblem:
         """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
 
-        A Gram form is centred on the truth, so that float32 does not lose the error in a difference of large numbers.
+        The Gram form is centred on the truth, so that small errors are not lost to cancellation in float32.
         """
         truth_key, map_key, noise_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)

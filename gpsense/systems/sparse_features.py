@@ -1,6 +1,6 @@
 """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-``y = sigma*(V^T x) + noise e``, x ~ N(0, I_dim), V (dim, r) with few rows.
+``y = sigma*(V^T x) + noise e``, x ~ N(0, I_dim), e ~ N(0, 1), where V (dim, r) has few non-zero or large rows.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ from gpsense.sparse.samples import GaussianSamples
 from gpsense.systems._contract import Measure
 from gpsense.systems._coordinates import CoordinatesProblem, CoordinateSystem, PrunedCoordinates
 
-FEWEST = 100  # samples to test on
+FEWEST = 100  # test samples, at least
 SPREAD_WORDS = ", ".join(f"{name} ({spread.words})" for name, spread in SPREADS.items())
 
 
 class SparseFeaturesData(Traced):
-    """Traced numbers that change the data: ``n`` samples (None: the system's), ``noise`` sigma, ``tilt`` of a spike."""
+    """Traced numbers that change the data: ``n`` samples (None: the system's), noise level, ``tilt`` of a spike."""
 
     n: ScalarLike | None = None
     noise: Annotated[
@@ -40,7 +40,7 @@ class SparseFeaturesData(Traced):
         ScalarLike,
         Field(
             "problem",
-            "size of the small entries where spread is a spike; at most 1 / sqrt(sparsity - 1)",
+            "spread spike: size of the small entries of V; at most 1 / sqrt(sparsity - 1)",
             at_least=0,
             read_by=(ReadBy("spread", tuple(name for name, spread in SPREADS.items() if spread.tilted)),),
         ),
@@ -52,7 +52,7 @@ class SparseFeaturesData(Traced):
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-    ``directions`` r with ``sparsity`` rows: :func:`gpsense.sparse.directions.draw_directions` says how.
+    V has ``directions`` columns and ``sparsity`` non-zero rows: :func:`gpsense.sparse.directions.draw_directions`.
 
     >>> system = gpsense.SparseFeatures(dim=30, n=500)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -81,15 +81,15 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         int,
         Field("problem", "number of samples", at_least=1, at_most=samples.BLOCKS * samples.ROWS, label="samples n"),
     ] = 4000
-    dim: Annotated[int, Field("problem", "inputs", at_least=1, label="dimension d")] = 64
+    dim: Annotated[int, Field("problem", "number of inputs", at_least=1, label="dimension d")] = 64
     directions: Annotated[int, Field("problem", "directions r that y depends on", at_least=1, label="directions r")] = 1
     sparsity: Annotated[
         int,
-        Field("problem", "rows of V that are not zero", at_least=1, label="non-zero rows of V"),
+        Field("problem", "non-zero rows of V", at_least=1, label="non-zero rows of V"),
     ] = 8
     softness: Annotated[
         float,
-        Field("problem", "q of soft sparsity; 0: the other rows are 0", at_least=0, below=2, label="softness q"),
+        Field("problem", "soft sparsity q; 0: the other rows are 0", at_least=0, below=2, label="softness q"),
     ] = 0.0
     spread: Annotated[
         str,
@@ -97,7 +97,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     ] = "equal"
     link: Annotated[
         tuple[float, ...],
-        Field("problem", "coefficients of he_1, he_2, ...; scaled to variance 1", axis=False),
+        Field("problem", "coefficients of the link in he_1, he_2, ...; scaled to variance 1", axis=False),
     ] = (0.0, 1.0)
     test: Annotated[
         int,
@@ -118,8 +118,8 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
             got = f"{self.directions} directions in {self.sparsity} rows"
             raise BadInput("directions", got, "use at most sparsity")
         if SPREADS[self.spread].tilted and (self.directions > 1 or self.softness > 0 or self.sparsity < 2):
-            problem = f"a {self.spread} is one direction of several rows, the others 0"
-            raise BadInput("spread", problem, "use another spread, or directions 1, softness 0")
+            problem = f"a {self.spread} is one direction of at least two rows, without softness"
+            raise BadInput("spread", problem, "use another spread, or directions 1, sparsity 2 or more, softness 0")
 
     def check_data(self, data: SparseFeaturesData) -> None:
         most = max(self.sparsity - 1, 1) ** -0.5
@@ -133,7 +133,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
 
     @property
     def oracle_sizes(self) -> tuple[int, int]:
-        """r and the rows of V."""
+        """The number of directions r, and the sparsity: the number of rows of V that matter."""
         return self.directions, min(max(self.sparsity, self.directions), self.dim)
 
     def data_numbers(self) -> tuple[int, int]:
@@ -159,7 +159,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         return CoordinatesProblem(train, variance, test, train.directions())
 
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The rows of V: all of them, or the largest where their number is soft."""
+        """The non-zero rows of V (with softness the 3 pool largest rows), scored by the norms of the rows."""
         assert problem.truth is not None
         score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
         few = self.sparsity if self.softness == 0 else 3 * self.pool

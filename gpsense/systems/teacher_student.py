@@ -1,4 +1,4 @@
-"""Masked teacher and student (arXiv 2110.05667): two-layer networks that see some of their inputs each.
+"""Masked teacher and student (arXiv 2110.05667): two-layer networks whose neurons each see some of the inputs.
 
 ``y = (1/K) sum_j relu(w_j^T x) + noise``; the student has as many neurons, a mask, and the same second layer.
 """
@@ -28,19 +28,19 @@ from gpsense.tickets.matching import matched, relative_error
 from gpsense.tickets.teacher import DRAWS, SUPPORTS, NeuronMask, TeacherSamples, Weights
 from gpsense.tickets.tensor import tensor_start
 
-FOUND = 1e-4  # a relative error that counts as success, unless a larger one is asked for
-NEAR = 0.1  # of the distance to the teacher: how far convexity is looked for
+FOUND = 1e-4  # relative error that counts as success, unless a larger one is set
+NEAR = 0.1  # radius within which convexity is measured, relative to the distance to the teacher
 RULES: ChainMap[str, WeightRule] = ChainMap(
-    WEIGHT_RULES, {"teacher": WeightRule("the teacher's, as far as the accuracy of the mask goes", at="given")}
+    WEIGHT_RULES, {"teacher": WeightRule("the teacher's mask, up to the accuracy that is set", at="given")}
 )
 
 
 class TeacherStudentData(Traced):
     """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the system's).
 
-    ``noise``: over the root mean square of y; ``condition``: norm of the first teacher row over that of the last, but
-    for chance; ``overlap``: share of each support common to all neurons; ``uneven``: sizes from (1 - uneven) r to
-    (1 + uneven) r.
+    ``noise``: its standard deviation over the root mean square of y; ``condition``: factor between the scales of the
+    first and the last teacher row; ``overlap``: share of each support common to all neurons; ``uneven``: supports have
+    (1 - uneven) r to (1 + uneven) r inputs.
     """
 
     n: ScalarLike | None = None
@@ -52,7 +52,7 @@ class TeacherStudentData(Traced):
     condition: Annotated[
         ScalarLike,
         Field(
-            help="norm of the first neuron divided by that of the last",
+            help="scale of the first neuron's weights over that of the last",
             at_least=1,
             label="condition number of the truth",
         ),
@@ -82,12 +82,12 @@ _STARTS = frozenset({"near", "gaussian", "tensor"})
 
 @final
 class TeacherStudentSetting(WeightsSetting):
-    """Traced numbers that leave the data alone, with those of :class:`WeightsSetting`.
+    """Traced numbers that do not change the data, those of :class:`WeightsSetting` included.
 
-    ``kept`` None: all; with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of a support
-    that a mask of rule teacher covers. ``distance`` of a near start, over ||W*||_F; ``start_scale``: norm of a gaussian
-    one, over ||W*||_F. A run ends with ``success`` where the relative error is at most that, but for the rounds of
-    iterative pruning.
+    ``kept`` None: all weights; with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of a
+    support that a mask of rule teacher covers. Relative to ||W*||_F: ``distance`` of a start near the teacher,
+    ``start_scale``, the norm of a gaussian start. Training ends once the relative error is at most ``success``, except
+    in the rounds of iterative pruning.
     """
 
     rate: Rate = 10.0
@@ -135,9 +135,9 @@ class TeacherStudentProblem(eqx.Module):
 
 
 class Start(NamedTuple):
-    """A start: ``draw(key, problem, setting, mask)``, rows outside the mask 0, all inside where it is None.
+    """A start: ``draw(key, problem, setting, mask)`` returns weights that are 0 outside the mask (None: no mask).
 
-    ``ordered``: rows come in the order of the teacher's; ``independent``: there cannot be more neurons than inputs.
+    ``ordered``: the rows are in the order of the teacher's; ``independent``: needs at least as many inputs as neurons.
     """
 
     help: str
@@ -179,16 +179,16 @@ STARTS: dict[str, Start] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, TeacherStudentProblem]):
-    """Masked teacher and student: two-layer networks whose neurons see some of the inputs each (arXiv 2110.05667).
+    """Masked teacher and student: two-layer networks whose neurons each see some of the inputs (arXiv 2110.05667).
 
     - ``neurons`` K, each of which sees ``support`` r of the ``dim`` inputs; ``supports``: these sets of inputs are
       independent, or overlap. ``entries``: the teacher's weights are uniform on [-1/2, 1/2], or gaussian.
     - ``n``: samples. Where Data has an ``n`` or a ``support``, those here are upper bounds.
-    - ``rule``: teacher is the teacher's own mask, or one that covers the share ``accuracy`` of it.
+    - ``rule``: teacher gives the teacher's own mask, or one that covers the share ``accuracy`` of it.
     - ``start``: near the teacher, gaussian, or by the tensor method.
-    - ``subsets``: the samples are cut into so many parts, of which each step takes the next.
+    - ``subsets``: the samples are split into this many parts, and each step uses the next one.
     - ``hessian``: measure the eigenvalues of the loss's Hessian at the teacher.
-    - ``convexity``: measure whether the gradient is monotone between the point where training ended and others around
+    - ``convexity``: measure whether the gradient is monotone between the point where training ended and points around
       it, at a tenth of its distance to the teacher (:mod:`gpsense.tickets.convexity`).
 
     >>> system = gpsense.TeacherStudent()
@@ -209,7 +209,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         "mask_accuracy": Measure("share of the teacher's supports that the mask covers"),
         "effective_size": Measure("effective size r~ of the mask, as the paper defines it", "inputs"),
         "conditioning": Measure("largest over smallest singular value of the teacher's weights"),
-        "success": Measure("1 where the relative error is at most 1e-4, or the success asked for if that is more"),
+        "success": Measure("1 where the relative error is at most 1e-4, or at most train.success if that is larger"),
         "error": Measure("||W - W*||_F / ||W*||_F, rows matched to the teacher's, unless started near it"),
         "error_trained": Measure("relative error of the weights before pruning"),
         "error_pruned": Measure("relative error of the weights at the start of training with the mask"),
@@ -233,14 +233,14 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         str,
         Field(
             "prune",
-            "which weights stay: a mask that is given, or chosen before training, after it, or in rounds",
+            "how weights are kept: by a given mask, or chosen before training, after it, or in rounds",
             choices=RULES,
             label="pruning rule",
         ),
     ] = "teacher"
     optimizer: Optimizer = "momentum"
     n: Samples = 400
-    dim: Annotated[int, Field("problem", "inputs", at_least=1, label="dimension d")] = 100
+    dim: Annotated[int, Field("problem", "number of inputs", at_least=1, label="dimension d")] = 100
     neurons: Annotated[int, Field("train", "neurons K", at_least=1)] = 5
     support: Annotated[
         int, Field("problem", "inputs r that a neuron sees", at_least=1, label="inputs r that a neuron sees")
@@ -271,7 +271,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         int,
         Field(
             "train",
-            "disjoint parts of the samples, one for each step",
+            "disjoint parts of the samples; each step uses the next",
             at_least=1,
             label="disjoint subsets of the samples",
         ),
@@ -280,7 +280,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         bool, Field("run", "measure the eigenvalues of the loss's Hessian at the teacher", axis=False)
     ] = False
     convexity: Annotated[
-        bool, Field("run", "whether the gradient is monotone where training ended is measured", axis=False)
+        bool, Field("run", "measure whether the gradient is monotone where training ended", axis=False)
     ] = False
 
     def check(self) -> None:
@@ -292,14 +292,14 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         if self.subsets > 1 and self.batch is not None:
             raise BadInput("batch", "steps see disjoint subsets already", "leave out batch or subsets")
         if STARTS[self.start].independent and self.dim < self.neurons:
-            raise BadInput("start", f"{self.neurons} directions in {self.dim} inputs", "use fewer neurons")
+            raise BadInput("start", f"{self.start} needs at least {self.neurons} inputs", "raise dim or lower neurons")
 
     def check_data(self, data: TeacherStudentData) -> None:
         if not SUPPORTS[self.supports].overlap and data.overlap > 0:
             raise BadInput("overlap", f"{self.supports} supports have none", "set supports to overlap")
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Both: rows that are not in use cost what those in use do."""
+        """Both ``n`` and ``support``: they are traced, up to the bounds in this system."""
         return frozenset(sizes) & {"n", "support"}
 
     def describe(self) -> str:
@@ -323,7 +323,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         )
 
     def draw(self, data: TeacherStudentData, key: RandomKey) -> TeacherStudentProblem:
-        """Supports, weights and samples; a key gives the same ones at every noise, and fewer are the first of more."""
+        """Draw supports, weights and samples; the same key gives the same at every noise level, nested in n."""
         support_key, weight_key, sample_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         size = self.support if data.support is None else data.support
@@ -342,7 +342,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
 @final
 @dataclass(frozen=True)
 class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
-    """The student's weights (neurons, dim), fitted to samples of the teacher."""
+    """The model of the student: weights (neurons, dim) fitted to samples of the teacher."""
 
     system: TeacherStudent
 
@@ -383,7 +383,7 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return teacher.risk_and_gradient(params, problem.samples)
 
     def sampled_loss(self, problem: TeacherStudentProblem, params: Weights, key: RandomKey, step: Integer) -> Scalar:
-        """The loss on a minibatch, or on the step's part of the samples: every ``subsets``-th."""
+        """The loss on a minibatch, or on the part of the samples for this step: every ``subsets``-th sample."""
         samples, n, batch, subsets = problem.samples, self.system.n, self.system.batch, self.system.subsets
         count = jnp.sum(samples.used).astype(jnp.int32)
         if batch is not None:
@@ -400,9 +400,9 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return relative_error(params, problem.teacher)
 
     def succeeded(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights) -> Flags:
-        """Whether every row of the teacher has one so near that all together meet ``success``.
+        """Whether the error of the rows nearest to each of the teacher's rows is at most ``success``.
 
-        No more than rows in their best order would have to, and no less where the teacher's rows differ.
+        This error is at most the one with rows matched, and the same where no row is nearest to two of the teacher's.
         """
         truth = problem.teacher
         if self.ordered:

@@ -4,9 +4,9 @@
 means believed to be a paper's, not confirmed word for word. Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2``
 without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sqrt(s_i + beta)`` with
 ``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
-in any order. ``sparse`` stands apart, with a two-layer network and conventions of its own; so does ``tickets``: masked
-teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in float32 and
-float64, but for ``trace_norm_samples``, which takes two Python integers and returns a float.
+in any order. Two modules have conventions of their own: ``sparse``, about a two-layer network, and ``tickets``, about
+masked teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in
+float32 and float64, except ``trace_norm_samples`` and ``paper_rate_exponent``, which take and return Python numbers.
 
 >>> float(gpsense.theory.shrinkage(penalty=0.2, smoothing=0.01))
 1.0

@@ -1,4 +1,4 @@
-"""Numbers given as Python's or JAX's, made one kind."""
+"""Converts Python numbers and JAX arrays to arrays of one floating type."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the smoothed group lasso does to one column, and to columns that could be rotated into each other."""
+"""Slope and curvature of the smoothed group lasso at one column, and what it implies for several columns."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ _GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 def penalty_slope(square: Elementwise | float, smoothing: ScalarLike) -> Elementwise:
-    """``psi(s) = (s + 2 beta) / (s + beta)^(3/2)``: the penalty's column gradient is ``psi(||v||^2) v``. Derived."""
+    """``psi(s) = (s + 2 beta) / (s + beta)^(3/2)``: the penalty's gradient at v is ``psi(||v||^2) v``. Derived."""
     square = jnp.asarray(square)
     return (square + 2 * smoothing) / (square + smoothing) ** 1.5
 
@@ -33,13 +33,13 @@ def penalty_curvatures(square: Elementwise | float, smoothing: ScalarLike) -> tu
 def most_concave_norm(smoothing: ScalarLike) -> Scalar:
     """``2 sqrt(beta)``: the norm at which the radial curvature is least, ``-2 / (5^(5/2) sqrt(beta))``. Derived.
 
-    The norm at which pruning cuts.
+    Pruning uses this norm as its threshold.
     """
     return 2 * jnp.sqrt(jnp.asarray(smoothing))
 
 
 def lasso_gap_bound(smoothing: ScalarLike) -> Scalar:
-    """``phi^(-5/2) sqrt(beta) = 0.3003 sqrt(beta)`` bounds what smoothing takes off a column's norm. Derived.
+    """``phi^(-5/2) sqrt(beta) = 0.3003 sqrt(beta)``, a bound on how much smoothing lowers a column's norm. Derived.
 
     ``0 <= ||v|| - ||v||^2 / sqrt(||v||^2 + beta) <= phi^(-5/2) sqrt(beta)``, phi the golden ratio; equal at
     ``||v||^2 = beta / phi``.
@@ -48,7 +48,7 @@ def lasso_gap_bound(smoothing: ScalarLike) -> Scalar:
 
 
 def least_penalty(spectrum: Spectrum, smoothing: ScalarLike) -> Scalar:
-    """``sum_j l_j / sqrt(l_j + beta)``: the least penalty of any U with ``U U^T`` of eigenvalues l_j. Derived.
+    """``sum_j l_j / sqrt(l_j + beta)``: least penalty (lambda = 1) of any U if ``U U^T`` has eigenvalues l_j. Derived.
 
     Reached where the columns are orthogonal, hence eigenvectors (the penalty is Schur concave in the squared norms).
     """
@@ -58,11 +58,11 @@ def least_penalty(spectrum: Spectrum, smoothing: ScalarLike) -> Scalar:
 def cosine_bound(
     largest: ScalarLike, smallest: ScalarLike, curvature: ScalarLike, gradient: ScalarLike, penalty: ScalarLike
 ) -> Scalar:
-    """``(s_max / s_min) (gamma sqrt(s_max) + (3 / sqrt(2)) eps) / lambda`` bounds cos^2 between two columns. Derived.
+    """Bound on cos^2 of two columns: ``(s_max / s_min) (gamma sqrt(s_max) + (3 / sqrt(2)) eps) / lambda``. Derived.
 
     For columns of squared norms between ``smallest`` and ``largest``, all at least ``4 beta``, of a factor where the
-    penalised loss has a gradient of norm at most eps and no Hessian eigenvalue below -gamma. Any loss of ``U U^T``
-    alone: rotating two columns into each other changes the penalty only.
+    penalised loss has a gradient of norm at most eps and no Hessian eigenvalue below -gamma (``curvature``). Holds for
+    any loss that depends on ``U U^T`` alone: rotating two columns into each other then changes the penalty only.
     """
     largest = jnp.asarray(largest)
     return largest / smallest * (curvature * jnp.sqrt(largest) + 3 / 2**0.5 * gradient) / penalty

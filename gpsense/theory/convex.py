@@ -1,4 +1,4 @@
-"""From how many Gaussian measurements the trace norm finds a positive semidefinite matrix of low rank.
+"""How many Gaussian measurements trace-norm minimisation needs to recover a low-rank positive semidefinite matrix.
 
 Minimising a convex function over the matrices that fit n random measurements recovers M with probability near one half
 where n is the statistical dimension of the function's descent cone at M, and the change from failure to success takes
@@ -12,7 +12,7 @@ import numpy as np
 from gpsense.errors import BadInput
 
 NODES = 8193
-MARGIN = 9.0  # how far beyond the edge of the spectrum its density is followed
+MARGIN = 9.0  # how far beyond the edge of the spectrum its density is computed
 
 
 @lru_cache(maxsize=64)
@@ -25,7 +25,7 @@ def trace_norm_samples(dim: int, rank: int) -> float:
     depend on the eigenvalues of M. Raises BadInput unless 0 <= rank <= dim.
     """
     if not 0 <= rank <= dim:
-        raise BadInput("rank", f"a matrix of side {dim} has a rank of 0 to {dim}; not {rank}", f"use 0 to {dim}")
+        raise BadInput("rank", f"{rank} is not between 0 and dim {dim}", f"use 0 to {dim}")
     side = dim - rank
     fixed = rank * (rank + 1) / 2 + rank * side
     if side == 0:
@@ -36,7 +36,7 @@ def trace_norm_samples(dim: int, rank: int) -> float:
     def slope(t: float) -> float:
         return 2 * rank * t - 2 * float(weights @ np.maximum(at - t, 0))
 
-    low, high = 0.0, at[-1]  # a subgradient has a multiple of zero or more
+    low, high = 0.0, at[-1]  # the multiple t of a subgradient is never negative
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
@@ -44,9 +44,9 @@ def trace_norm_samples(dim: int, rank: int) -> float:
 
 
 def eigenvalue_density(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points x and the density of all eigenvalues there, which integrates to ``side``: W as above. Textbook.
+    """Points x and there the density of all eigenvalues of W (:func:`trace_norm_samples`), of integral N. Textbook.
 
-    ``sum_j<N phi_j(x)^2 + sqrt(N/2) phi_{N-1}(x) int sign(x - y)/2 phi_N(y) dy``, and for odd N also
+    N is ``side``: ``sum_j<N phi_j(x)^2 + sqrt(N/2) phi_{N-1}(x) int sign(x - y)/2 phi_N(y) dy``, and for odd N also
     ``phi_{N-1}(x) / int phi_{N-1}``, with phi_j the normalised Hermite functions (Mehta, Random Matrices, chapter 7).
     """
     from scipy.integrate import cumulative_simpson  # here: importing it takes a tenth of a second

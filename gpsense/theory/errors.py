@@ -1,4 +1,4 @@
-"""How far the trained, the fine-tuned and the unpruned factor are from the truth, in ``||U U^T - M||_F``."""
+"""Frobenius errors ``||U U^T - M||_F`` of the trained, the fine-tuned and the unpruned factor."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,11 @@ from gpsense.theory.roots import column_root
 
 
 def bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """``(lambda/4) sqrt(sum_j psi(s_j)^2)``: the penalty's share of the error after training, before fine-tuning.
+    """``(lambda/4) sqrt(sum_j psi(s_j)^2)``: the error caused by the penalty after training, before fine-tuning.
 
-    ``s_j`` is the root on eigenvalue ``mu_j`` (:func:`gpsense.theory.column_root`); an eigenvalue without one is wholly
-    lost and counts ``mu_j^2``. One between ``mu_low`` and tau is taken to be held, which depends on the start.
-    Population loss, converged. Derived.
+    ``s_j`` is the root on eigenvalue ``mu_j`` (:func:`gpsense.theory.column_root`), psi :func:`penalty_slope`. An
+    eigenvalue without a root is lost: ``mu_j`` replaces ``(lambda/4) psi(s_j)``. Those between ``mu_low`` and tau are
+    taken as learnt, which depends on the start. Population loss, converged. Derived.
     """
     return _bias(spectrum, penalty, smoothing)
 
@@ -27,15 +27,15 @@ def _bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> jax
 
 
 def relative_bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """:func:`bias` over ``||M||_F``. Derived."""
+    """The :func:`bias` divided by ``||M||_F``. Derived."""
     return bias(spectrum, penalty, smoothing) / jnp.linalg.norm(spectrum)
 
 
 def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
-    """``nu = sigma sqrt(2 d / n)``: the largest eigenvalue that noise gives ``(1/n) A*(noise)``, nearly. Derived.
+    """``nu = sigma sqrt(2 d / n)``, which is nearly the largest eigenvalue of ``(1/n) A*(noise)``. Derived.
 
-    For tau below it surplus columns grow; ``nu < tau < mu_r`` gives the right rank where also ``nu`` is below
-    :func:`fold_eigenvalue`, else mostly: columns that have grown survive above that. Gaussian ensemble.
+    Surplus columns grow if tau (:func:`shrinkage`) is below nu. ``nu < tau < mu_r`` gives the right rank if nu is also
+    below :func:`fold_eigenvalue`, and mostly otherwise: columns that have grown survive above it. Gaussian ensemble.
     """
     return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
 
@@ -50,11 +50,11 @@ def exact_rank_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: Sc
 
 
 def unpruned_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: ScalarLike) -> Scalar:
-    """``sigma sqrt((r d - r (r - 1) / 2 + (d - r) (d - r + 1) / 4) / n)``: the same, never pruned, no penalty.
+    """``sigma sqrt((r d - r (r - 1) / 2 + (d - r) (d - r + 1) / 4) / n)``: the RMS error without penalty or pruning.
 
-    Width at least dim: the best positive semidefinite fit. Off the truth's range the noise is a symmetric Gaussian
-    matrix of ``(d - r) (d - r + 1) / 2`` degrees of freedom, and its positive half stays. Gaussian ensemble, n well
-    above ``d^2 / 2``. Derived.
+    For width at least dim: the error of the best positive semidefinite fit. Orthogonal to the truth's range the noise
+    is a symmetric Gaussian matrix of ``(d - r) (d - r + 1) / 2`` degrees of freedom, and the fit keeps its positive
+    part, half of its energy. Gaussian ensemble, n well above ``d^2 / 2``. Derived.
     """
     surplus = jnp.asarray(dim) - rank
     pruned = exact_rank_error(noise, dim, rank, n)

@@ -1,4 +1,4 @@
-"""Penalty and smoothing from what is known of the problem; whose rule it is stands in each name."""
+"""Rules for the penalty and the smoothing: scalings recalled from the paper, and this project's own prescription."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How fast gradient descent goes, and how large its rate may be."""
+"""How fast gradient descent converges, and at which learning rates it is stable."""
 
 import jax.numpy as jnp
 
@@ -6,9 +6,9 @@ from gpsense._types import Scalar, ScalarLike
 
 
 def fine_tune_contraction(rate: ScalarLike, largest: ScalarLike, smallest: ScalarLike) -> tuple[Scalar, Scalar]:
-    """Bounds ``(1 - 8 eta mu_1, 1 - 4 eta mu_r)`` on the factor by which a step shrinks the error of ``U U^T``.
+    """Bounds ``(1 - 8 eta mu_1, 1 - 4 eta mu_r)`` on the factor by which a step multiplies the error of ``U U^T``.
 
-    Exact rank, population loss, small rate, near the truth. Derived.
+    ``largest`` is mu_1, ``smallest`` mu_r. Exact rank, population loss, small rate eta, near the truth. Derived.
     """
     rate = jnp.asarray(rate)
     return 1 - 8 * rate * largest, 1 - 4 * rate * smallest
@@ -17,15 +17,15 @@ def fine_tune_contraction(rate: ScalarLike, largest: ScalarLike, smallest: Scala
 def curvature_bound(
     operator_norm: ScalarLike, residual: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike
 ) -> Scalar:
-    """``8 ||U||_op^2 + 4 ||X - M||_op + 2 lambda / sqrt(beta)`` bounds the curvature of loss plus penalty. Derived.
+    """Bound on Hessian eigenvalues: ``8 ||U||_op^2 + 4 ||U U^T - M||_op + 2 lambda / sqrt(beta)``. Derived.
 
-    Gradient descent is stable for rates below 2 over it, :func:`stable_rate`.
+    Of population loss plus penalty; ``residual`` is ``||U U^T - M||_op``. See :func:`stable_rate`.
     """
     return 8 * jnp.asarray(operator_norm) ** 2 + 4 * residual + 2 * penalty / jnp.sqrt(jnp.asarray(smoothing))
 
 
 def stable_rate(operator_norm: ScalarLike, residual: ScalarLike, penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """``2 / curvature_bound``: gradient descent is stable below it. Derived, population loss."""
+    """``2 / curvature_bound``: gradient descent is stable at learning rates below it. Derived, population loss."""
     return 2 / curvature_bound(operator_norm, residual, penalty, smoothing)
 
 
@@ -33,8 +33,8 @@ def surplus_eigenvalue(start: ScalarLike, rate: ScalarLike, steps: ScalarLike) -
     """``p_t = p_0 / (1 + 8 eta p_0 t)``: an eigenvalue of ``U U^T`` where the truth has none, after t steps. Derived.
 
     Gradient descent on the population loss without penalty gives ``p <- p (1 - 4 eta p)^2``, so 1/p grows by 8 eta a
-    step; the next order adds ``6 eta log t`` to 1/p. Once the truth's columns are learnt and the factor has no
-    component along them.
+    step; the next order adds ``6 eta log t`` to 1/p. Holds once the truth's eigenvectors are learnt and the rest of U
+    is orthogonal to them.
     """
     start = jnp.asarray(start)
     return start / (1 + 8 * rate * start * steps)
@@ -43,9 +43,9 @@ def surplus_eigenvalue(start: ScalarLike, rate: ScalarLike, steps: ScalarLike) -
 def surplus_error(rate: ScalarLike, steps: ScalarLike, dim: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
     """``sqrt(m) / (8 eta t)``, m = min(k, d) - r: ``||U U^T - M||_F`` of the over-parameterised factor. Derived.
 
-    The limit of :func:`surplus_eigenvalue` for ``8 eta p_0 t >> 1`` in all m surplus directions, which forgets the
-    start; above the truth when some of them start small. Population loss, no penalty: 1/t, where a factor of the
-    true width converges linearly.
+    The limit of :func:`surplus_eigenvalue` for ``8 eta p_0 t >> 1`` in all m surplus directions, independent of the
+    start; too large while some directions are still near a small start. Population loss, no penalty. It falls as 1/t,
+    while the error of a factor of the true width falls geometrically.
     """
     surplus = jnp.minimum(jnp.asarray(width), jnp.asarray(dim)) - rank
     return jnp.sqrt(surplus) / (8 * jnp.asarray(rate) * steps)

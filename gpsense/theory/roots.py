@@ -1,4 +1,4 @@
-"""Where columns end up: roots of the stationarity condition, thresholds on eigenvalues, and the saddle of equals.
+"""Where columns end up: roots of the stationarity condition, thresholds on eigenvalues, saddle of equal columns.
 
 Population loss ``||U U^T - M||_F^2`` plus the penalty; at a second-order point every column is an eigenvector of M.
 """
@@ -48,7 +48,7 @@ def fold_square(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
     """Squared norm that minimises ``s + (lambda/4) psi(s)``, where the two roots of :func:`column_root` meet. Derived.
 
     Zero for ``lambda <= 2 beta^(3/2)``; else ``s = a x - beta`` with ``a = (lambda/2)^(2/3)`` and x the root of
-    ``4 x^(5/2) = x + 3 beta/a`` in [4^(-2/3), 1], by Newton from 1, where the left side's excess is convex.
+    ``4 x^(5/2) = x + 3 beta/a`` in [4^(-2/3), 1], by Newton's method from 1, as ``4 x^(5/2) - x`` is convex there.
     """
     return _fold_square(*floats(penalty, smoothing))
 
@@ -79,25 +79,25 @@ def _fold_eigenvalue(penalty: jax.Array, smoothing: jax.Array) -> jax.Array:
 
 
 def shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """``tau = lambda / (2 sqrt(beta))``: a zero column is unstable iff an uncovered eigenvalue exceeds tau. Derived."""
+    """``tau = lambda / (2 sqrt(beta))``: a zero column is unstable iff ``lambda_max(M - U U^T) > tau``. Derived."""
     return penalty / (2.0 * jnp.sqrt(jnp.asarray(smoothing)))
 
 
 def bistable(penalty: ScalarLike, smoothing: ScalarLike) -> Flags:
-    """``lambda > 2 beta^(3/2)``: between ``mu_low`` and ``tau`` lie eigenvalues whose fate the start decides. Derived.
+    """Whether ``lambda > 2 beta^(3/2)``: the start then decides if eigenvalues from ``mu_low`` to tau are learnt.
 
-    On such an eigenvalue a large column stays on its root, while a small one alone dies.
+    On such an eigenvalue a large column converges to its root, while a single small one shrinks to zero. Derived.
     """
     return jnp.asarray(penalty > 2 * jnp.asarray(smoothing) ** 1.5)
 
 
 def column_bounds(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> tuple[Integer, Integer]:
-    """Eigenvalues above tau, and those at least ``mu_low``: no fewer columns are trained, and no more. Derived.
+    """Bounds on the number of trained columns: eigenvalues above tau (lower), at least ``mu_low`` (upper). Derived.
 
-    Holds at every second-order point of a factor wider than the rank, hence from any start: a zero column leaves where
-    an uncovered eigenvalue exceeds tau, a column stays only on a root, and two on one eigenvector are a saddle. What
-    lies between depends on the start; even a tiny one may leave more than the first number, since the columns that
-    grow together on a large eigenvalue are long enough to feel less than tau.
+    Both hold at every second-order point of a factor wider than the rank, hence from any start: a zero column is
+    unstable while an eigenvalue without a column exceeds tau, other columns stay only at a root, and two on one
+    eigenvector are a saddle. The number between depends on the start. Even a tiny start may leave more columns than
+    the lower bound: those that grow together on a large eigenvalue are long enough to be shrunk by less than tau.
     """
     above = jnp.sum(spectrum > shrinkage(penalty, smoothing))
     return above, jnp.sum(spectrum >= fold_eigenvalue(penalty, smoothing))
@@ -106,16 +106,16 @@ def column_bounds(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike
 def exceeds_threshold(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Flags:
     """Whether the column trained on mu is longer than the threshold ``2 sqrt(beta)``: ``s(mu) > 4 beta``. Derived.
 
-    With s the largest root; False where there is none. Elementwise in mu. Equivalently
-    ``mu > 4 beta + 3 tau / (5 sqrt(5))`` as long as ``lambda <= 5^(5/2) beta^(3/2)``; beyond, wherever s exists.
+    s is the largest root; False where there is none. Elementwise in mu. For ``lambda <= 5^(5/2) beta^(3/2)``
+    equivalent to ``mu > 4 beta + 3 tau / (5 sqrt(5))``; for larger lambda true wherever s exists.
     """
     return column_root(eigenvalue, penalty, smoothing) > 4 * smoothing
 
 
 def smoothing_bound(eigenvalue: ScalarLike) -> Scalar:
-    """``beta <= (1 - 3 / (5 sqrt(5))) mu_r / 4 = 0.1829 mu_r`` suffices for every column to be kept. Derived.
+    """``(1 - 3 / (5 sqrt(5))) mu_r / 4 = 0.1829 mu_r``: with beta up to this, pruning keeps every true column. Derived.
 
-    That is, to exceed ``2 sqrt(beta)`` for every penalty with ``tau < mu_r``.
+    All their norms then exceed ``2 sqrt(beta)``, for every penalty with ``tau < mu_r``.
     """
     return _SAFE_SMOOTHING * jnp.asarray(eigenvalue)
 
@@ -124,8 +124,9 @@ def saddle_curvature(eigenvalue: ScalarLike, width: ScalarLike, penalty: ScalarL
     """``-lambda s (s + 4 beta) / (s + beta)^(5/2)``: least Hessian eigenvalue at ``width`` equal columns. Derived.
 
     Rank 1: all k >= 2 columns are ``sqrt(s) u_1``, where ``k s + (lambda/4) psi(s) = mu`` (NaN if no such s exists).
-    Directions ``D_i = a_i u_1`` with ``sum_i a_i = 0`` leave ``U U^T`` as it is to first order, so that the Hessian is
-    ``4 (k s - mu)`` plus lambda times the penalty's radial curvature. Gradient descent without noise never leaves.
+    Directions ``D_i = a_i u_1`` with ``sum_i a_i = 0`` leave ``U U^T`` unchanged to first order; along them the Hessian
+    is ``4 (k s - mu)`` plus lambda times the penalty's radial curvature. Gradient descent from equal columns without
+    noise never leaves this saddle.
     """
     share = jnp.asarray(eigenvalue) / width
     square = column_root(share, jnp.asarray(penalty) / width, smoothing)

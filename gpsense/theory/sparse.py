@@ -1,8 +1,8 @@
 """Sparse features in a two-layer network (arXiv 2406.08658): population gradients, sample laws, the paper's exponents.
 
 The target is ``y = sum_k sigma*(<v_k, x>) / sqrt(r) + noise`` with ``x ~ N(0, I_d)``, orthonormal columns ``v_k`` of V
-(dim, rank), link ``sigma* = sum_k gamma_k / k! He_k`` of information exponent k*; ``g_k(b) = E[phi(t + b) He_k(t)]``.
-The number of samples n here counts whole inputs x, not measurements of a matrix.
+(dim, rank), link ``sigma* = sum_k gamma_k / k! He_k`` of information exponent k*. ``g_k(b) = E[phi(t + b) He_k(t)]``
+for the activation phi and t ~ N(0, 1). The number of samples n counts inputs x.
 """
 
 from functools import partial
@@ -28,11 +28,11 @@ def population_gradient(
     bias: ScalarLike,
     parity: Parity = "both",
 ) -> Float[Array, " dim"]:
-    """``E[y x phi'(<w, x> + b)]`` (dim,) for unit w, what one gradient step moves a neuron by. Derived (Stein).
+    """``E[y x phi'(<w, x> + b)]`` (dim,) for unit w: the direction of a neuron's gradient step. Derived (Stein).
 
     ``r^(-1/2) sum_j (v_j sum_k gamma_(k+1) g_(k+1) rho_j^k / k! + w sum_k gamma_k g_(k+2) rho_j^k / k!)`` with
-    ``rho_j = <v_j, w>``. ``parity`` even or odd: of ``phi_+-(t; b) = (phi(t + b) +- phi(-t + b)) / 2`` in place of
-    ``phi(t + b)``, which keeps the even or the odd ``g_k`` only.
+    ``rho_j = <v_j, w>``. ``parity`` even or odd replaces ``phi(t + b)`` by ``(phi(t + b) +- phi(-t + b)) / 2``, which
+    keeps the even or the odd ``g_k`` only.
     """
     rho = directions.T @ weight
     along, towards = jnp.zeros_like(rho), jnp.zeros_like(rho)
@@ -45,12 +45,12 @@ def population_gradient(
 
 
 def unpruned_samples(link: Link, dim: ScalarLike, noise: ScalarLike = 0.0, activation: Activation = RELU) -> Scalar:
-    """n at which ``||G V||_F^2 / ||G||_F^2`` of one gradient step of a dense network crosses 1/2. Derived.
+    """The n at which half the energy of a dense gradient step G is along V: ``||G V||_F^2 = ||G||_F^2 / 2``. Derived.
 
     ``d^k* (1 + noise^2) E[phi'(t + b)^2] ((k*-1)!)^2 / (gamma_k*^2 E[g_k*(b)^2] (2 k* - 3)!!)`` with neurons w uniform
     on the sphere and t, b ~ N(0, 1). Signal ``gamma_k*^2 / ((k*-1)!)^2 E[g_k*^2] (2 k* - 3)!! / d^(k*-1)``, from
-    ``E rho^(2 k* - 2)``, against noise ``(1 + noise^2) E[phi'^2] d / n``: leading order in 1/d, so rank << dim, which
-    then does not enter. ReLU and ``sigma* = he_k*``: 1.5 d, 2.72 d^2 and 3.63 d^3 for k* = 1, 2, 3.
+    ``E rho^(2 k* - 2)``, against noise ``(1 + noise^2) E[phi'^2] d / n``: leading order in 1/d, for rank << dim, where
+    the rank does not enter. ReLU and ``sigma* = he_k*``: 1.5 d, 2.72 d^2 and 3.63 d^3 for k* = 1, 2, 3.
     """
     return _unpruned_samples(link, activation, *floats(dim, noise))
 
@@ -68,35 +68,36 @@ def _unpruned_samples(link: Link, activation: Activation, dim: jax.Array, noise:
 def unpruned_energy(
     link: Link, dim: ScalarLike, n: ScalarLike, noise: ScalarLike = 0.0, activation: Activation = RELU
 ) -> Scalar:
-    """``n / (n + n_50)``: ``||G V||_F^2 / ||G||_F^2`` of a dense step, with :func:`unpruned_samples`. Derived.
+    """``n / (n + n_50)``: the share ``||G V||_F^2 / ||G||_F^2`` of a dense gradient step G along V. Derived.
 
-    Leading order: of the population gradient a part ``(2 k* - 1) / k*^2 E[g_(k*+2)^2] / (d E[g_k*^2])`` lies along w
-    (ReLU: 0.09/d, 0.5/d, 2.59/d for k* = 1, 2, 3), and of the noise r/d lies in V; neither is counted.
+    n_50: :func:`unpruned_samples`. Leading order: this neglects the part of the population gradient along w, a share
+    ``(2 k* - 1) / k*^2 E[g_(k*+2)^2] / (d E[g_k*^2])`` of it (ReLU: 0.09/d, 0.5/d, 2.59/d for k* = 1, 2, 3), and the
+    part of the noise along V, a share r/d.
     """
     return n / (n + unpruned_samples(link, dim, noise, activation))
 
 
 def csq_exponent(information_exponent: ScalarLike, alpha: ScalarLike | None = None) -> Scalar:
-    """``min(alpha, 1/2) k*``: correlational queries need ``n >= d^this`` for ``s = d^alpha`` active rows. The paper's.
+    """``min(alpha, 1/2) k*``: query methods need at least ``d^this`` samples for ``d^alpha`` active rows. The paper's.
 
-    Heuristic, up to logarithms, from a query accuracy of half this exponent. Without alpha: k*/2, for any method that
-    does not depend on the basis.
+    For correlational statistical queries (CSQ); heuristic, up to logarithms, from a query accuracy of half this
+    exponent. Without alpha: k*/2, for methods that do not depend on the basis.
     """
     (exponent,) = floats(information_exponent)
     return exponent * jnp.minimum(jnp.asarray(0.5 if alpha is None else alpha, exponent.dtype), 0.5)
 
 
 def pruned_exponent(information_exponent: ScalarLike, alpha: ScalarLike) -> Scalar:
-    """``alpha k*``: pruned networks learn from ``d^this`` samples, up to logarithms. The paper's.
+    """``alpha k*``: pruned networks learn from ``d^this`` samples for ``d^alpha`` active rows, up to logs. The paper's.
 
-    Single-index links of any k*; multi-index ones, not degenerate, for k* = 2.
+    Any k* for single-index links; k* = 2 for nondegenerate multi-index ones.
     """
     exponent, alpha = floats(information_exponent, alpha)
     return alpha * exponent
 
 
 def unpruned_exponent(information_exponent: ScalarLike) -> Scalar:
-    """``k*``: one gradient step of a dense network takes ``d^this`` samples, up to constants. The paper's."""
+    """``k*``: one gradient step of a dense network needs ``d^this`` samples, up to constants. The paper's."""
     return floats(information_exponent)[0]
 
 
@@ -107,7 +108,7 @@ def risk_rate(kept: ScalarLike, width: ScalarLike, n: ScalarLike) -> Scalar:
 
 
 def row_norm(directions: Factor, q: ScalarLike) -> Scalar:
-    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)``; for q = 0 the number of rows that are not 0. The paper's."""
+    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)``; for q = 0 the number of nonzero rows. The paper's."""
     q = jnp.asarray(q, directions.dtype)
     lengths = jnp.linalg.norm(directions, axis=1)
     total = jnp.sum(jnp.where(lengths > 0, jnp.where(lengths > 0, lengths, 1.0) ** q, 0.0))

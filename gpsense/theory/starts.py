@@ -1,8 +1,8 @@
-"""The columns that unregularised training leaves: a random rotation of the truth, hence no few large ones.
+"""The columns that unregularised training leaves: the truth's, randomly rotated, so that no few of them dominate.
 
-From a Gaussian start the law of the run is invariant to ``U -> U O``. Once ``U U^T = M``, ``U = V diag(mu)^(1/2) Q``
-with V the eigenvectors and Q (rank, width) uniform over matrices with orthonormal rows; for k >> r, ``sqrt(k) Q`` is
-nearly standard normal, and ``k ||U e_i||^2 ~ sum_j mu_j g_ij^2``. Derived.
+From a Gaussian start the distribution of a run is invariant to rotations ``U -> U O``. At ``U U^T = M``, therefore,
+``U = V diag(mu)^(1/2) Q`` with V the eigenvectors and Q (rank, width) uniform over matrices with orthonormal rows; for
+k >> r, ``sqrt(k) Q`` is nearly standard normal, and ``k ||U e_i||^2 ~ sum_j mu_j g_ij^2`` with g_ij ~ N(0, 1). Derived.
 """
 
 from functools import cache
@@ -34,18 +34,19 @@ def sample_columns(key: RandomKey, spectrum: Spectrum, width: int) -> Factor:
 
 
 def dropped_error(factor: Factor, kept: Integer | int) -> Scalar:
-    """``||U U^T - V V^T||_F / ||U U^T||_F`` with V the ``kept`` longest columns of U. A definition."""
+    """The relative error ``||U U^T - V V^T||_F / ||U U^T||_F``, V the ``kept`` longest columns of U. A definition."""
     order = jnp.argsort(-jnp.sum(factor**2, axis=0))
     lost = factor[:, order] * (jnp.arange(factor.shape[1]) >= kept)[None].astype(factor.dtype)
     return jnp.linalg.norm(lost @ lost.T) / jnp.linalg.norm(factor @ factor.T)
 
 
 def column_fraction(level: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
-    """Expected fraction of the k columns with norm at least ``level`` times the largest; equal eigenvalues. Derived.
+    """Expected fraction of the columns with norm at least ``level`` times the largest; equal eigenvalues. Derived.
 
-    ``1/k + (1 - 1/k) E[(F(m) - F(x^2 m)) / F(m)]`` with F the chi-square distribution of r degrees of freedom and m the
-    largest of k draws, of density ``k F^(k-1) f``: given m, the others are independent and below it. By quadrature;
-    the draws are independent up to O(r/k). Level in [0, 1].
+    ``1/k + (1 - 1/k) E[(F(m) - F(x^2 m)) / F(m)]``, k the width and x the level, F the chi-square distribution function
+    with r = ``rank`` degrees of freedom, m the largest of k draws, of density ``k F^(k-1) f``: given m, the others are
+    independent and below it. By quadrature; the squared norms are taken as independent, true up to O(r/k). Level in
+    [0, 1].
     """
     return _column_fraction(*floats(level, width, rank))
 
@@ -58,13 +59,13 @@ def _column_fraction(level: jax.Array, width: jax.Array, rank: jax.Array) -> jax
 
 
 def kept_columns_error(kept: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
-    """Root mean square of ``||V V^T - M||_F / ||M||_F``, V the q longest columns; equal eigenvalues. Derived.
+    """RMS of ``||V V^T - M||_F / ||M||_F``, V the q longest of k columns; equal eigenvalues. Derived.
 
-    ``1 - (2/(r k)) q E[h_1] + (1/(r k^2)) (q E[h_2] + q (q - 1) E[h_1^2] / r)``, square root taken, where
-    ``h_p(m) = E[s^p | s > m]`` for chi-square s and the mean is over m, the (q+1)-st largest of k draws: given m, the
-    q above it are independent, with independent directions (``E cos^2 = 1/r``). By quadrature; for q << k only, since
-    ``sqrt(k) Q`` is taken for normal: at r = q = 4 it gives 0.969 for k = 500 (true: 0.969) and 0.70 for k = 20 (0.66).
-    0 for q >= k.
+    The square root of ``1 - (2/(r k)) q E[h_1] + (1/(r k^2)) (q E[h_2] + q (q - 1) E[h_1^2] / r)`` (q ``kept``, k
+    ``width``, r ``rank``), ``h_p(m) = E[s^p | s > m]`` for chi-square s. E averages over m, the (q+1)-st largest of k
+    draws: given m, the q above it are independent, with independent directions (``E cos^2 = 1/r``). By quadrature; for
+    q << k only, as ``sqrt(k) Q`` (:func:`sample_columns`) is taken as normal: r = q = 4 gives 0.969 for k = 500 (true:
+    0.969) and 0.70 for k = 20 (true: 0.66). 0 for q >= k.
     """
     return _kept_columns_error(*floats(kept, width, rank))
 
@@ -85,7 +86,7 @@ def _kept_columns_error(kept: jax.Array, width: jax.Array, rank: jax.Array) -> j
 
 
 def _order_statistic(width: jax.Array, rank: jax.Array, longer: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Nodes t, ``1 - F`` there, and weights of the mean over the (longer + 1)-st largest of ``width`` chi draws.
+    """Nodes t, ``1 - F(t^2)`` there, and weights to average over the (longer + 1)-st largest of ``width`` chi draws.
 
     Gauss-Legendre in the norm t with density ``t^(r-1) exp(-t^2/2) F^(k-longer-1) (1 - F)^longer``, weights summing to
     1, up to the chi-square tail bound ``t^2 <= r + 2 sqrt(r x) + 2 x``, ``x = log k + _TAIL`` (Laurent, Massart 2000).

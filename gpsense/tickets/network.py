@@ -1,4 +1,4 @@
-"""Multi-layer networks as Equinox modules: how one is made, what it is fitted to, and the losses and errors of both."""
+"""Multi-layer networks as Equinox modules: how they are made, the samples they are fitted to, losses and errors."""
 
 import inspect
 from collections.abc import Callable
@@ -24,30 +24,31 @@ NETWORK = "an Equinox module, or equinox.nn.make_with_state(Network)(key)"  # wh
 
 
 def cross_entropy(outputs: Outputs, labels: Targets) -> Values:
-    """``log sum_c exp o_c - o_y`` of every row; labels are class numbers."""
+    """The cross-entropy ``log sum_c exp o_c - o_y`` per row of the outputs o; the labels y are class numbers."""
     outputs = outputs - jax.lax.stop_gradient(jnp.max(outputs, axis=-1, keepdims=True))
-    # a sum over classes compiles sooner than reading one of them, and its derivative than adding to one
+    # a sum over classes compiles faster than indexing one, and so does its derivative
     own = jax.nn.one_hot(labels, outputs.shape[-1], dtype=bool)
     return jnp.log(jnp.sum(jnp.exp(outputs), axis=-1)) - jnp.sum(jnp.where(own, outputs, 0.0), axis=-1)
 
 
 def misclassified(outputs: Outputs, labels: Targets) -> Values:
-    """1 where the largest output is another class's."""
+    """1 per row where the largest output is not that of the label's class, else 0."""
     return (jnp.argmax(outputs, axis=-1) != labels.astype(int)).astype(outputs.dtype)
 
 
 def squared(outputs: Outputs, targets: Targets) -> Values:
-    """``||o - y||^2`` of every row; BadInput where a row has more outputs than targets, or fewer."""
+    """The squared error ``||o - y||^2`` per row; BadInput where a row has more outputs than targets, or fewer."""
     if outputs.size != targets.size:
         problem = f"shape {targets.shape} for outputs of shape {outputs.shape}"
-        raise BadInput("targets", problem, "give as many numbers a row as the network does")
+        raise BadInput("targets", problem, "give as many numbers per row as the network outputs")
     difference = outputs.reshape(outputs.shape[0], -1) - targets.reshape(outputs.shape[0], -1).astype(outputs.dtype)
     return jnp.sum(difference**2, axis=1)
 
 
 class Criterion(NamedTuple):
-    """Numbers of outputs and targets, one a row: ``classes`` where targets are class numbers; what has no slope is no
-    loss, an error only.
+    """A function of outputs and targets that returns one number per row, as a loss or an error.
+
+    ``classes``: targets are class numbers; without a ``slope`` (derivative) it can only be an error.
     """
 
     function: Callable[[Outputs, Targets], Values]
@@ -63,7 +64,7 @@ CRITERIA: dict[str, Criterion] = {
 
 
 class Samples(NamedTuple):
-    """Inputs (n, ...), targets (n, ...), and which rows count (n,): 1 or 0."""
+    """Inputs (n, ...), targets (n, ...), and ``used`` (n,): 1 for rows that count, else 0."""
 
     inputs: Array
     targets: Array
@@ -71,9 +72,7 @@ class Samples(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The arrays of a module, and the leaves of its state as floating point, which a step in training leaves for the
-    next.
-    """
+    """The arrays of a module, and its state's leaves in floating point, passed from one training step to the next."""
 
     arrays: Any
     state: Any
@@ -81,15 +80,15 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network with its loss and error; ``make(key)`` is an Equinox module from one input (``shape``) to its outputs.
+    """A network with its loss and error; ``make(key)`` returns an Equinox module of one input (``shape``).
 
-    ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to a number a row. ``prune`` says which arrays can
-    be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With batch
-    norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; their averages are those of the
-    inputs of each pass in training, and of all training inputs in a test. Other states, as of an
-    ``equinox.nn.SpectralNorm`` or a layer of one's own, go from step to step, and back to the start with the weights:
-    such parameters are :class:`Carried`. Refused are modules whose arrays are not all of floating point, states with
-    random keys, modules that hold the same layer twice, and those that have nothing to prune.
+    ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to one number per row. ``prune`` says which arrays
+    can be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With
+    batch norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; their averages are taken over
+    the inputs of each pass in training, and over all training inputs in a test. Other states, such as that of an
+    ``equinox.nn.SpectralNorm`` or a layer of your own, are passed from step to step, and rewound with the weights:
+    such parameters are :class:`Carried`. BadInput for modules with arrays that are not floating point, states with
+    random keys, modules that hold the same layer twice, and modules with nothing to prune.
     """
 
     make: Callable[[RandomKey], Any]
@@ -113,20 +112,20 @@ class Task:
         shapes = eqx.filter_eval_shape(made, jax.random.key(0))
         is_array = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
         if not any(map(is_array, leaves := jax.tree.leaves(shapes))):
-            raise BadInput("make", "the network has no arrays", "return a module with weights, as equinox.nn.MLP")
+            raise BadInput("make", "the network has no arrays", "return a module with weights, such as equinox.nn.MLP")
         if not callable(shapes):
             kind = "an array" if is_array(shapes) else f"a {type(shapes).__name__}"
             raise BadInput("make", f"it returns {kind}, which cannot be called", f"return {NETWORK}")
         if others := [leaf.dtype for leaf in filter(is_array, leaves) if not _is_float(leaf)]:
             whole = jnp.issubdtype(others[0], jnp.integer)
             problem = f"the network has arrays of {'whole numbers (the state of a BatchNorm?)' if whole else others[0]}"
-            remedy = "return equinox.nn.make_with_state(Network)(key); other arrays have to be floating point"
+            remedy = "return equinox.nn.make_with_state(Network)(key); other arrays must be floating-point"
             raise BadInput("make", problem, remedy)
         if not any(jax.tree.leaves(prunable(shapes, self.prune))):
             arrays = ", ".join(paths(shapes))
             if self.prune is None:
-                raise BadInput("prune", "the network has no weights to prune", f"give it one of its arrays, {arrays}")
-            raise BadInput("prune", f"{shown(self.prune)} leaves no array to prune", f"leave one of {arrays}")
+                raise BadInput("prune", "the network has no weights to prune", f"name one of its arrays, {arrays}")
+            raise BadInput("prune", f"{shown(self.prune)} leaves no array to prune", f"keep one of {arrays}")
         return eqx.partition(shapes, is_array)[1]
 
     @cached_property
@@ -136,7 +135,7 @@ class Task:
 
     @cached_property
     def carried(self) -> bool:
-        """Whether a state goes from step to step: it has one that is not batch norm's."""
+        """Whether a state is passed from step to step: the module has one other than that of batch norms."""
         if not self.stateful:
             return False
         module, state = eqx.filter_eval_shape(self._made, jax.random.key(0))
@@ -146,7 +145,7 @@ class Task:
 
     @cached_property
     def random(self) -> bool:
-        """Whether the module is called with a random key: it takes one, and has a dropout or cannot do without."""
+        """Whether the module is called with a random key: it accepts one, and has dropout or fails without a key."""
         try:
             if "key" not in inspect.signature(self.still).parameters:
                 return False
@@ -169,14 +168,14 @@ class Task:
         return False
 
     def draw(self, key: RandomKey, dtype: Any) -> Parameters:
-        """The arrays of a fresh network, the rest being None."""
+        """The arrays of a freshly drawn network, with None elsewhere."""
         module, state = self._made(key)
         params = eqx.filter(module, eqx.is_array)
         params = Carried(params, jax.tree.leaves(state)) if self.carried else params
         return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
     def prunable(self, params: Parameters) -> Prunable:
-        """Which arrays of a tree of them can be pruned."""
+        """Which arrays of ``params`` can be pruned, as a tree of booleans."""
         can = prunable(self.model(params), self.prune)
         return Carried(can, [False for _ in params.state]) if isinstance(params, Carried) else can
 
@@ -185,11 +184,11 @@ class Task:
         return eqx.combine(params.arrays if isinstance(params, Carried) else params, self.still)
 
     def outputs(self, params: Parameters, inputs: Array, key: RandomKey | None = None) -> Outputs:
-        """Outputs of every row of inputs: batch norms average over these, dropout draws from a key or is left out."""
+        """Outputs for each row of inputs: batch norms average over these rows; without ``key`` dropout is off."""
         return self._passed(params, inputs, key)[0]
 
     def tested(self, params: Parameters, inputs: Array, known: Array) -> Outputs:
-        """Outputs of every row in a test: averages of batch norms are those of the rows ``known``, without dropout."""
+        """Outputs for each row in a test: batch norms use averages over the rows ``known``, and dropout is off."""
         if not self.stateful:
             return self.outputs(params, inputs)
         module = eqx.nn.inference_mode(self.model(params))
@@ -199,17 +198,17 @@ class Task:
             return by_products(run)(inputs)
 
     def averaged(self, params: Parameters, known: Array) -> Any:
-        """The state of batch norms whose averages are those of these rows, all of them in one pass."""
+        """The state after one pass over all rows ``known``: its batch-norm averages are those of these rows."""
         return self._passed(params, known, None)[1]
 
     def state_vector(self, params: Parameters, known: Array) -> Float[Array, " averages"]:
-        """The averages of :meth:`averaged` as one vector, and all else that a state holds where it is carried."""
+        """The averages of :meth:`averaged` as one vector; for :class:`Carried` all that the state holds."""
         state = self.averaged(params, known)
         leaves = self._floats(state, params) if self.carried else filter(_is_float, jax.tree.leaves(state))
         return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
     def state_of(self, vector: Float[Array, " averages"]) -> Any:
-        """The state whose averages are those of a vector, after one pass."""
+        """The state, as after one pass, whose averages are read from a vector of :meth:`state_vector`."""
         shapes, start, found = eqx.filter_eval_shape(self._made, jax.random.key(0))[1], 0, []
         for leaf in jax.tree.leaves(shapes):
             told = self.carried or _is_float(leaf)
@@ -220,11 +219,11 @@ class Task:
         return jax.tree.unflatten(jax.tree.structure(shapes), found)
 
     def risk(self, params: Parameters, samples: Samples, key: RandomKey | None = None) -> Scalar:
-        """Mean loss over the rows in use, as in training; without a key without dropout."""
+        """Mean loss over the rows in use, as in training; without ``key`` dropout is off."""
         return _mean(self.loss(self.outputs(params, samples.inputs, key), samples.targets), samples.used)
 
     def trained(self, params: Carried, samples: Samples, key: RandomKey | None) -> tuple[Scalar, Any]:
-        """As :meth:`risk`, and the leaves of the state after the pass."""
+        """The loss as in :meth:`risk`, in training mode, and the leaves of the state after the pass."""
         outputs, state = self._passed(params, samples.inputs, key, training=True)
         return _mean(self.loss(outputs, samples.targets), samples.used), self._floats(state, params)
 
@@ -237,7 +236,7 @@ class Task:
         return _mean(self.loss(self.tested(params, samples.inputs, known), samples.targets), samples.used)
 
     def flow(self, params: Parameters) -> Scalar:
-        """Sum of the outputs for an input of ones, weights made absolute and biases 0: what SynFlow derives."""
+        """Summed outputs for absolute weights, biases 0 and an input of ones: what SynFlow differentiates."""
         state = self._state(params)
 
         def forward(module: Any, x: Array) -> Array:
@@ -260,7 +259,7 @@ class Task:
         return made if pair else (made, None)
 
     def _state(self, params: Parameters) -> Any:
-        """The state of a fresh module, or the one that is carried, in the precision of the parameters."""
+        """The state of a fresh module, or of :class:`Carried` parameters, in the precision of the parameters."""
         if not self.stateful:
             return None
         kind = jnp.result_type(*jax.tree.leaves(params))
@@ -273,19 +272,19 @@ class Task:
         return jax.tree.unflatten(structure, leaves)
 
     def _floats(self, state: Any, params: Parameters) -> list[Array]:
-        """The leaves of a state in the precision of the parameters."""
+        """The leaves of a state in the precision of the parameters, as constants for derivatives."""
         kind = jnp.result_type(*jax.tree.leaves(params))
         return [jax.lax.stop_gradient(leaf.astype(kind)) for leaf in jax.tree.leaves(state)]
 
     def _call(self, module: Any, x: Array, state: Any, key: RandomKey | None) -> tuple[Any, Any]:
-        """Outputs and state of one row."""
+        """Outputs for one input, and the state after it (None if there is none)."""
         keyed = {} if key is None or not self.random else {"key": key}
         return (module(x, **keyed), None) if state is None else module(x, state, **keyed)
 
     def _passed(
         self, params: Parameters, inputs: Array, key: RandomKey | None, training: bool = False
     ) -> tuple[Outputs, Any]:
-        """Outputs and state of a pass over rows as in training; without a key, and out of it, without dropout."""
+        """Outputs and state of a pass over rows as in training; with neither key nor ``training`` dropout is off."""
         module = self.model(params)
         if not (self.stateful or self.random):
             return by_products(jax.vmap(module))(inputs), None
@@ -299,16 +298,16 @@ class Task:
         return by_products(self._over_rows(module)(run, out_axes=(0, None)))(inputs, keys)
 
     def _over_rows(self, module: Any) -> Callable[..., Any]:
-        """``vmap`` over an axis of the name that the module's batch norms average over."""
+        """``vmap`` over rows, its axis named as the module's batch norms expect."""
         names = {norm.axis_name for norm in _batch_norms(module)}
         if len(names) > 1 or not all(isinstance(name, str) for name in names):
             shown = ", ".join(sorted(map(str, names)))
-            raise BadInput("make", f"its batch norms average over the axes {shown}", "name one axis in all of them")
+            raise BadInput("make", f"its batch norms average over the axes {shown}", "give all the same axis_name")
         return partial(jax.vmap, axis_name=names.pop()) if names else jax.vmap
 
 
 def _verify_make(make: Any) -> None:
-    """BadInput for what cannot be called with a key alone."""
+    """Raises BadInput for a ``make`` that cannot be called with a key alone."""
     remedy = "write make = lambda key: ..., which returns a network with weights drawn from key"
     if not callable(make):
         raise BadInput("make", f"{shown(make)} is not a function", remedy)
@@ -316,7 +315,7 @@ def _verify_make(make: Any) -> None:
         raise BadInput("make", f"it is a network ({type(make).__name__}), not a function that makes one", remedy)
     try:
         signature = inspect.signature(make)
-    except (TypeError, ValueError):  # of compiled code
+    except (TypeError, ValueError):  # compiled code has no signature
         return
     try:
         signature.bind(None)
@@ -329,7 +328,7 @@ def _is_network(thing: Any) -> bool:
 
 
 def first_words(error: Exception) -> str:
-    """The first line of an error, whose text may be in parts."""
+    """The first line of an error's message, which may be several strings."""
     in_parts = len(error.args) > 1 and all(isinstance(part, str) for part in error.args)
     return ("".join(error.args if in_parts else [str(error)]).strip() or type(error).__name__).splitlines()[0]
 
@@ -339,7 +338,7 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _passed_once(leaf: Any) -> Array:
-    """What a batch norm counts, after one pass: 1 pass, or that this was not the first."""
+    """A batch norm's count of passes after one pass, 1, or its flag that no pass was made, False."""
     return jnp.full(leaf.shape, leaf.dtype != bool, leaf.dtype)
 
 
@@ -349,20 +348,20 @@ def _batch_norms(module: Any) -> list[Any]:
 
 
 def _outside(module: Any, kind: type) -> list[Any]:
-    """The states of a module that stand outside layers of this class."""
+    """The leaves of a module, where state indices and whole layers of class ``kind`` count as leaves."""
     stop = (kind, eqx.nn.StateIndex)
     return [node for node in jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, stop))]
 
 
 def _norms_of(module: Any, call: Callable[..., Any]) -> Any:
-    """The module with batch norms called so."""
+    """The module with ``call`` as the function by which its batch norms are called."""
     return called_as(module, (eqx.nn.BatchNorm,), call) if _batch_norms(module) else module
 
 
 def _batch_norm(norm: Any, x: Array, state: Any, *, key: Any = None, inference: Any = None) -> tuple[Array, Any]:
-    """A batch norm by the averages of this pass over the rows, which the state holds afterwards, and they alone.
+    """Applies a batch norm with the averages over the rows of this pass, which alone the state holds afterwards.
 
-    Equinox's own state would be a moving average that begins at 0 and 1.
+    Equinox's own state would be a moving average over passes.
     """
     axes = tuple(range(1, x.ndim))
     mean = jax.lax.pmean(jnp.mean(x, axis=axes), norm.axis_name)
@@ -382,7 +381,7 @@ def _mean(numbers: Values, used: Values) -> Scalar:
 
 
 def perceptron(key: RandomKey, sizes: tuple[int, ...]) -> eqx.nn.Sequential:
-    """Linear layers of these sizes, inputs first and outputs last, with ReLU between them; an input is flattened."""
+    """Linear layers with ReLU between them, of sizes from inputs to outputs; an input is flattened first."""
     check_key(key)
     layers: list[Any] = [eqx.nn.Lambda(jnp.ravel)]
     for place, layer_key in enumerate(jax.random.split(key, len(sizes) - 1)):

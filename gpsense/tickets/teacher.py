@@ -1,7 +1,7 @@
-"""Masked teachers: which inputs each neuron sees, its weights, samples of it, and masks that a student is given.
+"""Masked teacher networks: which inputs each neuron reads, its weights, samples, and masks for a student.
 
-``y = (1/K) sum_j relu(w_j^T x) + noise``, x ~ N(0, I_d); rows w_j (K, d), neuron j sees ``r_j`` inputs (arXiv
-2110.05667, whose second layer is fixed, too).
+``y = (1/K) sum_j relu(w_j^T x) + noise``, x ~ N(0, I_d); the rows w_j of W (K, d) have ``r_j`` nonzero entries, and the
+second layer is fixed, as in arXiv 2110.05667.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,22 @@ from gpsense._types import Integer, RandomKey, Scalar, ScalarLike, Values, Vecto
 from gpsense.fields import check_key
 from gpsense.theory.tickets import population_risk
 
-BLOCK, WHOLE = 128, 512  # rows read at once, where there are more than WHOLE
+BLOCK, WHOLE = 128, 512  # BLOCK rows are read at a time where there are more than WHOLE
 Weights = Float[Array, "neurons dim"]
 NeuronMask = Bool[Array, "neurons dim"]
 
 
 class Part(NamedTuple):
-    """The first rows of inputs, and the same transposed: products read each faster than a part of something larger."""
+    """The first rows of inputs, and the same transposed: products with these copies are faster than with slices."""
 
     inputs: Vectors
     across: Float[Array, "dim n"]
 
 
 class TeacherSamples(eqx.Module):
-    """Inputs (n, dim), values (n,), and which rows count (n,): 1 or 0; ``power`` is E y^2 without noise.
+    """Inputs (n, dim), values (n,), ``used`` (n,): 1 for rows that count, else 0; ``power`` is E y^2 without noise.
 
-    ``parts``: up to :data:`WHOLE` rows a second time, a quarter, half and all of them where fewer may be in use.
+    ``parts``: for n up to :data:`WHOLE`, copies of all rows and, if fewer may be used, of the first half and quarter.
     """
 
     inputs: Vectors
@@ -42,13 +42,13 @@ class TeacherSamples(eqx.Module):
 
 
 def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, dtype: Any) -> Float[Array, " neurons"]:
-    """``r_j``, whole numbers from 1 to dim, evenly spaced from (1 - uneven) r to (1 + uneven) r."""
+    """The ``r_j``: evenly spaced from (1 - uneven) size to (1 + uneven) size, then rounded and clipped to 1..dim."""
     place = jnp.linspace(-1.0, 1.0, neurons, dtype=dtype) if neurons > 1 else jnp.zeros((1,), dtype)
     return jnp.clip(jnp.round(jnp.asarray(size, dtype) * (1 + jnp.asarray(uneven, dtype) * place)), 1, dim)
 
 
 def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
-    """The inputs of every neuron, ``r_j`` drawn for each on its own; ``overlap`` is not read."""
+    """Masks of the inputs of each neuron, ``sizes[j]`` drawn independently for neuron j; ``overlap`` is not used."""
     check_key(key)
     neurons, dtype = sizes.shape[0], sizes.dtype
     draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)
@@ -56,9 +56,9 @@ def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons
 
 
 def overlapping_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
-    """The inputs of every neuron, ``round(overlap * min_j r_j)`` of them everybody's.
+    """Masks of the inputs of each neuron, ``round(overlap * min_j sizes[j])`` of which all neurons share.
 
-    The others are its own, as long as there are inputs enough: then they begin anew.
+    The others are its own while there are enough inputs; then inputs already given to the first neurons are reused.
     """
     check_key(key)
     dtype = sizes.dtype
@@ -72,7 +72,7 @@ def overlapping_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons
 
 
 class Supports(NamedTuple):
-    """How supports are drawn: ``draw(key, dim, sizes, overlap)``, and whether they can overlap as asked."""
+    """How supports are drawn: ``draw(key, dim, sizes, overlap)``, and whether it uses its argument ``overlap``."""
 
     draw: Callable[[RandomKey, int, Float[Array, " neurons"], ScalarLike], NeuronMask]
     overlap: bool
@@ -110,9 +110,9 @@ def draw_weights(
     condition: ScalarLike,
     dtype: Any,
 ) -> Weights:
-    """Rows of independent ``entries(key, count, dtype)`` on the mask.
+    """Weights with independent ``entries(key, count, dtype)`` on the mask, 0 outside it.
 
-    Row j is multiplied by ``condition^(-j / (K - 1))``: the last is ``condition`` times as small as the first.
+    Row j = 0..K-1 is multiplied by ``condition^(-j / (K - 1))``: by 1 for the first, by 1 / condition for the last.
     """
     check_key(key)
     neurons, dim = mask.shape
@@ -141,7 +141,7 @@ def draw_samples(
 
 
 def outputs(weights: Weights, inputs: Vectors) -> Values:
-    """``(1/K) sum_j relu(w_j^T x)`` of every row of inputs."""
+    """``(1/K) sum_j relu(w_j^T x)`` for each row of inputs."""
     return jnp.mean(jax.nn.relu(inputs @ weights.T), axis=1)
 
 
@@ -154,8 +154,8 @@ def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Sca
 def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar, Weights]:
     """:func:`risk` of the samples and its gradient ``(1 / KN) sum_n used_n (yhat_n - y_n) 1[w_j^T x_n > 0] x_n``.
 
-    On a CPU the fewest rows are read that hold those in use: cells of few samples in a program made for many cost
-    little more than they must. These are the smallest of ``samples.parts``, or as many blocks of :data:`BLOCK` rows.
+    On a CPU only leading rows up to the last in use are read, the smallest sufficient one of ``samples.parts`` or whole
+    blocks of :data:`BLOCK` rows: cells of few samples are then cheap in a program compiled for many.
     """
     inputs, values, used, parts = samples.inputs, samples.values, samples.used, samples.parts
     n, neurons = inputs.shape[0], weights.shape[0]
@@ -171,7 +171,7 @@ def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar
     def add_block(index: Integer, before: tuple[Scalar, Weights]) -> tuple[Scalar, Weights]:
         first = jnp.minimum(index * BLOCK, n - BLOCK)
         x, y, weight = (jax.lax.dynamic_slice_in_dim(each, first, BLOCK) for each in (inputs, values, used))
-        fresh = first + jnp.arange(BLOCK, dtype=jnp.int32) >= index * BLOCK  # the last begins inside the one before
+        fresh = first + jnp.arange(BLOCK, dtype=jnp.int32) >= index * BLOCK  # the last block overlaps the one before
         square, slope = sums(weights, x, x.T, y, jnp.where(fresh, weight, 0.0))
         return before[0] + square, before[1] + slope
 
@@ -185,7 +185,7 @@ def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar
             fewer, rows = rows, part.inputs.shape[0]
 
             def read(index: Integer, before: tuple[Scalar, Weights], part: Part = part) -> tuple[Scalar, Weights]:
-                at = jnp.where(index < 0, 0.0, weights)  # what no index enters would be done whether or not it is read
+                at = jnp.where(index < 0, 0.0, weights)  # else independent of index, and computed even without a turn
                 return sums(at, *part, values[: len(part.inputs)], used[: len(part.inputs)])
 
             wanted = (last > fewer) & (last <= rows)
@@ -198,11 +198,11 @@ def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar
 def student_mask(
     key: RandomKey, support: NeuronMask, sizes: Float[Array, " neurons"], accuracy: ScalarLike
 ) -> NeuronMask:
-    """A mask of so many inputs a neuron that covers a share ``accuracy`` of each support, the others drawn outside.
+    """A random mask of ``sizes[j]`` inputs for neuron j that covers a share ``accuracy`` of each support.
 
-    Of neuron j ``round(accuracy r_j)`` inputs lie in its support, as far as sizes_j and dim leave them room, and
-    ``sizes_j`` less those outside: a size too large for what is outside takes more of the support. Nested: a larger
-    size keeps what a smaller one did, and a larger accuracy what a smaller one did of the support.
+    ``round(accuracy r_j)`` inputs are drawn from the support of neuron j, at most ``sizes[j]``, and the others outside
+    it; where there are too few outside, more are drawn from the support. With the same key masks are nested: a larger
+    size keeps the inputs of a smaller one, and a larger accuracy those inside the support.
     """
     check_key(key)
     neurons, dim = support.shape
@@ -217,7 +217,7 @@ def student_mask(
 
 
 def near_start(key: RandomKey, teacher: Weights, mask: NeuronMask, distance: ScalarLike) -> Weights:
-    """A point at ``||W - W*||_F = distance ||W*||_F`` in a random direction of the mask, from W* on the mask."""
+    """The teacher W*, cut to the mask and then moved by ``distance ||W*||_F`` in a random direction on the mask."""
     check_key(key)
     neurons, dim = teacher.shape
     draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
@@ -227,7 +227,7 @@ def near_start(key: RandomKey, teacher: Weights, mask: NeuronMask, distance: Sca
 
 
 def random_start(key: RandomKey, teacher: Weights, mask: NeuronMask, scale: ScalarLike) -> Weights:
-    """Gaussian rows on the mask of expected squared norm ``scale^2 ||W*||_F^2 / K``."""
+    """Gaussian rows on the mask, each of expected squared norm ``scale^2 ||W*||_F^2 / K``, W* the teacher."""
     check_key(key)
     neurons, dim = teacher.shape
     draw = jax.random.normal(key, (neurons * dim,), teacher.dtype).reshape(neurons, dim)
@@ -237,5 +237,5 @@ def random_start(key: RandomKey, teacher: Weights, mask: NeuronMask, scale: Scal
 
 
 def _ranks(draw: Float[Array, "... dim"]) -> Float[Array, "... dim"]:
-    """Place of every entry along the last axis when sorted."""
+    """The rank of each entry along the last axis, 0 for the smallest."""
     return jnp.argsort(jnp.argsort(draw, axis=-1), axis=-1).astype(draw.dtype)

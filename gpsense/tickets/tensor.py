@@ -1,14 +1,14 @@
-"""A start for a network of ReLU neurons from moments of its data: the tensor method of arXiv 2110.05667.
+"""Initialises a network of ReLU neurons from moments of its data: the tensor method of arXiv 2110.05667.
 
 Teacher ``y = (1/K) sum_j relu(<w_j, x>) + noise`` with ``x ~ N(0, I_d)``; rows ``w_j = |w_j| u_j``. The paper's steps
-(recalled): moments, subspace of the second, decomposition of a higher one in it, lengths from the first. Which
-moments ReLU has, and how they are estimated and decomposed, is derived here: with ``c = 1 / sqrt(2 pi)``
+(recalled): estimate moments, find the subspace of the second, decompose a higher one in it, get lengths from the first.
+The moments for ReLU, their estimates and their decomposition are derived here: with ``c = 1 / sqrt(2 pi)``
 
     E[y x] = (1/K) sum_j w_j / 2        E[y He_2(x)] = (c/K) sum_j |w_j| u_j u_j^T
     E[y He_3(x)] = 0                    E[y He_4(x)] = -(c/K) sum_j |w_j| u_j (x) u_j (x) u_j (x) u_j
 
-It is sample-hungry: a demonstration, not a default. ``used`` weighs the samples: 1, and 0 for padding, whose inputs
-are finite.
+It needs many samples: it is a demonstration, not the default start. ``used`` weights the samples: 1, or 0 for padding,
+whose inputs must be finite.
 """
 
 from itertools import combinations
@@ -28,7 +28,7 @@ FLOOR = 1e-3
 
 
 class Moments(NamedTuple):
-    """``E[y x]`` (dim,), ``E[y (x x^T - I)]`` (dim, dim), and what the mean and the first moment leave of y (n,)."""
+    """Estimates of ``E[y x]`` (dim,) and ``E[y (x x^T - I)]`` (dim, dim), and :func:`moments`' residual r (n,)."""
 
     first: Float[Array, " dim"]
     second: Float[Array, "dim dim"]
@@ -36,17 +36,17 @@ class Moments(NamedTuple):
 
 
 class Basis(NamedTuple):
-    """Orthonormal columns (dim, neurons) that span the rows, with the eigenvalues (neurons,) of the second moment."""
+    """Orthonormal columns (dim, neurons) that span the rows w_j, and eigenvalues (neurons,) of the second moment."""
 
     strengths: Float[Array, " neurons"]
     vectors: Float[Array, "dim neurons"]
 
 
 def moments(inputs: Vectors, values: Values, used: Values) -> Moments:
-    """``m_1 = E[(y - E y) x]`` and ``M_2 = E[r (x x^T - I)]`` of the rest ``r = y - E y - <m_1, x>``.
+    """Sample means ``m_1 = E[(y - E y) x]``, ``M_2 = E[r (x x^T - I)]``, and the residual ``r = y - E y - <m_1, x>``.
 
-    Hermite polynomials of different degrees are orthogonal, so that removing the lower ones from y changes no mean but
-    much of the variance: errors of the start are 3 to 8 times smaller than with y itself (measured, K = 3, d = 10).
+    Removing the lower Hermite degrees from y leaves the mean of the estimate, by orthogonality, but cuts its variance:
+    errors of the start are 3 to 8 times smaller than with y itself (measured, K = 3, d = 10).
     """
     weights = used / jnp.sum(used)
     rest = jnp.where(used > 0, values, 0.0)
@@ -58,10 +58,10 @@ def moments(inputs: Vectors, values: Values, used: Values) -> Moments:
 
 
 def subspace(second: Float[Array, "dim dim"], neurons: int, masks: Bool[Array, "neurons dim"] | None = None) -> Basis:
-    """The eigenvectors of the ``neurons`` largest eigenvalues: all that are not 0 are positive for ReLU (derived).
+    """The eigenvectors of the ``neurons`` largest eigenvalues; for ReLU nonzero eigenvalues are positive (derived).
 
-    With masks the entries (i, k) that no neuron sees together are set to 0 first. Eigenvalues below a thousandth of
-    the largest are raised to it.
+    With masks, entries (i, k) whose two inputs are in no common mask are set to 0 first. Eigenvalues below a thousandth
+    of the largest are raised to that.
     """
     if masks is not None:
         seen = masks.astype(second.dtype)
@@ -72,14 +72,14 @@ def subspace(second: Float[Array, "dim dim"], neurons: int, masks: Bool[Array, "
 
 
 def without_quadratic(basis: Basis, inside: Float[Array, "n neurons"], rest: Values) -> Values:
-    """``r - sum_j s_j (z_j^2 - 1) / 2`` of ``z = V^T x``: the rest without its second degree, of strengths s in V."""
+    """The residual without its second degree, ``r - sum_j s_j (z_j^2 - 1) / 2``: z = ``inside``, s of ``basis``."""
     return rest - (inside**2 - 1) @ basis.strengths / 2
 
 
 def fourth_moment(
     inside: Float[Array, "n neurons"], rest: Values, used: Values
 ) -> Float[Array, "neurons neurons neurons neurons"]:
-    """``E[r He_4(z)]`` of the inputs ``z = V^T x`` in the subspace; the numbers kept are n neurons^2, never dim^4.
+    """The estimate of ``E[r He_4(z)]``, ``z = V^T x`` being ``inside``; memory for n neurons^2 numbers, not dim^4.
 
     ``He_4(z)_abcd = z_a z_b z_c z_d - (delta_ab z_c z_d + 5 more) + (delta_ab delta_cd + 2 more)``.
     """
@@ -102,10 +102,10 @@ def _outer(
 
 
 def joint_rotation(matrices: Float[Array, "many dim dim"], sweeps: int) -> Float[Array, "dim dim"]:
-    """Orthogonal R that makes all ``R^T A_m R`` as diagonal as it can: Jacobi rotations of every pair of axes in turn.
+    """The rotation R that makes all ``R^T A_m R`` as diagonal as possible, by Jacobi rotations of each pair of axes.
 
-    The angle that is best for one pair (p, q) is ``atan2(2 g_12, g_11 - g_22) / 4``, ``g`` the Gram matrix of the
-    vectors ``A_pp - A_qq`` and ``2 A_pq`` over the matrices (Cardoso and Souloumiac, 1996).
+    The best angle for one pair (p, q) is ``atan2(2 g_12, g_11 - g_22) / 4``, g being the 2 x 2 Gram matrix of the
+    vectors over m of ``A_m,pp - A_m,qq`` and of ``2 A_m,pq`` (Cardoso and Souloumiac, 1996).
     """
     dim = matrices.shape[-1]
     unit = jnp.eye(dim, dtype=matrices.dtype)
@@ -127,12 +127,12 @@ def joint_rotation(matrices: Float[Array, "many dim dim"], sweeps: int) -> Float
 def directions(
     basis: Basis, fourth: Float[Array, "neurons neurons neurons neurons"], sweeps: int
 ) -> Float[Array, "neurons dim"]:
-    """Unit vectors ``u_j``, up to order and sign, from the second moment and the fourth in its subspace.
+    """The unit vectors ``u_j``, up to order and sign, from the second moment and the fourth in its subspace.
 
-    ``M_2^(-1/2)`` makes the ``sqrt(c |w_j| / K) u_j`` orthonormal; the fourth moment, turned by it, is diagonal in
-    them, and so are all its contractions with two vectors: they are diagonalised together, whatever the sign of their
-    eigenvalues. One rotation for all neurons has 0.6 to 0.8 of the error of the power method with deflation (measured,
-    K = 3, d = 10, four to eight sets), and needs no random starts.
+    ``M_2^(-1/2)`` makes the ``sqrt(c |w_j| / K) u_j`` orthonormal; the fourth moment, whitened by it, is diagonal in
+    them, and so are its contractions with any two vectors: these matrices are diagonalised jointly, whatever the sign
+    of their eigenvalues. One rotation for all neurons has 0.6 to 0.8 times the error of the power method with deflation
+    (measured, K = 3, d = 10, four to eight data sets), and needs no random starts.
     """
     neurons = basis.strengths.size
     scale = 1 / jnp.sqrt(basis.strengths)
@@ -144,16 +144,16 @@ def directions(
 
 
 def in_order_of(masks: Bool[Array, "neurons dim"], found: Float[Array, "neurons dim"]) -> Float[Array, "neurons dim"]:
-    """The directions in the order of the masks: the sum of their squared shares inside the masks is the largest."""
+    """The directions in the order that fits the masks best: largest sum of squared entries inside the masks."""
     inside = found**2 @ masks.astype(found.dtype).T
     return found[assigned(-inside)]
 
 
 def with_lengths(first: Float[Array, " dim"], found: Float[Array, "neurons dim"]) -> Float[Array, "neurons dim"]:
-    """Rows ``a_j u_j`` with the least squares ``min_a |2 K m_1 - sum_j a_j u_j|``: lengths and signs at once.
+    """The rows ``a_j u_j``, with lengths and signs a_j from the least squares ``min_a |2 K m_1 - sum_j a_j u_j|``.
 
-    ``m_1 = (1/K) sum_j w_j / 2`` holds K unknown numbers only where the directions are independent. A ridge of a few
-    rounding errors keeps rows that are 0 at 0.
+    ``m_1 = (1/K) sum_j w_j / 2`` (``first``) determines them only where the directions ``found`` are independent. A
+    ridge of the size of rounding errors keeps rows that are 0 at 0.
     """
     neurons = found.shape[0]
     ridge = 10 * neurons * jnp.finfo(found.dtype).eps * jnp.eye(neurons, dtype=found.dtype)
@@ -169,26 +169,27 @@ def tensor_start(
     masks: Bool[Array, "neurons dim"] | None = None,
     sweeps: int = 10,
 ) -> Float[Array, "neurons dim"]:
-    """Estimate of the rows ``w_j`` (neurons, dim) from n samples, in the order of the masks and 0 outside them.
+    """The estimate of the rows ``w_j`` (neurons, dim) from n samples, in the order of the masks and 0 outside them.
 
-    The steps are the paper's (recalled), for ReLU with the moments of this module (derived): the fourth loses its lower
-    degrees in the subspace as the second does. Nothing is random. The rows must be linearly independent; without masks
-    their order is any. ``sweeps`` of the rotations: two were enough for 10 neurons (measured).
+    The steps are the paper's (recalled), for ReLU with the moments of this module (derived): the lower degrees are
+    removed from the fourth, in the subspace, as from the second. Nothing is random. The rows must be linearly
+    independent; without masks their order is arbitrary. ``sweeps`` over all pairs of axes: two were enough for 10
+    neurons (measured).
 
     Relative errors without noise (measured): at n = 2e3, 2e4, 2e5 with K = 3, d = 10 and normal rows 0.20 (0.09 to
     0.90), 0.064, 0.019, medians of 12 sets. With K = 5, d = 50, masks of 10 inputs each and uniform rows 0.26, 0.054,
     0.017, and 0.78, 0.13, 0.037 where the masks are withheld, medians of 6.
 
     Raises:
-        BadInput: more neurons than inputs, masks of another shape, no sweep.
+        BadInput: for more neurons than inputs, masks of another shape, or fewer than one sweep.
     """
     dim = inputs.shape[1]
     if not 1 <= neurons <= dim:
-        raise BadInput("neurons", f"{neurons} rows cannot be independent in {dim} dimensions", f"take 1 to {dim}")
+        raise BadInput("neurons", f"{neurons} rows cannot be independent in {dim} dimensions", f"use 1 to {dim}")
     if masks is not None and masks.shape != (neurons, dim):
-        raise BadInput("masks", f"shape {masks.shape}", f"give one row a neuron: {(neurons, dim)}")
+        raise BadInput("masks", f"shape {masks.shape}", f"give one row per neuron: {(neurons, dim)}")
     if sweeps < 1:
-        raise BadInput("sweeps", f"{sweeps}", "take 10")
+        raise BadInput("sweeps", f"{sweeps} sweeps", "use 1 or more, such as 10")
     first, second, rest = moments(inputs, values, used)
     basis = subspace(second, neurons, masks)
     inside = inputs @ basis.vectors

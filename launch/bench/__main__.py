@@ -1,8 +1,7 @@
-"""Speed, measured side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
+"""Measures speed, side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
-Prints one table and writes bench.json: ratios are written so that more is better, and every baseline's results are
-compared with the engine's in the same run. A row measured on fewer cells or steps and scaled up has a note that says
-so.
+Prints one table and writes bench.json. Ratios are defined so that more is better, and every baseline's results are
+compared with the engine's in the same run. A note says where a row was measured on fewer cells or steps and scaled up.
 """
 
 import json
@@ -17,7 +16,7 @@ from launch.bench.child import child
 from launch.bench.rows import Row, text
 from launch.shell import Parser, Refusal, leave, program, refused
 
-# the module of every group, whose function has the group's name
+# the module of each group; its function has the name of the group
 GROUPS = {
     "machine": "machine",
     "engine": "engine",
@@ -35,7 +34,7 @@ DOUBLE = "recovery"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     parser = Parser(program("bench"), description=(__doc__ or "").replace("``", ""))
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder for bench.json (default bench)")
     parser.add_argument(
@@ -53,17 +52,17 @@ def main(argv: list[str] | None = None) -> int:
     except (Refusal, BadInput) as error:
         return refused(error)
     device.configure("float64" if arguments.group == DOUBLE else "float32")
-    jax.config.update("jax_enable_compilation_cache", False)  # what compiling costs is measured in every run
+    jax.config.update("jax_enable_compilation_cache", False)  # so that every run measures the cost of compiling
     rows, failed = [], False
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in [arguments.group] if arguments.group else list(GROUPS):
         print(f"measuring {name} ...", file=sys.stderr)
         try:
             rows += measured(name) if name == arguments.group or name != DOUBLE else apart(name)
-        except Exception:  # what the other groups measure is kept
+        except Exception:  # the rows of the other groups are kept
             failed = True
             traceback.print_exc()
-            print(f"error: group {name} failed; the others go on", file=sys.stderr)
+            print(f"error: group {name} failed; the others continue", file=sys.stderr)
         files.write_json(arguments.out / "bench.json", rows)
     print(text(rows))
     print(f"\nwritten to {arguments.out / 'bench.json'}")
@@ -76,7 +75,7 @@ def measured(group: str) -> list[Row]:
 
 
 def apart(group: str) -> list[Row]:
-    """The rows of a group in a process of its own, for another precision."""
+    """The rows of a group, measured in a process of its own with another precision."""
     with tempfile.TemporaryDirectory() as folder:
         child(["-m", "launch.bench", "--group", group, "--out", folder])
         return json.loads((Path(folder) / "bench.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The engine and what one would run instead of it: the same work on the same numbers, results compared."""
+"""The engine against its alternatives: the same work on the same numbers, with results compared."""
 
 from statistics import median
 
@@ -47,9 +47,9 @@ def sizes() -> list[Row]:
 def compare(
     group: str, workload: Workload, baselines: dict[str, Baseline], targets: dict[str, float | None]
 ) -> list[Row]:
-    """A row for the engine, then one for every baseline: its seconds for the whole workload over the engine's.
+    """A row for the engine, then one per baseline; ratio: its seconds for the whole workload over the engine's.
 
-    The engine is timed before the first and after every baseline, so that all meet the machine as busy as it is.
+    The engine is timed before the first and after every baseline, so that both see the same load of the machine.
     """
     problems, engine = draw(workload), run_engine(workload)
     seconds, found = [engine.again(), engine.again()], {}
@@ -62,7 +62,7 @@ def compare(
     ours, size = median(seconds), f", d = k = {workload.dim}"
     note = (
         f"{workload.cells} cells, n = {workload.n}, {workload.train} + {workload.fine_tune} steps, form {engine.form}; "
-        f"sampling to measures, median of {len(seconds)} among the others, {min(seconds):.3g} to {max(seconds):.3g} s"
+        f"from sampling to measures, median of {len(seconds)} runs, {min(seconds):.3g} to {max(seconds):.3g} s"
     )
     rows = [make_row(group, "engine" + size, ours, note, engine.flops / ours / 1e9)]
     for name, outcome in found.items():
@@ -77,7 +77,7 @@ def compare(
 
 
 def agreement(workload: Workload, engine: Engine, outcome: Outcome) -> str:
-    """Whether the baseline's errors are the engine's, in words that say how far apart they are at most."""
+    """The words for whether the baseline's errors agree with the engine's, with their largest difference."""
     columns = [workload.penalties.index(penalty) for penalty in outcome.part.penalties]
     theirs = engine.errors[: len(outcome.part.seeds), columns]
     gaps = np.abs(outcome.errors - theirs) / theirs

@@ -1,4 +1,4 @@
-"""Commands in a process of their own: what needs another precision, an empty cache or a fresh memory."""
+"""Runs Python in a new process, where another precision, an empty cache or fresh memory is needed."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(launch.__file__).parents[1]
 
 
 def child(code: list[str], **environment: str) -> str:
-    """Run Python with ``code`` (``-m`` or ``-c`` and what follows); its output. Raises RuntimeError where it fails."""
+    """Run Python with the arguments ``code`` (``-m ...`` or ``-c ...``); returns its output, or raises RuntimeError."""
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     changed = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)} | environment
     done = subprocess.run([sys.executable, *code], env=changed, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What compiling costs: the quickstart beside one naive program, and programs of claims beside full effort for each."""
+"""The cost of compiling: the quickstart against one naive jit, and configs against full effort for each program."""
 
 import json
 import time
@@ -18,8 +18,8 @@ MEMORY = 8 * 2**30
 
 
 def compile() -> list[Row]:
-    """A row for the quickstart, one for every config of :data:`launch.bench.COMPILE_CONFIGS`; each in fresh processes
-    without a cache, in turn.
+    """A row for the quickstart and one for each config of :data:`launch.bench.COMPILE_CONFIGS`, measured in fresh
+    processes without a cache.
     """
     rows = [quickstart()]
     for name in bench.COMPILE_CONFIGS:
@@ -28,7 +28,7 @@ def compile() -> list[Row]:
 
 
 def quickstart() -> Row:
-    """Seconds from config to Dataset, over those of one jit of three nested vmaps of a cell."""
+    """Seconds from config to Dataset; ratio: seconds of one jit of three nested vmaps of a cell, over them."""
     ours, naive = in_turn("engine", "naive", "quickstart")
     agree = np.allclose(ours[-1]["error"], naive[-1]["error"], rtol=bench.COMPILE_AGREE, atol=0)
     seconds, theirs = (median(told["seconds"] for told in each) for each in (ours, naive))
@@ -41,12 +41,12 @@ def quickstart() -> Row:
 
 
 def effort(name: str) -> Row:
-    """Seconds of CPU to trace and compile all programs of a config as planned, over full effort for each by itself."""
+    """CPU seconds to trace and compile all programs of a config as planned; ratio: with full effort, over them."""
     ours, full = in_turn("planned", "full", name)
     seconds, theirs = (median(told["seconds"] for told in each) for each in (ours, full))
     note = (
-        f"CPU seconds to trace and compile {ours[-1]['programs']} programs, of which {ours[-1]['traced']} phases were "
-        f"traced, with the effort of the plan; {theirs:.3g} s with full effort and each program by itself; median of "
+        f"CPU seconds to trace {ours[-1]['traced']} phases and compile {ours[-1]['programs']} programs, "
+        f"with the effort of the plan; {theirs:.3g} s with full effort and each program by itself; median of "
         f"{TURNS}, in turn; wall {median(told['wall'] for told in ours):.3g} and "
         f"{median(told['wall'] for told in full):.3g} s"
     )
@@ -55,7 +55,7 @@ def effort(name: str) -> Row:
 
 
 def in_turn(one: str, other: str, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What two ways tell of a config, each in :data:`TURNS` processes of its own."""
+    """What two ways report of a config, in alternation, each in :data:`TURNS` fresh processes."""
     code = "from launch.bench import compile; compile.tell({!r}, {!r})"
     told: tuple[list[dict[str, Any]], ...] = [], []
     for _ in range(TURNS):
@@ -65,12 +65,12 @@ def in_turn(one: str, other: str, name: str) -> tuple[list[dict[str, Any]], list
 
 
 def tell(way: str, name: str) -> None:
-    """Print what one way takes, as JSON."""
+    """Print the report of one way (engine, naive, planned or full) on a config, as JSON."""
     print(json.dumps({"engine": engine, "naive": naive, "planned": planned, "full": full}[way](grid_of(name))))
 
 
 def grid_of(name: str) -> Any:
-    """The grid of a config of the package, its devices and precision set."""
+    """The grid of a config of the package; sets up devices and precision for it."""
     from launch import device
     from launch.config import build, read_yaml
     from launch.paths import configs
@@ -83,7 +83,7 @@ def grid_of(name: str) -> Any:
 
 
 def engine(grid: Any) -> dict[str, Any]:
-    """The engine: seconds to plan, compile, run and collect, and median errors."""
+    """The engine's seconds to plan, compile, run and collect a grid, and its median errors."""
     from gpsense.grid import run_grid
 
     begun = time.perf_counter()
@@ -93,7 +93,7 @@ def engine(grid: Any) -> dict[str, Any]:
 
 
 def naive(grid: Any) -> dict[str, Any]:
-    """One program: a cell, vmapped over settings, data and seeds."""
+    """Seconds and median errors of one program: a cell, vmapped over settings, data and seeds."""
     import jax
     import jax.numpy as jnp
 
@@ -121,7 +121,7 @@ def naive(grid: Any) -> dict[str, Any]:
 
 
 def planned(grid: Any) -> dict[str, Any]:
-    """All programs of a grid, traced and compiled as a run does it."""
+    """Seconds to trace and compile all programs of a grid as a run does."""
     from gpsense.grid import make_plan
     from gpsense.grid.tracing import Traces
 
@@ -130,7 +130,7 @@ def planned(grid: Any) -> dict[str, Any]:
 
 
 def full(grid: Any) -> dict[str, Any]:
-    """The same with full effort, and each program by itself."""
+    """Seconds to trace and compile all programs of a grid with full effort, sharing nothing between them."""
     from gpsense.grid import make_plan
     from gpsense.grid.plan import FULL
     from gpsense.grid.tracing import Traces
@@ -141,7 +141,7 @@ def full(grid: Any) -> dict[str, Any]:
 
 
 def _compiled(plan: Any, known: list[Any]) -> dict[str, Any]:
-    """Seconds to trace and compile the programs of a plan, each with what is ``known`` to it."""
+    """Seconds to trace and compile the programs of a plan, each with its entry of ``known``, phases traced before."""
     from gpsense.grid import Program, compiling
 
     wall, cpu = time.perf_counter(), time.process_time()
@@ -150,7 +150,7 @@ def _compiled(plan: Any, known: list[Any]) -> dict[str, Any]:
             compiling.forget()
         program = Program(plan.grid, each, known=known[index])
         program.begin(next(chunk for chunk in plan.chunks if chunk.program == index), bench.COMPILE_WIDTH)
-        assert program.memory  # told once all is compiled
+        assert program.memory  # waits until all is compiled
     seconds = {"seconds": time.process_time() - cpu, "wall": time.perf_counter() - wall}
     traced = sum(sum(one.counts.values()) for one in {id(each): each for each in known}.values())
     return seconds | {"programs": len(plan.programs), "traced": traced}

@@ -1,4 +1,4 @@
-"""Gradient steps of a small convolutional network, cells with weights of their own, by products and by XLA's own."""
+"""Gradient steps of small convolutional networks, each with its own weights, by matrix products and by XLA's own."""
 
 from collections.abc import Callable
 from statistics import median
@@ -14,13 +14,13 @@ from launch import bench
 from launch.bench.rows import Row, make_row, once
 
 TURNS = 3
-AGREE = 1e-3  # of the largest weight, in float32
+AGREE = 1e-3  # relative to the largest weight, in float32
 RATE = 0.05
 CLASSES, SIDE = 10, 8
 
 
 class Network(eqx.Module):
-    """Two convolutions of 3 x 3 with 16 and 32 filters, each with a maximum over 2 x 2, and a linear layer."""
+    """Two 3 x 3 convolutions with 16 and 32 filters, each followed by 2 x 2 max pooling, and a linear layer."""
 
     filters: list[eqx.nn.Conv2d]
     pool: eqx.nn.MaxPool2d
@@ -39,7 +39,7 @@ class Network(eqx.Module):
 
 
 def convolutions() -> list[Row]:
-    """Two rows; ratio of XLA's own convolutions: their time over that of the products."""
+    """A row for convolutions as matrix products and one for XLA's own; ratio: time of XLA's over the products'."""
     task, rng = Task(Network, (1, SIDE, SIDE)), np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((bench.CONVOLUTION_ROWS, *task.shape)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, CLASSES, len(x)))
@@ -60,7 +60,7 @@ def convolutions() -> list[Row]:
 
 
 def _steps(outputs: Callable[..., Any], x: jax.Array, labels: jax.Array) -> Callable[[Any], Any]:
-    """Steps of gradient descent of all cells, compiled."""
+    """A compiled function that takes the steps of gradient descent of all cells."""
     slope = jax.grad(lambda params: jnp.mean(cross_entropy(outputs(params, x), labels)))
     step = lambda params: jax.tree.map(lambda leaf, by: leaf - RATE * by, params, slope(params))  # noqa: E731
     return jax.jit(lambda cells: jax.lax.fori_loop(0, bench.CONVOLUTION_STEPS, lambda _, c: jax.vmap(step)(c), cells))

@@ -1,4 +1,4 @@
-"""The grid engine against the machine: which share of the rate of bare matrix products a whole grid keeps."""
+"""The grid engine against the machine: its FLOP rate as a share of that of bare matrix products."""
 
 from statistics import median
 
@@ -17,9 +17,9 @@ def engine() -> list[Row]:
 
 
 def share(workload: Workload, target: float) -> Row:
-    """Products and engine in turn, products first and last; median rate over median rate.
+    """The row of one workload; ratio: median FLOP rate of the engine over that of products, measured in alternation.
 
-    The engine's time is that of a whole chunk, sampling to measures; operations are those that are needed.
+    The engine's time is that of a whole chunk, from sampling to measures; only necessary operations count.
     """
     program, chunk = compiled(workload)
     flops = needed_flops(workload, program.run(chunk))

@@ -1,4 +1,4 @@
-"""What one would write in JAX without gpsense's grid: a loop of jitted cells, and one flat vmap over all cells."""
+"""Baselines in JAX without gpsense's grid: a loop of jitted cells, and one flat vmap over all cells."""
 
 from dataclasses import replace
 from functools import partial
@@ -19,14 +19,14 @@ from launch.bench.workload import Problem, Workload
 
 
 def textbook(workload: Workload, problem: Problem) -> Cell:
-    """One jitted cell for all, the loss on dense measurements differentiated by JAX."""
+    """The cell as a function of the penalty, jitted once for all cells; JAX differentiates the loss on dense A."""
     rows, values = dense_measurements(jnp.asarray(problem.matrices)).rows, jnp.asarray(problem.values)
     start = jnp.asarray(problem.start)
     return lambda penalty: np.asarray(_textbook(workload, rows, values, start, np.float32(penalty)))
 
 
 def closed_form(workload: Workload, problem: Problem) -> Cell:
-    """One jitted cell for all, in gpsense's own form: Gram matrix and gradient in closed form."""
+    """The cell as a function of the penalty, jitted once for all cells: Gram matrix and gradient in closed form."""
     measurements = dense_measurements(jnp.asarray(problem.matrices))
     centre = svec(jnp.asarray(problem.truth))
     objective = jax.block_until_ready(_gram(measurements, jnp.asarray(problem.values), centre))
@@ -35,14 +35,14 @@ def closed_form(workload: Workload, problem: Problem) -> Cell:
 
 
 def flat(workload: Workload, problems: list[Problem]) -> Outcome:
-    """One vmap over cells that each carry their own measurements; timed on few training steps."""
+    """One vmap over cells, each with its own copy of the measurements; timed on a few training steps and scaled."""
     count = min(bench.FLAT_STEPS, workload.train)
     few, cells = replace(workload, train=count, fine_tune=0), _stacked(workload, problems)
     seconds = timed(lambda: _flat(few, *cells), 3) / count * (workload.train + workload.fine_tune)
     del cells
     part = workload.part(1, CHECKED[1])
     factors = np.asarray(_flat(part, *_stacked(part, problems)))
-    note = f"all cells on {count} training steps and scaled; to the end on {part.cells} cells"
+    note = f"all cells on {count} training steps and scaled; errors from {part.cells} cells run to the end"
     return Outcome(seconds, part, errors([list(factors)], problems), note)
 
 
@@ -50,7 +50,7 @@ def flat(workload: Workload, problems: list[Problem]) -> Outcome:
 def _textbook(
     workload: Workload, rows: jax.Array, values: jax.Array, start: jax.Array, penalty: jax.Array
 ) -> jax.Array:
-    """Train, prune and fine-tune one cell by automatic differentiation; the factor, pruned columns zero."""
+    """The factor of one cell after training, pruning and fine-tuning by automatic differentiation; pruned columns 0."""
     loss = lambda factor: sensing_loss(factor, Dense(rows), values)  # noqa: E731
 
     def objective(factor: jax.Array) -> jax.Array:
@@ -67,7 +67,7 @@ _gram = jax.jit(gram_objective)
 
 @partial(jax.jit, static_argnums=0)
 def _closed_form(workload: Workload, objective: Gram, start: jax.Array, penalty: jax.Array) -> jax.Array:
-    """Train, prune and fine-tune one cell by its Gram form; the factor, pruned columns zero."""
+    """The factor of one cell after training, pruning and fine-tuning in its Gram form; pruned columns 0."""
     slope = jax.grad(smoothed_group_lasso)
     loss = lambda factor: objective.value_and_gradient(factor)[1]  # noqa: E731
     penalised = lambda factor: loss(factor) + penalty * slope(factor, workload.smoothing)  # noqa: E731
@@ -81,7 +81,7 @@ _flat = jax.jit(jax.vmap(_textbook, in_axes=(None, 0, 0, 0, 0)), static_argnums=
 
 
 def _stacked(workload: Workload, problems: list[Problem]) -> tuple[jax.Array, ...]:
-    """Packed measurements, values, start and penalty of every cell, one cell a row."""
+    """Packed measurements, values, start and penalty, one row per cell."""
     seeds, count = problems[: len(workload.seeds)], len(workload.penalties)
     packed = [np.asarray(dense_measurements(jnp.asarray(problem.matrices)).rows) for problem in seeds]
     leaves = (packed, [problem.values for problem in seeds], [problem.start for problem in seeds])

@@ -1,4 +1,4 @@
-"""The machine's own matrix-product rate: the floor under everything else."""
+"""The machine's rate of matrix products, which bounds the speed of everything else."""
 
 from functools import cache, partial
 from statistics import median
@@ -19,7 +19,7 @@ UNROLLED = 8
 
 
 class Rate(NamedTuple):
-    """The fastest way to multiply at a shape, seconds of one product, and GFLOP/s over all devices."""
+    """A way to multiply at a shape, the seconds of one product, and GFLOP/s over all devices."""
 
     way: str
     seconds: float
@@ -27,7 +27,7 @@ class Rate(NamedTuple):
 
 
 def machine() -> list[Row]:
-    """Products of a large square shape and of the shape of an engine's step at every size measured here."""
+    """Rows for products of a large square shape, and of the shape of an engine's step at every size of the bench."""
     dims = sorted({workload.dim for workload, _ in bench.ENGINE})
     shapes = [(bench.SQUARE, bench.SQUARE), *((bench.PENALTIES, packed_size(dim)) for dim in dims)]
     rows = []
@@ -41,16 +41,16 @@ def machine() -> list[Row]:
 
 
 def fastest(*rounds: list[Rate]) -> Rate:
-    """The way of the highest rate, medians of some rounds taken first."""
+    """The way with the highest rate, after taking each way's median over the rounds."""
     middle = [sorted(rates, key=lambda rate: rate.gflops)[len(rates) // 2] for rates in zip(*rounds, strict=True)]
     return max(middle, key=lambda rate: rate.gflops)
 
 
 def product_rates(count: int, size: int) -> list[Rate]:
-    """The rate of every way to multiply ``count`` vectors by a matrix (size, size), one matrix a device.
+    """The rate of every way to multiply ``count`` vectors by a matrix (size, size), one matrix per device.
 
-    From the left ``H x`` and from the right ``x H``, on one device with all its threads and on all devices at once;
-    each the median of five runs of many products, one after the other in one program.
+    The ways are ``H x`` and ``x H``, on one device with all its threads and on all devices at once; each rate is the
+    median of five runs of one program that makes many products in a row.
     """
     flops, rates = 2.0 * count * size**2, []
     steps = max(1, min(int(bench.PRODUCT_FLOPS / flops), 8000))
@@ -65,9 +65,9 @@ def product_rates(count: int, size: int) -> list[Rate]:
 
 @cache
 def _products(count: int, size: int, steps: int, devices: int, left: bool) -> Any:
-    """A call that runs that many products on each device, compiled.
+    """A compiled call that runs ``steps`` products on each device.
 
-    H is a reflection, so that nothing grows or dies however often it is applied.
+    H is a reflection, so that repeated products neither overflow nor vanish.
     """
     rng = np.random.default_rng(0)
     normal = rng.standard_normal(size)

@@ -1,6 +1,6 @@
-"""What one would write in NumPy: a loop over cells, and the same loop spread over processes.
+"""Baselines in NumPy: a loop over cells, and the same loop spread over processes.
 
-Imports NumPy alone, so that a process of the pool starts quickly.
+It imports NumPy but not JAX, so that the processes of the pool start quickly.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 
 def closed_form(workload: Workload, problem: Problem) -> Cell:
-    """One cell at a time: the gradient in closed form from the packed Gram matrix, pruned columns deleted."""
+    """The cell as a function of the penalty: gradient in closed form from the packed Gram matrix, columns deleted."""
     upper, place, gram, slope = packed_gram(problem)
 
     def gradient(factor: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def packed_gram(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 
 def over_processes(most: int) -> Baseline:
-    """The loop over at most this many processes that take a seed each, one thread a process; start not counted."""
+    """The loop over at most ``most`` processes, a seed and one thread each; starting them is not counted."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         count = min(most, len(workload.seeds))
@@ -62,7 +62,7 @@ def over_processes(most: int) -> Baseline:
             begun = time.perf_counter()
             factors = pool.map(_seed, [(part, problem) for problem in problems[:count]], chunksize=1)
             seconds = time.perf_counter() - begun
-        note = f"{count} x 1 thread, start of the processes not counted; timed on {part.cells} cells and scaled"
+        note = f"{count} x 1 thread, starting the processes not counted; timed on {part.cells} cells and scaled"
         return Outcome(seconds / count * len(workload.seeds), part, errors(factors, problems), note)
 
     return run
@@ -76,7 +76,7 @@ def _seed(task: tuple[Workload, Problem]) -> list[np.ndarray]:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started in the block take one thread for their matrix products."""
+    """A context in which new processes use one thread for their matrix products."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
@@ -86,5 +86,5 @@ def _one_thread_each() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-loop = fastest({"threads as NumPy takes them": cell_by_cell(closed_form), "one thread": over_processes(1)})
+loop = fastest({"NumPy's default threads": cell_by_cell(closed_form), "one thread": over_processes(1)})
 processes = over_processes(os.cpu_count() or 1)

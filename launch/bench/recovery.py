@@ -1,7 +1,7 @@
 """One matrix of unknown rank: gpsense's recover against the baselines and other packages, in float64.
 
-Of positive semidefinite matrices from dense measurements, without noise the time to an accuracy counts, with noise the
-error; of tables with gaps the error. Numbers are medians over a few problems; compiling is not counted.
+For positive semidefinite matrices from dense measurements the time to an accuracy is compared without noise, the error
+with noise; for tables with gaps the error. Numbers are medians over a few problems; compiling is not counted.
 """
 
 import sys
@@ -23,24 +23,24 @@ from launch.bench.trial import trial_row
 
 ACCURACIES = (1e-3, 1e-6)
 FASTER, CLOSER = 2.0, 1 / 1.05
-NEARLY, LEAN = 1.01, 0.25  # errors that count as equal; the leanest run's time over recover's
+NEARLY, LEAN = 1.01, 0.25  # ratio of equal errors; target of the leanest run's time over recover's
 EXACT = 1e-8
 ORACLE, QUICK = "spectral", 1.0
 KNOWN = {True: "rank known", False: "rank unknown"}
 
 
 def recovery() -> list[Row]:
-    """Time to two accuracies without noise, errors under noise, of tables with gaps, and of many random problems."""
+    """Rows: times to two accuracies without noise; errors under noise, on tables with gaps, on many random problems."""
     rows = []
     for part in (noiseless, noisy, tables, lambda: [trial_row()]):
         measured = part()
-        print(text(measured), file=sys.stderr)  # the whole takes long
+        print(text(measured), file=sys.stderr)  # shows progress, as all parts together take long
         rows += measured
     return rows
 
 
 def noiseless() -> list[Row]:
-    """Seconds to each accuracy; a baseline's ratio is its time over recover's, that of recover the best one's."""
+    """Rows: seconds to each accuracy; ratio: a baseline's time over recover's, in recover's row that of the fastest."""
     tasks = _tasks(0.0)
     problems = [_problem(task) for task in tasks]
     found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in TUNED}
@@ -71,7 +71,7 @@ def noiseless() -> list[Row]:
 
 
 def noisy() -> list[Row]:
-    """Errors under noise; ratio: that of gradient descent at the known rank over this one's, more is better."""
+    """Rows: errors under noise; ratio: the error of gradient descent at the known rank over the row's."""
     noise = bench.SOLVE_NOISE
     tasks = _tasks(noise)
     problems = [_problem(task) for task in tasks]
@@ -104,7 +104,7 @@ def noisy() -> list[Row]:
 
 
 def _over_leanest(problems: list[Problem], found: dict[str, Tuned], ours: float, oracle: float) -> Row:
-    """Seconds of the fastest run that knows the rank, ended where its error is that of its end; ratio: over recover."""
+    """Row: the fastest run given the rank, stopped within 1 % of its final error; ratio: its time over recover's."""
     times = {}
     for baseline in TUNED:
         settings, curves = found[baseline.method]
@@ -112,16 +112,16 @@ def _over_leanest(problems: list[Problem], found: dict[str, Tuned], ours: float,
         if baseline.knows_rank and median(float(curve[-1]) for curve in curves) <= NEARLY * oracle:
             times[baseline.method] = seconds_to(baseline, problems, settings, [step or 0 for step in steps])
     name = min(times, key=lambda each: times[each])
-    note = f"{name}, tuned and ended by an oracle where its error is within 1 % of that at its end; ratio: over recover"
+    note = f"{name}, tuned and stopped by an oracle once its error is within 1 % of its final one; ratio: over recover"
     return _row(
         "the leanest run, rank known", f"noise {bench.SOLVE_NOISE:g}", times[name], note, times[name] / ours, LEAN
     )
 
 
 def tables() -> list[Row]:
-    """Errors of tables with gaps; a baseline's ratio is its error over recover's, and recover's that of the best one.
+    """Rows: errors on tables with gaps; ratio: a baseline's error over recover's, in recover's row that of the best.
 
-    Errors below 1e-8 count as 1e-8: there all are exact.
+    Errors below 1e-8 count as 1e-8, that is as exact.
     """
     rows = []
     (height, width), rank = bench.TABLE_SHAPE, bench.TABLE_RANK
@@ -158,7 +158,7 @@ def _problem(task: Task) -> Problem:
 
 
 def _recover_to(problems: list[Problem], accuracy: float) -> tuple[float, str]:
-    """Seconds of recover, which has no accuracy to set, and whether its errors are below this one."""
+    """Seconds of recover, which has no accuracy to set, and a note on whether its errors are at most ``accuracy``."""
     seconds, errors, ranks = _recover(problems)
     reached = "" if max(errors) <= accuracy else ", which is NOT below the accuracy"
     note = f"nothing tuned; errors at most {max(errors):.2g}{reached}; ranks found {', '.join(map(str, ranks))}"
@@ -166,7 +166,7 @@ def _recover_to(problems: list[Problem], accuracy: float) -> tuple[float, str]:
 
 
 def _recover(problems: list[Problem]) -> tuple[float, list[float], list[int]]:
-    """Median seconds of recover on the problems, errors and ranks; of each the median of 3 if it is quick."""
+    """Median seconds of recover over the problems, errors and ranks; a quick problem is timed three times."""
     seconds, errors, ranks = [], [], []
     for measurements, values, truth, _ in problems:
         run = lambda m=measurements, v=values: gpsense.recover(m, v)  # noqa: E731
@@ -180,7 +180,7 @@ def _recover(problems: list[Problem]) -> tuple[float, list[float], list[int]]:
 
 
 def _baseline_to(baseline: Tunable, problems: list[Problem], found: Tuned, accuracy: float) -> tuple[float | None, str]:
-    """Seconds of a baseline to an accuracy, and its steps and settings; None where a problem does not get there."""
+    """Seconds of a baseline to an accuracy (None if a problem does not reach it), and a note on steps and settings."""
     counts = [needed(errors, accuracy) for errors in found.errors]
     steps = [count for count in counts if count is not None]
     if len(steps) < len(counts):

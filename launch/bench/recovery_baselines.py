@@ -1,7 +1,7 @@
-"""The baselines at their best on one matrix: tuned by an oracle that knows the truth, timed to the step they need.
+"""The baselines at their best on one matrix: tuned by an oracle that knows the truth, timed for the steps they need.
 
-A baseline is not asked to notice that it is done: the number of steps after which its error is low enough is found
-beforehand, and what is timed is one compiled call of its start and exactly that many steps.
+A baseline needs no stopping rule: the number of steps after which its error is low enough is found beforehand, and one
+compiled call of its start and exactly that many steps is timed.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from launch.bench.rows import timed
 
 
 class Tunable(NamedTuple):
-    """A baseline, the values tried of its tuning without noise and with it, and the steps it gets at most."""
+    """A baseline, the tuning values tried without noise and with noise, and its share of SOLVE_STEPS."""
 
     method: str
     noiseless: dict[str, tuple[float, ...]]
@@ -35,11 +35,11 @@ class Tunable(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps at most."""
+        """The largest number of steps."""
         return max(1, round(self.share * bench.SOLVE_STEPS))
 
     def tunings(self, noise: float) -> list[dict[str, float]]:
-        """Every combination of the values tried."""
+        """Every combination of the tuning values."""
         tried = self.noisy if noise else self.noiseless
         return [dict(zip(tried, values, strict=True)) for values in product(*tried.values())]
 
@@ -70,7 +70,7 @@ TUNED = (
 
 
 class Problem(NamedTuple):
-    """One matrix to recover: measurements, values (n,), and the truth M (dim, dim) of this rank."""
+    """One matrix to recover: measurements, values (n,), and the truth M (dim, dim) with its rank."""
 
     measurements: Dense
     values: jax.Array
@@ -79,14 +79,14 @@ class Problem(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """The best of the tunings tried, and for every problem the errors (steps + 1,) along its run."""
+    """The best tuning, and for every problem the errors (steps + 1,) along its run."""
 
     settings: dict[str, float]
     errors: list[np.ndarray]
 
 
 def tuned(baseline: Tunable, problems: list[Problem], noise: float, accuracy: float) -> Tuned:
-    """The tuning that needs the fewest steps to the accuracy or, with noise, that comes closest on its way."""
+    """The tuning that needs the fewest steps to ``accuracy`` or, with noise, has the least error along its run."""
     tunings = baseline.tunings(noise)
     stacked = jax.tree.map(lambda *leaves: jnp.asarray(leaves), *(_tuning(each) for each in tunings))
     # (problems, tunings, steps + 1)
@@ -100,19 +100,19 @@ def tuned(baseline: Tunable, problems: list[Problem], noise: float, accuracy: fl
 
 
 def needed(errors: np.ndarray, accuracy: float) -> int | None:
-    """Steps after which the error is below the accuracy for the first time; None where it never is."""
+    """The number of steps after which the error is first at most ``accuracy``; None where it never is."""
     below = np.flatnonzero(errors <= accuracy)
     return int(below[0]) if below.size else None
 
 
 def _score(errors: np.ndarray, accuracy: float) -> float:
-    """Steps to the accuracy; more than all steps, by the least error, where they do not suffice."""
+    """The number of steps to ``accuracy``; where it is not reached, one more than all steps plus the least error."""
     steps = needed(errors, accuracy)
     return len(errors) + float(np.nan_to_num(errors, nan=np.inf).min()) if steps is None else steps
 
 
 def seconds_to(baseline: Tunable, problems: list[Problem], settings: dict[str, float], steps: list[int]) -> float:
-    """Median over problems of the seconds (median of 5) of a start and that many steps, compiled."""
+    """Median over the problems of the seconds (median of 5) of a compiled start and each problem's ``steps``."""
     width = _width(baseline, problems[0])
     run = partial(_run, BASELINES[baseline.method], width, _tuning(settings))
     return median(
@@ -130,7 +130,7 @@ def _tuning(settings: dict[str, float]) -> Tuning:
 
 
 def _errors(baseline: Tunable, problem: Problem, tunings: Tuning) -> jax.Array:
-    """Relative errors (tunings, steps + 1) along the run of every tuning."""
+    """The relative errors (tunings, steps + 1) along the runs of all tunings."""
     method, width, steps = BASELINES[baseline.method], _width(baseline, problem), baseline.steps
     return _curves(method, width, steps, problem.measurements, problem.values, problem.truth, tunings)
 
@@ -161,7 +161,7 @@ def _curves(
 def _run(
     method: Baseline, width: int, tuning: Tuning, measurements: Dense, values: jax.Array, steps: jax.Array
 ) -> jax.Array:
-    """The factor after that many steps."""
+    """The factor after ``steps`` steps."""
     objective = cheapest_objective(measurements, values, width)
     run = start(method, objective, measurements.dim, width, tuning, jax.random.key(0))
     moved = jax.lax.fori_loop(0, steps, lambda _, run: advance(method, objective, tuning, run, 1), run)

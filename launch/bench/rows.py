@@ -1,4 +1,4 @@
-"""The rows of bench.json, their table, timing, and packages that may be absent."""
+"""The rows of bench.json and their table, timing, and optional packages."""
 
 import time
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def make_row(
 
 
 def text(rows: list[Row]) -> str:
-    """The table for a terminal, ratios first."""
+    """The table of the rows for a terminal, ratios in the first column."""
     show = lambda value, digits: "-" if value is None else f"{value:.{digits}g}"  # noqa: E731
     lines = [f"{'ratio':>8} {'target':>7} {'seconds':>10} {'GFLOP/s':>8}  name"]
     for row in rows:
@@ -50,7 +50,7 @@ def text(rows: list[Row]) -> str:
 
 
 def timed(work: Callable[[], Any], repeats: int = 5) -> float:
-    """Median seconds of a call, after one that compiles; waits for the result."""
+    """Median seconds of ``repeats`` calls, after a first one that compiles; waits for the results."""
     import jax
 
     jax.block_until_ready(work())

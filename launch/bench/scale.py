@@ -1,4 +1,4 @@
-"""How time grows with the number of cells, what planning costs, and whether memory is what was predicted."""
+"""How time grows with the number of cells, how long planning takes, and whether memory is as predicted."""
 
 import json
 import os
@@ -21,7 +21,7 @@ BUDGET = 8 * 2**30
 
 
 def scale() -> list[Row]:
-    """Seconds a cell at growing numbers of cells, seconds of a plan for the most of them, and predicted memory."""
+    """Rows: seconds for growing numbers of cells, seconds to plan the largest, and predicted over measured memory."""
     rows, first = [], None
     for cells in bench.SCALE_CELLS:
         seconds, note = whole_grid(cells)
@@ -32,7 +32,7 @@ def scale() -> list[Row]:
 
 
 def whole_grid(cells: int) -> tuple[float, str]:
-    """Seconds to plan, run and collect a grid of small cells whose programs are compiled, and how it was cut."""
+    """Seconds to plan, run and collect a grid of small cells, programs compiled before, and a note on its chunks."""
     from gpsense.grid import Program, collect, make_plan
 
     grid = _small(cells)
@@ -54,7 +54,7 @@ def whole_grid(cells: int) -> tuple[float, str]:
 
 
 def planning(cells: int) -> Row:
-    """Seconds of a plan, axes included."""
+    """Row: seconds to build and plan a grid of ``cells`` cells."""
     from gpsense.grid import make_plan
 
     seconds = median(once(lambda: make_plan(_small(cells), BUDGET) and None)[1] for _ in range(3))
@@ -63,7 +63,7 @@ def planning(cells: int) -> Row:
 
 
 def memory() -> Row:
-    """Predicted bytes of one large chunk over what its process grows by while it runs; a process of its own."""
+    """Row: predicted bytes of one large chunk over the growth of its process while it runs, in a new process."""
     name = "predicted memory of a large chunk"
     if not STATM.exists():
         return make_row("scale", name, None, f"not measured: there is no {STATM}")
@@ -87,7 +87,7 @@ def tell_memory() -> None:
 
 
 def measure_memory(size: Any) -> dict[str, float]:
-    """Bytes that a chunk is predicted to take and those that this process grows by while it runs."""
+    """The predicted bytes of a chunk, the bytes by which this process grows while it runs, and its seconds."""
     program, chunk = compiled(size)
     predicted = program.prepare(chunk)
     with _peak() as highest:
@@ -109,13 +109,13 @@ def _wall(work: Callable[[], Any]) -> float:
 
 
 def _resident() -> int:
-    """Bytes of this process in main memory."""
+    """The resident memory of this process in bytes."""
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextmanager
 def _peak() -> Iterator[Callable[[], int]]:
-    """A call that tells the most bytes seen in main memory during the block, looked at every two milliseconds."""
+    """A context; the call it gives returns the largest resident memory so far in it, sampled every 2 ms, in bytes."""
     seen, done = [_resident()], threading.Event()
 
     def watch() -> None:

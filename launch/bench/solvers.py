@@ -1,7 +1,7 @@
 """Other packages that recover one low-rank matrix: the trace norm by cvxpy, a known rank by pymanopt.
 
-``y = A(M) + noise`` with M (dim, dim) positive semidefinite; solvers work in float64 as they come, at their default
-accuracy, and return the matrix.
+``y = A(M) + noise`` with M (dim, dim) positive semidefinite. Solvers work in float64 with their default accuracy and
+return the matrix.
 """
 
 import warnings
@@ -19,7 +19,7 @@ LIMIT = 30.0
 
 
 class Task(NamedTuple):
-    """A_i (n, dim, dim) and y (n,) in float64, the noise level and the rank of the truth (dim, dim)."""
+    """A_i (n, dim, dim) and y (n,) in float64, the noise level, and the truth (dim, dim) with its rank."""
 
     matrices: np.ndarray
     values: np.ndarray
@@ -29,7 +29,7 @@ class Task(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The matrix found, the seconds it took (packages imported before), and what the solver says of it."""
+    """The matrix found, the seconds it took (packages imported before), and the status that the solver reports."""
 
     matrix: np.ndarray
     seconds: float
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 def external(task: Task) -> Iterator[tuple[str, Answer | Absent, str]]:
-    """Every solver by name: its answer, or the package it lacks, and what it is told."""
+    """Yields for every solver its name, its answer or Absent, and a note on what it is given."""
     for name, (solve, note) in SOLVERS.items():
         try:
             yield name, solve(task), note
@@ -46,7 +46,7 @@ def external(task: Task) -> Iterator[tuple[str, Answer | Absent, str]]:
 
 
 def make_task(dim: int, rank: int, n: int, noise: float, seed: int = 0) -> Task:
-    """Gaussian measurements, values and noise of a seed by gpsense's sampler; in float64 where JAX has it."""
+    """Gaussian measurements, values and truth of a seed by gpsense's sampler; in float64 where JAX has it enabled."""
     dtype = str(jax.dtypes.canonicalize_dtype("float64"))
     problem: Problem = draw(Workload(dim, rank, n, (seed,), rank=rank, noise=noise, dtype=dtype))[0]
     matrices, values, truth = (part.astype(np.float64) for part in (problem.matrices, problem.values, problem.truth))
@@ -66,14 +66,14 @@ def trace_norm(task: Task, solver: str, **settings: Any) -> Answer:
     fits = cvxpy.norm(misfit) <= task.noise * n**0.5 if task.noise else misfit == 0
     problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.trace(matrix)), [fits])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an inaccurate end shows in the status
+        warnings.simplefilter("ignore")  # the status tells of an inaccurate solution
         _, seconds = once(lambda: problem.solve(solver=solver, **settings))
     found = np.full((dim, dim), np.nan) if matrix.value is None else matrix.value
     return Answer(found, seconds, problem.status)
 
 
 def fixed_rank(task: Task) -> Answer:
-    """Least squares over PSD matrices of the true rank by pymanopt's trust regions, gradient and Hessian given.
+    """Least squares over PSD matrices of the true rank by pymanopt's trust regions, with exact gradient and Hessian.
 
     Starts from the leading eigenpairs of ``A*(y)/n``. Raises Absent where pymanopt is not installed.
     """

@@ -22,12 +22,12 @@ TURNS, AGREE, ACTIVE = 3, 1e-3, 8
 
 
 def sparse() -> list[Row]:
-    """The rows of the sparse features."""
+    """Rows: pruning, a stream, one step, and a grid of cells."""
     return [*pruning(bench.PRUNE), streaming(bench.STREAM), *one_step(bench.STEP), *cells()]
 
 
 def stream(size: Size) -> GaussianSamples:
-    """Samples of ``he_2`` along eight equal coordinates, float32; the number of samples is traced."""
+    """Samples of ``he_2`` of one direction with eight equal coordinates, float32; their number is traced."""
     rows = jnp.full((min(ACTIVE, size.dim), 1), min(ACTIVE, size.dim) ** -0.5, jnp.float32)
     count, noise, nothing = (jnp.float32(number) for number in (size.n, 0.1, 0.0))
     return GaussianSamples(
@@ -36,9 +36,9 @@ def stream(size: Size) -> GaussianSamples:
 
 
 def pruning(size: Size) -> list[Row]:
-    """Algorithm 1 with both parts of the activation, drawing included, against whole-array programs.
+    """Rows: Algorithm 1 with both parts of the activation, drawing included, against programs on whole arrays.
 
-    Products, engine and baselines in turn; the baselines are given the numbers that the engine draws.
+    Products, engine and baselines are timed in alternation; the baselines are given the samples that the engine draws.
     """
     samples, biases = stream(size), _biases(size)
     found, chosen = _prune(samples, biases, bench.PRUNE_POOL)
@@ -72,7 +72,7 @@ def pruning(size: Size) -> list[Row]:
 
 
 def laid_out(samples: GaussianSamples) -> tuple[np.ndarray, np.ndarray]:
-    """All of a stream as arrays: x (n, dim + 1), the input of noise last, and y (n,)."""
+    """A whole stream as arrays: x (n, dim + 1), the noise coordinate last, and y (n,)."""
     block = jax.jit(lambda index: samples.block(index, None))
     blocks = [block(index) for index in range(int(samples.blocks))]
     x, y, used = (np.concatenate([np.asarray(part) for part in parts], -1) for parts in zip(*blocks, strict=True))
@@ -80,15 +80,15 @@ def laid_out(samples: GaussianSamples) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agreement(theirs: tuple[np.ndarray, np.ndarray], ours: tuple[np.ndarray, np.ndarray]) -> str:
-    """Whether a baseline's squared scores and choice are the engine's, in words that say how far apart they are."""
+    """The words for whether a baseline's squared scores and chosen coordinates agree with the engine's, and how far."""
     gap = float(np.max(np.abs(theirs[0] - ours[0])) / np.max(ours[0]))
     differ = int((theirs[1] != ours[1]).sum())
     word = "agrees" if gap <= AGREE and not differ else "DISAGREES"
-    return f"{word} with the engine to {gap:.1g} of the largest score, {differ} coordinates chosen otherwise"
+    return f"{word} with the engine to {gap:.1g} of the largest score, {differ} coordinates chosen differently"
 
 
 def streaming(size: Size) -> Row:
-    """Exact bytes of the compiled scores at two numbers of samples, and the time of the larger, scaled up."""
+    """Row: exact bytes of the compiled scores at two numbers of samples, and seconds at the larger one, scaled up."""
     few, many = bench.STREAM_COUNTS
     biases, held = _biases(size), {}
     for n in (few, many):
@@ -108,7 +108,7 @@ def streaming(size: Size) -> Row:
 
 
 def one_step(size: Size) -> list[Row]:
-    """A step on all coordinates against bare products, and the drawing in it against other generators."""
+    """Rows: a step on all coordinates against bare products, and its drawing of samples against other generators."""
     samples = stream(size)
     step, draw, products = [], [], []
     _step(samples, size.neurons)
@@ -141,7 +141,7 @@ def one_step(size: Size) -> list[Row]:
 
 @partial(jax.jit, static_argnames="pool")
 def _prune(samples: GaussianSamples, biases: jax.Array, pool: int) -> tuple[inputs.Scores, jax.Array]:
-    """Scores and the mask of the coordinates that stay."""
+    """The scores, and the mask of the coordinates kept."""
     found = inputs.gradient_scores(samples, biases, CONTRACTION, pool, RELU)
     return found, inputs.chosen(found, pool)
 
@@ -155,7 +155,7 @@ def _step(samples: GaussianSamples, pairs: int) -> learner.Fitted:
 
 @jax.jit
 def _draw(samples: GaussianSamples) -> jax.Array:
-    """The sum of a stream's blocks."""
+    """The sum of a stream's blocks, so that all are drawn."""
     return fold(samples, lambda total, block: total + block.x, jnp.zeros((samples.dim + 1, ROWS), samples.dtype))
 
 

@@ -1,4 +1,4 @@
-"""What one would write for Algorithm 1 with all arrays in memory, in NumPy and in PyTorch, and other generators."""
+"""Baselines for Algorithm 1 with all arrays in memory, and for drawing Gaussians, in NumPy and in PyTorch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BATCH = 2**20
 
 @dataclass(frozen=True)
 class Size:
-    """Samples, inputs, and neurons along every input (biases) or pairs of neurons."""
+    """The numbers of samples, of inputs, and of neurons: biases along every input, or pairs of neurons."""
 
     n: int
     dim: int
@@ -22,7 +22,7 @@ class Size:
 
 
 class Pruning(NamedTuple):
-    """x (n, dim + 1) with the input of noise last, y (n,), biases, and the entries and coordinates a part keeps."""
+    """x (n, dim + 1) with the noise coordinate last, y (n,), biases, and the entries and coordinates a part keeps."""
 
     x: np.ndarray
     y: np.ndarray
@@ -34,7 +34,7 @@ Pruner = Callable[[Pruning], tuple[np.ndarray, np.ndarray]]
 
 
 def numpy_prune(task: Pruning) -> tuple[np.ndarray, np.ndarray]:
-    """Squared scores (even and odd, dim) and the mask of the coordinates kept; ReLU."""
+    """Squared scores of a ReLU (even and odd part, dim), and the mask of the coordinates kept, in NumPy."""
     x, z = task.x[:, :-1], task.x[:, -1:]
     dim, aside = x.shape[1], np.sqrt(np.float32(1 - CONTRACTION**2))
     along, seen = np.float32(CONTRACTION) * x + aside * z, task.y[:, None] * x / np.float32(len(x))
@@ -51,7 +51,7 @@ def numpy_prune(task: Pruning) -> tuple[np.ndarray, np.ndarray]:
 
 
 def torch_prune(task: Pruning) -> tuple[np.ndarray, np.ndarray]:
-    """The same in PyTorch."""
+    """As :func:`numpy_prune`, in PyTorch."""
     torch = optional("torch")
     inputs, y = torch.from_numpy(task.x), torch.from_numpy(task.y)
     x, z = inputs[:, :-1], inputs[:, -1:]
@@ -68,14 +68,14 @@ def torch_prune(task: Pruning) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numpy_draw(count: int) -> None:
-    """Standard Gaussians by the ziggurat, a batch after another into the same memory."""
+    """Draws standard Gaussians by the ziggurat, batch after batch into the same memory."""
     generator, batch = np.random.default_rng(0), np.empty(min(count, BATCH), np.float32)
     for start in range(0, count, BATCH):
         generator.standard_normal(out=batch[: count - start], dtype=np.float32)
 
 
 def torch_draw(count: int) -> None:
-    """The same in PyTorch."""
+    """As :func:`numpy_draw`, in PyTorch."""
     torch = optional("torch")
     generator, batch = torch.Generator().manual_seed(0), torch.empty(min(count, BATCH))
     for start in range(0, count, BATCH):

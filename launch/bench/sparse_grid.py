@@ -1,4 +1,4 @@
-"""A grid of sparse-feature cells by its compiled program, and by a Python loop over one jitted cell."""
+"""A grid of sparse-feature cells, run by its compiled program and by a Python loop over one jitted cell."""
 
 from collections.abc import Callable
 from statistics import median
@@ -19,7 +19,7 @@ TURNS, AGREE = 3, 1e-3
 
 
 def cells() -> list[Row]:
-    """Seeds x contractions: sampling, pruning, one step, ridge and measures in both, in turn."""
+    """Rows for program and loop, timed in alternation: sampling, pruning, one step, ridge, measures per cell."""
     contractions = bench.SPARSE_CONTRACTIONS
     axes = (Axis("contraction", contractions),)
     grid = Grid(SparseFeatures(), Schedule(0, 0, 1), bench.SPARSE_SEEDS, axes, bench.SPARSE_SIZE)
@@ -44,7 +44,7 @@ def cells() -> list[Row]:
 
 
 def _cell(system: AnySystem) -> Callable[[int, float], float]:
-    """The error of a seed at a contraction, one cell at a time, by one compiled function."""
+    """A function that gives the error of one cell, by seed and contraction, compiled once for all."""
 
     @jax.jit
     def error(seed: jax.Array, contraction: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What a user waits for: seconds from the start of the main job to its first results on disk."""
+"""Seconds that a user waits from the start of the main job to its first results on disk."""
 
 import tempfile
 import time
@@ -13,12 +13,12 @@ WARM = 3
 
 
 def start() -> list[Row]:
-    """A row for an empty cache of compiled programs and one for a filled one."""
+    """Rows: with an empty cache of compiled programs, and with a filled one."""
     with tempfile.TemporaryDirectory() as folder:
         cold = first_chunk(Path(folder), "cold")
         warm = [first_chunk(Path(folder), f"warm{turn}") for turn in range(WARM)]
     seconds, limit = median(warm), bench.START_SECONDS
-    what = "process start to first chunk on disk, the main job as it comes"
+    what = "from process start to first chunk on disk, the main job with its defaults"
     return [
         make_row("start", "first chunk, empty cache", cold, f"{what}; once", ratio=limit / cold),
         make_row(
@@ -33,7 +33,7 @@ def start() -> list[Row]:
 
 
 def first_chunk(folder: Path, name: str) -> float:
-    """Seconds from the start of ``python -m launch.grid`` to its first chunk; programs are kept in the folder."""
+    """Seconds from the start of ``python -m launch.grid`` to its first chunk; the folder caches compiled programs."""
     begun = time.time()
     child(["-m", "launch.grid", *bench.START_JOB, "--out", str(folder / name)], GPSENSE_CACHE=str(folder / "cache"))
     return min(path.stat().st_mtime for path in (folder / name / "chunks").iterdir()) - begun

@@ -1,4 +1,4 @@
-"""What stopping saves: cells that need few steps to many, stopped at a tolerance, against all run to the last step."""
+"""What stopping saves: cells that need few to many steps, stopped at a tolerance, against all run to the last step."""
 
 from dataclasses import replace
 from statistics import median
@@ -13,7 +13,7 @@ TARGET = 4.0
 
 
 def stopping() -> list[Row]:
-    """Seconds of a grid over two decades of rates, and of the same grid without a tolerance; run in turn."""
+    """Row: seconds of a grid over learning rates with a tolerance; ratio: seconds without a tolerance, over them."""
     workload = bench.STOP
     rates = tuple(float(rate) for rate in np.geomspace(*bench.STOP_RATES, bench.STOP_CELLS))
     stopped, chunk = compiled(workload, {"rate": rates}, tolerance=bench.STOP_TOLERANCE)
@@ -30,8 +30,8 @@ def stopping() -> list[Row]:
     seconds, full = median(few), median(many)
     note = (
         f"{steps.size} cells, rates {rates[0]:g} to {rates[-1]:g}, stopped at gradient norm {bench.STOP_TOLERANCE:g} "
-        f"after {steps.min()} to {steps.max()} steps, {steps.mean():.0f} on average (so at best "
-        f"{workload.train / steps.mean():.3g}), then {workload.fine_tune} steps of fine-tuning; all to the end "
+        f"after {steps.min()} to {steps.max()} steps, {steps.mean():.0f} on average (at best a ratio of "
+        f"{workload.train / steps.mean():.3g}), then {workload.fine_tune} steps of fine-tuning; all to the last step "
         f"{full:.3g} s, timed on {part.train} steps and scaled to {workload.train}"
     )
     name = f"grid with stopped cells, d = k = {workload.dim}"

@@ -1,4 +1,4 @@
-"""What one would run on a table with gaps instead of ``gpsense.recover``, in NumPy; derived from the papers named.
+"""Baselines of ``gpsense.recover`` on tables with gaps, in NumPy; derived from the papers named.
 
 ``y_i = X[rows_i, cols_i] + noise`` with X (d1, d2) of low rank. Each function takes a :class:`Task` and returns its X.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 HELD_OUT = 0.1
-WIDTH = 10  # columns, or ranks looked at, where the rank is not known
+WIDTH = 10  # columns of the factors, or largest rank, where the rank is not known
 
 
 class Task(NamedTuple):
@@ -23,25 +23,25 @@ class Task(NamedTuple):
     rank: int
 
     def matrix(self, values: np.ndarray) -> np.ndarray:
-        """The values at their places, zero elsewhere."""
+        """The table with ``values`` at the observed entries, zero elsewhere."""
         full = np.zeros(self.truth.shape)
         full[self.rows, self.cols] = values
         return full
 
     def split(self, seed: int = 0) -> tuple["Task", "Task"]:
-        """A tenth of the entries held out: those to fit and those to judge by."""
+        """The entries to fit, and the tenth of the entries that is held out."""
         order = np.random.default_rng(seed).permutation(self.values.size)
         held = int(HELD_OUT * order.size)
         part = lambda index: self._replace(rows=self.rows[index], cols=self.cols[index], values=self.values[index])  # noqa: E731
         return part(order[held:]), part(order[:held])
 
     def misfit(self, x: np.ndarray) -> float:
-        """Root mean square of ``X - y`` at these entries."""
+        """The root mean square of ``X - y`` over the entries."""
         return float(np.sqrt(np.mean((x[self.rows, self.cols] - self.values) ** 2)))
 
 
 def make_task(shape: tuple[int, int], rank: int, condition: float, ratio: float, noise: float, seed: int) -> Task:
-    """Random singular vectors, log-spaced singular values; ``ratio`` times as many entries as unknowns.
+    """A task with random singular vectors, log-spaced singular values, and ``ratio`` entries per unknown.
 
     Every row and column has at least ``rank`` entries. ``noise`` is relative to the root mean square value.
     """
@@ -76,7 +76,7 @@ def shrunk(task: Task, penalty: float, x: np.ndarray, steps: int = 400, toleranc
 
 
 def soft_impute(task: Task) -> np.ndarray:
-    """Soft-impute (Mazumder, Hastie and Tibshirani 2010): the trace norm, its weight by held-out entries."""
+    """Soft-impute (Mazumder, Hastie and Tibshirani 2010): trace norm, its weight chosen on held-out entries."""
     train, test = task.split()
     top = np.linalg.norm(train.matrix(train.values), 2)
     penalties = top * np.geomspace(0.5, 1e-3, 14)
@@ -92,10 +92,10 @@ def soft_impute(task: Task) -> np.ndarray:
 
 
 def matrix_irls(task: Task, width: int = WIDTH, steps: int = 150) -> np.ndarray:
-    """MatrixIRLS (Kuemmerle and Verdun 2021) told a bound on the rank; the entries hold exactly.
+    """MatrixIRLS (Kuemmerle and Verdun 2021), given a bound on the rank; it fits the entries exactly.
 
     ``min <X, W(X)>`` with ``W^-1(Z)_ij = s_i s_j Z_ij`` in the singular vectors of the last X, ``s = max(sigma, eps)``,
-    and eps the least of the singular values number ``width + 1`` seen so far.
+    and eps the least value so far of singular value number ``width + 1``.
     """
     rows, columns = task.truth.shape
     x, eps = task.matrix(task.values), np.inf
@@ -141,7 +141,7 @@ def _conjugate_gradients(
 
 
 def gauss_newton(task: Task, steps: int = 100) -> np.ndarray:
-    """GNMR, updating variant (Zilber and Nadler 2022), told the rank: least-squares steps of least norm by LSQR."""
+    """GNMR, updating variant (Zilber and Nadler 2022), given the rank: minimum-norm least-squares steps by LSQR."""
     rank, (rows, columns) = task.rank, task.truth.shape
     left, sizes, right = np.linalg.svd(task.matrix(task.values) * task.truth.size / task.values.size)
     u, v = left[:, :rank] * np.sqrt(sizes[:rank]), right[:rank].T * np.sqrt(sizes[:rank])
@@ -185,10 +185,10 @@ def small_start(task: Task, steps: int = 6000) -> np.ndarray:
     return best
 
 
-# name: the function, and what it is told
+# name: the function, and a note on what it is given
 TABLE_BASELINES: dict[str, tuple[Callable[[Task], np.ndarray], str]] = {
     "GNMR": (gauss_newton, "rank known"),
     "MatrixIRLS": (matrix_irls, f"rank known to be at most {WIDTH}, values taken as exact"),
-    "soft-impute": (soft_impute, "rank unknown, weight by held-out entries"),
+    "soft-impute": (soft_impute, "rank unknown, weight chosen on held-out entries"),
     "small start": (small_start, "rank unknown, stopped by held-out entries"),
 }

@@ -1,4 +1,4 @@
-"""What one would write for masked students and for iterative pruning: loops over cells in NumPy and in PyTorch."""
+"""Baselines for masked students and for iterative pruning: loops over cells in NumPy and in PyTorch."""
 
 import os
 import time
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Student(NamedTuple):
-    """Samples x (n, dim), y (n,) that are used; mask, start and teacher (neurons, dim); how a descent goes and ends."""
+    """Samples x (n, dim), y (n,); mask, start and teacher (neurons, dim); parameters of descent and stopping."""
 
     x: np.ndarray
     y: np.ndarray
@@ -29,8 +29,8 @@ class Student(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """Images and labels to train on and to test on, weights and biases of a start, layer by layer, rows (steps, batch)
-    of the images that a step sees, and the numbers of iterative pruning."""
+    """Images and labels for training and for test, weights and biases of the start, layer by layer, the indices
+    ``rows`` (steps, batch) of the images in each step, and the parameters of iterative pruning."""
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
@@ -44,17 +44,17 @@ class Pruned(NamedTuple):
 
     @property
     def rounds(self) -> int:
-        """Rounds of iterative pruning to the share kept."""
+        """The number of rounds of iterative pruning down to the share ``kept``."""
         return rounds_to(self.kept, self.share)
 
 
 def rounds_to(kept: float, share: float) -> int:
-    """Rounds of deleting ``share`` of what is left, to the nearest, until ``kept`` is left; at least one."""
+    """The number of rounds, each deleting ``share`` of what is left, after which about ``kept`` is left; at least 1."""
     return max(round(float(np.log(kept) / np.log1p(-share))), 1)
 
 
 def numpy_student(task: Student) -> tuple[float, int]:
-    """Heavy ball on the mask, the gradient written out; relative error and steps, checked every ten of them."""
+    """Relative error and steps of masked heavy ball, gradient by hand; stopping is checked every ten steps."""
     x, y, mask = task.x, task.y, task.mask.astype(task.x.dtype)
     weights, moving, size = task.start, np.zeros_like(task.start), np.linalg.norm(task.teacher)
     error, rate, momentum = float("nan"), x.dtype.type(task.rate), x.dtype.type(task.momentum)
@@ -79,7 +79,7 @@ def numpy_student(task: Student) -> tuple[float, int]:
 
 
 def torch_student(task: Student) -> tuple[float, int]:
-    """The same in PyTorch, eagerly, with automatic differentiation and ``torch.optim.SGD``."""
+    """As :func:`numpy_student`, in eager PyTorch with automatic differentiation and ``torch.optim.SGD``."""
     torch = optional("torch")
     x, y, mask, teacher = (torch.from_numpy(each) for each in (task.x, task.y, task.mask, task.teacher))
     weights = torch.from_numpy(task.start).clone().requires_grad_(True)
@@ -106,7 +106,7 @@ def torch_ticket(task: Pruned) -> tuple[float, float]:
 
 
 def torch_path(tasks: list[Pruned]) -> list[tuple[float, float]]:
-    """The same to several shares from one start: the rounds that they have in common are trained once."""
+    """As :func:`torch_ticket` for several shares kept from one start; rounds they have in common are trained once."""
     torch = optional("torch")
     task = max(tasks, key=lambda one: one.rounds)
     (x, y), (test, labels) = ((torch.from_numpy(a), torch.from_numpy(b).long()) for a, b in (task.train, task.test))
@@ -154,7 +154,7 @@ def torch_path(tasks: list[Pruned]) -> list[tuple[float, float]]:
 
 
 def on_best_threads(work: Callable[[], Result], trial: Callable[[], Any]) -> Callable[[], Result]:
-    """``work`` on one thread of PyTorch's or on one a core, whichever was faster at ``trial`` in the first call."""
+    """``work`` with one PyTorch thread or one per core, whichever ran ``trial`` faster in the first call."""
     chosen: list[int] = []
 
     def on(count: int, call: Callable[[], Any]) -> tuple[Any, float]:

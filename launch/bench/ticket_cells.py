@@ -1,4 +1,4 @@
-"""Cells of a grid of networks pruned by weights: all as one program, alone in JAX, and as arrays for other packages."""
+"""Cells of a grid of weight-pruned networks: as one program, one by one in JAX, and as arrays for other packages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -30,8 +30,8 @@ class Work(NamedTuple):
 def make_work(
     name: str, schedule: Schedule, seeds: tuple[int, ...], axes: tuple[Axis, ...], size: dict[str, Any]
 ) -> Work:
-    """The grid as one program and one chunk, compiled with the effort that a plan chooses; baselines run all cells of
-    its first seed.
+    """The grid as one program and one chunk, compiled with the effort that a plan chooses; baselines run the cells
+    of its first seed.
     """
     grid, memory = Grid(SYSTEMS[name](), schedule, seeds, axes, size), 8 * 2**30
     chosen = make_plan(grid, memory).programs[0].layout.effort
@@ -42,7 +42,7 @@ def make_work(
 
 
 def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error", "steps_fine_tune")) -> Loop:
-    """The baselines' cells one at a time, by one function compiled for all."""
+    """A loop over the baselines' cells, one at a time, by one function compiled for all."""
     system, schedule = work.program.plan.system, work.grid.schedule
 
     @jax.jit
@@ -58,13 +58,13 @@ def loop(work: Work, cell: Callable[..., Any], names: tuple[str, ...] = ("error"
 
 
 def _traced(work: Work, cell: dict[str, Any]) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """A cell's seed and other numbers."""
+    """A cell's seed and its other fields, as arrays."""
     dtype = jnp.dtype(work.program.plan.system.dtype)
     return jnp.uint32(cell["seed"]), {name: jnp.asarray(cell[name], dtype) for name in cell if name != "seed"}
 
 
 def _roles(work: Work, fields: dict[str, jax.Array]) -> tuple[Any, Any]:
-    """Data and setting of a cell."""
+    """The Data and the Setting of a cell, from its fields and the grid's constants."""
     roles = (work.grid.system.Data, work.grid.system.Setting)
     values = [
         work.grid.constants_of(role) | {name: fields[name] for name in Grid.fields(role) if name in fields}
@@ -76,7 +76,7 @@ def _roles(work: Work, fields: dict[str, jax.Array]) -> tuple[Any, Any]:
 
 
 def stopping(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
-    """One cell as :func:`gpsense.pipeline.run_cell` has it, nothing recorded, no step taken after it has stopped."""
+    """One cell as by :func:`gpsense.pipeline.run_cell`, without records and without steps after it has stopped."""
     problem, learner = system.draw(data, keys.problem), _learner(system)
     stride = learner.stride
 
@@ -104,7 +104,7 @@ def _learner(system: AnySystem) -> Learner[Any, Any, Any, Any, Any]:
 
 
 def _begun(work: Work) -> Iterator[tuple[Any, Any, Any]]:
-    """Problem, setting and first state of every cell that baselines run."""
+    """Yields problem, setting and first state of every cell that the baselines run."""
     system = work.program.plan.system
 
     @jax.jit
@@ -132,7 +132,7 @@ def students(work: Work) -> list[Student]:
 
 
 def pruned_cells(work: Work) -> list[Pruned]:
-    """The cells of iterative pruning as arrays, with the images that their steps draw."""
+    """The cells of iterative pruning as arrays, with the indices of the images that their steps draw."""
     system, schedule, tasks = work.program.plan.system, work.grid.schedule, []
     assert isinstance(system, Images)
 

@@ -1,4 +1,4 @@
-"""Networks pruned by weights: a phase map of masked students, and iterative pruning on digits, against plain loops."""
+"""Weight-pruned networks: a phase map of masked students, and iterative pruning on digits, against plain loops."""
 
 from collections.abc import Callable
 from statistics import median
@@ -26,19 +26,19 @@ from launch.bench.ticket_cells import Loop, Work, loop, make_work, pruned_cells,
 
 TURNS = 3
 AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.02  # rounding chooses some weights after many rounds
-FEW = 5  # one of so many cells is PyTorch's, which takes ten times as long
+FEW = 5  # PyTorch, which takes ten times as long, runs one of every FEW cells
 WHOLE = "JAX, loop of jitted cells, all steps"
 
 
 class Baseline(NamedTuple):
-    """Two numbers a cell (cells, 2) of one of every ``every`` cells of the part, computed anew in each call."""
+    """A call that computes two numbers per cell (cells, 2), for one of every ``every`` cells of the part."""
 
     run: Loop
     every: int = 1
 
 
 class Found(NamedTuple):
-    """What a baseline finds, the seconds of the call that compiled it, and those of every turn."""
+    """The numbers of a baseline, the seconds of its first (compiling) call, and those of every turn."""
 
     numbers: np.ndarray
     first: float
@@ -46,8 +46,8 @@ class Found(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Results of the engine, the seconds of the call that compiled it, and those of every turn; of every baseline the
-    same, or its absence.
+    """The engine's results, the seconds of its first (compiling) call and of every turn; the same of every baseline,
+    or Absent where its package is missing.
     """
 
     results: dict[str, np.ndarray]
@@ -62,10 +62,10 @@ def tickets() -> list[Row]:
 
 
 def phase_map() -> list[Row]:
-    """Cells over support, samples and seed that stop at success, at a gradient norm or at the last step.
+    """Rows: cells over support, samples and seed that stop at success, at a gradient norm or at the last step.
 
-    The machine's products are measured in the same turns: of as many vectors as there are neurons by a square matrix
-    of as many numbers as the largest inputs have.
+    The machine's products are measured in the same turns: a square matrix with as many numbers as the largest cell's
+    inputs (n, dim), times one vector per neuron.
     """
     axes = (Axis("support", bench.MAP_SUPPORTS), Axis("n", bench.MAP_SAMPLES))
     schedule = Schedule(0, bench.MAP_STEPS, bench.MAP_STEPS)
@@ -93,8 +93,8 @@ def phase_map() -> list[Row]:
     note = (
         f"{steps.size / ours:.3g} cells a second, n up to {system.n}, at most {bench.MAP_STEPS} steps, "
         f"{steps.mean():.0f} on average, {1e6 * ours / steps.sum():.3g} us each, sampling to measures, median of "
-        f"{TURNS}; ratio: products of rows in use over {machine.gflops:.3g} GFLOP/s ({machine.way}, the floor), "
-        f"{done / ours / 1e9 / machine.gflops:.2g} with rows that are not"
+        f"{TURNS}; ratio: products of rows in use over {machine.gflops:.3g} GFLOP/s ({machine.way}), "
+        f"{done / ours / 1e9 / machine.gflops:.2g} with the unused rows counted"
     )
     rate = needed / ours / 1e9
     rows = [make_row("tickets", "phase map" + name, ours, note, rate, rate / machine.gflops)]
@@ -107,9 +107,9 @@ def phase_map() -> list[Row]:
 
 
 def iterative() -> list[Row]:
-    """Shares kept x seeds of a network on digits; no baseline checks its steps.
+    """Rows: a network on digits over shares kept and seeds; PyTorch's loops test no stopping rule.
 
-    The engine trains the rounds that the shares of a seed have in common once, and so does one of PyTorch's loops.
+    The engine trains rounds that the shares kept of one seed have in common once; so does one of PyTorch's loops.
     """
     size = bench.TICKET_SIZE
     rounds = max(rounds_to(kept, size["share"]) for kept in bench.TICKET_KEPT)
@@ -142,7 +142,7 @@ def iterative() -> list[Row]:
 
 
 def _in_turn(work: Work, baselines: dict[str, Baseline], also: Callable[[], None] = lambda: None) -> Turns:
-    """Engine and baselines in turn, after a run of each that compiles; an absent package takes no part."""
+    """Times engine and baselines in alternation, after a compiling run of each; absent packages are left out."""
     (results, first), ours, found = once(lambda: work.program.run(work.chunk)), [], {}
     for name, baseline in baselines.items():
         try:
@@ -165,8 +165,8 @@ def _rows(
     share: Callable[[str, np.ndarray], float],
     tell: Callable[[np.ndarray, int], str],
 ) -> list[Row]:
-    """Two rows for every baseline: its seconds over the ``share`` of all steps that it took and what ``tell`` says, and
-    the same with the time that it takes to compile, and the engine.
+    """Two rows for every baseline, without and with the time to compile: its seconds, scaled up by the ``share`` of all
+    steps that it took, and a note by ``tell`` on its agreement with the engine; ratio: over the engine's seconds.
     """
     rows, engine = [], median(turns.ours)
     compiling = max(turns.first - engine, 0.0)
@@ -188,14 +188,14 @@ def _rows(
 
 
 def _part(turns: Turns, cells: int, name: str) -> np.ndarray:
-    """A measure of the engine for the baselines' cells."""
+    """The engine's values of one measure for the baselines' cells."""
     return turns.results[name].reshape(-1)[:cells].astype(float)
 
 
 def _same_students(found: np.ndarray, ours: np.ndarray) -> str:
-    """Whether errors and steps (cells, 2) are the engine's, of cells that succeed the steps, too.
+    """The words for whether errors (and, of cells that succeed, steps; ``found`` (cells, 2)) agree with the engine's.
 
-    A gradient norm as small as the tolerance is rounding in float32: other cells may end at it sooner or later.
+    Steps of other cells may differ: they stop at a gradient norm so small that it is float32 rounding.
     """
     apart, there = np.abs(found - ours), ours[:, 0] <= bench.MAP_SIZE["success"]
     gap, late = float(np.max(apart[:, 0])), float(np.max(apart[there, 1], initial=0.0))
@@ -205,7 +205,7 @@ def _same_students(found: np.ndarray, ours: np.ndarray) -> str:
 
 
 def _same_tickets(found: np.ndarray, ours: np.ndarray) -> str:
-    """Whether test errors and training losses (cells, 2) are the engine's, in the mean and in each cell."""
+    """The words for whether test errors and training losses (cells, 2) agree with the engine's, mean and worst."""
     means, cells = np.abs(np.mean(found - ours, axis=0)), np.max(np.abs(found - ours), axis=0)
     word = "agrees" if cells[0] <= AGREE_TESTS else "DISAGREES"
     gaps = zip(("test errors", "losses"), means, cells, strict=True)

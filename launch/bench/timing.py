@@ -1,4 +1,4 @@
-"""How a baseline is timed: what it may prepare once a seed, and the time it would take for all cells."""
+"""Times baselines: what one may prepare once per seed, and the seconds that all cells would take."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ CHECKED = (2, 4)
 
 
 class Outcome(NamedTuple):
-    """Seconds for the whole workload, and the errors (seeds, penalties) of the part of it that was run to the end."""
+    """Seconds for the whole workload, and errors (seeds, penalties) on the part of it that was run to the end."""
 
     seconds: float
     part: Workload
@@ -27,13 +27,13 @@ Baseline = Callable[[Workload, list[Problem]], Outcome]
 
 
 def errors(factors: list[list[np.ndarray]], problems: list[Problem]) -> np.ndarray:
-    """Relative errors (seeds, penalties) of the factors of some seeds."""
+    """The relative errors (seeds, penalties) of ``factors``, lists over seeds and penalties."""
     pairs = zip(factors, problems, strict=False)
     return np.array([[relative_error(factor, problem) for factor in row] for row, problem in pairs])
 
 
 def fastest(variants: dict[str, Baseline]) -> Baseline:
-    """Of several ways to do the same the faster of the two that lead after short trials, three rounds of all."""
+    """The fastest of several variants: three rounds of short trials choose two, of which the full run chooses."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         one = workload.part(1, len(workload.penalties))
@@ -49,7 +49,7 @@ def fastest(variants: dict[str, Baseline]) -> Baseline:
 
 
 def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Baseline:
-    """A Python loop over cells, timed on a few of them; what is prepared once a seed is counted once a seed."""
+    """A Python loop over cells, timed on a few of them; preparation is done and counted once per seed."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         part = workload.part(*CHECKED)
@@ -69,7 +69,7 @@ def cell_by_cell(prepare: Callable[[Workload, Problem], Cell]) -> Baseline:
 
 
 def seed_by_seed(prepare: Callable[[Workload, Problem], Seed]) -> Baseline:
-    """A Python loop over seeds, each with all its penalties at once, timed on a few seeds."""
+    """A Python loop over seeds, all penalties of a seed at once, timed on a few seeds."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         part = workload.part(CHECKED[0], len(workload.penalties))

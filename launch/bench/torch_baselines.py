@@ -1,4 +1,4 @@
-"""What one would write in PyTorch: an eager loop with automatic differentiation, and the penalties batched by hand."""
+"""Baselines in PyTorch: an eager loop with automatic differentiation, and the penalties batched by hand."""
 
 import os
 from typing import Any
@@ -12,7 +12,7 @@ from launch.bench.workload import Problem, Workload
 
 
 def _autograd(workload: Workload, problem: Problem) -> Cell:
-    """One cell at a time, eagerly, the loss on A (n, dim^2) differentiated by PyTorch; pruned columns deleted."""
+    """The cell as a function of the penalty, in eager PyTorch, which differentiates the loss; columns deleted."""
     torch = optional("torch")
     rows = torch.from_numpy(problem.matrices).reshape(len(problem.values), -1)
     values = torch.from_numpy(problem.values)
@@ -74,7 +74,7 @@ def _packed_gram(workload: Workload, problem: Problem) -> Seed:
 
 
 def _batch(workload: Workload, problem: Problem, residual: Any) -> Seed:
-    """All penalties at once: factors (penalties, dim, width), fine-tuned at the largest width that pruning leaves.
+    """The cells of all penalties at once: factors (penalties, dim, width), fine-tuned at the largest width left.
 
     ``residual`` maps ``U U^T`` (penalties, dim, dim) to ``(1/n) A*(A(U U^T) - y)`` of the same shape.
     """
@@ -117,7 +117,7 @@ def _threads(baseline: Baseline, count: int) -> Baseline:
 
 
 def _ways(baselines: dict[str, Baseline]) -> dict[str, Baseline]:
-    """Each baseline on one thread and on every core."""
+    """Each baseline with one thread, and with one per core."""
     threads = {count: f"{count} thread{'s' * (count > 1)}" for count in sorted({1, os.cpu_count() or 1})}
     return {
         name + label: _threads(baseline, count)

@@ -1,4 +1,4 @@
-"""Many random problems at once: recover's error over that of least squares at the true rank, and the rank it finds."""
+"""Many random problems: recover's error over that of least squares at the true rank, and the rank that it finds."""
 
 import time
 from collections.abc import Iterable
@@ -15,14 +15,14 @@ from launch import bench
 from launch.bench.rows import Row, make_row
 
 KINDS = ("gaussian", "rank_one", "entries", "distances", "pauli")
-GOOD = 0.1  # error of least squares up to which the rank counts
-CLOSE = 1.25  # errors over those of least squares up to which they count as close
+GOOD = 0.1  # largest error of least squares of problems whose rank counts
+CLOSE = 1.25  # largest ratio to the error of least squares that counts as close
 
 
 class Trial(NamedTuple):
-    """Of every problem the error over that of least squares and the seconds of recover; ``right`` where that is good.
+    """For every problem, recover's error over that of least squares, and its seconds.
 
-    ``right`` (m,) tells whether the rank was found in the m problems in which least squares comes within ``GOOD``.
+    ``right`` (m,) tells whether the rank was found in the m problems in which the error of least squares is < ``GOOD``.
     """
 
     ratios: np.ndarray
@@ -31,7 +31,7 @@ class Trial(NamedTuple):
 
     @property
     def close(self) -> float:
-        """Share of the problems with an error of at most ``CLOSE`` times that of least squares."""
+        """The share of problems whose error is at most ``CLOSE`` times that of least squares."""
         return float(np.mean(self.ratios <= CLOSE))
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Trial(NamedTuple):
 
 
 def draw(seed: int) -> tuple[maps.Map, np.ndarray, np.ndarray]:
-    """Map, y and factor: 1.5 to 8 measurements an unknown, condition 1 to 30, noise 0 to 0.3 of the values."""
+    """Map, y and true factor: 1.5 to 8 measurements per unknown, condition 1 to 30, noise 0 to 0.3 of y's RMS."""
     rng = np.random.default_rng([77, seed])
     kind = KINDS[seed % 5]
     dim, rank = int(rng.integers(10, 61)), int(rng.integers(1, 6))
@@ -59,7 +59,7 @@ def draw(seed: int) -> tuple[maps.Map, np.ndarray, np.ndarray]:
 
 
 def trial(seeds: Iterable[int]) -> Trial:
-    """Recover the problems of these seeds, rank unknown, and fit each by least squares that starts at the truth."""
+    """Runs recover on the problem of each seed, rank unknown, and least squares at the true rank from the truth."""
     right, ratios, seconds = [], [], []
     for seed in seeds:
         map_, y, truth = draw(seed)
@@ -77,9 +77,9 @@ def trial(seeds: Iterable[int]) -> Trial:
 
 
 def trial_row() -> Row:
-    """One row: the median ratio of errors, with how often the rank is right and the errors are close."""
+    """Row: the median ratio of errors; its note tells how often the rank is right and the errors are close."""
     done = trial(range(bench.TRIAL_SEEDS))
-    name = f"gpsense.recover, {bench.TRIAL_SEEDS} random problems, error over that of least squares told the rank"
+    name = f"gpsense.recover, {bench.TRIAL_SEEDS} random problems, error over that of least squares at the true rank"
     ratio = float(np.median(done.ratios))
     return make_row("recovery", name, median(done.seconds), f"{done}; noise, condition and kind differ", ratio=ratio)
 

@@ -1,4 +1,4 @@
-"""One grid of cells, drawn once and handed to everyone as NumPy float32 arrays; the engine's answer to it."""
+"""One grid of cells, drawn once and given to all baselines as NumPy arrays, and the engine's results on it."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Axes = dict[str, tuple[Any, ...]]
 
 
 class Problem(NamedTuple):
-    """What the cells of one seed share: A_i (n, dim, dim), y (n,), the start (dim, width) and M = U* U*^T."""
+    """The arrays that all cells of one seed share: A_i (n, dim, dim), y (n,), the start (dim, width), M = U* U*^T."""
 
     matrices: np.ndarray
     values: np.ndarray
@@ -48,16 +48,16 @@ class Workload:
 
     @property
     def cells(self) -> int:
-        """Cells in all."""
+        """The number of cells."""
         return len(self.seeds) * len(self.penalties)
 
     @property
     def threshold(self) -> float:
-        """The column norm up to which a column is deleted."""
+        """The largest norm of a column that is deleted."""
         return 2 * self.smoothing**0.5
 
     def part(self, seeds: int, penalties: int) -> "Workload":
-        """The first seeds, with this many penalties spread evenly over the list."""
+        """The workload with its first ``seeds`` seeds, and ``penalties`` penalties spread evenly over its own."""
         spread = np.linspace(0, len(self.penalties) - 1, min(penalties, len(self.penalties))).round().astype(int)
         return replace(self, seeds=self.seeds[:seeds], penalties=tuple(self.penalties[i] for i in spread))
 
@@ -88,8 +88,8 @@ def draw(workload: Workload) -> list[Problem]:
 
 
 class Engine(NamedTuple):
-    """Relative errors (seeds, penalties), operations, the form of the data, and a call that runs all again, sampling
-    and measures included, and returns its seconds."""
+    """Relative errors (seeds, penalties), operations, the form of the data, and a call that runs all again, from
+    sampling to measures, and returns its seconds."""
 
     errors: np.ndarray
     flops: float
@@ -98,7 +98,7 @@ class Engine(NamedTuple):
 
 
 def run_engine(workload: Workload) -> Engine:
-    """The workload by gpsense's grid engine, as one chunk; the first run compiles."""
+    """The results of gpsense's grid engine, which runs the workload as one chunk; the first run compiles."""
     program, chunk = compiled(workload)
     results = program.run(chunk)
     again = lambda: once(lambda: program.run(chunk))[1]  # noqa: E731
@@ -143,7 +143,7 @@ def compiled(workload: Workload, axes: Axes | None = None, **more: Any) -> tuple
 def phases(workload: Workload, program: "Program", chunk: "Chunk") -> tuple[float, float, float]:
     """Seconds of a run, of its training steps and of its fine-tuning steps.
 
-    The segments of a phase are alike, and all but the first lie between two marks.
+    The segments of a phase are alike; the median of those that lie between two marks stands for all.
     """
     marks = [time.perf_counter()]
     program.run(chunk, lambda _: marks.append(time.perf_counter()))
@@ -155,7 +155,7 @@ def phases(workload: Workload, program: "Program", chunk: "Chunk") -> tuple[floa
 
 
 def needed_flops(workload: Workload, results: dict[str, np.ndarray]) -> float:
-    """Operations of the steps that were taken, products only, in the cheapest exact form.
+    """The operations of the steps taken: products only, in the cheapest exact form.
 
     A training step takes ``2 D^2 + 4 d^2 k`` with ``D = d (d + 1) / 2``, or ``4 n D`` instead of ``2 D^2`` where that
     is less; a fine-tuning step has the width that the chunk is compacted to in place of k.

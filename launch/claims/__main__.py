@@ -18,7 +18,7 @@ CONFIGS = configs()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Runs the command and returns its exit code."""
     return guarded(lambda: run(_arguments(argv)))
 
 
@@ -33,7 +33,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         nargs="*",
         type=Path,
         metavar="CONFIG.yaml",
-        help="claims of your own, claim.check being FILE.py:FUNCTION, which is run; default: the papers'",
+        help="your own claims; the FILE.py:FUNCTION named by claim.check is run; default: the papers'",
     )
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
     parser.add_argument("--claim", help="this claim only, by the name of its config")
@@ -48,8 +48,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--write-tables",
         action="store_true",
-        help="run nothing: write the tables of OUT/claims.json, with what was recorded before, into README.md and "
-        "claims.json beside the configs of each paper",
+        help="run nothing: merge the small-size records of OUT/claims.json into claims.json and README.md beside each "
+        "paper's configs",
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
@@ -57,20 +57,20 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    """A whole number from 0 on."""
+    """The whole number, 0 or more, that ``text`` is; ArgumentTypeError where it is none."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number; use a whole number 0 or more")
     return int(text)
 
 
 def papers() -> list[str]:
-    """The folders of configs that hold claims and have a module that measures them."""
+    """The names of the papers: each has a folder of configs, and a package beside this module that measures them."""
     here = Path(__file__).parent
     return sorted(path.name for path in here.iterdir() if (path / "__init__.py").exists())
 
 
 def chosen(arguments: argparse.Namespace) -> "list[Experiment]":
-    """The claims that are asked for, every one checked."""
+    """The claims that the arguments choose, their configs checked."""
     from launch.claims.experiment import read_claims, read_own
 
     size = arguments.full, arguments.seed_offset
@@ -93,7 +93,7 @@ def chosen(arguments: argparse.Namespace) -> "list[Experiment]":
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read and check all claims, then run one after the other; what is done is written at once."""
+    """Read and check all claims, then run one after the other; each record is written as soon as it is made."""
     from gpsense.grid import files
     from gpsense.grid.cluster import started
     from gpsense.grid.tracing import Traces
@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def kept(path: Path, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """These records, after those of earlier runs into the same folder that they do not replace and that are alike."""
+    """The earlier records in ``path`` that ``records`` do not replace and that have the same keys, then ``records``."""
     from gpsense.grid import files
 
     key = itemgetter("paper", "claim", "size")

@@ -1,4 +1,4 @@
-"""What the figures of claims share: panels, measured points with their spread, laws drawn over them."""
+"""Parts that the claims' figures share: panels, measured points with intervals, and laws drawn over them."""
 
 import textwrap
 from typing import Any
@@ -17,21 +17,21 @@ __all__ = ["PALETTE", "curve", "finish", "law", "legend_below", "log_log", "pane
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, at most three in a row."""
+    """A figure with ``count`` panels: up to three in one row, more in rows of two."""
     columns = count if count <= 3 else 2
     rows = -(-count // columns)
     figure = Figure(figsize=(5.4 * columns, 4.4 * rows), layout="constrained")
-    body: Any = figure.subfigures()  # a legend of its own stays clear of the title and of the words below
+    body: Any = figure.subfigures()  # the figure's legend stays clear of title and statement
     return figure, list(np.atleast_1d(body.subplots(rows, columns)).ravel()[:count])
 
 
 def legend_below(axes: Axes, columns: int, size: float = 8) -> None:
-    """One legend for all panels, with what these Axes show, below them."""
+    """Adds one legend for all panels, with the entries of ``axes``, below them."""
     axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=size)
 
 
 def finish(figure: Figure, name: str, statement: str) -> None:
-    """The claim's name above the panels, its statement below them, and numbers that can be read on logarithmic axes."""
+    """Adds the claim's name above the panels, its statement below, and readable tick labels on logarithmic axes."""
     figure.suptitle(name.replace("_", " "), fontsize=11)
     words = "\n".join(textwrap.wrap(greek(statement), int(figure.get_figwidth() * 13)))
     figure.supxlabel(words, fontsize=8, color="0.35")
@@ -42,7 +42,7 @@ def finish(figure: Figure, name: str, statement: str) -> None:
 
 
 def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str = "o") -> None:
-    """Means over the seeds (first axis of ``values``) with Student's 95 % intervals."""
+    """Draws means over the seeds (first axis of ``values``) with Student's 95 % intervals."""
     values = np.asarray(values, float)
     count = len(values)
     spread = t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else None
@@ -51,21 +51,21 @@ def points(axes: Axes, x: Any, values: Any, colour: int, label: str, marker: str
 
 
 def _marker(marker: str, colour: int) -> str:
-    """The marker; where colours begin again, another than the plain one."""
+    """The marker; where the colours repeat, another shape in place of the circle."""
     return "s^D"[colour // len(PALETTE) % 3 - 1] if marker == "o" and colour >= len(PALETTE) else marker
 
 
 def curve(axes: Axes, x: Any, values: Any, colour: int, label: str) -> None:
-    """Median over the seeds as a line, with the band from the 16th to the 84th percentile."""
+    """Draws the median over the seeds as a line, with the band from the 16th to the 84th percentile."""
     low, middle, high = np.quantile(np.asarray(values, float), [0.16, 0.5, 0.84], axis=0)
     axes.plot(x, middle, color=PALETTE[colour % len(PALETTE)], lw=1.8, label=label)
     axes.fill_between(x, low, high, color=PALETTE[colour % len(PALETTE)], alpha=0.18, lw=0)
 
 
 def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--", colour: int | None = None) -> None:
-    """What theory says, dashed over the measurements: black, or of the ``colour`` of those that it is about.
+    """Draws the theory as a dashed line over the measurements: black, or in the ``colour`` of those it predicts.
 
-    In the legend laws of several colours are one line, in grey, told by the ``label`` of the first.
+    Laws of several colours share one grey legend entry: pass ``label`` with the first alone.
     """
     drawn = "black" if colour is None else PALETTE[colour % len(PALETTE)]
     if colour is not None and label:
@@ -75,7 +75,7 @@ def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--", colour: int |
 
 
 def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:
-    """Logarithmic axes (or y alone) with their labels, a light grid and a legend."""
+    """Makes both axes logarithmic (or y alone) and adds labels, a light grid and a legend."""
     if both:
         axes.set_xscale("log")
     axes.set_yscale("log")
@@ -85,7 +85,7 @@ def log_log(axes: Axes, x: str, y: str, both: bool = True) -> None:
 
 
 def shares(axes: Axes, x: Any, successes: Any, colour: int, label: str, marker: str = "o") -> None:
-    """Fractions of the seeds (first axis of ``successes``) with Wilson's 95 % intervals, joined by a line."""
+    """Draws fractions of the seeds (first axis of ``successes``) with Wilson's 95 % intervals, joined by a line."""
     found = share(successes)
     assert found.low is not None
     assert found.high is not None

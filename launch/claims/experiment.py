@@ -1,4 +1,4 @@
-"""One claim as an experiment: its config read, its grids run, its quantities measured, drawn and evaluated."""
+"""Runs one claim as an experiment: reads its config, runs its grids, measures, draws and evaluates quantities."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from launch.work import Work, begin, check_plan, collect, plan, run_missing
 
 
 class Outcome(NamedTuple):
-    """What a check gives: quantities by name, and the picture of law and measurement."""
+    """What a check returns: quantities by name, and the figure of measurements and law."""
 
     quantities: dict[str, Quantity]
     figure: Figure
@@ -44,9 +44,9 @@ Check = Callable[[Runs], Outcome]
 
 
 class Experiment(NamedTuple):
-    """A claim with the configs of its grids: the config itself under the name "", further ones under their own.
+    """A claim with the configs of its grids: the claim's own config under the name "", further ones under theirs.
 
-    ``offset`` was added to all seeds besides what the claim adds.
+    ``offset`` was added to all seeds, on top of the claim's ``first_seed``.
     """
 
     paper: str
@@ -60,7 +60,7 @@ class Experiment(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where the config's files are looked for."""
+        """The folder in which files that the config names are looked for."""
         return self.path.parent
 
 
@@ -71,7 +71,7 @@ def read_claims(folder: Path, full: bool, offset: int = 0) -> list[Experiment]:
 
 
 def read_own(path: Path, full: bool, offset: int = 0) -> Experiment:
-    """The claim of a user's config, whose code is run; Refusal where it has none."""
+    """The claim of a user's config, whose Python file is imported; Refusal where the config has no claim."""
     found = _read(path, OWN, full, offset)
     if found is None:
         raise Refusal(f"{path.name}: claim: is missing; add a section claim with {', '.join(REQUIRED)}")
@@ -102,7 +102,7 @@ def _read(path: Path, paper: str, full: bool, offset: int) -> Experiment | None:
 
 
 def _check(claim: Claim, paper: str, folder: Path) -> Check:
-    """What measures a claim: an entry of its paper's, or a user's function."""
+    """The function that measures a claim: an entry of its paper's CHECKS, or a user's own."""
     if paper == OWN:
         from launch.claims.own import own_check
 
@@ -115,7 +115,7 @@ def _check(claim: Claim, paper: str, folder: Path) -> Check:
 
 
 def _moved(config: Config, first: int, offset: int) -> Config:
-    """The config with all of its seeds moved up, which makes it another experiment."""
+    """The config with ``first + offset`` added to all of its seeds; Refusal where one becomes too large."""
     seeds = [seed + first + offset for seed in config.values["run.seeds"].values]
     if max(seeds) > MOST_SEED:
         field = "--seed-offset" if offset else "claim.first_seed"
@@ -124,12 +124,12 @@ def _moved(config: Config, first: int, offset: int) -> Config:
 
 
 def caveat(paper: str) -> str:
-    """What has to be said beside all verdicts of a paper; empty where there is nothing."""
+    """The note that is printed beside all verdicts of a paper; empty where it has none."""
     return "" if paper == OWN else getattr(import_module(f"launch.claims.{paper}"), "CAVEAT", "")
 
 
 class Running(NamedTuple):
-    """An experiment whose grids are run: where, the phases that were traced for it so far, and dask workers, if any."""
+    """An experiment being run: its output folder, the phases traced so far, and dask workers, if any."""
 
     experiment: Experiment
     out: Path
@@ -137,19 +137,19 @@ class Running(NamedTuple):
     cluster: Any = None
 
     def work(self, name: str) -> Work:
-        """A grid, checked and planned."""
+        """The grid of this name, checked and planned."""
         return plan(self.experiment.grids[name], self.experiment.folder, root=self.out / "grids")
 
     def begin(self, name: str, precision: str) -> None:
-        """Begin to compile a grid, ahead of its time, if it has the precision that is in use."""
+        """Begin to compile a grid before its turn, if its precision is the one in use."""
         if self.experiment.grids[name].values["run.precision"] == precision:
             begin(self.work(name), self.known)
 
 
 def evaluate(running: Running, following: Running | None = None) -> dict[str, Any]:
-    """Run, measure, draw and evaluate; the claim as ``claims.json`` holds it.
+    """Run, measure, draw and evaluate a claim; returns its record for ``claims.json``.
 
-    While the last program of a grid runs, the first of the next grid is compiled: of this claim or of ``following``.
+    While the last program of a grid runs, the first of the next grid (of this claim or of ``following``) is compiled.
     """
     experiment, out = running.experiment, running.out
     if absent(experiment):
@@ -176,7 +176,7 @@ def evaluate(running: Running, following: Running | None = None) -> dict[str, An
 
 
 def absent(experiment: Experiment) -> bool:
-    """Whether a package is not installed that a claim needs."""
+    """Whether the package that brings a claim's data is missing."""
     extra = experiment.claim.extra
     return extra is not None and find_spec(EXTRAS[extra]) is None
 
@@ -188,7 +188,7 @@ def _record(
     verdict: str,
     seconds: float,
 ) -> dict[str, Any]:
-    """The claim as ``claims.json`` holds it."""
+    """The claim's record for ``claims.json``."""
     expect = experiment.claim.expect
     return {
         "paper": experiment.paper,
@@ -215,7 +215,7 @@ def _record(
 
 
 def _dataset(running: Running, name: str, following: tuple[Running, str] | None) -> xr.Dataset:
-    """A grid run into a directory of its own, or read from there; failed cells are NaN."""
+    """The results of a grid, run into a directory of its own or read from there; failed cells are NaN."""
     settle()
     precision = running.experiment.grids[name].values["run.precision"]
     meanwhile = partial(following[0].begin, following[1], precision) if following else lambda: None
@@ -224,13 +224,13 @@ def _dataset(running: Running, name: str, following: tuple[Running, str] | None)
 
 
 def expected_of(expected: Expectation) -> Any:
-    """A number, a list of them, or the bounds."""
+    """An expectation for JSON: a number, a list of numbers, or a dict of both bounds."""
     if expected.value is not None:
         return list(expected.value) if isinstance(expected.value, tuple) else expected.value
     return {"at_least": expected.at_least, "at_most": expected.at_most}
 
 
 def draw(figure: Figure, experiment: Experiment, folder: Path) -> None:
-    """Write the figure under the claim's name, which stands above it, its statement below."""
+    """Save the figure as NAME.png, with the claim's name above the panels and its statement below."""
     finish(figure, experiment.name, experiment.claim.statement)
     figures.save(figure, folder / f"{experiment.name}.png")

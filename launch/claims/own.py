@@ -1,8 +1,8 @@
-"""A claim of a user's own: a config anywhere whose ``claim.check`` names a function, ``FILE.py:NAME``.
+"""A user's own claim: a config in any folder whose ``claim.check`` names a function, ``FILE.py:NAME``.
 
-The function takes the datasets of the claim's grids by name, the config's own as ``runs[""]``, failed cells being NaN.
-It gives quantities by name, each a DataArray along the seeds (then its mean over them is checked, or its share if it is
-true or false), a number (exact), or a :class:`~launch.claims.quantities.Quantity`; or an
+The function takes the datasets of the claim's grids by name, the config's own as ``runs[""]``; failed cells are NaN. It
+returns quantities by name, each a DataArray along ``seed`` (its mean over the seeds is checked or, where it is boolean,
+the share that is True), a number (exact), or a :class:`~launch.claims.quantities.Quantity`; or it returns an
 :class:`~launch.claims.experiment.Outcome`, which adds a figure.
 """
 
@@ -26,7 +26,7 @@ from launch.shell import Refusal
 
 
 def own_check(claim: Claim, folder: Path) -> Check:
-    """The check that the claim names, looked for here and in ``folder``; Refusal where there is none."""
+    """The check that the claim names, its file looked for in the working directory, then in ``folder``."""
     function = plugins.find_function("claim.check", claim.check, folder)
 
     def check(runs: Runs) -> Outcome:
@@ -42,7 +42,7 @@ def own_check(claim: Claim, folder: Path) -> Check:
 
 
 def _where(function: Callable[..., Any], reference: str, error: Exception) -> str:
-    """What went wrong, and at which line of the user's file."""
+    """The words for an error in a user's function, with the line of the user's file."""
     file = function.__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -50,12 +50,12 @@ def _where(function: Callable[..., Any], reference: str, error: Exception) -> st
 
 
 def outcome_of(found: Any, claim: Claim) -> Outcome:
-    """What a user's function gave as quantities and a figure; Refusal where it is something else."""
+    """The quantities that a user's function returned, and a figure; Refusal where it returned something else."""
     if isinstance(found, Outcome):
         return found
     if not isinstance(found, Mapping) or not found:
         raise Refusal(
-            f"claim.check: {claim.check} gives {type(found).__name__}, not quantities by name; return a dict of "
+            f"claim.check: {claim.check} returns {type(found).__name__}, not quantities by name; return a dict of "
             "DataArrays along seed"
         )
     quantities = {str(name): _quantity(str(name), value, claim.check) for name, value in found.items()}
@@ -72,7 +72,7 @@ def _quantity(name: str, value: Any, check: str) -> Quantity:
         sample = sample[:, 0] if sample.shape[1] == 1 else sample
         return share(sample) if sample.dtype == bool else mean(sample.astype(float))
     except (TypeError, ValueError):
-        raise Refusal(f"claim.check: {check} gives no numbers as {name}; give a DataArray along seed") from None
+        raise Refusal(f"claim.check: {check} returns no numbers for {name}; give a DataArray along seed") from None
 
 
 def _figure(quantities: dict[str, Quantity], claim: Claim) -> Figure:

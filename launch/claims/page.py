@@ -10,9 +10,9 @@ from launch.claims.experiment import caveat
 from launch.claims.table import counts, expected_text, facts, greek, measured_text, verdict_text
 
 LEGEND = (
-    "A claim holds where the 95 % interval of every quantity lies inside what is expected, fails where one "
-    "lies outside, and is undecided where one lies across. Intervals are over seeds; all cells of one seed are "
-    "one cluster. Law: predicted by theory. Comparison: one way does better than another. Regression: the "
+    "A claim holds where the 95 % interval of every quantity lies inside the expected range, fails where one "
+    "lies outside, and is undecided where one lies across a bound. Intervals are over seeds; all cells of one seed are "
+    "one cluster. Law: predicted by theory. Comparison: one method does better than another. Regression: the "
     "target is an earlier measurement of this project."
 )
 Record = dict[str, Any]
@@ -31,7 +31,7 @@ def write_page(folder: Path) -> Path:
 
 
 def _overview(records: list[Record]) -> str:
-    """A row for each claim."""
+    """The table of all verdicts, one row per claim."""
     rows = [
         [
             f'<a href="#{_anchor(record)}">{html.escape(record["claim"])}</a>',

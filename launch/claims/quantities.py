@@ -11,12 +11,12 @@ import xarray as xr
 from scipy.stats import bootstrap, norm, t
 
 RESAMPLES = 2000
-_rough = ContextVar("rough", default=False)  # whether values alone are asked for
+_rough = ContextVar("rough", default=False)  # whether to compute values alone, without resampling
 
 
 @contextmanager
 def without_intervals() -> Iterator[None]:
-    """Values alone, with nothing resampled."""
+    """A context in which nothing is resampled: bootstrap intervals are infinite."""
     token = _rough.set(True)
     try:
         yield
@@ -28,12 +28,12 @@ Z = float(norm.ppf(0.975))
 
 
 def values(array: xr.DataArray, *dims: str) -> np.ndarray:
-    """The numbers with these axes in this order, the others being of length one."""
+    """The numbers of ``array`` with the axes ``dims`` in this order; all others must have length one."""
     return array.transpose(*dims, ...).values.reshape([array.sizes[dim] for dim in dims])
 
 
 def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
-    """The parts of a dataset with one value of each of these axes."""
+    """The parts of ``cells`` at each combination of values of ``axes``; an axis that is missing counts as one value."""
     name, *rest = axes
     parts = [cells.isel({name: place}) for place in range(cells.sizes[name])] if name in cells.dims else [cells]
     for part in parts:
@@ -43,7 +43,7 @@ def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
 class Quantity(NamedTuple):
     """A measured number, or several that belong together; exact, or with a 95 % interval over so many seeds.
 
-    An end that the seeds do not tell, since the statistic has no value on many resamples, is infinite.
+    An end is infinite where the statistic is undefined on too many resamples to determine it.
     """
 
     value: np.ndarray
@@ -52,7 +52,7 @@ class Quantity(NamedTuple):
     seeds: int | None = None
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: numbers, or lists of them; None for what is not a finite number."""
+        """The parts for JSON: numbers or lists of numbers, with None for those that are not finite."""
         parts = {name: getattr(self, name) for name in ("value", "low", "high")}
         return {name: None if part is None else _listed(part) for name, part in parts.items()} | {"seeds": self.seeds}
 
@@ -64,31 +64,32 @@ def _listed(part: np.ndarray) -> Any:
 
 
 def exactly(value: Any) -> Quantity:
-    """What has no interval: constants, and the worst of all runs."""
+    """A quantity without an interval: a constant, or the worst of all runs."""
     return Quantity(np.asarray(value, float))
 
 
 def over_seeds(statistic: Callable[..., Any], *samples: Any) -> Quantity:
-    """A statistic of arrays whose first axis are the same seeds, with the bootstrap's interval over them.
+    """A statistic of arrays whose first axis is the same seeds, with its bootstrap interval over the seeds.
 
-    All arrays are resampled alike, so that what is paired stays so.
+    All arrays are resampled with the same draws, so that pairs stay together.
     """
     arrays = [np.asarray(sample, float) for sample in samples]
     return _bootstrapped(lambda draw: statistic(*(array[draw] for array in arrays)), [len(arrays[0])])
 
 
 def independently(statistic: Callable[..., Any], *samples: Any) -> Quantity:
-    """As :func:`over_seeds`, each array being resampled on its own: seeds of different grids."""
+    """As :func:`over_seeds`, for arrays over different seeds: each is resampled on its own."""
     arrays = [np.asarray(sample, float) for sample in samples]
     taken = lambda *draws: statistic(*(array[draw] for array, draw in zip(arrays, draws, strict=True)))  # noqa: E731
     return _bootstrapped(taken, [len(array) for array in arrays])
 
 
 def _bootstrapped(statistic: Callable[..., Any], counts: list[int]) -> Quantity:
-    """A statistic of draws of seeds with its BCa interval, at the level that few seeds ask for.
+    """A statistic of resampled indices of seeds with its BCa interval, the level corrected for few seeds.
 
-    BCa's quantiles are too narrow by the factor ``sqrt((n-1)/n) z / t_{n-1}``, as if the variance were known and not
-    divided by ``n - 1``; the level makes up for it (Hesterberg, The American Statistician 69, 2015, section 5.3).
+    BCa intervals are too narrow by the factor ``sqrt((n-1)/n) z / t_{n-1}``: they use normal quantiles, not Student's,
+    and a variance divided by n, not n - 1. A higher level compensates (Hesterberg, The American Statistician 69, 2015,
+    section 5.3).
     """
     n = min(counts)
     value = np.asarray(statistic(*map(np.arange, counts)), float)
@@ -103,7 +104,7 @@ def _bootstrapped(statistic: Callable[..., Any], counts: list[int]) -> Quantity:
         return np.moveaxis(np.reshape(found, (*shape, value.size)), -1, 0)
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of resamples on which the statistic has no value, or one alone
+        warnings.simplefilter("ignore")  # about resamples on which the statistic is undefined or constant
         result = bootstrap(
             tuple(map(np.arange, counts)),
             along,
@@ -121,9 +122,9 @@ def _bootstrapped(statistic: Callable[..., Any], counts: list[int]) -> Quantity:
 
 
 def _end(low: float, high: float, drawn: np.ndarray, outside: float) -> tuple[float, float]:
-    """BCa's ends where all resamples have a value; else quantiles, no value counting as beyond either end.
+    """BCa's ends where they and all resamples are finite; else quantiles, with NaN counted as beyond either end.
 
-    Quantiles also where BCa has none, as where all resamples agree or lie on one side.
+    BCa's ends are undefined, for example, where all resamples agree or lie on one side of the value.
     """
     if np.isfinite(drawn).all() and np.isfinite([low, high]).all():
         return low, high
@@ -133,21 +134,21 @@ def _end(low: float, high: float, drawn: np.ndarray, outside: float) -> tuple[fl
 
 
 def mean(values: Any) -> Quantity:
-    """Mean over the first axis, the seeds."""
+    """The mean over the first axis, the seeds, with its bootstrap interval."""
     return over_seeds(lambda v: v.mean(axis=0), values)
 
 
 def told(condition: Any, *numbers: Any) -> np.ndarray:
-    """1 where a condition holds, 0 where it does not, NaN where a number that it speaks of is NaN: a failed cell."""
+    """1 where ``condition`` holds, 0 where not, NaN where one of ``numbers``, from which it follows, is NaN."""
     failed = np.any(np.broadcast_arrays(*(np.isnan(np.asarray(each, float)) for each in numbers)), axis=0)
     return np.where(failed, np.nan, np.asarray(condition, float))
 
 
 def share(successes: Any) -> Quantity:
-    """Fraction of the first axis, the seeds, that is true, with Wilson's interval.
+    """The fraction of seeds (first axis) that succeed, with Wilson's interval.
 
-    A failed cell, NaN (see :func:`told`), is no success, and the interval's upper end lets it be one: it helps neither
-    a lower bound nor an upper one.
+    A failed cell, NaN (see :func:`told`), counts as a failure for the value and the lower end, and as a success for the
+    upper end, so that it helps to meet neither bound.
     """
     found = np.asarray(successes, float)
     if np.isnan(found).any():
@@ -156,17 +157,17 @@ def share(successes: Any) -> Quantity:
 
 
 def _with_failures(statistic: Callable[[np.ndarray], Quantity], found: np.ndarray) -> Quantity:
-    """A share from its least to its most that failed cells, NaN, could have made of it; its value is the least."""
+    """A share with failed cells, NaN: failures for value and lower end, successes for the upper end."""
     least, most = (statistic(np.nan_to_num(found, nan=fill)) for fill in (0.0, 1.0))
     return Quantity(least.value, least.low, most.high, least.seeds)
 
 
 def pooled_share(successes: Any, counted: Any = True) -> Quantity:
-    """Fraction of cells that are true, over all axes; those of one seed (first axis) are one cluster.
+    """The fraction of ``counted`` cells that succeed, averaged over seeds (first axis), each seed being one cluster.
 
-    ``counted`` says which cells there are. Wilson's interval with as many draws as the spread between the seeds' own
-    fractions leaves, ``n p (1 - p) / variance``, where two more seeds of all and two of none are taken along: where
-    all seeds agree, that is the number of seeds. Failed cells as in :func:`share`.
+    Wilson's interval with an effective number of draws, ``n p (1 - p) / variance``: p and the variance are those of the
+    n seeds' fractions, with about two seeds (``Z^2 / 2``) of fraction 0 and two of fraction 1 added. It is n where all
+    fractions are 0, or all 1. Failed cells as in :func:`share`.
     """
     found = np.asarray(successes, float)
     if np.isnan(found).any():
@@ -187,7 +188,7 @@ def pooled_share(successes: Any, counted: Any = True) -> Quantity:
 
 
 def _wilson(p: Any, draws: np.ndarray, seeds: int) -> Quantity:
-    """Wilson's interval of a fraction of so many independent draws."""
+    """The fraction ``p`` of ``draws`` independent draws, with Wilson's interval."""
     p = np.asarray(p, float)
     middle = (p + Z**2 / (2 * draws)) / (1 + Z**2 / draws)
     half = Z / (1 + Z**2 / draws) * np.sqrt(p * (1 - p) / draws + Z**2 / (4 * draws**2))
@@ -196,6 +197,6 @@ def _wilson(p: Any, draws: np.ndarray, seeds: int) -> Quantity:
 
 
 def log_slope(x: Any, y: Any) -> Quantity:
-    """Slope of log mean y against log x; y (seeds, points)."""
+    """The slope of log(mean of y over the seeds) against log x, with its interval; y (seeds, points)."""
     logs = np.log(np.asarray(x, float))
     return over_seeds(lambda v: np.polyfit(logs, np.log(v.mean(axis=0)), 1)[0], y)

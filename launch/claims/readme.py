@@ -1,6 +1,6 @@
 """The README.md beside a paper's configs: what its claims expect, and what was measured by the last recorded run.
 
-``configs/PAPER/claims.json`` holds the records of that run. The text follows from it and from the configs alone: a
+``configs/PAPER/claims.json`` holds the records of that run. The text depends on it and on the configs alone; a
 claim whose config has changed since is shown without numbers.
 """
 
@@ -61,7 +61,7 @@ def readme(folder: Path) -> str:
     current = {claim.name: known.get(claim.name) for claim in claims}
     current = {c.name: r for c in claims if (r := current[c.name]) is not None and same(c, r)}
     module = import_module(f"launch.claims.{folder.name}")
-    head = str(module.__doc__).split(": what measures each")[0]
+    head = str(module.__doc__).split(": the check of each")[0]
     words = [
         f"# {head}",
         f"This page is written by `{COMMAND}` from `claims.json` and the configs; change those.",
@@ -75,12 +75,12 @@ def readme(folder: Path) -> str:
 
 
 def missing(claims: list[Experiment], current: dict[str, Record]) -> list[str]:
-    """The claims without a record that is theirs."""
+    """The names of the claims that have no current record."""
     return [claim.name for claim in claims if claim.name not in current]
 
 
 def same(claim: Experiment, record: Record) -> bool:
-    """Whether a record is of the claim as it stands: the same grids, expectations and seeds."""
+    """Whether a record is of the claim as it is now: the same grids, expectations and seeds."""
     digests = {name: config.digest() for name, config in claim.grids.items()}
     expected = {name: expected_of(each) for name, each in claim.claim.expect.items()}
     within = {name: each.within for name, each in claim.claim.expect.items()}
@@ -89,7 +89,7 @@ def same(claim: Experiment, record: Record) -> bool:
 
 
 def _claim(claim: Experiment, record: Record | None) -> str:
-    """A claim: its verdict, statement, and a table of what is expected and was measured."""
+    """The section of one claim: its verdict, statement, and a table of expected and measured quantities."""
     heads = ["quantity", "kind", "expected", *(["measured [95 % interval]", "verdict"] if record else [])]
     rows = [heads, ["---"] * len(heads)]
     for name, expected in claim.claim.expect.items():

@@ -1,6 +1,6 @@
-"""A claim's names checked before its grids are run: what its check measures, tried on numbers that stand for results.
+"""Checks the names in a claim before its grids are run, by running its check on stand-ins for their results.
 
-The stand-ins have the axes, names and shapes that the grids will give; nothing is compiled.
+The stand-ins have the axes, names and shapes that the grids will give, and made-up numbers; nothing is compiled.
 """
 
 import json
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from launch.claims.experiment import Experiment
 
-MOST_BYTES = 2**30  # of stand-ins; the names of a larger grid are checked once it was run
+MOST_BYTES = 2**30  # largest stand-ins; the names of a larger grid are checked after it was run
 Fill = Callable[[tuple[int, ...]], np.ndarray]
-Shapes = dict[str, list[dict[str, tuple[int, ...]]]]  # of what every program of a grid gives, by the grid's name
+Shapes = dict[str, list[dict[str, tuple[int, ...]]]]  # by grid: for each of its programs, the shapes of its outputs
 
 
 def _random(shape: tuple[int, ...]) -> np.ndarray:
@@ -36,7 +36,7 @@ def _random(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _falling(shape: tuple[int, ...]) -> np.ndarray:
-    """From 1 to 1e-9 along the last axis, as a curve."""
+    """Numbers that fall from 1 to 1e-9 along the last axis, like an error curve."""
     return np.broadcast_to(np.geomspace(1.0, 1e-9, shape[-1]), shape)
 
 
@@ -44,9 +44,9 @@ FILLS: tuple[Fill, ...] = (_random, _falling, lambda shape: 2.0 + _random(shape)
 
 
 def check_names(experiment: "Experiment") -> None:
-    """Refusal in one line where a claim expects what its check does not measure, or its check asks for what is not.
+    """Refusal where a claim expects a quantity that its check does not measure, or the check reads an unknown name.
 
-    What the check makes of the stand-ins' numbers does not matter: where it fails for another reason, nothing is said.
+    Other failures of the check on the stand-ins are ignored, since their numbers mean nothing.
     """
     claim, path = experiment.claim, experiment.path
     from launch.claims.experiment import absent
@@ -60,16 +60,16 @@ def check_names(experiment: "Experiment") -> None:
 
 
 def names_measured(experiment: "Experiment") -> Collection[str]:
-    """What the check measures of the first stand-ins that it can measure; nothing where it fails on all."""
+    """The names of the quantities that the check measures on the first stand-ins it accepts; () if it fails on all."""
     known: Shapes = {}
     return next(filter(None, (_measured(experiment, fill, known) for fill in FILLS)), ())
 
 
 def _measured(experiment: "Experiment", fill: Fill, known: Shapes) -> Collection[str]:
-    """What the check measures of stand-ins with such numbers; nothing where it fails because of them."""
+    """The names that the check measures on stand-ins filled by ``fill``; () where it fails because of their numbers."""
     try:
         with without_intervals(), redirect_stdout(StringIO()), catch_warnings(), np.errstate(all="ignore"):
-            simplefilter("ignore")  # of numbers that are none of a run's
+            simplefilter("ignore")  # about made-up numbers
             runs = {
                 name: stand_in(config, experiment.folder, fill, known.setdefault(name, []))
                 for name, config in experiment.grids.items()
@@ -78,30 +78,27 @@ def _measured(experiment: "Experiment", fill: Fill, known: Shapes) -> Collection
     except Exception as error:
         refusal = isinstance(error, Refusal)
         cause = error.__cause__ if refusal else error
-        if _of_a_name(cause) or (refusal and cause is None):  # what is refused without a cause is no matter of numbers
+        if _of_a_name(cause) or (refusal and cause is None):  # a refusal without a cause does not depend on the numbers
             words = str(error) if refusal else unfit(experiment.claim.check, error)
             raise Refusal(f"{experiment.path.name}: {words}") from error
         return ()
 
 
 def _of_a_name(error: BaseException | None) -> bool:
-    """Whether an error tells of a name that is not there, whatever the numbers are."""
+    """Whether an error is about a missing name, and so does not depend on the numbers."""
     if isinstance(error, KeyError):
         return bool(error.args) and isinstance(error.args[0], str)
     return isinstance(error, AttributeError | NameError)
 
 
 def unfit(check: str, error: Exception) -> str:
-    """The words for grids that a check cannot measure."""
+    """The message for an error that a check raised on its grids."""
     reason = f"{type(error).__name__}: {' '.join(str(error).splitlines()[:1])}"
-    return (
-        f"claim.check: {check} cannot measure these grids ({reason}); "
-        "give them the axes and names that it measures elsewhere"
-    )
+    return f"claim.check: {check} cannot measure these grids ({reason}); give them the axes and names that it reads"
 
 
 def unknown(path: Path, expect: Mapping[str, Any], measured: Collection[str]) -> None:
-    """Refusal where something is expected that is not measured, with the nearest name."""
+    """Refusal where ``expect`` has a name that is not ``measured``, with the nearest name that is."""
     for name in expect:
         if name not in measured:
             near = nearest(name, measured) or f"use any of {', '.join(measured)}"
@@ -110,7 +107,7 @@ def unknown(path: Path, expect: Mapping[str, Any], measured: Collection[str]) ->
 
 @lru_cache(maxsize=16)
 def recorded(path: Path) -> dict[str, set[str]]:
-    """The names of what was measured of every claim when it was last recorded; none where nothing was."""
+    """The names of the quantities recorded for every claim in claims.json at ``path``; {} where there is none."""
     try:
         return {each["claim"]: set(each["measured"]) for each in json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, KeyError, TypeError):
@@ -118,9 +115,9 @@ def recorded(path: Path) -> dict[str, set[str]]:
 
 
 def stand_in(config: Config, folder: Path, fill: Fill, known: list[dict[str, tuple[int, ...]]]) -> "xr.Dataset":
-    """The Dataset that a config's grid will give, filled with other numbers; MemoryError where that is large.
+    """The Dataset that a config's grid will give, filled with made-up numbers; MemoryError above MOST_BYTES.
 
-    ``known`` are the shapes of what its programs give; where it is empty they are traced and put there.
+    ``known`` holds the shapes of its programs' outputs; where it is empty, they are traced and stored in it.
     """
     import jax
 
@@ -141,7 +138,7 @@ def stand_in(config: Config, folder: Path, fill: Fill, known: list[dict[str, tup
     unmoved, records = replace(schedule, train_steps=0, fine_tune_steps=0), sum(map(len, schedule.recorded_steps()))
 
     def shapes(system: Any) -> dict[str, tuple[int, ...]]:
-        """Of a cell that takes no step, which no shape but that of the curves depends on."""
+        """The shapes of a cell's outputs, traced without steps: these change the shapes of the curves alone."""
         cell = lambda keys: run_cell(system, unmoved, data, setting, keys)  # noqa: E731
         found = {name: each.shape for name, each in jax.eval_shape(cell, key_shapes()).items() if name != "state"}
         curve = lambda name, shape: name.endswith("_curve") and shape[:1] == (1,)  # noqa: E731

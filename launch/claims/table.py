@@ -1,4 +1,4 @@
-"""The table of claims as a terminal shows it."""
+"""Formats claims as a table for a terminal."""
 
 import re
 import textwrap
@@ -13,7 +13,7 @@ WIDTHS = (44, 10, 18, 34, 9)
 
 
 def greek(text: str) -> str:
-    """A text with letters for the names of Greek letters, as figures and quantities have them."""
+    """The text with Greek letters in place of their names, as in figures and in the names of quantities."""
     return re.sub(rf"(?<![A-Za-z])({'|'.join(GREEK)})(?![A-Za-z])", lambda found: GREEK[found[1]], text)
 
 
@@ -23,7 +23,7 @@ def heading() -> str:
 
 
 def lines(record: dict[str, Any]) -> str:
-    """A claim: its name, what is known of it, the statement, and one line for each quantity."""
+    """The lines of one claim: its name, facts and statement, then one line per quantity."""
     if record["verdict"] == "skipped":
         return f"\n{record['claim']}: skipped, {remedy(record['extra'])}"
     head = f"{record['claim']} ({facts(record)})  {record['statement']}"
@@ -37,24 +37,24 @@ def lines(record: dict[str, Any]) -> str:
 
 
 def remedy(extra: str) -> str:
-    """What to install where the data of a claim are missing."""
+    """The reason why a claim is skipped whose data are not installed, and what to install."""
     return f'since {EXTRAS[extra]} is not installed; run pip install "gpsense[{extra}]"'
 
 
 def facts(record: dict[str, Any]) -> str:
-    """Whose the claim is, its precision, the first seed where it is not 0, and the time it took."""
+    """The source of a claim, its precision, the first seed where it is not 0, and the time it took."""
     first = record["first_seed"] + record["seed_offset"]
     seeds = [f"seeds from {first}"] if first else []
     return ", ".join([record["source"], " and ".join(record["precision"]), *seeds, f"{record['seconds']:.0f} s"])
 
 
 def summary(records: list[dict[str, Any]]) -> str:
-    """How many hold, fail, are undecided or skipped, which of them do not hold, and how long it took."""
+    """How many claims hold, fail, are undecided or skipped, which of them do not hold, and how long they took."""
     return f"\n{counts(records)}; {sum(record['seconds'] for record in records):.0f} s"
 
 
 def counts(records: list[dict[str, Any]]) -> str:
-    """How many hold, fail, are undecided or skipped, and which of them do not hold."""
+    """How many claims hold, fail, are undecided or skipped, and which of them do not hold."""
     words = []
     for verdict, word in WORDS.items():
         names = [record["claim"] for record in records if record["verdict"] == verdict]
@@ -70,7 +70,7 @@ def _row(*cells: str) -> str:
 
 
 def expected_text(expected: Any, within: float) -> str:
-    """What a quantity must be."""
+    """The text of what a quantity must be: a value and the allowed distance from it, or bounds."""
     if isinstance(expected, dict):
         low, high = expected["at_least"], expected["at_most"]
         if low is not None and high is not None:
@@ -80,9 +80,9 @@ def expected_text(expected: Any, within: float) -> str:
 
 
 def measured_text(measured: dict[str, Any]) -> str:
-    """What it was, its interval, and over how many seeds; where all of them agree, or there is none, that.
+    """The text of a measured quantity: value, interval and number of seeds; or that it is exact, or all seeds agree.
 
-    Three digits, or as many as tell the value and the ends of its interval apart.
+    Three digits, or up to six where the value and the ends of its interval need them to differ.
     """
     text, low, high, seeds = (measured[name] for name in ("value", "low", "high", "seeds"))
     text = number(text)
@@ -99,7 +99,7 @@ def measured_text(measured: dict[str, Any]) -> str:
 
 
 def verdict_text(record: dict[str, Any], name: str) -> str:
-    """The verdict on a quantity; undecided with the seeds that would decide."""
+    """The verdict on a quantity; where undecided, with the number of seeds that would decide it."""
     word = record["verdicts"].get(name, "-")
     if word != "undecided":
         return word
@@ -108,7 +108,7 @@ def verdict_text(record: dict[str, Any], name: str) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number to so many digits, or several."""
+    """The text of a number, or of a list of numbers, to ``digits`` significant digits; - for None."""
     if isinstance(value, list):
         return " ".join(number(each, digits) for each in value)
     return "-" if value is None else f"{value:.{digits}g}"

@@ -1,4 +1,4 @@
-"""What a claim makes of a measured quantity: holds, fails, or undecided and how many seeds would decide."""
+"""Verdicts on measured quantities: holds, fails, or undecided, then with the number of seeds that would decide."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,22 +9,23 @@ from launch.claims.expectations import Expectation
 from launch.claims.quantities import Quantity
 
 HOLDS, FAILS, UNDECIDED, SKIPPED = "holds", "fails", "undecided", "skipped"
-FEWEST = 16  # seeds; with fewer an interval covers less often than it says
-ROUNDING = 1e-9  # relative to a bound: what still counts as on it
+FEWEST = 16  # seeds; with fewer, intervals cover the truth less often than stated
+ROUNDING = 1e-9  # relative distance from a bound that still counts as on it
 
 
 class Verdict(NamedTuple):
-    """The word, and the seeds that would decide where it is undecided; None there if the interval does not tell."""
+    """The verdict and, where undecided, the number of seeds that would decide; None if the interval cannot tell it."""
 
     word: str
     seeds: int | None = None
 
 
 def judge(expected: Expectation, measured: Quantity) -> Verdict:
-    """Whether the interval lies inside what is expected (holds), outside (fails) or across (undecided).
+    """The verdict: holds if the interval lies inside the expected range, fails if outside, else undecided.
 
-    Of several numbers all have to hold, and one that fails decides. A number that is not finite fails: it stands for
-    runs that failed. What is exact is its own interval. Where seeds differ, fewer than FEWEST decide nothing.
+    Of several numbers all must hold, and one that fails decides. A number that is not finite fails: it stands for runs
+    that failed. An exact number is an interval of length 0. Any longer interval from fewer than FEWEST seeds is
+    undecided.
     """
     value = np.asarray(measured.value, float)
     low, high = bounds(expected)
@@ -37,7 +38,7 @@ def judge(expected: Expectation, measured: Quantity) -> Verdict:
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of several that all have to hold."""
+    """The joint verdict: fails if one fails, holds if all hold, else undecided."""
     verdicts = list(verdicts)
     words = [verdict.word for verdict in verdicts]
     if FAILS in words or UNDECIDED not in words:
@@ -47,7 +48,7 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def bounds(expected: Expectation) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest number that is as expected, infinite where there is no bound."""
+    """The lowest and the highest expected number, infinite where there is no bound."""
     if expected.value is not None:
         target = np.asarray(expected.value, float)
         return target - expected.within, target + expected.within
@@ -70,7 +71,7 @@ def _one(lowest: float, highest: float, value: float, low: float, high: float, s
 
 
 def _deciding(lowest: float, highest: float, value: float, low: float, high: float, seeds: int | None) -> int | None:
-    """Seeds at which the interval, its width falling as ``1 / sqrt(seeds)``, would cross no bound.
+    """The number of seeds at which the interval would cross no bound, its width falling as ``1 / sqrt(seeds)``.
 
     Wilson's interval of a share of 0 or 1 has the width ``z^2 / (seeds + z^2)``.
     """

@@ -99,8 +99,8 @@ def test_tickets_of_a_convolution(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "loss", "words"),
     [
-        (lambda key: eqx.nn.Linear(5, 4, use_bias=False, key=key), "squared", "as far as can be seen here, if inputs"),
-        (lambda key: eqx.nn.Linear(5, 4, key=key), "squared", "no: 1 more is trained, such as biases"),
+        (lambda key: eqx.nn.Linear(5, 4, use_bias=False, key=key), "squared", "yes, if inputs"),
+        (lambda key: eqx.nn.Linear(5, 4, key=key), "squared", "no: 1 more array is trained, such as biases"),
         (
             mlp,
             "cross_entropy",
@@ -407,9 +407,9 @@ def test_rows_on_the_host_make_the_same_losses_and_gradients(monkeypatch: pytest
 def test_what_needs_all_rows_at_once_is_refused_of_rows_on_the_host(tmp_path: Any) -> None:
     np.save(tmp_path / "x.npy", TRAIN[0])
     there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
-    with pytest.raises(BadInput, match="^batch: the inputs to train on stay on the host"):
+    with pytest.raises(BadInput, match="^batch: the training inputs stay on the host"):
         find_tickets(mlp, there, TEST)
-    with pytest.raises(BadInput, match="^make: its state is that of all training inputs"):
+    with pytest.raises(BadInput, match="^make: its state is computed from all training inputs"):
         find_tickets(counted, there, TEST, batch=10)
 
 
@@ -518,13 +518,13 @@ class Counter(eqx.Module):
         ({"train": (X[:0], LABELS[:0])}, "train", "with the same n > 0"),
         ({"test": (X, LABELS[:5])}, "test", "with the same n > 0"),
         ({"test": (X[:, :4], LABELS)}, "train and test", r"of train has the shape \(5,\), one of test \(4,\); give"),
-        ({"train": (X[:, 0], LABELS)}, "train", r"inputs have the shape \(90,\), with no axis for the numbers of one"),
+        ({"train": (X[:, 0], LABELS)}, "train", r"inputs have the shape \(90,\), with no axis for the features of one"),
         ({"train": X}, "train", "a ndarray is not a pair; give inputs and targets"),
         ({"train": (np.array([["a"]]), LABELS[:1])}, "train", "inputs hold text, not real numbers; encode it"),
         ({"train": (np.full_like(X, np.inf), LABELS)}, "train", "450 of 450 inputs are not finite"),
         ({"train": (np.full(X.shape, np.longdouble("1e400")), LABELS)}, "train", "450 inputs are (too large|not)"),
         ({"train": (X, LABELS + 2**40)}, "train", "90 of 90 targets are too large for int32"),
-        ({"train": ([[1.0, 2.0], [3.0]], [0, 1])}, "train", "no arrays can be made of it"),
+        ({"train": ([[1.0, 2.0], [3.0]], [0, 1])}, "train", "not convertible to an array"),
         (
             {"train": (X, ["cat"] * 90)},
             "train",
@@ -548,8 +548,8 @@ class Counter(eqx.Module):
             "optimizer",
             "has its rate already; give a function of the rate, such",
         ),
-        ({"loss": lambda outputs, targets: "a"}, "loss", "gives 'a' for 60 rows; return one number a row"),
-        ({"loss": lambda outputs, targets: None}, "loss", "gives None for 60 rows; return one number a row"),
+        ({"loss": lambda outputs, targets: "a"}, "loss", "gives 'a' for 60 rows; return one number per row"),
+        ({"loss": lambda outputs, targets: None}, "loss", "gives None for 60 rows; return one number per row"),
         ({"loss": lambda outputs, targets: 1.0}, "loss", r"gives shape \(\) for 60 rows"),
         ({"error": lambda outputs, targets: [[1.0], [2.0, 3.0]]}, "error", "gives a list of 2 for 60 rows"),
         (
@@ -557,7 +557,7 @@ class Counter(eqx.Module):
             "loss",
             "gives complex numbers",
         ),
-        ({"loss": lambda outputs, targets: outputs[:, 0] > 0}, "loss", "which have no slope; return floating-point"),
+        ({"loss": lambda outputs, targets: outputs[:, 0] > 0}, "loss", "which have no gradient; return floating-point"),
         (
             {"loss": lambda outputs, targets: np.asarray(outputs)[:, 0]},
             "loss",
@@ -579,14 +579,14 @@ class Counter(eqx.Module):
         ),
         ({"train": (X, LABELS + 1)}, "train", "labels from 1 to 3 for 3 outputs"),
         ({"test": (X, LABELS - 1)}, "test", "labels from -1 to 1"),
-        ({"train": (X, LABELS + 0.5)}, "train", "not class numbers, one a row; give whole numbers"),
-        ({"test": (X, np.ones((90, 3)))}, "test", "not class numbers, one a row; give .* one-hot rows"),
+        ({"train": (X, LABELS + 0.5)}, "train", "not class numbers, one per row; give whole numbers"),
+        ({"test": (X, np.ones((90, 3)))}, "test", "not class numbers, one per row; give .* one-hot rows"),
         ({"train": (np.ma.masked_greater(X, 2), LABELS)}, "train", "of 450 inputs are masked, the first in row"),
         ({"test": (X, np.ma.masked_equal(LABELS, 2))}, "test", "17 of 90 targets are masked, the first in row 1"),
         ({"make": twice}, "make", "the same Linear stands at layers.0 and at layers.2"),
-        ({"prune": "!layers"}, "prune", "'!layers' leaves no array to prune; leave one of layers.0.weight, layers.0"),
-        ({"make": lambda key: eqx.nn.LayerNorm(5)}, "prune", "has no weights to prune; give it one of its arrays, wei"),
-        ({"prune": "last.weight"}, "prune", "no array fits"),
+        ({"prune": "!layers"}, "prune", "'!layers' leaves no array to prune; keep one of layers.0.weight, layers.0"),
+        ({"make": lambda key: eqx.nn.LayerNorm(5)}, "prune", "has no weights to prune; name one of its arrays, wei"),
+        ({"prune": "last.weight"}, "prune", "no array matches"),
         ({"prune": lambda path: True}, "prune", "the function fails for layers.0.weight"),
         ({"memory": "4 GB"}, "memory", "not a number of bytes"),
         ({"memory": 0}, "memory", "not a number of bytes"),
@@ -614,7 +614,7 @@ class Counter(eqx.Module):
         ({"error": "hinge"}, "error", "misclassified, squared"),
         ({"loss": lambda outputs, targets: outputs}, "loss", r"gives shape \(60, 3\)"),
         ({"error": lambda outputs, targets: jnp.mean(outputs)}, "error", r"gives shape \(\)"),
-        ({"loss": "squared"}, "loss", r"train's targets have the shape .* give as many numbers a row"),
+        ({"loss": "squared"}, "loss", r"train's targets have the shape .* give as many numbers per row"),
         ({"rules": ("threshold",)}, "rules", "'threshold'"),
         ({"rules": ("snip", "snip")}, "rules", "repeats"),
         ({"seeds": 0}, "seeds", "a whole number from 1 to"),

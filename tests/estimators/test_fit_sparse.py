@@ -310,24 +310,24 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
     [
         (TABLE, "risk", "y: 'risk' is a name, not the values; give y=x['risk'] and x.drop(columns='risk') for x"),
         (TABLE, ["risk"], "y: 'risk' is a name, not the values; give y=x['risk'] and x.drop(columns='risk') for x"),
-        (TABLE, "rsk", "y: 'rsk' is text, and no column of x; give the values of y, one a row"),
-        (X, "risk", "y: 'risk' is a name, not the values; give the values of y, one a row"),
+        (TABLE, "rsk", "y: 'rsk' is text, but not a column of x; give the values of y, one per row"),
+        (X, "risk", "y: 'risk' is a name, not the values; give the values of y, one per row"),
         (Y, X, "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)"),
         (
             TABLE["risk"],
             TABLE[list("abcde")],
             "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)",
         ),
-        (X, Y[:, None], "y: shape (40, 1) for 40 rows; give one value a row, such as y[:, 0]"),
-        (X, pd.DataFrame(Y), "y: shape (40, 1) for 40 rows; give one value a row, such as y.iloc[:, 0]"),
-        (X.T, Y, "y: shape (40,) for 5 rows; give x.T, whose rows they are"),
+        (X, Y[:, None], "y: shape (40, 1) for 40 rows; give one value per row, such as y[:, 0]"),
+        (X, pd.DataFrame(Y), "y: shape (40, 1) for 40 rows; give one value per row, such as y.iloc[:, 0]"),
+        (X.T, Y, "y: shape (40,) for 5 rows; give x.T: one row for each y"),
         (X, ["good"] * 40, "y: it holds text, not real numbers; encode it as numbers"),
         (X, pd.Categorical(["good", None] * 20), "y: it holds text, not real numbers; encode it as numbers"),
         (X, np.array([None, "good"] * 20), "y: it holds text, not real numbers; encode it as numbers"),
         (X, np.full(40, np.datetime64("2026-01-02")), "y: it holds dates, not real numbers; give an array of numbers"),
         (None, Y, "x: it holds None, not real numbers; give an array of numbers"),
         ({"a": Y, "b": Y}, Y, "x: it holds a dict, not real numbers; give an array of numbers"),
-        ([[1.0], [2.0, 3.0]] * 20, Y, "x: no arrays can be made of it (setting an array element with a sequence);"),
+        ([[1.0], [2.0, 3.0]] * 20, Y, "x: not convertible to an array (setting an array element with a sequence);"),
         (X, [1.0, None] * 20, "y: 20 missing or infinite values (rows 1 to 39); fill them in or remove those rows"),
     ],
 )
@@ -476,7 +476,7 @@ def test_what_is_printed_of_a_fit_is_a_few_lines(found: SparseFit) -> None:
     named = found._replace(names=tuple(f"c{i}" for i in range(DIM)))
     for fit, first in ((found, "3, "), (named, "c3, ")):
         head, risks, *_ = repr(fit).splitlines()
-        assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, by what each adds: {first}")
+        assert head.startswith(f"SparseFit: keeps {len(fit.coordinates)} of {DIM} columns, most useful first: {first}")
         assert f"this fit {fit.held_out_risk:.3g}, all columns {fit.unpruned_risk:.3g}" in risks
     assert "may be missing" not in repr(found._replace(resolution=None))
     alone = repr(found._replace(unpruned_risk=None, lasso_risk=None, lasso_kept=None))

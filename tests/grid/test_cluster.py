@@ -52,7 +52,7 @@ def test_what_is_no_cluster_is_refused(cluster: Any) -> None:
 
 @needs_dask
 def test_a_directory_is_needed() -> None:
-    with pytest.raises(BadInput, match="^cluster: its workers write chunks to a directory; give out, too$"):
+    with pytest.raises(BadInput, match="^cluster: its workers write chunks to a directory; give it as out$"):
         sweep(cell, draw, cluster="local:2", **AXES)
 
 
@@ -148,7 +148,7 @@ def test_a_cluster_whose_workers_never_start_is_one_line(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(distributed, "LocalCluster", fail)
     with (
-        pytest.raises(ChildProcessError, match="^the workers of the cluster end while"),
+        pytest.raises(ChildProcessError, match="^the workers of the cluster die while"),
         client_of("local:1"),
     ):
         pass

@@ -163,7 +163,7 @@ def test_a_cell_that_is_too_much_alone_is_refused_and_other_errors_go_up(
 ) -> None:
     program = Program(plan.grid, plan.programs[0])
     short_of_memory(monkeypatch, 0, MemoryError())
-    with pytest.raises(BadInput, match="memory ran out, running one cell"):
+    with pytest.raises(BadInput, match="memory ran out while running a single cell"):
         run.in_memory(program, plan.chunks[0])
     short_of_memory(monkeypatch, 0, jax.errors.JaxRuntimeError("INTERNAL: something else"))
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):

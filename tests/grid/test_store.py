@@ -128,7 +128,7 @@ def test_no_damaged_netcdf_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         data = bytearray(whole)
         data[place // 8] ^= 1 << place % 8
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"^its checksum does not fit its bytes$|^it ends without the checksum"):
+        with pytest.raises(ValueError, match=r"^its checksum does not match its bytes$|^it ends without the checksum"):
             store.read_dataset(path)
     for stop in (0, 1, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:stop])
@@ -182,16 +182,16 @@ def test_own_directory_gives_its_manifest_and_its_cut(tmp_path: Path) -> None:
         ('{"digest": "abc", "layouts": [[1]]}', "[1] is not a layout"),
         ('{"digest": "abc", "layouts": [null]}', "None is not a layout"),
         ('{"digest": "abc", "layouts": [{"a": 1, "b": 1}]}', "{'a': 1, 'b': 1} is not a layout"),
-        ('{"digest": "abc", "layouts": [["a", 1]]}', "no chunk has 'a' x 1 cells"),
-        ('{"digest": "abc", "layouts": [[1, 1, 1]]}', "[1] is no effort"),
-        ('{"digest": "abc", "layouts": [[1, 1, [], {}]]}', "[[], {}] is no effort"),
-        (f'{{"digest": "abc", "layouts": [[1{"0" * 4000}, 1]]}}', f"no chunk has 1{'0' * 56}... x 1 cells"),
+        ('{"digest": "abc", "layouts": [["a", 1]]}', "a chunk cannot have 'a' x 1 cells"),
+        ('{"digest": "abc", "layouts": [[1, 1, 1]]}', "[1] is not a compiling effort"),
+        ('{"digest": "abc", "layouts": [[1, 1, [], {}]]}', "[[], {}] is not a compiling effort"),
+        (f'{{"digest": "abc", "layouts": [[1{"0" * 4000}, 1]]}}', f"a chunk cannot have 1{'0' * 56}... x 1 cells"),
     ],
 )
 def test_damaged_manifest_is_refused_with_its_name_and_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(text.encode("latin-1"))
-    remedy = "put a copy of it back, or run the grid in another directory"
+    remedy = "restore it from a copy, or run the grid in another directory"
     for work in (lambda: store.check(tmp_path, "abc"), lambda: store.read(tmp_path)):
         with pytest.raises(BadInput) as refused:
             work()
@@ -325,7 +325,7 @@ def test_a_header_that_does_not_fit_its_numbers_is_refused(place: store.Store, c
     with pytest.raises(ValueError, match="."):
         decode(chunk)
     place.path(CHUNKS[0]).write_bytes(chunk)
-    is_set_aside(place, "is to be run again")
+    is_set_aside(place, "must be run again")
 
 
 @pytest.mark.parametrize("how", ["copied", "linked", "another run", "another cut", "short"])
@@ -343,7 +343,7 @@ def test_a_chunk_of_elsewhere_is_set_aside(place: store.Store, how: str) -> None
         digest = "xyz" if how == "another run" else "abc"
         cut = CHUNKS[0] if how != "another cut" else Chunk(0, 0, 0, 2, 0, 2)
         store.Store(place.directory, digest).write(cut, numbers(1, rows=2 if how != "another run" else 1))
-    words = {"copied": "chunk 1 of the run", "linked": "it is a link", "another cut": "another cut"}
+    words = {"copied": "it is chunk 1, or", "linked": "it is a link", "another cut": "a run with other chunks"}
     is_set_aside(place, (words | {"another run": "another run", "short": "1 x 2 cells"})[how])
 
 
@@ -361,7 +361,7 @@ def test_a_run_is_not_collected_without_a_chunk_of_it(place: store.Store, how: s
     elif how == "linked":  # to bytes that are right, and may be others when they are read again
         path.with_suffix(".away").write_bytes(data)
         path.symlink_to(path.with_suffix(".away"))
-    with pytest.raises(BadInput, match=r"000001\.chunk was damaged or removed after it was run; run the same again"):
+    with pytest.raises(BadInput, match=r"000001\.chunk was damaged or removed after it was run; rerun the same"):
         list(place.whole(PLAN))
 
 
@@ -393,7 +393,7 @@ def test_numbers_of_every_type_come_back(kind: str) -> None:
 
 
 def test_what_is_no_number_is_refused_where_it_is_written() -> None:
-    with pytest.raises(ValueError, match="name is of type .*, no number"):
+    with pytest.raises(ValueError, match="name is of type .*, not numbers"):
         encode({}, {"name": np.array([b"x"])})
 
 

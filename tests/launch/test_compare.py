@@ -1,4 +1,4 @@
-"""Runs and claims side by side: cells matched by their axes, changes told by intervals that do not meet."""
+"""Runs and claims side by side: cells matched by their axes, changes told by intervals that do not overlap."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_measures_of_one_name_and_two_meanings_are_not_compared(tmp_path: Path) 
     other["error"].attrs["long_name"] = "loss"
     runs = {name: report.read_run(fill(tmp_path / name, d)) for name, d in (("a", results()), ("b", other))}
     parts = compare.runs(runs).split("\n\n")
-    assert parts[1] == "error is not compared, it means different things: error <of> U in a; loss in b"
+    assert parts[1] == "error is not compared, as its meaning differs: error <of> U in a; loss in b"
     assert [part.split(":")[0] for part in parts[2:]] == ["rank", "*"]
     alone = {name: run._replace(dataset=run.dataset.drop_vars("rank")) for name, run in runs.items()}
     with pytest.raises(
@@ -108,7 +108,7 @@ def test_a_claim_that_changed_is_told_and_others_are_counted(tmp_path: Path) -> 
     assert not told["p/turned"].endswith("*")
     assert told["p/several"].endswith("*")
     assert lines[4].startswith("1 quantities did not change")
-    assert lines[-2:] == [f"in {before} alone: p/gone", f"in {tmp_path} alone: p/new"]
+    assert lines[-2:] == [f"only in {before}: p/gone", f"only in {tmp_path}: p/new"]
     assert now.exists()
 
 

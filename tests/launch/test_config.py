@@ -245,7 +245,7 @@ def test_a_claim_expects_a_value_or_bounds() -> None:
     assert (claim.expect["c"].at_most, claim.expect["c"].at_least, claim.expect["d"].at_least) == (2.0, None, 1e-3)
     for bad in ({}, {"within": 0.1}, {"value": 1, "at_most": 2}):
         with pytest.raises(
-            Refusal, match=r"claim\.expect\.a: give either value \(and within\) or at_least and at_most"
+            Refusal, match=r"claim\.expect\.a: give either value \(and within\), or at_least, at_most or both"
         ):
             build({"claim": CLAIM | {"expect": {"a": bad}}})
     with pytest.raises(Refusal, match=r"claim\.expect\.a\.within"):

@@ -115,7 +115,7 @@ def test_a_manifest_of_another_config_is_not_merged(run: Path, tmp_path: Path, c
     for argv in ([place], ["--merge", tmp_path / "new", place], ["--merge", tmp_path / "out", place, run]):
         refused = ended(report.main, *argv)
         one_line(refused)
-        assert f"{place}: its manifest does not make this run again (" in refused.err
+        assert f"{place}: the run cannot be rebuilt from its manifest (" in refused.err
     one_line(ended(grid.main, "--verify", place))
     assert not (tmp_path / "new").exists()
     assert not [*(tmp_path / "out").iterdir()]

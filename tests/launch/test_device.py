@@ -52,7 +52,7 @@ def test_a_cache_that_cannot_be_written_to_is_told_once(
     assert jax.config.jax_compilation_cache_dir == before
     assert capsys.readouterr().err == (
         f"notice: compiled programs are not kept: {tmp_path / 'file'} cannot be written to (Not a directory); "
-        "set GPSENSE_CACHE to a writable folder, or to nothing\n"
+        "set GPSENSE_CACHE to a writable folder, or leave it empty\n"
     )
 
 

@@ -110,7 +110,7 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:size"], "error: cell.m: it has no value; give --m VALUES\n"),
         (["mine.py:size", "--m", "3,4"], "error: cell.m: size (line 19) needs the value for a shape, a loop or a"),
         (["mine.py:size", "--m", "abc"], "error: cell.m: 'abc' is text, and size (line 19) failed with it; give a"),
-        (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give one"),
+        (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give a number"),
         (["mine.py:keyless", "--x", "1", "--seeds", "2"], "error: cell: it takes no key, so that all 2 seeds"),
         (["mine.py:several", "--a", "1", "--seeds", "2"], "error: cell: it takes key and does not use it, so that all"),
         (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),

@@ -115,10 +115,10 @@ def test_the_line_below_the_table_counts_minima_saddles_and_what_is_open():
     numbers = {"gradient_norm": 0.04, "gamma": 0.2, "curvature": -0.31, "unsettled": 0}
     line = grid.certificate_words(numbers | {"minima": 5, "saddles": 0, "undecided": 2})
     assert line == (
-        "Where training stopped, the gradient norm of 7 cells is at most 0.04. The smallest Hessian eigenvalue says "
-        "what they are: from -0.2 (minus the square root of that norm) up an approximate minimum, below it a saddle. "
-        "That makes 5 approximate minima (each with probability 0.999), 2 undecided (a larger run.curvature_steps may "
-        "decide); the lowest eigenvalue found is -0.31."
+        "Where training stopped, the gradient norm of 7 cells is at most 0.04. Their smallest Hessian eigenvalue "
+        "classifies them: -0.2 (minus the square root of that norm) or more is an approximate minimum, less is a "
+        "saddle. That makes 5 approximate minima (each with probability 0.999), 2 undecided (a larger "
+        "run.curvature_steps may decide); the lowest eigenvalue found is -0.31."
     )
     assert "the gradient norm of 1 cell is" in grid.certificate_words(
         numbers | {"minima": 1, "saddles": 0, "undecided": 0}
@@ -301,9 +301,9 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("truth", "problem"),
     [
-        (np.ones((2, 6)), r"shape is \(2, 6\), the factor's \(6, 2\)"),
-        (np.ones(6), r"shape is \(6,\)"),
-        (np.float64(1), r"shape is \(\)"),
+        (np.ones((2, 6)), r"has shape \(2, 6\), should have \(6, 2\)"),
+        (np.ones(6), r"shape \(6,\)"),
+        (np.float64(1), r"shape \(\)"),
         (np.full((6, 2), np.nan), "finite real numbers"),
         (np.full((6, 2), 1j), "finite real numbers"),
         (np.zeros((6, 2)), "all its numbers are zero"),
@@ -337,7 +337,7 @@ def test_damaged_manifest_is_refused(tmp_path: Path, refuse: Callable[..., str])
     (tmp_path / "run" / "manifest.json").write_text('{"digest": "abc", "layo')
     line = refuse(*TINY, "--out", "run")
     assert "run/manifest.json cannot be read (Unterminated string" in line
-    assert line.endswith("; put a copy of it back, or run the grid in another directory")
+    assert line.endswith("; restore it from a copy, or run the grid in another directory")
 
 
 @pytest.mark.slow

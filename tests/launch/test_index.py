@@ -84,7 +84,8 @@ def test_a_folder_without_runs_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_folder_of_runs_that_is_taken_for_a_run_is_told(runs: Path) -> None:
     told = ended(report.main, runs)
     assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(f"error: {runs} is no run, it holds 6; name one of them, such as {runs / 'begun'}, or ")
+    said = f"error: {runs} is not a run, but holds 6 runs; name one of them, such as {runs / 'begun'}, or "
+    assert told.err.startswith(said)
     assert told.err.endswith(f" --index {runs}\n")
 
 

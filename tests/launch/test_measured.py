@@ -50,15 +50,15 @@ def test_files_that_are_none_are_refused(tmp_path):
         ("numbers.json", "give .csv, .tsv, .par"),
     ):
         (tmp_path / name).write_text("row,col,value\n")
-        with pytest.raises(Refusal, match=f"{name}: .{name.partition('.')[2]} files are not read; {remedy}"):
+        with pytest.raises(Refusal, match=f"{name}: .{name.partition('.')[2]} files are not supported; {remedy}"):
             read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (["1,2,abc"], "line 10 holds 'abc' as stars; give a number there, or remove the line"),
-        (["# a note", "", "1,2,"], "line 12 holds nothing as stars; give a number there, or remove the line"),
+        (["1,2,abc"], "line 10 holds 'abc' in column stars; give a number there, or remove the line"),
+        (["# a note", "", "1,2,"], "line 12 holds nothing in column stars; give a number there, or remove the line"),
         (["1,2"], "line 10 has 2 fields, the header has 3; fix that line"),
     ],
 )
@@ -152,7 +152,7 @@ def test_damaged_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(Refusal, match="is not a parquet file"):
         read(tmp_path / "x.parquet")
     monkeypatch.setattr(pd, "read_parquet", lambda path: pd.DataFrame({"\x1b[31m": Y}))
-    with pytest.raises(Refusal, match="a column has no name that can be printed"):
+    with pytest.raises(Refusal, match="a column has a name that is too long or cannot be printed"):
         read(tmp_path / "x.parquet")
 
 
@@ -192,5 +192,5 @@ def test_a_table_without_a_header_and_decimal_commas_are_named(tmp_path):
     with pytest.raises(Refusal, match="its first line holds 0, 2, 0.31; put a header above it, such as row,col,value"):
         measured.known(tmp_path / "bare.csv", read(tmp_path / "bare.csv"))
     (tmp_path / "comma.csv").write_text("row;col;value\n0;2;0,31\n1;2;-1,5e-3\n")
-    with pytest.raises(Refusal, match="line 2 holds '0,31' as value; write decimal points for commas"):
+    with pytest.raises(Refusal, match="line 2 holds '0,31' in column value; write decimal points, not commas"):
         read(tmp_path / "comma.csv")

@@ -91,7 +91,7 @@ def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: P
         ({}, {"check": "other.py:check"}, "claim.check: no file other.py; give the path of a Python file"),
         ({}, {"check": "root_law"}, "claim.check: root_law names no function; write FILE.py:NAME"),
         ({}, {"kind": "wish"}, "claim.kind: 'wish' is unknown; use 'law', 'comparison' or 'regression'"),
-        ({}, {"expect": {"a": {}}}, "claim.expect.a: give either value (and within) or at_least and at_most"),
+        ({}, {"expect": {"a": {}}}, "claim.expect.a: give either value (and within), or at_least, at_most or both"),
         ({"claim": None}, {}, "claim: is missing; add a section claim with statement, source, kind, check, expect"),
         ({"train": {"rte": 1}}, {}, "train.rte: system sensing has no such field; did you mean train.rate?"),
         ({}, {"grids": {"a": {"problem": {"rank": 9}}}}, "problem.rank: "),
@@ -116,7 +116,7 @@ def test_a_claim_of_ones_own_is_run_judged_drawn_and_put_on_the_page(tmp_path: P
             "claim.check: mine.py:broken failed in mine.py at line 9 (KeyError: 'other'); fix",
         ),
         ({}, {"check": "mine.py:measure"}, "claim.check: mine.py:measure failed in mine.py at line 17 (KeyError: "),
-        ({}, {"check": "mine.py:words"}, "claim.check: mine.py:words gives no numbers as right rank; give a DataArray"),
+        ({}, {"check": "mine.py:words"}, "claim.check: mine.py:words returns no numbers for right rank; give a"),
         ({}, {"first_seed": -1}, "claim.first_seed: Input should be greater than or equal to 0, got -1"),
     ],
 )
@@ -160,7 +160,7 @@ def test_arrays_along_seeds_are_means_and_shares_whatever_their_other_axes() -> 
     np.testing.assert_allclose(found["mean"].value, numbers.mean("seed"))
     np.testing.assert_allclose(found["share"].value, [0, 0.5, 1])
     assert (found["share"].seeds, found["worst"].seeds, float(found["worst"].value)) == (4, None, 11)
-    with pytest.raises(Refusal, match=r"^claim\.check: f\.py:g gives list, not quantities by name; "):
+    with pytest.raises(Refusal, match=r"^claim\.check: f\.py:g returns list, not quantities by name; "):
         outcome_of([1.0], claim)
 
 

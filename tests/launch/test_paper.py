@@ -177,7 +177,7 @@ def test_latex_compiles_and_no_table_is_too_wide(tmp_path: Path) -> None:
     [
         (["--format", "gif"], "--format: 'gif' is not a format"),
         (["--table", "word"], "--table: 'word' is not a kind of table"),
-        (["--style", "nowhere.mplstyle"], "--style: there is no file nowhere.mplstyle"),
+        (["--style", "nowhere.mplstyle"], "--style: nowhere.mplstyle is neither a file nor a matplotlib style"),
         (["--width", "three"], "--width: there is no 'three'; use one of one, two"),
     ],
 )

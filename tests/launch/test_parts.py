@@ -49,7 +49,7 @@ def test_a_plain_run_collects_what_shards_left(parts: Path, tmp_path: Path) -> N
     merged = ended(report.main, "--merge", tmp_path / "out", parts / "1")
     assert (merged.code, merged.err) == (0, "")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "<strong>This run is not finished:</strong> 3 of 6 cells (1 of 2 chunks) are there" in page
+    assert "<strong>This run is not finished:</strong> 3 of 6 cells (1 of 2 chunks) are stored" in page
     assert not (tmp_path / "out" / "results.nc").exists()
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found
@@ -75,7 +75,7 @@ def test_what_cannot_be_merged_is_refused_in_one_line(parts: Path, tmp_path: Pat
     out, first = tmp_path / "out", parts / "0"
     for argv, words in (
         ((out, first, other), "belongs to another run"),
-        ((out, first, cut), "is cut into other chunks"),
+        ((out, first, cut), "is divided into other chunks"),
         ((out, first, mine), "is not a gpsense run"),
         ((mine, first), "is not a gpsense run"),
         ((other, first), "belongs to another run"),
@@ -101,9 +101,9 @@ def test_damaged_and_foreign_chunks_are_left_out_of_a_merge(parts: Path, tmp_pat
     assert merged.code == 0
     assert merged.err.replace("\n", "").isprintable()
     assert [line.rpartition(": ")[2] for line in merged.err.splitlines()] == [
-        "it belongs elsewhere",
-        "its checksum does not fit its bytes",
-        "it belongs elsewhere",
+        "its digest or number is that of another chunk",
+        "its checksum does not match its bytes",
+        "its digest or number is that of another chunk",
     ]
     copied = list((tmp_path / "out" / "chunks").iterdir())
     assert [path.name for path in copied] == [chunk.name]

@@ -71,14 +71,14 @@ def test_code_in_a_config_file_is_run_only_where_that_is_allowed(tmp_path: Path)
         (
             ', groups(lambda w: w, axis=0, unit="inputs")',
             ', ""',
-            " has parts that are ''; give groups(where, axis) or weights()",
+            " has parts '', which are not Parts; set parts = groups(where, axis) or parts = weights()",
         ),
         ("name, Data, parts =", "name, Data, prts =", " does not define parts; rename its prts, or add it"),
         ("name, Data", "_, Data", " does not define name; add it to the class"),
         ("def init", "def inti", " does not define init; rename its inti, or add it"),
-        ('s", Noise,', 's", dict,', " has a Data that is no class of fields; derive that from gpsense.fields.Traced"),
-        ("    dim:", "    margin:", " has a field margin, which is a name of the results; rename it"),
-        ("    noise:", "    step:", " has a field step, which is a name of the results; rename it"),
+        ('s", Noise,', 's", dict,', " has a Data that is not a class of fields; derive it from gpsense.fields.Traced"),
+        ("    dim:", "    margin:", " has a field margin, a name that the results use; rename it"),
+        ("    noise:", "    step:", " has a field step, a name that the results use; rename it"),
     ],
 )
 def test_a_class_that_lacks_something_is_refused(

@@ -35,8 +35,8 @@ def free_port() -> int:
         ),
         (["--distributed", "a:b", "--shard", "0/2"], "--distributed: 'a:b' is not an address; give auto, or HOST:PORT"),
         (["--distributed", "a\x1b:1", "--shard", "0/2"], "--distributed: 'a\\x1b:1' is not an address"),
-        (["--distributed", "127.0.0.1:1"], "--distributed: which of the processes is this? Give --shard i/N"),
-        (["--distributed", "auto", "--shard", "0/2"], "--shard: auto finds out which process this is"),
+        (["--distributed", "127.0.0.1:1"], "--distributed: HOST:PORT does not say which process this is; add --shard"),
+        (["--distributed", "auto", "--shard", "0/2"], "--shard: auto finds the process number; leave out --shard"),
     ],
 )
 def test_what_says_not_who_the_processes_are_is_refused(words: list[str], said: str, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_folders_that_the_others_do_not_see_are_refused(tmp_path: Path, process:
     assert both[1].returncode == 2
     assert err == (
         f"error: --out: process 1 of 2 does not see the {tmp_path / '1'} of process 0; "
-        "choose a directory that all of them see\n"
+        "choose a directory that all processes see\n"
     )
     both[0].communicate(timeout=300)
     assert both[0].returncode == 0
@@ -93,5 +93,5 @@ def test_processes_that_do_not_come_are_given_up_in_one_line(tmp_path: Path, pro
     assert (alone.returncode, out) == (2, "")
     assert err == (
         f"error: --distributed: {address}: the processes do not find one another within 1 s; "
-        "start all N with one address\n"
+        "start all N with the same address\n"
     )

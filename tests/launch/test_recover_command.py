@@ -74,7 +74,7 @@ def test_a_table_with_a_header_of_its_own(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "rank 2 (explains the values to rounding" in told
     assert main([str(tmp_path / "stars.csv"), "--row", "whom", "--out", str(tmp_path / "no")]) == 2
-    assert "whom: no such column, there is who, what, stars" in capsys.readouterr().err
+    assert "whom: no such column, the file has who, what, stars" in capsys.readouterr().err
 
 
 def test_offsets_are_told_with_the_files_that_make_the_matrix(tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
         np.save(tmp_path / "wrong.npy", wrong)
         assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "wrong.npy")]) == 2
-        assert "is not a 4 x 4 matrix of finite numbers, not all 0; save one" in capsys.readouterr().err
+        assert "is not a 4 x 4 matrix of finite numbers, not all 0; save such a matrix" in capsys.readouterr().err
 
 
 def test_a_truth_is_taken_in_the_order_of_the_labels_that_are_written_which_is_told(tmp_path, capsys):
@@ -153,7 +153,8 @@ def test_a_truth_is_taken_in_the_order_of_the_labels_that_are_written_which_is_t
     np.save(tmp_path / "lengths.npy", np.linalg.norm(centred[:, None] - centred, axis=2))
     assert main([*command, str(tmp_path / "lengths.npy")]) == 2
     said = (
-        "has zeros on its diagonal, and is not positive semidefinite; save the Gram matrix C C^T of the centred points"
+        "has only zeros on its diagonal, so it is not positive semidefinite; "
+        "save the Gram matrix C C^T of the centred points"
     )
     assert said in capsys.readouterr().err
 
@@ -173,21 +174,21 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table = tmp_path / "ratings.csv"
     table.write_text("user,film,stars\nann,up,4\n")
     assert main([str(table)]) == 2
-    said = "its columns are user, film, stars; say which is which: ratings --row user --col film --value stars, "
-    said += "distances --i user --j film --distance stars; of a wide table, labels of rows first, say --kind table"
+    said = "its columns are user, film, stars; name them: for ratings --row user --col film --value stars, "
+    said += "for distances --i user --j film --distance stars; for a wide table, row labels first, add --kind table"
     assert capsys.readouterr().err == f"error: {table}: {said}\n"
     assert main([str(table), "--kind", "pauli"]) == 2
-    said = "--kind pauli reads the columns pauli,value, there are user, film, stars; say which they are by --pauli NAME"
+    said = "--kind pauli needs the columns pauli,value, the file has user, film, stars; name them by --pauli NAME"
     assert capsys.readouterr().err == f"error: {table}: {said} --value NAME\n"
     assert main([str(table), "--kind", "table"]) == 2
     said = "if each row is one measurement, name the columns by --row, --col, --value\n"
     assert capsys.readouterr().err.endswith(said)
     table.write_text("row,col,stars\nann,up,4\n")
     assert main([str(table)]) == 2
-    assert "stars; add the values (n,), named value, or say which it is by --value NAME" in capsys.readouterr().err
+    assert "add the values (n,), named value, or give its name in FILE by --value NAME" in capsys.readouterr().err
     table.write_text("i,j,distnce\nann,up,4\n")
     assert main([str(table)]) == 2
-    assert capsys.readouterr().err.endswith("distance for distnce? Say which it is by --distance NAME\n")
+    assert capsys.readouterr().err.endswith("distance for distnce? Give its name in FILE by --distance NAME\n")
     table.write_text("# two qubits\npauli,value\nXX,1\nzx,0\n")
     assert main([str(table)]) == 2
     said = "line 4 holds 'zx', which is not a Pauli word; write capital letters, ZX"
@@ -221,11 +222,11 @@ def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert main([str(tmp_path / "t.csv")]) == 2
     error = capsys.readouterr().err
-    assert "film 6, and 33 more; say which is which: ratings --row NAME --col NAME --value NAME, distances" in error
-    assert error.endswith("; of a wide table, labels of rows first, say --kind table\n")
+    assert "film 6, and 33 more; name them: for ratings --row NAME --col NAME --value NAME, for distances" in error
+    assert error.endswith("; for a wide table, row labels first, add --kind table\n")
     (tmp_path / "r.csv").write_text("\n".join(["row" + lines[0][4:], *lines[1:]]))
     assert main([str(tmp_path / "r.csv")]) == 2
-    assert "of a wide table, labels of rows first, say --kind table; of one measurement a" in capsys.readouterr().err
+    assert "for a wide table, row labels first, add --kind table; for one measurement per" in capsys.readouterr().err
     assert main([str(tmp_path / "t.csv"), "--kind", "table", "--offsets", "no", "--out", str(tmp_path / "out")]) == 0
     assert np.load(tmp_path / "out" / "row_labels.npy").tolist() == list(range(1990, 1996))
     (tmp_path / "d.csv").write_text(",a,b,c\na,0,1,2\nb,1,0,3\nc,2,3,0\n")
@@ -322,8 +323,8 @@ BAD = [
     (["a.npz", "--example", "cities"], "give one file, or --example cities"),
     (["missing.npz"], "missing.npz: no such file"),
     (["--example", "towns"], "--example: there is no 'towns'; use one of cities"),
-    (["--example", "cities", "--noise", "-1"], "--noise: -1.0 is not at least 0"),
-    (["--example", "cities", "--share", "0"], "--share: 0.0 is not above 0"),
+    (["--example", "cities", "--noise", "-1"], "--noise: -1.0 is out of range; give a number at least 0"),
+    (["--example", "cities", "--share", "0"], "--share: 0.0 is out of range; give a number above 0"),
     (["--example", "cities", "--rank", "none"], "--rank: 'none' is not a whole number; use a whole number"),
     (["--example", "cities", "--max-rank", "99"], "--max-rank: 99 is not from 1 to 71"),
     (["--example", "cities", "--robust", "maybe"], "--robust: there is no 'maybe'; use one of auto, yes, no"),
@@ -333,10 +334,10 @@ BAD = [
     (["--example", "cities", "--rank"], "--rank: give one value; see --help"),
     (["a.npz", "--kind", "distance"], "--kind: there is no 'distance'; did you mean distances? use one of table (ent"),
     (["a.npz", "b.npz"], "b.npz: not understood; see --help"),
-    (["a.npz", "--noise", "0.1", "--share", "0.5"], "--noise: nothing reads it with FILE; leave it out, or give --ex"),
-    (["a.npz", "--share", "0.3"], "--share: nothing reads it with FILE"),
-    (["--example", "cities", "--kind", "table"], "--kind: nothing reads it with --example; leave it out"),
-    (["--example", "cities", "--row", "user"], "--row: nothing reads it with --example; leave it out"),
+    (["a.npz", "--noise", "0.1", "--share", "0.5"], "--noise: it has no effect with FILE; leave it out, or give --ex"),
+    (["a.npz", "--share", "0.3"], "--share: it has no effect with FILE"),
+    (["--example", "cities", "--kind", "table"], "--kind: it has no effect with --example; leave it out"),
+    (["--example", "cities", "--row", "user"], "--row: it has no effect with --example; leave it out"),
     (["--example", "cities", "--out", "/proc/none/x"], "--out: /proc/none/x cannot be written to"),
 ]
 
@@ -399,7 +400,7 @@ def test_doubtful_results_come_with_a_notice():
         return _doubts(SimpleNamespace(**facts))
 
     assert doubts() == []
-    assert "rank 2 has 19 unknowns from 20 measurements" in doubts(measurements=20)[0]
+    assert "rank 2 has 19 unknowns for only 20 measurements" in doubts(measurements=20)[0]
     open_ = ("row 3 is in no measurement", "9 independent measurements for 19 unknowns")
     first, second = doubts(undetermined=open_)
     assert first.endswith("leave this open: row 3 is in no measurement (numbers from 0)")
@@ -408,10 +409,10 @@ def test_doubtful_results_come_with_a_notice():
     named = doubts(undetermined=open_, labels=(np.array(["a", "b"]), None))
     assert [words.rpartition("open: ")[2] for words in named] == [open_[0], f"{open_[1]} (numbers from 0)"]
     told = doubts(outliers=np.array([4, 7]), wild=("4 (Bern, Oslo)", "7 (Bern, Rome)"))[0]
-    assert "2 wild values were left out (measurements 4 (Bern, Oslo), 7 (Bern, Rome), counted from 0)" in told
+    assert "2 outliers were left out (measurements 4 (Bern, Oslo), 7 (Bern, Rome), counted from 0)" in told
     told = doubts(outliers=np.array([4]), wild=("4",))[0]
-    assert "1 wild value was left out (measurement 4, counted from 0)" in told
-    assert "the rank is uncertain: 50% of the resamples" in doubts(rank_share=0.5)[0]
+    assert "1 outlier was left out (measurement 4, counted from 0)" in told
+    assert "the rank is uncertain: only 50% of the resamples" in doubts(rank_share=0.5)[0]
 
 
 def test_other_settings_do_not_overwrite_a_result(recovered, capsys):

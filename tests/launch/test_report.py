@@ -100,7 +100,7 @@ def test_a_run_made_in_python_is_reported_from_its_results(tmp_path: Path, capsy
     assert "<h1>mine" in page
     (run / "results.nc").unlink()
     assert report.main([str(run)]) == 2
-    assert "run the script that called sweep or run_grid with this directory as out again" in capsys.readouterr().err
+    assert "rerun the script that called sweep or run_grid with this directory as out" in capsys.readouterr().err
 
 
 def test_where_every_cell_diverged_no_figure_is_drawn_and_that_is_told(

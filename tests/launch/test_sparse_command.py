@@ -77,5 +77,5 @@ def test_a_dry_run_says_what_one_pass_costs(tmp_path: Path) -> None:
     printed = run(tmp_path, "--dry-run")
     assert re.search(r"programs 1 +cells 8 +chunks 1", printed)
     assert re.search(r"program 0: greedy_pruning, rule gradient, parity both, pool 2, dim 12, n up to 700", printed)
-    assert re.search(r"n up to that\); chunks of 4 x 2 cells, .* once$", printed, re.MULTILINE)
+    assert re.search(r"n up to this size\); chunks of 4 x 2 cells, .* once$", printed, re.MULTILINE)
     assert not (tmp_path / "run").exists()

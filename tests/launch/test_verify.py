@@ -44,7 +44,7 @@ def test_an_honest_run_agrees(run: Path) -> None:
     checked = ended(grid.main, "--verify", run)
     assert (checked.code, checked.err) == (0, "")
     lines = checked.out.splitlines()
-    assert lines[0] == f"{run} (results.nc): 4 of 4 cells computed again, each alone, in float64"
+    assert lines[0] == f"{run} (results.nc): 4 of 4 cells recomputed, each alone, in float64"
     assert all("agrees in 20 measures, by " in line for line in lines[1:5])
     assert sorted(line.split(":")[0].strip() for line in lines[1:5]) == [
         f"seed {seed}, penalty {penalty}" for seed in (0, 1) for penalty in (0.1, 0.2)
@@ -89,8 +89,8 @@ def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Pat
     for argv, words in (
         ((empty,), "is not a gpsense run; name the directory of a run"),
         ((tmp_path / "none",), "is not a gpsense run"),
-        ((python,), "made in Python, and cannot be run from its manifest; run the script"),
-        ((changed,), "does not make this run again"),
+        ((python,), "made in Python, and cannot be run from its manifest; to resume, rerun the script"),
+        ((changed,), "cannot be rebuilt from its manifest"),
         ((torn,), "results.nc cannot be read"),
         ((begun,), "has no finished cell yet; wait for the first chunk"),
         ((run, "--out", tmp_path), "give no config and no other option"),

@@ -114,7 +114,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             plot_columns(MIXED, wrong)
     with pytest.raises(BadInput, match="no axis besides the seeds"):
         plot_measure(make({}), "rank")
-    with pytest.raises(BadInput, match="no curves along steps; give the Schedule steps"):
+    with pytest.raises(BadInput, match="no curves along steps; train for some steps"):
         plot_curves(MIXED.isel(step=slice(1)))
     with pytest.raises(BadInput, match="no curves along steps; draw its measures by plot_measure"):
         plot_curves(MIXED.drop_dims("step"))
@@ -131,7 +131,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             r"select one value, as dataset.isel\(column=0\)$",
         ),
         (MIXED.assign(mean=MIXED["error"].mean("seed")), "mean", "name: mean lacks the axis seed"),
-        (MIXED.drop_vars("phase").median("seed"), "error", "dataset: it has no seeds; give the results as they are"),
+        (MIXED.drop_vars("phase").median("seed"), "error", "dataset: it has no seeds; give the results with all seeds"),
         (MIXED["error"], "error", "dataset: it holds no results of a grid; give the Dataset of a run"),
     ],
 )

@@ -200,7 +200,7 @@ def test_patterns_functions_and_trees_say_what_else():
     whole = jax.tree.map(lambda leaf: False, module)
     assert chosen(eqx.tree_at(lambda m: (m.mlp, m.norm), whole, (True, False))) == {"mlp.weight", "mlp.bias"}
     tree = "not a tree of booleans"
-    for what, problem in (("layers.*", "no array fits"), (3, tree), ([True], tree)):
+    for what, problem in (("layers.*", "no array matches"), (3, tree), ([True], tree)):
         with pytest.raises(BadInput, match=problem) as refused:
             leaves.prunable(module, what)
         assert refused.value.field == "prune"

@@ -271,7 +271,7 @@ def test_scores_that_cannot_order_weights_are_refused():
         masks.keep_share(fine, can, 0.5, spread="globl")
     with pytest.raises(BadInput, match="use one of layer, global"):
         masks.keep_groups(fine, can, 0.5, spread="erk")
-    with pytest.raises(BadInput, match=r"w of shape \(2, 4\) has no groups of 3"):
+    with pytest.raises(BadInput, match=r"w of shape \(2, 4\) cannot be split into groups of 3"):
         masks.keep_n_of_m(fine, can, 1, 3)
     zero = jax.tree.map(jnp.zeros_like, MODEL)
     with pytest.raises(BadInput, match="all 0 or not finite"):

@@ -55,7 +55,7 @@ def test_frames_of_a_library():
     nullable = table.astype({"value": "Float64"})
     assert read_fields(nullable).values.dtype == float
     nullable.loc[3, "value"] = pd.NA
-    with pytest.raises(BadInput, match=r"value: 1 of \d+ rows have no value, the first row 3 \(from 0\); remove"):
+    with pytest.raises(BadInput, match=r"value: 1 of \d+ rows have no value, the first is 3 \(from 0\); remove"):
         read_fields(nullable)
     with pytest.raises(BadInput, match="columns: they are a, b; name them"):
         read_fields(pd.DataFrame({"a": [1.0], "b": [2.0]}))
@@ -90,7 +90,7 @@ REFUSED = {
     ),
     "NaN": (
         {"x": np.where(X > 2, np.nan, X), "y": Y},
-        r"x: NaN or infinity in 10 of 80 measurements, the first number 1 \(from 0\); remove them",
+        r"x: NaN or infinity in 10 of 80 measurements, the first is 1 \(from 0\); remove them",
     ),
     "complex values": ({"x": X, "y": Y * 1j}, "y: holds complex numbers; give real ones"),
     "words for numbers": ({"x": X, "y": np.array(["1"] * 7 + ["a"] * 73)}, r"y: row 7 \(from 0\) holds 'a', not a num"),
@@ -105,15 +105,15 @@ REFUSED = {
     "few, all zero": ({"pauli": ["XI", "YZ"], "y": np.zeros(2)}, "y: only 2 measurements; give at least 5"),
     "few negative": (
         {"i": [0, 1], "j": [1, 2], "distance2": [1.0, -3.0]},
-        r"distance2: squared distances are not negative, but number 1 \(from 0\) is -3; check the signs",
+        r"distance2: squared distances cannot be negative, but number 1 \(from 0\) is -3; check the signs",
     ),
     "negative distance": (
         {"i": np.arange(9), "j": np.arange(9) + 1, "distance": np.r_[-1.0, np.ones(8)]},
-        r"distance: distances are not negative, but number 0 \(from 0\) is -1; check the signs",
+        r"distance: distances cannot be negative, but number 0 \(from 0\) is -1; check the signs",
     ),
     "mostly negative": (
         {"i": np.arange(9), "j": np.arange(9) + 1, "distance2": np.r_[np.ones(4), -np.ones(5)]},
-        "distance2: squared distances are not negative, but number 4",
+        "distance2: squared distances cannot be negative, but number 4",
     ),
     "no name": (
         {"i": ["a", "b", "", "c", "d"], "j": ["b", "c", "d", "a", "b"], "distance2": np.ones(5)},
@@ -129,14 +129,14 @@ REFUSED = {
     ),
     "squares called plain": (
         {"i": np.arange(5), "j": np.arange(5) + 1, "distance2": np.ones(5), "kind": np.array("plain_distances")},
-        "kind: plain_distances, but distance2 are squares",
+        "kind: plain_distances, but distance2 means squares",
     ),
     "zero": ({"x": X, "y": 0 * Y}, "y: is all zero"),
-    "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give what was measured with"),
+    "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give the vectors of the measurements"),
     "lengths": ({"x": X[:9], "y": Y}, "x: 9 vectors for 80 values; give as many values as vectors"),
     "as many": ({"A": np.ones((40, 5, 5)), "y": Y}, "A: 40 matrices for 80 values; give as many values as matrices"),
     "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
-    "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* makes matrices"),
+    "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* is above 20000"),
     "unsaid": (
         {"i": ROWS, "j": COLUMNS, "y": VALUES},
         r"kind: i and j alone do not say .*, or add the entry 'kind': 'distances' \(squared\)",
@@ -168,14 +168,14 @@ REFUSED = {
     ),
     "negative": (
         {"rows": ROWS - 1, "cols": COLUMNS, "y": VALUES},
-        r"rows: row \d+ \(from 0\) holds -1; number from 0 or 1",
+        r"rows: row \d+ \(from 0\) holds -1; use whole numbers from 0 or 1",
     ),
     "fractions": (
         {"rows": ROWS + 0.5, "cols": COLUMNS, "y": VALUES},
-        r"rows: row 0 \(from 0\) holds 0.5; number from 0 or 1 by whole numbers, or give names as text",
+        r"rows: row 0 \(from 0\) holds 0.5; use whole numbers from 0 or 1, or give names as text",
     ),
-    "negative rows": ({"row": ROWS - 1, "col": COLUMNS, "y": VALUES}, r"row: row 0 \(from 0\) holds -1; number from"),
-    "fractions of rows": ({"row": ROWS, "col": COLUMNS / 2, "y": VALUES}, r"col: row \d+ \(from 0\) holds 0.5; number"),
+    "negative rows": ({"row": ROWS - 1, "col": COLUMNS, "y": VALUES}, r"row: row 0 \(from 0\) holds -1; use whole"),
+    "fractions of rows": ({"row": ROWS, "col": COLUMNS / 2, "y": VALUES}, r"col: row \d+ \(from 0\) holds 0.5; use"),
     "rows for row": (
         {"rows": ROWS, "col": COLUMNS, "y": VALUES},
         "rows: entries and table at once; give row and col .of a table., or rows and cols .of a symmetric matrix.",
@@ -186,7 +186,7 @@ REFUSED = {
     ),
     "names of a table": (
         {"rows": [f"u{i}" for i in ROWS], "cols": [f"f{j}" for j in COLUMNS], "y": VALUES},
-        "rows: no name is in both rows and cols; if they are of a table, name them row and col",
+        "rows: no name is in both rows and cols; for a rectangular table name them row and col",
     ),
     "near names": (
         {"Row": ROWS, "column": COLUMNS, "y": VALUES},

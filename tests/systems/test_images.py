@@ -164,7 +164,7 @@ def test_rounds_that_train_masks_drawn_anew_find_the_same_tickets_of_the_same_la
     drawn = both["loss_curve"].sel(step=[40, 80]).values
     assert (drawn != both["loss_curve"].sel(step=[20, 60]).values).all()
     assert (drawn < both["loss_curve"].sel(step=0).values[..., None]).all()
-    with pytest.raises(BadInput, match="spread global has no share of the last layer") as refusal:
+    with pytest.raises(BadInput, match="spread global does not use last_layer") as refusal:
         make_plan(Grid(SYSTEM, Schedule(40, 20, 20), (0,), (), numbers), 2**30)
     assert refusal.value.field == "last_layer"
     with pytest.raises(BadInput, match="2 rounds of 40"):

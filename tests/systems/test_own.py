@@ -143,7 +143,7 @@ def test_a_pattern_says_which_single_weights_are_pruned():
     [
         (groups(lambda w: w), r"groups\(\) has axis=1 for a leaf of shape \(3,\); give an axis that each leaf has"),
         (groups(lambda w: w, (0, 1)), r"groups\(\) has axis=\(0, 1\) for a leaf"),
-        (groups(lambda w: None), r"where of groups\(\) gives no array"),
+        (groups(lambda w: None), r"where of groups\(\) returns no array"),
     ],
 )
 def test_groups_that_are_not_there_are_refused(parts, problem):
@@ -233,7 +233,7 @@ def test_a_size_that_draw_takes_is_told_with_what_to_give_instead():
     with pytest.raises(BadInput) as refusal:
         run_grid(Grid(system, Schedule(2, 1)))
     assert refusal.value.field == "n"
-    assert refusal.value.remedy == "give a draw with that number in it: lambda key: draw(key, n=...)"
+    assert refusal.value.remedy == "fix it inside draw: lambda key: draw(key, n=...)"
 
 
 def test_the_error_is_called_what_it_is():

@@ -104,7 +104,7 @@ def test_records_that_cut_rounds_and_steps_that_are_too_few_are_refused() -> Non
     for record_every in (5, 40):
         make_plan(replace(grid, schedule=Schedule(80, 10, record_every)), 2**30)
     harder = replace(grid, axes=(Axis("kept", (0.5, 0.06)), Axis("share", (0.5,))), schedule=Schedule(60, 10, 20))
-    with pytest.raises(BadInput, match="train_steps: 60 steps, and 4 rounds of 20"):
+    with pytest.raises(BadInput, match="train_steps: 60 steps, but the share kept needs 4 rounds of 20"):
         make_plan(harder, 2**30)
     make_plan(replace(harder, schedule=Schedule(80, 10, 20)), 2**30)
 

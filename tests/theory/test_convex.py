@@ -37,5 +37,5 @@ def test_limits():
     for rank in (1, 2, 5, 19):
         assert 20 * rank - rank * (rank - 1) / 2 < trace_norm_samples(20, rank) < 210
     assert trace_norm_samples(20, 2) == pytest.approx(65.77, abs=0.01)
-    with pytest.raises(ValueError, match="a rank of 0 to 3; not 4"):
+    with pytest.raises(ValueError, match="rank: 4 is not between 0 and dim 3; "):
         trace_norm_samples(3, 4)

@@ -62,7 +62,7 @@ def test_mnist_is_read_as_written(mnist):
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        ("train-images-idx3-ubyte", _idx(PIXELS)[:-1], "has 135 bytes where 136 belong"),
+        ("train-images-idx3-ubyte", _idx(PIXELS)[:-1], "has 135 bytes, 136 expected"),
         ("train-images-idx3-ubyte", _idx(PIXELS) + b"\0", "has 137 bytes"),
         ("train-images-idx3-ubyte", _idx(LABELS), "not an IDX file"),
         ("train-images-idx3-ubyte", b"\0\0", "not an IDX file"),

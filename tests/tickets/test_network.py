@@ -68,7 +68,7 @@ def test_squares_are_sums_over_a_row():
     )
     one = squared(jnp.asarray(outputs[:, :1]), jnp.asarray(LABELS))  # whole numbers, one a row
     np.testing.assert_allclose(one, (outputs[:, 0] - LABELS) ** 2, rtol=1e-12)
-    with pytest.raises(BadInput, match="as many numbers a row"):
+    with pytest.raises(BadInput, match="as many numbers per row"):
         squared(jnp.asarray(outputs), jnp.asarray(TARGETS[:, 0]))
 
 

@@ -1,4 +1,4 @@
-"""What every linear map A: symmetric matrices -> R^n offers."""
+"""The interface of every linear map A from symmetric matrices to R^n."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from gpsense.sensing.symmetric import svec
 class Measurements(eqx.Module):
     """A linear map ``A(X)_i = <A_i, X>`` from symmetric dim x dim matrices to n values.
 
-    Subclasses hold the A_i in the cheapest way and never need to form them. ``forward`` takes the factor of
-    ``X = U U^T``, ``apply`` the matrix itself; ``adjoint`` is taken of values: ``A*(z) = sum_i z_i A_i``. Each of the
-    three, of a class of one's own too, raises BadInput for an array of another shape.
+    Subclasses store the A_i in the cheapest way and need not form them. ``forward`` takes the factor of
+    ``X = U U^T``, ``apply`` the matrix itself, ``adjoint`` values z: ``A*(z) = sum_i z_i A_i``. All three, also in your
+    own subclasses, raise BadInput for an array of the wrong shape.
 
     >>> measurements = gpsense.RankOne(jnp.eye(2))
     >>> isinstance(measurements, gpsense.Measurements)
@@ -64,10 +64,10 @@ class Measurements(eqx.Module):
 
     @abstractmethod
     def take(self, index: Int[Array, " m"]) -> "Measurements":
-        """The measurements with these numbers, in this order."""
+        """The measurements with these indices, in this order."""
 
     def flops(self, width: int) -> float:
-        """Operations of a loss and its gradient at a factor (dim, width), the products only; 0: always the cheapest."""
+        """Operations in products, per loss and gradient at a factor (dim, width); 0: always the cheapest form."""
         return 0.0
 
     def bilinear(self, first: Factor, second: Factor) -> Values:
@@ -76,7 +76,7 @@ class Measurements(eqx.Module):
         return self.apply(0.5 * (product + product.T))
 
     def pull(self, factor: Factor, values: Values) -> Factor:
-        """``A*(z) U``, shape (dim, width): what a gradient needs of the adjoint."""
+        """``A*(z) U``, shape (dim, width), as gradients of a loss need it."""
         return self.adjoint(values) @ factor
 
     def packed(self) -> PackedRows:
@@ -92,7 +92,7 @@ _ARGUMENTS: dict[str, Callable[[Measurements, Any], None]] = {
 
 
 def _checked(method: Callable[..., Any], check: Callable[[Measurements, Any], None]) -> Callable[..., Any]:
-    """The method, its array checked first: an index may read a part of one too large and say nothing."""
+    """The method with its array checked first: indexing would silently read a part of an array that is too large."""
 
     @wraps(method)
     def checked(self: Measurements, array: Any) -> Any:
@@ -103,20 +103,20 @@ def _checked(method: Callable[..., Any], check: Callable[[Measurements, Any], No
 
 
 def array_of(name: str) -> Callable[[Any], Array]:
-    """A converter of arrays and nested lists to arrays; BadInput, by name, where they hold no numbers."""
+    """A converter of arrays and nested lists to JAX arrays; it raises BadInput for ``name`` if they hold no numbers."""
     return lambda given: given if isinstance(given, jax.Array) else jnp.asarray(real_array(name, given))
 
 
 def check_indices(side: int, **indices: Array) -> None:
-    """Raise BadInput, by name, for index arrays that are not equally many whole numbers from 0 to below ``side``.
+    """Raises BadInput unless all index arrays are vectors of one length, of whole numbers from 0 to ``side - 1``.
 
-    What is traced is known by its shape and type alone.
+    The message names the array. Of traced arrays only shape and type are checked.
     """
     n = next(iter(indices.values())).shape
     for name, index in indices.items():
         if len(index.shape) != 1 or index.shape != n:
             shapes = " and ".join(str(each.shape) for each in indices.values())
-            raise BadInput(name, f"index arrays of shapes {shapes}", "give vectors, one index a measurement")
+            raise BadInput(name, f"index arrays of shapes {shapes}", "give vectors, one index per measurement")
         if not jnp.issubdtype(index.dtype, jnp.integer):
             raise BadInput(name, f"it holds {index.dtype}", "give whole numbers counted from 0")
         if isinstance(index, Tracer):
@@ -128,11 +128,11 @@ def check_indices(side: int, **indices: Array) -> None:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A random map by name: how it is drawn, what it costs, and what is known of it.
+    """A random linear map: how it is drawn, what it costs, and what is known of it.
 
-    ``draw(key, n, dim, dtype)``: rows do not depend on n. ``numbers(n, dim)``: numbers that the map holds;
-    ``flops(n, dim, width)``: operations of a loss and its gradient through the map. ``error_law(noise, dim, rank, n)``:
-    the root mean square Frobenius error of the oracle that is given the true rank; None where no law is known.
+    ``draw(key, n, dim, dtype)``: rows do not depend on n. ``numbers(n, dim)``: how many numbers it stores;
+    ``flops(n, dim, width)``: operations per loss and gradient through the map. ``error_law(noise, dim, rank, n)``:
+    the root mean square Frobenius error when the true rank is given; None where no law is known.
     """
 
     draw: Callable[[RandomKey, int, int, DTypeLike], Measurements]

@@ -1,4 +1,4 @@
-"""The Bernoulli ensemble: measurements of signs."""
+"""The Bernoulli ensemble: measurements by matrices of random signs."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A part of some measurements, less their mean: what a loss with a free constant reads of them."""
+"""A part of some measurements, minus its mean: the map of a loss with a free additive constant."""
 
 import chex
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ class Centred(Measurements):
         return self.inner.flops(width)
 
     def take(self, index: Int[Array, " m"]) -> "Centred":
-        """The measurements with these numbers, scales and C as they are."""
+        """The measurements with these indices; their scales and C are unchanged."""
         return Centred(self.inner.take(index), self.scales[index], self.mean)
 
     def packed(self) -> PackedRows:
@@ -67,12 +67,12 @@ class Centred(Measurements):
 def centred_measurements(
     measurements: Measurements, values: Values, used: Bool[Array, " n"], centre: bool = True
 ) -> tuple[Centred, Values]:
-    """Map and values of the loss over the ``used`` samples alone, at its best constant b where ``centre`` is set.
+    """Map and values z of the loss over the ``used`` samples alone, minimised over a constant b if ``centre``.
 
     With m samples used, ``(1/n) sum_i (<A_i, X> - z_i)^2`` over all n is
     ``min_b (1/m) sum_used (<B_i, X> + b - y_i)^2``: the minimum subtracts means over the used samples from B and y,
-    and ``s_i = sqrt(n / m)`` where used, else 0, turns 1/n into 1/m. Without ``centre`` b = 0. The number used may be
-    traced; none used gives NaN. Derived.
+    and ``s_i = sqrt(n / m)`` where used, else 0, turns 1/n into 1/m. Without ``centre`` b = 0. m may be traced;
+    m = 0 gives NaN. Derived.
     """
     weights = used.astype(values.dtype)
     total = jnp.sum(weights)

@@ -9,9 +9,10 @@ from gpsense.sensing.measurements._base import Measurements, array_of, check_ind
 
 
 class Distances(Measurements):
-    """``<A_l, U U^T> = ||u_i - u_j||^2`` for rows u of U: ``A_l = (e_i - e_j)(e_i - e_j)^T``, indices of shape (n,).
+    """Squared distances of rows of U: ``<A_l, U U^T> = ||u_i - u_j||^2``, ``A_l = (e_i - e_j)(e_i - e_j)^T``.
 
-    Adding one vector to all rows of U changes nothing: compare results on centred Gram matrices.
+    ``i = first[l]`` and ``j = second[l]``, arrays of shape (n,), count the ``side`` rows from 0. Adding one vector
+    to all rows of U changes nothing: compare results on centred Gram matrices.
 
     >>> sides = gpsense.Distances([0, 0], [1, 2], side=3)
     >>> points = jnp.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])

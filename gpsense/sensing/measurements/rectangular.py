@@ -65,7 +65,7 @@ class DenseBlocks(Measurements):
 def rectangular_measurements(
     key: RandomKey, n: int, dim: int, columns: int, dtype: DTypeLike = jnp.float32
 ) -> DenseBlocks:
-    """Independent N(0, 1) entries, so ``E<A, X>^2 = ||X||_F^2``; row i does not depend on n."""
+    """A_i (dim, columns) of independent N(0, 1) entries, so ``E<A, X>^2 = ||X||_F^2``; row i does not depend on n."""
     check_key(key)
     size = dim * columns
     return DenseBlocks(jax.random.normal(key, (n * size,), dtype).reshape(n, size), (dim, columns))

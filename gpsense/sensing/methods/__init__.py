@@ -1,4 +1,4 @@
-"""Baselines, one per file, all behind the contract of :class:`Baseline`.
+"""Baselines, one per file, all implementing the protocol :class:`Baseline`.
 
 Each registers itself in :data:`BASELINES`; every file of this folder is imported, so a new one needs no other edit.
 """

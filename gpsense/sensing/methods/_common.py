@@ -1,8 +1,8 @@
-"""What several methods share: the data's linear part, spectral estimates, small solves.
+"""Shared by several methods: the normal map of the data, spectral estimates, small linear systems.
 
 With ``b = A*(y)/n`` and ``H(X) = A*(A(X))/n`` the residual of :class:`~gpsense.sensing.losses.Objective` is
-``R(X) = H(X) - b``. Step sizes and damping are set in units of ``b`` and ``H``, so that the rules are equivariant: a
-change of unit of y or of A changes nothing but the unit of the factor.
+``R(X) = H(X) - b``. Step sizes and damping are set in units of ``b`` and ``H``, so that the rules are equivariant:
+rescaling y or A only rescales the factor.
 """
 
 import jax
@@ -19,7 +19,7 @@ Spectrum = Float[Array, " width"]
 
 
 def own_or(value: ScalarLike, default: float) -> Scalar:
-    """``value`` where it is positive, the default elsewhere: how a tuning of 0 asks for the method's own rule."""
+    """``value`` where it is positive, the default elsewhere: a tuning of 0 selects the method's own rule."""
     value = jnp.asarray(value)
     return jnp.where(value > 0, value, jnp.asarray(default, value.dtype))
 
@@ -30,7 +30,7 @@ def inner(first: Float[Array, "dim width"], second: Float[Array, "dim width"]) -
 
 
 def relative_change(new: Float[Array, "dim width"], old: Float[Array, "dim width"]) -> Scalar:
-    """``||new - old||_F / ||old||_F``; large where the old one is 0."""
+    """``||new - old||_F / ||old||_F``; large where ``old`` is 0."""
     tiny = jnp.finfo(old.dtype).tiny
     return jnp.sqrt(jnp.sum((new - old) ** 2)) / jnp.maximum(jnp.sqrt(jnp.sum(old**2)), tiny)
 
@@ -48,7 +48,7 @@ def curvature_along(objective: Objective, matrix: Symmetric) -> Scalar:
 def largest_curvature(objective: Objective, key: RandomKey, steps: int = 60) -> Scalar:
     """An upper bound of the largest eigenvalue of H, with probability 0.999: minus the ``low`` of -H by Lanczos.
 
-    Above it by about 1 % at dim 20; see :func:`gpsense.stationarity.smallest_eigenvalue`.
+    About 1 % too large at dim 20; see :func:`gpsense.stationarity.smallest_eigenvalue`.
     """
     back = objective.back_projection()
     draw = jax.random.normal(key, back.shape, back.dtype)
@@ -67,7 +67,7 @@ def compose(frame: Frame, spectrum: Spectrum) -> Factor:
 
 
 def spectral_factor(objective: Objective, width: int) -> Factor:
-    """The leading eigenpairs P of b as a factor, P scaled to the least loss: ``t = <b, P> / <P, H(P)>``."""
+    """The factor of ``t P``, P the leading eigenpairs of b, with t of least loss: ``t = <b, P> / <P, H(P)>``."""
     back = objective.back_projection()
     factor = compose(*leading(back, width))
     matrix = factor @ factor.T
@@ -75,13 +75,13 @@ def spectral_factor(objective: Objective, width: int) -> Factor:
 
 
 def units(objective: Objective) -> tuple[Scalar, Scalar]:
-    """Largest eigenvalue of b and the curvature along its eigenvector; their quotient is the size of a solution."""
+    """Largest eigenvalue of b and curvature along its eigenvector; their quotient estimates a solution's size."""
     frame, spectrum = leading(objective.back_projection(), 1)
     return spectrum[0], curvature_along(objective, frame @ frame.T)
 
 
 def random_factor(objective: Objective, width: int, scale: ScalarLike, key: RandomKey) -> Factor:
-    """Independent normals whose columns have norm about ``scale`` times the root of the size of a solution."""
+    """Independent normals, with columns of norm about ``scale`` times the square root of the size of a solution."""
     top, curvature = units(objective)
     dim = len(objective.back_projection())
     draw = jax.random.normal(key, (width * dim,), top.dtype).reshape(width, dim).T

@@ -12,7 +12,7 @@ from gpsense.sensing.losses import Objective
 
 
 class Tuning(eqx.Module):
-    """Traced numbers of a method; each method's ``tuning`` says which it reads and what it makes of them.
+    """Tuning parameters, as traced numbers; each method's ``tuning`` says which it reads and how it uses them.
 
     ``rate`` multiplies the method's own step size (1: the rule in its docstring); ``penalty`` is its regularisation
     weight where it has one; ``start_scale`` the size of a random start; a run stops when the relative change of its
@@ -30,8 +30,8 @@ class Baseline(Protocol):
     """One baseline: a start, a step and the factor of a state; pure functions.
 
     ``knows_rank`` methods are given the true rank as ``width``; the others an upper bound of it. ``holds_out``
-    methods are given a :class:`~gpsense.sensing.losses.Split`. ``source`` names
-    where the method comes from, ``tuning`` what it reads of :class:`Tuning` and its default rule.
+    methods are given a :class:`~gpsense.sensing.losses.Split`. ``source`` names where the method comes from, ``tuning``
+    the fields of :class:`Tuning` that it reads, with its default rule.
     """
 
     name: ClassVar[str]
@@ -57,7 +57,7 @@ Method = TypeVar("Method", bound=Baseline)
 
 
 class Run(eqx.Module):
-    """A method under way: its state, steps taken and status (codes of :mod:`gpsense.descent`)."""
+    """A run in progress: the method's state, steps taken and status (a code of :mod:`gpsense.descent`)."""
 
     state: Any
     steps: Integer
@@ -100,6 +100,6 @@ BASELINES: dict[str, Baseline] = {}
 
 
 def register(kind: type[Method]) -> type[Method]:
-    """Put a baseline into :data:`BASELINES` under its name: a decorator of its class."""
+    """Class decorator that puts a baseline into :data:`BASELINES` under its name."""
     BASELINES[kind.name] = kind()
     return kind

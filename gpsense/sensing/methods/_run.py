@@ -20,7 +20,7 @@ DEFAULT = Tuning()
 
 
 class Result(NamedTuple):
-    """What a method found: factor (dim, width), losses (records,) at these numbers of steps, steps taken, status."""
+    """What a method found: factor (dim, width), losses (records,) after ``recorded`` steps, steps taken, status."""
 
     factor: np.ndarray
     losses: np.ndarray
@@ -43,14 +43,14 @@ def run_baseline(
     """Run a method of :data:`BASELINES`: measurements in, factor and loss trace out.
 
     ``width`` is the rank for methods that know it, an upper bound for the others. The loss of the factor is recorded
-    at the start, every ``record_every`` steps and at the end. Raises BadInput for a name, width or count that cannot
-    be; a method that diverges returns its last finite factor with status "diverged".
+    at the start, every ``record_every`` steps and at the end. Raises BadInput for an unknown name, or a width or
+    count out of range; a method that diverges returns its last finite factor with status "diverged".
     """
     values = jnp.asarray(values)
     if name not in BASELINES:
         raise unknown_name("name", name, BASELINES)
     if not 1 <= width <= measurements.dim:
-        raise BadInput("width", f"{width} is not between 1 and dim {measurements.dim}", "choose one that is")
+        raise BadInput("width", f"{width} is not between 1 and dim {measurements.dim}", f"use 1 to {measurements.dim}")
     if steps < 0 or record_every < 1:
         raise BadInput("steps", f"{steps} steps recorded every {record_every}", "use steps >= 0, record_every >= 1")
     method = BASELINES[name]

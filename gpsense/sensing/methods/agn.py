@@ -1,4 +1,4 @@
-"""Approximate Gauss-Newton: the linearised problem with the data's normal map taken for a multiple of the identity."""
+"""Approximate Gauss-Newton: the linearised problem, with the data's normal map approximated by a multiple of I."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,12 +16,12 @@ from gpsense.sensing.methods.scaled_gd import Scaled
 @register
 @dataclass(frozen=True)
 class AGN:
-    """``U <- U - (rate / c) (I - P/2) R U (U^T U)^+``, overparameterised, P onto the columns of U; from a random start.
+    """``U <- U - (rate / c) (I - P/2) R U (U^T U)^+``, P projecting onto the columns of U; random start, any width.
 
-    With H replaced by c I, as it is for isotropic measurements up to their deviation from their mean, this D solves the
-    Gauss-Newton problem ``min ||R + c (D U^T + U D^T)||_F``: then ``c (D U^T + U D^T) = -(P R + R P - P R P)``. c is
-    the curvature of the data along the leading eigenvector of ``A*(y)/n``. Of the source only the abstract is known
-    here: the step is derived from its name, and the pseudo-inverse drops eigenvalues of U^T U below rounding.
+    With H approximated by c I, its mean for isotropic measurements, the change D of U at rate 1 solves the Gauss-Newton
+    problem ``min ||R + c (D U^T + U D^T)||_F``: ``c (D U^T + U D^T) = -(P R + R P - P R P)``. c is the curvature of the
+    data along the leading eigenvector of ``A*(y)/n``. Only the source's abstract was available: the step is derived
+    from the method's name. The pseudo-inverse drops eigenvalues of U^T U below rounding.
     """
 
     name: ClassVar[str] = "agn"
@@ -32,8 +32,8 @@ class AGN:
         "matrix sensing [recalled; the step is derived]"
     )
     tuning: ClassVar[str] = (
-        "rate: multiplies the Gauss-Newton step (1: whole); start_scale: column norms at the start, in units of the "
-        "root of the size of a solution"
+        "rate: multiplies the Gauss-Newton step (1: whole); start_scale: column norms at the start, relative to the "
+        "square root of the size of a solution"
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:

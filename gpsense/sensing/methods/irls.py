@@ -15,7 +15,7 @@ from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Reweighted(eqx.Module):
-    """Iterate X, smoothing epsilon, the size of a solution and the curvature that goes with it."""
+    """Iterate X, smoothing epsilon, and the size of a solution with its curvature (:func:`units`)."""
 
     matrix: Symmetric
     smoothing: Scalar
@@ -27,14 +27,14 @@ class Reweighted(eqx.Module):
 @register
 @dataclass(frozen=True)
 class IRLS:
-    """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or ``argmin L(X) + penalty c ||X||_W^2`` at a positive one.
+    """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or with a penalty ``argmin L(X) + penalty c ||X||_W^2``.
 
     In the eigenbasis of the last X, ``||X||_W^2 = sum_ij X_ij^2 / s_ij^2`` with
     ``s_ij^2 = ((lambda_i^2 + lambda_j^2) / 2 + epsilon^2) / size^2``: weights of the log-determinant (Schatten p = 0),
-    the harmonic mean of those of rows and columns. Then ``epsilon <- min(epsilon, |lambda|_(width + 1))``. With
-    ``X = s Z`` the step solves ``(s H s + penalty c) Z = s b`` by conjugate gradients from 0, which without a penalty
-    (never below rounding) is the exact constrained solution. X is symmetric, not held PSD; negative eigenvalues are
-    cut from the factor.
+    the harmonic mean of row and column weights. Then ``epsilon <- min(epsilon, |lambda|_(width + 1))``. c is the data's
+    curvature. With ``X = s Z`` the step solves ``(s H s + penalty c) Z = s b`` by conjugate gradients from 0; without a
+    penalty (then at rounding level) this is the constrained solution. X is symmetric but may be indefinite; the factor
+    drops negative eigenvalues.
     """
 
     iterations: int = 100
@@ -73,7 +73,7 @@ class IRLS:
         def out(packed: Symmetric) -> Symmetric:
             return frame @ (scales * packed) @ frame.T
 
-        # a weight of the size of rounding: conjugate gradients would else amplify what lies outside the range
+        # at least a weight at rounding level: else conjugate gradients would amplify components outside the range
         penalty = jnp.maximum(tuning.penalty, 8 * jnp.finfo(scales.dtype).eps) * state.curvature
 
         def operator(packed: Symmetric) -> Symmetric:

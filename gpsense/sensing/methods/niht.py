@@ -26,9 +26,9 @@ class Thresholded(eqx.Module):
 class NIHT:
     """``X <- H_r(X - mu R)``, H_r the best matrix of rank r; ``mu = ||P R||_F^2 / (||A(P R)||^2 / n)``, ``P = V V^T``.
 
-    V spans the columns of X. As the source has it, for symmetric measurements, which see the symmetric part of P R
-    alone; starts from ``H_r(A*(y)/n)``, the one rule here that is in units of isotropic measurements. X is symmetric,
-    not held PSD; negative eigenvalues are cut from the factor.
+    V spans the columns of X. The source's step, for symmetric measurements, which see only the symmetric part of P R.
+    Starts from ``H_r(A*(y)/n)``: of all methods here this start alone assumes isotropic measurements. X is symmetric
+    but may be indefinite; the factor drops negative eigenvalues.
     """
 
     name: ClassVar[str] = "niht"
@@ -59,7 +59,7 @@ def _matrix(state: Thresholded) -> Symmetric:
 
 
 def _thresholded(matrix: Symmetric, rank: int) -> Thresholded:
-    """The eigenpairs whose eigenvalues are largest in size."""
+    """The eigenpairs whose eigenvalues are largest in magnitude."""
     values, vectors = eigh(matrix)
     _, places = jax.lax.top_k(jnp.abs(values), rank)
     return Thresholded(vectors[:, places], values[places])

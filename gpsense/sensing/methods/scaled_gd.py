@@ -1,4 +1,4 @@
-"""Scaled gradient descent at the exact rank: the condition number drops out."""
+"""Scaled gradient descent at the exact rank: its convergence does not depend on the condition number."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -45,12 +45,12 @@ class ScaledGD:
 
 
 def spectral_scaled(objective: Objective, width: int) -> Scaled:
-    """The spectral estimate with the units of the data."""
+    """The state at the spectral estimate, with the units of the data."""
     top, curvature = units(objective)
     return Scaled(spectral_factor(objective, width), curvature, top / curvature)
 
 
 def move(tuning: Tuning, state: Scaled, direction: Factor) -> tuple[Scaled, Scalar]:
-    """A step along a preconditioned gradient of L, which is four times ``R U P``."""
+    """A step along ``direction = 4 R U P``, the gradient of L preconditioned by a matrix P (width, width)."""
     moved = state.factor - (0.125 * tuning.rate / state.curvature) * direction
     return Scaled(moved, state.curvature, state.size), relative_change(moved, state.factor)

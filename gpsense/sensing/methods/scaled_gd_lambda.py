@@ -28,7 +28,7 @@ class ScaledGDLambda:
     source: ClassVar[str] = "Xu, Shen, Chi and Ma 2023, arXiv 2302.01186"
     tuning: ClassVar[str] = (
         "rate: step is rate / (2 c), our rule; penalty: damping in units of the size of a solution (0: 0.1, our "
-        "rule); start_scale: column norms at the start, in units of the root of that size"
+        "rule); start_scale: column norms at the start, relative to the root of that size"
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Scaled:

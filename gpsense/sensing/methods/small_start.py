@@ -15,7 +15,7 @@ from gpsense.sensing.methods.spectral import Descending, descend
 class SmallStart:
     """Overparameterised gradient descent from a small random factor: ``U <- U - step R U``.
 
-    The budget of steps is the early stopping; with noise, going on fits the noise. Step: ``rate / (2 b_1)`` with b_1
+    Early stopping is by the number of steps: with noise, further steps fit the noise. Step: ``rate / (2 b_1)`` with b_1
     the largest eigenvalue of ``A*(y)/n``.
     """
 
@@ -24,8 +24,8 @@ class SmallStart:
     holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Li, Ma and Zhang 2018; Stöger and Soltanolkotabi 2021, arXiv 2106.15013"
     tuning: ClassVar[str] = (
-        "rate: step of R U is rate / (2 b_1), our rule; start_scale: column norms at the start, in units of the root "
-        "of the size of a solution"
+        "rate: step of R U is rate / (2 b_1), our rule; start_scale: column norms at the start, relative to the square "
+        "root of the size of a solution"
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Descending:

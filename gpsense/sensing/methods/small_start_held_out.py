@@ -1,4 +1,4 @@
-"""Small random start without a penalty, stopped by measurements that are held out."""
+"""Small random start without a penalty, stopped early by held-out measurements."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ from gpsense.sensing.methods.spectral import Descending, descend
 
 
 class Validated(eqx.Module):
-    """A descent, and its factor of least held-out loss with that loss."""
+    """A descent, its factor of least held-out loss so far, and that loss."""
 
     descent: Descending
     best: Factor
@@ -27,8 +27,8 @@ class Validated(eqx.Module):
 class SmallStartHeldOut:
     """Gradient descent on four fifths of the measurements from a small start; the iterate of least loss on the rest.
 
-    ``U <- U - step R U`` as in small_start, R and b_1 those of the measurements that are not held out; every fifth is.
-    The answer is ``argmin_t L_held(U_t)`` over the steps taken. The source's step sizes are its own; the share is ours.
+    ``U <- U - step R U`` as in small_start, R and b_1 from the measurements not held out; every fifth is held out.
+    The answer is ``argmin_t L_held(U_t)`` over the steps taken. Step size and held-out share are ours.
     """
 
     name: ClassVar[str] = "small_start_held_out"
@@ -39,8 +39,8 @@ class SmallStartHeldOut:
         "arXiv 2209.10675"
     )
     tuning: ClassVar[str] = (
-        "rate: step of R U is rate / (2 b_1), our rule; start_scale: column norms at the start, in units of the root "
-        "of the size of a solution"
+        "rate: step of R U is rate / (2 b_1), our rule; start_scale: column norms at the start, relative to the square "
+        "root of the size of a solution"
     )
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Validated:
@@ -62,5 +62,5 @@ class SmallStartHeldOut:
 
 def _parts(objective: Objective) -> Split:
     if not isinstance(objective, Split):
-        raise BadInput("method", "no measurements are held out", "give an objective by split_objective")
+        raise BadInput("method", "the objective has no measurements held out", "make it by split_objective")
     return objective

@@ -12,7 +12,7 @@ from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Descending(eqx.Module):
-    """A factor and the step size of rate 1."""
+    """A factor, and the step size (``pace``) at rate 1."""
 
     factor: Factor
     pace: Scalar
@@ -24,7 +24,7 @@ class Spectral:
     """Gradient descent on ``L`` from the spectral estimate: ``U <- U - step R U`` (Procrustes flow).
 
     Step: ``rate / (2 b_1)`` with b_1 the largest eigenvalue of ``A*(y)/n``; the source's is proportional to
-    ``1 / ||U_0||^2``, of which b_1 is the estimate without a factorisation.
+    ``1 / ||U_0||^2``, and b_1 estimates ``||U_0||^2``.
     """
 
     name: ClassVar[str] = "spectral"

@@ -1,4 +1,4 @@
-"""Trace-norm minimisation over positive semidefinite matrices, the convex competitor."""
+"""Trace-norm minimisation over positive semidefinite matrices, the convex baseline."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ DECAY = 0.9
 
 
 class Accelerated(eqx.Module):
-    """Iterate X, the point ahead Y, momentum t, current weight; 1/bound of the largest curvature of H, and b_1."""
+    """Iterate X, extrapolated point Y, momentum t, current weight w, 1 / (bound on H's largest eigenvalue), and b_1."""
 
     matrix: Symmetric
     ahead: Symmetric
@@ -31,12 +31,12 @@ class Accelerated(eqx.Module):
 class TraceNorm:
     """``min L(X) + 2 w b_1 tr X`` over X PSD by FISTA: ``X <- P_PSD(Y - step (R(Y) + w b_1 I))``, with restarts.
 
-    b_1 is the largest eigenvalue of ``A*(y)/n``: from ``w = 1`` on the solution is 0. The step is ``rate / bound``, an
-    upper bound of the largest eigenvalue of H, so that every rate up to 1 is within the source's theory. The weight
-    falls from 1/2 by a factor a step down to ``penalty``, or to rounding. Momentum restarts where it points uphill. A
-    run stops by the fixed-point residual of the step, ``||X - Y||_F / ||Y||_F``, once the weight stays: it vanishes at
-    the solution alone. In the null space of A a step moves X by no more than the weight, so that the
-    tolerance has to be well below it: in float64 a run with penalty 0 ends at a feasible X before the trace has acted.
+    b_1 is the largest eigenvalue of ``A*(y)/n``: for ``w >= 1`` the solution is 0. The step is ``rate / bound``, with
+    an upper bound of the largest eigenvalue of H, so that every rate up to 1 is within the source's theory. The weight
+    w falls from 1/2 by a constant factor per step to ``penalty``, or to rounding level. Momentum restarts where it
+    points uphill. Once w is constant, a run stops by the step's fixed-point residual, ``||X - Y||_F / ||Y||_F``, which
+    is 0 only at the solution. In the null space of A a step moves X by at most the weight, so the tolerance must be
+    well below it: in float64 a run with penalty 0 ends at a feasible X before the trace has acted.
     """
 
     name: ClassVar[str] = "trace_norm"
@@ -44,7 +44,7 @@ class TraceNorm:
     holds_out: ClassVar[bool] = False
     source: ClassVar[str] = "Beck and Teboulle 2009 (FISTA); O'Donoghue and Candès 2015 (restart), arXiv 1204.3982"
     tuning: ClassVar[str] = (
-        "rate: step is rate / a bound of the largest curvature, at most 1 in theory; penalty: w, between 0 and 1; "
+        "rate: step is rate / a bound of the largest curvature; at most 1 in theory; penalty: w, between 0 and 1; "
         "tolerance: a thousandth of w or less; w falls by 0.9 a step, our rule"
     )
 
@@ -58,7 +58,7 @@ class TraceNorm:
 
     def step(self, objective: Objective, tuning: Tuning, state: Accelerated) -> tuple[Accelerated, Scalar]:
         size = tuning.rate * state.pace
-        # without any weight rounding would add up in the null space of A
+        # without any weight, rounding errors would add up in the null space of A
         last = jnp.maximum(tuning.penalty, 8 * jnp.finfo(state.weight.dtype).eps)
         pull = objective.residual(state.ahead)[1] + state.weight * state.top * jnp.eye(
             len(state.ahead), dtype=state.top.dtype

@@ -1,4 +1,4 @@
-"""The claims of "Greedy pruning with a group lasso" (arXiv 2303.11453): what measures each, by name."""
+"""The claims of "Greedy pruning with a group lasso" (arXiv 2303.11453): the check of each, by name."""
 
 from launch.claims.experiment import Check
 from launch.claims.greedy_pruning import choices, columns, phase, rates, saddle, samples, systems

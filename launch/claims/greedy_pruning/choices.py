@@ -1,4 +1,4 @@
-"""What depends on which choice: no penalty, the pruning rule, the optimizer, the parameters."""
+"""How the results depend on choices: no penalty, the pruning rule, the optimizer, the parameters."""
 
 import numpy as np
 import xarray as xr
@@ -11,14 +11,14 @@ from launch.claims.quantities import Quantity, exactly, mean, over_seeds, pooled
 
 
 def law_at_known_rank(cells: xr.Dataset) -> float:
-    """The error law at known rank, relative, of a truth whose eigenvalues are all one."""
+    """The relative error that the law at known rank predicts, for a truth whose eigenvalues are all one."""
     rank = int(cells["true_rank"])
     error = theory.exact_rank_error(float(cells["noise"]), int(cells["dim"]), rank, int(cells["n"]))
     return float(error) / rank**0.5
 
 
 def unregularised(runs: Runs) -> Outcome:
-    """Column norms without a penalty against the chi-square law, and what top-r pruning and its remedies leave."""
+    """Column norms without a penalty against the chi-square law; errors of top-r pruning, also after a rotation."""
     cells = runs[""]
     width, rank = cells.sizes["column"], int(cells["true_rank"])
     plain, turned = cells.sel(rotation="none"), cells.sel(rotation="svd")
@@ -113,7 +113,7 @@ def optimizers(runs: Runs) -> Outcome:
 
 
 def prescription(runs: Runs) -> Outcome:
-    """Rank under this project's rule for the parameters, from several starts, at several condition numbers."""
+    """Share of runs with the right rank under this project's parameter rule, per start scale and condition number."""
     figure, (axes,) = panels(1)
     right_ranks, worst = [], 0.0
     for index, cells in enumerate(runs.values()):

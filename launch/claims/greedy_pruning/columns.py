@@ -1,4 +1,4 @@
-"""What training leaves of the columns: their number, their norms, with and without the penalty."""
+"""Number and norms of the columns after training, with and without the penalty."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def tau_of(cells: xr.Dataset) -> np.ndarray:
 
 
 def figure1(runs: Runs) -> Outcome:
-    """Both panels of Figure 1: shares of columns above x times the largest, and the histogram of norms."""
+    """Both panels of Figure 1: share of columns with norm at least x times the largest, and the histogram of norms."""
     cells = runs[""]
     norms = {bool(p): values(cells["column_norms"].sel(penalty=p), "seed", "column") for p in cells["penalty"].values}
     levels = np.linspace(0, 1, 101)
@@ -52,7 +52,7 @@ def figure1(runs: Runs) -> Outcome:
 
 
 def column_count(runs: Runs) -> Outcome:
-    """Columns kept against tau, from a tiny and from a larger start, and every survivor's distance to its root."""
+    """Columns kept against tau, from a tiny and a larger start, and the largest distance of a kept norm to its root."""
     cells = runs[""]
     spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
     ranks = values(cells["rank"], "seed", "start_scale", "penalty")
@@ -92,7 +92,7 @@ def column_count(runs: Runs) -> Outcome:
 
 
 def root_law(runs: Runs) -> Outcome:
-    """Squared norms of converged columns against the eigenvalues they sit on."""
+    """Squared norms of converged columns against the eigenvalues of the truth that they fit, with the root law."""
     cells = runs[""]
     spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
     squares = values(cells["column_norms"], "seed", "penalty", "column")[..., : len(spectrum)] ** 2
@@ -136,7 +136,7 @@ def bias_law(runs: Runs) -> Outcome:
 def noise_window(runs: Runs) -> Outcome:
     """Share of runs with the right rank, and the columns kept, against tau for several levels of noise.
 
-    Below the noise floor only those levels count at which a column trained on noise exceeds the threshold.
+    Below the noise floor, only noise levels and penalties count at which columns trained on noise pass the threshold.
     """
     cells = runs[""]
     tau, noises, smoothing = tau_of(cells), cells["noise"].values, float(cells["smoothing"])
@@ -171,10 +171,10 @@ def noise_window(runs: Runs) -> Outcome:
 
 
 def narrow_window(runs: Runs) -> Outcome:
-    """Share of runs with the right rank against the noise floor over the fold, for all noises and penalties.
+    """Share of runs with the right rank against noise floor over fold (the least eigenvalue that can keep a column).
 
-    The law: noise has d - r directions of its own, a symmetric Gaussian matrix with variance sigma^2 / n on the
-    diagonal and half of that off it; a run is right where no eigenvalue of it exceeds the fold.
+    The law: in the d - r directions outside the truth, noise is a symmetric Gaussian matrix with variance sigma^2 / n
+    on the diagonal and half of that off it; the rank is right where none of its eigenvalues exceeds the fold.
     """
     cells = runs[""]
     noises, penalties, smoothing = cells["noise"].values, cells["penalty"].values, float(cells["smoothing"])

@@ -1,4 +1,4 @@
-"""From how many measurements a matrix is recovered, by greedy pruning and by what one would use instead."""
+"""How many measurements it takes to recover a matrix, by greedy pruning and by the baselines."""
 
 from typing import NamedTuple
 
@@ -13,17 +13,20 @@ from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, exactly, mean, over_seeds, told, values
 
 RECOVERED = 1e-3  # largest relative error of U U^T that counts as recovered
-FITTED = 1e-6  # largest loss of a try that the data allow
+FITTED = 1e-6  # largest loss of a try that counts as fitting the data
 NEEDED = 0.9  # share of instances that have to be recovered
 PAIRED = (1.0, 1.25)  # the n / (d r) at which methods are compared instance by instance
 OURS, SCAN = "greedy_pruning", "rank_scan"
 METHODS = (OURS, SCAN, "irls", "niht", "agn", "scaled_gd_lambda", "small_start", "small_start_held_out", "trace_norm")
-TRIES = ("penalty", "keep", "baseline_penalty", "baseline_start_scale", "baseline_rate")  # what a path runs along
+TRIES = ("penalty", "keep", "baseline_penalty", "baseline_start_scale", "baseline_rate")  # axes of tries
 WORDS = {"penalty": "λ", "keep": "k", "baseline_penalty": "penalty", "baseline_start_scale": "start"}
 
 
 class Curve(NamedTuple):
-    """Which instances (seed, n) a method recovered, 1 or 0, NaN of one that failed, against ``n / (d r)``; in words."""
+    """The instances (seed, n) that a method recovered (1, else 0, NaN if it failed), at each ``ratio`` n / (d r).
+
+    ``setting`` is the legend entry.
+    """
 
     ratio: np.ndarray
     recovered: np.ndarray
@@ -32,7 +35,7 @@ class Curve(NamedTuple):
     def needed(self) -> Quantity:
         """The smallest ``n / (d r)`` from which on the share NEEDED is recovered; infinite where there is none.
 
-        NaN where it depends on what instances that failed would have given.
+        NaN where it depends on the outcome of instances that failed.
         """
         if np.isnan(self.recovered).any():
             ends = {threshold(self.ratio, np.nan_to_num(self.recovered, nan=fill)) for fill in (0.0, 1.0)}
@@ -40,7 +43,7 @@ class Curve(NamedTuple):
         return over_seeds(lambda recovered: threshold(self.ratio, recovered), self.recovered)
 
     def at(self, ratio: float) -> np.ndarray:
-        """The instances recovered (seed,) at the ``n / (d r)`` nearest to this one."""
+        """The instances recovered (seed,), 1 or 0, at the ``n / (d r)`` nearest to ``ratio``."""
         return self.recovered[:, np.abs(self.ratio - ratio).argmin()]
 
 
@@ -55,7 +58,7 @@ Size = tuple[int, int, float]  # d, r, condition
 
 
 def phase_diagram(runs: Runs) -> Outcome:
-    """Share of instances recovered against ``n / (d r)``, one panel for each size of problem and condition."""
+    """Share of instances recovered against ``n / (d r)``, one panel per size (d, r) and condition number."""
     sizes: dict[Size, Panel] = {}
     for grid in runs.values():
         for cells in each(grid, "condition"):
@@ -74,7 +77,7 @@ def phase_diagram(runs: Runs) -> Outcome:
 
 
 def _quantities(panel: Panel, words: str) -> dict[str, Quantity]:
-    """What a panel shows: the ``n / (d r)`` that every method needs, and instances that we recover and it does not."""
+    """The ``n / (d r)`` that each method needs, and greedy pruning's lead over each baseline in share recovered."""
     found = {f"n/(d r), {name}, {words}": curve.needed() for name, curve in panel.items()}
     for ratio in PAIRED:
         for name, curve in panel.items():
@@ -84,15 +87,15 @@ def _quantities(panel: Panel, words: str) -> dict[str, Quantity]:
 
 
 def name_of(cells: xr.Dataset) -> str:
-    """The method; of greedy pruning along numbers of columns to keep, the scan of ranks that it is then."""
+    """The method's name; greedy pruning that tries several numbers of columns to keep is the scan of ranks."""
     return SCAN if "keep" in cells.dims else str(cells["method"].values)
 
 
 def curve_of(cells: xr.Dataset) -> Curve:
-    """The instances a grid recovered; of several tries, those its chosen try did.
+    """The instances that a grid recovered; where it makes several tries, those that the chosen try recovered.
 
-    A try is chosen among those whose loss is below FITTED, without the truth. Of tries that prune: the smallest rank,
-    at the largest penalty that gives it. Of a baseline's, which says no rank: the first in the order of its config. An
+    The try is chosen without the truth among those whose loss is below FITTED: if it prunes, the one with the smallest
+    rank, at the largest penalty; for a baseline, which reports no rank, the first in the order of its config. An
     instance without such a try is not recovered; one all of whose tries failed is NaN.
     """
     ratio = cells["n"].values / (int(cells["dim"]) * int(cells["true_rank"]))
@@ -112,7 +115,7 @@ def curve_of(cells: xr.Dataset) -> Curve:
 
 
 def setting_of(cells: xr.Dataset) -> str:
-    """What a legend says of a grid: the method and the numbers it was given."""
+    """The legend entry of a grid: its method and the numbers it was given."""
     name, numbers = name_of(cells), [f"{cells.attrs['train_steps']} steps"]
     if name not in (OURS, SCAN):
         numbers.insert(0, f"k = {int(cells['width'])}")
@@ -125,7 +128,7 @@ def setting_of(cells: xr.Dataset) -> str:
 
 
 def _draw(axes: Axes, size: Size, panel: Panel) -> None:
-    """One panel: every method's curve, set off a little, and the number of unknowns."""
+    """Draws one panel: every method's curve, shifted slightly sideways, and a line at the number of unknowns."""
     dim, rank, condition = size
     for index, name in enumerate(name for name in METHODS if name in panel):
         curve, place = panel[name], METHODS.index(name)
@@ -141,7 +144,7 @@ def _draw(axes: Axes, size: Size, panel: Panel) -> None:
 
 
 def trace_norm_law(runs: Runs) -> Outcome:
-    """Share of instances that the trace norm recovers against n over the statistical dimension, one line a rank."""
+    """Share of instances that the trace norm recovers against n over the statistical dimension, per rank."""
     figure, (axes,) = panels(1)
     halves = {}
     ordered = sorted(runs.values(), key=lambda cells: int(cells["true_rank"]))
@@ -162,7 +165,7 @@ def trace_norm_law(runs: Runs) -> Outcome:
 
 
 def crossing(n: np.ndarray, recovered: np.ndarray) -> float:
-    """Where the share of recovered instances (seed, n) crosses one half, between the n by lines; NaN if nowhere."""
+    """The n where the share of ``recovered`` (seed, n) first crosses one half, linearly interpolated; else NaN."""
     share = np.maximum.accumulate(recovered.mean(axis=0))
     above = np.flatnonzero(share >= 0.5)
     if not len(above) or above[0] == 0:

@@ -1,4 +1,4 @@
-"""How fast gradient descent converges: linear at the kept width, as 1/t with columns to spare."""
+"""How fast gradient descent converges: linearly with the r columns kept, as 1/t with surplus columns."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from launch.claims.quantities import exactly, over_seeds, values
 
 
 def convergence(runs: Runs) -> Outcome:
-    """Error of the matrix along fine-tuning, and along training without a penalty at full width."""
+    """Error of the matrix during fine-tuning, and during training without a penalty at full width."""
     cells, spare = runs[""], runs["never pruned"]
     rate, condition = float(cells["rate"]), float(cells["condition"])
     tuning = (cells["phase"] == "fine_tune").values

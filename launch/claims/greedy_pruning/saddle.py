@@ -11,7 +11,7 @@ from launch.claims.quantities import exactly, mean, pooled_share, told, values
 
 
 def saddle(runs: Runs) -> Outcome:
-    """Training from identical columns without and with a perturbation: loss, curvature and columns that are left."""
+    """Training from identical columns without and with a perturbation: loss, curvature and number of columns left."""
     cells = runs[""]
     radii = cells["perturbation"].values
     norms = values(cells["column_norms"], "seed", "perturbation", "column")
@@ -45,7 +45,7 @@ def saddle(runs: Runs) -> Outcome:
 
 
 def approximate_points(runs: Runs) -> Outcome:
-    """Largest squared cosine between kept columns against its bound, at points of every precision."""
+    """Largest squared cosine between kept columns against its bound, where training stopped at various tolerances."""
     cells = runs[""]
     dims = ("seed", "penalty", "tolerance")
     coherence, gradient, curvature, ranks = (

@@ -1,4 +1,4 @@
-"""How the error depends on the samples: the law of the known rank, and the curves beside it."""
+"""How the error depends on the number of measurements and on the width, beside the law at known rank."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The other systems: networks with quadratic activation, on drawn and on real data, and rectangular matrices."""
+"""Other systems: networks with quadratic activation, on synthetic and real data, and rectangular matrices."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from launch.claims.quantities import exactly, mean, over_seeds, pooled_share, to
 
 
 def root_mean_square(sample: np.ndarray) -> np.ndarray:
-    """Over the seeds."""
+    """The root mean square over the seeds (first axis)."""
     return np.sqrt((sample**2).mean(axis=0))
 
 
@@ -76,7 +76,7 @@ def digits(runs: Runs) -> Outcome:
 
 
 def rectangular(runs: Runs) -> Outcome:
-    """Singular values kept by stacked columns, and the error after fine-tuning on noisy measurements."""
+    """Singular values kept, from norms of stacked columns [u; v], and the error after fine-tuning on noisy data."""
     cells, noisy = runs[""], runs["noisy"]
     spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
     penalty = float(cells["penalty"])

@@ -1,4 +1,4 @@
-"""The claims of "Why lottery ticket wins" (arXiv 2110.05667): what measures each, by name."""
+"""The claims of "Why lottery ticket wins" (arXiv 2110.05667): the check of each, by name."""
 
 from launch.claims.experiment import Check
 from launch.claims.lottery_ticket import lenet, masks, rates, samples, tickets
@@ -20,7 +20,8 @@ CHECKS: dict[str, Check] = {
     "starts": tickets.starts,
 }
 CAVEAT = (
-    "of the paper its abstract is known here; the forms of its theorems and the settings of its figures are recalled, "
-    "and numbers are derived or measured in this project. Its step size, K/14, is tens of times below the best one. "
-    "That more pruning is better at a fixed mask accuracy holds of the weights; of the risk, with few samples only."
+    "only the paper's abstract was available; the forms of its theorems and the settings of its figures are "
+    "reconstructed from memory (recalled), and numbers are derived or measured in this project. Its step size, K/14, "
+    "is tens of times below the best one. That more pruning is better at a fixed mask accuracy holds for the error of "
+    "the weights; for the risk, only with few samples."
 )

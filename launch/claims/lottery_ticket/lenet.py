@@ -1,4 +1,4 @@
-"""Tickets of a LeNet-300-100 where the loss on validation images is least: how well they do, and after which step."""
+"""Tickets of a LeNet-300-100, stopped at the least loss on validation images: their accuracy there, and the steps."""
 
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ from launch.claims.quantities import Quantity, exactly, mean, over_seeds, values
 
 
 class Stop(NamedTuple):
-    """Of every seed and network (seeds, networks): test accuracy in per cent at the stop, and the steps to it."""
+    """Test accuracy in per cent at the stop, and the steps to it; both (seeds, networks)."""
 
     accuracy: np.ndarray
     steps: np.ndarray
 
 
 def stopped(errors: np.ndarray, losses: np.ndarray, steps: np.ndarray) -> Stop:
-    """Stops of runs whose records (seeds, networks, records) were made after these steps (records,).
+    """The stops of runs, at the least of ``losses``; NaN where no loss is finite.
 
-    NaN where no loss is finite.
+    ``errors`` and ``losses`` (seeds, networks, records) were recorded after ``steps`` (records,).
     """
     losses = np.where(np.isfinite(losses), losses, np.inf)
     best = losses.argmin(axis=-1)
@@ -32,7 +32,7 @@ def stopped(errors: np.ndarray, losses: np.ndarray, steps: np.ndarray) -> Stop:
 
 
 def by_rounds(cells: xr.Dataset) -> tuple[np.ndarray, Stop, Stop]:
-    """Shares kept in the rounds of one iterative run, the stops of its tickets, and of their masks drawn anew."""
+    """Shares kept by round of an iterative run; stops of its tickets, and of their masks with fresh weights."""
     every = int(cells["step"].values[1])
     length = int(cells["round_steps"]) // every
     curves = [values(cells[name], "seed", "step")[:, 1:] for name in ("error_curve", "validation_curve")]
@@ -45,7 +45,7 @@ def by_rounds(cells: xr.Dataset) -> tuple[np.ndarray, Stop, Stop]:
 
 
 def by_phase(cells: xr.Dataset, phase: str) -> Stop:
-    """Stops of runs over ``kept``, in one phase."""
+    """The stops within one phase, for runs along the axis ``kept``."""
     places = np.flatnonzero(cells["phase"].values == phase)
     places = places[cells["step"].values[places] > 0]
     part = cells.isel(step=places)
@@ -55,17 +55,17 @@ def by_phase(cells: xr.Dataset, phase: str) -> Stop:
 
 
 def named(kept: float) -> str:
-    """A share in the names of quantities."""
+    """The words for a share in the names of quantities."""
     return f"{100 * kept:.2g} % kept"
 
 
 def _ratio(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean over mean."""
+    """The ratio of the means."""
     return float(one.mean() / other.mean())
 
 
 def lenet(runs: Runs) -> Outcome:
-    """Tickets of every round against the dense network, their masks drawn anew, and random masks."""
+    """Tickets of every round against the dense network, against their masks with fresh weights, and random masks."""
     kept, tickets, drawn = by_rounds(runs[""])
     dense, dense_steps = tickets.accuracy[:, 0], tickets.steps[:, 0]
     quantities: dict[str, Quantity] = {"dense": mean(dense), "steps of the dense network": mean(dense_steps)}
@@ -96,7 +96,7 @@ def lenet(runs: Runs) -> Outcome:
 
 
 def lenet_one_shot(runs: Runs) -> Outcome:
-    """Tickets of one pruning against the dense network."""
+    """Tickets of one-shot pruning against the dense network."""
     cells = runs[""]
     tickets, before = by_phase(cells, "fine_tune"), by_phase(cells, "train")
     dense, dense_steps = before.accuracy[:, 0], before.steps[:, 0]
@@ -113,7 +113,7 @@ def lenet_one_shot(runs: Runs) -> Outcome:
 def _draw(
     left: Axes, right: Axes, found: list[tuple[str, np.ndarray, Stop]], dense: np.ndarray, dense_steps: np.ndarray
 ) -> None:
-    """Accuracy and steps at the stop against the share kept."""
+    """Draws accuracy and steps at the stop against the share kept."""
     for index, (label, kept, stop) in enumerate(found):
         curve(left, 100 * kept, stop.accuracy, index, label)
         curve(right, 100 * kept, stop.steps, index, label)

@@ -1,4 +1,4 @@
-"""Masks that miss a part of the teacher: what more pruning does at the same accuracy, at few and at many samples."""
+"""Masks that miss a part of the teacher: the effect of more pruning at a fixed accuracy, with few or many samples."""
 
 import numpy as np
 import xarray as xr
@@ -42,7 +42,7 @@ def wrong_masks(runs: Runs) -> Outcome:
 
 
 def _floors(cells: xr.Dataset, axes: Axes) -> None:
-    """The risk of the teacher itself cut to the mask over E y^2, for orthogonal neurons: the leading order of both."""
+    """Draws the risk / E y^2 of the teacher restricted to a mask: for orthogonal neurons, both to leading order."""
     neurons = int(cells["neurons"])
     label = "the teacher cut to each accuracy, to leading order"
     for index, accuracy in enumerate(cells["accuracy"].values):

@@ -8,13 +8,13 @@ from launch.claims.drawing import law, log_log, panels, points
 from launch.claims.experiment import Outcome, Runs
 from launch.claims.quantities import Quantity, each, log_slope, mean, over_seeds, values
 
-START, END = 1e-2, 1e-9  # of the error: from this share of the first to this
+START, END = 1e-2, 1e-9  # errors that are fitted: below this share of the first, above this value
 
 
 def factor(errors: np.ndarray, steps: np.ndarray) -> float:
-    """Factor a step of a curve of errors: the slope of its logarithm past the start and before rounding; NaN if none.
+    """The error ratio per step of a curve of errors, from the slope of its log between START and END; else NaN.
 
-    The first of equal records at the end, where a run has stopped, counts.
+    Of successive equal records, as after a run has stopped, only the first is used.
     """
     moving = np.concatenate([[True], errors[1:] != errors[:-1]])
     inside = moving & np.isfinite(errors) & (errors < START * errors[0]) & (errors > END)
@@ -24,13 +24,13 @@ def factor(errors: np.ndarray, steps: np.ndarray) -> float:
 
 
 def factors(cells: xr.Dataset, *axes: str) -> np.ndarray:
-    """Measured factors (seeds, axes)."""
+    """The measured error ratios per step (seeds, axes)."""
     curves = values(cells["error_curve"], "seed", *axes, "step")
     return np.apply_along_axis(factor, -1, curves, cells["step"].values)
 
 
 def predicted(cells: xr.Dataset, *axes: str) -> np.ndarray:
-    """Factors (seeds, axes) of the Hessian at the teacher on the same samples."""
+    """The error ratios per step (seeds, axes) that the Hessian at the teacher on the same samples predicts."""
     names = ("least_eigenvalue", "largest_eigenvalue", "rate", "momentum")
     shaped = xr.broadcast(*(cells[name] for name in names), cells["error"])[:4]
     found = np.vectorize(lambda *numbers: float(theory.momentum_rate(*numbers)))
@@ -38,7 +38,7 @@ def predicted(cells: xr.Dataset, *axes: str) -> np.ndarray:
 
 
 def momentum(runs: Runs) -> Outcome:
-    """The factor a step against the momentum, with the curve that the Hessian at the teacher predicts."""
+    """The error ratio per step against the momentum, with the curve that the Hessian at the teacher predicts."""
     cells = runs[""]
     beta = cells["momentum"].values
     measured, expected = factors(cells, "momentum"), predicted(cells, "momentum")
@@ -68,7 +68,7 @@ def momentum(runs: Runs) -> Outcome:
 
 
 def rate_size(runs: Runs) -> Outcome:
-    """The factor a step of heavy ball and of gradient descent against the support size r."""
+    """The error ratio per step of heavy ball and of gradient descent against the support size r."""
     cells = runs[""]
     r = cells["support"].values
     figure, (left, right) = panels(2)
@@ -93,7 +93,7 @@ def rate_size(runs: Runs) -> Outcome:
 
 
 def rate_neurons(runs: Runs) -> Outcome:
-    """``1 - factor`` at the best step size of each seed, with and without momentum, against the number of neurons K."""
+    """1 - the error ratio per step, at each seed's best step size, with and without momentum, against K neurons."""
     grids = sorted(runs.values(), key=lambda cells: int(cells["neurons"]))
     neurons = np.asarray([int(cells["neurons"]) for cells in grids])
     best: dict[str, list[np.ndarray]] = {"gradient descent": [], "heavy ball": []}
@@ -121,18 +121,18 @@ def rate_neurons(runs: Runs) -> Outcome:
     steeper = lambda slow, fast: np.polyfit(logs, np.log(fast.mean(axis=0) / slow.mean(axis=0)), 1)[0]  # noqa: E731
     both = (np.stack(best[label], axis=1) for label in ("gradient descent", "heavy ball"))
     quantities["slope in K, heavy ball less gradient descent"] = over_seeds(steeper, *both)
-    log_log(axes, "neurons K", "1 - factor a step of the error, at its best")
+    log_log(axes, "neurons K", "1 - error ratio per step, at the best step size")
     return Outcome(quantities, figure)
 
 
 def ends(ratios: np.ndarray) -> list[float]:
-    """Smallest and largest mean over the seeds."""
+    """The smallest and the largest of the means over the seeds (first axis)."""
     means = ratios.reshape(len(ratios), -1).mean(axis=0)
     return [means.min(), means.max()]
 
 
 def noise(runs: Runs) -> Outcome:
-    """The error that is left over noise: against least squares at the teacher, and over the law in K r / N."""
+    """The error that noise leaves, relative to least squares at the teacher and to the law in K r / N."""
     cells = runs[""]
     figure, (left, right) = panels(2)
     ratios, laws, forms = [], [], []
@@ -152,7 +152,7 @@ def noise(runs: Runs) -> Outcome:
             points(right, form, error, index, label, "os^"[place % 3])
     span = np.asarray([np.min(forms), np.max(forms)])
     for constant, style in ((1.6, "--"), (2.1, ":")):
-        law(right, span, constant * span, f"{constant:g} times that", style)
+        law(right, span, constant * span, f"{constant:g} times the law", style)
     log_log(left, "samples N", "relative error of the weights")
     log_log(right, "(noise σ / rms y) sqrt(K r / (N - K r))", "relative error of the weights")
     over_floor, over_law = np.stack(ratios, axis=1), np.stack(laws, axis=1)

@@ -1,4 +1,4 @@
-"""From how many samples, and from how far, the student of a masked teacher finds it."""
+"""How many samples, and how close a start, a student with the teacher's masks needs to find the teacher."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from launch.claims.quantities import Quantity, each, over_seeds, values
 
 
 def succeeded(cells: xr.Dataset, *axes: str) -> np.ndarray:
-    """Which runs found the teacher (seeds, axes), 1 or 0; one that diverged has not."""
+    """1 for runs that found the teacher, 0 for others, diverged ones included (seeds, axes)."""
     return (values(cells["success"], "seed", *axes) > 0).astype(float)
 
 
 def half(x: np.ndarray, successes: np.ndarray) -> float:
-    """Where the share of successes (seeds, x) first crosses 1/2, linear between points; NaN where it does not."""
+    """The x where the share of ``successes`` (seeds, x) first crosses 1/2, linearly interpolated; else NaN."""
     middle = successes.mean(axis=0) - 0.5
     crossed = np.flatnonzero(np.signbit(middle[1:]) != np.signbit(middle[:-1]))
     if not crossed.size:
@@ -28,7 +28,7 @@ def half(x: np.ndarray, successes: np.ndarray) -> float:
 
 
 def halves(x: np.ndarray, successes: np.ndarray) -> Quantity:
-    """Where each of several curves (seeds, curves, x) crosses 1/2."""
+    """The x where each of several curves (seeds, curves, x) first crosses 1/2, with intervals."""
     return over_seeds(lambda s: _halves(x, s), successes)
 
 
@@ -37,12 +37,12 @@ def _halves(x: np.ndarray, successes: np.ndarray) -> np.ndarray:
 
 
 def _spread(numbers: np.ndarray) -> float:
-    """The largest over the smallest; NaN if one is."""
+    """The largest of the numbers over the smallest; NaN if one is NaN."""
     return numbers.max() / numbers.min()
 
 
 def phase_map(runs: Runs) -> Outcome:
-    """N50 against the support size r, its slope and R^2 of a straight line, for every distance of the start."""
+    """N50 (samples at which half of the runs succeed) against support size r: slope and R^2, per start distance."""
     cells = runs[""]
     r, n, neurons = cells["support"].values, cells["n"].values, int(cells["neurons"])
     figure, (left, right) = panels(2)
@@ -58,7 +58,7 @@ def phase_map(runs: Runs) -> Outcome:
         quantities[f"N50 over K r, {label}"] = over_seeds(lambda s: _halves(n, s) / (neurons * r), success)
         if index == 0:
             image = left.pcolormesh(r, n, success.mean(axis=0).T, shading="nearest", cmap="gray", vmin=0, vmax=1)
-            figure.colorbar(image, ax=left, label=f"share that finds the teacher, {label}")
+            figure.colorbar(image, ax=left, label=f"share of runs that find the teacher, {label}")
             left.plot(r, found.value, "o-", color=PALETTE[index], label="N50")
     for axes in (left, right):
         for constant, style in ((1.0, ":"), (1.2, "--")):
@@ -70,9 +70,9 @@ def phase_map(runs: Runs) -> Outcome:
 
 
 def convex_up_to(cells: xr.Dataset) -> np.ndarray:
-    """Whether the gradient was monotone at all distances up to each (seeds, support, distance), 1 or 0.
+    """1 where the gradient is monotone at all distances up to this one, else 0 (seeds, support, distance).
 
-    Of pairs along the flattest directions of a point at that distance; where it failed to be measured it was not.
+    Tested between a point at that distance and others along its flattest directions; a failed measurement counts as 0.
     """
     return np.minimum.accumulate(
         (values(cells["secant_curvature"], "seed", "support", "distance") > 0).astype(float), 2
@@ -80,7 +80,7 @@ def convex_up_to(cells: xr.Dataset) -> np.ndarray:
 
 
 def radius(runs: Runs) -> Outcome:
-    """The distance from which half of the runs still find the teacher, and up to which f is convex, against r."""
+    """Start distance at which half of the runs succeed, and that up to which the gradient is monotone, over r."""
     cells = runs[""]
     r, distance = cells["support"].values, cells["distance"].values
     success = succeeded(cells, "support", "distance")
@@ -88,10 +88,10 @@ def radius(runs: Runs) -> Outcome:
     figure, (left, last, right) = panels(3)
     for index, size in enumerate(r):
         shares(left, distance, success[:, index], index, f"r = {int(size)}")
-    _crossings(right, np.sqrt(r), found, 0, "distance for 1/2")
+    _crossings(right, np.sqrt(r), found, 0, "start distance: half succeed")
     slope = np.polyfit(np.sqrt(r), found.value, 1)
     law(right, np.sqrt(r), np.polyval(slope, np.sqrt(r)), "straight line: the form a - b sqrt(r/N), recalled")
-    left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share that finds the teacher")
+    left.set(xlabel="‖W0 - W*‖ / ‖W*‖ of the start", ylabel="share of runs that find the teacher")
     right.set(xlabel="sqrt(r)", ylabel="distance at which half of the runs succeed")
     fall = over_seeds(lambda s: np.polyfit(np.sqrt(r), _halves(distance, s), 1)[0], success)
     near = runs["convex"]
@@ -99,9 +99,9 @@ def radius(runs: Runs) -> Outcome:
     region = halves(reach, convex)
     for index, one in enumerate(size):
         shares(last, reach, convex[:, index], index, f"r = {int(one)}")
-    _crossings(right, np.sqrt(size), region, 1, "gradient monotone up to, for 1/2")
+    _crossings(right, np.sqrt(size), region, 1, "gradient monotone up to: half")
     ratio = over_seeds(lambda c: half(reach, c[:, 0]) / half(reach, c[:, -1]), convex)
-    last.set(xlabel="‖W - W*‖ / ‖W*‖", ylabel="share with a monotone gradient up to there", xscale="log")
+    last.set(xlabel="‖W - W*‖ / ‖W*‖", ylabel="share with a monotone gradient up to this distance", xscale="log")
     for axes in (left, right, last):
         axes.legend(fontsize=8)
     quantities = {"radius": found, "slope in sqrt(r)": fall, "radius of convexity": region}
@@ -109,7 +109,7 @@ def radius(runs: Runs) -> Outcome:
 
 
 def overlap(runs: Runs) -> Outcome:
-    """N50 and the factor a step of heavy ball against the overlap of the supports, beside the effective size."""
+    """N50 and the error ratio per step of heavy ball against the overlap of the supports, with the law K r~."""
     cells, rate = runs[""].sortby("overlap"), runs["rate"]
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}
@@ -141,7 +141,7 @@ def overlap(runs: Runs) -> Outcome:
 
 
 def inputs(runs: Runs) -> Outcome:
-    """Shares that find a teacher whose neurons all see the same r inputs, for several numbers of inputs d."""
+    """Share of runs that find a teacher whose neurons all see the same r inputs, for several numbers of inputs d."""
     cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
@@ -150,13 +150,13 @@ def inputs(runs: Runs) -> Outcome:
         shares(axes, n, success[:, index], index, f"d = {int(dim)}", "os^"[index % 3])
         quantities[f"N50, d = {int(dim)}"] = over_seeds(lambda s: half(n, s), success[:, index])
     quantities["N50, largest over smallest"] = over_seeds(lambda s: _spread(_halves(n, s)), success)
-    axes.set(xlabel="samples N", ylabel="share that finds the teacher")
+    axes.set(xlabel="samples N", ylabel="share of runs that find the teacher")
     axes.legend(fontsize=8)
     return Outcome(quantities, figure)
 
 
 def _crossings(axes: Any, x: Any, found: Quantity, colour: int, label: str) -> None:
-    """Crossings with their 95 % intervals."""
+    """Draws crossings with their 95 % intervals."""
     assert found.low is not None
     assert found.high is not None
     spread = np.nan_to_num(np.maximum([found.value - found.low, found.high - found.value], 0.0))

@@ -11,7 +11,7 @@ from launch.claims.lottery_ticket.samples import succeeded
 from launch.claims.quantities import Quantity, each, log_slope, mean, over_seeds, share, values
 
 TENTH = 0.1
-SUCCESS = 1e-4  # errors below this are all the same
+SUCCESS = 1e-4  # errors below this count as equal
 RULES = {
     "iterative_magnitude": "iterative",
     "magnitude": "one shot",
@@ -24,7 +24,7 @@ RULES = {
 
 
 def rounds(cells: xr.Dataset) -> tuple[np.ndarray, xr.DataArray]:
-    """Shares kept in the rounds of one iterative run, and the error at the end of each; the first is dense."""
+    """Shares kept in the rounds of one iterative run, and the error at the end of each; the first round is dense."""
     length = int(cells["round_steps"])
     ends = cells["step"].values
     ends = ends[(ends > 0) & (ends % length == 0)]
@@ -52,22 +52,22 @@ def iterative_teacher(runs: Runs) -> Outcome:
 
 
 def _floored(errors: np.ndarray) -> np.ndarray:
-    """Medians over the seeds, all below what counts as success being the same."""
+    """The medians over the seeds, with those below SUCCESS raised to it."""
     return np.maximum(np.median(errors, axis=0), SUCCESS)
 
 
 def _best(kept: np.ndarray, errors: np.ndarray) -> float:
-    """Share pruned where the median error is least; of equal ones the largest."""
+    """The share pruned at which the median error is least; in a tie, the largest."""
     return float(1 - kept[::-1][np.argmin(_floored(errors)[::-1])])
 
 
 def _gain(errors: np.ndarray) -> float:
-    """Least median error over that of the dense network."""
+    """The least median error over the median error of the dense network."""
     return float(_floored(errors).min() / _floored(errors)[0])
 
 
 def on_images(runs: Runs) -> Outcome:
-    """Test accuracy in per cent against the share kept: iterative pruning and what one would do instead."""
+    """Test accuracy in per cent against the share kept: iterative pruning and the baselines."""
     figure, (left, right) = panels(2)
     found: dict[str, np.ndarray] = {}
     for key, cells in runs.items():
@@ -101,12 +101,12 @@ def on_images(runs: Runs) -> Outcome:
 
 
 def _lead(one: np.ndarray, others: np.ndarray) -> float:
-    """Mean over the seeds less the largest mean of the others (seeds, others)."""
+    """The mean of ``one`` over the seeds, less the largest of the means of ``others`` (seeds, others)."""
     return float(one.mean() - others.mean(axis=0).max())
 
 
 def starts(runs: Runs) -> Outcome:
-    """The error of the tensor method's start against n, and how many runs find the teacher from there, or at random."""
+    """Error of the tensor method's start and of a random one against n, and share of runs that succeed from each."""
     cells = runs[""]
     n = cells["n"].values
     figure, (left, right) = panels(2)
@@ -123,6 +123,6 @@ def starts(runs: Runs) -> Outcome:
             middle = np.median(begun, axis=0)
             left.plot(n, middle[-1] * (n / n[-1]) ** -0.5, "--", color="black", lw=1.4, label="slope -1/2")
     log_log(left, "samples N", "‖W0 - W*‖ / ‖W*‖, rows in their best order")
-    right.set(xscale="log", xlabel="samples N", ylabel="share that finds the teacher", ylim=(-0.05, 1.05))
+    right.set(xscale="log", xlabel="samples N", ylabel="share of runs that find the teacher", ylim=(-0.05, 1.05))
     right.legend(fontsize=8)
     return Outcome(quantities, figure)

@@ -1,4 +1,4 @@
-"""Claims about descent of models with more parameters than they need, beyond the three papers: what measures each."""
+"""Claims about descent of models with more parameters than they need, beyond the three papers: the check of each."""
 
 from launch.claims.experiment import Check
 from launch.claims.overparameterisation import held_out, paths, pruned
@@ -10,6 +10,6 @@ CHECKS: dict[str, Check] = {
     "random_pruning": pruned.random_pruning,
 }
 CAVEAT = (
-    "of these papers the abstracts are known here; sizes, settings and numbers are of this project. The claims show "
-    "what the abstracts state, not the theorems' constants."
+    "only the abstracts of these papers were available; sizes, settings and numbers are this project's. The claims "
+    "show what the abstracts state, not the theorems' constants."
 )

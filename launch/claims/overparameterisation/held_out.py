@@ -1,4 +1,4 @@
-"""Descent of a square factor, stopped by measurements that are held out."""
+"""Gradient descent on a square factor, stopped by the loss on held-out measurements."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from launch.claims.quantities import log_slope, over_seeds, values
 
 
 def held_out(runs: Runs) -> Outcome:
-    """Squared errors against n, over those of a known rank."""
+    """Squared errors against n, relative to the law at known rank."""
     cells = runs[""]
     n, rank = cells["n"].values, int(cells["true_rank"])
     squares = values(cells["error"], "seed", "n") ** 2 * rank  # the truth has eigenvalues one

@@ -1,4 +1,4 @@
-"""How gradient descent without a penalty gets to the truth: how fast in either form, and what it passes on its way."""
+"""Paths of gradient descent without a penalty: its speed on U U^T and on U V^T, and the matrices it passes."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ FLOOR = 1e-14  # relative errors below are rounding
 
 
 def two_forms(runs: Runs) -> Outcome:
-    """Squared errors of U U^T and of U V^T against steps: slopes in log t, and in t while above rounding."""
+    """Squared errors against steps t: for U U^T their slope in log t, for U V^T whether their log is linear in t."""
     forms = {"U Uᵀ": runs[""], "U Vᵀ": runs["asymmetric"]}
     steps = {name: cells["step"].values.astype(float) for name, cells in forms.items()}
     errors = {name: values(cells["error_curve"], "seed", "step") for name, cells in forms.items()}
@@ -34,7 +34,7 @@ def two_forms(runs: Runs) -> Outcome:
 
 
 def _bend(steps: np.ndarray, error: np.ndarray) -> float:
-    """Slope of log error in t late over that early, of the part from a tenth down to rounding: 1 where exponential."""
+    """The late over the early slope of log error in t, while it falls from 0.1 to rounding: 1 if exponential."""
     falling = np.flatnonzero((error < 0.1) & (error > 1e3 * FLOOR))
     early, late = np.array_split(falling, 2)
     slope = lambda part: np.polyfit(steps[part], np.log(error[part]), 1)[0]  # noqa: E731
@@ -42,7 +42,7 @@ def _bend(steps: np.ndarray, error: np.ndarray) -> float:
 
 
 def incremental(runs: Runs) -> Outcome:
-    """The closest that a run comes to the best matrix of each rank, against the size of the start."""
+    """The least distance of a run to the best approximation of each rank, against the size of the start."""
     cells = runs[""].sortby("start_scale")
     scales, ranks = cells["start_scale"].values, cells["reference_rank"].values
     paths = values(cells["error_curve"], "seed", "reference_rank", "start_scale", "step")

@@ -8,7 +8,7 @@ from launch.claims.quantities import mean, over_seeds, values
 
 
 def random_pruning(runs: Runs) -> Outcome:
-    """Test error and training loss against the share of weights kept, which falls from one."""
+    """Test error and training loss against the share of weights kept."""
     cells = runs[""].sortby("share", ascending=False)
     kept = cells["share"].values
     errors, losses = (values(cells[name], "seed", "share") for name in ("error", "loss"))

@@ -1,4 +1,4 @@
-"""The claims of "Pruning is optimal for learning sparse features" (arXiv 2406.08658): what measures each, by name."""
+"""The claims of "Pruning is optimal for learning sparse features" (arXiv 2406.08658): the check of each, by name."""
 
 from launch.claims.experiment import Check
 from launch.claims.sparse_features import choices, risks, samples, tables
@@ -16,7 +16,7 @@ CHECKS: dict[str, Check] = {
     "diabetes": tables.diabetes,
 }
 CAVEAT = (
-    "the paper's optimality is among correlational statistical query (CSQ) methods and of the exponent alone. "
-    "Methods outside that class need fewer samples here: spectral ones up to a few hundred dimensions, diagonal "
-    "thresholding before them at every one that was tried. Slopes are claimed, not constants."
+    "the paper's optimality is among correlational statistical query (CSQ) methods and concerns the exponent alone. "
+    "Methods outside that class need fewer samples here: spectral methods up to a few hundred dimensions, and spectral "
+    "methods after diagonal thresholding at every dimension tried. Slopes are claimed, not constants."
 )

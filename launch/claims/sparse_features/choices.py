@@ -1,4 +1,4 @@
-"""What depends on which choice: parts of the activation, shifted basis, pool, and what one would use instead."""
+"""How the results depend on choices: parts of the activation, shifted basis, pool; and the baselines."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
 
 def parity_split(runs: Runs) -> Outcome:
-    """Coordinates outside the support that score above the lowest inside, for whole activations and their parts."""
+    """Coordinates outside the support that score above its lowest, with the whole activation and with its even part."""
     cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
@@ -29,7 +29,7 @@ def parity_split(runs: Runs) -> Outcome:
 
 
 def shifted_basis(runs: Runs) -> Outcome:
-    """Share of V in the one coordinate that scores highest, against the contraction c of the basis."""
+    """Share of the direction V in the coordinate that scores highest, against the contraction c of the basis."""
     cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
@@ -46,7 +46,7 @@ def shifted_basis(runs: Runs) -> Outcome:
 
 
 def sensitivity(runs: Runs) -> Outcome:
-    """Energy and share captured against contraction, parity and pool."""
+    """Energy, and share of V in the kept coordinates, against contraction, parity and pool."""
     figure, panes = panels(3)
     quantities: dict[str, Quantity] = {}
     captured: dict[str, np.ndarray] = {}
@@ -80,7 +80,7 @@ def sensitivity(runs: Runs) -> Outcome:
 
 
 def baselines(runs: Runs) -> Outcome:
-    """Energies of every method on the same data, for a link of exponent 1 and of exponent 2."""
+    """Energies of every method on the same data, for links of information exponent 1 and 2."""
     quantities: dict[str, Quantity] = {}
     groups: dict[str, dict[str, np.ndarray]] = {}
     for cells in runs.values():

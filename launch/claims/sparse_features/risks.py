@@ -1,4 +1,4 @@
-"""The risk of what was learnt: against the number of samples, for several directions, after several steps."""
+"""The risk of the trained network: against the number of samples, for several directions, after further descent."""
 
 import numpy as np
 import xarray as xr
@@ -50,9 +50,9 @@ def multi_index(runs: Runs) -> Outcome:
 
 
 def operations(cells: xr.Dataset) -> np.ndarray:
-    """Operations a sample of every seed, as a plan counts them: scores, steps on all coordinates, steps on those kept.
+    """Operations per sample (seeds,), as a plan counts them: scores, steps on all coordinates, steps on those kept.
 
-    ``2 d^2`` for every bias and part of the activation that scores, ``12 m d`` a step of 2 m neurons on d coordinates.
+    Scores take ``2 d^2`` per bias and part of the activation; a step of m pairs of neurons on d inputs, ``12 m d``.
     """
     dim, neurons, dense = int(cells["dim"]), int(cells["neurons"]), str(cells["method"].values) == "descent"
     parts = len(PARITIES[str(cells["parity"].values)].parts)
@@ -62,7 +62,7 @@ def operations(cells: xr.Dataset) -> np.ndarray:
 
 
 def general_scheme(runs: Runs) -> Outcome:
-    """One step and ridge, then descent on all numbers; against training densely, pruning by magnitude, fine-tuning."""
+    """Pruning, one step, ridge and descent on all parameters; against training densely, then pruning by magnitude."""
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}
     names = {"": "pruned at the start", "dense": "trained, then pruned by magnitude"}
@@ -88,5 +88,5 @@ def general_scheme(runs: Runs) -> Outcome:
 
 
 def _risk(cells: xr.Dataset) -> np.ndarray:
-    """The excess risk of every seed in the end."""
+    """The final excess risk of every seed."""
     return values(cells["error"], "seed")

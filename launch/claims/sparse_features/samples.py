@@ -1,4 +1,4 @@
-"""From how many samples the first layer finds the directions, against the dimension."""
+"""How many samples the first layer needs to find the directions, against the dimension."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ NAMES = {
 
 
 class Curve(NamedTuple):
-    """Energies (seed, n) of a method at a dimension."""
+    """The energies (seed, n) of a method at one dimension."""
 
     dim: int
     n: np.ndarray
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 def crossing(n: np.ndarray, energy: np.ndarray) -> float:
-    """n50: where the median energy over the seeds (first axis) crosses 1/2, its log-odds linear in log n, or NaN."""
+    """n50, the n where the median ``energy`` over seeds (first axis) crosses 1/2, log-odds linear in log n, or NaN."""
     middle = np.clip(np.median(energy, axis=0), 1e-9, 1 - 1e-9)
     odds = np.log(middle / (1 - middle))
     above = np.flatnonzero(middle >= HALF)
@@ -50,29 +50,29 @@ def slope(curves: list[Curve]) -> Quantity:
 
 
 def _slope(curves: list[Curve], found: np.ndarray) -> float:
-    """Slope of the logarithm of what was found at every dimension against that of the dimension."""
+    """The slope of log ``found``, one number per curve, against the log of its dimension."""
     return np.polyfit(np.log([one.dim for one in curves]), np.log(found), 1)[0]
 
 
 def slope_less(steeper: list[Curve], flatter: list[Curve]) -> Quantity:
-    """Slope of one method less that of another; seeds are resampled for both alike where they are the same."""
+    """The slope of one method less that of another; seeds are resampled alike for both where they are equally many."""
     count = len(steeper)
     less = lambda found: _slope(steeper, found[:count]) - _slope(flatter, found[count:])  # noqa: E731
     return _over([*steeper, *flatter], less)
 
 
 def needed(curves: list[Curve]) -> Quantity:
-    """n50 at every dimension."""
+    """n50 at every dimension, with intervals."""
     return _over(curves, lambda found: found)
 
 
 def over_law(curves: list[Curve], laws: np.ndarray) -> Quantity:
-    """n50 over a law, at every dimension."""
+    """n50 over the law's, at every dimension, with intervals."""
     return _over(curves, lambda found: found / laws)
 
 
 def _over(curves: list[Curve], statistic: Callable[[np.ndarray], Any]) -> Quantity:
-    """A statistic of the n50 of all curves."""
+    """A statistic of the n50 of all curves, with its bootstrap interval."""
 
     def from_energies(*energies: np.ndarray) -> Any:
         return statistic(np.asarray([crossing(one.n, energy) for one, energy in zip(curves, energies, strict=True)]))
@@ -82,7 +82,7 @@ def _over(curves: list[Curve], statistic: Callable[[np.ndarray], Any]) -> Quanti
 
 
 def methods(runs: Runs) -> dict[str, list[Curve]]:
-    """The curves of every method over all grids, by rising dimension; of rules and parities too."""
+    """The curves of every method, rule and parity over all grids, by name in legends, in order of dimension."""
     found: dict[str, list[Curve]] = {}
     for cells in runs.values():
         for one in each(cells, "method", "rule", "parity", "dim"):
@@ -104,7 +104,7 @@ def model(runs: Runs) -> tuple[Any, float, str]:
 
 
 def samples(runs: Runs) -> Outcome:
-    """n50 of every method against the dimension, the slopes, and for the unpruned network the law."""
+    """n50 of every method against the dimension, its slope and, for the unpruned network, its law."""
     function, noise, activation = model(runs)
     found = methods(runs)
     figure, axes = panels(2)
@@ -135,7 +135,7 @@ def samples(runs: Runs) -> Outcome:
 
 
 def _csq(axes: Axes, found: dict[str, list[Curve]], exponent: int) -> None:
-    """The slope below which no method without knowledge of the basis can go by correlational queries."""
+    """Draws the least slope that correlational queries allow methods that do not depend on the basis."""
     every = [one.dim for curves in found.values() for one in curves]
     dims = np.asarray([min(every), max(every)], float)
     pruned = found.get("pruned", next(iter(found.values())))
@@ -145,7 +145,7 @@ def _csq(axes: Axes, found: dict[str, list[Curve]], exponent: int) -> None:
 
 
 def _energies(axes: Axes, curves: list[Curve], colour: int, label: str | None = None) -> None:
-    """Median energies against n, a line for every dimension, darker for larger ones."""
+    """Draws median energies against n, one line per dimension, darker for larger ones."""
     for place, one in enumerate(curves):
         strength = (place + 1) / len(curves)
         style = {"color": PALETTE[colour % len(PALETTE)], "alpha": 0.3 + 0.7 * strength, "lw": 1.6, "marker": "."}
@@ -154,7 +154,7 @@ def _energies(axes: Axes, curves: list[Curve], colour: int, label: str | None = 
 
 
 def _crossings(axes: Axes, dims: list[int], counts: Quantity, colour: int, label: str) -> None:
-    """n50 with its 95 % intervals; without one where it has no end."""
+    """Draws n50 with its 95 % intervals, except those that are infinite."""
     assert counts.low is not None
     assert counts.high is not None
     spread = np.maximum([counts.value - counts.low, counts.high - counts.value], 0.0)
@@ -164,7 +164,7 @@ def _crossings(axes: Axes, dims: list[int], counts: Quantity, colour: int, label
 
 
 def dense_step(runs: Runs) -> Outcome:
-    """Energy of one step of the unpruned network against n, for every activation, over its law."""
+    """Energy after one step of the unpruned network against n, per activation, with its law."""
     cells = runs[""]
     function, noise, _ = model(runs)
     dim = int(cells["dim"])
@@ -175,8 +175,8 @@ def dense_step(runs: Runs) -> Outcome:
         n, energy = one["n"].values, values(one["energy"], "seed", "n")
         expected = np.asarray([theory.unpruned_energy(function, dim, int(k), noise, ACTIVATIONS[name]) for k in n])
         _energies(axes, [Curve(dim, n, energy)], index, name)
-        expected = expected + (1 - expected) * int(one["directions"]) / dim  # noise has its share in V, too
-        law(axes, n, expected, "law n / (n + n50) and the noise in V" if index == 0 else "", colour=index)
+        expected = expected + (1 - expected) * int(one["directions"]) / dim  # a share of the noise lies in V, too
+        law(axes, n, expected, "law n / (n + n50), plus the noise in V" if index == 0 else "", colour=index)
         quantities[f"odds over the law, {name}"] = over_seeds(
             lambda e, expected=expected: (
                 np.median(e, axis=0) / (1 - np.median(e, axis=0)) / (expected / (1 - expected))

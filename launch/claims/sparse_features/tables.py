@@ -1,4 +1,4 @@
-"""Real tables among columns of noise: what stays, and how well the network that is left predicts."""
+"""A real table with added columns of noise: which columns are kept, and the test error on them."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ LASSO = "Lasso"
 
 
 def diabetes(runs: Runs) -> Outcome:
-    """Real and drawn columns kept, and errors on test rows: the paper's rule, others, and the Lasso."""
+    """Real and noise columns kept, and errors on test rows, by the paper's rule, other rules and the Lasso."""
     cells = runs[""]
     ways = {label: cells.sel(rule=rule) for rule, label in RULES.items()}
     risks = {label: values(each["error"], "seed") for label, each in ways.items()}
@@ -57,7 +57,7 @@ def diabetes(runs: Runs) -> Outcome:
 
 
 def _lasso(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Columns kept (seeds, dim) and errors on the test rows (seeds,) of the Lasso, on the rows of the cells' seeds."""
+    """Columns kept (seeds, dim) and test errors (seeds,) of the Lasso, on the same rows as the cells."""
     size = cells.sizes["coordinate"] - len(DIABETES_COLUMNS)
     draw = jax.jit(Diabetes(n=int(cells["n"]), noise_columns=size).draw)
     kept, errors = [], []
@@ -71,7 +71,7 @@ def _lasso(cells: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(stream: TableSamples) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (n, dim) and outputs (n,) of the rows that a stream holds, those held out by the networks last."""
+    """Inputs (n, dim) and outputs (n,) of a stream; the rows that networks hold out come last in each block."""
     blocks = [stream.block(jnp.int32(index), None) for index in range(int(stream.blocks))]
     x, y, used = (np.concatenate([np.asarray(part) for part in parts], axis=-1) for parts in zip(*blocks, strict=True))
     return x[: stream.dim, used > 0].T.astype(np.float64), y[used > 0].astype(np.float64)

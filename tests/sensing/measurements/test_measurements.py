@@ -224,7 +224,7 @@ def test_antisymmetric_parts_do_not_count():
         "distances": (lambda words: Distances([0, 1], words, 2), "second: it holds text, not real numbers"),
         "vectors": (lambda words: RankOne(words[:, None]), "vectors: it holds text, not real numbers"),
         "matrices": (lambda words: dense_measurements(words[:, None, None]), "matrices: it holds text"),
-        "rows of two lengths": (lambda _: dense_measurements([[[1, 2], [3]]]), "matrices: no arrays can be made of it"),
+        "rows of two lengths": (lambda _: dense_measurements([[[1, 2], [3]]]), "matrices: not convertible to an array"),
         "one matrix": (lambda _: dense_measurements(np.eye(3)), r"matrices: shape \(3, 3\); give n square matrices"),
         "nothing": (lambda _: Entries([None, 1], [0, 1], side=2), "rows: it holds float"),
     }.values(),
