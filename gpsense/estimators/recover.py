@@ -25,10 +25,11 @@ from gpsense.recovery.solve import Solution, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
-FAR = 4.0  # standard deviations beyond what is possible
-# from which rank, or noise over the median, distances are doubted to be such; noise over the other's, to tell
+FAR = 4.0  # standard deviations of the noise beyond the largest possible expectation
+# distances are tried as squares, or the other way round, above this rank or this noise over the median; ratio of noises
+# below which that is reported
 OF_SPACE, DOUBTFUL, FAR_BETTER = 3, 0.1, 0.5
-LEAST = 0.01  # of the median square, below which a squared distance gets no more weight
+LEAST = 0.01  # share of the median square, below which squared distances get no more weight
 Labels = tuple[np.ndarray | None, np.ndarray | None]
 
 
@@ -53,20 +54,20 @@ class Recovery:
 
     ``left`` (rows, rank) and ``right`` (columns, rank) with ``X = left right^H``, plus ``offsets`` where a table has
     them; for semidefinite X both are the factor U. ``sizes`` are its eigenvalues (singular values), largest first.
-    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y, or
-    where plain distances were given (``squared``) in their units.
-    ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (what
-    is left looks like noise, and one more column adds no more than noise does), "held out" (predicts held-out values
-    best), "evidence" (among wild values, explains most by the fewest numbers), "shrunk" (held-out values are predicted
-    best with the penalty kept), "full" (of a matrix seen nearly whole a fit of any rank leaves next to nothing of what
-    fewer columns leave; or the trace is given and no column stands out: the largest rank that the measurements
-    determine), "given", or "bounded" (by ``max_rank``, at which more than noise is left). ``undetermined`` says in
-    words what the measurements leave open; empty if nothing. ``outliers`` are the numbers of values left out; ``wild``
-    tells them in words, with the pair or the entry.
+    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y, or,
+    if plain distances were given (``squared``), in units of these.
+    ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (the
+    residual looks like noise, and one more column explains no more than noise would), "held out" (predicts held-out
+    values best), "evidence" (with outliers, explains most by the fewest unknowns), "shrunk" (held-out values are
+    predicted best with the penalty kept), "full" (a fit of any rank, to a matrix measured nearly whole, has a far
+    smaller residual than fewer columns; or the trace is given and no column stands out: the largest rank that the
+    measurements determine), "given", or "bounded" (by ``max_rank``, at which more than noise is left). ``undetermined``
+    says in words what the measurements leave open; empty if nothing. ``outliers`` are the indices of values left out;
+    ``wild`` lists them in words, with the pair or the entry.
     ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
-    there were names; None for numbers from 0. Of pairs both are the names of the points. ``notices`` say how the
-    measurements were read, where that is not plain, such as which columns of a table were left out, and what is odd.
-    Of distances X is the Gram matrix of the centred points, and the rows of U are these points, up to a rotation:
+    there were names; None for numbers from 0. For distances both are the names of the points. ``notices`` say how
+    the measurements were read, where that is not obvious, such as which columns of a table were ignored, and what is
+    odd. For distances X is the Gram matrix of the centred points, and the rows of U are these points, up to a rotation:
     ``d_ij^2 = X_ii + X_jj - 2 X_ij``, which :meth:`distances` gives.
     """
 
@@ -125,16 +126,17 @@ class Recovery:
 
     @property
     def rank_share(self) -> float:
-        """Share of 20 resamples that find the same rank, 1 where it is exact or given; computed when asked for.
+        """Share of 20 resamples that find the same rank, computed when asked for.
 
-        A resample is the fit plus its residuals under random signs, fitted again. It tells how often noise of this size
-        would change the choice if the fit were right; a column too weak to stand out from the noise is missing in all.
+        A resample is the fit plus its residuals with random signs, fitted again. It tells how often noise of this size
+        would change the rank if the fit were right; a column too weak to stand out from the noise is missing in all.
+        1 where ``chosen_by`` is "exact", "given", "bounded", "shrunk" or "full".
         """
         return self._solution.rank_share
 
     @property
     def size_errors(self) -> np.ndarray:
-        """Standard errors of ``sizes`` (rank,), by the law of :meth:`standard_errors`."""
+        """Standard errors of ``sizes`` (rank,), by the same covariance as :meth:`standard_errors`."""
         return self._solution.covariance.size_errors()
 
     @property
@@ -143,9 +145,9 @@ class Recovery:
         return self.left @ self.right.conj().T + self.offsets.matrix(self.left.shape[0], self.right.shape[0])
 
     def scale(self, values: Any) -> float:
-        """Root mean square of the values (n,) that were not left out, by which noise and residual are told as shares.
+        """Root mean square of the values (n,) that were not left out; noise and residual are reported relative to it.
 
-        That of their roots where they are squares of what was measured; 1 where all of them are zero.
+        If they are squares of the plain distances given, that of these distances; 1 if all are zero.
         """
         used = np.delete(np.asarray(values, float), self.outliers)
         return float(np.sqrt(np.mean(used if self.squared else used**2))) or 1.0
@@ -153,16 +155,16 @@ class Recovery:
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
         """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
 
-        There are as many columns as rows, or one row or column, which goes with all of the others. Raises BadInput for
-        other numbers of them, and for a number or a name that there is not.
+        Both have the same length, or one of them has a single entry, which is paired with all of the other. Raises
+        BadInput for other lengths, and for unknown numbers or names.
         """
         rows, columns = self._pairs(rows, columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
 
     def distances(self, rows: Any, columns: Any) -> np.ndarray:
-        """Distances of these points, shape (m,), told as for :meth:`entries`; BadInput where no distances were given.
+        """Distances between points, shape (m,), given as for :meth:`entries`; BadInput if no distances were measured.
 
-        They are plain ones, whether distances or their squares were measured.
+        They are plain distances, whether these or their squares were measured.
         """
         if not self._of_points:
             raise BadInput("measurements", "are not distances of points", "call .entries(rows, columns)")
@@ -170,16 +172,16 @@ class Recovery:
         return np.linalg.norm(self.left[rows] - self.left[columns], axis=1)
 
     def _pairs(self, rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of rows and columns, as many of each; one alone goes with all of the others."""
+        """Indices of rows and columns, broadcast to one length."""
         rows, columns = self._places("rows", rows), self._places("columns", columns)
         if rows.ndim > 1 or columns.ndim > 1 or (rows.size != columns.size and 1 not in (rows.size, columns.size)):
             problem = f"has the shape {columns.shape}, rows {rows.shape}"
-            raise BadInput("columns", problem, "give a column for each row; np.ix_ is for .matrix, which has all")
+            raise BadInput("columns", problem, "give a column for each row; for a block of entries index .matrix")
         rows, columns = np.broadcast_arrays(rows, columns)
         return rows, columns
 
     def _places(self, name: str, given: Any) -> np.ndarray:
-        """Numbers of rows or columns, from 0."""
+        """Indices, from 0, of rows or columns given by number or by name."""
         labels, side = (self.labels[0], self.left) if name == "rows" else (self.labels[1], self.right)
         given = np.atleast_1d(as_array(name, given))
         if labels is not None:
@@ -194,7 +196,7 @@ class Recovery:
         return given
 
     def predict(self, measurements: Any) -> np.ndarray:
-        """``A(X)`` for these measurements, a map of either kind, shape (n,)."""
+        """``A(X)``, shape (n,), for a map of :mod:`gpsense.recovery.maps` or :mod:`gpsense.sensing.measurements`."""
         map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
         factors = (self.left,) if map_.semidefinite else (self.left, self.right)
         predicted = map_.predict(factors) if self.rank else np.zeros(map_.n)
@@ -203,9 +205,9 @@ class Recovery:
     def standard_errors(self, rows: Any, columns: Any) -> np.ndarray:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
-        The law of least squares at a known rank: ``noise^2 (J^T J)^+`` with J the derivative of the values by the
-        factors and the offsets; the choice of the rank is not in it. An interval at 95 % is the entry plus or minus
-        1.96 of them; of complex entries this holds for the real and for the imaginary part.
+        By the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of the values by
+        the factors and the offsets; the choice of the rank is not included. An interval at 95 % is the entry plus or
+        minus 1.96 of them; of complex entries this holds for the real and for the imaginary part.
         """
         rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
@@ -213,10 +215,10 @@ class Recovery:
 
 
 def _no_name(name: str, given: Any, labels: np.ndarray) -> BadInput:
-    """The error for what is no name; of a number it is said where that is one, as text."""
+    """The error for an unknown name; for a number it suggests how to write a name as text."""
     text = [label for label in labels.tolist() if isinstance(label, str)]
     if isinstance(given, str) or not text:
-        return BadInput(name, f"no {given!r} among them", "give names that the table has")
+        return BadInput(name, f"no {given!r} among the names", "give names that the data have")
     write = str(given) if str(given) in text else text[0]
     return BadInput(name, f"{given!r} is a number, and the names are text", f'write "{write}"')
 
@@ -235,7 +237,7 @@ def recover(
     kind: str | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> Recovery:
-    """Find X of low rank with ``A(X) ~ y``, its rank and the noise unknown, with nothing to tune.
+    """Recovers X of low rank from ``A(X) ~ y``, its rank and the noise unknown, with nothing to tune.
 
     Equal measurements are merged first. Columns enter along a path of falling penalties, shrink under the smoothed
     group lasso's weights and are pruned; the columns kept are fitted without a penalty. Units do not matter: ``c A``
@@ -245,21 +247,21 @@ def recover(
       (n,); or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
       ``i,j,distance`` (plain ones, squared when they are read, each square with the weight of a distance) or
       ``pauli,value``, as ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are
-      numbers or names. Of distances X is the Gram matrix of the centred points, see :class:`Recovery`.
+      numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
     - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
       (squared), plain_distances, ...
     - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
-    - ``robust``: True leaves wild values out, False never, None where some are far from the rest (and never among
-      grades, such as 1 to 5, each of which occurs often).
+    - ``robust``: True leaves outliers out, False does not, None does if some values are far from the rest (but not
+      for grades, such as 1 to 5, each of which occurs often).
     - ``trace``: the trace of a semidefinite X (1 for a quantum state).
     - ``offsets``: of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together with its
       factors: True, False, or None to choose by held-out values.
-    - ``progress``: is called with words on what is being tried, many times a second for small problems.
+    - ``progress``: a function called with a line on what is being tried, many times a second for small problems.
 
-    Raises BadInput for values that are not finite, all zero or fewer than five, or of which not even the leading
-    direction is that of a positive semidefinite matrix; for numbers of rows that are negative or not whole; and for
-    entries of a dictionary that are not read. Columns of a table that are not read are told in ``notices``, and so is
-    rank 0, which values of the wrong sign can give.
+    Raises BadInput for values that are not finite, all zero or fewer than five, or, for semidefinite X, whose
+    back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not whole; and
+    for unknown entries of a dictionary. Columns of a table that are ignored are listed in ``notices``, and so is rank
+    0, which values of the wrong sign can give.
 
     >>> import numpy as np
     >>> from gpsense import recover
@@ -276,7 +278,7 @@ def recover(
         raise BadInput(
             "progress",
             f"{shown(progress)} cannot be called",
-            "give a function of one text, such as print, or leave it out",
+            "give a function of one string, such as print, or leave it out",
         )
     given = {"seed": seed, "rank": rank, "max_rank": max_rank, "robust": robust, "trace": trace, "offsets": offsets}
     seed, rank, max_rank, robust, trace, offsets = (OPTIONS[name].check(value) for name, value in given.items())
@@ -306,9 +308,9 @@ def recover(
 
 
 def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Weights ``1 / (4 d^2)`` of values d^2: a deviation e of d is one of 2 d e of its square.
+    """The function from values d^2 to their weights ``1 / (4 d^2)``: an error e of d is one of 2 d e of its square.
 
-    Those of far smaller ones than most are no larger than of LEAST times the median, which no wild one moves.
+    Weights are at most that of LEAST times the median value, which outliers hardly move.
     """
     least = LEAST * float(np.median(squares[squares > 0]))
     return lambda values: 0.25 / np.maximum(values, least)
@@ -317,7 +319,7 @@ def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def _otherwise(
     found: Solution, map_: maps.Distances, squares: np.ndarray, squared: bool, options: dict[str, Any]
 ) -> tuple[str, ...]:
-    """A notice where values taken for plain distances fit far better as squared ones, or the other way round."""
+    """A notice if values read as plain distances fit far better as squared ones, or the other way round."""
     given = float(np.median(np.sqrt(squares) if squared else squares))  # both noises are in its units
     if not (found.rank > OF_SPACE or found.noise >= DOUBTFUL * given):
         return ()
@@ -370,14 +372,14 @@ def _recovery(
 
 
 def _of_offsets(added: Offsets, rank: int) -> int:
-    """Unknowns that offsets add to those of factors of this rank, whose means are then no unknowns."""
+    """Unknowns that offsets add to a fit of this rank; the means of its factors are then no unknowns."""
     return added.rows.size + added.columns.size - 1 - 2 * rank
 
 
 def _given(
     measurements: Any, values: Any, kind: str | None = None
 ) -> tuple[Map, np.ndarray, Labels, tuple[str, ...], bool]:
-    """The map, the values in NumPy float64, names of rows and columns, how they were read, and whether as squares."""
+    """The map, values in float64, names of rows and columns, notices, and whether the values were squared."""
     if values is None and isinstance(measurements, Map | jax_maps.Measurements):
         raise BadInput("values", "missing, and a map has none of its own", "give them, recover(map, values)")
     if values is None:
@@ -385,7 +387,7 @@ def _given(
         if read.ignored and isinstance(measurements, Mapping):
             name = read.ignored[0]
             remedy = nearest(name, [each for each in read.known if each not in measurements])
-            remedy = remedy or f"leave it out; there are {', '.join(read.known)}"
+            remedy = remedy or f"leave it out, or use one of {', '.join(read.known)}"
             raise BadInput(name, f"{read.kind} measurements have no such entry", remedy)
         names = [
             None
@@ -405,7 +407,7 @@ def _given(
 
 
 def _from_jax(measurements: Any) -> Map:
-    """The same measurements in NumPy; a map of the user's own by its packed rows."""
+    """The same measurements in NumPy; a map of the user's own becomes Dense, from its packed rows."""
     as_float = lambda array: np.asarray(array, np.float64)  # noqa: E731
     if isinstance(measurements, jax_maps.RankOne):
         return maps.RankOne(as_float(measurements.vectors))
@@ -430,7 +432,7 @@ def _packed(measurements: jax_maps.Measurements) -> jax.Array:
 
 
 def _unpacked(rows: np.ndarray, dim: int) -> np.ndarray:
-    """The matrices (n, dim, dim) of packed rows: off-diagonal numbers over sqrt(2), in both places."""
+    """The matrices (n, dim, dim) of packed rows: off-diagonal numbers are divided by sqrt(2) and put in both places."""
     first, second = np.triu_indices(dim)
     matrices = np.empty((rows.shape[0], dim, dim))
     scaled = rows * np.where(first == second, 1.0, np.sqrt(0.5))
@@ -440,14 +442,14 @@ def _unpacked(rows: np.ndarray, dim: int) -> np.ndarray:
 
 
 def _of_full_rank(map_: Map, y: np.ndarray, options: dict[str, Any]) -> Solution:
-    """Where no column stands out though the trace is given: of the largest rank that the measurements determine."""
+    """The solution at the largest rank that the measurements determine, for a given trace if no column stands out."""
     most = map_.largest_rank() if options["max_rank"] is None else options["max_rank"]
     rank = max((each for each in range(1, most + 1) if map_.unknowns(each) <= map_.n), default=1)
     return replace(solve(map_, y, **{**options, "rank": rank, "max_rank": None, "robust": False}), chosen_by="full")
 
 
 def _single(measurements: Any, values: np.ndarray) -> bool:
-    """Whether the numbers have the digits of float32, where rounding alone leaves 1e-7: the values, or an array."""
+    """Whether the values, or an array of the map, have float32 precision, so that rounding alone leaves 1e-7."""
     if np.array_equal(values.astype(np.float32), values):
         return True
     given = [measurements[name] for name in measurements] if hasattr(measurements, "keys") else measurements
@@ -459,13 +461,13 @@ def _single(measurements: Any, values: np.ndarray) -> bool:
 def _check(
     map_: Map, y: np.ndarray, rank: int | None, max_rank: int | None, trace: float | None, offsets: bool | None
 ) -> None:
-    """Refuse what cannot be recovered from."""
+    """Raises BadInput for values or options with which no matrix can be recovered."""
     if y.shape != (map_.n,):
         raise BadInput("y", f"shape {y.shape} for {map_.n} measurements", "give one value for each")
     if map_.n < fewest(map_):
         raise BadInput("y", f"only {map_.n} measurements", f"give at least {fewest(map_)}")
     if not (finite := np.isfinite(y)).all():
-        told = f"{int((~finite).sum())} of {y.size} measurements, the first number {int(finite.argmin())} (from 0)"
+        told = f"{int((~finite).sum())} of {y.size} measurements, the first at index {int(finite.argmin())}"
         raise BadInput("y", f"NaN or infinity in {told}", "remove them")
     if not y.any():
         raise BadInput("y", "is all zero", "give measurements of a matrix that is not zero")
@@ -474,7 +476,7 @@ def _check(
         if given is not None and not least <= given <= most:
             raise BadInput(name, f"{given} is not from {least} to {most}", "give a whole number in that range")
     if trace is not None and not map_.semidefinite:
-        raise BadInput("trace", "this matrix is not semidefinite, and only of such is it used", "leave trace out")
+        raise BadInput("trace", "it is used only for semidefinite matrices, which this is not", "leave trace out")
     if offsets and not isinstance(map_, maps.Table):
         raise BadInput("offsets", "only the entries of a table have them", "leave offsets out")
     if map_.semidefinite:
@@ -485,17 +487,15 @@ def _check(
 
 
 def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
-    """Refuse values most of which no expectation has."""
+    """Raises BadInput if most values are larger than any expectation can be."""
     beyond = np.abs(y) > trace * (1 + 1e-6)
     if isinstance(map_, maps.Pauli) and beyond.mean() > 0.5:
-        told = f"{int(beyond.sum())} of {y.size} are beyond the trace {trace:g}, as no expectation is"
-        raise BadInput(
-            "values", told, f"divide them by their number of shots, or whatever makes them at most {trace:g}"
-        )
+        told = f"{int(beyond.sum())} of {y.size} exceed the trace {trace:g} in size, which no expectation can"
+        raise BadInput("values", told, f"divide them by their number of shots, or rescale them to at most {trace:g}")
 
 
 def _beyond(map_: Map, y: np.ndarray, trace: float | None, noise: float) -> tuple[str, ...]:
-    """A notice of values that no expectation has, by more than noise explains (where it is unknown, a twentieth)."""
+    """A notice of values above any expectation by more than noise explains (by a twentieth, if noise is unknown)."""
     most = 1.0 if trace is None else trace
     by = min(FAR * noise, 0.25 * most) if np.isfinite(noise) else 0.05 * most
     far = np.abs(y) > most * (1 + 1e-6) + by
@@ -503,12 +503,16 @@ def _beyond(map_: Map, y: np.ndarray, trace: float | None, noise: float) -> tupl
     if not beyond.size:
         return ()
     told = f"number {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"
-    what = "1, as no expectation of a state is" if trace is None else f"the trace {trace:g}, as no expectation is"
-    return (f"values: {beyond.size} of {y.size} are beyond {what}; {told}",)
+    what = (
+        "1 in size, which no expectation of a state"
+        if trace is None
+        else f"the trace {trace:g} in size, which no expectation"
+    )
+    return (f"values: {beyond.size} of {y.size} exceed {what} can; {told}",)
 
 
 def _nothing(found: Solution, added: Offsets) -> tuple[str, ...]:
-    """A notice of rank 0, where it was chosen and noise is left."""
+    """A notice of rank 0, if it was neither given nor exact."""
     if found.rank or found.chosen_by in ("given", "exact"):
         return ()
     beside = " beside the offsets" * bool(added.rows.size)
@@ -517,7 +521,7 @@ def _nothing(found: Solution, added: Offsets) -> tuple[str, ...]:
 
 
 def _wild(map_: Map, outliers: np.ndarray, labels: Labels) -> tuple[str, ...]:
-    """Numbers of the values left out, those of a pair or of an entry with its two places, by name if they have one."""
+    """Indices of the values left out, as text; for pairs and entries also the two places, by name if they have one."""
     if not isinstance(map_, maps.Table | maps.Entries | maps.Distances):
         return tuple(map(str, outliers))
     sides = zip(labels, (map_.first[outliers], map_.second[outliers]), strict=True)
@@ -526,16 +530,16 @@ def _wild(map_: Map, outliers: np.ndarray, labels: Labels) -> tuple[str, ...]:
 
 
 def _of_trace(map_: Map) -> np.ndarray:
-    """Numbers of the measurements that are the trace: words of the letter I alone, and the last of dense ones."""
+    """Indices of the measurements of the trace: Pauli words of I alone, or the last one, see :func:`_with_trace`."""
     if isinstance(map_, maps.Pauli):
         return np.flatnonzero((map_.flips == 0) & (map_.signs == 0))
     return np.array([map_.n - 1])
 
 
 def _with_trace(map_: Map, y: np.ndarray, trace: float) -> tuple[Map, np.ndarray]:
-    """The trace in place of what was measured of it, or as one more measurement where the map can hold it.
+    """Map and values with the trace in place of its measured value, or as one more measurement if the map can hold it.
 
-    The answer is scaled to it in any case.
+    The answer is scaled to the trace in any case.
     """
     if isinstance(map_, maps.Pauli):
         if (known := _of_trace(map_)).size:

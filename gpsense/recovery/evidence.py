@@ -15,14 +15,14 @@ from gpsense.recovery.progress import tell, within
 from gpsense.recovery.rigidity import behind
 from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, slopes, truncated
 
-TIGHT = 1.5  # measurements over unknowns below which a fit predicts almost anything
-SURE = 30.0  # fall of the sum of squares that no noise explains; noise gives 2 or 3
-ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # a fit is followed: rounds at most, steps of each, misfit after over before
-HARDLY, FAR = 0.1, 10 * SURE  # share that a step takes off the sum of squares, and its fall, from which a fit is left
+TIGHT = 1.5  # measurements over unknowns below which held-out errors are unreliable
+SURE = 30.0  # fall() of the sum of squares that noise cannot explain; noise gives 2 or 3
+ROUNDS, LONG, IMPROVED = 8, 50, 0.95  # continued fits: most rounds, steps of each, ratio of misfits that ends them
+HARDLY, FAR = 0.1, 10 * SURE  # share that steps take off the objective, and fall(), at which a fit is given up
 JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 Names = tuple[np.ndarray | None, np.ndarray | None]  # of rows and of columns
-SCATTERED = 0.9  # share of a range of whole numbers that are names, below which none of the range is missing
+SCATTERED = 0.9  # share of a range of whole numbers used as names, from which the others count as missing
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
 
 
@@ -34,10 +34,11 @@ class Choice(NamedTuple):
 
 
 def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool = True) -> Choice:
-    """The rank that explains the values exactly, the settled one, or the one that predicts held-out values best.
+    """The fit of the rank that explains the values exactly, is settled on the path, or predicts held-out values best.
 
     Where there are hardly more measurements than unknowns, cross-validation does not lower the rank below the smallest
-    whose residual looks like noise.
+    whose residual looks like noise. Without ``cross`` that rank is taken, or the smallest beyond which columns explain
+    no more than noise would, else the largest tried; columns far stronger than noise are kept in any case.
     """
     if path.exact is not None:
         return Choice(path.fits[path.exact], "exact")
@@ -64,15 +65,15 @@ def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool
 
 
 def _level(problem: Problem, path: Path) -> list[int]:
-    """The ranks from which the next one tried takes off no more than noise would let it."""
+    """The ranks beyond which the next one tried lowers the sum of squares by no more than noise would."""
     tried = [rank for rank in sorted(path.fits) if problem.map.unknowns(rank) < problem.map.n]
     return [rank for rank, more in pairwise(tried) if fall(problem, path, rank, more) <= DOUBT]
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
-    """The rank of least held-out error; of one that has hardly fewer unknowns than measurements, a standard error less.
+    """The rank of least held-out error; if that has hardly fewer unknowns than data, the least within a standard error.
 
-    Such a fit predicts almost anything, so that it may be best by chance.
+    The predictions of such a fit are unreliable, so that it may be best by chance.
     """
     best = min(errors, key=lambda each: float(errors[each].sum()))
     if problem.map.n > TIGHT * problem.map.unknowns(best):
@@ -85,17 +86,17 @@ def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
 
 
 def _sure(problem: Problem, path: Path) -> int:
-    """The smallest rank that no noise could explain away: the last column took off far more than noise does."""
+    """A lower bound on the rank: the largest whose last column explains far more than noise could; 0 if none does."""
     free = lambda rank: problem.map.n - problem.map.unknowns(rank) >= 0.5 * problem.map.unknowns(rank)  # noqa: E731
     ranks = [rank for rank in path.fits if rank and rank - 1 in path.fits and free(rank)]
     return max((rank for rank in ranks if fall(problem, path, rank - 1) > SURE), default=0)
 
 
 def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> Fit:
-    """The fit of the smallest rank that is settled too: the path may have jumped over it, or met a poor fit.
+    """The fit of the smallest settled rank up to ``rank``: the path may have skipped it, or found a poor fit of it.
 
-    A map of points bends slowly into shape, and through more dimensions more easily: there each fit is followed for as
-    long as it improves, before it is judged and on the way down.
+    Fits to distances converge slowly, and more easily through extra dimensions: each is continued for as long as it
+    improves, before it is compared with noise and on the way down.
     """
     rng = np.random.default_rng(seed)
     slow = isinstance(problem.map, Distances)
@@ -115,7 +116,7 @@ def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -
 
 
 def _fewer(problem: Problem, path: Path, state: State, exact: float, slow: bool) -> Fit:
-    """The fit from this state, of a column less than one known; not to its end where it stays far above that one."""
+    """The fit from ``state``, one column less than a known fit; not to its end if it stays far worse than that."""
     if slow:
         return _followed(problem, fitted(problem, state, exact), exact)
     if problem.robust:
@@ -127,7 +128,7 @@ def _fewer(problem: Problem, path: Path, state: State, exact: float, slow: bool)
 
 
 def _followed(problem: Problem, fit: Fit, exact: float) -> Fit:
-    """The fit, followed until many steps hardly improve it."""
+    """The fit, continued until many steps hardly improve it."""
     for _ in range(ROUNDS):
         if fit.misfit < exact:
             break
@@ -140,7 +141,7 @@ def _followed(problem: Problem, fit: Fit, exact: float) -> Fit:
 
 
 def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, np.ndarray]:
-    """Squared errors of held-out values for each rank, every fold searched from the start without them."""
+    """Squared errors of held-out values for each rank; for every fold the path is searched anew without its values."""
     n = problem.map.n
     work = float(n) * problem.map.unknowns(max(most, 1)) ** 2
     folds = 10 if work < 1e8 else 5 if work < 1e9 else 2
@@ -162,7 +163,7 @@ def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, flo
 
 
 def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
-    """Disjoint sets of measurements to hold out; none empties a row: of few, most stay."""
+    """Disjoint sets of measurements to hold out; of entries, each holds at most about a third of any row or column."""
     order = np.random.default_rng(seed).permutation(map_.n)
     parts = np.array_split(order, min(folds, map_.n))
     if not map_.sparse:
@@ -186,10 +187,10 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
 
 
 class Determined(NamedTuple):
-    """How many of the unknowns the measurements determine, and in words what they do not.
+    """How many of the unknowns the measurements determine, and what they leave open (undetermined), in words.
 
-    ``rows`` and ``columns`` are those most of whose entries are open; ``mask`` (rows, columns) marks the open entries,
-    None for large tables, where an entry is open if its row or column is.
+    ``rows`` and ``columns`` are those most of whose entries are open; ``mask`` (rows, columns) marks the open entries.
+    Without a mask, as for large tables, an entry is open if its row or column is.
     """
 
     independent: int
@@ -211,8 +212,8 @@ def determined(
 ) -> Determined:
     """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees.
 
-    ``names`` of rows and columns are told instead of their numbers. ``nothing``: X is zero because no column stands
-    out from the noise. ``some``: these are not all measurements, others were left out.
+    ``names`` of rows and columns replace their numbers in the words. ``nothing``: X is zero because no column stands
+    out from the noise. ``some``: other measurements were left out as outliers.
     """
     map_, rank = problem.map, factors[0].shape[1]
     unknowns = map_.unknowns(rank)
@@ -244,7 +245,7 @@ def determined(
 
 
 def _thin(map_: Map, rank: int, names: Names) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Rows and columns of a table with fewer measurements than the rank, of other maps those in none; in words, too."""
+    """Rows and columns of a table with fewer measurements than the rank, also in words; of other maps, with none."""
     if not isinstance(map_, Table) or not rank:
         return [], *_empty(map_)
     rows, columns = (
@@ -275,7 +276,7 @@ def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unmeasured(map_: Map, names: Names, what: str) -> list[str]:
-    """Rows and columns in no measurement; of those told by whole numbers also such as are missing among these."""
+    """In words, rows and columns in no measurement, among them numbers that are missing between whole-number names."""
     found = []
     rows, columns = _empty(map_)
     sides = list(zip(SIDES, (rows, columns), names, strict=True))
@@ -289,7 +290,7 @@ def _unmeasured(map_: Map, names: Names, what: str) -> list[str]:
 
 
 def _missing(names: np.ndarray) -> np.ndarray:
-    """Whole numbers that are missing among names that are nearly all from the least to the largest."""
+    """Whole numbers missing between the least and largest of ``names``, if these fill nearly all of that range."""
     if names.dtype.kind not in "iuf":
         return names[:0]
     least, largest = names.min(), names.max()
@@ -299,7 +300,7 @@ def _missing(names: np.ndarray) -> np.ndarray:
 
 
 def _parts(map_: Map) -> list[str]:
-    """Parts that no measurement connects, rows without any left out."""
+    """In words, how many parts no measurement connects, if several; rows without measurements are not counted."""
     seen = map_.seen()
     graph = seen if map_.semidefinite else sp.bmat([[None, seen], [seen.T, None]])
     measured = np.flatnonzero(np.asarray(graph.sum(axis=1)).ravel() + np.asarray(graph.sum(axis=0)).ravel())
@@ -309,7 +310,7 @@ def _parts(map_: Map) -> list[str]:
 
 
 def _mirrored(map_: Map, rank: int) -> np.ndarray:
-    """Points with as few distances as dimensions: behind their neighbours they would fit as well."""
+    """Points with at most as many distances as dimensions: mirrored behind their neighbours, they would fit as well."""
     if not isinstance(map_, Distances) or not rank:
         return np.zeros(0, int)
     degrees = np.bincount(np.concatenate([map_.first, map_.second]), minlength=map_.dim)
@@ -323,12 +324,12 @@ def _mirrors(few: np.ndarray, rank: int, names: np.ndarray | None) -> list[str]:
 
 def _hidden(points: np.ndarray, rank: int, names: np.ndarray | None) -> list[str]:
     others = f"{rank} other{'s' * (rank > 1)}"
-    what = f"point{'s' * (points.size > 1)} that at most {others} connect{'s' * (rank == 1)} to the rest"
-    return [f"{points.size} {what}, and which may be mirrored there: {_some(points, names)}"] if points.size else []
+    what = f"point{'s' * (points.size > 1)} connected to the rest through at most {others}"
+    return [f"{points.size} {what}, which may be mirrored there: {_some(points, names)}"] if points.size else []
 
 
 def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
-    """Rank of the Jacobian in balanced coordinates, and the directions (numbers, open) that it does not see."""
+    """Rank of the Jacobian in balanced coordinates, and a basis (numbers, open) of its null space."""
     jacobian = problem.map.jacobian(factors)
     dense = jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray()
     double = 2 if problem.map.complex else 1
@@ -342,7 +343,7 @@ def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
 
 
 def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
-    """Entries of X that change along directions which no measurement sees, a mask of the shape of X."""
+    """Mask, of the shape of X, of the entries that change along ``directions``, which no measurement sees."""
     rows, columns = map_.sides
     rank = factors[0].shape[1]
     change = np.zeros((rows, columns))
@@ -363,12 +364,12 @@ def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Covariance:
-    """Law of the estimate at the known rank: ``sigma^2 (J^T H J)^+`` over the factors, first order in the noise.
+    """Covariance of the estimate at a known rank: ``variance (J^T H J)^+`` for the factors, first order in the noise.
 
-    ``whole`` is the matrix over all their numbers. Where these are many it is None, and ``rows`` (rows of all factors,
-    numbers, numbers) has the law of each row of a factor given the others, which for many measurements is close to it.
-    ``sizes`` (rank,) is that of the eigenvalues (singular values): by the whole law, or ``1 / sum_i h_i A_i(q r^H)^2``
-    for the unit vectors q, r that belong to one, given these.
+    J is the Jacobian, H holds the weights h. ``whole`` is ``(J^T H J)^+``. For many unknowns it is None, and ``rows``
+    (rows of all factors, numbers, numbers) has that of each row given the others, close to it for many measurements.
+    ``sizes`` (rank,) is the variance of the eigenvalues (singular values) over ``variance``: from ``whole``, or
+    ``1 / sum_i h_i A_i(q r^H)^2`` given the unit vectors q, r of each.
     """
 
     factors: Factors
@@ -404,9 +405,9 @@ class Covariance:
 def covariance(
     problem: Problem, factors: Factors, variance: float, offsets: bool = False, scaled_to_trace: bool = False
 ) -> Covariance:
-    """The law of the estimate for noise of this variance; ``offsets``: rows and columns have estimated offsets too.
+    """The Covariance for noise of this ``variance``; ``offsets``: those of rows and columns were estimated too.
 
-    ``scaled_to_trace``: of X scaled to a trace that is known. A change dU of the factor U then leaves
+    ``scaled_to_trace``: X is scaled to a known trace, so that a change dU of the factor U becomes
     ``dU - U tr(U^H dU) / tr(U^H U)`` (real parts).
     """
     plain = factors
@@ -433,14 +434,14 @@ def covariance(
 
 
 def _slopes(factors: Factors) -> list[Factors]:
-    """For each eigenvalue (singular value) its derivative by the balanced factors."""
+    """The derivative of each eigenvalue (singular value) by the balanced factors."""
     weight = 2.0 if len(factors) == 1 else 1.0
     picks = np.eye(factors[0].shape[1])
     return [tuple(weight * one * pick for one in factors) for pick in picks]
 
 
 def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
-    """``1 / sum_i h_i A_i(q r^H)^2`` for the unit vectors of every column, shape (rank,)."""
+    """``1 / sum_i h_i A_i(q r^H)^2`` for the weights h and the unit vectors q, r of every column, shape (rank,)."""
     found = []
     for column in range(factors[0].shape[1]):
         unit = tuple(one[:, [column]] / np.linalg.norm(one[:, column]) for one in factors)
@@ -449,10 +450,10 @@ def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
 
 
 def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float, resamples: int = 20) -> float:
-    """Share of resamples that find the same rank: the fit plus its residuals under random signs, fitted again.
+    """Share of resamples that find the same rank; each is the fit plus its residuals with random signs, fitted again.
 
-    A resample speaks for the rank if the residual left at it looks like noise, and one column less leaves more than
-    noise: by the edge, or by the fall of the sum of squares.
+    A resample supports the rank if its residual at this rank looks like noise, while one column fewer leaves more than
+    noise, by its ``edge`` or by the :func:`fall` of the sum of squares.
     """
     rng = np.random.default_rng(seed + 1)
     unknowns, n = problem.map.unknowns, problem.map.n

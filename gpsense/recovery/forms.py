@@ -1,4 +1,4 @@
-"""Measurements as people have them, checked: arrays by name, or a table's columns. Every refusal names the array."""
+"""Reading and checking a user's measurements: arrays by name, or the columns of a table. Errors name the array."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -29,12 +29,12 @@ TABLES = {
     ("i", "j", "distance"): "distances",
     ("pauli", "value"): "pauli",
 }
-PLAIN = "plain_distances"  # the kind whose values are squared when they are read
+PLAIN = "plain_distances"  # the kind of distances that are squared when they are read
 KINDS = {
     "table": "entries of any matrix, such as ratings",
-    "entries": "those of a symmetric matrix",
-    "distances": "squared ones",
-    PLAIN: "",
+    "entries": "entries of a symmetric matrix",
+    "distances": "squared distances",
+    PLAIN: "distances, not squared",
     "pauli": "",
     "dense": "matrices A",
     "rank_one": "vectors x",
@@ -42,26 +42,26 @@ KINDS = {
 NAMED = {"table": ("row_labels", "column_labels"), "distances": ("labels",), "entries": ("labels",)}
 SIDES = {"table": ("shape",), "distances": ("dim",), "entries": ("dim",)}
 INDEXED = "row and col (of a table), or rows and cols (of a symmetric matrix)"
-PLACES = ("rows", "cols", "i", "j")  # numbers, or else names
+PLACES = ("rows", "cols", "i", "j")  # of rows, columns or points: numbers or names
 WORDS = {"pauli", "row", "col", "kind", "labels", "row_labels", "column_labels"}
 KNOWN = {"kind", "dim", "shape", *VALUES, *WORDS, *(name for names in FORMS.values() for name in names)}
 HEADERS = tuple(dict.fromkeys(name for header in TABLES for name in header))
-MEANT = (*HEADERS, *sorted(KNOWN - set(HEADERS)))  # in the order in which they are thought of
-FEW = 5  # measurements at least
-LONGEST = 60  # characters of a name
-LABELLED = "labels of rows, all different, in its index or its first column"
-LARGEST = 20000  # rows of a square matrix told by indices
+MEANT = (*HEADERS, *sorted(KNOWN - set(HEADERS)))  # in the order in which they are suggested
+FEW = 5  # fewest measurements
+LONGEST = 60  # characters of names shown in a message
+LABELLED = "distinct row labels in its index or its first column"
+LARGEST = 20000  # rows of a square matrix given by indices
 CONTENTS = {"U": "text", "S": "text", "O": "objects", "M": "dates", "m": "durations"}  # of arrays, by NumPy's kinds
-MOST_ROWS = 10**7  # or columns of a table
-LIMIT = 1e70  # numbers whose fourth power still is one
+MOST_ROWS = 10**7  # of a table, and most columns
+LIMIT = 1e70  # largest number, whose fourth power does not overflow; its inverse is the smallest
 
 
 @dataclass
 class Measured:
-    """Checked measurements: the kind, the map, the values (n,), labels of rows and columns if they had any, notices.
+    """Checked measurements: kind, map, values (n,), labels of rows and columns (None if they had none), and notices.
 
-    ``reading`` says how they were read, where that is not plain; ``ignored`` are names that were not read, ``known``
-    those that could have been. ``squared``: the values are squares of what was measured.
+    ``reading`` says how they were read, where that is not obvious; ``ignored`` are the names that were not read,
+    ``known`` those that this kind can have. ``squared``: the values are squares of the distances given.
     """
 
     kind: str
@@ -76,10 +76,10 @@ class Measured:
 
 
 def read_fields(fields: Any, kind: str | None = None) -> Measured:
-    """Arrays by name (a mapping), or a table with named columns; BadInput for anything that cannot be used.
+    """The measurements in a mapping of arrays or a table with named columns; BadInput if they cannot be used.
 
-    ``kind`` says what was measured, as the entry of that name does. A wide table, with labels of rows in its index or
-    its first column, is read as :mod:`gpsense.recovery.wide` does.
+    ``kind`` says what was measured, as an entry named ``kind`` does. A wide table, with row labels in its index or its
+    first column, is read by :mod:`gpsense.recovery.wide`.
     """
     frame = hasattr(fields, "columns")
     if not frame and not isinstance(fields, Mapping):
@@ -114,41 +114,41 @@ def _unknown_columns(names: list[str], frame: Any) -> BadInput:
     elif any(set(header) <= {*names, *meant} for header in TABLES):
         remedy = _asked(meant)
     else:
-        wide = f"; of a wide table give kind='table' and {LABELLED}" if len(set(HEADERS) & set(names)) < 2 else ""
+        wide = f"; for a wide table give kind='table' and {LABELLED}" if len(set(HEADERS) & set(names)) < 2 else ""
         remedy = f"{_asked(meant)} name them {remedy}{wide}".strip()
     return BadInput("columns", f"they are {listed(names)}", remedy)
 
 
 def unknown_kind(kind: Any) -> BadInput:
-    """The error for a kind that there is not."""
+    """The error for an unknown kind, which lists the known ones."""
     near = nearest(kind, KINDS) if isinstance(kind, str) else ""
     told = ", ".join(f"{name} ({what})" if what else name for name, what in KINDS.items())
     return BadInput("kind", f"there is no {shown(kind)}", f"{near} use one of {told}".strip())
 
 
 def _unnamed(given: Any) -> BadInput:
-    """The error for what is neither a table nor arrays by name."""
+    """The error for input that is neither a table nor arrays by name."""
     if isinstance(given, str | PathLike):
-        remedy = "read it first, such as by pandas.read_csv, or use the command launch.recover"
+        remedy = "read it first, such as by pandas.read_csv, or run python -m launch.recover"
         return BadInput("measurements", f"the name of a file, {shown(str(given))}", remedy)
     if sp.issparse(given):
         return BadInput("measurements", "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
     if not hasattr(given, "dtype"):
         remedy = 'give arrays by name, {"row": ..., "col": ..., "value": ...}, a DataFrame, or a map and its values'
         return BadInput("measurements", f"of type {type(given).__name__}", remedy)
-    remedy = "give a matrix with gaps (NaN) as pandas.DataFrame(array), kind='table'; measurements as arrays by name"
+    remedy = "give a matrix with gaps (NaN) as pandas.DataFrame(array), kind='table', or else arrays by name"
     return BadInput("measurements", "an array alone does not say what was measured", f'{remedy}, {{"A": A, "y": y}}')
 
 
 def is_long(names: Iterable[str]) -> bool:
-    """Whether columns of these names hold one measurement a row: values, and the places of one of the forms."""
+    """Whether columns with these names hold one measurement per row: its value, and its two indices or Pauli word."""
     given = set(names)
     places = any(set(FORMS[kind]) <= given for kind in ("entries", "distances", "table", "pauli"))
     return places and bool(given & set(VALUES))
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a line, and how many more there are."""
+    """The names, separated by commas; only the first if they are many, and how many more there are."""
     texts, first = [name or "one without a name" for name in names], []
     while len(first) < len(texts) and (not first or len(", ".join((*first, texts[len(first)]))) <= LONGEST):
         first.append(texts[len(first)])
@@ -157,7 +157,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
-    """A DataFrame with labels of rows in its index, or words in its first column; None where it is no wide table."""
+    """The wide table in a DataFrame with row labels in its index or its first column; None if it is not one."""
     if not hasattr(frame, "index") or "kind" in names:
         return None
     columns = [frame[each].to_numpy() for each in frame.columns]
@@ -182,10 +182,10 @@ def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
 
 
 def _labels_first(frame: Any, first: np.ndarray, kind: str | None) -> bool:
-    """Whether whole numbers in the first column of a table of this kind are labels, as a pivot's are.
+    """Whether whole numbers in the first column are row labels, as in a pivot table; False without a ``kind``.
 
-    They all differ, and they count the rows, are called as places are, or stand beside columns that are not text, or
-    that have a name in common.
+    They must be distinct; and they count the rows from 0 or 1, or are called row, i, rows or index, or the other
+    columns have names that are not text, or a common name (``columns.name``).
     """
     if kind is None or not _different(first) or not isinstance(name := frame.columns[0], str):
         return False
@@ -195,14 +195,14 @@ def _labels_first(frame: Any, first: np.ndarray, kind: str | None) -> bool:
 
 
 def _different(labels: np.ndarray) -> bool:
-    """Whether these are whole numbers, of which no two are the same."""
+    """Whether the labels are distinct whole numbers."""
     return labels.dtype.kind in "iu" and np.unique(labels).size == labels.size
 
 
 def _column(name: str, column: Any) -> Any:
-    """A table's column as an array; words stay words."""
+    """A table's column as an array, text as Python objects; BadInput if values are missing."""
     if hasattr(column, "isna") and bool((gaps := np.asarray(column.isna())).any()):
-        told = f"{int(gaps.sum())} of {gaps.size} rows have no value, the first row {int(gaps.argmax())} (from 0)"
+        told = f"{int(gaps.sum())} of {gaps.size} rows have no value, the first is row {int(gaps.argmax())} (from 0)"
         raise BadInput(name, told, "remove those rows")
     if column.dtype.kind in "OSUT" or str(column.dtype) in ("object", "string", "str", "category"):
         return np.asarray(column, dtype=object)
@@ -210,7 +210,7 @@ def _column(name: str, column: Any) -> Any:
 
 
 def _plain(name: str, array: Any) -> np.ndarray:
-    """A NumPy array without a mask; BadInput for masks with gaps, objects that are no numbers, and the like."""
+    """The array as a plain NumPy array; BadInput if it is sparse, has masked numbers, or text for numbers."""
     if sp.issparse(array):
         raise BadInput(name, "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
     if isinstance(array, np.ma.MaskedArray):
@@ -236,7 +236,7 @@ def _plain(name: str, array: Any) -> np.ndarray:
 
 
 def as_array(name: str, given: Any) -> np.ndarray:
-    """An array; BadInput for lists of different lengths and for what JAX traces."""
+    """The input as an array; BadInput for lists of different lengths and for arrays traced by JAX."""
     try:
         return np.asarray(given)
     except ValueError:
@@ -251,12 +251,12 @@ def real_numbers(name: str, given: Any) -> np.ndarray:
 
 
 def text_for_numbers(name: str, text: Any) -> BadInput:
-    """The error for numbers that are given as text, such as this one."""
+    """The error for numbers that are given as text, with ``text`` as an example."""
     return BadInput(name, f"holds numbers as text, such as {shown(text)}", f"convert them, {name}.astype(float)")
 
 
 def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
-    """Place and value of the first that is no number and no array of numbers; None where there is none."""
+    """Index and value of the first that is neither a number nor an array of numbers; None if all are."""
     for place, value in enumerate(values):
         try:
             np.asarray(value, float)
@@ -276,7 +276,7 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     plain = said == PLAIN or (name == "distance" and said == "distances")
     if plain:
         if name == "distance2":
-            raise BadInput("kind", f"{PLAIN}, but distance2 are squares", "use distances, or name them distance")
+            raise BadInput("kind", f"{PLAIN}, but distance2 means squares", "use distances, or name them distance")
         fields = fields | {"kind": np.array("distances")}
     if said == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
@@ -299,18 +299,18 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         raise BadInput(name, told, f"give at least {fewest(found[0])}")
     if not values.any():
         raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
-    reading = "distances, squared when they were read; noise and residual are those of a distance" if plain else ""
+    reading = "distances, squared when they were read; noise and residual are in units of distance" if plain else ""
     values = values**2 if plain else values
     return Measured(kind, found[0], values, found[1], notices + found[2], reading, ignored, known, plain)
 
 
 def fewest(map_: maps.Map) -> int:
-    """The least number of measurements; of one qubit there are no more than four."""
+    """The fewest measurements accepted: FEW, or 4 for a single qubit, which has only four Pauli words."""
     return min(FEW, int(np.prod(map_.sides))) if isinstance(map_, maps.Pauli) else FEW
 
 
 def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
-    """Refuse negative distances, and squares of which so many are negative that it is not noise; else tell of them."""
+    """Notices of negative squared distances; BadInput if half of them are negative, or any plain distance is."""
     negative = values < 0
     count = int(negative.sum())
     if not count:
@@ -318,12 +318,12 @@ def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
     told = f"number {int(negative.argmax())} (from 0) is {values[negative.argmax()]:.3g}"
     if plain or values.size < FEW or 2 * count >= values.size:
         what = "distances" if plain else "squared distances"
-        raise BadInput(name, f"{what} are not negative, but {told}", "check the signs, or leave that measurement out")
+        raise BadInput(name, f"{what} cannot be negative, but {told}", "check the signs, or leave that measurement out")
     return [f"{name}: {count} of {values.size} squared distances are negative, taken as noise; {told}"]
 
 
 def _without_values(fields: Mapping[str, np.ndarray]) -> BadInput:
-    """The error for arrays none of which is called as values are."""
+    """The error for arrays none of which has a name of values (y, value, distance2 or distance)."""
     if not any(set(names) & set(fields) for names in FORMS.values()):
         return _unsaid(fields)
     meant = _meant(fields)
@@ -334,7 +334,7 @@ def _without_values(fields: Mapping[str, np.ndarray]) -> BadInput:
 
 
 def _unsaid(fields: Mapping[str, np.ndarray]) -> BadInput:
-    """The error for arrays whose names are of no form."""
+    """The error for arrays whose names do not say what was measured."""
     meant = _meant(fields)
     if any({*names, value} <= {*fields, *meant} for names in FORMS.values() for value in VALUES):
         remedy = _asked(meant)
@@ -352,7 +352,7 @@ Made = tuple[maps.Map, tuple[np.ndarray | None, np.ndarray | None], list[str]]
 
 
 def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
-    """Which of the forms the arrays have, whose values are called ``values``."""
+    """The kind of the measurements, by the names of their arrays (``values`` for the values); BadInput if unclear."""
     said = str(np.asarray(fields["kind"]).reshape(-1)[0]) if "kind" in fields else None
     if said is not None and said not in FORMS:
         raise unknown_kind(said)
@@ -382,7 +382,7 @@ def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
 
 
 def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> dict[str, str]:
-    """The names that are wanted and not given, each with the one given that is like it; the most alike go together."""
+    """The wanted names that are missing, each with a similar name that was given; the most similar are paired first."""
     names, found = set(given), {}
     left = {name.lower(): name for name in names if name not in wanted}
     near = {want: want.lower() for want in wanted if want not in names}
@@ -409,18 +409,18 @@ def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
     if array.dtype.kind not in "fiuc":
         raise BadInput(name, f"holds {CONTENTS.get(array.dtype.kind, array.dtype)}, not numbers", "give numbers")
     if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
-        raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "divide by a unit")
+        raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "use a larger unit")
     if not (finite := np.isfinite(array).all(axis=tuple(range(1, array.ndim)))).all():
-        told = f"{int((~finite).sum())} of {finite.size} measurements, the first number {int(finite.argmin())} (from 0)"
+        told = f"{int((~finite).sum())} of {finite.size} measurements, the first at index {int(finite.argmin())}"
         raise BadInput(name, f"NaN or infinity in {told}", "remove them")
     size = float(np.abs(array).max(initial=0.0))
     if size > LIMIT or 0 < size < 1 / LIMIT:
-        raise BadInput(name, f"numbers of the size of {size:.1g}", "divide them by a unit")
+        raise BadInput(name, f"numbers of the size of {size:.1g} would overflow or underflow", "use another unit")
     return np.ascontiguousarray(array, complex if np.iscomplexobj(array) else float)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
-    """A vector that came as one row or one column, as loadmat gives it."""
+    """The array, flattened if it is a single row or column, as loadmat returns vectors."""
     return array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
 
 
@@ -433,7 +433,7 @@ def _dense(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     if 0 in matrices.shape:
         raise BadInput("A", "matrices of side 0", "give at least one row")
     if not matrices.any():
-        raise BadInput("A", "is all zero", "give what was measured with")
+        raise BadInput("A", "is all zero", "give the matrices of the measurements")
     square = matrices.shape[1] == matrices.shape[2]
     if not square:
         if np.iscomplexobj(matrices):
@@ -441,38 +441,38 @@ def _dense(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         return maps.Dense(matrices, semidefinite=False), (None, None), []
     half = (matrices + matrices.conj().transpose(0, 2, 1)) / 2
     gap, size = float(np.abs(matrices - half).max()), float(np.abs(matrices).max())
-    told = f"A: not symmetric (up to {2 * gap:.3g}); only (A + A^T) / 2 acts on U U^T, and it is used"
+    told = f"A: not symmetric (Hermitian), by up to {2 * gap:.3g}; (A + A^H) / 2 is used, as only it acts on U U^H"
     return maps.Dense(half), (None, None), [told] if gap > 1e-6 * size else []
 
 
 def _rank_one(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     x = _numbers("x", fields["x"])
     if x.ndim != 2 or x.shape[1] < 1:
-        raise BadInput("x", f"shape {x.shape} for {n} values", "give (n, d) with one vector a value")
+        raise BadInput("x", f"shape {x.shape} for {n} values", "give (n, d), one vector per value")
     if x.shape[0] != n:
         raise BadInput("x", f"{x.shape[0]} vectors for {n} values", "give as many values as vectors")
     if not x.any():
-        raise BadInput("x", "is all zero", "give what was measured with")
+        raise BadInput("x", "is all zero", "give the vectors of the measurements")
     return maps.RankOne(x), (None, None), []
 
 
 def _pauli(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     words = [str(word).strip() for word in fields["pauli"].reshape(-1)]
     if len(words) != n:
-        raise BadInput("pauli", f"{len(words)} words for {n} values", "give one word a value")
+        raise BadInput("pauli", f"{len(words)} words for {n} values", "give one word per value")
     if (bad := no_word(words)) is not None:
         place, problem, remedy = bad
         raise BadInput("pauli", f"row {place} (from 0) holds {problem}", remedy)
     lengths = {len(word) for word in words}
     if len(lengths) > 1:
-        raise BadInput("pauli", f"words of {min(lengths)} to {max(lengths)} letters", "give one letter for each qubit")
+        raise BadInput("pauli", f"words of {min(lengths)} to {max(lengths)} letters", "give one letter per qubit")
     if max(lengths) > 12:
         raise BadInput("pauli", f"{max(lengths)} qubits", "give at most 12")
     return maps.Pauli.of(words), (None, None), []
 
 
 def no_word(words: Iterable[Any]) -> tuple[int, str, str] | None:
-    """Place of the first that is no Pauli word, what it is, and the remedy; None where there is none."""
+    """Index of the first that is not a Pauli word, the problem and the remedy; None if all are Pauli words."""
     texts = (str(word).strip() for word in words)
     place, bad = next(((at, word) for at, word in enumerate(texts) if not word or set(word) - set("IXYZ")), (0, None))
     if bad is None:
@@ -483,12 +483,12 @@ def no_word(words: Iterable[Any]) -> tuple[int, str, str] | None:
 
 
 def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
-    """Entries of a rectangular table; rows and columns by numbers from 0 or by any labels."""
+    """The map of entries of a rectangular table, whose rows and columns are numbers or labels; labels; notices."""
     index, labels = [], []
     for name in ("row", "col"):
         given = _flat(fields[name])
         if given.shape != (n,):
-            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or label a value")
+            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or label per value")
         if given.dtype.kind in "fc" and not np.isfinite(given).all():
             raise BadInput(name, "holds NaN or infinity", "remove those rows")
         _verify_numbering(name, given)
@@ -505,23 +505,23 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     for place, (name, side) in enumerate(zip(NAMED["table"], sides, strict=True)):
         if name in fields:
             if "shape" not in fields or labels[place] is not None:
-                raise BadInput(name, "name rows or columns told by numbers", "give shape too, and numbers from 0")
+                raise BadInput(name, "needs row and col numbered from 0, and shape", "give these, or leave it out")
             labels[place] = _named(name, fields, side)
     return maps.Table(index[0].astype(np.int64), index[1].astype(np.int64), sides), (labels[0], labels[1]), []
 
 
 def _verify_numbering(name: str, given: np.ndarray) -> None:
-    """BadInput for numbers, finite ones, that count nothing."""
+    """Raises BadInput for finite numbers that cannot be indices: negative, fractional or complex ones."""
     if given.dtype.kind not in "iufc":
         return
     odd = np.ones(given.shape, bool) if given.dtype.kind == "c" else (given < 0) | (given != np.round(given))
     if odd.any():
-        remedy = "number from 0 or 1 by whole numbers, or give names as text"
+        remedy = "use whole numbers from 0 or 1, or give names as text"
         raise BadInput(name, f"row {int(odd.argmax())} (from 0) holds {shown(given[odd][0])}", remedy)
 
 
 def _words(name: str, given: np.ndarray) -> np.ndarray:
-    """Labels as words; BadInput where there is none."""
+    """The labels as text; BadInput if one is missing."""
     words = given.astype(str)
     empty = words == ""
     if given.dtype == object:
@@ -533,11 +533,12 @@ def _words(name: str, given: np.ndarray) -> np.ndarray:
 
 
 def _named(name: str, fields: Mapping[str, np.ndarray], side: int) -> np.ndarray:
-    """Names in the order of the numbers, one each; numbers stay numbers."""
+    """The names of ``side`` rows or columns, in their order; BadInput unless all differ. Numbers stay numbers."""
     given = fields[name].reshape(-1)
     known = given if given.dtype.kind in "iuf" else _words(name, given)
     if known.size != side or np.unique(known).size != side:
-        raise BadInput(name, f"{known.size} names, {np.unique(known).size} different, for {side}", "give one each")
+        problem = f"{known.size} names, {np.unique(known).size} of them different, for a side of {side}"
+        raise BadInput(name, problem, "give each row or column a name of its own")
     return known
 
 
@@ -565,18 +566,18 @@ def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[i
 
 
 def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
-    """Entries of a symmetric matrix, or pairs; the side is the field dim or the largest index plus one."""
+    """The map of entries of a symmetric matrix or of distances, of side ``dim`` if that is given; labels; notices."""
     one, two = FORMS[kind]
     given_at = {name: _flat(fields[name]) for name in (one, two)}
     for name, given in given_at.items():
         if given.shape != (n,):
-            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or name a value")
+            raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or name per value")
     known = None
     if any(given.dtype.kind in "OSU" for given in given_at.values()):
         words = np.concatenate([_words(name, given) for name, given in given_at.items()])
         known, places = np.unique(words, return_inverse=True)
         if kind == "entries" and not set(words[:n]) & set(words[n:]):
-            raise BadInput(one, f"no name is in both {one} and {two}", "if they are of a table, name them row and col")
+            raise BadInput(one, f"no name is in both {one} and {two}", "for a rectangular table name them row and col")
         given_at = dict(zip(given_at, places.reshape(2, n), strict=True))
     index = []
     for name, given in given_at.items():
@@ -586,9 +587,9 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, problem, "give the numbers of rows, counted from 0")
         _verify_numbering(name, given)
         if int(given.max()) > LARGEST and "dim" not in fields:
-            raise BadInput(name, f"index {int(given.max())} makes matrices of that side", "number from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is above {LARGEST}", "number from 0 without gaps")
         if int(given.max()) >= 2**62:
-            raise BadInput(name, f"index {int(given.max())}", "number from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is too large", "number from 0 without gaps")
         index.append(given.astype(np.int64))
     first, second = index
     if kind == "distances" and (same := np.flatnonzero(first == second)).size:
@@ -601,11 +602,11 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     if dim <= largest:
         raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
     if dim > LARGEST:
-        raise BadInput(one, f"index {largest} makes matrices of side {dim}", "number from 0 without gaps")
+        raise BadInput(one, f"a matrix of side {dim}, {LARGEST} allowed", "number from 0 without gaps")
     if known is not None and dim != known.size:
         raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number from 0")
     shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1
-    open_ = "row 0 is in no measurement, which leaves unknowns open"
+    open_ = "row 0 is in no measurement, which leaves unknowns undetermined"
     notices = [f"{one}, {two}: {open_}; if they are numbered from 1, subtract 1"] if shifted else []
     if "labels" in fields:
         if known is not None:
@@ -617,7 +618,7 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
 
 
 def _side(given: np.ndarray) -> int:
-    """A whole number, which may be alone in an array."""
+    """The side as an int, from a number or an array of one; BadInput if it is not a whole number."""
     array = np.asarray(given)
     if array.size != 1 or array.dtype.kind not in "iuf" or not float(array.item()).is_integer():
         told = " ".join(str(array).split())[:LONGEST]

@@ -1,8 +1,8 @@
-"""Linear maps of a matrix X to n values, ``A(X)_i = Re <A_i, X>``, held without forming A_i where structure allows.
+"""Linear maps of a matrix X to n values, ``A(X)_i = Re <A_i, X>``, stored without forming A_i where structure allows.
 
 X is ``U U^H`` (semidefinite: real or complex Hermitian) or ``U V^T`` (rectangular). A tuple of factors, ``(U,)`` or
-``(U, V)``, stands for X. Every map is bilinear in its factors, so that its value is half the product of its Jacobian
-with the factors.
+``(U, V)``, stands for X. ``A(X)`` is homogeneous of degree two in the factors, so that it is half the product of its
+Jacobian with them.
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import laplacian
 
 Factors = tuple[np.ndarray, ...]
-FEW = 20_000  # numbers of a Jacobian up to which NumPy's products are quicker than those of a sparse matrix
-SMALL = 10_000  # entries of X up to which an adjoint is an array
+FEW = 20_000  # numbers of a Jacobian up to which NumPy's products are faster than those of a sparse matrix
+SMALL = 10_000  # entries of X up to which several adjoints are formed as dense arrays
 LETTERS = {"I": (0, 0), "X": (1, 0), "Y": (1, 1), "Z": (0, 1)}  # whether a letter flips the bit, and the sign
 
 
@@ -26,7 +26,7 @@ class Map(ABC):
     semidefinite = True
     complex = False
     sparse = False
-    shifts = 0  # directions of every column of U that no measurement of this kind sees
+    shifts = 0  # directions in which each column of U can move unseen by measurements of this kind
 
     @property
     @abstractmethod
@@ -40,11 +40,11 @@ class Map(ABC):
 
     @abstractmethod
     def jacobian(self, factors: Factors) -> Any:
-        """Derivative of the values by the real numbers of the factors, (n, numbers): an array, or Runs of them."""
+        """Derivative of the values by the real numbers of the factors, (n, numbers): an array, Runs or Projected."""
 
     @abstractmethod
     def adjoint(self, values: np.ndarray) -> Any:
-        """``sum_i z_i A_i``, shape ``sides``: an array or a sparse matrix."""
+        """``sum_i z_i A_i`` for values z (n,), shape ``sides``: an array or a sparse matrix."""
 
     @abstractmethod
     def squares(self) -> np.ndarray:
@@ -52,22 +52,22 @@ class Map(ABC):
 
     @abstractmethod
     def take(self, index: np.ndarray) -> "Map":
-        """The measurements with these numbers, in this order."""
+        """The map of the measurements at ``index``, in this order."""
 
     @abstractmethod
     def rows(self) -> np.ndarray:
-        """Numbers that tell equal measurements apart, one row for each: equal A_i have equal rows."""
+        """A row of numbers for each measurement, such that equal A_i have equal rows."""
 
     @abstractmethod
     def seen(self) -> sp.csr_matrix:
-        """Which entries of X a measurement reads: a pattern of shape ``sides``."""
+        """Which entries of X are measured (of distances: which pairs), a sparse boolean matrix of shape ``sides``."""
 
     def visible(self, values: np.ndarray) -> np.ndarray:
-        """The part of n values that the map speaks for: all of them, unless it leaves something free."""
+        """The n values without what free offsets of the map could explain; all of them for a map without offsets."""
         return values
 
     def adjoints(self, values: np.ndarray) -> list[Any]:
-        """The adjoint of each of m sets of values, shape (m, n)."""
+        """The adjoint of each of m sets of ``values`` (m, n)."""
         return [self.adjoint(each) for each in values]
 
     def predict(self, factors: Factors) -> np.ndarray:
@@ -75,7 +75,7 @@ class Map(ABC):
         return 0.5 * (self.jacobian(factors) @ numbers(factors))
 
     def unknowns(self, rank: int) -> int:
-        """Real numbers that X of this rank is made of, as far as such measurements can see them."""
+        """Degrees of freedom of X of this rank, less those that no measurements of this kind can determine."""
         rows, columns = self.sides
         if not self.semidefinite:
             return rank * (rows + columns - rank)
@@ -89,7 +89,7 @@ class Map(ABC):
 
 
 def numbers(factors: Factors) -> np.ndarray:
-    """The real numbers of the factors in one vector; a complex one is its real and its imaginary part."""
+    """All real numbers of the factors in one vector; a complex number gives its real and its imaginary part."""
     return np.concatenate([np.ascontiguousarray(one).reshape(-1).view(np.float64) for one in factors])
 
 
@@ -104,9 +104,9 @@ def unflattened(vector: np.ndarray, like: Factors) -> Factors:
 
 
 class Places:
-    """Where the numbers of a measurement's two rows of ``width`` numbers stand in a Jacobian of ``side`` columns.
+    """The nonzero columns of a Jacobian of ``side`` columns, in which each measurement depends on two rows of factors.
 
-    ``columns`` (n, 2 width) are two runs of neighbours, from ``rows`` (n, 2) of the factors.
+    ``rows`` (n, 2) are these rows, of ``width`` numbers each; ``columns`` (n, 2 width) are their two runs of columns.
     """
 
     def __init__(self, rows: np.ndarray, width: int, side: int) -> None:
@@ -115,24 +115,24 @@ class Places:
 
     @cached_property
     def across(self) -> np.ndarray:
-        """Places in the flattened normal matrix of what both rows share, and of its transpose, shape (2 n width^2,)."""
+        """Flat indices in the normal matrix of products between the two rows, both ways round, shape (2 n width^2,)."""
         first, second = self.columns[:, : self.width, None], self.columns[:, None, self.width :]
         return np.concatenate([(first * self.side + second).ravel(), (second * self.side + first).ravel()])
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """Places of each measurement's numbers in the flattened sums over each of its two rows, shape (4 n width,)."""
+        """Flat indices of each measurement's numbers in the sums over each of its two rows, shape (4 n width,)."""
         return (self.rows[:, :, None] * self.side + self.columns[:, None, :]).ravel()
 
     @cached_property
     def gather(self) -> sp.csr_matrix:
-        """What sums over the measurements of each row of the factors, shape (rows, 2 n)."""
+        """The matrix that sums over the measurements of each row of the factors, shape (rows, 2 n)."""
         ones = np.ones(self.rows.size)
         return sp.csr_matrix((ones, (self.rows.ravel(), np.arange(ones.size))), (self.side // self.width, ones.size))
 
 
 class Runs:
-    """A Jacobian with as many numbers in every row: ``data`` (n, m), in columns that ``at`` tells."""
+    """A sparse Jacobian with m numbers in every row: ``data`` (n, m), in the columns given by ``at``."""
 
     def __init__(self, data: np.ndarray, at: Places) -> None:
         self.data, self.at, self.shape = data, at, (data.shape[0], at.side)
@@ -163,7 +163,7 @@ class Runs:
         return self._sparse.T
 
     def sums(self) -> np.ndarray:
-        """Sums over the measurements of each row of the factors, shape (rows, numbers)."""
+        """For each row of the factors, the sum of the Jacobian's rows over its measurements, shape (rows, numbers)."""
         rows, side = self.shape[1] // self.at.width, self.shape[1]
         twice = np.repeat(self.data[:, None, :], 2, axis=1)
         return np.bincount(self.at.sums, twice.ravel(), rows * side).reshape(rows, side)
@@ -186,17 +186,17 @@ class Runs:
         return own
 
     def _squares(self) -> np.ndarray:
-        """Squares of each run of numbers, summed over the measurements of its row, shape (rows, width, width)."""
+        """Outer products of runs with themselves, summed over each row's measurements, shape (rows, width, width)."""
         runs = self.data.reshape(-1, self.at.width)
         squares = (runs[:, :, None] * runs[:, None, :]).reshape(runs.shape[0], -1)
         return np.asarray(self.at.gather @ squares).reshape(-1, self.at.width, self.at.width)
 
     def times(self, rows: np.ndarray) -> "Runs":
-        """Every row times a number (n, 1), or every number times its own (n, m)."""
+        """The Jacobian times ``rows``: one factor per row (n, 1), or one per number (n, m)."""
         return Runs(self.data * rows, self.at)
 
     def toarray(self) -> np.ndarray:
-        """All of its numbers."""
+        """The Jacobian as a dense array."""
         rows, width = self.shape
         flat = np.arange(rows)[:, None] * width + self.places
         return np.bincount(flat.ravel(), self.data.ravel(), rows * width).reshape(rows, width)
@@ -224,7 +224,7 @@ class Dense(Map):
     @property
     def _flat(self) -> np.ndarray:
         n, rows, columns = self.matrices.shape
-        return self.matrices.reshape(n, rows * columns)  # of no measurement, too
+        return self.matrices.reshape(n, rows * columns)  # also for n = 0
 
     def jacobian(self, factors: Factors) -> np.ndarray:
         n, rows, columns = self.matrices.shape
@@ -294,7 +294,7 @@ class RankOne(Map):
         return RankOne(self.vectors[index])
 
     def rows(self) -> np.ndarray:
-        """The vectors, turned so that their first number that is not zero is real and positive."""
+        """The vectors, each times the phase (or sign) that makes its first nonzero number real and positive."""
         first = np.take_along_axis(self.vectors, np.argmax(self.vectors != 0, axis=1)[:, None], axis=1)
         size = np.abs(first)
         turn = np.where(size > 0, first.conj() / np.where(size > 0, size, 1.0), 1.0)
@@ -308,7 +308,7 @@ class RankOne(Map):
 
 @dataclass(frozen=True)
 class _Indexed(Map):
-    """Measurements told by two index arrays (n,)."""
+    """Measurements given by two index arrays (n,)."""
 
     first: np.ndarray
     second: np.ndarray
@@ -350,10 +350,10 @@ class _Indexed(Map):
 
     @abstractmethod
     def _spread(self, sums: Any) -> Any:
-        """The adjoint, from the values summed at the places of their two numbers: of an array or a sparse matrix."""
+        """The adjoint, from ``sums``: an array or sparse matrix with the values added up at their two indices."""
 
     def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> Runs:
-        """Rows with ``first`` (n, k) at the numbers of row i and ``second`` at those of row j."""
+        """The Jacobian with ``first`` (n, k) in the columns of each first row and ``second`` in those of the second."""
         if width not in self._known:
             rows, below = self.sides[0], 0 if self.semidefinite else self.sides[0]
             total = rows if self.semidefinite else sum(self.sides)
@@ -362,7 +362,7 @@ class _Indexed(Map):
 
     @cached_property
     def _known(self) -> dict[int, Places]:
-        """Where the numbers of factors of so many columns stand."""
+        """The Places already computed, by the number of columns of the factors."""
         return {}
 
 
@@ -443,7 +443,7 @@ class Table(_Indexed):
         return self._jacobian(right[self.second], left[self.first], left.shape[1])
 
     def half(self, side: int, data: np.ndarray) -> sp.csr_matrix:
-        """Rows with ``data`` (n, k) at the numbers of the row (side 0) or column (side 1) of X that is measured."""
+        """The Jacobian by one factor: ``data`` (n, k) at the measured row (side 0) or column (side 1) of X."""
         index, width = (self.first, self.second)[side].astype(np.int32), data.shape[1]
         places = index[:, None] * np.int32(width) + np.arange(width, dtype=np.int32)
         starts = np.arange(self.n + 1, dtype=np.int32) * width
@@ -464,10 +464,10 @@ class Table(_Indexed):
 
 @dataclass(frozen=True)
 class LessOffsets(Map):
-    """The entries of a table less what offsets of its rows and columns could add: ``P A(X)``.
+    """The entries of a table, with all that row and column offsets can explain projected out: ``P A(X)``.
 
-    ``P = 1 - Z (Z^T Z)^+ Z^T`` with Z (n, rows + columns) the zeros and ones of ``Z (a, b) = a_i + b_j``. Least squares
-    over X of ``P (A(X) - y)`` is least squares over X, a and b together.
+    ``P = 1 - Z (Z^T Z)^+ Z^T``, where the 0-1 matrix Z (n, rows + columns) gives ``Z (a, b) = a_i + b_j``. Least
+    squares of ``P (A(X) - y)`` over X equals least squares of ``A(X) + Z (a, b) - y`` over X, a and b.
     """
 
     table: Table
@@ -502,15 +502,15 @@ class LessOffsets(Map):
         return ones, ones.T.tocsr()
 
     def span(self, numbers: np.ndarray) -> np.ndarray:
-        """``B c`` of the orthonormal ``B = Z S^T``, which spans what offsets add."""
+        """``B c`` for ``numbers`` c, with the orthonormal basis ``B = Z S^T`` of what offsets can add."""
         return self._ones[0] @ (self._root.T @ numbers)
 
     def along(self, values: np.ndarray) -> np.ndarray:
-        """``B^T z``, the part of n values that offsets could add."""
+        """``B^T z`` for n values z: the coordinates of the part that offsets could add."""
         return self._root @ (self._ones[1] @ values)
 
     def offsets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The smallest offsets of rows and columns that fit n values best by least squares."""
+        """The offsets of rows and of columns that fit n values by least squares, of least norm."""
         both = self._root.T @ self.along(values)
         return both[: self.sides[0]], both[self.sides[0] :]
 
@@ -545,7 +545,7 @@ class LessOffsets(Map):
         return self.table.seen()
 
     def unknowns(self, rank: int) -> int:
-        """Those of a centred X, and the offsets."""
+        """Degrees of freedom of a centred X of this rank, plus those of the offsets."""
         rows, columns = self.sides
         return rank * (rows + columns - 2 - rank) + self._root.shape[0]
 
@@ -554,7 +554,7 @@ class LessOffsets(Map):
 
 
 class Projected:
-    """``P J`` of a Jacobian J with ``P = 1 - B B^T``, as far as normal equations need it; ``less = B^T J``."""
+    """The Jacobian ``P J`` with ``P = 1 - B B^T``, stored as J and ``less = B^T J``; has what normal equations need."""
 
     def __init__(self, inner: Runs, map_: LessOffsets, less: np.ndarray) -> None:
         self.inner, self.map, self.less = inner, map_, less
@@ -572,13 +572,13 @@ class Projected:
         return self.inner.gram() - self.less.T @ self.less
 
     def toarray(self) -> np.ndarray:
-        """All of its numbers."""
+        """The Jacobian as a dense array."""
         return self.inner.toarray() - self.map.span(self.less)
 
 
 @dataclass(frozen=True)
 class Pauli(Map):
-    """Expectations ``tr(P X)`` of Pauli words P such as "XIZ", one letter a qubit, applied by permutation and phase.
+    """Expectations ``tr(P X)`` of Pauli words P such as "XIZ", one letter per qubit, applied by permutation and phase.
 
     With bit masks x (letters X, Y) and z (letters Z, Y): ``(P u)[s] = i^(number of Y) (-1)^(z . (s ^ x)) u[s ^ x]``,
     the first letter acting on the highest bit.
@@ -592,7 +592,7 @@ class Pauli(Map):
 
     @classmethod
     def of(cls, words: Any) -> "Pauli":
-        """From words of equal length; ValueError for another letter or length."""
+        """The map of words of equal length; ValueError if lengths differ, KeyError for letters but I, X, Y, Z."""
         words = [str(word) for word in words]
         if len({len(word) for word in words}) != 1 or not words[0]:
             raise ValueError("Pauli words of different lengths")
@@ -628,7 +628,7 @@ class Pauli(Map):
         table = np.zeros((side, side), complex)
         np.add.at(table, (self.flips, self.signs), values * self._phase)
         walsh = 1.0 - 2.0 * (np.bitwise_count(places[:, None] & places[None, :]) % 2)
-        spectrum = table @ walsh  # [x, t]: what P adds at row t ^ x, column t
+        spectrum = table @ walsh  # [x, t]: the entry of the sum at row t ^ x, column t
         found = np.empty((side, side), complex)
         found[places[None, :] ^ places[:, None], places[None, :]] = spectrum
         return found

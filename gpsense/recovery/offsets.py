@@ -1,7 +1,7 @@
 """Offsets of rows and columns of a table, and tables without a gap in their spectrum, where the penalty is kept.
 
-``X_ij = m + a_i + b_j + u_i^T v_j``. Ratings have no rank at which noise begins: there the factors stay penalised, and
-the weight is the one that predicts held-out values best. Derived here; without a gap arXiv 2303.11453 has no claim.
+``X_ij = m + a_i + b_j + u_i^T v_j``. In ratings no rank separates signal from noise: there the factors stay penalised,
+and the weight is the one that predicts held-out values best. Derived here; without a gap arXiv 2303.11453 has no claim.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from gpsense.recovery.progress import tell
 from gpsense.recovery.solve import CLEANER, EXACT, SAVED, Solution, merged, noise_left, simpler, solve
 from gpsense.recovery.steps import DIRECT, Problem, State, balanced, descend, empty, grown, leading, scale, truncated
 
-DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # measurements that an offset of zero counts as
-WIDTH = 30
+DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # zero measurements added for each offset, which damp it
+WIDTH = 30  # most columns of penalised factors
 TOGETHER = 300  # rows and columns up to which offsets and factors are fitted together
 CENTRED = 2  # times that the means of the factors move into the offsets
 TURNS, SETTLED = 100, 0.99999  # of offsets and factors, and the ratio of residuals at which they end
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
-ROUNDS = 3  # more, of leaving out wild values
+ROUNDS = 3  # further ones, of leaving out outliers
 MEDIANS = 6  # turns of medians of rows and of columns
 FEW = 5  # held-out values below which nothing is compared
-NOTHING = 1e-12  # mean squared error of held-out values, over that of zero, that nothing else can be better than
+NOTHING = 1e-12  # mean squared held-out error, over that of predicting 0, below which no penalised fit is tried
 SPARE = 1.1  # measurements over unknowns up to which an exact fit without offsets is compared with one with them
-STRONG = 2.0  # size of a column over the edge of noise, from which a penalty kept would add more than it takes off
+STRONG = 2.0  # size of a column over the edge of noise, from which keeping the penalty adds more error than it removes
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Offsets:
 
 
 def no_offsets() -> Offsets:
-    """None at all."""
+    """The Offsets of a matrix without any: mean 0 and empty arrays."""
     return Offsets(0.0, np.zeros(0), np.zeros(0))
 
 
 def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offsets:
-    """Least squares with ``damping`` measurements of zero for every offset, by turns."""
+    """Least-squares offsets, damped by ``damping`` measurements of zero for each, rows and columns fitted in turn."""
     table, values = problem.map, problem.values
     assert isinstance(table, Table)
     mean = float(values.mean())
@@ -85,16 +85,15 @@ class Answer(NamedTuple):
 
 
 def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool | None, **options: Any) -> Answer:
-    """What predicts held-out values best.
+    """The answer that predicts held-out values of a table best.
 
     Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
-    the rank that the path speaks for and, unless one such leaves noise and stands far above it, the penalised one. What
-    is simpler wins unless it is worse by two per cent.
-    Unless ``robust`` is False, all is done again without the values that a column is there for, and without those far
-    from offsets by medians, until the same are left out; such an answer is taken if it explains the others better, or
-    as well with fewer unknowns, and not if a rank that is given, or a bound on it, leaves more than noise. An exact
-    answer with offsets is held, too, against one without what is wild beside
-    columns alone.
+    the rank that the path supports and, unless one such fit leaves only noise and stands far above it, the penalised
+    one. The simplest wins among those worse than the best by at most two per cent (more where few are held out).
+    Unless ``robust`` is False, all is repeated without values that may have a column of their own, and without any far
+    from median offsets, until the outliers settle. Such an answer is taken if it explains the values kept better, or as
+    well with fewer unknowns, but not if a given or bounded rank leaves more than noise. An exact answer with offsets is
+    also compared with one without the outliers of a fit by columns alone.
     """
     found = plain = None
     if not always:
@@ -102,7 +101,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
         found = solve(map_, values, robust=robust, **options, cross=False, known=plain)
         if found.chosen_by == "exact" and _spare(found):
             return Answer(found, no_offsets(), False)
-    options = {**options, "robust": False, "cross": False}  # what is wild is told here, of all fits together
+    options = {**options, "robust": False, "cross": False}  # outliers are found below, for all fits together
     problem, members = merged(map_, values)
     everything = np.arange(problem.map.n)
 
@@ -127,7 +126,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
             break
     if always and robust is not False and answer.solution.chosen_by == "exact" and answer.solution.rank:
         robustly = {**options, "robust": robust}
-        outliers = solve(map_, values, **robustly).outliers  # offsets are two columns more, and spread nothing wild
+        outliers = solve(map_, values, **robustly).outliers  # offsets are two more columns here, and spread no outlier
         if outliers.size:
             cleaned, fewer = _without_wild(problem, _others(members, outliers), compared)
             saved = _numbers(problem, answer, kept) - _numbers(problem, cleaned, fewer)
@@ -135,7 +134,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
                 answer, kept = cleaned, fewer
     limited = options["rank"] is not None or answer.solution.chosen_by == "bounded"
     if kept.size < everything.size and not robust and limited and not noise_left(answer.solution):
-        answer, kept = first, everything  # what is far from fewer columns than the values speak for need not be wild
+        answer, kept = first, everything  # with too few columns, values far from the fit need not be outliers
     if answer.solution is found:
         return answer
     kept = np.setdiff1d(kept, kept[answer.solution.outliers])
@@ -145,7 +144,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
 
 def _spare(found: Solution) -> bool:
-    """Whether an exact fit is no chance: far more measurements than unknowns, all of which they determine."""
+    """Whether an exact fit is no chance: there are over SPARE measurements per unknown, and all are determined."""
     map_ = found.problem.map
     return map_.n > SPARE * map_.unknowns(found.rank) and found.determined.independent >= found.determined.unknowns
 
@@ -153,7 +152,7 @@ def _spare(found: Solution) -> bool:
 def _without_wild(
     problem: Problem, kept: np.ndarray, compared: Callable[[np.ndarray], Answer]
 ) -> tuple[Answer, np.ndarray]:
-    """The answer of these values; then leave out what is wild by it, until the same are left out; and those kept."""
+    """The answer for the values ``kept``, refitted without its outliers until these settle; the values then kept."""
     answer = compared(kept)
     for _ in range(ROUNDS):
         again = np.setdiff1d(_near(problem, answer, kept), kept[_lone(problem.take(kept), answer)])
@@ -165,13 +164,13 @@ def _without_wild(
 
 
 def _lone(problem: Problem, answer: Answer) -> np.ndarray:
-    """Values that a column is there for, beside what offsets could add."""
+    """Indices of values that may have a column of their own, aside from what offsets could add."""
     map_ = LessOffsets(_table(problem)) if answer.offsets.rows.size and _moderate(problem) else problem.map
     return lone(map_, answer.solution.factors)
 
 
 def _explains_all(problem: Problem, answer: Answer) -> bool:
-    """Whether an answer of low rank leaves nothing wild in a table that is too large for a few values to bend it."""
+    """Whether a low-rank answer has no outliers, in a table so large that a few values cannot distort it."""
     low = answer.solution.rank > 0 and not answer.shrunk
     return low and not _moderate(problem) and _near(problem, answer, np.arange(problem.map.n)).size == problem.map.n
 
@@ -182,9 +181,9 @@ def _moderate(problem: Problem) -> bool:
 
 
 def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np.ndarray) -> bool:
-    """Whether leaving values out helps: the same rank, others explained better, or as well by far fewer numbers.
+    """Whether ``cleaned``, without some values, explains those kept better, or as well with far fewer unknowns.
 
-    The same rank is enough where some values are far from the answer of all.
+    The same rank is enough if some values are outliers of ``answer``, the one for all.
     """
     more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
     if answer.solution.chosen_by == "exact":
@@ -200,12 +199,12 @@ def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np
 
 
 def _numbers(problem: Problem, answer: Answer, kept: np.ndarray) -> float:
-    """Unknowns, and SAVED for each value left out."""
+    """The number of unknowns, plus SAVED for each value left out."""
     return _unknowns(problem, answer) + SAVED * (problem.map.n - kept.size)
 
 
 def _others(members: list[np.ndarray], outliers: np.ndarray) -> np.ndarray:
-    """The sets of equal measurements without an outlier, by number."""
+    """Indices of the sets of equal measurements that hold no outlier."""
     known = set(outliers.tolist())
     return np.array([i for i, each in enumerate(members) if known.isdisjoint(each.tolist())], int)
 
@@ -221,7 +220,7 @@ def _table(problem: Problem) -> Table:
 
 
 def _median_offsets(problem: Problem) -> np.ndarray:
-    """The values less medians of rows and of columns by turns, shape (n,)."""
+    """The values minus their median and then, in turn, those of rows and of columns (median polish), shape (n,)."""
     table, rest = problem.map, problem.values - np.median(problem.values)
     assert isinstance(table, Table)
     for _ in range(MEDIANS):
@@ -237,12 +236,12 @@ def _median_offsets(problem: Problem) -> np.ndarray:
 
 
 def _less_factors(problem: Problem, answer: Answer) -> np.ndarray:
-    """What the answer leaves of all values, shape (n,)."""
+    """The values minus their predictions by the answer, shape (n,)."""
     return -_less(problem, answer.offsets).residual(answer.solution.factors)
 
 
 def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
-    """The values that are not wild by what the answer leaves of them."""
+    """Indices of the values that are no outliers of the answer."""
     rest = _less_factors(problem, answer)
     if not answer.shrunk and (answer.solution.rank or answer.offsets.rows.size):
         rest = rest / np.sqrt(remaining(problem, answer.solution.factors, kept, bool(answer.offsets.rows.size)))
@@ -250,7 +249,7 @@ def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
 
 
 def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The values of which little enough is left; all where the others would be too many."""
+    """Indices of the values whose residual ``rest`` is small enough; all if too many are not."""
     size = np.abs(rest) * np.sqrt(problem.weights)
     floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
     near = np.flatnonzero(np.maximum(size, problem.spread) <= WILD * scale(size[kept], floor))
@@ -262,7 +261,7 @@ def _compared(
 ) -> tuple[Solution, Offsets, bool]:
     """The answer that predicts held-out values best; ``plain`` is the one without offsets, where it is known.
 
-    ``clipped``: wild ones among the held-out values count no more than large ones.
+    ``clipped``: large errors of held-out values are clipped, as these may be outliers.
     """
     out = next(iter(split(problem.map, 10, options["seed"])), np.zeros(0, int))
     if out.size < FEW and always:
@@ -302,11 +301,10 @@ Fitted = tuple[Solution, Offsets]
 def _low_ranks(
     problem: Problem, train: Problem, shifted: bool, damping: float, options: dict[str, Any], known: Fitted | None
 ) -> list[tuple[Solution, Offsets, Callable[[], Fitted], bool]]:
-    """Fits to a part of the values, each with the fit to all values that is taken if it predicts the others well.
+    """Fits to ``train``, each with offsets, a function for the fit to all values, and whether it is :func:`_strong`.
 
-    They have the rank that all values speak for and, with offsets, the one that the part does, the smaller one first.
-    Of a large table with offsets only the part is searched for a rank, at which all values are then searched up to it.
-    The last of each tells whether it leaves noise and stands far above it.
+    They have the rank that all values support and, with offsets, the one that the part supports, the smaller one first.
+    Of a large table with offsets only the part is searched for a rank, which then bounds the search in all values.
     """
 
     def fit(problem: Problem, **more: Any) -> Fitted:
@@ -338,9 +336,9 @@ def _strong(found: Solution) -> bool:
 
 
 def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str, Any]) -> tuple[Solution, Offsets]:
-    """The fit at the rank that the path speaks for, with offsets where ``shifted``.
+    """The fit at the rank that the path supports, with offsets if ``shifted``.
 
-    Of a table that is not large they are fitted together with the factors, otherwise by turns.
+    In a table that is not large these are fitted together with the factors, otherwise in turns.
     """
     if not shifted:
         return solve(problem.map, problem.values, **options), no_offsets()
@@ -364,7 +362,7 @@ def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str
 
 
 def _in_turns(problem: Problem, state: State, added: Offsets) -> Offsets:
-    """Least squares of offsets and of factors of this rank, each of what the other leaves, until neither changes."""
+    """The offsets, by alternating least squares of offsets and of factors of this rank until the residual settles."""
     table, last = _table(problem), np.inf
     for _ in range(TURNS):
         added = fitted_offsets(replace(problem, values=problem.values - table.predict(state.factors)), 0.0)
@@ -396,7 +394,7 @@ def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offs
 def _centred(found: Solution, added: Offsets) -> Offsets:
     """The offsets with the row and column means of the low-rank part, which then has means of zero.
 
-    Offsets that are fitted first take up a part of the factors by chance; in the whole table that part is means.
+    Offsets fitted first take up a part of the factors by chance, which over the whole table consists of means.
     """
     left, right = found.factors
     rows, columns = left @ right.mean(0), right @ left.mean(0)
@@ -405,13 +403,13 @@ def _centred(found: Solution, added: Offsets) -> Offsets:
 
 
 def _less(problem: Problem, added: Offsets) -> Problem:
-    """The problem with the offsets taken off its values."""
+    """The problem with the offsets subtracted from its values."""
     table = _table(problem)
     return replace(problem, values=problem.values - added.at(table.first, table.second))
 
 
 def _error(test: Problem, factors: Any, added: Offsets, clipped: bool) -> float:
-    """Mean squared error; ``clipped``: errors beyond five robust standard deviations count as these."""
+    """Weighted mean squared error; ``clipped``: errors are clipped at five robust standard deviations."""
     table = test.map
     assert isinstance(table, Table)
     size = np.abs(table.predict(factors) + added.at(table.first, table.second) - test.values)
@@ -422,7 +420,7 @@ def _error(test: Problem, factors: Any, added: Offsets, clipped: bool) -> float:
 def _walk(
     problem: Problem, stop: float, width: int, judge: Callable[[State], float] | None = None
 ) -> tuple[State, float]:
-    """Penalised factors down a path of weights, to ``stop`` or until ``judge`` gets worse; the best weight."""
+    """Penalised factors along falling weights, down to ``stop`` or until ``judge`` keeps rising; the best weight."""
     state = empty(problem)
     penalty = float(leading(problem, problem.residual(state.factors), 1)[0][0])
     best, found, worse = np.inf, penalty, 0
@@ -453,7 +451,7 @@ def _penalty(rest: Problem, test: Problem, added: Offsets, width: int, clipped: 
 
 
 def _shrunk(problem: Problem, penalty: float, width: int, seed: int) -> Solution:
-    """The penalised fit to all values, the weight in proportion to their number."""
+    """The penalised fit to all values, of weight ``penalty`` times their number."""
     state, _ = _walk(problem, penalty * problem.map.n, width)
     residual = problem.residual(state.factors)
     root = float(np.sqrt(np.mean(residual**2)))

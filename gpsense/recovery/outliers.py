@@ -1,7 +1,7 @@
-"""Wild values: which lie far from a fit, which a column may be there for, and the search for a fit without them.
+"""Outliers ("wild" values): far from a fit, or explained by a column of their own; and fits without them.
 
-Where few entries are measured a column can explain a wild value as well as any, and no residual tells. What tells is
-how much is explained by how many numbers: derived here, after the evidence for a linear model.
+Where few entries are measured, a column can explain an outlier as well as any value, and no residual shows it. What
+shows it is how much is explained by how many unknowns: derived here, after the evidence for a linear model.
 """
 
 from collections.abc import Iterable
@@ -15,34 +15,34 @@ from gpsense.recovery.maps import Distances, Entries, Factors, LessOffsets, Map,
 from gpsense.recovery.path import Path, fitted, search
 from gpsense.recovery.steps import Problem, State, balanced, descend, scale, slopes, truncated
 
-WILD = 5.0  # robust standard deviations beyond which a value counts as wild
-LONE = 0.4  # share of a column in one value, beyond which it may be there for that
-APART = 4.0  # what it adds to up to FEW values, squared, over what it adds to any other
+WILD = 5.0  # robust standard deviations beyond which a value counts as wild (an outlier)
+LONE = 0.4  # share of a column's squared contributions in one value, beyond which that has a column of its own
+APART = 4.0  # ratio of its squared contribution to up to FEW values over that to any other, likewise
 FEW = 4
-LEVERAGE = 0.6  # the same of the leverages of its row and its column, multiplied
+LEVERAGE = 0.6  # product of the leverages of a value's row and column, likewise
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
-LOOSE, TIGHT = 8.0, 3.0  # robust standard deviations that a robust start keeps to: of all values, and in a search
-BEYOND = 5.0  # an entry over the largest value measured, above which a noisy fit is not believed
-MOST_ENTRIES = 4e6  # of a matrix that is looked through for such an entry
-SPARE = 0.05  # of the measurements, that there are more than unknowns
-AGAIN, TURNS, BEST = 8, 10, 3  # times of leaving out at most; fits searched on from; of the best so many
-DEARER = 2  # fits of more columns in turn, dearer than one of fewer, after which none of more is looked at
-GRADES, OFTEN = 200, 10  # a value counts as a grade that one measurement in so many has, and at least so many have
-DRAWS, SAME = 50, 1e-8  # subsets of a row; difference over the size of the values, up to which values agree
+LOOSE, TIGHT = 8.0, 3.0  # robust standard deviations at which a robust start clips: of all, in a search
+BEYOND = 5.0  # size of an entry over that of the largest value, above which a noisy fit is rejected
+MOST_ENTRIES = 4e6  # of a matrix that is searched for such an entry
+SPARE = 0.05  # share of the measurements that must remain beyond the unknowns
+AGAIN, TURNS, BEST = 8, 10, 3  # most rounds of leaving out; fits searched on from; the best considered
+DEARER = 2  # fits in a row of higher price than one of fewer columns, after which no wider one is tried
+GRADES, OFTEN = 200, 10  # a grade is a value of at least one measurement in GRADES, and of at least OFTEN
+DRAWS, SAME = 50, 1e-8  # random subsets of a row; difference, over the size of the values, up to which they agree
 OF_MEDIANS = 2.33  # standard error of log m / m' for medians m, m' of halves of n normal deviations, times sqrt(n)
-FORMABLE = 1e8  # measurements times unknowns, squared, up to which leverages are told
-NULL = 1e-10  # added to normal equations, over their largest number
-MOST_VARIED = 9.0  # leverage of a value left out that counts, at most
-LEAST = 1e-3  # share of its noise that a residual is taken to keep at least: one hardly keeps any, and tells nothing
-MARGIN = 4.0  # of the price, from which a fit without some values is taken for better
+FORMABLE = 1e8  # measurements times the square of unknowns, up to which leverages are computed
+NULL = 1e-10  # ridge of normal equations, over their largest diagonal entry
+MOST_VARIED = 9.0  # bound on the leverage of a value left out
+LEAST = 1e-3  # least share of the noise variance assumed in a residual
+MARGIN = 4.0  # drop in price from which a fit without some values counts as better
 
 
 def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> np.ndarray:
-    """Which values lie far from the fit: beyond five robust standard deviations, more if larger ones have more noise.
+    """Mask (n,) of values far from the fit: beyond five robust standard deviations, more if larger ones are noisier.
 
-    So does a mean of repeated values that are as far from each other. Residuals of the fit to the values ``kept``
-    (None: all) are studentised first, over the root of what is :func:`remaining`; not those of values less offsets that
-    are fitted anew to whatever is kept, which spread a wild value over its row and column.
+    Means of repeated values that are as far apart count too. Residuals of the fit to the values ``kept`` (None: all)
+    are studentised first, divided by the root of :func:`remaining`; not for LessOffsets, where offsets are refitted to
+    whatever is kept and spread an outlier over its row and column.
     """
     residual = problem.residual(factors) * np.sqrt(problem.weights)
     if factors[0].shape[1] and not isinstance(problem.map, LessOffsets):
@@ -54,28 +54,28 @@ def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> 
 
 
 def contradicting(problem: Problem) -> np.ndarray:
-    """Which means are of repeated values that differ by far more than most repeated ones do, whatever the fit."""
+    """Mask (n,) of means whose repeated values differ by far more than most repeated ones do, whatever the fit."""
     differing = problem.spread[problem.spread > 0]
     return problem.spread > WILD * scale(differing) if differing.size else np.zeros(problem.map.n, bool)
 
 
 def agreeing(problem: Problem, noise: float, left_out: np.ndarray) -> bool:
-    """Whether some values left out were measured again, and differ by no more than noise: no gross errors then."""
+    """Whether some values ``left_out`` have repeats that agree to within the noise, and so are no gross errors."""
     spread = problem.spread[left_out]
-    return bool(np.any((spread > 0) & (spread <= WILD * noise)))  # those that do not differ may be copies
+    return bool(np.any((spread > 0) & (spread <= WILD * noise)))  # equal repeats may be copies
 
 
 def graded(values: np.ndarray) -> bool:
-    """Whether every value occurs often, as on a scale of few grades: none of them is a gross error then."""
+    """Whether every value occurs often, as on a scale of few grades, so that none is a gross error."""
     counts = np.unique(values, return_counts=True)[1]
     return counts.min(initial=values.size) >= max(OFTEN, values.size / GRADES)
 
 
 def lone(map_: Map, factors: Factors) -> np.ndarray:
-    """Numbers of values that a column may be there for.
+    """Indices of values that may have a column of their own, as outliers would.
 
-    Much of what a column adds to all values, squared, is there, or to few far more than to any other; or, of a table,
-    columns of both factors together nearly hold the unit vectors of its row and of its column: the product of the
+    Much of the column's squared contributions falls on one such value, or far more on a few than on any other; or, in a
+    table, the columns of the factors nearly span the unit vectors of its row and its column: the product of the
     leverages is near 1.
     """
     found = []
@@ -94,7 +94,7 @@ def lone(map_: Map, factors: Factors) -> np.ndarray:
 
 
 class Without(NamedTuple):
-    """A fit of the values kept, and its price."""
+    """A fit to the values with indices ``kept``, and its price."""
 
     price: float
     state: State
@@ -102,15 +102,16 @@ class Without(NamedTuple):
 
     @property
     def name(self) -> tuple[int, bytes]:
-        """What it is a fit of."""
+        """What identifies the fit: its rank and the values kept."""
         return self.state.sizes.size, self.kept.tobytes()
 
 
 def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: int) -> float:
-    """``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``; infinite where m hardly exceeds u.
+    """The price ``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``; infinite where m hardly exceeds u.
 
-    s is the noise from the m values kept, t the root mean square residual of those left out, and S the size of the
-    values: what an unknown is drawn from beforehand, so that a direction that the data determine costs ``log(S/s)``.
+    u are the ``unknowns``, s is the noise from the m of n values kept, t the root mean square residual of the others,
+    and S the size of the values: the prior scale of an unknown, so that each direction that the data determine costs
+    ``log(S/s)``.
     """
     n, m = residual.size, kept.size
     if m - unknowns <= max(SPARE * n, 2):
@@ -124,7 +125,7 @@ def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: in
 
 
 def far_beyond(problem: Problem, state: State) -> bool:
-    """Whether entries of a matrix that is measured entry by entry lie far beyond all that was measured."""
+    """Whether, where single entries are measured, some entry of the fit lies far beyond all measured values."""
     map_ = problem.map
     single = isinstance(map_, Entries | LessOffsets | Table) and np.prod(map_.sides) <= MOST_ENTRIES
     if not state.sizes.size or not single:
@@ -136,7 +137,7 @@ def far_beyond(problem: Problem, state: State) -> bool:
 
 
 def bounded(problem: Problem, deviations: float) -> Problem:
-    """The robust problem, its values brought within so many robust standard deviations of their median."""
+    """The robust problem, its values clipped at so many robust standard deviations from their median."""
     middle = float(np.median(problem.values))
     reach = deviations * scale(problem.values - middle) or np.inf
     return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
@@ -145,12 +146,12 @@ def bounded(problem: Problem, deviations: float) -> Problem:
 def searched(
     problem: Problem, path: Path, answer: State, used: np.ndarray, *, seed: int, exact: float
 ) -> Without | None:
-    """A fit without some values, clearly cheaper than those of all and than the ``answer`` with ``used``; else None.
+    """A fit without some values, of clearly lower price than fits to all and ``answer``, fitted to ``used``, or None.
 
-    The fits are those of the path and, where some values are far from the rest, of a robust one, each without what is
-    wild by it, until the same are left out. If one is clearly cheaper, or the answer has no column, or one that may be
-    there for a value, the search goes on from the best of them: paths through the values that they keep, with and
-    without those that a column may be there for, and fits of fewer columns.
+    Tried are the fits of the path and, if some values are far from the rest, of a robust path, each refitted without
+    its outliers until these settle. If one has a clearly lower price, or ``answer`` has no column or a column of single
+    values (:func:`lone`), the search goes on from the best: paths through the values that they keep, with
+    and without lone ones, and fits of fewer columns.
     """
     everything = np.arange(problem.map.n)
     whole = [_without(problem, fit.state, everything).price for fit in path.fits.values()]
@@ -184,7 +185,7 @@ def far_values(values: np.ndarray) -> bool:
 
 
 def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterable[State]:
-    """Fits to go on with from one: of the path through what it keeps, and of fewer of its columns."""
+    """States to search on with from ``best``: of paths through the values it keeps, and of fewer of its columns."""
     rank = best.state.sizes.size
     alone = lone(problem.map, best.state.factors)
     for kept in (best.kept, np.setdiff1d(best.kept, alone)) if alone.size else (best.kept,):
@@ -195,7 +196,7 @@ def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterab
 
 
 def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
-    """The fits of a path from one column up; of a rank that it passed over, those of the largest columns."""
+    """The states of a path from rank 1 up; for a rank it skipped, the largest columns of the next one, refitted."""
     for rank in range(1, max(path.fits) + 1):
         if rank in path.fits:
             yield path.fits[rank].state
@@ -205,7 +206,7 @@ def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
 
 
 def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
-    """These fits and those known, the cheapest first; of more and more columns, until two in turn are dearer."""
+    """Known fits and those from ``states`` of rising rank, until DEARER in a row cost more; the lowest price first."""
     found, least, dearer = known, np.inf, 0
     for state in states:
         each = trimmed(problem, state)
@@ -218,12 +219,12 @@ def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> 
 
 
 def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
-    """These fits and those known, each without what is wild by it, the cheapest first."""
+    """Known fits and those from ``states``, each without its outliers, the lowest price first."""
     return _ordered([*known, *(trimmed(problem, state) for state in states if state.sizes.size)])
 
 
 def _ordered(fits: list[Without]) -> list[Without]:
-    """The first of those alike, the cheapest first."""
+    """The fits of finite price without duplicates, the lowest price first."""
     found: dict[tuple[int, bytes], Without] = {}
     for each in fits:
         if np.isfinite(each.price):
@@ -232,7 +233,7 @@ def _ordered(fits: list[Without]) -> list[Without]:
 
 
 def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> Without:
-    """The fit of the values kept; rows that lost sound values beside a wild one are fitted by what most agree on."""
+    """The fit to the values kept and to sound ones that were left out beside an outlier, if that lowers the price."""
     rng, found = np.random.default_rng(seed), _without(problem, state, kept)
     known = isinstance(problem.map, Entries | Distances | Table) and state.sizes.size
     while known and found.kept.size < problem.map.n:
@@ -244,10 +245,10 @@ def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> W
 
 
 def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State:
-    """The factors, each row with values left out fitted by the subset of its values that most others agree with.
+    """The state, each row with values left out refitted by consensus (RANSAC) among its values.
 
-    The other factor is held; a row of r numbers is fitted to DRAWS random subsets of r of its values. The coordinates
-    of a point and their sum of squares are r + 1 numbers, in which its squared distances are linear.
+    The other factor is fixed; a row of r numbers is fitted to DRAWS random subsets of r of its values, and then to all
+    that agree with the best. Squared distances are linear in r + 1 numbers: the coordinates and their sum of squares.
     """
     map_, values = problem.map, problem.values
     assert isinstance(map_, Entries | Distances | Table)
@@ -276,10 +277,10 @@ def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State
 
 
 def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """How much larger the noise of values above their median size is: the ratio to it, to a power from 0 to 1.
+    """The factor (n,) by which noise grows above the median size: the ratio to that size, to a power from 0 to 1.
 
-    With the power the median residuals above and below the median size agree. It is 0 unless two standard errors say
-    that noise grows at all, and these are added then.
+    The power is the one at which median residuals above and below the median size agree, plus two standard errors; it
+    is 0 unless noise grows by more than these.
     """
     middle = float(np.median(sizes))
     upper = sizes > middle
@@ -297,11 +298,11 @@ def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offsets: bool = False) -> np.ndarray:
-    """Variance of residuals over that of the noise: ``1 - h`` of a value kept, that the fit follows by its leverage h.
+    """Variance of residuals over that of the noise: ``1 - h`` for kept values of leverage h, ``1 + h`` for others.
 
-    ``1 + h`` of one left out, h bounded: where the values kept hardly tell it, it may be anything, and so a wild one
-    must not look sound. First order in the noise; 1 of problems so large that leverages take long. ``kept`` None: all;
-    ``offsets`` of a table were fitted, too.
+    For values left out h is bounded: where the kept ones hardly determine it, h may be huge, and an outlier must not
+    look sound. First order in the noise; 1 for problems so large that leverages take long. ``kept`` None: all;
+    ``offsets``: those of a table were fitted too.
     """
     n, unknowns = problem.map.n, problem.map.unknowns(factors[0].shape[1]) + offsets * sum(problem.map.sides)
     if n * unknowns**2 > FORMABLE:
@@ -319,9 +320,9 @@ def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offse
 
 
 def trimmed(problem: Problem, state: State, used: np.ndarray | None = None) -> Without:
-    """The fit without what is wild by it, until the same values are left out; of infinite price where too many are.
+    """The fit, refitted without its outliers until these settle; its price is infinite if they are too many.
 
-    ``used``: the values that the first fit is of, where they are not all.
+    ``used``: indices of the values that ``state`` was fitted to (None: all).
     """
     kept, again = used, np.arange(problem.map.n)
     for _ in range(AGAIN):

@@ -1,8 +1,9 @@
 """The path of falling penalties: columns enter, shrink under the smoothed group lasso's weights, and are pruned.
 
 The greedy pruning of arXiv 2303.11453 in second-order form, derived here: at each penalty ``lambda`` the weight of
-column c is that of the smoothed group lasso, ``lambda / sqrt(1 + s_c / beta)`` with ``beta = lambda / p``; columns of
-size at most ``beta / 100`` are deleted. The columns larger than ``2 beta`` are then fitted without a penalty.
+column c, of size ``s_c``, is that of the smoothed group lasso, ``lambda / sqrt(1 + s_c / beta)``; ``beta = lambda / p``
+with the ``gain`` p of the problem. Columns of size at most ``beta / 100`` are deleted. The columns larger than
+``2 beta`` are then fitted without a penalty.
 """
 
 from dataclasses import dataclass, field
@@ -18,20 +19,20 @@ from gpsense.recovery.relocate import put_back, relocated, suspects, without_poi
 from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, largest, leading, scale, truncated
 
 SHRINK = 0.7
-MOST = 64  # penalties
-HOLD = 0.3  # weight of the penalty in robust fits, in units of what noise does
-ROUNDS = 6  # of moving points, where the relative misfit is below NEAR
+MOST = 64  # penalties of a path
+HOLD = 0.3  # weight of the penalty in robust fits, over the largest that noise gives
+ROUNDS = 6  # of moving misplaced points, where the relative misfit is below NEAR
 NEAR = 0.2
-MUCH = 0.5  # ratio of misfits from which on a fit is far better
-FLIPS = 12  # random signs of the residuals for one edge
-EDGE = 3.0  # standard deviations above their mean
+MUCH = 0.5  # ratio of misfits below which a fit is far better
+FLIPS = 12  # draws of random signs of the residual for its edge
+EDGE = 3.0  # standard deviations of the edge above the mean of these draws
 ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
 GAPLESS = 1.7  # measurements over unknowns from which a spectrum can be seen to have no gap
 AMPLE = 2.0  # the same, below which the path goes on, in search of an exact fit
 CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
-BEYOND = 3  # columns more than a settled rank up to which an exact fit is looked for
-LACK = 1e-6  # chance that noise leaves so much more than repeated values differ by
-DOUBT = 3.2  # fall of the sum of squares, for each unknown of one more column over the noise, that is more than noise
+BEYOND = 3  # columns beyond a settled rank up to which an exact fit is sought
+LACK = 1e-6  # level of the F test for lack of fit
+DOUBT = 3.2  # fall() of the sum of squares by one more column that is more than noise gives
 
 
 class Step(NamedTuple):
@@ -47,8 +48,8 @@ class Step(NamedTuple):
 class Fit:
     """An unpenalised fit: the state, its relative misfit, and how its residual compares with noise.
 
-    ``left`` is the largest eigenvalue (singular value) of ``A*(h e)`` of the residual, ``edge`` what it stays below
-    if the residual is noise of independent signs. ``lacking``: it is far more than repeated values differ by.
+    ``left`` is the largest eigenvalue (singular value) of the back-projected residual, ``edge`` what it stays below if
+    the residual is noise of independent signs. ``lacking``: it is far larger than the spread of repeated values.
     """
 
     state: State
@@ -59,17 +60,17 @@ class Fit:
 
     @property
     def noise_left(self) -> bool:
-        """Whether what is left looks like noise."""
+        """Whether the residual looks like noise."""
         return bool(self.left <= self.edge) and not self.lacking
 
 
 @dataclass
 class Path:
-    """What was tried: the penalties, the best fit of each rank, and the rank that it speaks for, if it does.
+    """What was tried: the penalties, the best fit of each rank, and the rank that the path supports, if any.
 
-    ``exact``: the rank that explains the values to rounding. ``settled``: the smallest that leaves noise, and to which
-    one more column adds no more than noise does. ``gapless``: that from which columns add no more than noise does,
-    though what is left is not noise. ``tried``: the ranks that one more column was tried on.
+    ``exact``: the rank that explains the values to rounding. ``settled``: the smallest whose residual looks like noise
+    and beyond which one more column explains no more than noise would. ``gapless``: a rank beyond which further columns
+    explain no more than noise would, whatever its residual. ``tried``: the ranks at which one more column was tried.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -89,9 +90,9 @@ def search(
     judge: bool = True,
     floor: float = 0.0,
 ) -> Path:
-    """Walk the path until the values are explained to ``exact``, a rank is settled, or there are ``most`` columns.
+    """The path, walked until the values are explained to ``exact``, a rank is settled, or there are ``most`` columns.
 
-    Without ``judge`` (a part of the data, to be judged by the rest) no rank is settled; the path then ends at the
+    Without ``judge`` (as for a part of the data, tested on the others) no rank is settled; the path then ends at the
     penalty ``floor``.
     """
     path = Path()
@@ -123,9 +124,9 @@ def search(
 
 
 def fitted(problem: Problem, state: State, exact: float) -> Fit:
-    """Without a penalty from here: a dozen steps, and on to rounding where the values seem to be explained.
+    """The fit without a penalty from this state: a dozen steps, and on to rounding if the values seem to be explained.
 
-    Points of a map of distances that sit in the wrong place are moved, as long as that helps.
+    Misplaced points of a fit to distances are moved, as long as that helps.
     """
     fit = _descended(problem, state, exact)
     if isinstance(problem.map, Distances):
@@ -144,9 +145,9 @@ def fitted(problem: Problem, state: State, exact: float) -> Fit:
 
 
 def _put_back(problem: Problem, fit: Fit, exact: float, rng: np.random.Generator) -> Fit | None:
-    """A far better fit: a point was left out until the others were fitted, then put back; None if there is none.
+    """A far better fit, found by leaving out a point, fitting the others and putting it back; None if there is none.
 
-    Few points in the wrong place draw many others a little away from theirs, so that no move of one alone is better.
+    A few misplaced points pull many others slightly out of place, so that moving one of them alone is no better.
     """
     for point in suspects(problem, fit.state):
         without = _descended(without_point(problem, point), fit.state, exact)
@@ -171,9 +172,9 @@ def _descended(problem: Problem, state: State, exact: float) -> Fit:
 
 
 def _held(problem: Problem, state: State) -> Fit:
-    """A robust fit with a small penalty, below what noise does: a wild value in a row of few is not explained by it.
+    """A robust fit with a small penalty, below the noise level, so that an outlier in a row of few values is left.
 
-    The weight is ``HOLD sigma sqrt(p d)`` with sigma from the median residual and d the larger side.
+    The weight is ``HOLD sigma sqrt(p d)`` with sigma from the median residual, p the gain and d the larger side.
     """
     for _ in range(6):
         residual = problem.residual(state.factors)
@@ -183,7 +184,7 @@ def _held(problem: Problem, state: State) -> Fit:
 
 
 def one_more(problem: Problem, fit: Fit, exact: float) -> Fit:
-    """The fit with one more column, from the leading pair of its residual."""
+    """The fit with one more column, started from the leading vectors of its back-projected residual."""
     values, vectors = leading(problem, problem.residual(fit.state.factors), 1)
     size = max(float(values[0]), 0.0) / problem.gain
     wider = joined(fit.state, vectors, np.array([size]))
@@ -196,20 +197,20 @@ def one_more(problem: Problem, fit: Fit, exact: float) -> Fit:
 
 
 def one_fewer(problem: Problem, fit: Fit, exact: float) -> Fit:
-    """The fit without its smallest column, fitted again."""
+    """The fit without its smallest column, refitted."""
     return fitted(problem, truncated(fit.state, fit.state.sizes.size - 1), exact)
 
 
 def fall(problem: Problem, path: Path, rank: int, to: int | None = None) -> float:
-    """What columns from ``rank`` on (one, or up to rank ``to``) take off the sum of squares, over the noise left.
+    """Drop of the sum of squares from ``rank`` to rank ``to`` (None: one more) per unknown, over the noise variance.
 
-    Both for one unknown each: 1 is what noise gives on average, and the best of many directions gives 2 or 3.
+    Noise gives 1 on average, and 2 or 3 in the best of many directions.
     """
     return fallen(problem, path.fits[rank], path.fits[rank + 1 if to is None else to])
 
 
 def fallen(problem: Problem, fit: Fit, wider: Fit) -> float:
-    """The same of two fits, the second with more columns."""
+    """As :func:`fall`, between two fits, the second with more columns."""
     less, more = (problem.map.unknowns(each.state.sizes.size) for each in (fit, wider))
     now, then = fit.misfit**2, wider.misfit**2
     taken = max(now - then, 0.0) / (more - less)
@@ -217,7 +218,7 @@ def fallen(problem: Problem, fit: Fit, wider: Fit) -> float:
 
 
 def _keep(problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: np.random.Generator | None) -> bool:
-    """Take the fit if it is the best of its rank; whether it was."""
+    """Stores the fit if it is the best of its rank, and returns whether it was."""
     known = path.fits.get(rank)
     if known is not None and not fit.misfit < 0.999 * known.misfit:
         return False
@@ -230,9 +231,10 @@ def _keep(problem: Problem, path: Path, rank: int, fit: Fit, exact: float, rng: 
 
 
 def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.random.Generator) -> bool:
-    """Whether some rank leaves noise and one more column takes off no more than noise would let it.
+    """Settles a rank whose residual looks like noise, if one more column explains no more than noise would.
 
-    The column is tried, and taken away again: the way down may find a better fit of the rank than the path did.
+    The column is tried, and removed again, which may give a better fit of the rank than the path did. Returns whether
+    the path can end.
     """
     for rank in sorted(path.fits):
         if not path.fits[rank].noise_left or problem.map.n < CLEAR * problem.map.unknowns(rank + 1):
@@ -251,7 +253,7 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
 
 
 def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rng: np.random.Generator) -> None:
-    """Up by one column and down again; single entries and distances, which have more poor minima, up by two.
+    """Adds a column and removes it again; two for entries and distances, which have more poor local minima.
 
     Points on a line cannot pass each other; in a plane or in space they can.
     """
@@ -273,9 +275,9 @@ def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rn
 
 
 def _gapless(problem: Problem, path: Path) -> bool:
-    """Whether two more steps in rank took off no more than noise would let them, though what is left is not noise.
+    """Whether the last two increases of the rank explained no more than noise would, whatever the residual.
 
-    Not asked of points: until their map unfolds, every rank explains little.
+    Always False for distances: until the map of points unfolds, every rank explains little.
     """
     ranks = sorted(path.fits)[-3:]
     if (
@@ -291,7 +293,7 @@ def _gapless(problem: Problem, path: Path) -> bool:
 
 
 def _room(problem: Problem, rank: int, most: int) -> bool:
-    """Whether a fit of this rank has fewer unknowns than there are measurements, and is allowed."""
+    """Whether this rank is at most ``most`` and has fewer unknowns than there are measurements."""
     return rank <= most and problem.map.unknowns(rank) < problem.map.n
 
 
@@ -301,12 +303,12 @@ def _plenty(problem: Problem, rank: int) -> bool:
 
 
 def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
-    """The fit with its residual held against the same residual under random signs."""
+    """The fit, with ``left``, ``edge`` and ``lacking`` set: its residual against the same one under random signs."""
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
     residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)
     flips = residual * (rng.integers(0, 2, (FLIPS, residual.size)) * 2.0 - 1.0)
-    visible = problem.map.visible(flips.T).T  # of the residual all is, of the flipped ones less: as much is held to it
+    visible = problem.map.visible(flips.T).T  # scaled up below: the residual is all visible, flipped ones only in part
     left, *flipped = largest(problem, np.concatenate([residual[None], flips]))
     fit.left = float(left)
     flipped = np.array(flipped) * np.linalg.norm(flips, axis=1) / np.maximum(np.linalg.norm(visible, axis=1), 1e-300)
@@ -316,9 +318,9 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
 
 
 def lacking(problem: Problem, fit: Fit) -> bool:
-    """Whether the mean square left exceeds that of repeated values about their means by more than chance allows.
+    """Whether the mean squared residual exceeds that of repeated values about their means by more than chance allows.
 
-    The F test of lack of fit at the level LACK, where noise does not explain it.
+    The F test for lack of fit at the level LACK; False for robust problems and without repeats.
     """
     within, repeats = problem.repeats
     freedom = problem.map.n - problem.map.unknowns(fit.state.sizes.size)
@@ -329,7 +331,7 @@ def lacking(problem: Problem, fit: Fit) -> bool:
 
 
 def _smallest(problem: Problem, path: Path, rank: int, exact: float) -> int:
-    """The smallest rank that still explains the values to ``exact``; a fit of more columns may hide fewer."""
+    """The smallest rank that still explains the values to ``exact``; the path may have more columns than needed."""
     while rank > 1:
         fit = one_fewer(problem, path.fits[rank], exact)
         if not fit.misfit < exact:

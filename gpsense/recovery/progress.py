@@ -1,4 +1,4 @@
-"""What a search is at, told in words to whoever listens: the rank, the part held out, the resample."""
+"""Progress of a search, reported in words to a listener: the rank, the held-out part, the resample."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _within: ContextVar[str] = ContextVar("within", default="")
 
 @contextmanager
 def telling(listener: Listener | None) -> Iterator[None]:
-    """Within the block ``listener`` is called with words; None: with whatever listened before."""
+    """Within the block, ``listener`` is called with each report; None leaves the present listener."""
     if listener is None:
         yield
         return
@@ -24,7 +24,7 @@ def telling(listener: Listener | None) -> Iterator[None]:
 
 @contextmanager
 def within(words: str) -> Iterator[None]:
-    """Within the block these words stand before what is told."""
+    """Within the block, these words precede every report."""
     token = _within.set(f"{_within.get()}{words}: ")
     try:
         yield
@@ -33,6 +33,6 @@ def within(words: str) -> Iterator[None]:
 
 
 def tell(words: str) -> None:
-    """Tell what begins now."""
+    """Reports to the listener, if any, what begins now."""
     if (listener := _listener.get()) is not None:
         listener(_within.get() + words)

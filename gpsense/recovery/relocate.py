@@ -1,7 +1,7 @@
-"""Points that sit in the wrong place of a map of distances, put where their own distances say.
+"""Moving misplaced points of a fit to distances to where their own distances fit best.
 
-Least squares over distances has poor minima in which a few points are mirrored behind their neighbours, where no small
-step leads them back. A point's neighbours held still, its own distances are fitted from many starts.
+Least squares over distances has poor local minima in which a few points are mirrored behind their neighbours, and no
+small step leads them back. With its neighbours fixed, a point is fitted to its own distances from many starts.
 """
 
 from typing import NamedTuple
@@ -13,10 +13,10 @@ from gpsense.recovery.steps import Problem, State, balanced
 
 STARTS = 10
 STEPS = 15
-SLOW, LEAST = 2, 1e-3  # steps in turn that take less than this share off every sum of squares, after which it ends
+SLOW, LEAST = 2, 1e-3  # steps in a row that lower every sum of squares by less than this share, after which a fit ends
 WORSE = 3.0  # times the median misfit of a point, above which it may be moved
 BETTER = 0.7  # share of its misfit at which a move is taken
-FEW, FAR = 6, 30.0  # points that are left out in turn, and their misfit over the median of all
+FEW, FAR = 6, 30.0  # most points left out one by one, and their misfit over the median, above which they are
 CROWD = 50  # points that may be moved in one round
 
 
@@ -30,7 +30,7 @@ class Ties(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem) -> "Ties":
-        """From pairs, each of which is told twice."""
+        """The ties of a problem; each pair stands under both of its points."""
         places = problem.map
         assert isinstance(places, Distances)
         first, second = (
@@ -42,17 +42,17 @@ class Ties(NamedTuple):
         return cls(second[order], values, weights, starts)
 
     def at(self, i: int) -> np.ndarray:
-        """Numbers of the distances of a point."""
+        """Indices of the distances of point i."""
         return np.arange(self.starts[i], self.starts[i + 1])
 
     def cost(self, points: np.ndarray, i: int) -> float:
-        """Weighted sum of squares of what the distances of a point leave."""
+        """Weighted sum of squared residuals of the distances of point i."""
         mine = self.at(i)
         left = np.sum((points[i] - points[self.second[mine]]) ** 2, axis=1) - self.values[mine]
         return float(self.weights[mine] @ left**2)
 
     def costs(self, points: np.ndarray) -> np.ndarray:
-        """The same of every point."""
+        """The :meth:`cost` of every point."""
         first = np.repeat(np.arange(len(points)), np.diff(self.starts))
         left = np.sum((points[first] - points[self.second]) ** 2, axis=1) - self.values
         return np.bincount(first, self.weights * left**2, minlength=len(points))
@@ -89,7 +89,7 @@ def without_point(problem: Problem, point: int) -> Problem:
 
 
 def put_back(problem: Problem, state: State, point: int, rng: np.random.Generator) -> State:
-    """The state with a point where its distances to the others fit best."""
+    """The state with ``point`` moved to where its distances to the others fit best."""
     points = state.factors[0].copy()
     points[point] = _placed(points, Ties.of(problem), point, rng)
     return balanced((points - points.mean(0),), 1.0)
@@ -130,7 +130,7 @@ def _placed(points: np.ndarray, ties: Ties, i: int, rng: np.random.Generator) ->
 def _fit(
     places: np.ndarray, near: np.ndarray, squares: np.ndarray, heights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each place the gaps to ``near``, what the squares of their lengths leave, and its weighted sum of squares."""
+    """For each place the gaps to ``near``, the residuals of their squared lengths, and the weighted sum of squares."""
     gap = places[:, None, :] - near
     residual = np.einsum("cmk,cmk->cm", gap, gap) - squares
     return gap, residual, residual**2 @ heights

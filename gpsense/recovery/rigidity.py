@@ -1,10 +1,10 @@
-"""Which points distances fix: parts behind few points could be mirrored there, which no derivative shows.
+"""Which points are fixed by distances: parts behind few points could be mirrored, which no derivative shows.
 
-Points in general position in r dimensions are the only ones with their distances, but for motions of all together, if
-and only if some stress (numbers w_ij of the pairs with ``sum_j w_ij (p_i - p_j) = 0`` for every i) has a matrix of rank
+Points in general position in r dimensions are determined by their distances, up to motions of all together, if and
+only if some stress (numbers w_ij of the pairs with ``sum_j w_ij (p_i - p_j) = 0`` for every i) has a matrix of rank
 ``points - r - 1``; a random stress of random points then has it with probability one (Gortler, Healy and Thurston,
-"Characterizing generic global rigidity", 2010). Where the rank is less, the null space places each rigid part in r
-dimensions of more: derived here, the largest such part is looked for by random draws.
+"Characterizing generic global rigidity", 2010). Where the rank is less, the null space gives coordinates in
+more dimensions, of which each rigid part spans only r: derived here, the largest such part is found by random draws.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ import scipy.sparse as sp
 
 RIDGE, REFINED = 1e-12, 8  # of the normal equations over their largest diagonal; times that they are solved
 NULL = 1e-11  # eigenvalue of the stress matrix, over its largest, that counts as zero
-DRAWS = 200  # parts that are tried
-ON = 1e-6  # distance of a point from the span of a part, over its own length, up to which it is of it
+DRAWS = 200  # random draws of a part
+ON = 1e-6  # distance of a point from the span of a part, over its own length, up to which it belongs to it
 MOST = 2000  # unknowns up to which the test is made: seconds
 
 
 def behind(first: np.ndarray, second: np.ndarray, points: int, dim: int, seed: int = 0) -> np.ndarray:
-    """Numbers of the points that are not of the largest part fixed by the distances ``first, second`` (n,).
+    """Indices of the points outside the largest part that the distances between ``first`` and ``second`` (n,) fix.
 
-    None of them where the test would take long, or where points are fewer than a simplex has.
+    Empty where the test would take long, and for fewer than ``dim + 2`` points or fewer distances than points.
     """
     if points * dim > MOST or points < dim + 2 or first.size < points:
         return np.zeros(0, int)
@@ -48,7 +48,7 @@ def behind(first: np.ndarray, second: np.ndarray, points: int, dim: int, seed: i
 
 
 def _stress(first: np.ndarray, second: np.ndarray, places: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The matrix of the stress nearest to ``start`` (n,): ``-w_ij`` beside the diagonal, rows of sum 0."""
+    """The matrix of the stress nearest to ``start`` (n,): ``-w_ij`` off the diagonal, and rows of sum 0."""
     points, dim = places.shape
     gaps, rows = places[first] - places[second], np.repeat(np.arange(first.size), dim)
     slots = lambda index: (index[:, None] * dim + np.arange(dim)).ravel()  # noqa: E731

@@ -1,4 +1,4 @@
-"""The whole recovery: repeats merged, path, choice of rank, wild values, last fit, and what the data say of it."""
+"""The whole recovery: merging of repeats, path of penalties, choice of rank, outliers, and the final fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -36,17 +36,17 @@ from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_mor
 from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
-NOT_RESAMPLED = ("exact", "given", "bounded", "shrunk", "full")  # ways to choose a rank that resamples are not asked of
-SMALL = 1e6  # measurements times unknowns of one column, up to which one thread is faster
-MODERATE = 1e7  # the same, up to which an exact answer is held against those without some values
-CLEANER = 0.7  # residuals over those with the wild values, below which leaving these out is right
-SINGLE = 6.0  # fall of the sum of squares for one value left out, over the noise, that noise does not explain
-COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over the unknowns of full rank, and these, for which it is tried
-NEXT_TO_NOTHING = 0.05  # sum of squares at full rank over that of the rank found
-SPENT = 4  # values more than unknowns up to which a fit at full rank, at a border, tells no noise
-REWEIGHTED = 3  # times that weights follow the fit
-TINY = 1e-6  # size of a column over the largest that counts as none
-AS_WELL, SAVED = 2.0, 2.0  # the same, and unknowns saved for a value left out, from which on it is simpler
+NOT_RESAMPLED = ("exact", "given", "bounded", "shrunk", "full")  # ``chosen_by`` without resamples
+SMALL = 1e6  # measurements times unknowns at rank 1, up to which one thread is faster
+MODERATE = 1e7  # the same, up to which an exact solution is compared with fits that leave values out
+CLEANER = 0.7  # ratio of residuals without outliers to those with them, below which these are left out
+SINGLE = 6.0  # drop of the sum of squares per value left out, over the noise variance, beyond what noise explains
+COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over unknowns at full rank, and most such unknowns, to try it
+NEXT_TO_NOTHING = 0.05  # sum of squares at full rank, over that at the rank found, below which full rank is taken
+SPENT = 4  # measurements beyond the unknowns up to which a fit of full rank leaves the noise unknown
+REWEIGHTED = 3  # rounds of computing weights from the fit
+TINY = 1e-6  # size of a column, over the largest, that counts as zero
+AS_WELL, SAVED = 2.0, 2.0  # noise ratio that counts as no worse; unknowns that each value left out must save
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Solution:
     """Factors of X, how the rank was found, and the measurements that were used, repeats merged and outliers left out.
 
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
-    outliers; both in units of y. ``shifted``: the values are less offsets of a table that were estimated
-    with X. ``names`` of rows and of columns, where they have any. ``scaled``: X is scaled to a known trace.
+    outliers; both in units of y. ``shifted``: offsets of a table, estimated with X, were subtracted from
+    the values. ``names`` of rows and of columns, where they have any. ``scaled``: X is scaled to a known trace.
     """
 
     factors: Factors
@@ -74,21 +74,21 @@ class Solution:
 
     @cached_property
     def covariance(self) -> Covariance:
-        """Law of the estimate at this rank and noise."""
+        """The Covariance of the estimate, for this rank and noise."""
         variance = self.noise**2 if np.isfinite(self.noise) else np.inf
         with threads(self.problem.map):
             return covariance(self.problem, self.factors, variance, self.shifted, self.scaled)
 
     @cached_property
     def determined(self) -> Determined:
-        """What the measurements leave open."""
+        """What the measurements determine, and what they leave open."""
         nothing = not self.rank and not self.shifted and self.chosen_by != "given"
         some = bool(self.outliers.size)
         return determined(self.problem, self.factors, names=self.names, nothing=nothing, some=some)
 
     @cached_property
     def rank_share(self) -> float:
-        """Share of 20 resamples of the residuals that find the same rank; 1 where it is exact, given or bounded."""
+        """Share of 20 resamples of the residuals that find the same rank; 1 for ``chosen_by`` in NOT_RESAMPLED."""
         if self.chosen_by in NOT_RESAMPLED:
             return 1.0
         with threads(self.problem.map):
@@ -108,11 +108,11 @@ def solve(
     known: Solution | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
-    """X of unknown rank from ``A(X) ~ y``; ``robust`` None: only where the residuals hold wild values.
+    """The Solution X of unknown rank with ``A(X) ~ y``; ``robust`` None: outliers are left out only if there are any.
 
-    Without ``cross`` a rank that the path leaves open is not cross-validated: the largest tried is taken. ``known`` is
-    the answer for ``robust`` False, where it has been found before. ``weigh`` gives the weights of the squares for what
-    the values are without noise, by the measured ones first and then by those of the fit; noise and residual are then
+    Without ``cross`` a rank that the path leaves open is not cross-validated, see :func:`choose`. ``known`` is the
+    solution for ``robust`` False, if it has been found before. ``weigh`` maps noise-free values to the weights of their
+    squared residuals; it is applied to the measured values first, then to the fitted ones. Noise and residual are then
     those of a value of weight 1.
     """
     with threads(map_):
@@ -122,7 +122,7 @@ def solve(
 
 
 def threads(map_: Map) -> threadpool_limits:
-    """One thread for small problems and for tables, whose products are narrow: threads of such wait for each other."""
+    """One BLAS thread for small problems and for tables: their products are too small or narrow to gain from more."""
     narrow = isinstance(map_, Table) or map_.n * map_.unknowns(1) < SMALL
     return threadpool_limits(1 if narrow else None, "blas")
 
@@ -170,11 +170,11 @@ def _solve(
         if whole.map.n * whole.map.unknowns(1) < (MODERATE if sure else SMALL):
             cheaper = searched(whole, found.path, found.fit.state, used, seed=seed, exact=exact)
         if cheaper and not sure and cheaper.state.sizes.size < found.rank and used.size == everything.size:
-            needed = answer(whole.take(cheaper.kept)).rank  # are columns saved by what is left out?
+            needed = answer(whole.take(cheaper.kept)).rank  # does leaving values out save columns?
             cheaper = cheaper if needed < found.rank else None
         state, kept = (cheaper.state, cheaper.kept) if cheaper else (found.fit.state, used)
         again = readmitted(whole, state, kept, seed)
-        single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, none of them wild
+        single = sure and lone(whole.map, again.state.factors).size  # a matrix of single entries, which are no outliers
         allowed = max_rank is None or state.sizes.size <= max_rank
         regained = again.kept.size > used.size
         if (allowed and not single) if cheaper else regained:
@@ -189,17 +189,17 @@ def _solve(
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
     limited = rank is not None or found.chosen_by == "bounded"
     if used.size < everything.size and not robust and limited and not noise_left(found):
-        return plain  # fewer columns than the values speak for: what is far from these need not be wild
+        return plain  # with fewer columns than the values support, values far from the fit need not be outliers
     outliers = [members[i] for i in np.setdiff1d(everything, used)]
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
 def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
-    """The semidefinite X of any rank that fits best, where it leaves next to nothing of what ``found`` leaves.
+    """The best semidefinite X of any rank, if its sum of squares is next to nothing beside that of ``found``; or None.
 
-    Asked only of maps that see nearly all of X and are no entries of it, and where no answer is exact. If X had the
-    rank found, the fit of noise would stop at the border of the semidefinite matrices, and leave about half. With far
-    more measurements what is left speaks for itself.
+    Tried only for maps other than single entries, with about as many measurements as X has unknowns, and if no solution
+    is exact. If X had the rank found, a fit of its noise would stop at the boundary of the semidefinite cone and leave
+    about half of the squares. With far more measurements the residual itself shows the rank.
     """
     map_ = problem.map
     most = map_.unknowns(map_.largest_rank())
@@ -228,7 +228,7 @@ def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | Non
 
 
 def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
-    """The answer that a fit without some values is, without a path of its own."""
+    """The Solution for a fit without some values: fitted to its end, with no path of its own."""
     part = problem.take(cheaper.kept)
     state = _last(part, cheaper.state)
     rng = np.random.default_rng(seed)
@@ -238,7 +238,7 @@ def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> S
 
 
 def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed: int) -> Solution:
-    """The fit at this rank with weights by its own values, until they settle."""
+    """The solution refitted at its rank, REWEIGHTED times, with weights computed from its fitted values."""
     for _ in range(REWEIGHTED):
         problem, state = found.problem, found.fit.state
         fitted = problem.values + problem.residual(state.factors)
@@ -252,11 +252,11 @@ def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed
 
 
 def merged(map_: Map, values: np.ndarray, weights: np.ndarray | None = None) -> tuple[Problem, list[np.ndarray]]:
-    """One measurement for every set of equal ones, with their mean value; and the numbers of each set.
+    """The Problem with equal measurements merged into one of their mean value, and the indices of each merged set.
 
-    ``weights`` (n,) of the squares are those of one value each; of a set their mean counts. A value that is repeated
-    exactly was copied (a pair listed in both orders) and counts once; values that differ were measured again, and their
-    mean counts as often as there are.
+    ``weights`` (n,) are those of single squared residuals; a set has their mean. If all repeats agree exactly, they are
+    copies (such as pairs listed in both orders) and each set counts once; if any differ, they were measured again, and
+    each mean counts as often as it was measured.
     """
     keys = map_.rows()
     keys = keys.reshape(map_.n, -1)
@@ -277,7 +277,7 @@ def merged(map_: Map, values: np.ndarray, weights: np.ndarray | None = None) -> 
 
 
 def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An order in which equal rows stand together, first occurrence first, and where each set starts."""
+    """An order of the rows in which equal ones are adjacent, the earliest first, and where each set starts."""
     probe = np.cos(1.0 + np.arange(keys.shape[1]) ** 1.1)
     mark = np.einsum("ij,j->i", keys, probe)
     mark = np.stack([mark.real, mark.imag], 1) if np.iscomplexobj(mark) else mark[:, None]
@@ -292,7 +292,7 @@ def _sorted_groups(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None, exact: float, cross: bool) -> Solution:
-    """Path, choice and last fit of one problem."""
+    """The Solution of one problem: path, choice of the rank, and final fit."""
     most = problem.map.largest_rank()
     top = rank if rank is not None else min(most, max_rank) if max_rank is not None else most
     path = search(problem, np.random.default_rng(seed), exact=exact, most=top, judge=rank is None)
@@ -304,7 +304,7 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
         fit, by = choose(problem, path, seed=seed, exact=exact, cross=cross)
     free = by not in ("exact", "given")
     state = fit.state if free and far_beyond(problem, fit.state) else _last(problem, fit.state)
-    while free and far_beyond(problem, state):  # columns that explain next to nothing
+    while free and far_beyond(problem, state):  # fewer columns, until no entry lies far beyond the values
         state = _at_rank(problem, path, state.sizes.size - 1, exact).state
         state = state if far_beyond(problem, state) else _last(problem, state)
     found = _solution(problem, state, by, path, seed)
@@ -313,12 +313,12 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
 
 
 def noise_left(found: Solution) -> bool:
-    """Whether what the answer leaves of the values that it used looks like noise."""
+    """Whether the residual of the values that the solution used looks like noise."""
     return judged(found.problem, replace(found.fit), np.random.default_rng(found.seed)).noise_left
 
 
 def _last(problem: Problem, state: State) -> State:
-    """The fit, to its end."""
+    """The state after descent to convergence."""
     return descend(problem, state, steps=40, tolerance=1e-12, least=1e-7)
 
 
@@ -340,7 +340,7 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
 
 
 def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
-    """The best fit of a given rank: from the path, from one rank more, or from fewer columns."""
+    """The fit of a given rank: that of the path, or a wider one with columns removed, or a narrower one with more."""
     if rank in path.fits:
         return path.fits[rank]
     more = [each for each in path.fits if each > rank]
@@ -353,7 +353,7 @@ def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
 
 
 def _suspicious(problem: Problem, found: Solution) -> bool:
-    """Whether some residuals, or values of matrices that each see all of X, are far larger than their median allows."""
+    """Whether some residuals are outliers; at rank 0 or for dense matrices, also if some values are."""
     far = (not found.rank or isinstance(problem.map, Dense)) and far_values(problem.values)
     return far or bool(found.rank and np.any(wild(problem, found.factors)))
 
@@ -361,7 +361,7 @@ def _suspicious(problem: Problem, found: Solution) -> bool:
 def _without_wild(
     problem: Problem, found: Solution, answer: Callable[[Problem], Solution]
 ) -> tuple[np.ndarray, Solution | None]:
-    """Leave out what is wild and start again, until the same values are left out; None where too many are."""
+    """The indices kept, and the solution without its outliers, solved again until they settle; None if too many."""
     kept, again = None, np.arange(problem.map.n)
     if not found.rank:
         return again, None
@@ -379,10 +379,10 @@ def _without_wild(
 
 
 def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept: np.ndarray) -> bool:
-    """Whether leaving values out helps: the same rank, others explained better, or as well by far fewer numbers.
+    """Whether ``cleaned``, without some values, explains those kept better, or as well with far fewer unknowns.
 
-    The same rank is enough where some values are far from the answer of all. An exact answer gives way to an exact one
-    of fewer columns only.
+    The same rank is enough if some values are outliers of ``found``, the solution for all. An exact solution is
+    replaced only by an exact one with fewer columns.
     """
     more, fewer = (problem.map.unknowns(each.rank) for each in (found, cleaned))
     if "exact" in (found.chosen_by, cleaned.chosen_by):
@@ -399,7 +399,7 @@ def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept:
 
 
 def _lacks_more(found: Solution, other: Solution) -> bool:
-    """Whether of the values that the other answer keeps repeated ones speak against it, and not against this one."""
+    """Whether repeats among the values that ``other`` keeps show a lack of fit of ``other``, but none of ``found``."""
     part = other.problem
     here = Fit(found.fit.state, part.misfit(found.factors))
     return lacking(part, other.fit) and not lacking(part, here)
@@ -408,9 +408,9 @@ def _lacks_more(found: Solution, other: Solution) -> bool:
 def simpler(before: np.ndarray, after: np.ndarray, more: int, fewer: int, left_out: int) -> bool:
     """Whether it is simpler to leave values out than to explain them.
 
-    ``before`` and ``after`` are the residuals of the values kept, by ``more`` and by ``fewer`` unknowns: simpler is to
-    explain these as well, with more unknowns saved than values left out; or, by as many unknowns, each value left out
-    taking off the sum of squares what no noise does.
+    ``before`` and ``after`` are the residuals of the values kept, with ``more`` and with ``fewer`` unknowns. It is
+    simpler if these are explained as well and over SAVED unknowns are saved per value ``left_out``; or, with equally
+    many unknowns, if the sum of squares falls by more per value left out than noise explains.
     """
     was, is_now = float(np.sum(before**2)), float(np.sum(after**2))
     noise = is_now / max(after.size - fewer, 1)

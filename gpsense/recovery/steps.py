@@ -1,9 +1,9 @@
 """Damped Gauss-Newton (Levenberg-Marquardt) steps on ``1/2 sum_i h_i (A(X)_i - y_i)^2 + penalty`` over the factors.
 
 The penalty is ``sum_c w_c ||u_c||^2`` for ``X = U U^H`` and ``1/2 sum_c w_c (||u_c||^2 + ||v_c||^2)`` for
-``X = U V^T``: the group lasso's local quadratic. Damping is measured by ``mu p s_c``, with ``s_c`` the sizes of the
-balanced columns and p the mean of ``A(u v^T)^2`` over random unit vectors, so that neither the units nor the condition
-of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
+``X = U V^T``: the group lasso's local quadratic. The damping of column c is ``mu p s_c``, with ``s_c`` the size of the
+balanced column and p the mean of ``sum_i h_i A(u v^T)_i^2`` over random unit vectors, so that neither the units nor the
+condition of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
 """
 
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ from gpsense.recovery.maps import Factors, Map, Projected, Runs, Table, numbers,
 
 DIRECT = 2000  # unknowns up to which sparse normal equations are solved by a Cholesky factor
 TOGETHER = 600  # unknowns of a table up to which both factors are stepped together
-SMALLEST = 1e-12  # damping
-ROUGH = 1e-3  # relative accuracy of sizes that are held against each other's spread
-CAP = 1e3  # medians beyond which a value adds no more to the size of all
-CLIP = 2.5  # median absolute residuals beyond which one counts no more
-(_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # without checks: steps are many and small
+SMALLEST = 1e-12  # least damping mu
+ROUGH = 1e-3  # relative accuracy of eigenvalues that are only compared with their spread
+CAP = 1e3  # median absolute values beyond which a value is capped in the size of all
+CLIP = 2.5  # median absolute residuals beyond which a residual is clipped
+(_posv,) = scipy.linalg.get_lapack_funcs(("posv",), dtype=np.float64)  # unchecked: steps are many and small
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Measurements, values (n,), weights h (n,) of their squares; ``robust`` clips residuals far from the median.
+    """Measurements, values (n,), weights h (n,) of squared residuals; ``robust`` clips those beyond CLIP medians.
 
-    ``within`` (n,) are the weighted sums of squares of repeated values about their means, which are then the values,
-    and ``counts`` (n,) how many there were, which the weights hold as a factor.
+    Where repeated values were merged into their means, ``within`` (n,) are their weighted sums of squares about these,
+    and ``counts`` (n,) their numbers, by which the weights are multiplied already.
     """
 
     map: Map
@@ -56,12 +56,12 @@ class Problem:
 
     @cached_property
     def heights(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        """The weights at the places of a table that are measured, and their transpose."""
+        """The weights as a sparse matrix, at the measured places of a table, and its transpose."""
         weights = self.map.adjoint(self.weights)
         return weights, weights.T.tocsr()
 
     def take(self, index: np.ndarray) -> "Problem":
-        """The problem of some measurements."""
+        """The problem with only the measurements at ``index``."""
         within, counts = (None if each is None else each[index] for each in (self.within, self.counts))
         return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust, within, counts)
 
@@ -83,20 +83,20 @@ class Problem:
         return np.sqrt(self.within / np.maximum(self.counts - 1, 1.0))
 
     def residual(self, factors: Factors) -> np.ndarray:
-        """``A(X) - y``, shape (n,); that of the last factors asked for is kept."""
+        """``A(X) - y``, shape (n,); cached for the factors last asked for."""
         if self._known.get("factors") is not factors:
             self.know(factors, self.map.predict(factors) - self.values if factors[0].shape[1] else -self.values)
         return self._known["residual"]
 
     def know(self, factors: Factors, residual: np.ndarray) -> None:
-        """Keep this as the residual of the factors, which are not to be changed in place."""
+        """Caches the residual of these factors, which must not be changed in place afterwards."""
         self._known.update(factors=factors, residual=residual)
 
     def misfit(self, factors: Factors) -> float:
-        """``||A(X) - y|| / ||y||`` in the weights' norm; robust: by residuals clipped at their bound.
+        """``||A(X) - y|| / ||y||`` in the weighted norm; if robust, with residuals clipped at their bound.
 
-        Values beyond CAP medians of those that are not 0 count as so many: beside a fill value such as 1e20 any fit of
-        the others would be one to rounding.
+        In ``||y||`` values are capped at CAP times the median of those that are not 0: beside a fill value such as 1e20
+        any fit of the others would seem exact.
         """
         residual = self.residual(factors)
         bound = self.bound(residual)
@@ -105,13 +105,13 @@ class Problem:
 
     @cached_property
     def power(self) -> float:
-        """``||y||^2`` in the weights' norm, values that lie far beyond all others capped."""
+        """``||y||^2`` in the weighted norm, with values far beyond all others capped as in :meth:`misfit`."""
         squares = self.weights * self.values**2
         most = CAP**2 * float(np.median(squares[squares > 0])) if np.any(squares) else 0.0
         return float(np.minimum(squares, most).sum())
 
     def bound(self, residual: np.ndarray) -> np.ndarray:
-        """Size at which each residual is clipped, in units of its noise the same for all: infinite unless robust."""
+        """Absolute value at which each residual is clipped, equal for all once weighted; infinite unless robust."""
         if not self.robust:
             return np.array(np.inf)
         root = np.sqrt(self.weights)
@@ -120,7 +120,7 @@ class Problem:
 
 
 def scale(residual: np.ndarray, floor: float = 0.0) -> float:
-    """The standard deviation that the median absolute residual stands for, at least ``floor``."""
+    """The robust standard deviation ``1.4826 median |residual|``, at least ``floor``."""
     return max(1.4826 * float(np.median(np.abs(residual))), floor)
 
 
@@ -133,7 +133,7 @@ class State(NamedTuple):
 
 
 def empty(problem: Problem) -> State:
-    """No columns."""
+    """The state without columns: X = 0."""
     rows, columns = problem.map.sides
     kind = complex if problem.map.complex else float
     sides = (rows,) if problem.map.semidefinite else (rows, columns)
@@ -154,12 +154,12 @@ def balanced(factors: Factors, damping: float) -> State:
 
 
 def truncated(state: State, rank: int) -> State:
-    """The ``rank`` largest columns."""
+    """The state with only its ``rank`` largest columns."""
     return State(tuple(one[:, :rank] for one in state.factors), state.sizes[:rank], state.damping)
 
 
 def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndarray, Factors]:
-    """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, and their unit vectors."""
+    """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, e the residual, and their unit vectors."""
     return _leading(problem, problem.map.adjoints(-problem.weights * residual[None])[0], count)
 
 
@@ -179,7 +179,7 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
         if side <= 400 or not sp.issparse(back):
             dense = back.toarray() if sp.issparse(back) else back
             values, vectors = scipy.linalg.eigh(dense, subset_by_index=[max(0, side - count), side - 1])
-            if not values.size:  # of equal eigenvalues the method for some may find none
+            if not values.size:  # with equal eigenvalues the solver for a subset may find none
                 values, vectors = (each[..., -count:] for each in np.linalg.eigh(dense))
         else:
             shift = float(abs(back).sum(axis=1).max()) or 1.0  # else ARPACK looks in vain for an eigenvalue of 0
@@ -198,7 +198,7 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
 
 
 def grown(problem: Problem, state: State, penalty: float, most: int, count: int) -> State:
-    """Up to ``count`` more columns, ``most`` in all: leading pairs of the residual whose size exceeds the penalty."""
+    """The state with up to ``count`` more columns, ``most`` in all: the leading ones, of values above the penalty."""
     values, vectors = leading(problem, problem.residual(state.factors), count)
     sizes = (values - penalty) / problem.gain
     most = min(most, *problem.map.sides)
@@ -207,7 +207,7 @@ def grown(problem: Problem, state: State, penalty: float, most: int, count: int)
 
 
 def joined(state: State, vectors: tuple[np.ndarray, ...], sizes: np.ndarray) -> State:
-    """The state with more columns: unit vectors (side, more) of these sizes."""
+    """The state with columns added: unit vectors (side, more) of these sizes."""
     parts = zip(state.factors, vectors, strict=True)
     wider = tuple(np.concatenate([one, vector * np.sqrt(sizes)], axis=1) for one, vector in parts)
     return balanced(wider, state.damping)
@@ -218,7 +218,7 @@ def _start(side: int) -> np.ndarray:
 
 
 class Model(Protocol):
-    """The quadratic around a point: the step for a damping, with the decrease that it promises."""
+    """A quadratic model of the objective around a point."""
 
     def step(self, damping: float) -> tuple[Factors, float]:
         """The change of the factors, and the predicted decrease of the objective."""
@@ -234,11 +234,11 @@ def descend(
     tolerance: float = 0.0,
     least: float = 0.0,
 ) -> State:
-    """Up to ``steps`` accepted steps; ends where one changes X by less than ``tolerance``, or no step lowers it.
+    """The state after up to ``steps`` accepted steps.
 
-    It ends too after two steps that each take less than the share ``least`` off the objective.
-
-    Without penalties the factors are balanced after every step, with them at the end.
+    Ends early if a step changes X by less than ``tolerance`` (relative), if no step lowers the objective, or after two
+    in a row that each lower it by less than the share ``least``. Without penalties (one weight per column) the factors
+    are balanced after every step, with them only at the end.
     """
     if not state.sizes.size:
         return state
@@ -293,7 +293,7 @@ def descend(
 def _objective(
     problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, bound: np.ndarray
 ) -> float:
-    """Half the weighted sum of squares, beyond ``bound`` linear, plus the penalty."""
+    """Half the weighted sum of squared residuals, linear beyond ``bound`` (Huber), plus the penalty."""
     size = np.abs(residual)
     terms = residual**2 if not bound.ndim else np.where(size <= bound, residual**2, bound * (2 * size - bound))
     squares = 0.5 * float(problem.weights @ terms)
@@ -304,7 +304,7 @@ def _objective(
 
 
 class _Normal:
-    """The normal equations of all factors at once, by Cholesky or, for many unknowns, conjugate gradients."""
+    """Steps by the normal equations of all factors at once: Cholesky or, for many unknowns, conjugate gradients."""
 
     def __init__(
         self, problem: Problem, factors: Factors, residual: np.ndarray, weight: np.ndarray, metric: np.ndarray
@@ -352,7 +352,7 @@ class _Normal:
         return np.zeros_like(self._gradient)
 
     def _iterated(self, extra: np.ndarray) -> np.ndarray:
-        """Conjugate gradients, preconditioned by the blocks of each row of the factors."""
+        """The step by conjugate gradients, preconditioned by the diagonal blocks of the rows of the factors."""
         inverse = np.linalg.inv(self._blocks + _diagonals(extra.reshape(-1, self._width)))
         return _conjugate_gradients(
             lambda x: self._back(self._scaled @ x) + extra * x,
@@ -362,7 +362,7 @@ class _Normal:
 
 
 def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
-    """The rows of the Jacobian times ``root`` (n,), its structure kept."""
+    """The Jacobian with its rows multiplied by ``root`` (n,); Runs stay Runs."""
     if np.all(root == 1.0):
         return jacobian
     if isinstance(jacobian, Runs):
@@ -371,10 +371,10 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
 
 
 def slopes(problem: Problem, factors: Factors, offsets: bool = False) -> tuple[Any, Factors]:
-    """The Jacobian at these factors with its rows weighted, and the factors that it is by.
+    """The Jacobian at these factors, rows times the root of their weights, and the factors that it differentiates by.
 
-    ``offsets`` of rows and columns are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``, in each of which one
-    factor is known.
+    ``offsets`` of rows and columns are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``; the derivatives by their
+    ones, which are known, are set to zero.
     """
     if not offsets:
         return scaled_rows(problem.map.jacobian(factors), np.sqrt(problem.weights)), factors
@@ -393,7 +393,7 @@ def gram(jacobian: Any) -> np.ndarray:
 
 
 def own_blocks(jacobian: Any, width: int) -> np.ndarray:
-    """The blocks (width, width) along the diagonal of ``J^T J``; Runs are two of ``width`` a row."""
+    """The diagonal blocks of ``J^T J``, one for each row of the factors, shape (rows, width, width)."""
     if isinstance(jacobian, Runs):
         return jacobian.blocks()
     parts = jacobian.reshape(jacobian.shape[0], -1, width).transpose(1, 2, 0)
@@ -405,7 +405,7 @@ def _diagonals(rows: np.ndarray) -> np.ndarray:
 
 
 def _conjugate_gradients(product: Any, right: np.ndarray, solve: Any, tolerance: float = 0.05, most: int = 100) -> Any:
-    """``product(x) = right`` to ``tolerance`` of the right side in the preconditioner's norm."""
+    """The x with ``product(x) = right``, to relative ``tolerance`` in the norm of the preconditioner ``solve``."""
     x = np.zeros_like(right)
     rest = right.copy()
     pre = solve(rest)
@@ -425,9 +425,9 @@ def _conjugate_gradients(product: Any, right: np.ndarray, solve: Any, tolerance:
 
 
 class _Eliminated:
-    """Steps of U with V eliminated, for the entries of a table: the Schur complement, by conjugate gradients.
+    """Steps of U with V eliminated, for the entries of a table: conjugate gradients on the Schur complement.
 
-    V solves its rows exactly for the U at hand, so only U is searched for; a product takes O(n k) operations.
+    For any U the best V is known in closed form, so only U is searched for; a product takes O(n k) operations.
     """
 
     def __init__(
@@ -463,7 +463,7 @@ class _Eliminated:
         return (change.reshape(shape), other.reshape(self._right.shape)), promised
 
     def _across(self, change: np.ndarray) -> np.ndarray:
-        """What a change of U does to the equations of V: ``J_V^T J_U``."""
+        """``J_V^T J_U`` times a change of U: its effect on the equations of V."""
         return self._right_back @ (self._by_left @ change)
 
 
@@ -480,12 +480,12 @@ def _grams(heights: sp.csr_matrix, factor: np.ndarray) -> np.ndarray:
 
 
 def _tiny(metric: np.ndarray) -> np.ndarray:
-    """What keeps the equations of a row without measurements solvable; far below rounding of any other."""
+    """A ridge that keeps the equations of a row without measurements solvable, and is negligible for any other."""
     return np.diag(1e-13 * np.maximum(metric, 1e-3 * metric.max()))
 
 
 def _second(problem: Problem, left: np.ndarray, weight: np.ndarray, bound: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The V that fits best for this U, residuals at the old V clipped at ``bound``."""
+    """The V that fits best for the U ``left``, with residuals at the old V ``right`` clipped at ``bound``."""
     table = problem.map
     assert isinstance(table, Table)
     values = problem.values

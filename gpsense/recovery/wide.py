@@ -1,4 +1,4 @@
-"""A wide table: row labels, a header of column labels, a number or nothing in each place. Read as what was measured."""
+"""Reading a wide table as measurements: row labels, a header of column labels, a number or nothing in each cell."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from gpsense.errors import BadInput
 from gpsense.fields import shown
 
-NOTHING = {"", "na", "n/a", "nan", "null", "none", "<na>", "nat"}  # what stands where no value is
+NOTHING = {"", "na", "n/a", "nan", "null", "none", "<na>", "nat"}  # texts of an empty cell
 KINDS = ("table", "entries", "distances", "plain_distances")
-# A table of no given kind that is wide but for a fault is told it: one of FEW columns at least, up to this share of a
-# column words, from this share on of its labels different
+# Without a kind, a table that looks wide but for one fault is refused for it; it has at least FEW columns, at most the
+# share WORDS of each column is text, and at least the share DIFFERENT of its labels are distinct
 FEW, WORDS, DIFFERENT = 4, 0.5, 0.9
-CLOSE = 1e-9  # relative difference of two numbers of one pair that are the same number, written twice
+CLOSE = 1e-9  # relative difference up to which the two numbers of a pair are one, written twice
 
 
 class Wide(NamedTuple):
@@ -27,12 +27,12 @@ class Wide(NamedTuple):
 def read_wide(
     labels: Any, header: Sequence[str], columns: Sequence[Any], kind: str | None, *, named: bool = True
 ) -> Wide | None:
-    """A table of rows with these labels and columns under this header; None where it does not look like one.
+    """The wide table with these row labels, header and columns; None if it does not look like one.
 
-    Labels all differ. Unless ``kind`` says what was measured, they are words; numbers only where nothing stands above
-    them (not ``named``), and not where they merely count the rows. Raises BadInput for a word among numbers and a label
-    that is missing or stands twice, where ``kind`` is given or all the rest is a wide table's; for pairs whose labels
-    differ; and for what looks like distances where no kind is given.
+    Labels are distinct. Without a ``kind`` they are text, or numbers in a column without a name (not ``named``) that do
+    not merely count the rows. Raises BadInput for text among numbers and for a missing or repeated label, if ``kind``
+    is given or all else looks like a wide table; for pairs whose row and column labels differ; and, without a kind, for
+    what looks like distances.
     """
     labels = np.asarray(labels)
     if kind not in (None, *KINDS) or len(header) < 2 or not labels.size:
@@ -57,10 +57,10 @@ def read_wide(
             if kind is None and len(header) < FEW:
                 return None
             word = next(each for each in np.asarray(given).ravel() if _number(each) is None)
-            raise BadInput(name, f"holds {str(word)[:40]!r}, not a number", "leave the place empty, or give a number")
+            raise BadInput(name, f"holds {str(word)[:40]!r}, not a number", "leave the cell empty, or give a number")
     matrix = np.stack([column for column in numbers if column is not None], axis=1)
     if kind is None and _like_distances(texts, header, matrix):
-        remedy = "give the kind: plain_distances, distances (squared ones), entries or table"
+        remedy = "give the kind: plain_distances, distances (squared), entries or table"
         raise BadInput("kind", "a symmetric table with zeros on its diagonal may hold distances", remedy)
     if kind in (None, "table"):
         return _entries(labels, header, matrix)
@@ -72,7 +72,7 @@ def _share_of_words(column: Any) -> float:
 
 
 def _like_distances(labels: Sequence[str], header: Sequence[str], matrix: np.ndarray) -> bool:
-    """Whether labels are the same both ways, numbers symmetric and not negative, with nothing or 0 on the diagonal."""
+    """Whether row and column labels agree, and numbers are symmetric, at least 0, and 0 or empty on the diagonal."""
     if list(labels) != list(header) or np.isnan(matrix).all():
         return False
     symmetric = np.allclose(matrix, matrix.T, rtol=CLOSE, equal_nan=True)
@@ -80,7 +80,7 @@ def _like_distances(labels: Sequence[str], header: Sequence[str], matrix: np.nda
 
 
 def _number(given: Any) -> float | None:
-    """A number, NaN for nothing, None for a word."""
+    """The cell as a float: NaN if it is empty, None if it is text."""
     if str(given).strip().lower() in NOTHING:
         return np.nan
     try:
@@ -101,22 +101,22 @@ def _entries(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray) -> W
     rows, columns = np.nonzero(~np.isnan(matrix))
     fields = {"row": rows, "col": columns, "value": matrix[rows, columns], "shape": np.array(matrix.shape)}
     fields |= {"row_labels": labels, "column_labels": np.array(header), "kind": np.array("table")}
-    count = f"{rows.size} of {matrix.size} places hold a value"
+    count = f"{rows.size} of {matrix.size} cells hold a value"
     words = f"read as a table of {matrix.shape[0]} rows and {matrix.shape[1]} columns with labels; {count}"
     return Wide(fields, words)
 
 
 def _pairs(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray, kind: str) -> Wide:
-    """Entries of a square table with the same labels both ways; a number that stands in both places is read once."""
+    """The pairs of a square table with equal row and column labels; equal ones at (i, j) and (j, i) are read once."""
     if set(labels.tolist()) != set(header):
         odd = sorted(set(labels.tolist()) ^ set(header))[0]
-        raise BadInput("kind", f"{kind}, but {odd!r} is a label of only rows or only columns", "give both the same")
+        raise BadInput("kind", f"{kind}, but {odd!r} is a label of only rows or only columns", "use the same labels")
     place = {name: number for number, name in enumerate(header)}
     square = matrix[:, [place[name] for name in labels.tolist()]]
     distances = kind != "entries"
     if distances and (own := np.flatnonzero(np.nan_to_num(np.diag(square)))).size:
         raise BadInput(
-            "kind", f"{kind}, but {labels.tolist()[own[0]]!r} has one to itself that is not 0", "leave it empty"
+            "kind", f"{kind}, but {labels.tolist()[own[0]]!r} has a distance to itself that is not 0", "leave it empty"
         )
     there = ~np.isnan(square)
     if distances:
@@ -128,5 +128,5 @@ def _pairs(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray, kind: 
     fields = {one: first, two: second, "value": square[first, second], "labels": labels, "kind": np.array(kind)}
     what = {"entries": "entries of a symmetric matrix", "distances": "squared distances"}.get(kind, "distances")
     return Wide(
-        fields, f"read as {first.size} {what} of {labels.size} rows with labels, each pair once where both agree"
+        fields, f"read as {first.size} {what} of {labels.size} rows with labels, each pair once if its numbers agree"
     )

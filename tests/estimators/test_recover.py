@@ -303,7 +303,7 @@ def test_a_value_beyond_the_trace_is_told_and_few_values_are_held_out_without_a_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = gpsense.recover({"pauli": words, "value": y}, trace=1, robust=True)
-    told = f"values: 1 of {count} are beyond the trace 1, as no expectation is; number 0 (from 0) is 7"
+    told = f"values: 1 of {count} exceed the trace 1 in size, which no expectation can; number 0 (from 0) is 7"
     assert told in found.notices
 
 
@@ -446,7 +446,7 @@ def test_names_of_rows_and_columns_stay():
     )
     assert found.labels[0][3] == "u03"
     assert found.labels[1] is None
-    with pytest.raises(BadInput, match="rows: no .*'ghost'.* among them"):
+    with pytest.raises(BadInput, match="rows: no .*'ghost'.* among the names"):
         found.entries(["ghost"], [0])
     with pytest.raises(BadInput, match="columns: not all from 0 to 8"):
         found.entries(["u03"], [9])
@@ -566,7 +566,7 @@ REFUSED = {
     ),
     "other": (
         lambda m, y: gpsense.recover({**PLACES, "weight": np.ones(12)}),
-        "weight: table measurements have no such entry; leave it out; there are value, row, col, shape, row_labels",
+        "weight: table measurements have no such entry; leave it out, or use one of value, row, col, shape",
     ),
     "sides": (
         lambda m, y: gpsense.recover({**PLACES, "dim": 9}),
@@ -635,7 +635,7 @@ def test_what_is_tried_is_told_to_whoever_listens():
     count = len(told)
     gpsense.recover({"row": rows, "col": columns, "value": y}, offsets=False)
     assert len(told) == count
-    with pytest.raises(BadInput, match="progress: 3 cannot be called; give a function of one text"):
+    with pytest.raises(BadInput, match="progress: 3 cannot be called; give a function of one string"):
         gpsense.recover({"row": rows, "col": columns, "value": y}, progress=3)
 
 
@@ -694,7 +694,7 @@ def test_one_qubit_is_recovered_from_its_four_words():
 
 def test_expectations_that_none_are_are_refused_and_one_that_noise_explains_is_not_told():
     words, operators = _words(2)
-    with pytest.raises(BadInput, match="values: 16 of 16 are beyond the trace 1.*; divide them by"):
+    with pytest.raises(BadInput, match="values: 16 of 16 exceed the trace 1.*; divide them by"):
         gpsense.recover({"pauli": words, "value": [5.0] * 16}, trace=1)
     state = np.outer([1, 0, 0, 1], [1, 0, 0, 1]) / 2
     rng = np.random.default_rng(0)
@@ -703,7 +703,8 @@ def test_expectations_that_none_are_are_refused_and_one_that_noise_explains_is_n
     assert gpsense.recover({"pauli": words, "value": y}, trace=1).notices == ()
     assert gpsense.recover({"pauli": words, "value": y}).notices == ()
     (told,) = gpsense.recover({"pauli": words, "value": 3 * y}).notices
-    assert told.startswith("values: 4 of 16 are beyond 1, as no expectation of a state is; number 0 (from 0) is 3.0")
+    line = "values: 4 of 16 exceed 1 in size, which no expectation of a state can; number 0 (from 0) is 3.0"
+    assert told.startswith(line)
 
 
 def test_distances_of_points_and_the_pairs_that_were_left_out_are_told_by_name():

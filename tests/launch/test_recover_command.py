@@ -234,7 +234,7 @@ def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
     assert "d.csv: --kind: a symmetric table with zeros on its diagonal may hold distances" in capsys.readouterr().err
     (tmp_path / "w.csv").write_text("who,a,b\nx,1,2\ny,3,?\n")
     assert main([str(tmp_path / "w.csv"), "--kind", "table"]) == 2
-    assert "w.csv: b: holds '?', not a number; leave the place empty, or give a number" in capsys.readouterr().err
+    assert "w.csv: b: holds '?', not a number; leave the cell empty, or give a number" in capsys.readouterr().err
 
 
 def test_named_points_and_plain_distances(tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_frames_of_a_library():
     nullable = table.astype({"value": "Float64"})
     assert read_fields(nullable).values.dtype == float
     nullable.loc[3, "value"] = pd.NA
-    with pytest.raises(BadInput, match=r"value: 1 of \d+ rows have no value, the first is 3 \(from 0\); remove"):
+    with pytest.raises(BadInput, match=r"value: 1 of \d+ rows have no value, the first is row 3 \(from 0\); remove"):
         read_fields(nullable)
     with pytest.raises(BadInput, match="columns: they are a, b; name them"):
         read_fields(pd.DataFrame({"a": [1.0], "b": [2.0]}))
@@ -90,7 +90,7 @@ REFUSED = {
     ),
     "NaN": (
         {"x": np.where(X > 2, np.nan, X), "y": Y},
-        r"x: NaN or infinity in 10 of 80 measurements, the first is 1 \(from 0\); remove them",
+        r"x: NaN or infinity in 10 of 80 measurements, the first at index 1; remove them",
     ),
     "complex values": ({"x": X, "y": Y * 1j}, "y: holds complex numbers; give real ones"),
     "words for numbers": ({"x": X, "y": np.array(["1"] * 7 + ["a"] * 73)}, r"y: row 7 \(from 0\) holds 'a', not a num"),
@@ -444,5 +444,5 @@ def test_wide_frames_of_pairs():
         read_fields(frame)
     with pytest.raises(BadInput, match="kind: distances, but 'p3' is a label of only rows or only columns"):
         read_fields(frame.iloc[1:], "distances")
-    with pytest.raises(BadInput, match="kind: distances, but 'p3' has one to itself"):
+    with pytest.raises(BadInput, match="kind: distances, but 'p3' has a distance to itself"):
         read_fields(frame + 1, "distances")

@@ -64,8 +64,8 @@ def test_places_that_two_groups_share_are_told():
     first, second = _groups(range(11), [9, 10, *range(11, 18)])
     distances = np.linalg.norm(places[first] - places[second], axis=1) + 0.01 * rng.normal(size=first.size)
     found = gpsense.recover({"i": first, "j": second, "distance": distances})
-    told = "7 points that at most 2 others connect to the rest, and which may be mirrored there: 11, 12, 13, 14, 15, 16"
-    assert found.undetermined == (f"{told} and 1 more",)
+    told = "7 points connected to the rest through at most 2 others, which may be mirrored there"
+    assert found.undetermined == (f"{told}: 11, 12, 13, 14, 15, 16 and 1 more",)
     assert np.isinf(found.standard_errors(np.arange(11, 18), np.zeros(7, int))).all()
     assert np.isfinite(found.standard_errors(np.arange(11), np.zeros(11, int))).all()
     more = np.r_[first, 0], np.r_[second, 17], np.r_[distances, np.linalg.norm(places[0] - places[17])]
