@@ -294,7 +294,7 @@ def help_text(config: Config, path: Path | None) -> str:
     lines = [
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
-            f"{what}: {first_line(config.system).rstrip('.')}. In brackets {where}. VALUES: one or more, or "
+            f"{what}: {first_line(config.system).rstrip('.')}. In brackets {where}. VALUES: a,b,... or "
             "log:low:high:count, lin:low:high:count, range:start:stop; null gives the default, unless the field "
             "says what null means.",
             wide,
@@ -331,7 +331,8 @@ def describe(field: Field) -> str:
     """A field in words: its help, then its choices or range."""
     if field.choices is not None and not all(name in field.help for name in field.choices):
         return f"{field.help} ({', '.join(field.choices)})" if field.help else ", ".join(field.choices)
-    return "; ".join(filter(None, (field.help, "" if field.choices is not None else field.range_words())))
+    no_range = field.choices is not None or field.name == "seeds"  # whose range would be read as that of their number
+    return "; ".join(filter(None, (field.help, "" if no_range else field.range_words())))
 
 
 def _text(field: Field, value: Any) -> str:

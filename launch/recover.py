@@ -89,8 +89,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured: {', '.join(kinds)} (distances: squared distances); default: inferred "
-        "from the names of the columns or arrays",
+        help=f"what was measured: {', '.join(kinds)} (distances: squared, unless named distance); "
+        "default: inferred from the names of columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -102,8 +102,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE.npy",
         help="the true matrix, if known, to report error or fidelity; for distances, the Gram matrix of the centred "
-        "points. Order of rows and columns: labels.npy (or row_labels.npy, column_labels.npy), i.e. names sorted, or "
-        "as in a wide table",
+        "points. Order: as in OUT/labels.npy (row_labels.npy, column_labels.npy), i.e. names sorted, or as in a "
+        "wide table",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave outliers out (auto: if some are far from the rest)")
     add(

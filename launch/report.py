@@ -387,7 +387,7 @@ def main(argv: list[str] | None = None) -> int:
     compared = "show what changed since FILE, a claims.json; DIR is a folder that launch.claims wrote"
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
     papers = parser.add_argument_group(
-        "for papers", "figures and tables of each DIR, for DIR/paper (--format alone: DIR/figures)"
+        "for papers", "figures and tables of each DIR, in DIR/paper (--format alone: DIR/figures)"
     )
     papers.add_argument("--tex", action="store_true", help="figures, tables and a LaTeX file with both")
     papers.add_argument(
@@ -399,7 +399,7 @@ def main(argv: list[str] | None = None) -> int:
         type=_names,
         default=(),
         metavar="T,...",
-        help="write the table as csv or latex; that of claims into DIR",
+        help="table as csv or latex; the table of claims goes into DIR",
     )
     papers.add_argument(
         "--style", metavar="FILE", help="fonts and lines: a matplotlib style file, or the name of a matplotlib style"

@@ -32,7 +32,7 @@ ALIASES = {"out": "--out", "seed": "run.seeds", "memory": "run.memory_gib"}
 class Engine:
     """The fields that the engine itself reads, for every system."""
 
-    seeds: Annotated[int, Field("run", "number of seeds, or a list", at_least=0, at_most=MOST_SEED)] = 0
+    seeds: Annotated[int, Field("run", "how many seeds, or a list of them", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None,
         Field("run", "GiB for a chunk; null: half of what is free (GPU: 80%)", above=0, at_most=2.0**20, axis=False),

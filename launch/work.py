@@ -176,7 +176,7 @@ def collected(work: Work, finished: bool = False) -> "xr.Dataset":
 
 
 def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
-    """The results of a config, with its name, its system and its lists of numbers as attributes."""
+    """The dataset, with the config's name, system and list or array fields as attributes."""
     dataset.attrs |= {"name": config.name, "system": config.system.name}
     for place, field in schema(config.system).items():
         if field.kind in (NUMBERS, WHOLES, OTHER) and config.values[place] is not None:

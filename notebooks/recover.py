@@ -67,7 +67,7 @@ axes = plot_ranks(found)
 # ## A table of ratings
 #
 # Rows and columns may have names. Here 40 people rate 25 films, 40 % of the table is missing, and 1 % of the ratings are
-# wild: these are found and left out. The truth has rank 3: one column of taste, and how kind a person and how good a
+# outliers: these are found and left out. The truth has rank 3: one column of taste, and how kind a person and how good a
 # film is. `offsets=True` fits the last two as offsets of rows and columns, on which the rank then does not count; by
 # default held-out values decide.
 
@@ -139,7 +139,7 @@ print(f"rank {found.rank}, chosen by {found.chosen_by}; overlap with the signal 
 # %% [markdown]
 # ## How far to trust it
 #
-# Units do not matter, repeated measurements are merged, wild values are left out (tried with 5 % of them; in tables with
+# Units do not matter, repeated measurements are merged, outliers are left out (tried with 5 % of them; in tables with
 # hardly three values an unknown they can still spoil the answer). On 300 random problems
 # (`tests/recovery/test_trial.py`: Gaussian, rank-one, entries, distances, Pauli; 1.5 to 8 measurements an unknown; noise
 # up to 30 %) the error was that of least squares given the true rank in the median, at most 1.25 times it in 99 %, and

@@ -525,12 +525,12 @@ def _verify_rule(system: TicketSearch, seeds: Sequence[int]) -> None:
     named = lambda bad: ", ".join(name for name, is_bad in zip(model.layers, bad, strict=True) if is_bad)  # noqa: E731
     for seed, is_finite, is_scored, is_started in zip(seeds, finite, scored, started, strict=True):
         if not is_finite.all():
-            problem_seen = f"{system.rule}: scores of {named(~is_finite)} are not finite from seed {seed}"
+            problem_seen = f"{system.rule}: scores of {named(~is_finite)} are not finite with seed {seed}"
             raise BadInput("rules", problem_seen, "use smaller initial weights, float64 or another rule")
         if not is_scored.any():
             why = "" if is_started.all() else f" ({named(~is_started)} starts at 0)"
-            remedy = "use other initial weights, exclude that layer by prune, or use another rule"
-            raise BadInput("rules", f"{system.rule}: the score of every weight is 0 from seed {seed}{why}", remedy)
+            remedy = "use other initial weights or another rule, or exclude layers with prune="
+            raise BadInput("rules", f"{system.rule}: the score of every weight is 0 with seed {seed}{why}", remedy)
 
 
 def _only(tree: Any, can: Any) -> list[Any]:

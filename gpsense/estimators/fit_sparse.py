@@ -473,7 +473,7 @@ def _finite(name: str, array: np.ndarray, table: Any) -> None:
     if not lost.any():
         return
     rows = np.flatnonzero(lost.reshape(len(lost), -1).any(axis=1))
-    places = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+    places = f"row {rows[0]}" if len(rows) == 1 else f"first in row {rows[0]}, last in {rows[-1]}"
     where = ""
     if array.ndim == 2:
         columns = np.flatnonzero(lost.any(axis=0))

@@ -35,9 +35,9 @@ class Alone:
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def measures(self, program: int, outer: int, inner: int, wide: bool) -> dict[str, np.ndarray]:
-        """All measures of the cell in this row and column of a program; ``wide``: in float64.
+        """All measures of cell (``outer``, ``inner``) of a program; ``wide``: in float64.
 
-        Sizes that the grid pads are the cell's own here.
+        Sizes are the cell's own, not padded.
         """
         grid, planned = self._plan.grid, self._plan.programs[program]
         seed, values = grid.outer[outer]

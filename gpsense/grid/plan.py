@@ -281,7 +281,7 @@ def _cut(cost: Cost, grid: Grid, trained: int | None, memory: float | int, parts
         raise BadInput(
             "memory",
             f"one cell needs {size_text(least)}, {size_text(memory)} allowed",
-            "raise the budget or lower the sizes of the system",
+            "raise the budget or make the problem smaller",
         )
     per_inner = cost.cell_bytes + cost.kept_bytes
     fits = int((memory - cost.problem_bytes - cost.sample_bytes) / per_inner)

@@ -52,7 +52,7 @@ TUNING = "highest"  # precision of the products of fine-tuning
 class Program:
     """The compiled phases of one system, on the given devices (default: this process's, of the default backend).
 
-    ``traces`` counts the argument shapes of each phase, whether traced here or for another program of ``known``;
+    ``traces``: how many argument shapes each phase was called with; ``known``: traces shared with other programs;
     ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is that of the last
     fine-tuning.
     """

@@ -297,7 +297,7 @@ def in_memory(
                 raise
             if layout.cells == 1:
                 problem = "memory ran out while running a single cell"
-                raise BadInput("memory", problem, "lower the sizes of the system or free memory") from None
+                raise BadInput("memory", problem, "make the problem smaller, or free memory") from None
         on_segment(-told)
         half = (
             replace(layout, outer=-(-layout.outer // 2))

@@ -272,7 +272,7 @@ def sweep_grid(
         if "key" not in taken and any(word in missing[0] for word in ("key", "rng")):
             raise BadInput(missing[0], "it has no value", "call it key if it is the random key")
         if draw is None:
-            remedy = f"give {missing[0]}=[...], or draw, the function that makes it"
+            remedy = f"give {missing[0]}=[...], or draw=, a function that returns it"
             raise BadInput(missing[0], "it has no value", remedy)
     if missing:
         raise BadInput(missing[0], "it has no value", f"give one or several: {missing[0]}=[...]")

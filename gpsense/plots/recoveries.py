@@ -28,8 +28,9 @@ LETTER = 6.5  # points
 def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     """Plot the sizes of the columns along the penalties, and the residual of each rank tried; returns two Axes.
 
-    The largest pattern in the residual is shown relative to that of noise. For ``chosen_by`` "edge", the rank is the
-    smallest at which this ratio is at most 1 and one more column adds no more than noise does.
+    Of each residual, the largest eigenvalue (singular value) of ``A*(residual)`` over a bound for noise is shown. For
+    ``chosen_by`` "edge", the rank is the smallest at which this ratio is at most 1 and one more column adds no more
+    than noise does.
     """
     all_axes, figure = axes_for(axes, 2, (9.5, 4.9))
     left, right = all_axes
@@ -64,7 +65,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
             [fit.left / fit.edge for _, fit in fits],
             "o-",
             color=BLUE,
-            label="largest pattern left (noise alone: 1)",
+            label="largest eigenvalue left (noise: 1)",
         )
         right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="as large as noise makes one")
     tried = sorted(result.fits.items())

@@ -158,7 +158,7 @@ def _tied(tree: PyTree) -> Iterator[Any]:
             inside = {id(part) for layer in alone for part in vars(layer).values()}
             if inside:
                 if node.where is None or node.get is None:
-                    remedy = "give the whole module, with its functions"
+                    remedy = "give the module as it was before eqx.filter"
                     raise BadInput("tree", "equinox.nn.Shared was filtered and no longer says what is shared", remedy)
                 pairs = node.where(node.pytree), node.get(node.pytree)
                 places, sources = (each if isinstance(each, list | tuple) else (each,) for each in pairs)

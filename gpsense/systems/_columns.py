@@ -149,7 +149,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "train",
-            "steps within which a perturbed run must lower its loss",
+            "a perturbed run whose loss is no lower by then stops",
             at_least=1,
             at_most=INT32,
             axis=False,

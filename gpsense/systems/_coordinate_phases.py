@@ -31,7 +31,7 @@ class CoordinatesSetting(Traced):
         ScalarLike,
         Field(
             "prune",
-            "c of the shifted basis c e_i + sqrt(1-c^2) e_z, e_z pure noise",
+            "c in the weights c e_i + sqrt(1-c^2) e_z for scores; x_z is noise",
             above=0,
             at_most=1,
             label="contraction c of the basis",

@@ -277,7 +277,7 @@ METHODS = ChainMap[str, Any](BASELINES, NETWORKS)  # by name, the networks first
 RULE_WORDS = ", ".join(f"{name} ({rule.words})" for name, rule in INPUT_RULES.items())
 POOL = Field(
     "prune",
-    "coordinates M kept for each part of the scores; magnitude and random keep 3 M",
+    "M, the coordinates kept by each score; rules magnitude and random keep 3 M",
     at_least=1,
     label="coordinates M from each part",
     read_by=(NETWORK, ReadBy("rule", known=frozenset({"none"}))),
@@ -301,7 +301,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "greedy_pruning (then one step), descent (dense training first); without a network: "
+            "greedy_pruning (prune, then one step), descent (train, then prune); without a network: "
             + ", ".join(BASELINES),
             choices=METHODS,
         ),
@@ -322,7 +322,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "prune",
-            "parts of the activation that give the scores",
+            "parts of the activation for the scores; none: undivided",
             choices=PARITIES,
             label="parts of the scores",
             read_by=(NETWORK, SCORED),
@@ -352,7 +352,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "linear part subtracted from y before the step: none, mean (of y x) or ols",
+            "linear fit subtracted from y before the step: none, mean (E[y x]) or ols",
             choices=RESIDUALS,
             read_by=(ReadBy("method", known=frozenset({"descent"})),),
         ),
@@ -361,7 +361,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "ridge; none: only the first layer is measured, and the error is 1",
+            "ridge; none: output 0, error 1; only the first layer is measured",
             choices=SECOND_LAYERS,
             label="second layer",
             read_by=(ReadBy("method", known=frozenset({"descent"})),),

@@ -223,13 +223,13 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     """What the systems pruned by weights share: how weights are chosen and trained.
 
-    ``rule``: magnitude (of trained weights, at once), iterative_magnitude (in rounds of ``round_steps`` steps, weights
-    rewound after each), random, snip, grasp, movement, synflow (before training, in ``score_rounds`` scorings; None:
-    100 for synflow, 1 for the others), none.
+    ``rule``: none; magnitude (of trained weights, at once); iterative_magnitude (in rounds of ``round_steps`` steps,
+    weights rewound after each); before training, scored in ``score_rounds`` rounds (None: 100 for synflow, else 1):
+    random, snip, grasp, movement, synflow.
     ``rewind``: kept weights go back to their values after ``rewind_step`` steps (start), stay as trained (none), or are
-    drawn anew at the end (redraw; rewound between rounds). ``redraw_rounds``: in each round the mask is also trained
-    with weights drawn anew, for ``round_steps`` further steps, before the ticket is pruned: this measures what the
-    ticket owes to its start. ``spread``: the share kept is that of all weights together (global), of each layer, where
+    drawn anew at the end (redraw; rewound between rounds). ``redraw_rounds``: after each round, before pruning,
+    new random weights are also trained on its mask for ``round_steps`` steps, to show what the ticket owes to its
+    initial weights. ``spread``: the share kept is that of all weights together (global), of each layer, where
     the last layer may have its own share per round (layer), or follows :func:`gpsense.pruning.weights.erk_shares`
     (erk). ``batch``: samples drawn with replacement for each step; None: all.
     """

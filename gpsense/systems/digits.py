@@ -147,7 +147,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
             raise BadInput("negative", "the same digit as positive", "give two different digits")
 
     def cost(self) -> Cost:
-        """The cost with all images of a pair, trained on or held out, and the whole data set while they are drawn."""
+        """The cost for all images of the pair, used or held out; drawing them holds the whole data set."""
         cost, number = network_cost(self, self.cost_of(PAIR), PAIR), jnp.dtype(self.dtype).itemsize
         pixels, digits = 64, 1797
         return replace(

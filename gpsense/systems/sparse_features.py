@@ -82,14 +82,16 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         Field("problem", "number of samples", at_least=1, at_most=samples.BLOCKS * samples.ROWS, label="samples n"),
     ] = 4000
     dim: Annotated[int, Field("problem", "number of inputs", at_least=1, label="dimension d")] = 64
-    directions: Annotated[int, Field("problem", "directions r that y depends on", at_least=1, label="directions r")] = 1
+    directions: Annotated[int, Field("problem", "columns r of V in y = f(V^T x)", at_least=1, label="directions r")] = 1
     sparsity: Annotated[
         int,
         Field("problem", "non-zero rows of V", at_least=1, label="non-zero rows of V"),
     ] = 8
     softness: Annotated[
         float,
-        Field("problem", "soft sparsity q; 0: the other rows are 0", at_least=0, below=2, label="softness q"),
+        Field(
+            "problem", "q of the weak l_q ball that V lies in; 0: exact zeros", at_least=0, below=2, label="softness q"
+        ),
     ] = 0.0
     spread: Annotated[
         str,

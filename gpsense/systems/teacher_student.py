@@ -36,7 +36,7 @@ RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 class TeacherStudentData(Traced):
-    """Traced numbers that change the data: ``n`` samples and ``support`` r of a neuron (None: the system's).
+    """Traced numbers that change the data: ``n`` samples; ``support``: r inputs per neuron (None: system's).
 
     ``noise``: its standard deviation over the root mean square of y; ``condition``: factor between the scales of the
     first and the last teacher row; ``overlap``: share of each support common to all neurons; ``uneven``: supports have
@@ -400,9 +400,10 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return relative_error(params, problem.teacher)
 
     def succeeded(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights) -> Flags:
-        """Whether the error of the rows nearest to each of the teacher's rows is at most ``success``.
+        """Whether the error is at most ``success``; unless rows are ordered, of each teacher row's nearest row.
 
-        This error is at most the one with rows matched, and the same where no row is nearest to two of the teacher's.
+        That error is at most the one with rows matched one to one, and equals it if no row is nearest to two of the
+        teacher's.
         """
         truth = problem.teacher
         if self.ordered:

@@ -32,7 +32,7 @@ def scale() -> list[Row]:
 
 
 def whole_grid(cells: int) -> tuple[float, str]:
-    """Seconds to plan, run and collect a grid of small cells, programs compiled before, and a note on its chunks."""
+    """Seconds to plan, run and collect a grid of small cells, without compiling, and a note on its chunks."""
     from gpsense.grid import Program, collect, make_plan
 
     grid = _small(cells)

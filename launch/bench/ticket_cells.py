@@ -19,7 +19,7 @@ Loop = Callable[[], np.ndarray]
 
 
 class Work(NamedTuple):
-    """A grid of one program, its chunk, and the labels (seed, other fields) of the cells that baselines run."""
+    """A grid as one program and one chunk, and the fields (seed and others) of the cells that baselines run."""
 
     grid: Grid
     program: Program

@@ -48,7 +48,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--write-tables",
         action="store_true",
-        help="run nothing: merge the small-size records of OUT/claims.json into claims.json and README.md beside each "
+        help="run nothing: merge OUT/claims.json, less --full results, into claims.json and README.md beside each "
         "paper's configs",
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")

@@ -328,7 +328,11 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
         (None, Y, "x: it holds None, not real numbers; give an array of numbers"),
         ({"a": Y, "b": Y}, Y, "x: it holds a dict, not real numbers; give an array of numbers"),
         ([[1.0], [2.0, 3.0]] * 20, Y, "x: not convertible to an array (setting an array element with a sequence);"),
-        (X, [1.0, None] * 20, "y: 20 missing or infinite values (rows 1 to 39); fill them in or remove those rows"),
+        (
+            X,
+            [1.0, None] * 20,
+            "y: 20 missing or infinite values (first in row 1, last in 39); fill them in or remove those rows",
+        ),
     ],
 )
 def test_what_is_no_table_or_values_is_told_in_words(x: Any, y: Any, line: str) -> None:
