@@ -12,10 +12,10 @@ DIABETES_COLUMNS = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6
 
 @lru_cache(maxsize=1)
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Scanned handwritten digits: pixels (1797, 64) from 0 to 1, float64, and the digits 0 to 9 (1797,), int64.
+    """The scanned digits: their pixels (1797, 64), float64 from 0 to 1, and their labels (1797,), int64 from 0 to 9.
 
-    Images of 8 x 8, row by row. Source: scikit-learn's ``load_digits``, the test set of E. Alpaydin and C. Kaynak,
-    Optical Recognition of Handwritten Digits (UCI, 1998).
+    Each image has 8 x 8 pixels, stored row by row. Source: scikit-learn's ``load_digits``, the test set of E. Alpaydin
+    and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
     """
     from sklearn.datasets import load_digits
 
@@ -25,11 +25,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def diabetes() -> tuple[np.ndarray, np.ndarray]:
-    """Patients with diabetes: ten columns (442, 10) and disease progression after a year (442,), both float64.
+    """The table of 442 patients with diabetes: ten columns (442, 10) and a score (442,), both float64.
 
-    Columns are named in :data:`DIABETES_COLUMNS`, centred and of Euclidean norm 1; y is a score from 25 to 346. Source:
-    scikit-learn's ``load_diabetes``, the data of Efron, Hastie, Johnstone and Tibshirani, Least Angle Regression
-    (Annals of Statistics, 2004).
+    Columns are named in :data:`DIABETES_COLUMNS`, centred and of Euclidean norm 1; the score, from 25 to 346, measures
+    the progression of the disease after a year. Source: scikit-learn's ``load_diabetes``, the data of Efron, Hastie,
+    Johnstone and Tibshirani, Least Angle Regression (Annals of Statistics, 2004).
     """
     from sklearn.datasets import load_diabetes
 

@@ -68,8 +68,9 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """How to descend: ``optimizer``, a name of :data:`gpsense.optimizers.OPTIMIZERS` or a function of the rate.
+    """How to descend: by which optimizer, and when a run is checked and perturbed.
 
+    - ``optimizer``: a name in :data:`gpsense.optimizers.OPTIMIZERS`, or a function from the rate to an optax optimizer.
     - ``check_every``: the number of steps between checks of a run, which can stop only at a check.
     - ``perturb``: a run that meets its tolerance is perturbed by noise. If ``patience`` steps later its objective is
       not lower, it returns to the point before the noise and stops (perturbed gradient descent; Jin et al. 2017).
@@ -93,7 +94,9 @@ class Method:
 
 
 class Rates(eqx.Module):
-    """Traced numbers of a descent: step size, momentum, gradient-norm tolerance, radius of the perturbation.
+    """Traced numbers of a descent: ``rate`` (the step size), ``momentum``, ``tolerance``, ``perturbation``.
+
+    A run stops at a gradient norm of at most ``tolerance``; ``perturbation`` is the norm of the noise that perturbs it.
 
     >>> rates = gpsense.Rates(rate=0.1, momentum=0.9, tolerance=1e-6, perturbation=0.0)
     >>> rates.rate
@@ -164,7 +167,7 @@ def start_descent(method: Method, factor: Parameters, rates: Rates, key: RandomK
 def advance_descent(
     method: Method, target: Target | ValueAndGradient, state: Descent, rates: Rates, n_steps: int
 ) -> Descent:
-    """The state after up to ``n_steps`` more steps; one that has stopped is returned unchanged.
+    """The state after up to ``n_steps`` more steps; a state that has stopped is returned unchanged.
 
     Raises BadInput for a stochastic method where the target has no ``sampled``.
 

@@ -40,10 +40,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class ReadBy:
-    """The values of another ``field`` that make use of (read) a field: those in ``names``.
+    """A condition for a field to have an effect: another one, ``field``, has a value that reads (uses) it.
 
-    With ``known``, the values known either to read it or not, all other values are taken to read it, such as a user's
-    own rule.
+    The values in ``names`` read it. If ``known`` lists all values of which it is known whether they read it, values
+    outside ``known`` count as reading it too, such as a user's own rule.
     """
 
     field: str
@@ -67,13 +67,14 @@ class ReadBy:
 class Field:
     """What a field may be and how it is shown.
 
-    - ``section``, ``key``: its place in a config; an empty key stands for the name without the prefix ``section_``.
+    - ``section``, ``key``: its section in a config and its key there; an empty key stands for the field's name, without
+      the section's name and ``_`` where it begins with these.
     - ``help``: one line. ``hidden``: whether it is left out of the config and can be given only from Python.
     - ``at_least``, ``at_most``: inclusive bounds; ``above``, ``below``: exclusive bounds.
-    - ``choices``: the names allowed, usually a registry; ``accepts``: a further type, such as a function.
+    - ``choices``: the names allowed, usually a registry; ``accepts``: a further type allowed, such as functions.
     - ``whole``: whole numbers only, traced as floats; ``integer``: the same, traced as integers.
     - ``axis``: whether a grid may list several values.
-    - ``verify``: raises BadInput for a value that fails a further test.
+    - ``verify``: a function of the value that raises BadInput where the value fails a further test.
     - ``read_by``: conditions on other fields for this one to have an effect; all of them must hold.
 
     ``name``, ``kind``, ``optional``, ``default`` and ``role`` are filled in by :func:`declared`.
@@ -121,9 +122,9 @@ class Field:
         return self.label or self.name
 
     def check(self, value: Any) -> Any:
-        """The value as the field's type; BadInput names the field, what is wrong and the remedy.
+        """The checked value, as the field's type (5.0 as 5); BadInput names the field, what is wrong and the remedy.
 
-        None is allowed for optional fields. Traced values are not checked; in arrays every number is.
+        None is allowed for optional fields. Traced values are not checked; every number of an array is.
         """
         if value is None and self.optional:
             return None
@@ -346,13 +347,14 @@ def check_key(key: Any) -> None:
         problem = f"{told} is not a random key"
         raise BadInput("key", problem, "give a key such as jax.random.key(0)")
     if len(shape or ()) != (0 if made else 1):
-        raise BadInput("key", f"it holds keys of shape {shape}", "give one of them, or map over them by jax.vmap")
+        problem = f"it is an array of keys, shape {shape}"
+        raise BadInput("key", problem, "give one of them, or map over them by jax.vmap")
 
 
 def check_shape(name: str, array: Any, *sides: int | str) -> None:
-    """Raises BadInput for an array (traced or not) of other ``sides``; a side that is a name has any length."""
+    """Raises BadInput unless an array, traced or not, has the shape ``sides``; a name as a side fits any length."""
     if isinstance(array, list | tuple):
-        raise BadInput(name, f"it is a {type(array).__name__}", f"give an array: jax.numpy.array({name})")
+        raise BadInput(name, f"it is a {type(array).__name__}", f"give an array, jax.numpy.array({name})")
     found = np.shape(array)
     if found != tuple(n if isinstance(side, str) else side for side, n in zip_longest(sides, found)):
         wanted = f"({', '.join(map(str, sides))}{',' * (len(sides) == 1)})"
@@ -372,7 +374,7 @@ def held(array: np.ndarray) -> str:
 
 
 def real_array(name: str, given: Any, holds: str = "it holds") -> np.ndarray:
-    """An array of real numbers, None and NA among objects as NaN; BadInput, worded by ``holds``, for anything else."""
+    """The given real numbers as an array, None and NA as NaN; BadInput, worded with ``holds``, for other values."""
     try:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:

@@ -16,9 +16,10 @@ AMOUNT = Field(name="amount", kind=NUMBER, at_least=0)
 def smoothed_group_lasso(factor: Factor, smoothing: ScalarLike) -> Scalar:
     """The penalty ``sum_i s_i / sqrt(s_i + beta)`` of a factor U, ``s_i = ||U e_i||^2``, with smoothing beta > 0.
 
-    Twice differentiable; between 0 and the group lasso, at most 0.3003 sqrt(beta) a column below it. Its gradient in a
-    column v is ``(s + 2 beta) / (s + beta)^(3/2) v``, s = ||v||^2. Convex in a column up to norm sqrt(2 beta). The form
-    is believed to be that of arXiv 2303.11453; the constants are derived here. A zero column with beta = 0 gives NaN.
+    It is twice differentiable, and below the group lasso by at most 0.3003 sqrt(beta) per column. Its gradient in a
+    column v is ``(s + 2 beta) / (s + beta)^(3/2) v``, s = ||v||^2; it is convex in v up to the norm sqrt(2 beta). The
+    form is believed to be that of arXiv 2303.11453; the constants are derived here. A zero column with beta = 0 gives
+    NaN.
 
     >>> round(float(gpsense.smoothed_group_lasso(jnp.array([[3.0], [4.0]]), smoothing=1e-4)), 3)
     5.0
@@ -42,7 +43,9 @@ def _smoothed_jvp(primals, tangents):
 
 
 def group_lasso(factor: Factor) -> Scalar:
-    """The group lasso ``sum_i ||U e_i||``, limit of the smoothed penalty as beta -> 0; gradient 0 at a zero column.
+    """The group lasso ``sum_i ||U e_i||``, the limit of :func:`smoothed_group_lasso` for smoothing beta -> 0.
+
+    The gradient at a zero column is 0.
 
     >>> float(gpsense.group_lasso(jnp.array([[3.0, 0.0], [4.0, 1.0]])))
     6.0
@@ -54,7 +57,9 @@ def group_lasso(factor: Factor) -> Scalar:
 
 
 def weight_decay(factor: Factor) -> Scalar:
-    """``||U||_F^2 = tr(U U^T)``, the nuclear norm of ``U U^T``: invariant under rotations, so it favours no column.
+    """The penalty ``||U||_F^2 = tr(U U^T)``, which is the nuclear norm of ``U U^T``.
+
+    Rotations ``U -> U Q`` do not change it, so that it favours no column.
 
     >>> float(gpsense.weight_decay(jnp.array([[3.0], [4.0]])))
     25.0

@@ -127,10 +127,10 @@ def completed(measures: dict[str, Any], trained: End, error_pruned: Any, tuned: 
 def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, keys: Keys) -> dict[str, Any]:
     """Run one cell from draw to measures, as a pure function; returns measures, curves and the last state by name.
 
-    ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are chosen here,
-    if it can choose them itself. A curve holds the start and then a record every ``record_every`` steps. ``state`` is
-    the state at the end of fine-tuning, with pruned columns at 0 in their places. A system that trains nothing returns
-    measures only.
+    ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are set by
+    ``system.resolve``, where it can choose them. A curve holds the start and then a record every ``record_every``
+    steps. ``state`` is the state at the end of fine-tuning, with pruned columns at 0 in their places. A system that
+    trains nothing returns measures only.
 
     >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
     >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)

@@ -50,13 +50,14 @@ def certificate(
 ) -> Certificate:
     """The gradient norm at a factor (dim, width), and bounds on the smallest Hessian eigenvalue by Lanczos steps.
 
-    ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it with the steps: where
-    it is negative, the Hessian has a negative eigenvalue; where it is not negative, the Hessian may still have one.
-    Some eigenvalue, not always the smallest, lies within ``residual`` of it. ``low``: see :func:`smallest_eigenvalue`.
-    ``steps`` None: the whole Hessian, so that ``curvature`` and ``low`` agree up to rounding. Costs one gradient and
-    ``steps`` Hessian products; with None as many products as the factor has entries, and memory for a matrix with that
-    many rows and columns. The start of Lanczos is drawn from the key. ``active``: a mask of the columns that vary;
-    None: all. The gradient must be differentiable at the factor. Criterion: arXiv 2303.11453.
+    ``gradient`` maps a factor to the gradient of the objective, and must be differentiable at ``factor``; ``key`` draws
+    the start of Lanczos. ``curvature`` is never below the smallest eigenvalue (rounding aside) and falls towards it
+    with the steps: if it is negative, so is an eigenvalue; if not, an eigenvalue may still be negative. Some
+    eigenvalue, not always the smallest, lies within ``residual`` of ``curvature``. ``low``: see
+    :func:`smallest_eigenvalue`. With ``steps`` None the whole Hessian is computed, and ``curvature`` and ``low`` agree
+    up to rounding. The cost is one gradient and ``steps`` Hessian products; with None, a product for each entry of the
+    factor, and the memory of the Hessian. ``active``: a mask of the columns that vary; None: all do. Criterion: arXiv
+    2303.11453.
 
     >>> truth = jnp.diag(jnp.array([1.0, 0.0]))
     >>> gradient = lambda u: (u @ u.T - truth) @ u  # of ||U U^T - M||^2 / 4
@@ -83,8 +84,9 @@ def certificate(
 def second_order(certificate: Certificate, eps: ScalarLike, gamma: ScalarLike) -> Int[Array, "..."]:
     """Whether a point is (eps, gamma)-second-order stationary: 1 yes, -1 no, 0 undecided.
 
-    -1 is certain: ``gradient norm > eps``, ``curvature < -gamma``, or NaN. 1, where ``gradient norm <= eps`` and
-    ``low >= -gamma``, holds with the probability of ``low``. 0 can be decided by more Lanczos steps.
+    -1 is certain: ``gradient norm > eps`` or ``curvature < -gamma``, or one of them is NaN. 1 means that
+    ``gradient norm <= eps`` and ``low >= -gamma``, and holds with the probability of ``low``. More Lanczos steps can
+    turn 0 into 1 or -1.
     """
     holds = (certificate.gradient_norm <= eps) & (certificate.low >= -gamma)
     open_ = (certificate.gradient_norm <= eps) & (certificate.curvature >= -gamma)
@@ -127,11 +129,11 @@ def _whole(product: Callable[[Factor], Factor], factor: Factor, within: Callable
 
 
 def smallest_eigenvalue(product: Callable[[Factor], Factor], start: Factor, steps: int) -> Smallest:
-    """The smallest Ritz value of a symmetric map after ``steps`` products from a start, its residual, a lower bound.
+    """The smallest Ritz value of a symmetric map after ``steps`` Lanczos steps, its residual, and a lower bound.
 
-    Lanczos by its three-term recurrence, in the order of operations whose Ritz values stay within the spectrum up to
-    rounding though orthogonality is lost (Paige 1976): no basis is kept, so that memory does not grow with the steps.
-    Once the Krylov space is exhausted, the Ritz values no longer change. NaN where a product is not finite.
+    The three-term recurrence is used, in the order of operations for which Ritz values stay within the spectrum, up to
+    rounding, though orthogonality is lost (Paige 1976). No basis is kept, so memory does not grow with the steps. Once
+    the Krylov space is exhausted, the Ritz values no longer change. NaN where a product is not finite.
 
     From a random normal start of N numbers the smallest and the largest Ritz value each miss their eigenvalue by more
     than a share e of ``lambda_max - lambda_min`` with probability at most ``1.648 sqrt(N) exp(-sqrt(e) (2 steps - 1))``

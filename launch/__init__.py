@@ -1,4 +1,4 @@
-"""The commands ``python -m launch.NAME``: what deals with files, processes, devices, the clock and users."""
+"""The commands ``python -m launch.NAME``, which deal with files, processes, devices, the clock and users."""
 
 import gc
 

@@ -8,14 +8,14 @@ from gpsense import __version__
 
 # module and purpose of every command
 COMMANDS = {
-    "grid": ("launch.grid", "run a grid of a config or of your own function: results, figures and a page"),
+    "grid": ("launch.grid", "run a grid from a config or over your own function; write results, figures, a page"),
     "recover": ("launch.recover", "find a low-rank matrix from your own measurements"),
     "claims": ("launch.claims.__main__", "run the papers' claims, or your own, as experiments and check them"),
     "bench": ("launch.bench.__main__", "measure speed against the machine's limits and other methods"),
     "report": ("launch.report", "redraw figures and page of a stored run, compare runs, write tables for papers"),
     "reference": ("launch.reference", "write the API reference of all public names as HTML pages"),
 }
-COMPLETION = 'To complete names of commands and options, put eval "$(gpsense --completion bash)" into .bashrc (or zsh).'
+COMPLETION = 'To let bash (or zsh) complete commands and options, put eval "$(gpsense --completion bash)" into .bashrc.'
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -36,12 +36,12 @@ FLAGS = {
 OPTIONS = {
     "name": "name of the run",
     "system": "a name, FILE.py:NAME or package.module:NAME",
-    "out": "folder for the results (runs/NAME-DIGEST)",
+    "out": "folder for the results; default runs/NAME-DIGEST",
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run only part i (from 0) of N",
-    "cluster": "local:N or tcp://HOST:PORT: run on dask workers",
+    "cluster": "run on dask workers at local:N or tcp://HOST:PORT",
     "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
-    "verify": "DIR: recompute some cells; exit code 1 if one differs",
+    "verify": "recompute cells of DIR; exit code 1 if one differs",
 }
 EXITS = "exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted"
 STATIC = "NAME,...: parameters to compile as constants (shapes, loop lengths); one program for each value"
@@ -138,7 +138,7 @@ def _verify_names(argv: list[str]) -> None:
     own = [] if reference is None else parameters(plugins.find_system(reference, allowed=True))
     taken = {name.replace("-", "_") for name in (*OPTIONS, *FLAGS)}
     if clash := [name for name in own if name in taken]:
-        raise Refusal(f"cell: its parameter {clash[0]} is an option of this command; rename it")
+        raise Refusal(f"cell: its parameter {clash[0]} has the name of an option of this command; rename it")
 
 
 def read_cluster(text: str) -> str:
@@ -257,7 +257,7 @@ def _yaml_value(text: str) -> Any:
 
 
 def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | None]:
-    """The initial fields and their file: CONFIG, or the quickstart if it is of the system asked for, or no file."""
+    """The initial fields and their file: CONFIG, else the quickstart if it has the system asked for, else no file."""
     fields = read_yaml(path or DEFAULT)
     if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
         return fields, path or DEFAULT
@@ -294,7 +294,7 @@ def help_text(config: Config, path: Path | None) -> str:
     lines = [
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
-            f"{what}: {first_line(config.system).rstrip('.')}. In brackets {where}. VALUES: a,b,... or "
+            f"{what}: {first_line(config.system).rstrip('.')}. Brackets hold {where}. VALUES: a,b,... or "
             "log:low:high:count, lin:low:high:count, range:start:stop; null gives the default, unless the field "
             "says what null means.",
             wide,

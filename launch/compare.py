@@ -96,7 +96,7 @@ def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[st
 
 
 def claims(before: Path, now: Path) -> str:
-    """The quantities of shared claims that changed between two files: value [95 % interval] before and now, verdicts.
+    """The quantities that changed, of claims in both files: value [95 % interval] before and now, and the verdicts.
 
     A quantity changed if its verdict did, its intervals do not overlap (``*``) or it is new. Then follow the number of
     unchanged ones and the claims that only one file has. Refusal for a file that holds no claims.

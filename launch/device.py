@@ -133,7 +133,7 @@ def _cpu() -> str:
 
 
 def memory_budget(gib: float | None) -> float:
-    """The bytes that a chunk may take: ``gib`` GiB, else 80 % of an accelerator's or half of the free main memory."""
+    """The bytes that a chunk may take: ``gib`` GiB; None: 80 % of an accelerator's or half of the free main memory."""
     if gib is not None:
         return gib * 2**30
     device = jax.local_devices()[0]

@@ -24,15 +24,15 @@ _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no dates: t
 def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write columns.png, curves.png, rank.png, error.png and one map per measure of a user's code; returns the paths.
 
-    Maps (all but the first two) are left out where no axis besides the seeds has two values, a figure where the dataset
-    lacks its data or curves have no step, and all where every cell diverged or is missing. ``formats`` are some of
-    :data:`FORMATS`.
+    A figure is left out where the dataset lacks its data, curves where they have no step, maps (all but the first two)
+    where no axis besides the seeds has two values, and everything where every cell diverged or is missing. ``formats``
+    are some of :data:`FORMATS`.
     """
     return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
 
 
 def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str, Any]]:
-    """Name and axes of each figure that the dataset has; with a ``width`` in inches for a paper, without titles."""
+    """Yields name and axes of each figure that has data; with a ``width`` in inches, for a paper, it has no title."""
     if bool(dataset["status"].isin(FAILED).all()):
         return
     if "column_norms" in dataset:
@@ -50,7 +50,7 @@ def figure_of(drawn: Any) -> Figure:
 
 
 def save(drawn: Any, *paths: Path, dpi: int = 150) -> list[Path]:
-    """Write a figure, or the one that axes are in, in the format of each path's name, and close it; makes folders."""
+    """Write a figure (or that of the axes given) to each path, in its suffix's format, and close it; makes folders."""
     figure = figure_of(drawn)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)

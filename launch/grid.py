@@ -1,7 +1,7 @@
 """Runs a grid: ``python -m launch.grid [CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``.
 
-With ``--shard i/N`` it runs one part of it, with ``--cluster local:N`` it runs on dask workers, with ``--distributed
-auto`` as one of several processes. ``python -m launch.grid --verify DIR`` checks a stored run.
+With ``--shard i/N`` it runs one part of the grid, with ``--cluster local:N`` it uses dask workers, and with
+``--distributed auto`` it is one of several processes. ``python -m launch.grid --verify DIR`` checks a stored run.
 
 It plans the grid, runs the missing chunks one by one, collects them in one labelled Dataset, draws figures and a page,
 and prints a table. Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).

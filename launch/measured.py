@@ -48,13 +48,13 @@ with zipfile.ZipFile(sys.argv[2], "w") as file:
 READ = (".csv", ".tsv", ".parquet", ".npz", ".mat")
 TEXTS = READ[:3]
 FILES = f"{', '.join(READ[:-1])} or {READ[-1]}"
-COMMAS = "rename a table with a header, between commas, semicolons or tabs, .csv"
+COMMAS = "rename it to .csv if it has a header and commas, semicolons or tabs between values"
 TABULAR: dict[str, str] = dict.fromkeys((".txt", ".dat"), COMMAS)
 TABULAR |= dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv")
 READING = "reading"  # the entry that says how a file was read, where that is not obvious
 SOUGHT = {kind: header for header, kind in TABLES.items() if header[-1] != "distance"}  # columns of a kind
 SOUGHT |= {UNSQUARED: ("i", "j", "distance")}
-WIDE = "for a wide table, row labels first, add --kind table"
+WIDE = "for a wide table, with row labels in the first column, add --kind table"
 MOST_NAMED = 8  # most columns for which the names in a file are used in an example
 HEADERS = " or ".join(",".join(names) for names in TABLES)
 
@@ -72,7 +72,8 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
         raise Refusal(f"{path}: is a folder; give a file")
     try:
         if regular(path).stat().st_size > _most():
-            raise Refusal(f"{path}: larger than an eighth of the memory; save fewer or smaller numbers")
+            remedy = "save fewer or shorter numbers, such as float32"
+            raise Refusal(f"{path}: larger than an eighth of the memory; {remedy}")
         if kind_of_file not in readers:
             remedy = TABULAR.get(kind_of_file) or f"give {FILES}, with y and {WANTED}"
             raise Refusal(f"{path}: {path.suffix} files are not supported; {remedy}")
@@ -284,7 +285,7 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
         raise Refusal(f"{name}: is compressed in a way that is not supported; save it with numpy.savez")
     if info.file_size > most:
         size = f"{info.file_size / 2**30:.3g} GiB, more than an eighth of the memory"
-        raise Refusal(f"{name}: holds {size}; save fewer or smaller numbers")
+        raise Refusal(f"{name}: holds {size}; save fewer or shorter numbers, such as float32")
     with file.open(info) as member:
         return name, _array(member, info.file_size)
 

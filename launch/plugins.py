@@ -146,7 +146,7 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
 def _verified(reference: str, system: type[AnySystem]) -> type[AnySystem]:
     """The class of a system; Refusal for a user's own that cannot be run or that has a field named like a result.
 
-    Fields inherited from this package may be: they belong to the truth, and the results say ``true_rank`` for ``rank``.
+    Fields inherited from this package may have such a name: the results then say, for example, ``true_rank``.
     """
     if _ours(system):
         return system

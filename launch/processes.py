@@ -22,10 +22,11 @@ SEEN = 60.0  # seconds within which a shared file system must show a file to all
 
 
 def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
-    """Become ``process`` (i, N), of which process 0 listens at ``address``; returns N.
+    """Become process i of N (``process``), of which process 0 listens at ``address``; returns N.
 
-    ``process`` None: both are as Slurm, Open MPI, Kubernetes or a TPU pod tell. Refusal where none does, or where this
-    process does not see the place of the run directory; exit code 2 if the others do not start within PATIENCE.
+    ``process`` None: Slurm, Open MPI, Kubernetes or a TPU pod tell i, N and address. Refusal where none of them does,
+    or where this process does not see the place of the run directory; exit code 2 if the others do not start within
+    PATIENCE.
     """
     writable(directory)
     remedy = "give HOST:PORT of process 0, and --shard i/N" if process is None else "start all N with the same address"

@@ -7,9 +7,9 @@ A table (.csv, .tsv, .parquet) has one measurement per row, under a header with 
   i,j,distance     distances of points, which are squared when they are read
   i,j,distance2    squared distances
   pauli,value      Pauli words, such as XIZ, and their expectations
---row, --col, --value and so on give other names of these columns; further columns are ignored, with a notice.
-Or it is a wide table: row labels in its first column, column labels in its header. A wide table with
-numeric labels, or of distances or other pairs, needs --kind.
+--row, --col, --value and so on name these columns if FILE names them otherwise; all others are ignored, with a notice.
+Or the table is wide, with row labels in its first column and column labels in its header. A wide table needs
+--kind if its labels are numbers or if it holds distances or other pairs.
 
 A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   A                (n, d, d), or (n, rows, columns) for a rectangular matrix
@@ -19,9 +19,10 @@ A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   i, j             (n,), pairs of points, with distance or distance2 in place of y
   pauli            (n,), Pauli words
 
-Rank and noise need not be known. The folder DIR then holds factor.npy (or left.npy and right.npy), the labels of their
-rows in order, summary.json, figures and report.html. For distances the matrix X is the Gram matrix of the centred
-points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a rotation.
+Rank and noise need not be known. The folder DIR then holds factor.npy (for a rectangular matrix left.npy and
+right.npy), the labels of their rows in order, summary.json, figures and report.html. For distances the matrix X is the
+Gram matrix of the centred points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a
+rotation.
 
 ``python -m launch.recover --example cities`` does all this for real places: it makes such a file from their distances
 and recovers their map.
@@ -84,13 +85,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="the measurements: .csv, .tsv, .parquet, .npz or .mat",
     )
     add("--example", choices=["cities"], help="recover a worked example instead of a FILE")
-    add("--out", type=Path, help="folder for the results; default runs/recover-NAME-DIGEST")
+    add("--out", type=Path, metavar="DIR", help="folder for the results; default runs/recover-NAME-DIGEST")
     kinds = ["dense", "rank_one", "entries", "distances", "plain_distances", "table", "pauli"]
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured: {', '.join(kinds)} (distances: squared, unless named distance); "
-        "default: inferred from the names of columns or arrays",
+        help=f"what was measured, one of {', '.join(kinds)}; distances are squared, unless their column or array is "
+        "named distance; default: inferred from the names of columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -102,8 +103,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE.npy",
         help="the true matrix, if known, to report error or fidelity; for distances, the Gram matrix of the centred "
-        "points. Order: as in OUT/labels.npy (row_labels.npy, column_labels.npy), i.e. names sorted, or as in a "
-        "wide table",
+        "points. Its rows and columns are in the order of labels.npy (or row_labels.npy, column_labels.npy), which is "
+        "written to DIR: names sorted, or as in a wide table",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave outliers out (auto: if some are far from the rest)")
     add(

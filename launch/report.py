@@ -378,18 +378,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(program("report"), description=about)
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
     parser.add_argument(
-        "--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page that lists its runs"
+        "--index", type=Path, metavar="FOLDER", help="write FOLDER/index.html, a page that lists the runs in FOLDER"
     )
     merged = "first merge the chunks of all DIR, which are parts of one run, into OUT"
     parser.add_argument("--merge", type=Path, metavar="OUT", help=merged)
-    plugins = "run code of your own that the run was made with"
+    plugins = "run the code of your own that the run was made with"
     parser.add_argument("--allow-plugins", action="store_true", help=plugins)
-    compared = "show what changed since FILE, a claims.json; DIR is a folder that launch.claims wrote"
+    compared = "show what changed from FILE, an earlier claims.json, to DIR, a folder that launch.claims wrote"
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
     papers = parser.add_argument_group(
-        "for papers", "figures and tables of each DIR, in DIR/paper (--format alone: DIR/figures)"
+        "for papers", "write figures and tables of each DIR to DIR/paper (with --format alone, to DIR/figures)"
     )
-    papers.add_argument("--tex", action="store_true", help="figures, tables and a LaTeX file with both")
+    papers.add_argument("--tex", action="store_true", help="write figures, tables and a LaTeX file with both")
     papers.add_argument(
         "--format", type=_names, default=(), metavar="F,...", help="write figures as png, pdf, svg or pgf"
     )
@@ -399,10 +399,10 @@ def main(argv: list[str] | None = None) -> int:
         type=_names,
         default=(),
         metavar="T,...",
-        help="table as csv or latex; the table of claims goes into DIR",
+        help="write the table as csv or latex; a table of claims goes to DIR itself",
     )
     papers.add_argument(
-        "--style", metavar="FILE", help="fonts and lines: a matplotlib style file, or the name of a matplotlib style"
+        "--style", metavar="FILE", help="matplotlib style file, or name of a matplotlib style, for fonts and lines"
     )
     try:
         given = parser.parse_args(argv)

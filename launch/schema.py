@@ -21,7 +21,7 @@ SECTIONS = {
     "prune": "which parts are deleted",
     "fine_tune": "descent on the loss alone after pruning",
     "baseline": "tuning of the methods to compare with",
-    "run": "seeds, precision, and how the work is cut",
+    "run": "seeds, precision, and how the work is divided",
 }
 TOP = ("name", "system", "plugins", "claim")
 ENGINE = "engine"  # the role of fields that belong to no system
@@ -35,7 +35,7 @@ class Engine:
     seeds: Annotated[int, Field("run", "how many seeds, or a list of them", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None,
-        Field("run", "GiB for a chunk; null: half of what is free (GPU: 80%)", above=0, at_most=2.0**20, axis=False),
+        Field("run", "GiB a chunk; null: half the free memory, GPU: 80% of all", above=0, at_most=2.0**20, axis=False),
     ] = None
 
 

@@ -1,7 +1,7 @@
 """Reads the values of an axis as a user writes them: one value, a list or a range.
 
 ``0.1``, a YAML list, ``0,1e-2,1e-1``, ``log:1e-3:1e-1:5`` (five values, evenly spaced in the log), ``lin:0:1:11`` or
-``range:0:16``. Errors are ValueErrors whose text says what to write instead.
+``range:0:16`` (0 to 15). Errors are ValueErrors whose text says what to write instead.
 """
 
 import math

@@ -76,7 +76,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
     tolerance = TOLERANCE[precision]
     print(
         f"{len(cells) - wrong} agree, {wrong} disagree; tolerance for {precision}: {tolerance:g} of a number plus "
-        f"{tolerance / 10:g} of the measure's largest; whole numbers: none; Lanczos eigenvalues: their residuals too"
+        f"{tolerance / 10:g} of the measure's largest, for Lanczos eigenvalues plus their residuals, none for integers"
         + (
             f"; more is allowed in {counted(sensitive, 'cell')}, where {precision} and float64 differ by rounding alone"
             if sensitive
@@ -124,7 +124,7 @@ def compared(plan: "Plan", dataset: xr.Dataset, cells: list[Cell], precision: st
 def _differences(
     alone: Any, cell: Cell, stored_cell: xr.Dataset, largest: dict[str, float], tolerance: float
 ) -> list[Difference]:
-    """The difference of each measure of a cell from the one computed alone in float64.
+    """The difference of each stored measure of a cell from the same one computed alone in float64.
 
     Above the tolerance the cell is also computed alone in its own precision, to see what rounding does. A Lanczos
     eigenvalue, which rounding moves within its residual, may differ by the sum of both residuals.

@@ -1,4 +1,4 @@
-"""The work of one config: to check, plan, run it into its directory chunk by chunk, and collect the results.
+"""The work of one config: it is checked, planned and run into its directory by chunks, and its results are collected.
 
 ``launch.grid`` and ``launch.claims`` share it, and add what is printed and drawn.
 """
@@ -166,7 +166,7 @@ def begin(work: Work, known: "Traces") -> None:
 
 
 def collected(work: Work, finished: bool = False) -> "xr.Dataset":
-    """The stored chunks of a run as one labelled Dataset; other cells are missing, or BadInput if ``finished``."""
+    """The stored chunks of a run as one labelled Dataset; other cells are missing or, if ``finished``, a BadInput."""
     from gpsense import grid
 
     place = opened(work)

@@ -243,7 +243,7 @@ def test_a_function_with_named_arguments_keeps_its_signature_and_its_errors():
         (np.zeros((3, 4)), r"an array of float64, shape \(3, 4\), is not a random key"),
         (
             np.zeros((3, 2), np.uint32),
-            r"it holds keys of shape \(3, 2\); give one of them, or map over them by jax.vmap",
+            r"it is an array of keys, shape \(3, 2\); give one of them, or map over them by jax.vmap",
         ),
     ],
 )

@@ -101,21 +101,21 @@ class Tickets:
 
     :meth:`network` returns a trained ticket as a module; :meth:`save` writes all to a file, which :meth:`load` reads.
 
-    In the Dataset ``error`` is the mean error on the test samples at the end, ``error_trained`` before the last
-    pruning, ``error_pruned`` where training of the ticket alone begins, ``error_curve`` along the run; ``weights`` are
-    all parameters of the trained ticket, 0 where pruned. ``kept_by_layer`` along ``layer`` is the share of each layer's
-    weights that is kept. ``notices``: remarks on the results, one line each, also given as warnings.
+    In the Dataset ``error`` is the mean error on the test samples at the end of the run. ``error_trained`` is the same
+    error before the last pruning, ``error_pruned`` where training of the ticket alone begins, and ``error_curve`` along
+    the run. ``weights`` are all parameters of the trained ticket, 0 where pruned. ``kept_by_layer`` is the share of
+    weights kept in each layer. ``notices``: remarks on the results, one line each, also given as warnings.
 
-    ``samples_law`` is the number of samples at which, by :func:`gpsense.theory.samples_needed`, half of the runs
-    recover a masked one-layer network with as many weights: for comparison with the number given. Its attribute
+    ``samples_law`` is the number of training samples at which, by :func:`gpsense.theory.samples_needed`, half of the
+    runs recover a masked one-layer network with as many weights: compare it with the number given. Its attribute
     ``applies`` says whether the premises of that law hold for this network.
 
-    With validation samples, ``stop_step`` is the number of steps of the ticket alone after which the recorded mean
-    validation loss is least, and ``stop_error`` the error on the test samples there: how fast a ticket learns, and how
-    well with early stopping (Frankle and Carbin, ICLR 2019).
+    With validation samples, ``stop_step`` is the step, counted from where training of the ticket alone begins, at which
+    the recorded mean validation loss is least, and ``stop_error`` the error on the test samples there. They show how
+    fast a ticket learns, and how well with early stopping (Frankle and Carbin, ICLR 2019).
 
-    ``status`` is a code, whose names its attributes list (``.status.attrs``): 2, budget, where all steps were done; 3
-    where the cell diverged; 4, collapsed, where a layer has no weight left.
+    ``status`` is a code (all are in ``.status.attrs``): 2 (budget) where all steps were done, 3 (diverged), 4
+    (collapsed) where a layer has no weight left.
     """
 
     results: xr.Dataset
@@ -147,9 +147,9 @@ class Tickets:
     @classmethod
     @arguments_named
     def load(cls, path: str | Path, make: Callable[[RandomKey], Any]) -> "Tickets":
-        """The tickets in a file that :meth:`save` wrote, or in a ``results.nc``; ``make`` is that of their networks.
+        """The tickets in a file that :meth:`save` wrote, or in a ``results.nc``, found with this ``make``.
 
-        Raises BadInput for a file without tickets, and where its number of weights is not that of the network.
+        Raises BadInput for a file without tickets, and for a ``make`` whose network has another number of weights.
         """
         try:
             results = read_dataset(Path(path))
@@ -163,15 +163,16 @@ class Tickets:
         task = Task(make, ())
         shapes = jax.tree.leaves(eqx.filter_eval_shape(task.draw, jax.random.key(0), results["weights"].dtype))
         if (own := sum(leaf.size for leaf in shapes)) != count:
-            raise BadInput("make", f"its network has {own} weights, those of {path} have {count}", "give their make")
+            problem = f"its network has {own} weights, the tickets in {path} have {count}"
+            raise BadInput("make", problem, "give the make with which they were found")
         return cls(results, task, tuple(filter(None, results.attrs.get("notices", "").split("\n"))))
 
     @arguments_named
     def network(self, rule: str, kept: float, seed: int) -> Any:
         """The trained ticket as a module; its pruned weights are 0. Raises BadInput for a cell that does not exist.
 
-        With a state, the pair of module and state; batch norms hold the averages over the training samples. For
-        predictions call ``equinox.nn.inference_mode`` of a module with batch norms or dropout.
+        If the network has a state, returns the pair of module and state, in which batch norms hold the averages over
+        the training samples. To predict with batch norms or dropout, use ``equinox.nn.inference_mode(module)``.
         """
         asked = {"rule": rule, "kept": kept, "seed": seed}
         for name, value in asked.items():
@@ -215,42 +216,45 @@ def find_tickets(
 ) -> Tickets:
     """Prune a network by several rules to several shares of its weights, and train each ticket, for every seed.
 
-    - ``make``: ``make(key)`` returns an Equinox module that maps one input to its outputs, or module and state where it
-      has one (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and over all
-      training samples in a test; other states, of a spectral norm or a layer of your own, are carried from step to step
-      and rewound with the weights (whole numbers in them are exact up to 2^24 in float32). A module with dropout, or
-      one that cannot be called without a ``key``, is given a key in each training step; otherwise dropout is off.
+    - ``make``: ``make(key)`` returns an Equinox module that maps one input to its outputs; if it has a state, the pair
+      of module and state (``equinox.nn.make_with_state``). Batch norms average over each minibatch in training, and
+      over all training samples in a test; other states, of a spectral norm or a layer of your own, are carried from
+      step to step and rewound with the weights (whole numbers in them are exact up to 2^24 in float32). A module with
+      dropout, or one that cannot be called without a ``key``, is given a key in training; in a test dropout is off.
       Convolutions run as matrix products on a CPU; on a GPU they need JAX 0.8 or newer.
     - ``train``, ``test``: inputs (n, ...) and targets (n, ...); whole-number inputs are converted to floating point,
       unless the network accepts only whole numbers, as an embedding does. Training inputs that are a memory map
       (``numpy.load(path, mmap_mode="r")``), or take more than half of ``memory`` bytes, stay on the host, from where
       each batch is read.
-    - ``loss``: cross_entropy, squared (summed over outputs), or a function of outputs (any tree of arrays) and targets
-      (n, ...) that returns (n,) numbers. Targets of cross_entropy are class numbers (n,), floats with whole values too,
-      or one-hot rows.
-    - ``error``: the same, or misclassified. None: misclassified with cross_entropy, else the loss.
-    - ``rules``: iterative_magnitude (rounds of ``steps`` steps, each followed by deleting a ``share`` of the remaining
-      weights and rewinding to ``rewind_step``), magnitude (once, after training), random, snip, grasp, movement,
-      synflow, none. Random, snip, grasp, movement and synflow prune before training, in ``score_rounds`` rounds of
-      scoring; None: 100 for synflow, else 1.
-    - ``kept``: shares of the weights that are kept. For each, all rules train for R + 1 times ``steps`` steps, the last
-      ``steps`` of them the ticket alone, where R is the number of rounds that iterative pruning takes:
-      ``log(kept) / log(1 - share)`` to the nearest whole number, at least 1, but 0 where all weights are kept.
-    - ``seeds``: draw the network and the minibatches (``batch`` samples a step; None: all).
+    - ``loss``: cross_entropy, squared (summed over outputs), or a function ``loss(outputs, targets)`` that returns one
+      number per sample, (n,); its outputs can be a tree of arrays. Targets of cross_entropy are class numbers (n,),
+      which may be stored as floats, or one-hot rows.
+    - ``error``: misclassified, or any ``loss``. None: misclassified with cross_entropy, else the loss.
+    - ``rules``: iterative_magnitude (in rounds of ``steps`` steps; after each, a ``share`` of the remaining weights is
+      deleted, and the others return to their values at ``rewind_step``), magnitude (prunes once, after training), none,
+      and random, snip, grasp, movement and synflow, which prune before training, in ``score_rounds`` rounds of scoring
+      (None: 100 for synflow, else 1). ``rewind``: none leaves the remaining weights as trained, redraw draws new ones
+      for the ticket.
+    - ``kept``: shares of the weights that are kept. For each share, every rule trains for R + 1 rounds of ``steps``
+      steps, the last round on the ticket alone. R is the number of rounds after which iterative pruning has that share
+      left: ``log(kept) / log(1 - share)``, rounded, at least 1, or 0 if all weights are kept.
+    - ``seeds``: their number, or a list; each draws a network and its minibatches. ``batch``: samples per step; None:
+      all.
     - ``prune``: what can be pruned. None: all weights, but no biases, norm layers or embeddings; patterns of paths add
       to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, replaces them
       (:func:`gpsense.pruning.leaves.prunable`).
     - ``validation``: further inputs and targets, on which the loss is recorded.
-    - ``record_every``: how many steps lie between records of loss and error: a divisor or a multiple of ``steps``.
-      None: ``steps``, one record per round.
+    - ``record_every``: how many steps lie between records of loss and error, a divisor or a multiple of ``steps``.
+      None: ``steps``, so that each round has one record.
     - ``out``: a directory where chunks of cells are saved as they finish, and ``results.nc`` at the end; the same call
       resumes. ``Tickets.load(path, make)`` reads that file, or one that ``tickets.save(path)`` wrote.
-    - ``progress``: whether to show a bar with the time left on standard error, with or without ``out``. None: where
-      that is a terminal; in a notebook give True.
+    - ``progress``: whether to show a bar with the time left on standard error, with or without ``out``. None: if
+      standard error is a terminal; in a notebook give True.
 
-    The cost: every rule, share kept and seed is a network trained for rounds of ``steps`` steps, side by side; with the
-    defaults 72 networks of up to 17 rounds. Small MLPs take seconds, plus compiling; convolutions take minutes: try
-    ``seeds=1`` first. ``tickets.results["kept_by_layer"].median("seed")`` is the share of each layer's weights kept.
+    The cost: each combination of rule, share kept and seed is a network of its own, and all are trained side by side,
+    with the defaults 72 networks for up to 17 rounds. Small MLPs take seconds, plus compiling; convolutions take
+    minutes, so try ``seeds=1`` first. ``tickets.results["kept_by_layer"].median("seed")`` is the share of each layer's
+    weights kept.
 
     Raises BadInput for invalid arguments, and for scores that are all 0 or not finite. The results of cells that
     diverge are NaN, with their ``status``. Warns (UserWarning) where cells diverge, and where pruning leaves a layer
@@ -525,12 +529,12 @@ def _verify_rule(system: TicketSearch, seeds: Sequence[int]) -> None:
     named = lambda bad: ", ".join(name for name, is_bad in zip(model.layers, bad, strict=True) if is_bad)  # noqa: E731
     for seed, is_finite, is_scored, is_started in zip(seeds, finite, scored, started, strict=True):
         if not is_finite.all():
-            problem_seen = f"{system.rule}: scores of {named(~is_finite)} are not finite with seed {seed}"
+            problem_seen = f"scores by {system.rule} are not finite in {named(~is_finite)} with seed {seed}"
             raise BadInput("rules", problem_seen, "use smaller initial weights, float64 or another rule")
         if not is_scored.any():
             why = "" if is_started.all() else f" ({named(~is_started)} starts at 0)"
             remedy = "use other initial weights or another rule, or exclude layers with prune="
-            raise BadInput("rules", f"{system.rule}: the score of every weight is 0 with seed {seed}{why}", remedy)
+            raise BadInput("rules", f"with {system.rule} and seed {seed} every weight scores 0{why}", remedy)
 
 
 def _only(tree: Any, can: Any) -> list[Any]:
@@ -539,7 +543,7 @@ def _only(tree: Any, can: Any) -> list[Any]:
 
 def _notices(results: xr.Dataset) -> tuple[str, ...]:
     """Lines that say how many cells diverged, and in how many a rule left which layers without weights."""
-    found = [f"{words}: lower rate"] if (words := diverged_words(results)) else []
+    found = [f"{words}: lower the rate"] if (words := diverged_words(results)) else []
     for rule, cells in results["kept_by_layer"].groupby("rule") if "rule" in results.dims else ():
         gone = cells == 0
         count = int(gone.any("layer").sum())

@@ -1,8 +1,9 @@
 """Sparse regression on a user's own table: the few columns that matter are found, and a network is fitted to them.
 
-Algorithms 1 and 2 of arXiv 2406.08658 on standardised columns, with their one unknown, the pool M, chosen by data. A
-share of the rows, the test rows, is held out before anything is computed and measures the risk at the end. Every fifth
-of the other rows is a validation row (:data:`gpsense.sparse.samples.HELD`): these choose M, the ridge and the columns.
+:func:`fit_sparse` runs Algorithms 1 and 2 of arXiv 2406.08658 on standardised columns; their one unknown, the pool M,
+is chosen by data. A share of the rows, the test rows, is held out before anything is computed, and the risk is measured
+on it at the end. Every fifth of the other rows is a validation row (:data:`gpsense.sparse.samples.HELD`); validation
+rows choose M, the ridge penalty and the columns.
 """
 
 from collections.abc import Callable
@@ -53,22 +54,23 @@ FOLDS, LASSO_STEPS = 5, 10_000  # for the Lasso's cross-validation
 class SparseFit(NamedTuple):
     """A fitted network, the columns that it reads, and how well it predicts the held-out test rows.
 
-    ``coordinates`` (kept,): the columns kept, numbered from 0, first the one without which the error rises most.
-    ``scores`` (dim,): each column's score over the median column's, the largest over the parts of Algorithm 1. They
-    select the candidate columns; what each of these adds to the prediction of validation rows gives their order and,
-    unless ``pool`` was given, which are kept.
-    ``directions`` (dim, rank): orthonormal, the leading left singular vectors of the network's first layer, 0 at
-    columns that were dropped; ``strengths`` (rank,): their shares of its squared singular values. ``linear`` (dim,):
-    coefficients of the linear part beside the hidden layer. All for standardised columns. ``pool``: M; ``ridge``: the
-    ridge penalty; ``held_out``: numbers of the test rows.
-    Risks are mean squared errors on the test rows over the variance of y there, so that 1 is no better than a constant:
-    ``held_out_risk`` of this fit (``beats_constant``: whether it is below 1 by more than two standard errors of the
-    difference, paired by rows), ``unpruned_risk`` of the same network on all columns, ``lasso_risk`` of the Lasso,
-    which keeps ``lasso_kept`` columns; the last three are None unless compared. ``resolution``: ``4 risk / n``, with
-    the risk on the ``n`` validation rows; a column whose removal raises the risk by less is more likely dropped than
-    kept. (A rise d has a standard error of about ``2 sqrt(d risk / n)``, and the column is kept if d exceeds that:
-    derived. None where ``pool`` was given, as no column is then dropped by its rise.) ``centre`` and ``scale`` (dim,)
-    standardise the columns, ``offset`` and ``unit`` y. ``names``: the column names where x was a DataFrame.
+    ``coordinates`` (kept,): the columns kept, counted from 0; the first is the one without which the error on the
+    validation rows rises most. ``scores`` (dim,): each column's score divided by the median over the columns; where
+    ``parity`` gives several scores (even, odd, linear), the largest of these ratios. Scores select the candidate
+    columns; candidates are ordered and, unless ``pool`` was given, dropped by what each adds to the prediction of
+    validation rows. ``directions`` (dim, rank): the leading left singular vectors of the network's first layer, 0 at
+    dropped columns; ``strengths`` (rank,): the share of each in the sum of squared singular values. ``linear`` (dim,):
+    coefficients of the linear part beside the hidden layer. All of these refer to standardised columns: x is
+    standardised as ``(x - centre) / scale``, y as ``(y - offset) / unit``. ``pool``: M; ``ridge``: the ridge penalty;
+    ``held_out``: indices of the test rows; ``names``: the column names where x was a DataFrame.
+    Risks are mean squared errors on the test rows divided by the variance of y there; a constant has risk 1.
+    ``held_out_risk`` is the risk of this fit, and ``beats_constant`` says whether it is below 1 by more than two
+    standard errors of the difference, paired by rows. ``unpruned_risk`` is the risk of the same network on all columns,
+    ``lasso_risk`` that of the Lasso, which keeps ``lasso_kept`` columns; these three are None unless compared.
+    ``resolution`` is ``4 risk / n``, with the risk on the n validation rows: a column whose removal raises the risk by
+    less than this is more likely dropped than kept. Derived: a rise d has a standard error of about
+    ``2 sqrt(d risk / n)``, and the column is kept if d exceeds it. None where ``pool`` was given, as its columns all
+    stay.
     """
 
     coordinates: np.ndarray
@@ -102,15 +104,15 @@ class SparseFit(NamedTuple):
         lasso += "" if self.beats_constant else "; this fit is no better than a constant"
         lines = [
             f"SparseFit: keeps {len(kept)} of {len(self.centre)} columns, most useful first: {which}",
-            f"mean squared error over the variance of y, on {len(self.held_out)} held-out rows: {told}{lasso}",
+            f"mean squared error / variance of y, on {len(self.held_out)} held-out rows: {told}{lasso}",
         ]
         if self.resolution is not None:
-            lines.append(f"columns that each lower it by less than about {self.resolution:.2g} may be missing")
+            lines.append(f"columns that each lower this error by less than about {self.resolution:.2g} may be missing")
         return "\n  ".join((*lines, "see .coordinates, .kept_names, .scores, .directions, .predict(x)"))
 
     @property
     def kept_names(self) -> list[Any] | None:
-        """Names of the ``coordinates``, in order, as in ``x[fit.kept_names]``; None where columns have no names."""
+        """Names of the columns kept, in the order of ``coordinates``, for ``x[fit.kept_names]``; None without names."""
         return None if self.names is None else [self.names[i] for i in self.coordinates]
 
     @arguments_named
@@ -230,27 +232,31 @@ def fit_sparse(
 ) -> SparseFit:
     """Find the columns of x (n, dim) that y (n,) depends on (Algorithm 1) and fit a network to them (Algorithm 2).
 
-    Columns and y are standardised, and columns are pruned by scores. A network of ``neurons`` mirrored pairs takes one
-    gradient step on y less its linear part (``residual``); its output weights are fitted by ridge regression. The same
-    seed gives the same fit. Computes in float64 where ``jax_enable_x64`` is set and x is float64 or whole numbers, else
-    in float32. The choice of the pool and of the columns kept from it, the residual (ols, as real tables have linear
-    parts) and the comparison are derived here, not the paper's.
+    The algorithms are those of arXiv 2406.08658. Columns and y are standardised, and columns are pruned by scores. A
+    network of ``neurons`` mirrored pairs of neurons takes one gradient step on y minus its linear part (``residual``);
+    its output weights are fitted by ridge regression. The same seed gives the same fit. Computes in float64 where
+    ``jax_enable_x64`` is set and x is float64 or whole numbers, else in float32. The choice of the pool and of the
+    columns kept from it, the residual (ols, as real tables have linear parts) and the comparison are derived here, not
+    the paper's.
 
     - ``x``: an array of numbers, or a DataFrame, whose column names are kept.
-    - ``pool``: how many columns each part of the scores keeps. None: chosen on validation rows, a fifth of the rows not
-      held out, by networks fitted to the other four fifths. The pool is the one of :data:`POOLS` with the least error
-      at its best ridge of :data:`gpsense.sparse.network.RIDGES` (pools that may keep more than half as many columns as
-      there are rows fitted to are left out). Columns are then dropped, the least useful first: the fewest stay whose
-      error is within a standard error of the least. The network on these is refitted to all rows not held out.
+    - ``pool``: M, how many columns each kind of score (see ``parity``) contributes. None: M is chosen on validation
+      rows, a fifth of the rows not held out, by networks fitted to the other four fifths. It is the number in
+      :data:`POOLS` with the least error at its best ridge penalty in :data:`gpsense.sparse.network.RIDGES`; numbers are
+      left out that may keep more than half as many columns as there are rows fitted to. Columns are then dropped, the
+      least useful first, down to the fewest whose error is within one standard error of the least error found. The
+      network on these columns is refitted to all rows not held out.
     - ``held_out``: the share of rows, drawn by ``seed``, that are held out as test rows, only to measure the risk.
-    - ``parity``, ``contraction``, ``biases``: which parts of the activation score columns, the constant c and the
-      number of biases of the scores (:mod:`gpsense.pruning.inputs`).
-    - ``residual``: the linear part subtracted from y before the step: none, mean (``(1/n) sum y x``), or ols (the
+    - ``parity``: which kinds of scores are used; both means even, odd and linear (:mod:`gpsense.pruning.inputs`, where
+      also c, the ``contraction``, is defined). ``biases``: the number of biases over which scores are summed.
+    - ``residual``: which linear part is subtracted from y before the step; none, mean (``(1/n) sum y x``), or ols (the
       least-squares fit on the columns kept).
-    - ``rank``: how many directions are returned, at most one per column kept. None: enough for 0.9 of the strength.
+    - ``rank``: how many directions are returned, at most one per column kept. None: so many that their strengths sum to
+      0.9 or more.
     - ``fine_tune_steps``: steps of Adam afterwards, on all parameters of the network.
-    - ``compare``: whether to fit, on the same rows, also :func:`cross_validated_lasso` and the same network on all
-      columns, its ridge chosen in the same way (residual none if columns are more than half as many as rows fitted to).
+    - ``compare``: whether also to fit, to the same rows, :func:`cross_validated_lasso` and the same network on all
+      columns, its ridge penalty chosen in the same way (with residual none if there are more than half as many columns
+      as rows fitted to).
     - ``memory``: bytes that the fit may take, estimated before anything is compiled.
 
     Raises BadInput for values that are not finite, shapes that do not match, fewer than 30 rows, columns that are
@@ -336,7 +342,7 @@ def cross_validated_lasso(x: Float[np.ndarray, "n dim"], y: Float[np.ndarray, " 
 def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: bool) -> tuple[_Choice, np.ndarray]:
     """The choice for the columns kept from a mask, and these columns, first the one that adds most.
 
-    A column adds the rise of the validation error without it. Columns are dropped in rising order of what they add; the
+    What a column adds is the rise of the validation error without it. Columns that add least are dropped first; the
     fewest stay whose error is within one standard error, paired by rows, of the least found. ``every``: all stay.
     """
     columns = np.flatnonzero(mask)
@@ -473,7 +479,7 @@ def _finite(name: str, array: np.ndarray, table: Any) -> None:
     if not lost.any():
         return
     rows = np.flatnonzero(lost.reshape(len(lost), -1).any(axis=1))
-    places = f"row {rows[0]}" if len(rows) == 1 else f"first in row {rows[0]}, last in {rows[-1]}"
+    places = f"row {rows[0]}" if len(rows) == 1 else f"first in row {rows[0]}, last in row {rows[-1]}"
     where = ""
     if array.ndim == 2:
         columns = np.flatnonzero(lost.any(axis=0))
@@ -488,14 +494,14 @@ def _checked(x: Any, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, Any]:
     _verify_values(x, y)
     rows, values = _numbers("x", x), _numbers("y", y)
     if rows.ndim == 1 and values.ndim == 2:
-        problem = f"shape {rows.shape}, and y has shape {values.shape}: they seem swapped"
+        problem = f"it has shape {rows.shape} and y {values.shape}, as if the two were swapped"
         raise BadInput("x", problem, "give the table first, fit_sparse(x, y)")
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise BadInput("x", f"shape {rows.shape}", "give an array (n, dim) of at least two columns")
     if values.shape != rows.shape[:1]:
         first = "y.iloc[:, 0]" if hasattr(y, "iloc") else "y[:, 0]"
         remedy = "give one value per row" + (f", such as {first}" if values.ndim == 2 else "")
-        remedy = "give x.T: one row for each y" if values.shape == rows.shape[1:] else remedy
+        remedy = "give x.T, with one row per value of y" if values.shape == rows.shape[1:] else remedy
         raise BadInput("y", f"shape {values.shape} for {rows.shape[0]} rows", remedy)
     _verify_order(x, y)
     if len(rows) < FEWEST:
@@ -530,10 +536,10 @@ def _verify_order(x: Any, y: Any) -> None:
     if not same and list(range(len(ours))) in (ours, theirs):
         return
     place = next((place for place, label in enumerate(ours) if label != theirs[place]), 0)
-    problem = "its rows are not those of x in the same order"
-    told = f"first difference: row {place} (from 0) is {shown(ours[place])} in x, {shown(theirs[place])} in y"
-    remedy = "give y.loc[x.index], or y.to_numpy()" if same else "give y.to_numpy()"
-    raise BadInput("y", f"{problem} ({told})", f"{remedy} to pair them by position")
+    problem = "its row labels are not in the order of x" if same else "its row labels are not those of x"
+    told = f"row {place}, counted from 0, is {shown(ours[place])} in x and {shown(theirs[place])} in y"
+    remedy = "give y.loc[x.index] to pair rows by label, or" if same else "give"
+    raise BadInput("y", f"{problem} ({told})", f"{remedy} y.to_numpy() to pair rows by position")
 
 
 def _aside(held_out: float, values: np.ndarray, order: np.ndarray) -> int:
@@ -556,7 +562,7 @@ def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, 
     constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
     if constant.size:
         listed = ", ".join(_column(each, table) for each in constant[:5]) + " and more" * (constant.size > 5)
-        raise BadInput(name, f"constant on the rows trained on: column {listed}", "leave it out")
+        raise BadInput(name, f"column {listed} does not vary on the rows trained on", "leave it out")
     with np.errstate(over="ignore", invalid="ignore"):
         centre, scale = columns.mean(axis=0), columns.std(axis=0)
     lost = np.flatnonzero(~(np.isfinite(centre) & np.isfinite(scale) & (scale > 0)))

@@ -50,25 +50,27 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was recovered, how the rank was found, and how far to trust it.
+    """The recovered matrix, how its rank was found, and how far to trust it.
 
-    ``left`` (rows, rank) and ``right`` (columns, rank) with ``X = left right^H``, plus ``offsets`` where a table has
-    them; for semidefinite X both are the factor U. ``sizes`` are its eigenvalues (singular values), largest first.
-    ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual, in units of y, or,
-    if plain distances were given (``squared``), in units of these.
-    ``chosen_by``: "exact" (the values are explained to rounding by fewer numbers than there are values), "edge" (the
-    residual looks like noise, and one more column explains no more than noise would), "held out" (predicts held-out
-    values best), "evidence" (with outliers, explains most by the fewest unknowns), "shrunk" (held-out values are
-    predicted best with the penalty kept), "full" (a fit of any rank, to a matrix measured nearly whole, has a far
-    smaller residual than fewer columns; or the trace is given and no column stands out: the largest rank that the
-    measurements determine), "given", or "bounded" (by ``max_rank``, at which more than noise is left). ``undetermined``
-    says in words what the measurements leave open; empty if nothing. ``outliers`` are the indices of values left out;
-    ``wild`` lists them in words, with the pair or the entry.
-    ``labels`` are the names of the rows and of the columns of ``matrix``, ``left`` and ``right``, in their order, where
-    there were names; None for numbers from 0. For distances both are the names of the points. ``notices`` say how
-    the measurements were read, where that is not obvious, such as which columns of a table were ignored, and what is
-    odd. For distances X is the Gram matrix of the centred points, and the rows of U are these points, up to a rotation:
-    ``d_ij^2 = X_ii + X_jj - 2 X_ij``, which :meth:`distances` gives.
+    The matrix is ``X = left right^H`` with ``left`` (rows, rank) and ``right`` (columns, rank), plus ``offsets`` where
+    a table has them; for semidefinite X, ``left`` and ``right`` are both the factor U. ``sizes`` are the eigenvalues of
+    ``left right^H`` (if rectangular, the singular values), largest first. ``noise`` is the standard deviation of the
+    noise in one value, ``residual`` the root mean square residual. Both are in units of y; if plain distances were
+    given (``squared`` is then True), in units of these.
+    ``chosen_by`` says why this rank was chosen:
+    "exact": it explains the values to rounding, with fewer unknowns than values;
+    "edge": its residual looks like noise, and one more column explains no more than noise would;
+    "held out": it predicts held-out values best; "shrunk": the same, with the penalty kept in the fit;
+    "evidence": with outliers, it explains most by the fewest unknowns;
+    "full": a fit of any rank to a matrix measured nearly whole leaves a far smaller residual than fewer columns; or the
+    trace is given and no column stands out, and it is the largest rank that the measurements determine;
+    "given": by ``rank``; "bounded": by ``max_rank``, at which more than noise is left.
+    ``undetermined`` says in words what the measurements leave open, and is empty if nothing is. ``outliers`` are the
+    indices of the values left out; ``wild`` gives each as text, with its pair of points or its entry. ``labels`` are
+    the names of the rows and of the columns in the order of ``matrix``, None where these are numbered from 0; for
+    distances both are the names of the points. ``notices`` are remarks on how the measurements were read, such as
+    columns of a table that were ignored, and on odd values. For distances, X is the Gram matrix of the centred points,
+    and the rows of U are these points, up to a rotation: ``d_ij^2 = X_ii + X_jj - 2 X_ij``.
     """
 
     left: np.ndarray
@@ -128,8 +130,9 @@ class Recovery:
     def rank_share(self) -> float:
         """Share of 20 resamples that find the same rank, computed when asked for.
 
-        A resample is the fit plus its residuals with random signs, fitted again. It tells how often noise of this size
-        would change the rank if the fit were right; a column too weak to stand out from the noise is missing in all.
+        A resample is the fit plus its residuals with random signs, fitted again. The share tells how often noise of
+        this size would leave the rank unchanged if the fit were right. A column too weak to stand out from the noise is
+        missing in all resamples.
         1 where ``chosen_by`` is "exact", "given", "bounded", "shrunk" or "full".
         """
         return self._solution.rank_share
@@ -145,26 +148,27 @@ class Recovery:
         return self.left @ self.right.conj().T + self.offsets.matrix(self.left.shape[0], self.right.shape[0])
 
     def scale(self, values: Any) -> float:
-        """Root mean square of the values (n,) that were not left out; noise and residual are reported relative to it.
+        """The root mean square of the ``values`` (n,), to report noise and residual relative to it.
 
-        If they are squares of the plain distances given, that of these distances; 1 if all are zero.
+        Values left out as outliers do not count. If plain distances were given (``squared``), ``values`` are their
+        squares, and the root mean square is that of the distances. 1 if all values are zero.
         """
         used = np.delete(np.asarray(values, float), self.outliers)
         return float(np.sqrt(np.mean(used if self.squared else used**2))) or 1.0
 
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
-        """``X[rows, columns]`` without forming X, shape (m,); rows and columns by number, or by name if they had names.
+        """The entries ``X[rows, columns]``, shape (m,), without forming X; rows and columns by number, or name if any.
 
-        Both have the same length, or one of them has a single entry, which is paired with all of the other. Raises
-        BadInput for other lengths, and for unknown numbers or names.
+        ``rows`` and ``columns`` have the same length, or one of them has a single element, which is paired with every
+        element of the other. Raises BadInput for other lengths, and for unknown numbers or names.
         """
         rows, columns = self._pairs(rows, columns)
         return np.einsum("ik,ik->i", self.left[rows], self.right[columns].conj()) + self.offsets.at(rows, columns)
 
     def distances(self, rows: Any, columns: Any) -> np.ndarray:
-        """Distances between points, shape (m,), given as for :meth:`entries`; BadInput if no distances were measured.
+        """The distances, not squared, between pairs of points, shape (m,); BadInput if no distances were measured.
 
-        They are plain distances, whether these or their squares were measured.
+        The two points of each pair are given by ``rows`` and ``columns`` as for :meth:`entries`.
         """
         if not self._of_points:
             raise BadInput("measurements", "are not distances of points", "call .entries(rows, columns)")
@@ -196,7 +200,7 @@ class Recovery:
         return given
 
     def predict(self, measurements: Any) -> np.ndarray:
-        """``A(X)``, shape (n,), for a map of :mod:`gpsense.recovery.maps` or :mod:`gpsense.sensing.measurements`."""
+        """The values ``A(X)`` (n,) of a map of :mod:`gpsense.recovery.maps` or :mod:`gpsense.sensing.measurements`."""
         map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
         factors = (self.left,) if map_.semidefinite else (self.left, self.right)
         predicted = map_.predict(factors) if self.rank else np.zeros(map_.n)
@@ -205,9 +209,9 @@ class Recovery:
     def standard_errors(self, rows: Any, columns: Any) -> np.ndarray:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
-        By the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of the values by
-        the factors and the offsets; the choice of the rank is not included. An interval at 95 % is the entry plus or
-        minus 1.96 of them; of complex entries this holds for the real and for the imaginary part.
+        They follow from the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of
+        the values with respect to factors and offsets; the uncertainty of the rank is not included. A 95 % interval is
+        the entry plus or minus 1.96 standard errors, for complex entries that of the real and of the imaginary part.
         """
         rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
@@ -239,29 +243,29 @@ def recover(
 ) -> Recovery:
     """Recovers X of low rank from ``A(X) ~ y``, its rank and the noise unknown, with nothing to tune.
 
-    Equal measurements are merged first. Columns enter along a path of falling penalties, shrink under the smoothed
-    group lasso's weights and are pruned; the columns kept are fitted without a penalty. Units do not matter: ``c A``
-    and ``y`` give ``X / c``. Deterministic for a ``seed``, which draws signs and splits.
+    Equal measurements are merged first. Columns of the factor enter along a path of falling penalties, are shrunk by
+    the weights of the smoothed group lasso and are pruned; the columns kept are fitted without a penalty. Units do not
+    matter: ``c A`` and ``y`` give ``X / c``. The same ``seed``, which draws signs and splits, gives the same result.
 
-    - ``measurements``: a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps` with ``values``
-      (n,); or arrays by name, or a table with the columns ``row,col,value``, ``i,j,distance2`` (squared distances),
-      ``i,j,distance`` (plain ones, squared when they are read, each square with the weight of a distance) or
-      ``pauli,value``, as ``launch.recover`` reads them; or a wide table with labels. Rows, columns and points are
-      numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
-    - ``kind``: what was measured where names of arrays do not say it, and in a wide table: table, entries, distances
-      (squared), plain_distances, ...
-    - ``rank``: the rank, where it is known; ``max_rank`` bounds it.
+    - ``measurements``: either a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps`, and
+      ``values`` (n,) separately; or a dictionary of arrays or a table, as ``launch.recover`` reads them. Names of its
+      columns: row, col, value; or i, j, distance2 (squared distances); or i, j, distance (squared when read, with
+      weights that suit errors of the distances); or pauli, value. A wide table has labels instead. Rows, columns and
+      points are numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
+    - ``kind``: what was measured, where the names of the arrays do not say it, and for a wide table; table, entries,
+      distances (squared), plain_distances, pauli, dense or rank_one.
+    - ``rank``: the rank, where it is known; ``max_rank``: an upper bound on it.
     - ``robust``: True leaves outliers out, False does not, None does if some values are far from the rest (but not
       for grades, such as 1 to 5, each of which occurs often).
     - ``trace``: the trace of a semidefinite X (1 for a quantum state).
-    - ``offsets``: of rows and columns of a table, ``X_ij = m + a_i + b_j + u_i^T v_j``, fitted together with its
-      factors: True, False, or None to choose by held-out values.
+    - ``offsets``: whether to fit offsets of the rows and columns of a table together with its factors,
+      ``X_ij = m + a_i + b_j + u_i^T v_j``; None: as predicts held-out values better.
     - ``progress``: a function called with a line on what is being tried, many times a second for small problems.
 
-    Raises BadInput for values that are not finite, all zero or fewer than five, or, for semidefinite X, whose
-    back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not whole; and
-    for unknown entries of a dictionary. Columns of a table that are ignored are listed in ``notices``, and so is rank
-    0, which values of the wrong sign can give.
+    Raises BadInput for values that are not finite, all zero, or fewer than five (four for one qubit); for semidefinite
+    X, if the back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not
+    whole; and for unknown entries of a dictionary. ``notices`` of the result list columns of a table that were ignored,
+    and say so if the rank is 0, which values of the wrong sign can cause.
 
     >>> import numpy as np
     >>> from gpsense import recover
@@ -308,9 +312,9 @@ def recover(
 
 
 def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from values d^2 to their weights ``1 / (4 d^2)``: an error e of d is one of 2 d e of its square.
+    """The function from values d^2 to their weights ``1 / (4 d^2)``: an error e of d is an error 2 d e of d^2.
 
-    Weights are at most that of LEAST times the median value, which outliers hardly move.
+    No weight exceeds that of a value of LEAST times the median, which outliers hardly change.
     """
     least = LEAST * float(np.median(squares[squares > 0]))
     return lambda values: 0.25 / np.maximum(values, least)
@@ -398,7 +402,7 @@ def _given(
         notices = tuple(filter(None, (read.reading, *read.notices)))
         return read.map, read.values, (names[0], names[1]), notices, read.squared
     if isinstance(measurements, Mapping) or hasattr(measurements, "columns"):
-        remedy = "give it as the only argument, with the values in it under the name value"
+        remedy = "give that alone, with the values in it under the name value"
         raise BadInput("values", f"given beside a {type(measurements).__name__}, which holds its own", remedy)
     if kind is not None:
         raise BadInput("kind", f"{shown(kind)} beside a map, which knows its kind", "leave kind out")
@@ -421,7 +425,8 @@ def _from_jax(measurements: Any) -> Map:
     if not isinstance(measurements, jax_maps.Measurements):
         if isinstance(measurements, np.ndarray | jax.Array):
             raise BadInput("measurements", "an array", 'name it, {"A": A, "y": y}, or wrap it, dense_measurements(A)')
-        raise BadInput("measurements", f"of type {type(measurements).__name__}", "give a map of gpsense")
+        problem = f"of type {type(measurements).__name__}"
+        raise BadInput("measurements", problem, "give a map of gpsense.sensing.measurements")
     rows = measurements.rows if isinstance(measurements, jax_maps.Dense) else _packed(measurements)
     return maps.Dense(_unpacked(as_float(rows), measurements.dim))
 
@@ -482,7 +487,7 @@ def _check(
     if map_.semidefinite:
         problem = Problem(map_, y, np.ones(map_.n))
         if not leading(problem, problem.residual(empty(problem).factors), 1)[0][0] > 0:
-            remedy = "check the signs: y must come from a positive semidefinite U U^T"
+            remedy = "check the signs of y, the measured values of a semidefinite U U^T"
             raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
 
 

@@ -97,9 +97,10 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
 class Grid:
     """A system, axes over its fields and those of its Data and Setting, the seeds, and constants.
 
-    ``system`` gives the static fields that are not axes; ``axes`` the fields that vary; ``constants`` one value each
-    for fields of the three classes, also arrays such as a given truth. ``seeds``: how many, or a list, or an axis.
-    Raises BadInput for a field that the system does not have, for one given twice, and for an invalid value.
+    ``system`` gives the static fields that are not axes, and ``axes`` the fields that vary. ``constants`` gives other
+    fields of the system, its Data or its Setting one value each, which may be an array, such as a given truth.
+    ``seeds``: how many, a list, or an Axis. Raises BadInput for a field that the system does not have, for one given
+    twice, and for an invalid value.
 
     >>> axes = (gpsense.Axis("penalty", [0.1, 0.2]), gpsense.Axis("noise", [0.0, 0.1, 0.5]))
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=20), seeds=8, axes=axes)

@@ -68,9 +68,9 @@ def run_grid(
     """Run every cell of a grid within ``memory`` bytes and return the labelled Dataset.
 
     With ``out``, every chunk is written to that directory as it is done, and ``results.nc`` at the end; calling again
-    resumes. ``progress``: whether to show a bar on standard error; None: if that is a terminal. ``cluster`` (with
-    ``out``, a folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose workers
-    run the chunks; ``make`` makes the grid in each worker, for a grid that cannot be pickled.
+    resumes. ``progress``: whether to show a bar on standard error; None: if standard error is a terminal. ``cluster``
+    (with ``out``, a folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose
+    workers run the chunks; ``make``: for a grid that cannot be pickled, a function that returns it in each worker.
 
     BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this one,
     such as ``keep`` with rule threshold. A UserWarning says how many cells diverged.

@@ -391,21 +391,21 @@ def sweep(
 ) -> xr.Dataset:
     """Run a function of your own, compiled once, over all combinations of ``axes`` and seeds; a labelled Dataset.
 
-    ``cell(problem, key, rate, ridge)`` is any pure function of JAX arrays that returns ``{name: array}``; ``draw(key,
-    n, noise)`` makes its problem; without ``draw``, it is ``cell(key, rate, ridge)``. Each parameter is an axis, given
-    by name: one value, or a list of values, which becomes a dimension. One problem is drawn for each seed and each
-    combination of the parameters of ``draw``; on it ``cell`` is vmapped over all values of its own parameters.
-    Numbers are traced, defaults too (whole numbers as integers, unless the default is a float); parameters named in
-    ``static``, and names, flags and None, are compiled in: one program for each value. ``seeds``: how many (default 1),
-    or a list. Reserved names: seed, step, phase, status, dtype, memory_gib, cls and the arguments of this function from
-    ``seeds`` on.
+    A ``cell``, say ``cell(problem, key, rate, ridge)``, is any pure function of JAX arrays that returns
+    ``{name: array}``; a ``draw``, say ``draw(key, n, noise)``, makes its problem. Without ``draw``, the cell takes no
+    problem, ``cell(key, rate, ridge)``. Each parameter is an axis, given by name: one value, or a list of values, which
+    becomes a dimension. One problem is drawn for each seed and each combination of the parameters of ``draw``; on it
+    ``cell`` is vmapped over all values of its own parameters. Numbers are traced, defaults too (whole numbers as
+    integers, unless the default is a float); parameters named in ``static``, and values that are names, flags or None,
+    are compiled in, one program for each value. ``seeds``: how many (default 1), or a list. Reserved names: seed, step,
+    phase, status, dtype, memory_gib, cls and the arguments of this function from ``seeds`` on.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
     describes measures. In the Dataset missing numbers are NaN, so flags become 0 and 1 in float32, whole numbers
     float64 (those of 8 or 16 bits float32), and float16 becomes float32. ``status`` is 3 (diverged) for a cell with a
     number that is not finite, and a UserWarning says how many there are; numbers are kept as returned, so take means
     and medians over seeds of ``dataset.where(dataset.status != 3)``. With ``out``, chunks are written to that
-    directory; calling again resumes, and a directory of another sweep is refused: functions are compared by the
+    directory. Calling again resumes; a directory of another sweep is refused, where functions are compared by the
     operations and constants that they trace to. ``memory``: bytes that a chunk may take; ``progress``: whether to show
     a bar, by default only on a terminal; ``cluster`` (with ``out``): ``local:N``, a dask scheduler's address or a
     Client.

@@ -119,8 +119,8 @@ def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[t
 def plot_columns(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
     """Plot the share of columns with norm >= x times the largest, and a histogram of the norms; returns two Axes.
 
-    Both are averages over the seeds.
-    ``width`` in inches: a new figure of that width for a paper, without titles; ``figure.get_label()`` is its caption.
+    Both are averages over the seeds. ``axes``: two Axes to draw on; None: those of a new figure. With a ``width``, in
+    inches, that figure has this width and no titles, for a paper; ``figure.get_label()`` is its caption.
     """
     cells, fixed, hue, lines = _lines(_cells(dataset), 4)
     both, figure = axes_for(axes, 2, (5.4, 7), width)
@@ -177,7 +177,7 @@ def _thresholds(axes: Axes, lines: list[tuple[str, xr.Dataset]]) -> None:
 def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = None) -> np.ndarray:
     """Plot loss and error along both phases, median and 16-84 % band over seeds; returns one Axes per curve present.
 
-    ``width``: see :func:`plot_columns`. Raises BadInput where the dataset has no curve with a step.
+    ``axes``, ``width``: see :func:`plot_columns`. Raises BadInput where no curve in the dataset has a step.
     """
     dataset = _cells(dataset)
     names = curves(dataset)

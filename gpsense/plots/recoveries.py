@@ -28,9 +28,9 @@ LETTER = 6.5  # points
 def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
     """Plot the sizes of the columns along the penalties, and the residual of each rank tried; returns two Axes.
 
-    Of each residual, the largest eigenvalue (singular value) of ``A*(residual)`` over a bound for noise is shown. For
-    ``chosen_by`` "edge", the rank is the smallest at which this ratio is at most 1 and one more column adds no more
-    than noise does.
+    Beside each residual's size, the second Axes show the largest eigenvalue (if X is rectangular, singular value) of
+    ``A*(residual)`` divided by a bound for noise. If ``chosen_by`` is "edge", the rank is the smallest at which this
+    ratio is at most 1 and one more column explains no more than noise would.
     """
     all_axes, figure = axes_for(axes, 2, (9.5, 4.9))
     left, right = all_axes
@@ -102,7 +102,7 @@ def _legend(axes: Axes) -> None:
 
 
 def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
-    """Plot predicted against measured values; ``predicted``: the forward map's values at the recovered factor."""
+    """Plot predicted against measured ``values``; ``predicted`` are those of the recovered matrix, ``A(X)``."""
     (one,), _ = axes_for(axes, 1, (5.2, 5))
     values, predicted, out = np.asarray(values, float), np.asarray(predicted, float), result.outliers
     share = result.residual / result.scale(values)

@@ -27,9 +27,9 @@ def listed_axes(dataset: xr.Dataset) -> list[str]:
 
 
 def plane(dataset: xr.Dataset) -> tuple[str, ...]:
-    """The axes of the maps, x first: the two longest with more than one value, numbers before names.
+    """The axes of a map, x first: the two longest with more than one value, those of numbers before those of names.
 
-    Penalty is x if it is one of them. One name or none, if there are not two such axes.
+    If penalty is one of them, it is x. One name, or none, if there are fewer than two such axes.
     """
     long = [name for name in listed_axes(dataset) if dataset.sizes[name] > 1]
     ranked = sorted(long, key=lambda a: (not numeric(dataset[a]), -dataset.sizes[a], a != "penalty"))[:2]
@@ -44,7 +44,7 @@ def threshold_of(dataset: xr.Dataset) -> xr.DataArray | None:
 
 
 def over_seeds(array: xr.DataArray, *quantiles: float) -> list[np.ndarray]:
-    """The quantiles (default: the median) over the seeds, linearly interpolated, without NaN; NaN where all are."""
+    """The quantiles (default: the median) over the seeds, linearly interpolated, ignoring NaN; NaN if all are NaN."""
     values = np.sort(np.moveaxis(array.values, array.dims.index("seed"), 0).astype(float), axis=0)  # NaN comes last
     last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
     found = []
@@ -147,7 +147,7 @@ def setting_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def short_name(array: xr.DataArray) -> str:
-    """A variable's short name: ``rank`` if it counts columns; ``kept`` for coordinates; ``<parts>_kept`` for others."""
+    """A variable's name; a rank that counts coordinates is called ``kept``, one of other parts ``<parts>_kept``."""
     units = str(array.attrs.get("units", "1"))
     if array.name != "rank" or units in ("1", "columns"):
         return str(array.name)

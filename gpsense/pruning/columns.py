@@ -25,7 +25,7 @@ COUNT = Field(name="count", kind=NUMBER, at_least=0)
 
 
 def column_norms(factor: Factor) -> Norms:
-    """Scores ``||U e_i||_2`` of the columns, shape (width,).
+    """The norms ``||U e_i||_2`` of the columns of a factor U, shape (width,).
 
     >>> gpsense.column_norms(jnp.array([[3.0, 0.0], [4.0, 1.0]])).tolist()
     [5.0, 1.0]
@@ -35,12 +35,12 @@ def column_norms(factor: Factor) -> Norms:
 
 
 def default_threshold(smoothing: ScalarLike) -> Scalar:
-    """The norm ``2 sqrt(smoothing)`` at which the smoothed group lasso is most concave in it (arXiv 2303.11453)."""
+    """The threshold ``2 sqrt(smoothing)``: the norm at which the penalty is most concave (arXiv 2303.11453)."""
     return 2.0 * jnp.sqrt(jnp.asarray(SMOOTHING.check(smoothing)))
 
 
 def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
-    """True for the columns kept, those of norm strictly above the threshold; shape (width,).
+    """The mask (width,) of the columns to keep: True where the norm is strictly above the threshold.
 
     >>> gpsense.threshold_mask(jnp.array([0.5, 0.1, 0.3]), 0.2).tolist()
     [True, False, True]
@@ -51,7 +51,7 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
 
 
 def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
-    """True for the ``count`` largest norms; among equal norms the first are kept. Needs a known rank."""
+    """The mask of the ``count`` largest norms, such as the known rank; among equal norms the first are kept."""
     check_shape("norms", norms, "width")
     check_shape("count", count)
     count = COUNT.check(count)
@@ -61,23 +61,23 @@ def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
 
 
 def gap_mask(norms: Norms) -> Mask:
-    """True for the norms above the largest gap in their sorted list, which ends with a 0; at least one is kept."""
+    """The mask of the norms above the largest gap in the sorted list of norms and a final 0; at least one is kept."""
     falling = -jnp.sort(-norms)
     steps = falling - jnp.append(falling[1:], jnp.zeros(1, norms.dtype))
     return largest_mask(norms, jnp.argmax(steps) + 1)
 
 
 def random_mask(key: RandomKey, norms: Norms, count: ScalarLike | Integer) -> Mask:
-    """True for ``count`` columns of positive norm drawn at random: a baseline that ignores the sizes of the norms."""
+    """The mask of ``count`` columns of positive norm drawn at random: a baseline that ignores how large norms are."""
     check_key(key)
     draw = jax.random.uniform(key, norms.shape, norms.dtype)
     return largest_mask(jnp.where(norms > 0, draw, -jnp.ones_like(draw)), count)
 
 
 def rotate(factor: Factor) -> Factor:
-    """The factor ``U V``, V its right singular vectors, largest first: columns orthogonal, ``U U^T`` unchanged.
+    """The factor ``U V`` with V the right singular vectors of U, largest first: orthogonal columns, same ``U U^T``.
 
-    It does at once what a group lasso does to the columns in training; unregularised factors can then be pruned.
+    This does at once what a group lasso does to the columns in training, so that unregularised factors can be pruned.
     """
     _, vectors = eigh(factor.T @ factor)
     return factor @ vectors[:, ::-1]
@@ -196,7 +196,7 @@ def as_rule(rule: str | Callable[..., Mask] | ColumnRule) -> ColumnRule:
 
 
 def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
-    """Raises BadInput for a rule that does not return one boolean per column; it is traced on three norms."""
+    """Raises BadInput for a rule that does not return one boolean per column, as seen by tracing it on three norms."""
     if rule in FIXED_RULES:
         return
     norms = jax.ShapeDtypeStruct((3,), jnp.float32)

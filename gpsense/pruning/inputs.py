@@ -25,7 +25,7 @@ Decided = tuple[Bool[Array, " dim"], Float[Array, " dim"]]  # the mask, and the 
 
 @dataclass(frozen=True)
 class Parity:
-    """The parts of an activation that each give a score; ``linear``: the gradient along e_z gives one, too."""
+    """The parts of an activation that each give a score; ``linear``: whether the gradient along e_z gives one, too."""
 
     parts: tuple[str, ...]
     linear: bool = False
@@ -67,10 +67,10 @@ def slope_part(activation: Activation, part: str, t: Float[Array, "..."], bias: 
 def gradients(
     samples: Samples, biases: Float[Array, " biases"], contraction: ScalarLike, activation: Activation, parity: str
 ) -> tuple[Float[Array, "biases parts dim dim"], Float[Array, " dim"]]:
-    """The gradients ``G[b, part, i]`` (dim,) of neurons along each e~_i, and the odd part's along e_z at bias |b_0|.
+    """The gradients ``G[b, part, i]`` (dim,) of neurons along each e~_i, and that of the odd part along e_z.
 
-    They have an entry for each of the dim inputs, none for the noise coordinate. Working memory: biases x parts x dim^2
-    numbers, whatever the number of samples.
+    The latter (dim,) is at the bias |b_0|. Gradients have an entry for each of the dim inputs, none for the noise
+    coordinate. Working memory: biases x parts x dim^2 numbers, whatever the number of samples.
     """
     dim, dtype, parts = samples.dim, samples.dtype, PARITIES[parity].parts
     c = jnp.asarray(contraction, dtype)
@@ -100,9 +100,10 @@ def gradient_scores(
 ) -> Scores:
     """The scores ``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2``: Algorithm 1, arXiv 2406.08658.
 
-    ``parity``: which parts of the activation give scores: even, odd or both. Two more values are not the paper's: none,
-    the whole activation, and linear, the gradient along e_z alone. The last is for a linear y, ``y = <beta, x>``: every
-    G_i then has the large entries of beta, so that even and odd scores cannot tell coordinates apart (derived).
+    G are the :func:`gradients` at the ``biases`` b and for the ``contraction`` c. ``parity`` says which parts of the
+    activation give scores, even, odd or both. Two more values are not the paper's: none scores by the whole activation,
+    linear by the gradient along e_z alone. Linear is for ``y = <beta, x>``: there every G_i has the large entries of
+    beta, so that even and odd scores cannot tell coordinates apart (derived).
 
     >>> from gpsense.sparse.hermite import find_activation
     >>> from gpsense.sparse.samples import table

@@ -43,10 +43,10 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     - weights that ``equinox.nn.Shared`` ties to one of these.
 
     ``what`` changes this default by one or several :mod:`fnmatch` patterns on the leaves' :func:`paths`, applied in
-    order (``"embedding.weight"`` or ``"layers.*"`` adds leaves; ``"!layers.2"`` excludes all in that layer), or
-    replaces it by a function of path and leaf or by a tree of booleans, each for a leaf or a whole subtree, as for
-    ``equinox.filter``. Only shapes are read. BadInput for a pattern that matches nothing, an invalid ``what``, and a
-    module that occurs at two places of the tree (:func:`verify_untied`).
+    order (``"embedding.weight"`` or ``"layers.*"`` adds leaves; ``"!layers.2"`` excludes all leaves of layer 2). Or it
+    replaces the default: by a function of path and leaf, or by a tree of booleans, each for a leaf or a whole subtree,
+    as for ``equinox.filter``. Of leaves, only paths and shapes are used. BadInput for a pattern that matches nothing,
+    an invalid ``what``, and a module that occurs at two places of the tree (:func:`verify_untied`).
     """
     verify_untied(tree, "tree", arrays=False)
     found = list(_walk(tree))
@@ -81,8 +81,8 @@ def paths(tree: PyTree) -> list[str]:
 def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
     """The tree with absolute values of weights, gains of norms and embedding tables, and 0 in all other arrays.
 
-    The others are biases, shifts, positions and, outside modules, vectors not named as weights or gains;
-    with ``biases`` they have their absolute values, too.
+    The other arrays are biases, shifts, positions, and vectors outside modules whose name is not that of a weight or
+    gain; with ``biases`` True, they have their absolute values, too.
     """
     arrays, rest = eqx.partition(tree, is_numbers)
     found = [
@@ -98,7 +98,7 @@ def gains_alone(module: ModuleT) -> ModuleT:
 
 
 def called_as(module: ModuleT, kinds: tuple[type, ...], call: Callable[..., Any]) -> ModuleT:
-    """The module with each layer of class ``kinds`` replaced by one of a subclass whose ``__call__`` is ``call``."""
+    """The module with each layer of a class in ``kinds`` made one of a subclass whose ``__call__`` is ``call``."""
     is_one = lambda node: isinstance(node, kinds)  # noqa: E731
     return jax.tree.map(lambda node: _called_as(node, call) if is_one(node) else node, module, is_leaf=is_one)
 
@@ -208,8 +208,8 @@ def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list
         bare = pattern.removeprefix("!")
         fits = [fnmatchcase(path, bare) or fnmatchcase(path, f"{bare}.*") for path in known]
         if not any(fits):
-            near = nearest(bare, known)
-            raise BadInput("prune", f"no array matches {bare!r}", near or f"arrays are {', '.join(known)}")
+            remedy = nearest(bare, known) or f"give a pattern that matches one of {', '.join(known)}"
+            raise BadInput("prune", f"no array matches {bare!r}", remedy)
         can = [bare == pattern if fit else before for fit, before in zip(fits, can, strict=True)]
     return can
 

@@ -30,8 +30,9 @@ def one_shot(at: ScalarLike, kept: ScalarLike) -> Shares:
 
 
 def iterative(every: ScalarLike, share: ScalarLike, kept: ScalarLike = 0.0) -> Shares:
-    """The schedule ``max(kept, (1 - share)^floor(step / every))`` of the share kept: a cut deletes ``share`` of it.
+    """The schedule ``max(kept, (1 - share)^floor(step / every))`` of the share kept.
 
+    Every ``every`` steps a cut deletes a ``share`` of the weights left, down to ``kept`` of all.
     For iterative magnitude pruning with rewinding, Frankle and Carbin (ICLR 2019), continue after each cut from the
     parameters of the start, or of a later step (Frankle, Dziugaite, Roy and Carbin, ICML 2020), with the mask applied
     (:func:`gpsense.pruning.weights.apply`) and a fresh optimizer state. BadInput for an ``every`` not above 0, a
@@ -77,7 +78,7 @@ def pruned(
 
     The mask is given here, or to each ``update(gradients, state, params, mask=mask)``, where it may be traced and
     change from step to step. The optimizer sees masked gradients and parameters, so that pruned weights enter no norm
-    and no moment; the update of a pruned weight w is ``-w``: a weight that has just been pruned is 0 after the step.
+    and no moment; the update of a pruned weight w is ``-w``, so that a weight just pruned is 0 after the step.
     Other arguments are passed on to the optimizer. For ``optax.lookahead``, whose parameters are two copies, one mask
     serves both.
     BadInput for anything but an optax optimizer, and for an update without parameters or without a mask.

@@ -1,12 +1,12 @@
 """Scores of weights, before or after training (the highest are kept); pruning rules; pruning by a score in rounds.
 
-A score is a function ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` that uses the arguments in
-its formula: ``loss(params)`` returns a number, ``key`` is for random draws, ``flow`` for SynFlow, and ``can`` says
-which leaves can be pruned (default :func:`gpsense.pruning.leaves.prunable`). Parameters are any tree, an Equinox module
-included; scores have the structure of that tree filtered to its floating-point arrays. They are evaluated at the masked
-parameters ``w``, pruned weights score 0, and derivatives are those of ``w -> loss(mask . w)``: gradient g, Hessian H.
-Scores of leaves that are never pruned are not used. A new entry of :data:`SCORES` becomes a pruning rule of every
-system with weight pruning.
+A score is a function ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` that uses those arguments
+that its formula needs: ``loss(params)`` returns a number, ``key`` is for random draws, ``flow`` for SynFlow, and
+``can`` says which leaves can be pruned (default :func:`gpsense.pruning.leaves.prunable`). Parameters are any tree, an
+Equinox module included; scores have the structure of that tree filtered to its floating-point arrays. They are
+evaluated at the masked parameters ``w``, pruned weights score 0, and derivatives are those of ``w -> loss(mask . w)``:
+gradient g, Hessian H. Scores of leaves that are never pruned are not used. A new entry of :data:`SCORES` becomes a
+pruning rule of every system with weight pruning.
 """
 
 from collections import ChainMap
@@ -53,7 +53,7 @@ def random(
 ) -> Parameters:
     """Uniform draws from [0, 1); each leaf has its own key, derived from ``key`` and the position of the leaf."""
     if key is None:
-        raise BadInput("key", "random scores are drawn", "give a random key, such as jax.random.key(0)")
+        raise BadInput("key", "random scores need a key", "give a random key, such as jax.random.key(0)")
     point = _Point(params, mask)
     arrays, structure = jax.tree.flatten(point.at)
     draws = [
@@ -71,7 +71,7 @@ def snip(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """The sensitivity ``|w . g|`` of the loss to a factor multiplying the weight, at the factor 1.
+    """The sensitivity ``|w . g|``: the size of the loss's derivative in a factor on the weight, at the factor 1.
 
     SNIP, Lee, Ajanthan and Torr (ICLR 2019), without their division by the sum, which does not change the order.
     """
@@ -87,7 +87,7 @@ def grasp(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """The signed ``w . (H g)``: the weights kept are those whose removal would lower ``||g||^2`` the most.
+    """The product ``w . (H g)``, with its sign: weights are kept whose removal would lower ``||g||^2`` the most.
 
     g and H are taken over the prunable weights only: ``theta`` in the paper are the weights that get a mask, and the
     authors' program differentiates in these alone; biases, gains and embedding tables are constants. Removing weight i
@@ -127,10 +127,11 @@ def synflow(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """``|w . dR/dw|`` with ``R = flow(w)``: ``1^T prod_l |W_l| 1`` where :func:`synaptic_flow` made it; needs no data.
+    """The product ``|w . dR/dw|`` with ``R = flow(w)``, which needs no data.
 
-    SynFlow, Tanaka, Kunin, Yamins and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R
-    grows as a product over layers and can overflow in float32 for deep or wide networks. BadInput without ``flow``.
+    With a flow of :func:`synaptic_flow`, R is ``1^T prod_l |W_l| 1`` over the layers l. SynFlow, Tanaka, Kunin, Yamins
+    and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R grows as a product over layers and
+    can overflow in float32 for deep or wide networks. BadInput without ``flow``.
     """
     if flow is None:
         raise BadInput("flow", "SynFlow needs the network with absolute weights", "give synaptic_flow(input_shape)")
@@ -139,10 +140,11 @@ def synflow(
 
 @dataclass(frozen=True)
 class WeightRule:
-    """A rule that chooses which weights to keep: its ``score``, and ``at`` which time it prunes.
+    """A rule that chooses which weights to keep by a ``score``; ``at`` says when it prunes.
 
-    ``at``: start (before training, by default in ``rounds`` of scoring), end (after training, at once), rounds (in
-    rounds of training, pruning and rewinding), given (by a given mask) or never. The last two have no score.
+    ``at``: start (before training), end (after training, at once), rounds (in rounds of training, pruning and
+    rewinding), given (by a given mask) or never; given and never have no score. ``rounds``: the default number of
+    rounds of scoring before training.
     """
 
     help: str
@@ -174,12 +176,12 @@ WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = None) -> Loss:
-    """The function ``R(module) = sum(module(1))`` of a module with absolute weights and an input of ones (shape).
+    """The function ``R(module)``: the sum of a module's outputs, with absolute weights and an input of ones (shape).
 
     Equinox's norm layers only multiply by their gain, as batch norms with their initial averages do in the authors'
-    program: R stays a sum over paths of products of absolute weights and gains. A softmax over equal inputs has no
-    flow: queries and keys of an attention layer score 0. Otherwise as :func:`absolute_flow`; ``dtype`` is that of the
-    input, by default that of the weights.
+    program, so that R is a sum over paths of products of absolute weights and gains. A softmax over equal inputs has no
+    flow: queries and keys of an attention layer score 0. For ``biases`` see :func:`absolute_flow`; ``dtype`` is the
+    type of the input, by default that of the weights.
     """
     return absolute_flow(lambda module, x: leaves.gains_alone(module)(x), shape, biases, dtype)
 
@@ -189,9 +191,10 @@ def absolute_flow(
 ) -> Loss:
     """The function ``R(params) = sum(forward(|params|, 1))``: summed outputs for one input of ones (shape).
 
-    Weights, gains of norms and embedding tables have their absolute values. Terms that are added are 0, i.e. biases,
-    shifts, positions, and, outside modules, vectors not named as weights or gains: then every layer of a ReLU network
-    has the same sum of scores, R. With ``biases`` they have their absolute values, as in the authors' program.
+    Weights, gains of norms and embedding tables are replaced by their absolute values. Added terms are replaced by 0:
+    biases, shifts, positions, and vectors outside modules whose name is not that of a weight or gain. The scores of
+    every layer of a ReLU network then sum to R. With ``biases`` True, added terms are replaced by their absolute values
+    instead, as in the authors' program.
     """
 
     def flow(params: Any) -> Scalar:
@@ -213,14 +216,14 @@ def prune_by(
     flow: Loss | None = None,
     spread: str = "global",
 ) -> MaskTree:
-    """The mask cut to the share ``kept`` of the prunable weights in ``rounds``, each of which computes new scores.
+    """The mask cut to the share ``kept`` of the prunable weights in ``rounds`` rounds, each with newly computed scores.
 
-    Round i of 1..rounds leaves ``s (kept / s)^(i / rounds)`` of all prunable weights, s the share that ``mask`` keeps:
-    ``kept^(i / rounds)`` from a full mask, the exponential schedule of SynFlow. ``rounds`` is static and
-    compiled as one loop; ``kept`` may be traced: a share of all prunable weights, not only those in ``mask``. Random
-    scores are drawn anew in each round. ``spread``: as in :func:`gpsense.pruning.weights.keep_share`. BadInput for a
-    share not in (0, 1], and where the scores of a round are all 0 or not finite; under ``jit``, where these cannot be
-    checked, use :func:`prune_in_rounds`.
+    Round i of 1..rounds leaves ``s (kept / s)^(i / rounds)`` of all prunable weights, where s is the share that
+    ``mask`` keeps; from a full mask this is ``kept^(i / rounds)``, the exponential schedule of SynFlow. ``rounds`` is
+    static and compiled as one loop. ``kept`` may be traced; it is a share of all prunable weights, not only of those in
+    ``mask``. Random scores are drawn anew in each round. ``spread``: as in :func:`gpsense.pruning.weights.keep_share`.
+    BadInput for a share not in (0, 1], and where the scores of a round are all 0 or not finite; under ``jit``, where
+    these cannot be checked, use :func:`prune_in_rounds`.
     """
     if not callable(score):
         raise BadInput("score", f"{shown(score)} is not a function", "give one, such as weight_scores.magnitude")

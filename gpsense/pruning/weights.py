@@ -33,7 +33,7 @@ def everything(params: PyTree) -> MaskTree:
 
 
 def apply(mask: MaskTree, tree: Tree) -> Tree:
-    """The tree with 0 where the mask is False, also in place of NaN; a whole module stays a whole module."""
+    """The tree with 0 where the mask is False, also in place of NaN; leaves that no mask covers stay as they are."""
 
     def masked(keep: Any, leaf: Any) -> Any:
         return leaf if keep is None else jnp.where(keep, leaf, jnp.zeros((), leaf.dtype))
@@ -70,10 +70,10 @@ def unflat(vector: Shaped[Array, " weights"], tree: Tree, prunable: Prunable) ->
 
 
 class Numbers:
-    """Converts trees of the given ``shapes`` to vectors (numbers,), leaves as in ``jax.tree.leaves``, and back.
+    """Converts trees of the given ``shapes`` to vectors (numbers,) and back, in the order of ``jax.tree.leaves``.
 
-    ``prunable`` (numbers,) is True for the numbers of leaves that can be pruned, by ``can`` or by default
-    :func:`gpsense.pruning.leaves.prunable`; it is a NumPy array, static under ``jit``.
+    The attribute ``prunable`` (numbers,) is True for the numbers in leaves that can be pruned, according to ``can``
+    (default: :func:`gpsense.pruning.leaves.prunable`). It is a NumPy array, static under ``jit``.
     """
 
     def __init__(self, shapes: PyTree, can: Prunable | None = None):
@@ -118,9 +118,9 @@ def kept_count(total: int, kept: ScalarLike) -> Integer:
 def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: Integer | ScalarLike) -> MaskTree:
     """The mask cut to the ``count`` prunable weights with the highest scores, over all leaves together.
 
-    Exactly ``count`` of the weights in ``mask`` are kept, or all if there are fewer; among equal scores those first in
-    :func:`flat`. NaN ranks below every score. ``count`` may be traced, and is rounded to the nearest whole number.
-    Leaves that are not prunable keep their mask. BadInput for a count below 0.
+    Exactly ``count`` of the weights in ``mask`` are kept, or all if there are fewer; of equal scores, those that come
+    first in :func:`flat`. NaN ranks below every score. ``count`` may be traced, and is rounded to the nearest whole
+    number. Leaves that are not prunable keep their mask. BadInput for a count below 0.
 
     >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
     >>> gpsense.keep_largest(scores, mask, {"w": True}, count=2)["w"].tolist()
@@ -163,7 +163,7 @@ def _sound(scores: list[Array], mask: list[Array]) -> Flags:
 def verify_scores(scores: Parameters, mask: MaskTree, prunable: Prunable) -> None:
     """Raises BadInput where no leaf is prunable, and for scores that are not :func:`sound` (not under ``jit``)."""
     if not any(jax.tree.leaves(prunable)):
-        raise BadInput("prunable", "no weight can be pruned", "say which arrays can be: prunable(tree, what)")
+        raise BadInput("prunable", "no weight can be pruned", "say which arrays can be, by prunable(tree, what)")
     verdict = sound(scores, mask, prunable)
     if not isinstance(verdict, Tracer) and not bool(verdict):
         raise unsound(scores, mask, prunable)
@@ -188,11 +188,12 @@ def keep_share(
 ) -> MaskTree:
     """The mask that keeps the share ``kept`` of the prunable weights, those with the highest scores.
 
-    ``spread``: global, ``round(kept * weights)`` over all leaves together; layer, the same share in every leaf, or one
-    per leaf if ``kept`` is a vector (layers,); erk, in each leaf the share of :func:`erk_shares`. At least one weight
-    is kept, with layer and erk in every leaf. Weights pruned in ``mask`` stay pruned; shares are still of all weights.
-    ``kept`` may be traced. Among equal scores the first are kept. BadInput for an unknown ``spread``, a vector of wrong
-    length or with another spread, and (not under ``jit``) for shares not in (0, 1] and scores all 0 or not finite.
+    With ``spread`` global, ``round(kept * weights)`` weights of all leaves together are kept; with layer, the same
+    share of every leaf, or one share per leaf if ``kept`` is a vector (layers,); with erk, the shares of
+    :func:`erk_shares`. At least one weight is kept; with layer and erk, at least one in every leaf. Weights pruned in
+    ``mask`` stay pruned; shares are nevertheless of all weights. ``kept`` may be traced. Among equal scores the first
+    are kept. BadInput for an unknown ``spread``, for a vector of wrong length or with another spread, and (not under
+    ``jit``) for shares not in (0, 1] and scores that are all 0 or not finite.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -228,11 +229,11 @@ def cut_to_share(
 
 
 def erk_shares(shapes: Sequence[tuple[int, ...]], kept: ScalarLike) -> Float[Array, " layers"]:
-    """Shares kept per layer by Erdos-Renyi-kernel, ``min(1, c sum(shape) / prod(shape))``: ``kept`` of all weights.
+    """The shares of the layers that the Erdos-Renyi-kernel rule keeps, ``min(1, c sum(shape) / prod(shape))``.
 
-    Small layers keep a larger share. The factor c, for which ``sum_l share_l n_l = kept sum_l n_l``, is computed in
-    closed form, so that ``kept`` may be traced. Evci, Gale, Menick, Castro and Elsen (ICML 2020), after Mocanu et al.
-    (2018).
+    In all, the share ``kept`` of the weights is kept. Small layers keep a larger share. The factor c, for which
+    ``sum_l share_l n_l = kept sum_l n_l``, is computed in closed form, so that ``kept`` may be traced. Evci, Gale,
+    Menick, Castro and Elsen (ICML 2020), after Mocanu et al. (2018).
     """
     sizes = np.array([np.prod(shape) for shape in shapes], float)
     raw = np.array([np.sum(shape) for shape in shapes], float) / sizes
@@ -261,7 +262,7 @@ def keep_n_of_m(
     axis: int = 1,
     mask: MaskTree | None = None,
 ) -> MaskTree:
-    """The mask of the n highest scores in every m consecutive weights along an axis, per prunable leaf: N:M sparsity.
+    """The mask with N:M sparsity: of every m consecutive weights along an axis of a leaf, the n highest are kept.
 
     ``axis`` 1 is the input axis of Equinox's linear layers and convolutions; ``n`` may be traced. Among equal scores
     the first are kept; weights pruned in ``mask`` stay pruned. BadInput, naming the leaf, where m does not divide the
@@ -278,7 +279,7 @@ def keep_n_of_m(
         name = next(names)
         if not -values.ndim <= axis < values.ndim or m < 1 or values.shape[axis] % m:
             problem = f"{name} of shape {values.shape} cannot be split into groups of {m} along axis {axis}"
-            raise BadInput("m", problem, "use a divisor of its length, or leave that leaf out of prunable")
+            raise BadInput("m", problem, "use a divisor of the axis's length, or leave that leaf out of prunable")
         places, kept = (jnp.moveaxis(each, axis, -1) for each in (_places(values, keep), keep))
         groups = places.reshape(*places.shape[:-1], -1, m)
         one, other = groups[..., :, None], groups[..., None, :]
@@ -301,11 +302,11 @@ def keep_groups(
 ) -> MaskTree:
     """The mask that keeps whole slices along an axis, those of highest mean score: matrix rows, convolution filters.
 
-    ``axis`` 0 is the output axis of Equinox's layers, 1 the input axis. ``spread`` layer: the share ``kept`` of the
-    slices of each prunable leaf, at least one; global: of all slices together. Slices and single weights pruned in
-    ``mask`` stay pruned. Structured pruning; with magnitudes it ranks filters by L1 norm as Li, Kadav, Durdanovic,
-    Samet and Graf (ICLR 2017) do. The bias of a pruned row is kept. BadInput, naming the leaf, where it has no such
-    axis, and as in :func:`keep_share`.
+    ``axis`` 0 is the output axis of Equinox's layers, 1 the input axis. With ``spread`` layer, the share ``kept`` of
+    the slices of each prunable leaf is kept, at least one; with global, that share of all slices together. Slices and
+    single weights pruned in ``mask`` stay pruned. This is structured pruning; with magnitudes as scores, it ranks
+    filters by L1 norm as Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017) do. The bias of a pruned row is kept.
+    BadInput, naming the leaf, where it has no such axis, and as in :func:`keep_share`.
     """
     if spread not in ("layer", "global"):
         raise unknown_name("spread", spread, ("layer", "global"))
@@ -333,7 +334,7 @@ def _chosen(tree: PyTree, prunable: Prunable) -> list[Any]:
     leaves, can = jax.tree.leaves(tree), jax.tree.leaves(prunable)
     if len(leaves) != len(can):
         problem = f"it has {len(can)} leaves, the tree {len(leaves)}"
-        raise BadInput("prunable", problem, "give that of the same tree, filtered to its floating-point arrays")
+        raise BadInput("prunable", problem, "make it from the same tree, filtered to its floating-point arrays")
     return [leaf for leaf, chosen in zip(leaves, can, strict=True) if chosen]
 
 

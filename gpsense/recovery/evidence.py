@@ -27,18 +27,19 @@ NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that cou
 
 
 class Choice(NamedTuple):
-    """The chosen fit, and how its rank was found: "exact", "edge" or "held out"."""
+    """The chosen fit, and how its rank was chosen: "exact" (no residual), "edge" (residual like noise), "held out"."""
 
     fit: Fit
     by: str
 
 
 def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool = True) -> Choice:
-    """The fit of the rank that explains the values exactly, is settled on the path, or predicts held-out values best.
+    """The fit at ``path.exact``, else at ``path.settled``, else at the rank of least held-out error.
 
     Where there are hardly more measurements than unknowns, cross-validation does not lower the rank below the smallest
-    whose residual looks like noise. Without ``cross`` that rank is taken, or the smallest beyond which columns explain
-    no more than noise would, else the largest tried; columns far stronger than noise are kept in any case.
+    whose residual looks like noise. Without ``cross`` the smallest rank is taken whose residual looks like noise or
+    beyond which columns explain no more than noise would, else the largest tried. Columns far stronger than noise are
+    always kept.
     """
     if path.exact is not None:
         return Choice(path.fits[path.exact], "exact")
@@ -71,9 +72,9 @@ def _level(problem: Problem, path: Path) -> list[int]:
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
-    """The rank of least held-out error; if that has hardly fewer unknowns than data, the least within a standard error.
+    """The rank of least held-out error or, where it has few data, the smallest rank within one standard error of it.
 
-    The predictions of such a fit are unreliable, so that it may be best by chance.
+    With hardly more values than unknowns, predictions are unreliable, and a rank may be best by chance.
     """
     best = min(errors, key=lambda each: float(errors[each].sum()))
     if problem.map.n > TIGHT * problem.map.unknowns(best):
@@ -95,8 +96,8 @@ def _sure(problem: Problem, path: Path) -> int:
 def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -> Fit:
     """The fit of the smallest settled rank up to ``rank``: the path may have skipped it, or found a poor fit of it.
 
-    Fits to distances converge slowly, and more easily through extra dimensions: each is continued for as long as it
-    improves, before it is compared with noise and on the way down.
+    A fit to distances converges slowly, and better from one with an extra dimension: it is continued for as long as it
+    improves, before it is compared with noise and before a column is removed.
     """
     rng = np.random.default_rng(seed)
     slow = isinstance(problem.map, Distances)
@@ -116,7 +117,7 @@ def _settled(problem: Problem, path: Path, rank: int, seed: int, exact: float) -
 
 
 def _fewer(problem: Problem, path: Path, state: State, exact: float, slow: bool) -> Fit:
-    """The fit from ``state``, one column less than a known fit; not to its end if it stays far worse than that."""
+    """The fit from ``state``, a known fit less one column; given up early if it stays far worse than that fit."""
     if slow:
         return _followed(problem, fitted(problem, state, exact), exact)
     if problem.robust:
@@ -141,7 +142,7 @@ def _followed(problem: Problem, fit: Fit, exact: float) -> Fit:
 
 
 def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, floor: float) -> dict[int, np.ndarray]:
-    """Squared errors of held-out values for each rank; for every fold the path is searched anew without its values."""
+    """Squared errors of held-out values for each rank; for every fold the path is searched anew on the other folds."""
     n = problem.map.n
     work = float(n) * problem.map.unknowns(max(most, 1)) ** 2
     folds = 10 if work < 1e8 else 5 if work < 1e9 else 2
@@ -163,7 +164,7 @@ def cross_validated(problem: Problem, *, seed: int, exact: float, most: int, flo
 
 
 def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
-    """Disjoint sets of measurements to hold out; of entries, each holds at most about a third of any row or column."""
+    """Disjoint sets of measurements to hold out; a set of entries takes at most about a third of any row or column."""
     order = np.random.default_rng(seed).permutation(map_.n)
     parts = np.array_split(order, min(folds, map_.n))
     if not map_.sparse:
@@ -187,10 +188,10 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
 
 
 class Determined(NamedTuple):
-    """How many of the unknowns the measurements determine, and what they leave open (undetermined), in words.
+    """How many (``independent``) of the ``unknowns`` the measurements determine, and in ``words`` what they leave open.
 
-    ``rows`` and ``columns`` are those most of whose entries are open; ``mask`` (rows, columns) marks the open entries.
-    Without a mask, as for large tables, an entry is open if its row or column is.
+    ``rows`` and ``columns`` are the indices of those with mostly open entries; ``mask`` (rows, columns) marks the open
+    entries. Without a mask, as for large tables, an entry is open if its row or column is.
     """
 
     independent: int
@@ -210,7 +211,7 @@ class Determined(NamedTuple):
 def determined(
     problem: Problem, factors: Factors, *, names: Names = (None, None), nothing: bool = False, some: bool = False
 ) -> Determined:
-    """What the measurements leave open at this X: rows never measured, unconnected parts, directions that none sees.
+    """What the measurements leave open at this X: rows never measured, unconnected parts, directions they do not see.
 
     ``names`` of rows and columns replace their numbers in the words. ``nothing``: X is zero because no column stands
     out from the noise. ``some``: other measurements were left out as outliers.
@@ -245,7 +246,7 @@ def determined(
 
 
 def _thin(map_: Map, rank: int, names: Names) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Rows and columns of a table with fewer measurements than the rank, also in words; of other maps, with none."""
+    """Rows and columns measured less often than the rank, also in words; for maps but tables, unmeasured ones."""
     if not isinstance(map_, Table) or not rank:
         return [], *_empty(map_)
     rows, columns = (
@@ -276,7 +277,7 @@ def _empty(map_: Map) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unmeasured(map_: Map, names: Names, what: str) -> list[str]:
-    """In words, rows and columns in no measurement, among them numbers that are missing between whole-number names."""
+    """Words for rows and columns in no measurement, including numbers missing among whole-number names."""
     found = []
     rows, columns = _empty(map_)
     sides = list(zip(SIDES, (rows, columns), names, strict=True))
@@ -300,7 +301,7 @@ def _missing(names: np.ndarray) -> np.ndarray:
 
 
 def _parts(map_: Map) -> list[str]:
-    """In words, how many parts no measurement connects, if several; rows without measurements are not counted."""
+    """Words for the number of parts that no measurement connects, if several; unmeasured rows do not count."""
     seen = map_.seen()
     graph = seen if map_.semidefinite else sp.bmat([[None, seen], [seen.T, None]])
     measured = np.flatnonzero(np.asarray(graph.sum(axis=1)).ravel() + np.asarray(graph.sum(axis=0)).ravel())
@@ -343,7 +344,7 @@ def _directions(problem: Problem, factors: Factors) -> tuple[int, np.ndarray]:
 
 
 def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
-    """Mask, of the shape of X, of the entries that change along ``directions``, which no measurement sees."""
+    """Boolean mask of the entries of X that change along ``directions``, which no measurement sees."""
     rows, columns = map_.sides
     rank = factors[0].shape[1]
     change = np.zeros((rows, columns))
@@ -364,12 +365,12 @@ def _touched(map_: Map, factors: Factors, directions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Covariance:
-    """Covariance of the estimate at a known rank: ``variance (J^T H J)^+`` for the factors, first order in the noise.
+    """Covariance of the estimate at a known rank: ``variance (J^T H J)^+`` for the factors, to first order in noise.
 
-    J is the Jacobian, H holds the weights h. ``whole`` is ``(J^T H J)^+``. For many unknowns it is None, and ``rows``
-    (rows of all factors, numbers, numbers) has that of each row given the others, close to it for many measurements.
-    ``sizes`` (rank,) is the variance of the eigenvalues (singular values) over ``variance``: from ``whole``, or
-    ``1 / sum_i h_i A_i(q r^H)^2`` given the unit vectors q, r of each.
+    J is the Jacobian, H the diagonal matrix of the weights h, ``whole`` is ``(J^T H J)^+``. For many unknowns ``whole``
+    is None, and ``rows`` (rows of all factors, numbers, numbers) is the same for each row with the other rows fixed,
+    nearly equal for many measurements. ``sizes`` (rank,) holds the variances of the eigenvalues (singular values) over
+    ``variance``: from ``whole``, or ``1 / sum_i h_i A_i(q r^H)^2`` with the unit vectors q, r of each fixed.
     """
 
     factors: Factors
@@ -394,7 +395,7 @@ class Covariance:
         return np.sqrt(np.maximum(self.variance * self.sizes, 0.0))
 
     def _form(self, i: np.ndarray, a: np.ndarray, j: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """``a^T C_ij b`` of the rows i and j of the factors, for each of m pairs with a, b (m, numbers of a row)."""
+        """``a^T C_ij b`` for m pairs of rows i, j with covariance ``variance C_ij``; a, b (m, numbers of a row)."""
         if self.whole is None:
             return np.where(i == j, np.einsum("na,nab,nb->n", a, self.rows[i], b), 0.0)
         slots = np.arange(a.shape[1])
@@ -405,7 +406,7 @@ class Covariance:
 def covariance(
     problem: Problem, factors: Factors, variance: float, offsets: bool = False, scaled_to_trace: bool = False
 ) -> Covariance:
-    """The Covariance for noise of this ``variance``; ``offsets``: those of rows and columns were estimated too.
+    """The Covariance for noise of this ``variance``; ``offsets``: row and column offsets were estimated, too.
 
     ``scaled_to_trace``: X is scaled to a known trace, so that a change dU of the factor U becomes
     ``dU - U tr(U^H dU) / tr(U^H U)`` (real parts).
@@ -434,7 +435,7 @@ def covariance(
 
 
 def _slopes(factors: Factors) -> list[Factors]:
-    """The derivative of each eigenvalue (singular value) by the balanced factors."""
+    """The derivative of each eigenvalue (singular value) with respect to the balanced factors."""
     weight = 2.0 if len(factors) == 1 else 1.0
     picks = np.eye(factors[0].shape[1])
     return [tuple(weight * one * pick for one in factors) for pick in picks]
@@ -450,7 +451,7 @@ def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
 
 
 def rank_share(problem: Problem, fit: Fit, rank: int, *, seed: int, exact: float, resamples: int = 20) -> float:
-    """Share of resamples that find the same rank; each is the fit plus its residuals with random signs, fitted again.
+    """Share of resamples that support the ``rank``; each is the fit plus its residuals with random signs.
 
     A resample supports the rank if its residual at this rank looks like noise, while one column fewer leaves more than
     noise, by its ``edge`` or by the :func:`fall` of the sum of squares.

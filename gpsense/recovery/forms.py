@@ -1,4 +1,4 @@
-"""Reading and checking a user's measurements: arrays by name, or the columns of a table. Errors name the array."""
+"""Reads and checks a user's measurements, which are arrays by name or columns of a table; errors name the array."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -60,8 +60,8 @@ LIMIT = 1e70  # largest number, whose fourth power does not overflow; its invers
 class Measured:
     """Checked measurements: kind, map, values (n,), labels of rows and columns (None if they had none), and notices.
 
-    ``reading`` says how they were read, where that is not obvious; ``ignored`` are the names that were not read,
-    ``known`` those that this kind can have. ``squared``: the values are squares of the distances given.
+    ``reading`` says how they were read, where that is not obvious; ``ignored`` are the names of arrays that were not
+    read, ``known`` all names that this kind can have. ``squared``: the values are squares of the distances given.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Measured:
 def read_fields(fields: Any, kind: str | None = None) -> Measured:
     """The measurements in a mapping of arrays or a table with named columns; BadInput if they cannot be used.
 
-    ``kind`` says what was measured, as an entry named ``kind`` does. A wide table, with row labels in its index or its
+    ``kind``, or else an entry of that name, says what was measured. A wide table, with row labels in its index or its
     first column, is read by :mod:`gpsense.recovery.wide`.
     """
     frame = hasattr(fields, "columns")
@@ -184,8 +184,8 @@ def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
 def _labels_first(frame: Any, first: np.ndarray, kind: str | None) -> bool:
     """Whether whole numbers in the first column are row labels, as in a pivot table; False without a ``kind``.
 
-    They must be distinct; and they count the rows from 0 or 1, or are called row, i, rows or index, or the other
-    columns have names that are not text, or a common name (``columns.name``).
+    They must be distinct and, in addition, count the rows from 0 or 1, or be called row, i, rows or index, or stand
+    beside columns that have no text as names or have a common name (``columns.name``).
     """
     if kind is None or not _different(first) or not isinstance(name := frame.columns[0], str):
         return False
@@ -256,7 +256,7 @@ def text_for_numbers(name: str, text: Any) -> BadInput:
 
 
 def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
-    """Index and value of the first that is neither a number nor an array of numbers; None if all are."""
+    """Index and content of the first value that is no number or array of numbers; None if there is none."""
     for place, value in enumerate(values):
         try:
             np.asarray(value, float)
@@ -276,7 +276,8 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     plain = said == PLAIN or (name == "distance" and said == "distances")
     if plain:
         if name == "distance2":
-            raise BadInput("kind", f"{PLAIN}, but distance2 means squares", "use distances, or name them distance")
+            remedy = "use kind distances, or name the values distance"
+            raise BadInput("kind", f"{PLAIN}, but distance2 means squares", remedy)
         fields = fields | {"kind": np.array("distances")}
     if said == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
@@ -323,7 +324,7 @@ def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
 
 
 def _without_values(fields: Mapping[str, np.ndarray]) -> BadInput:
-    """The error for arrays none of which has a name of values (y, value, distance2 or distance)."""
+    """The error for arrays of which none is named as values are (y, value, distance2 or distance)."""
     if not any(set(names) & set(fields) for names in FORMS.values()):
         return _unsaid(fields)
     meant = _meant(fields)
@@ -352,7 +353,7 @@ Made = tuple[maps.Map, tuple[np.ndarray | None, np.ndarray | None], list[str]]
 
 
 def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
-    """The kind of the measurements, by the names of their arrays (``values`` for the values); BadInput if unclear."""
+    """The kind of the measurements, from the arrays' names (``values``: that of the values); BadInput if unclear."""
     said = str(np.asarray(fields["kind"]).reshape(-1)[0]) if "kind" in fields else None
     if said is not None and said not in FORMS:
         raise unknown_kind(said)
@@ -398,7 +399,7 @@ def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> dict[str, str
 
 
 def _asked(meant: Mapping[str, str]) -> str:
-    """``did you mean row for Row?``, empty for none."""
+    """The text ``did you mean row for Row?``; empty if ``meant`` is."""
     return f"did you mean {', '.join(f'{want} for {name}' for want, name in meant.items())}?" if meant else ""
 
 
@@ -472,7 +473,7 @@ def _pauli(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
 
 
 def no_word(words: Iterable[Any]) -> tuple[int, str, str] | None:
-    """Index of the first that is not a Pauli word, the problem and the remedy; None if all are Pauli words."""
+    """Index of the first word that is not a Pauli word, the problem and the remedy; None if all are."""
     texts = (str(word).strip() for word in words)
     place, bad = next(((at, word) for at, word in enumerate(texts) if not word or set(word) - set("IXYZ")), (0, None))
     if bad is None:
@@ -483,7 +484,7 @@ def no_word(words: Iterable[Any]) -> tuple[int, str, str] | None:
 
 
 def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
-    """The map of entries of a rectangular table, whose rows and columns are numbers or labels; labels; notices."""
+    """The map of a rectangular table's entries, given by row and column numbers or labels; its labels; its notices."""
     index, labels = [], []
     for name in ("row", "col"):
         given = _flat(fields[name])
@@ -566,7 +567,7 @@ def _shape(fields: Mapping[str, np.ndarray], index: list[np.ndarray]) -> tuple[i
 
 
 def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
-    """The map of entries of a symmetric matrix or of distances, of side ``dim`` if that is given; labels; notices."""
+    """The map of a symmetric matrix's entries or of distances, with side ``dim`` if given; its labels; its notices."""
     one, two = FORMS[kind]
     given_at = {name: _flat(fields[name]) for name in (one, two)}
     for name, given in given_at.items():

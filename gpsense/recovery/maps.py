@@ -40,7 +40,7 @@ class Map(ABC):
 
     @abstractmethod
     def jacobian(self, factors: Factors) -> Any:
-        """Derivative of the values by the real numbers of the factors, (n, numbers): an array, Runs or Projected."""
+        """Jacobian (n, numbers) of the values with respect to the factors' real numbers: array, Runs or Projected."""
 
     @abstractmethod
     def adjoint(self, values: np.ndarray) -> Any:
@@ -63,7 +63,7 @@ class Map(ABC):
         """Which entries of X are measured (of distances: which pairs), a sparse boolean matrix of shape ``sides``."""
 
     def visible(self, values: np.ndarray) -> np.ndarray:
-        """The n values without what free offsets of the map could explain; all of them for a map without offsets."""
+        """The n values with all that free offsets of the map could explain projected out; unchanged for other maps."""
         return values
 
     def adjoints(self, values: np.ndarray) -> list[Any]:
@@ -104,9 +104,10 @@ def unflattened(vector: np.ndarray, like: Factors) -> Factors:
 
 
 class Places:
-    """The nonzero columns of a Jacobian of ``side`` columns, in which each measurement depends on two rows of factors.
+    """Where a Jacobian (n, ``side``) is not zero, if each measurement depends on two rows of the factors.
 
-    ``rows`` (n, 2) are these rows, of ``width`` numbers each; ``columns`` (n, 2 width) are their two runs of columns.
+    ``rows`` (n, 2) are the indices of these rows, each of ``width`` numbers; ``columns`` (n, 2 width) the columns of
+    the Jacobian for these numbers.
     """
 
     def __init__(self, rows: np.ndarray, width: int, side: int) -> None:
@@ -115,13 +116,13 @@ class Places:
 
     @cached_property
     def across(self) -> np.ndarray:
-        """Flat indices in the normal matrix of products between the two rows, both ways round, shape (2 n width^2,)."""
+        """Flat indices in ``J^T J`` of the blocks that couple a measurement's two rows, shape (2 n width^2,)."""
         first, second = self.columns[:, : self.width, None], self.columns[:, None, self.width :]
         return np.concatenate([(first * self.side + second).ravel(), (second * self.side + first).ravel()])
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """Flat indices of each measurement's numbers in the sums over each of its two rows, shape (4 n width,)."""
+        """Flat indices in :meth:`Runs.sums` at which each measurement's numbers are added, shape (4 n width,)."""
         return (self.rows[:, :, None] * self.side + self.columns[:, None, :]).ravel()
 
     @cached_property
@@ -186,13 +187,13 @@ class Runs:
         return own
 
     def _squares(self) -> np.ndarray:
-        """Outer products of runs with themselves, summed over each row's measurements, shape (rows, width, width)."""
+        """Outer products ``j j^T`` of a measurement's numbers j for a row, summed per row, (rows, width, width)."""
         runs = self.data.reshape(-1, self.at.width)
         squares = (runs[:, :, None] * runs[:, None, :]).reshape(runs.shape[0], -1)
         return np.asarray(self.at.gather @ squares).reshape(-1, self.at.width, self.at.width)
 
     def times(self, rows: np.ndarray) -> "Runs":
-        """The Jacobian times ``rows``: one factor per row (n, 1), or one per number (n, m)."""
+        """The Jacobian with its numbers multiplied by ``rows``: one multiplier per row (n, 1), or per number (n, m)."""
         return Runs(self.data * rows, self.at)
 
     def toarray(self) -> np.ndarray:
@@ -353,7 +354,7 @@ class _Indexed(Map):
         """The adjoint, from ``sums``: an array or sparse matrix with the values added up at their two indices."""
 
     def _jacobian(self, first: np.ndarray, second: np.ndarray, width: int) -> Runs:
-        """The Jacobian with ``first`` (n, k) in the columns of each first row and ``second`` in those of the second."""
+        """The Jacobian, ``first`` (n, k) in the columns of the first rows, ``second`` in those of the second."""
         if width not in self._known:
             rows, below = self.sides[0], 0 if self.semidefinite else self.sides[0]
             total = rows if self.semidefinite else sum(self.sides)
@@ -396,7 +397,7 @@ class Entries(_Indexed):
 
 @dataclass(frozen=True)
 class Distances(_Indexed):
-    """``||u_i - u_j||^2`` of the rows of U: ``A = (e_i - e_j)(e_i - e_j)^T``; a shift of all rows is not seen."""
+    """``||u_i - u_j||^2`` of the rows of U: ``A = (e_i - e_j)(e_i - e_j)^T``; a shift of all rows changes no value."""
 
     dim: int
 
@@ -443,7 +444,7 @@ class Table(_Indexed):
         return self._jacobian(right[self.second], left[self.first], left.shape[1])
 
     def half(self, side: int, data: np.ndarray) -> sp.csr_matrix:
-        """The Jacobian by one factor: ``data`` (n, k) at the measured row (side 0) or column (side 1) of X."""
+        """The Jacobian with respect to one factor: ``data`` (n, k) at each measured row (side 0) or column (1) of X."""
         index, width = (self.first, self.second)[side].astype(np.int32), data.shape[1]
         places = index[:, None] * np.int32(width) + np.arange(width, dtype=np.int32)
         starts = np.arange(self.n + 1, dtype=np.int32) * width
@@ -510,7 +511,7 @@ class LessOffsets(Map):
         return self._root @ (self._ones[1] @ values)
 
     def offsets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The offsets of rows and of columns that fit n values by least squares, of least norm."""
+        """The least-squares offsets of rows and of columns for n values; of several, those of least norm."""
         both = self._root.T @ self.along(values)
         return both[: self.sides[0]], both[self.sides[0] :]
 

@@ -1,7 +1,7 @@
-"""Offsets of rows and columns of a table, and tables without a gap in their spectrum, where the penalty is kept.
+"""Fits a table with row and column offsets and, where its spectrum has no gap, with a penalty that is kept.
 
 ``X_ij = m + a_i + b_j + u_i^T v_j``. In ratings no rank separates signal from noise: there the factors stay penalised,
-and the weight is the one that predicts held-out values best. Derived here; without a gap arXiv 2303.11453 has no claim.
+with the weight that predicts held-out values best. Derived here; arXiv 2303.11453 claims nothing without a gap.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ STRONG = 2.0  # size of a column over the edge of noise, from which keeping the 
 
 @dataclass(frozen=True)
 class Offsets:
-    """Mean m, offsets of rows a (rows,) and of columns b (columns,); empty arrays stand for none."""
+    """Mean m, row offsets a (rows,) and column offsets b (columns,); empty arrays where there are no offsets."""
 
     mean: float
     rows: np.ndarray
@@ -61,7 +61,7 @@ def no_offsets() -> Offsets:
 
 
 def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offsets:
-    """Least-squares offsets, damped by ``damping`` measurements of zero for each, rows and columns fitted in turn."""
+    """Least-squares offsets, fitted in turn for rows and columns, each with ``damping`` zeros added to its values."""
     table, values = problem.map, problem.values
     assert isinstance(table, Table)
     mean = float(values.mean())
@@ -77,7 +77,7 @@ def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offset
 
 
 class Answer(NamedTuple):
-    """The solution, its offsets, and whether its factors are shrunk."""
+    """The solution, its offsets, and whether its factors are shrunk by a penalty."""
 
     solution: Solution
     offsets: Offsets
@@ -87,13 +87,13 @@ class Answer(NamedTuple):
 def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool | None, **options: Any) -> Answer:
     """The answer that predicts held-out values of a table best.
 
-    Compared on the same tenth of the values: with and without offsets (``always``: with them), and for each the fit at
-    the rank that the path supports and, unless one such fit leaves only noise and stands far above it, the penalised
-    one. The simplest wins among those worse than the best by at most two per cent (more where few are held out).
-    Unless ``robust`` is False, all is repeated without values that may have a column of their own, and without any far
-    from median offsets, until the outliers settle. Such an answer is taken if it explains the values kept better, or as
-    well with fewer unknowns, but not if a given or bounded rank leaves more than noise. An exact answer with offsets is
-    also compared with one without the outliers of a fit by columns alone.
+    Fits with and without offsets (``always``: only with them) are compared on the same tenth of the values: at the rank
+    that the path supports and, unless such a fit leaves only noise and its columns stand far above it, with a penalty
+    kept. Of those worse than the best by at most two per cent (more where few are held out) the simplest is taken.
+    Unless ``robust`` is False, all is repeated without values that may have a column of their own, and without values
+    far from median offsets, until the outliers settle. The new answer is taken if it explains the values kept better,
+    or as well with fewer unknowns, but not if a given or bounded rank leaves more than noise. An exact answer with
+    offsets is also compared with one without the values that are outliers of a fit without offsets.
     """
     found = plain = None
     if not always:
@@ -144,7 +144,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
 
 def _spare(found: Solution) -> bool:
-    """Whether an exact fit is no chance: there are over SPARE measurements per unknown, and all are determined."""
+    """Whether an exact fit is not due to chance: over SPARE measurements per unknown, and every unknown determined."""
     map_ = found.problem.map
     return map_.n > SPARE * map_.unknowns(found.rank) and found.determined.independent >= found.determined.unknowns
 
@@ -152,7 +152,7 @@ def _spare(found: Solution) -> bool:
 def _without_wild(
     problem: Problem, kept: np.ndarray, compared: Callable[[np.ndarray], Answer]
 ) -> tuple[Answer, np.ndarray]:
-    """The answer for the values ``kept``, refitted without its outliers until these settle; the values then kept."""
+    """The answer for the values ``kept``, refitted without its outliers until they settle; the indices then kept."""
     answer = compared(kept)
     for _ in range(ROUNDS):
         again = np.setdiff1d(_near(problem, answer, kept), kept[_lone(problem.take(kept), answer)])
@@ -181,9 +181,9 @@ def _moderate(problem: Problem) -> bool:
 
 
 def _explains_better(problem: Problem, answer: Answer, cleaned: Answer, kept: np.ndarray) -> bool:
-    """Whether ``cleaned``, without some values, explains those kept better, or as well with far fewer unknowns.
+    """Whether ``cleaned`` explains the values ``kept`` better than ``answer``, or as well with far fewer unknowns.
 
-    The same rank is enough if some values are outliers of ``answer``, the one for all.
+    At the same rank it counts as better if some values are outliers of ``answer``, which was fitted to all.
     """
     more, fewer = (_unknowns(problem, each) for each in (answer, cleaned))
     if answer.solution.chosen_by == "exact":
@@ -220,7 +220,7 @@ def _table(problem: Problem) -> Table:
 
 
 def _median_offsets(problem: Problem) -> np.ndarray:
-    """The values minus their median and then, in turn, those of rows and of columns (median polish), shape (n,)."""
+    """The values minus their median, then in turn minus row and column medians (median polish), shape (n,)."""
     table, rest = problem.map, problem.values - np.median(problem.values)
     assert isinstance(table, Table)
     for _ in range(MEDIANS):
@@ -241,7 +241,7 @@ def _less_factors(problem: Problem, answer: Answer) -> np.ndarray:
 
 
 def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
-    """Indices of the values that are no outliers of the answer."""
+    """Indices of the values that are not outliers of the answer."""
     rest = _less_factors(problem, answer)
     if not answer.shrunk and (answer.solution.rank or answer.offsets.rows.size):
         rest = rest / np.sqrt(remaining(problem, answer.solution.factors, kept, bool(answer.offsets.rows.size)))
@@ -249,7 +249,7 @@ def _near(problem: Problem, answer: Answer, kept: np.ndarray) -> np.ndarray:
 
 
 def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Indices of the values whose residual ``rest`` is small enough; all if too many are not."""
+    """Indices of the values whose residual ``rest`` is no outlier; all indices if there would be too many outliers."""
     size = np.abs(rest) * np.sqrt(problem.weights)
     floor = 1e-10 * float(np.sqrt(np.mean(problem.values**2)))
     near = np.flatnonzero(np.maximum(size, problem.spread) <= WILD * scale(size[kept], floor))
@@ -259,7 +259,7 @@ def _within(problem: Problem, rest: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _compared(
     problem: Problem, plain: Solution | None, always: bool, clipped: bool, options: dict[str, Any]
 ) -> tuple[Solution, Offsets, bool]:
-    """The answer that predicts held-out values best; ``plain`` is the one without offsets, where it is known.
+    """The answer that predicts held-out values best; ``plain`` is the solution without offsets, if it is known.
 
     ``clipped``: large errors of held-out values are clipped, as these may be outliers.
     """
@@ -303,8 +303,8 @@ def _low_ranks(
 ) -> list[tuple[Solution, Offsets, Callable[[], Fitted], bool]]:
     """Fits to ``train``, each with offsets, a function for the fit to all values, and whether it is :func:`_strong`.
 
-    They have the rank that all values support and, with offsets, the one that the part supports, the smaller one first.
-    Of a large table with offsets only the part is searched for a rank, which then bounds the search in all values.
+    One has the rank that all values support; with offsets another has the rank that ``train`` supports, and the smaller
+    rank comes first. For a large table with offsets the rank from ``train`` alone bounds that of the fit to all values.
     """
 
     def fit(problem: Problem, **more: Any) -> Fitted:
@@ -338,7 +338,7 @@ def _strong(found: Solution) -> bool:
 def _low_rank(problem: Problem, shifted: bool, damping: float, options: dict[str, Any]) -> tuple[Solution, Offsets]:
     """The fit at the rank that the path supports, with offsets if ``shifted``.
 
-    In a table that is not large these are fitted together with the factors, otherwise in turns.
+    In a table that is not large, offsets and factors are fitted together, otherwise in turn.
     """
     if not shifted:
         return solve(problem.map, problem.values, **options), no_offsets()
@@ -376,7 +376,7 @@ def _in_turns(problem: Problem, state: State, added: Offsets) -> Offsets:
 
 
 def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offsets]:
-    """Factors with means of zero and offsets, fitted together by least squares."""
+    """Offsets, and factors whose columns have mean zero, fitted together by least squares."""
     table = _table(problem)
     most = max(DIRECT // sum(table.shape), 1)
     most = most if options["max_rank"] is None else min(most, options["max_rank"])
@@ -392,9 +392,9 @@ def _together(problem: Problem, options: dict[str, Any]) -> tuple[Solution, Offs
 
 
 def _centred(found: Solution, added: Offsets) -> Offsets:
-    """The offsets with the row and column means of the low-rank part, which then has means of zero.
+    """The offsets plus the row and column means of the low-rank part, which is thus left with means of zero.
 
-    Offsets fitted first take up a part of the factors by chance, which over the whole table consists of means.
+    Offsets that were fitted first have absorbed some of the factors by chance; in the whole table this shows as means.
     """
     left, right = found.factors
     rows, columns = left @ right.mean(0), right @ left.mean(0)
@@ -420,7 +420,7 @@ def _error(test: Problem, factors: Any, added: Offsets, clipped: bool) -> float:
 def _walk(
     problem: Problem, stop: float, width: int, judge: Callable[[State], float] | None = None
 ) -> tuple[State, float]:
-    """Penalised factors along falling weights, down to ``stop`` or until ``judge`` keeps rising; the best weight."""
+    """Penalised factors, the weight falling to ``stop`` or until the error ``judge`` keeps rising; the best weight."""
     state = empty(problem)
     penalty = float(leading(problem, problem.residual(state.factors), 1)[0][0])
     best, found, worse = np.inf, penalty, 0
@@ -451,7 +451,7 @@ def _penalty(rest: Problem, test: Problem, added: Offsets, width: int, clipped: 
 
 
 def _shrunk(problem: Problem, penalty: float, width: int, seed: int) -> Solution:
-    """The penalised fit to all values, of weight ``penalty`` times their number."""
+    """The penalised fit to all values, with weight ``penalty`` times their number."""
     state, _ = _walk(problem, penalty * problem.map.n, width)
     residual = problem.residual(state.factors)
     root = float(np.sqrt(np.mean(residual**2)))

@@ -1,7 +1,7 @@
 """Outliers ("wild" values): far from a fit, or explained by a column of their own; and fits without them.
 
-Where few entries are measured, a column can explain an outlier as well as any value, and no residual shows it. What
-shows it is how much is explained by how many unknowns: derived here, after the evidence for a linear model.
+Where few entries are measured, a column can explain an outlier as well as any value, and no residual shows it. A price
+for values left out and for unknowns does (:func:`price`): derived here, after the evidence for a linear model.
 """
 
 from collections.abc import Iterable
@@ -38,9 +38,9 @@ MARGIN = 4.0  # drop in price from which a fit without some values counts as bet
 
 
 def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> np.ndarray:
-    """Mask (n,) of values far from the fit: beyond five robust standard deviations, more if larger ones are noisier.
+    """Mask (n,) of values far from the fit: beyond five robust standard deviations, more if large values are noisier.
 
-    Means of repeated values that are as far apart count too. Residuals of the fit to the values ``kept`` (None: all)
+    A mean whose repeated values are as far apart counts, too. Residuals of the fit to the values ``kept`` (None: all)
     are studentised first, divided by the root of :func:`remaining`; not for LessOffsets, where offsets are refitted to
     whatever is kept and spread an outlier over its row and column.
     """
@@ -54,7 +54,7 @@ def wild(problem: Problem, factors: Factors, kept: np.ndarray | None = None) -> 
 
 
 def contradicting(problem: Problem) -> np.ndarray:
-    """Mask (n,) of means whose repeated values differ by far more than most repeated ones do, whatever the fit."""
+    """Mask (n,) of means whose repeated values differ by far more than those of most means, whatever the fit."""
     differing = problem.spread[problem.spread > 0]
     return problem.spread > WILD * scale(differing) if differing.size else np.zeros(problem.map.n, bool)
 
@@ -74,9 +74,9 @@ def graded(values: np.ndarray) -> bool:
 def lone(map_: Map, factors: Factors) -> np.ndarray:
     """Indices of values that may have a column of their own, as outliers would.
 
-    Much of the column's squared contributions falls on one such value, or far more on a few than on any other; or, in a
-    table, the columns of the factors nearly span the unit vectors of its row and its column: the product of the
-    leverages is near 1.
+    Such a value takes much of a column's squared contributions, or a few such values take far more than any other. In a
+    table it also counts if the leverages of its row and its column in the factors have a product near 1: the factors
+    then nearly span the unit vectors of that row and column.
     """
     found = []
     table = map_.table if isinstance(map_, LessOffsets) else map_
@@ -109,9 +109,9 @@ class Without(NamedTuple):
 def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: int) -> float:
     """The price ``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``; infinite where m hardly exceeds u.
 
-    u are the ``unknowns``, s is the noise from the m of n values kept, t the root mean square residual of the others,
-    and S the size of the values: the prior scale of an unknown, so that each direction that the data determine costs
-    ``log(S/s)``.
+    Of n values m are kept; u are the ``unknowns``, s is the noise in values kept, t the root mean square residual of
+    the others, and S the size of the values, which is the prior scale of an unknown: each direction that the data
+    determine costs ``log(S/s)``.
     """
     n, m = residual.size, kept.size
     if m - unknowns <= max(SPARE * n, 2):
@@ -125,7 +125,7 @@ def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: in
 
 
 def far_beyond(problem: Problem, state: State) -> bool:
-    """Whether, where single entries are measured, some entry of the fit lies far beyond all measured values."""
+    """Whether some entry of the fit lies far beyond all measured values; False unless single entries are measured."""
     map_ = problem.map
     single = isinstance(map_, Entries | LessOffsets | Table) and np.prod(map_.sides) <= MOST_ENTRIES
     if not state.sizes.size or not single:
@@ -137,7 +137,7 @@ def far_beyond(problem: Problem, state: State) -> bool:
 
 
 def bounded(problem: Problem, deviations: float) -> Problem:
-    """The robust problem, its values clipped at so many robust standard deviations from their median."""
+    """The robust problem, its values clipped at ``deviations`` robust standard deviations from their median."""
     middle = float(np.median(problem.values))
     reach = deviations * scale(problem.values - middle) or np.inf
     return replace(problem, values=np.clip(problem.values, middle - reach, middle + reach), robust=True)
@@ -146,12 +146,12 @@ def bounded(problem: Problem, deviations: float) -> Problem:
 def searched(
     problem: Problem, path: Path, answer: State, used: np.ndarray, *, seed: int, exact: float
 ) -> Without | None:
-    """A fit without some values, of clearly lower price than fits to all and ``answer``, fitted to ``used``, or None.
+    """A fit without some values, clearly cheaper than fits to all and than ``answer``, fitted to ``used``; or None.
 
-    Tried are the fits of the path and, if some values are far from the rest, of a robust path, each refitted without
-    its outliers until these settle. If one has a clearly lower price, or ``answer`` has no column or a column of single
-    values (:func:`lone`), the search goes on from the best: paths through the values that they keep, with
-    and without lone ones, and fits of fewer columns.
+    The fits of the path and, if some values are far from the rest, of a robust path are tried, each refitted without
+    its outliers until these settle. If one is clearly cheaper, or ``answer`` has no column or a column of single values
+    (:func:`lone`), the search goes on from the best fits: by paths on the values that they keep, with and without lone
+    ones, and by fits with fewer columns.
     """
     everything = np.arange(problem.map.n)
     whole = [_without(problem, fit.state, everything).price for fit in path.fits.values()]
@@ -185,7 +185,7 @@ def far_values(values: np.ndarray) -> bool:
 
 
 def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterable[State]:
-    """States to search on with from ``best``: of paths through the values it keeps, and of fewer of its columns."""
+    """Further states, made from ``best``: of paths on the values it keeps, and refitted with fewer of its columns."""
     rank = best.state.sizes.size
     alone = lone(problem.map, best.state.factors)
     for kept in (best.kept, np.setdiff1d(best.kept, alone)) if alone.size else (best.kept,):
@@ -196,7 +196,7 @@ def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterab
 
 
 def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
-    """The states of a path from rank 1 up; for a rank it skipped, the largest columns of the next one, refitted."""
+    """The states of a path from rank 1 up; for a rank it skipped, the largest columns of the next wider, refitted."""
     for rank in range(1, max(path.fits) + 1):
         if rank in path.fits:
             yield path.fits[rank].state
@@ -206,7 +206,7 @@ def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
 
 
 def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
-    """Known fits and those from ``states`` of rising rank, until DEARER in a row cost more; the lowest price first."""
+    """Known fits and fits from ``states`` of rising rank, up to DEARER in a row that cost more; the cheapest first."""
     found, least, dearer = known, np.inf, 0
     for state in states:
         each = trimmed(problem, state)
@@ -219,7 +219,7 @@ def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> 
 
 
 def _cheapest(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
-    """Known fits and those from ``states``, each without its outliers, the lowest price first."""
+    """Known fits and fits from ``states`` without their outliers, the cheapest first."""
     return _ordered([*known, *(trimmed(problem, state) for state in states if state.sizes.size)])
 
 
@@ -233,7 +233,7 @@ def _ordered(fits: list[Without]) -> list[Without]:
 
 
 def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> Without:
-    """The fit to the values kept and to sound ones that were left out beside an outlier, if that lowers the price."""
+    """The fit to the values ``kept`` and to sound ones left out beside an outlier, as long as that lowers the price."""
     rng, found = np.random.default_rng(seed), _without(problem, state, kept)
     known = isinstance(problem.map, Entries | Distances | Table) and state.sizes.size
     while known and found.kept.size < problem.map.n:
@@ -245,7 +245,7 @@ def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> W
 
 
 def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State:
-    """The state, each row with values left out refitted by consensus (RANSAC) among its values.
+    """The state, with each row that has values left out refitted by consensus (RANSAC) among its values.
 
     The other factor is fixed; a row of r numbers is fitted to DRAWS random subsets of r of its values, and then to all
     that agree with the best. Squared distances are linear in r + 1 numbers: the coordinates and their sum of squares.
@@ -277,10 +277,10 @@ def _agreed(problem: Problem, found: Without, rng: np.random.Generator) -> State
 
 
 def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The factor (n,) by which noise grows above the median size: the ratio to that size, to a power from 0 to 1.
+    """The factor (n,) by which noise grows with the ``sizes``: ``(size / median)^power`` above the median size, else 1.
 
-    The power is the one at which median residuals above and below the median size agree, plus two standard errors; it
-    is 0 unless noise grows by more than these.
+    The power, from 0 to 1, is the one at which median residuals above and below the median size agree, plus two
+    standard errors; it is 0 unless noise grows by more than these.
     """
     middle = float(np.median(sizes))
     upper = sizes > middle
@@ -300,9 +300,9 @@ def _growth(residual: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offsets: bool = False) -> np.ndarray:
     """Variance of residuals over that of the noise: ``1 - h`` for kept values of leverage h, ``1 + h`` for others.
 
-    For values left out h is bounded: where the kept ones hardly determine it, h may be huge, and an outlier must not
-    look sound. First order in the noise; 1 for problems so large that leverages take long. ``kept`` None: all;
-    ``offsets``: those of a table were fitted too.
+    For values left out h is bounded: where the kept values hardly determine one, its h is huge, and even an outlier
+    would look sound. To first order in the noise; 1 for problems so large that leverages take long. ``kept`` None: all;
+    ``offsets``: offsets of a table were fitted, too.
     """
     n, unknowns = problem.map.n, problem.map.unknowns(factors[0].shape[1]) + offsets * sum(problem.map.sides)
     if n * unknowns**2 > FORMABLE:
@@ -320,7 +320,7 @@ def remaining(problem: Problem, factors: Factors, kept: np.ndarray | None, offse
 
 
 def trimmed(problem: Problem, state: State, used: np.ndarray | None = None) -> Without:
-    """The fit, refitted without its outliers until these settle; its price is infinite if they are too many.
+    """The fit from ``state``, refitted without its outliers until these settle; of infinite price if they are too many.
 
     ``used``: indices of the values that ``state`` was fitted to (None: all).
     """

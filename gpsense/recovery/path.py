@@ -36,7 +36,7 @@ DOUBT = 3.2  # fall() of the sum of squares by one more column that is more than
 
 
 class Step(NamedTuple):
-    """One penalty of the path."""
+    """A penalty of the path, its smoothing, the rank after pruning, and all columns' sizes."""
 
     penalty: float
     smoothing: float
@@ -48,8 +48,8 @@ class Step(NamedTuple):
 class Fit:
     """An unpenalised fit: the state, its relative misfit, and how its residual compares with noise.
 
-    ``left`` is the largest eigenvalue (singular value) of the back-projected residual, ``edge`` what it stays below if
-    the residual is noise of independent signs. ``lacking``: it is far larger than the spread of repeated values.
+    ``left`` is the largest eigenvalue (singular value) of the back-projected residual, ``edge`` a bound for it if
+    the residual is noise of independent signs. ``lacking``: the residual far exceeds the spread of repeated values.
     """
 
     state: State
@@ -68,9 +68,9 @@ class Fit:
 class Path:
     """What was tried: the penalties, the best fit of each rank, and the rank that the path supports, if any.
 
-    ``exact``: the rank that explains the values to rounding. ``settled``: the smallest whose residual looks like noise
-    and beyond which one more column explains no more than noise would. ``gapless``: a rank beyond which further columns
-    explain no more than noise would, whatever its residual. ``tried``: the ranks at which one more column was tried.
+    ``exact``: the rank that explains the values to rounding. ``settled``: the smallest rank whose residual is like
+    noise and where one more column explains no more than noise would. ``gapless``: a rank beyond which columns explain
+    no more than noise would, whatever its residual. ``tried``: the ranks at which one more column was tried.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -124,7 +124,7 @@ def search(
 
 
 def fitted(problem: Problem, state: State, exact: float) -> Fit:
-    """The fit without a penalty from this state: a dozen steps, and on to rounding if the values seem to be explained.
+    """The fit without a penalty from this state: a dozen steps, and more, to rounding, where it seems exact.
 
     Misplaced points of a fit to distances are moved, as long as that helps.
     """
@@ -172,7 +172,7 @@ def _descended(problem: Problem, state: State, exact: float) -> Fit:
 
 
 def _held(problem: Problem, state: State) -> Fit:
-    """A robust fit with a small penalty, below the noise level, so that an outlier in a row of few values is left.
+    """A robust fit with a small penalty, below the noise level, so that it fits no outlier in a row of few values.
 
     The weight is ``HOLD sigma sqrt(p d)`` with sigma from the median residual, p the gain and d the larger side.
     """
@@ -253,9 +253,9 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
 
 
 def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rng: np.random.Generator) -> None:
-    """Adds a column and removes it again; two for entries and distances, which have more poor local minima.
+    """Adds a column to the fit at ``rank`` and removes it again; two for sparse maps, which have more local minima.
 
-    Points on a line cannot pass each other; in a plane or in space they can.
+    Points on a line, for example, cannot pass each other; in a plane or in space they can.
     """
     climbed = rank
     fit = path.fits[rank]
@@ -303,7 +303,7 @@ def _plenty(problem: Problem, rank: int) -> bool:
 
 
 def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
-    """The fit, with ``left``, ``edge`` and ``lacking`` set: its residual against the same one under random signs."""
+    """The fit, with ``left``, ``edge`` and ``lacking`` set from its residual and the same with random signs."""
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
     residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)

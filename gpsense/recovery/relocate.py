@@ -21,7 +21,7 @@ CROWD = 50  # points that may be moved in one round
 
 
 class Ties(NamedTuple):
-    """The distances of every point: those of point i are ``starts[i]`` to ``starts[i + 1]``, each to a ``second``."""
+    """The distances of every point: entries ``starts[i]:starts[i + 1]`` lead from point i to points ``second``."""
 
     second: np.ndarray
     values: np.ndarray
@@ -30,7 +30,7 @@ class Ties(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem) -> "Ties":
-        """The ties of a problem; each pair stands under both of its points."""
+        """The ties of a problem; each pair is listed under both of its points."""
         places = problem.map
         assert isinstance(places, Distances)
         first, second = (

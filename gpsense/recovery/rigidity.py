@@ -1,4 +1,4 @@
-"""Which points are fixed by distances: parts behind few points could be mirrored, which no derivative shows.
+"""Finds the points that distances fix: a part joined through few points may be mirrored, which no derivative shows.
 
 Points in general position in r dimensions are determined by their distances, up to motions of all together, if and
 only if some stress (numbers w_ij of the pairs with ``sum_j w_ij (p_i - p_j) = 0`` for every i) has a matrix of rank

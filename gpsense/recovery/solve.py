@@ -51,7 +51,7 @@ AS_WELL, SAVED = 2.0, 2.0  # noise ratio that counts as no worse; unknowns that 
 
 @dataclass(frozen=True)
 class Solution:
-    """Factors of X, how the rank was found, and the measurements that were used, repeats merged and outliers left out.
+    """Factors of X, how the rank was found, and the problem that was solved: repeats merged, outliers left out.
 
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
     outliers; both in units of y. ``shifted``: offsets of a table, estimated with X, were subtracted from
@@ -108,7 +108,7 @@ def solve(
     known: Solution | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
-    """The Solution X of unknown rank with ``A(X) ~ y``; ``robust`` None: outliers are left out only if there are any.
+    """The Solution, X of unknown rank with ``A(X) ~ y``; ``robust`` None: outliers are left out if that explains more.
 
     Without ``cross`` a rank that the path leaves open is not cross-validated, see :func:`choose`. ``known`` is the
     solution for ``robust`` False, if it has been found before. ``weigh`` maps noise-free values to the weights of their
@@ -122,7 +122,7 @@ def solve(
 
 
 def threads(map_: Map) -> threadpool_limits:
-    """One BLAS thread for small problems and for tables: their products are too small or narrow to gain from more."""
+    """A limit of one BLAS thread for small problems and tables: their products are too small or narrow for more."""
     narrow = isinstance(map_, Table) or map_.n * map_.unknowns(1) < SMALL
     return threadpool_limits(1 if narrow else None, "blas")
 
@@ -195,11 +195,11 @@ def _solve(
 
 
 def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
-    """The best semidefinite X of any rank, if its sum of squares is next to nothing beside that of ``found``; or None.
+    """The best semidefinite X of any rank, if its sum of squares is next to nothing beside that of ``found``, or None.
 
     Tried only for maps other than single entries, with about as many measurements as X has unknowns, and if no solution
-    is exact. If X had the rank found, a fit of its noise would stop at the boundary of the semidefinite cone and leave
-    about half of the squares. With far more measurements the residual itself shows the rank.
+    is exact. Had X the rank found, a fit of any rank would stop at the boundary of the semidefinite cone and leave
+    about half of the noise. With far more measurements the residual itself shows the rank.
     """
     map_ = problem.map
     most = map_.unknowns(map_.largest_rank())
@@ -228,7 +228,7 @@ def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | Non
 
 
 def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
-    """The Solution for a fit without some values: fitted to its end, with no path of its own."""
+    """The Solution from a fit without some values, run to convergence; it has no path of its own."""
     part = problem.take(cheaper.kept)
     state = _last(part, cheaper.state)
     rng = np.random.default_rng(seed)
@@ -340,7 +340,7 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
 
 
 def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
-    """The fit of a given rank: that of the path, or a wider one with columns removed, or a narrower one with more."""
+    """The fit at ``rank``: from the path, else a wider one with columns removed or a narrower with columns added."""
     if rank in path.fits:
         return path.fits[rank]
     more = [each for each in path.fits if each > rank]
@@ -361,7 +361,7 @@ def _suspicious(problem: Problem, found: Solution) -> bool:
 def _without_wild(
     problem: Problem, found: Solution, answer: Callable[[Problem], Solution]
 ) -> tuple[np.ndarray, Solution | None]:
-    """The indices kept, and the solution without its outliers, solved again until they settle; None if too many."""
+    """The indices kept, and the solution without its outliers, solved again until these settle; None if too many."""
     kept, again = None, np.arange(problem.map.n)
     if not found.rank:
         return again, None
@@ -379,10 +379,10 @@ def _without_wild(
 
 
 def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept: np.ndarray) -> bool:
-    """Whether ``cleaned``, without some values, explains those kept better, or as well with far fewer unknowns.
+    """Whether ``cleaned`` explains the values ``kept`` better than ``found``, or as well with far fewer unknowns.
 
-    The same rank is enough if some values are outliers of ``found``, the solution for all. An exact solution is
-    replaced only by an exact one with fewer columns.
+    At the same rank it counts as better if some values are outliers of ``found``, the solution for all. An exact
+    solution is replaced only by an exact one with fewer columns.
     """
     more, fewer = (problem.map.unknowns(each.rank) for each in (found, cleaned))
     if "exact" in (found.chosen_by, cleaned.chosen_by):
@@ -399,7 +399,7 @@ def _explains_better(problem: Problem, found: Solution, cleaned: Solution, kept:
 
 
 def _lacks_more(found: Solution, other: Solution) -> bool:
-    """Whether repeats among the values that ``other`` keeps show a lack of fit of ``other``, but none of ``found``."""
+    """Whether repeats among the values that ``other`` keeps show a lack of fit in ``other``, but not in ``found``."""
     part = other.problem
     here = Fit(found.fit.state, part.misfit(found.factors))
     return lacking(part, other.fit) and not lacking(part, here)

@@ -2,7 +2,7 @@
 
 The penalty is ``sum_c w_c ||u_c||^2`` for ``X = U U^H`` and ``1/2 sum_c w_c (||u_c||^2 + ||v_c||^2)`` for
 ``X = U V^T``: the group lasso's local quadratic. The damping of column c is ``mu p s_c``, with ``s_c`` the size of the
-balanced column and p the mean of ``sum_i h_i A(u v^T)_i^2`` over random unit vectors, so that neither the units nor the
+balanced column and p the mean of ``sum_i h_i A(u v^T)_i^2`` over random unit vectors u, v: neither the units nor the
 condition of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
 """
 
@@ -27,10 +27,10 @@ CLIP = 2.5  # median absolute residuals beyond which a residual is clipped
 
 @dataclass(frozen=True)
 class Problem:
-    """Measurements, values (n,), weights h (n,) of squared residuals; ``robust`` clips those beyond CLIP medians.
+    """Measurements, values (n,), weights h (n,) of squared residuals; ``robust``: large residuals are clipped.
 
-    Where repeated values were merged into their means, ``within`` (n,) are their weighted sums of squares about these,
-    and ``counts`` (n,) their numbers, by which the weights are multiplied already.
+    Where repeated values were merged into means, ``within`` (n,) holds weighted sums of squares about each mean, and
+    ``counts`` (n,) the number of values in it, by which its weight has been multiplied.
     """
 
     map: Map
@@ -95,8 +95,8 @@ class Problem:
     def misfit(self, factors: Factors) -> float:
         """``||A(X) - y|| / ||y||`` in the weighted norm; if robust, with residuals clipped at their bound.
 
-        In ``||y||`` values are capped at CAP times the median of those that are not 0: beside a fill value such as 1e20
-        any fit of the others would seem exact.
+        In ``||y||`` values are capped at CAP times the median of the nonzero ones: otherwise, beside a fill value such
+        as 1e20 any fit of the others would seem exact.
         """
         residual = self.residual(factors)
         bound = self.bound(residual)
@@ -111,7 +111,7 @@ class Problem:
         return float(np.minimum(squares, most).sum())
 
     def bound(self, residual: np.ndarray) -> np.ndarray:
-        """Absolute value at which each residual is clipped, equal for all once weighted; infinite unless robust."""
+        """Bound at which each residual is clipped: a constant over the root of its weight; infinite unless robust."""
         if not self.robust:
             return np.array(np.inf)
         root = np.sqrt(self.weights)
@@ -198,7 +198,7 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
 
 
 def grown(problem: Problem, state: State, penalty: float, most: int, count: int) -> State:
-    """The state with up to ``count`` more columns, ``most`` in all: the leading ones, of values above the penalty."""
+    """The state with up to ``count`` columns added, ``most`` in all: leading vectors of values above the penalty."""
     values, vectors = leading(problem, problem.residual(state.factors), count)
     sizes = (values - penalty) / problem.gain
     most = min(most, *problem.map.sides)
@@ -237,8 +237,8 @@ def descend(
     """The state after up to ``steps`` accepted steps.
 
     Ends early if a step changes X by less than ``tolerance`` (relative), if no step lowers the objective, or after two
-    in a row that each lower it by less than the share ``least``. Without penalties (one weight per column) the factors
-    are balanced after every step, with them only at the end.
+    in a row that each lower it by less than the share ``least``. ``penalties`` are one weight per column: with them the
+    factors are balanced only at the end, without them after every step.
     """
     if not state.sizes.size:
         return state
@@ -371,10 +371,10 @@ def scaled_rows(jacobian: Any, root: np.ndarray) -> Any:
 
 
 def slopes(problem: Problem, factors: Factors, offsets: bool = False) -> tuple[Any, Factors]:
-    """The Jacobian at these factors, rows times the root of their weights, and the factors that it differentiates by.
+    """The Jacobian, its rows multiplied by the root of their weights, and the factors to which it belongs.
 
-    ``offsets`` of rows and columns are two more columns, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``; the derivatives by their
-    ones, which are known, are set to zero.
+    Row and column ``offsets`` a, b add two columns to the factors, ``X_ij = u_i^T v_j + a_i 1 + 1 b_j``; derivatives
+    with respect to the constants 1 are set to zero.
     """
     if not offsets:
         return scaled_rows(problem.map.jacobian(factors), np.sqrt(problem.weights)), factors
@@ -473,7 +473,7 @@ def _times(blocks: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 def _grams(heights: sp.csr_matrix, factor: np.ndarray) -> np.ndarray:
-    """``sum_j h_ij v_j v_j^T`` for every row i, shape (rows, k, k)."""
+    """``sum_j h_ij v_j v_j^T`` for every row i, v_j the rows of ``factor``, shape (rows, k, k)."""
     width = factor.shape[1]
     squares = (factor[:, :, None] * factor[:, None, :]).reshape(-1, width**2)
     return np.asarray(heights @ squares).reshape(-1, width, width)

@@ -31,7 +31,7 @@ def fit(
     """A local minimiser of ``(1/n) ||A(U U^T) - y||^2`` near ``factor`` (dim, width), same width; zero columns stay 0.
 
     Each round recentres on the iterate and descends until a step is below a tenth of ``tolerance`` relative to the
-    factor; after ``iterations`` steps without that, the next of up to ``rounds`` follows. The loss never increases.
+    factor; if ``iterations`` steps do not get there, another round follows, up to ``rounds``. The loss never increases.
     """
     accuracy, width = jnp.asarray(tolerance, values.dtype), factor.shape[1]
     factor = jnp.pad(jnp.asarray(factor), ((0, 0), (0, -width % 8)))  # few widths to compile for

@@ -15,7 +15,7 @@ from gpsense.sensing.measurements import Measurements
 
 
 class IsometryBound(NamedTuple):
-    """``delta = max(largest - 1, 1 - smallest)``, these two ratios, and unit matrices (dim, dim) that attain them."""
+    """``delta = max(largest - 1, 1 - smallest)``, ratios ``||A(X)||^2 / (n ||X||_F^2)``, and unit X attaining them."""
 
     delta: Scalar
     largest: Scalar

@@ -122,9 +122,9 @@ class Empirical(Objective):
 class Gram(Objective):
     """The empirical loss as a quadratic of ``z = svec(U U^T) - centre``: ``z^T H z - 2 s^T z + c``.
 
-    ``H = A^T A / n`` is (packed, packed), so one product with H serves loss and gradient whatever n is. Centred on
-    the truth (simulation) or on an iterate (data), s is small and nothing large cancels in float32; see
-    :func:`gram_objective` and :func:`recentred`.
+    ``H = A^T A / n`` (``hessian``) is (packed, packed), so one product with H serves loss and gradient whatever n is; s
+    is the ``slope``, c the ``offset``. Centred on the truth (simulation) or on an iterate (data), s is small and
+    nothing large cancels in float32; see :func:`gram_objective` and :func:`recentred`.
     """
 
     hessian: Hessian
@@ -195,8 +195,8 @@ def gram_objective(
 ) -> Gram:
     """Gram form of the empirical loss, centred on a packed matrix (default 0; the truth in simulation).
 
-    ``H = A^T A / n``, ``s = A^T (y - A c) / n``, offset ``||y - A c||^2 / n`` with A packed to (n, packed). With
-    ``used`` only the measurements where it is True count; their number, which is then n, may be traced.
+    ``H = A^T A / n``, ``s = A^T (y - A c) / n``, offset ``||y - A c||^2 / n`` for centre c, A packed to (n, packed).
+    With ``used`` only the measurements where it is True count; their number, which is then n, may be traced.
     """
     check_shape("values", values, measurements.n)
     rows = measurements.packed()
@@ -250,8 +250,9 @@ def split_objective(
 def cheapest_objective(measurements: Measurements, values: Values, width: int) -> Objective:
     """The cheapest form of the empirical loss per step at this width: through the map, or in Gram form.
 
-    Operations counted: ``2 D^2 + 4 d^2 k`` in Gram form with ``D = d (d + 1) / 2``, ``4 n D + 4 d^2 k`` through packed
-    matrices, ``4 n d k`` through vectors; maps of single entries or distances are cheapest as they are.
+    Operations counted (dim d, width k): ``2 D^2 + 4 d^2 k`` in Gram form with ``D = d (d + 1) / 2``,
+    ``4 n D + 4 d^2 k`` through packed matrices, ``4 n d k`` through vectors; maps of single entries or distances are
+    cheapest as they are.
     """
     dim, packed = measurements.dim, packed_size(measurements.dim)
     gram = 2 * packed**2 + 4 * dim**2 * width

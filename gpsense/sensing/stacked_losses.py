@@ -17,7 +17,7 @@ from gpsense.sensing.stacked import Block, embedded, product, turned
 
 
 class Stacked(Objective):
-    """A loss of ``U V^T``; of ``W W^T`` it depends on the off-diagonal block alone. ``sides``: (dim, columns)."""
+    """A loss that depends on ``U V^T``, the off-diagonal block of ``W W^T``, alone; ``sides`` are (dim, columns)."""
 
     sides: tuple[int, int] = eqx.field(static=True)
 
@@ -51,8 +51,8 @@ class StackedPopulation(Stacked):
 class StackedGram(Stacked):
     """The empirical loss as a quadratic of ``z = vec(U V^T) - centre``: ``z^T H z - 2 s^T z + c``.
 
-    ``H = A^T A / n`` has side dim * columns, so a step costs the same whatever n is. Under ``vmap`` the products of
-    one H with many factors become a single matrix product.
+    s is ``slope``, c ``offset``. ``H = A^T A / n`` has side dim * columns, so a step costs the same whatever n is.
+    Under ``vmap`` the products of one H with many factors become a single matrix product.
     """
 
     hessian: Hessian

@@ -40,7 +40,7 @@ def packed_dim(size: int) -> int:
 
 @lru_cache(maxsize=64)
 def _layout(dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Flat indices of the upper triangle, the packed index of each matrix entry, and flags of off-diagonal ones."""
+    """Flat indices of the upper triangle, the packed index of each entry, and which packed numbers are off-diagonal."""
     rows, cols = np.triu_indices(dim)
     place = np.zeros((dim, dim), np.int32)
     place[rows, cols] = place[cols, rows] = np.arange(rows.size)

@@ -15,7 +15,7 @@ from gpsense.fields import check_key, check_shape
 def geometric_spectrum(
     rank: int, condition: ScalarLike, dtype: DTypeLike = jnp.float32, traced_rank: ScalarLike | None = None
 ) -> Float[Array, " rank"]:
-    """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``: from 1 down to 1/condition, evenly spaced in the log.
+    """Eigenvalues ``mu_j = condition^(-j / (rank - 1))``, j from 0: from 1 to 1/condition, evenly spaced in the log.
 
     A ``traced_rank`` of at most ``rank`` gives the spectrum of that rank, padded with zeros.
     """
@@ -26,7 +26,7 @@ def geometric_spectrum(
 
 
 def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | Sequence[float]) -> Factor:
-    """``U* = Q diag(sqrt(mu))`` of shape (dim, rank) with Q uniform among orthonormal frames.
+    """``U* = Q diag(sqrt(mu))``, (dim, rank), for the ``spectrum`` mu, with Q uniform among orthonormal frames.
 
     Leading columns do not depend on the rank. Raises BadInput if the rank exceeds the dimension.
 

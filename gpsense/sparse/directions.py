@@ -88,7 +88,7 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
 
 
 def orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
-    """``Q`` of ``A = Q R``, R's diagonal positive, row norms as ``A (A^T A)^{-1/2}``; uniform if A is Gaussian."""
+    """``Q`` of ``A = Q R``, R's diagonal positive; row norms as in ``A (A^T A)^{-1/2}``; uniform if A is Gaussian."""
     if matrix.shape[1] == 1:
         return matrix / jnp.sqrt(jnp.sum(matrix**2))
     columns = _linalg.orthonormal(matrix)

@@ -125,7 +125,7 @@ def _legendre() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _relu_coefficients(bias: jax.Array, degree: int) -> jax.Array:
-    """``b Phi(b) + phi(b)``, ``Phi(b)``, then ``phi(b) He_(k-2)(-b)``, with phi and Phi of N(0, 1)."""
+    """``b Phi(b) + phi(b)``, ``Phi(b)``, then ``phi(b) He_(k-2)(-b)``; phi, Phi: density, distribution of N(0, 1)."""
     density, distribution = norm.pdf(bias), norm.cdf(bias)
     higher = [sqrt(factorial(k)) * density * he for k, he in enumerate(_hermite(max(degree - 2, 0), -bias))]
     return jnp.stack([bias * distribution + density, distribution, *higher][: degree + 1])

@@ -18,7 +18,7 @@ from gpsense.sparse.samples import ALL, FIT, HELD, Block, Samples
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is fitted: pairs of neurons, activation, linear part subtracted from y, second layer.
+    """How a network is fitted: the number of neuron pairs, activation, linear part subtracted from y, and second layer.
 
     ``residual``: a name of :data:`gpsense.sparse.network.RESIDUALS`; ``second_layer``: one of :data:`SECOND_LAYERS`.
     """
@@ -49,8 +49,8 @@ def fit(
     """One gradient step on the kept coordinates, fresh biases, and the second layer.
 
     The second layer's penalty is chosen with a network trained, step included, without the held-out samples; the
-    network returned uses every sample. ``given`` directions, from all samples and from those not held out, replace the
-    step: each neuron's weights are a random combination of them.
+    network returned uses every sample. ``given`` directions (from all samples, then from those not held out) replace
+    the step: each neuron's weights are a random combination of them.
     """
     fit = SECOND_LAYERS[recipe.second_layer]
     parts = jnp.asarray(PARTS, jnp.int32)[: 1 if fit is None else 2]
@@ -107,7 +107,7 @@ def _mixture(key: RandomKey, r: int, neurons: int, samples: Samples) -> Float[Ar
 
 
 def loss(samples: Samples, kept: Kept, activation: Activation, network: Network) -> tuple[Scalar, Network]:
-    """``(1/n) sum (h(x) - y)^2`` over a stream, and its gradient in the network."""
+    """``(1/n) sum (h(x) - y)^2`` over a stream, and its gradient with respect to the network's parameters."""
 
     def summed(network: Network, block: Block) -> Scalar:
         return jnp.sum(block.used * (network(activation, block.x) - block.y) ** 2)
@@ -139,6 +139,6 @@ def _errors(samples: Samples, kept: Kept, activation: Activation, network: Netwo
 
 
 def energy(columns: Float[Array, "kept columns"], truth: Float[Array, "kept r"]) -> Scalar:
-    """Share of the columns' energy in the span of the truth: ``||G^T V||_F^2 / ||G||_F^2``, V^T V = I; 0 if G = 0."""
+    """Share of the energy of the columns G in the span of the truth V: ``||G^T V||_F^2 / ||G||_F^2``; 0 if G = 0."""
     size = jnp.sum(columns**2)
     return jnp.sum((columns.T @ truth) ** 2) / jnp.where(size == 0, 1.0, size)

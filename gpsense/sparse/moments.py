@@ -67,7 +67,7 @@ class Sums(eqx.Module):
         )
 
     def moments(self) -> Moments:
-        """The moments of all samples added: ``(1/n) (sum (y - c) f - (mean of y - c) sum f)`` for f = x, x x^T."""
+        """The moments of all samples: ``(1/n) (sum (y - c) f - (mean of y - c) sum f)``, c the centre, f = x, x x^T."""
         size = jnp.maximum(self.count, 1.0)
         shift = self.y / size
         return Moments(

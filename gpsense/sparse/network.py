@@ -48,7 +48,7 @@ class Network(eqx.Module):
 
 
 def kept_coordinates(mask: Bool[Array, " dim"], width: int) -> Kept:
-    """The coordinates where ``mask`` is True, rising, padded to the static ``width``, which must be large enough."""
+    """The coordinates where ``mask`` is True, rising, padded or cut to the static ``width``."""
     places = jnp.argsort(~mask, stable=True)[:width]
     return Kept(places, mask[places])
 
@@ -119,7 +119,7 @@ def step_gradient(
     linear: Float[Array, " kept"],
     activation: Activation,
 ) -> Float[Array, "kept neurons"]:
-    """``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)``: minus half the mean square's gradient, a_j = 1."""
+    """``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)``: minus half the mean square's gradient at a_j = 1."""
 
     def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
         slopes = activation.slope(weights.T @ block.x + biases[:, None])
@@ -145,7 +145,7 @@ def stepped(
 
 
 class Statistics(NamedTuple):
-    """Means of the features, the residual of y being the last, and of all their pairwise products."""
+    """Means of the features (hidden units, then the residual of y), and of all their pairwise products."""
 
     first: Float[Array, " features"]
     second: Float[Array, "features features"]
@@ -167,7 +167,7 @@ def statistics(samples: Samples, kept: Kept, network: Network, activation: Activ
 
 
 def ridge(found: Statistics, network: Network, penalties: Float[Array, " penalties"]) -> Network:
-    """The network per penalty p, on a leading axis, refitted by ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
+    """The network per penalty p, on a leading axis, with output ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
 
     ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free. Where all units
     are constant up to rounding, a is 0.

@@ -137,7 +137,7 @@ def table(
     key: RandomKey,
     used: Float[Array, " n"] | None = None,
 ) -> TableSamples:
-    """The stream of a table without the rows whose ``used`` is 0; its offset is the mean ``y`` of the others.
+    """The stream of a table without the rows whose ``used`` is 0; its offset is the mean ``y`` of the rows used.
 
     The key draws the noise coordinate.
     """
@@ -172,7 +172,7 @@ def outputs(samples: Samples) -> tuple[Scalar, Scalar]:
 def draw_coordinates(
     key: RandomKey, index: Integer, coordinates: Int[Array, " k"], dtype: Any
 ) -> Float[Array, "k rows"]:
-    """A block's Gaussian inputs at these coordinates: one key per coordinate and block, of at most BLOCKS blocks."""
+    """A block's Gaussian inputs at these coordinates: one key per coordinate and block, for up to BLOCKS blocks."""
     check_key(key)
     numbers = coordinates.astype(jnp.uint32) * BLOCKS + index.astype(jnp.uint32)
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)

@@ -8,7 +8,7 @@ from gpsense.systems._contract import AnySystem, Cost, Evaluator, Learner, Measu
 
 
 class Systems(UserDict[str, Any]):
-    """System classes by name. An entry may be ``module:Class``, imported when first read; others may be added.
+    """System classes by name. An entry may be ``module:Class``, imported when first read; you may add your own.
 
     >>> sorted(gpsense.SYSTEMS)[:3], gpsense.SYSTEMS["sensing"] is gpsense.Sensing
     (['diabetes', 'digits', 'images'], True)

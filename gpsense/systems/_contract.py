@@ -53,7 +53,7 @@ class Cost(eqx.Module):
 
 
 class Measure(NamedTuple):
-    """A measure of a cell: what it is, its unit, and the names of its trailing axes.
+    """A measure of a cell: ``words`` that say what it is, its unit ``units``, and its trailing axes' names ``dims``.
 
     >>> gpsense.Measure("largest weight", units="1").words
     'largest weight'
@@ -192,8 +192,8 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
     ``Data`` or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes the system's own measures,
     beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names the measures in the table of a run;
     ``steps``: default numbers of training and of fine-tuning steps, None for a system without steps. ``revision``
-    belongs to a run's identity: raise it when a default or a formula changes its meaning. ``own_code``: whether hidden
-    fields hold a user's functions and data, whose traced operations then belong to the identity, too. Fields are
+    belongs to a run's identity: raise it when a default or a formula changes what results mean. ``own_code``: whether
+    hidden fields hold a user's functions and data; their traced operations then belong to the identity, too. Fields are
     checked at construction; BadInput names the field.
 
     >>> system = gpsense.Sensing(dim=8, rank=2, n=100)

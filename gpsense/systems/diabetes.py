@@ -37,7 +37,7 @@ class DiabetesData(Traced):
 class Diabetes(CoordinateSystem[DiabetesData]):
     """The diabetes table among columns of noise, with input-feature pruning.
 
-    ``noise_columns`` standard Gaussians come after the ten real columns.
+    After the ten real columns come ``noise_columns`` columns of independent standard Gaussian numbers.
 
     >>> system = gpsense.Diabetes(n=300, noise_columns=50)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

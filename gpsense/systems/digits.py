@@ -100,7 +100,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
     """Two handwritten digits classified by a network with quadratic activation, pruned by neurons.
 
     The ``dim`` inputs are dim - 1 principal components and the constant. The network is trained on ``n`` images of the
-    pair, the others are held out. ``rank``: neurons kept by rules and methods that are given a rank.
+    pair, the others are held out. ``rank``: how many neurons are kept by rules and methods that are given a rank.
 
     >>> system = gpsense.Digits(dim=21, n=250)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

@@ -41,10 +41,10 @@ class ImagesSetting(WeightsSetting):
 class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     """Image classification by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
 
-    ``data``: digits; mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs); mnist or cifar10, read from
-    files in ``folder``. The network is trained on ``n`` images (an upper bound where Data has an ``n``); the error is
-    measured on at most ``test`` others, and the loss on ``validation`` further images is recorded. ``layers``: the
-    number of neurons in each hidden layer.
+    ``data`` is digits, or mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs), or one of mnist and
+    cifar10, read from files in ``folder``. The network is trained on ``n`` images, or on fewer if Data gives an ``n``;
+    the error is measured on at most ``test`` others, and the loss on ``validation`` further images is recorded.
+    ``layers``: the number of neurons in each hidden layer.
 
     >>> system = gpsense.Images()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

@@ -148,7 +148,8 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
 
     A subclass defines ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, and optionally :meth:`error`,
     static fields and a ``Data`` of its own. The error is the loss on the problem drawn unless :meth:`error` is
-    overridden: for a held-out error, draw further samples into the problem and evaluate on these in :meth:`error`.
+    overridden: for a held-out error, let :meth:`draw` add further samples to the problem, on which :meth:`error` is
+    evaluated.
     Parameters are any tree, Equinox modules included.
 
     >>> from gpsense.systems.own import groups

@@ -41,7 +41,7 @@ class RectangularProblem(eqx.Module):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
-    """Rectangular low-rank sensing U V^T with column-wise (structured) pruning of the stacked factor [U; V].
+    """Sensing of a rectangular low-rank matrix U V^T, with column-wise (structured) pruning of the factor [U; V].
 
     >>> system = gpsense.Rectangular(dim=8, columns=6, rank=2, n=200)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

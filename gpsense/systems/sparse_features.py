@@ -52,7 +52,8 @@ class SparseFeaturesData(Traced):
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-    V has ``directions`` columns and ``sparsity`` non-zero rows: :func:`gpsense.sparse.directions.draw_directions`.
+    ``y = sigma*(V^T x) + noise``, where V (dim, directions) has ``sparsity`` non-zero rows (all with ``softness`` > 0),
+    see :func:`gpsense.sparse.directions.draw_directions`.
 
     >>> system = gpsense.SparseFeatures(dim=30, n=500)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

@@ -181,15 +181,15 @@ STARTS: dict[str, Start] = {
 class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, TeacherStudentProblem]):
     """Masked teacher and student: two-layer networks whose neurons each see some of the inputs (arXiv 2110.05667).
 
-    - ``neurons`` K, each of which sees ``support`` r of the ``dim`` inputs; ``supports``: these sets of inputs are
-      independent, or overlap. ``entries``: the teacher's weights are uniform on [-1/2, 1/2], or gaussian.
-    - ``n``: samples. Where Data has an ``n`` or a ``support``, those here are upper bounds.
-    - ``rule``: teacher gives the teacher's own mask, or one that covers the share ``accuracy`` of it.
+    - ``neurons``: their number K. Each sees ``support`` (r) of the ``dim`` inputs; ``supports`` says whether these sets
+      of inputs are independent or overlap. ``entries``: the teacher's weights are uniform on [-1/2, 1/2], or gaussian.
+    - ``n``: the number of samples. Where Data gives an ``n`` or a ``support``, those given here are upper bounds.
+    - ``rule``: with teacher, the mask is the teacher's own, or covers the share ``accuracy`` of it.
     - ``start``: near the teacher, gaussian, or by the tensor method.
-    - ``subsets``: the samples are split into this many parts, and each step uses the next one.
-    - ``hessian``: measure the eigenvalues of the loss's Hessian at the teacher.
-    - ``convexity``: measure whether the gradient is monotone between the point where training ended and points around
-      it, at a tenth of its distance to the teacher (:mod:`gpsense.tickets.convexity`).
+    - ``subsets``: the samples are split into this many parts, and each step uses the next part.
+    - ``hessian``: whether to measure the eigenvalues of the loss's Hessian at the teacher.
+    - ``convexity``: whether to measure if the gradient is monotone between the point where training ended and points
+      around it, at a tenth of its distance to the teacher (:mod:`gpsense.tickets.convexity`).
 
     >>> system = gpsense.TeacherStudent()
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

@@ -3,10 +3,12 @@
 "Derived" means worked out for this project and checked numerically by its tests, not quoted from a paper; "recalled"
 means believed to be a paper's, not confirmed word for word. Convention throughout: ``L(U) = (1/n) ||A(U U^T) - y||^2``
 without a factor 1/2, ``E<A, X>^2 = ||X||_F^2``, penalty ``lambda sum_i s_i / sqrt(s_i + beta)`` with
-``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. A spectrum is a vector of eigenvalues
-in any order. Two modules have conventions of their own: ``sparse``, about a two-layer network, and ``tickets``, about
-masked teacher and student networks, whose loss has a factor 1/2. Everything works under ``jit`` and ``vmap``, in
-float32 and float64, except ``trace_norm_samples`` and ``paper_rate_exponent``, which take and return Python numbers.
+``s_i = ||U e_i||^2``, truth ``M`` with eigenvalues ``mu_1 >= ... >= mu_r > 0``. In formulas d is ``dim``, k ``width``,
+r ``rank``, sigma ``noise``, lambda ``penalty``, beta ``smoothing``, psi :func:`penalty_slope`, tau :func:`shrinkage`,
+``mu_low`` :func:`fold_eigenvalue`. A spectrum is a vector of eigenvalues in any order. Two modules have conventions of
+their own: ``sparse``, about a two-layer network, and ``tickets``, about masked teacher and student networks, whose loss
+has a factor 1/2. Everything works under ``jit`` and ``vmap``, in float32 and float64, except ``trace_norm_samples`` and
+``paper_rate_exponent``, which take and return Python numbers.
 
 >>> float(gpsense.theory.shrinkage(penalty=0.2, smoothing=0.01))
 1.0

@@ -22,8 +22,8 @@ def penalty_slope_derivative(square: Elementwise | float, smoothing: ScalarLike)
 def penalty_curvatures(square: Elementwise | float, smoothing: ScalarLike) -> tuple[Elementwise, Elementwise]:
     """Hessian eigenvalues of ``||v||^2 / sqrt(||v||^2 + beta)`` at ``||v||^2 = s``, (tangential, radial). Derived.
 
-    Tangential ``psi(s)``, dim - 1 times; radial ``psi(s) - s (s + 4 beta) / (s + beta)^(5/2)``, which is
-    ``beta (2 beta - s) / (s + beta)^(5/2)``: negative beyond the norm ``sqrt(2 beta)``.
+    The tangential one is ``psi(s)`` (:func:`penalty_slope`), dim - 1 times. The radial one is ``psi(s) + 2 s psi'(s)``,
+    equal to ``beta (2 beta - s) / (s + beta)^(5/2)`` and negative beyond the norm ``sqrt(2 beta)``.
     """
     square = jnp.asarray(square)
     radial = smoothing * (2 * smoothing - square) / (square + smoothing) ** 2.5
@@ -48,9 +48,10 @@ def lasso_gap_bound(smoothing: ScalarLike) -> Scalar:
 
 
 def least_penalty(spectrum: Spectrum, smoothing: ScalarLike) -> Scalar:
-    """``sum_j l_j / sqrt(l_j + beta)``: least penalty (lambda = 1) of any U if ``U U^T`` has eigenvalues l_j. Derived.
+    """``sum_j l_j / sqrt(l_j + beta)``: least penalty of any U for which ``U U^T`` has eigenvalues l_j. Derived.
 
-    Reached where the columns are orthogonal, hence eigenvectors (the penalty is Schur concave in the squared norms).
+    For lambda = 1. It is reached where the columns are orthogonal, hence eigenvectors (the penalty is Schur concave in
+    the squared norms).
     """
     return jnp.sum(spectrum / jnp.sqrt(spectrum + smoothing))
 
@@ -60,9 +61,10 @@ def cosine_bound(
 ) -> Scalar:
     """Bound on cos^2 of two columns: ``(s_max / s_min) (gamma sqrt(s_max) + (3 / sqrt(2)) eps) / lambda``. Derived.
 
-    For columns of squared norms between ``smallest`` and ``largest``, all at least ``4 beta``, of a factor where the
-    penalised loss has a gradient of norm at most eps and no Hessian eigenvalue below -gamma (``curvature``). Holds for
-    any loss that depends on ``U U^T`` alone: rotating two columns into each other then changes the penalty only.
+    For columns of squared norms from s_min (``smallest``) to s_max (``largest``), all at least ``4 beta``, of a factor
+    where the penalised loss has a gradient of norm at most eps (``gradient``) and no Hessian eigenvalue below -gamma
+    (``curvature``). Holds for any loss that depends on ``U U^T`` alone: rotating two columns into each other then
+    changes the penalty only.
     """
     largest = jnp.asarray(largest)
     return largest / smallest * (curvature * jnp.sqrt(largest) + 3 / 2**0.5 * gradient) / penalty

@@ -44,10 +44,11 @@ def trace_norm_samples(dim: int, rank: int) -> float:
 
 
 def eigenvalue_density(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points x and there the density of all eigenvalues of W (:func:`trace_norm_samples`), of integral N. Textbook.
+    """Points x, and the density there of the eigenvalues of W (:func:`trace_norm_samples`). Textbook.
 
-    N is ``side``: ``sum_j<N phi_j(x)^2 + sqrt(N/2) phi_{N-1}(x) int sign(x - y)/2 phi_N(y) dy``, and for odd N also
-    ``phi_{N-1}(x) / int phi_{N-1}``, with phi_j the normalised Hermite functions (Mehta, Random Matrices, chapter 7).
+    Its integral is N, the ``side``: ``sum_j<N phi_j(x)^2 + sqrt(N/2) phi_{N-1}(x) int sign(x - y)/2 phi_N(y) dy``, and
+    for odd N also ``phi_{N-1}(x) / int phi_{N-1}``, with phi_j the normalised Hermite functions (Mehta, Random
+    Matrices, chapter 7).
     """
     from scipy.integrate import cumulative_simpson  # here: importing it takes a tenth of a second
 

@@ -12,8 +12,8 @@ def bias(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> Scal
     """``(lambda/4) sqrt(sum_j psi(s_j)^2)``: the error caused by the penalty after training, before fine-tuning.
 
     ``s_j`` is the root on eigenvalue ``mu_j`` (:func:`gpsense.theory.column_root`), psi :func:`penalty_slope`. An
-    eigenvalue without a root is lost: ``mu_j`` replaces ``(lambda/4) psi(s_j)``. Those between ``mu_low`` and tau are
-    taken as learnt, which depends on the start. Population loss, converged. Derived.
+    eigenvalue without a root is lost: ``mu_j`` replaces ``(lambda/4) psi(s_j)``. Eigenvalues between ``mu_low`` and
+    tau, which only some starts learn, are taken as learnt. Population loss, converged. Derived.
     """
     return _bias(spectrum, penalty, smoothing)
 
@@ -35,7 +35,8 @@ def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
     """``nu = sigma sqrt(2 d / n)``, which is nearly the largest eigenvalue of ``(1/n) A*(noise)``. Derived.
 
     Surplus columns grow if tau (:func:`shrinkage`) is below nu. ``nu < tau < mu_r`` gives the right rank if nu is also
-    below :func:`fold_eigenvalue`, and mostly otherwise: columns that have grown survive above it. Gaussian ensemble.
+    below :func:`fold_eigenvalue`; if nu is above it, mostly, as surplus columns that have grown then survive. Gaussian
+    ensemble.
     """
     return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
 
@@ -43,7 +44,8 @@ def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
 def exact_rank_error(noise: ScalarLike, dim: ScalarLike, rank: ScalarLike, n: ScalarLike) -> Scalar:
     """``sigma sqrt((r d - r (r - 1) / 2) / n)``: root mean square of ``||U U^T - M||_F`` at the known rank.
 
-    Noise variance times degrees of freedom over n; Gaussian ensemble, n well above ``r d``. Derived.
+    sigma is ``noise``, r ``rank``, d ``dim``: noise variance times degrees of freedom over n; Gaussian ensemble, n well
+    above ``r d``. Derived.
     """
     rank = jnp.asarray(rank)
     return noise * jnp.sqrt((rank * dim - rank * (rank - 1) / 2) / n)

@@ -34,7 +34,7 @@ class Prescription(NamedTuple):
 def recalled_scalings(eigenvalue: ScalarLike, rank: ScalarLike, width: ScalarLike) -> RecalledScalings:
     """How the parameters of arXiv 2303.11453 scale, RECALLED: unit constants, NOT the paper's constants.
 
-    With ``sigma = sqrt(mu_r)``, the least singular value of the true factor, and ``||U*||_op = 1``:
+    With ``sigma = sqrt(eigenvalue)``, the least singular value of the true factor, ``||U*||_op = 1`` and k the width:
     ``beta = sigma^2 / r``, ``lambda = sigma^3 / sqrt(k r)``, ``gamma = sigma^3 / (sqrt(k) r^(5/2))``,
     ``eps = sigma^(7/2) / (sqrt(k) r^(5/2))``. Neither exponents nor constants were confirmed word for word: use them to
     see how a quantity scales, never as the paper's prescription.

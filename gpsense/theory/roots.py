@@ -15,11 +15,11 @@ _SAFE_SMOOTHING = (1 - 3 / 5**1.5) / 4
 
 
 def column_root(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
-    """Squared norm s of a trained column on a truth eigenvalue mu: ``s + (lambda/4) psi(s) = mu``. Derived.
+    """Squared norm s of a column trained on an eigenvalue mu of M: ``s + (lambda/4) psi(s) = mu``. Derived.
 
-    The largest root, by bisection between the minimum of the left side and mu, to working precision; NaN where no
-    root exists (mu below :func:`fold_eigenvalue`). Elementwise in mu. Its derivatives are those of the implicit
-    function. Population loss, converged.
+    psi is :func:`penalty_slope`. The largest root, by bisection between the minimum of the left side and mu, to working
+    precision; NaN where no root exists (mu below :func:`fold_eigenvalue`). Elementwise in mu. Its derivatives are those
+    of the implicit function. Population loss, converged.
     """
     return _column_root(*floats(eigenvalue, penalty, smoothing))
 
@@ -92,9 +92,10 @@ def bistable(penalty: ScalarLike, smoothing: ScalarLike) -> Flags:
 
 
 def column_bounds(spectrum: Spectrum, penalty: ScalarLike, smoothing: ScalarLike) -> tuple[Integer, Integer]:
-    """Bounds on the number of trained columns: eigenvalues above tau (lower), at least ``mu_low`` (upper). Derived.
+    """Lower and upper bound on the number of columns that training keeps. Derived.
 
-    Both hold at every second-order point of a factor wider than the rank, hence from any start: a zero column is
+    The number of eigenvalues above tau (:func:`shrinkage`), and of at least ``mu_low`` (:func:`fold_eigenvalue`). Both
+    hold at every second-order point of a factor wider than the rank, hence from any start: a zero column is
     unstable while an eigenvalue without a column exceeds tau, other columns stay only at a root, and two on one
     eigenvector are a saddle. The number between depends on the start. Even a tiny start may leave more columns than
     the lower bound: those that grow together on a large eigenvalue are long enough to be shrunk by less than tau.
@@ -115,7 +116,8 @@ def exceeds_threshold(eigenvalue: Elementwise | float | int, penalty: ScalarLike
 def smoothing_bound(eigenvalue: ScalarLike) -> Scalar:
     """``(1 - 3 / (5 sqrt(5))) mu_r / 4 = 0.1829 mu_r``: with beta up to this, pruning keeps every true column. Derived.
 
-    All their norms then exceed ``2 sqrt(beta)``, for every penalty with ``tau < mu_r``.
+    mu_r is the least ``eigenvalue``. All norms of true columns then exceed ``2 sqrt(beta)``, for every penalty with
+    ``tau < mu_r``.
     """
     return _SAFE_SMOOTHING * jnp.asarray(eigenvalue)
 

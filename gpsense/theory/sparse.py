@@ -45,12 +45,13 @@ def population_gradient(
 
 
 def unpruned_samples(link: Link, dim: ScalarLike, noise: ScalarLike = 0.0, activation: Activation = RELU) -> Scalar:
-    """The n at which half the energy of a dense gradient step G is along V: ``||G V||_F^2 = ||G||_F^2 / 2``. Derived.
+    """The n at which half the energy of a dense gradient step G is along V (dim, rank), the true directions. Derived.
 
+    Where ``||G V||_F^2 = ||G||_F^2 / 2``:
     ``d^k* (1 + noise^2) E[phi'(t + b)^2] ((k*-1)!)^2 / (gamma_k*^2 E[g_k*(b)^2] (2 k* - 3)!!)`` with neurons w uniform
-    on the sphere and t, b ~ N(0, 1). Signal ``gamma_k*^2 / ((k*-1)!)^2 E[g_k*^2] (2 k* - 3)!! / d^(k*-1)``, from
-    ``E rho^(2 k* - 2)``, against noise ``(1 + noise^2) E[phi'^2] d / n``: leading order in 1/d, for rank << dim, where
-    the rank does not enter. ReLU and ``sigma* = he_k*``: 1.5 d, 2.72 d^2 and 3.63 d^3 for k* = 1, 2, 3.
+    on the sphere and t, b ~ N(0, 1). There the signal ``gamma_k*^2 / ((k*-1)!)^2 E[g_k*^2] (2 k* - 3)!! / d^(k*-1)``,
+    from ``E rho^(2 k* - 2)``, equals the noise ``(1 + noise^2) E[phi'^2] d / n``, to leading order in 1/d, for r << d,
+    where the rank r does not enter. For ReLU and ``sigma* = he_k*``: 1.5 d, 2.72 d^2 and 3.63 d^3 for k* = 1, 2, 3.
     """
     return _unpruned_samples(link, activation, *floats(dim, noise))
 
@@ -68,17 +69,17 @@ def _unpruned_samples(link: Link, activation: Activation, dim: jax.Array, noise:
 def unpruned_energy(
     link: Link, dim: ScalarLike, n: ScalarLike, noise: ScalarLike = 0.0, activation: Activation = RELU
 ) -> Scalar:
-    """``n / (n + n_50)``: the share ``||G V||_F^2 / ||G||_F^2`` of a dense gradient step G along V. Derived.
+    """``n / (n + n_50)``: the share ``||G V||_F^2 / ||G||_F^2`` of a dense step G along the true V. Derived.
 
-    n_50: :func:`unpruned_samples`. Leading order: this neglects the part of the population gradient along w, a share
-    ``(2 k* - 1) / k*^2 E[g_(k*+2)^2] / (d E[g_k*^2])`` of it (ReLU: 0.09/d, 0.5/d, 2.59/d for k* = 1, 2, 3), and the
-    part of the noise along V, a share r/d.
+    n_50 is :func:`unpruned_samples`. To leading order: this neglects the part of the population gradient along w, its
+    share ``(2 k* - 1) / k*^2 E[g_(k*+2)^2] / (d E[g_k*^2])`` (ReLU: 0.09/d, 0.5/d, 2.59/d for k* = 1, 2, 3), and the
+    part of the noise along V, a share r/d of the noise.
     """
     return n / (n + unpruned_samples(link, dim, noise, activation))
 
 
 def csq_exponent(information_exponent: ScalarLike, alpha: ScalarLike | None = None) -> Scalar:
-    """``min(alpha, 1/2) k*``: query methods need at least ``d^this`` samples for ``d^alpha`` active rows. The paper's.
+    """``p = min(alpha, 1/2) k*``: query methods need at least d^p samples for ``d^alpha`` active rows. The paper's.
 
     For correlational statistical queries (CSQ); heuristic, up to logarithms, from a query accuracy of half this
     exponent. Without alpha: k*/2, for methods that do not depend on the basis.
@@ -88,7 +89,7 @@ def csq_exponent(information_exponent: ScalarLike, alpha: ScalarLike | None = No
 
 
 def pruned_exponent(information_exponent: ScalarLike, alpha: ScalarLike) -> Scalar:
-    """``alpha k*``: pruned networks learn from ``d^this`` samples for ``d^alpha`` active rows, up to logs. The paper's.
+    """``p = alpha k*``: pruned networks learn from d^p samples for ``d^alpha`` active rows, up to logs. The paper's.
 
     Any k* for single-index links; k* = 2 for nondegenerate multi-index ones.
     """
@@ -97,7 +98,7 @@ def pruned_exponent(information_exponent: ScalarLike, alpha: ScalarLike) -> Scal
 
 
 def unpruned_exponent(information_exponent: ScalarLike) -> Scalar:
-    """``k*``: one gradient step of a dense network needs ``d^this`` samples, up to constants. The paper's."""
+    """``p = k*``: one gradient step of a dense network needs d^p samples, up to constants. The paper's."""
     return floats(information_exponent)[0]
 
 
@@ -108,7 +109,7 @@ def risk_rate(kept: ScalarLike, width: ScalarLike, n: ScalarLike) -> Scalar:
 
 
 def row_norm(directions: Factor, q: ScalarLike) -> Scalar:
-    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)``; for q = 0 the number of nonzero rows. The paper's."""
+    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)`` of ``directions`` V; q = 0: the nonzero rows. The paper's."""
     q = jnp.asarray(q, directions.dtype)
     lengths = jnp.linalg.norm(directions, axis=1)
     total = jnp.sum(jnp.where(lengths > 0, jnp.where(lengths > 0, lengths, 1.0) ** q, 0.0))

@@ -41,12 +41,12 @@ def dropped_error(factor: Factor, kept: Integer | int) -> Scalar:
 
 
 def column_fraction(level: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
-    """Expected fraction of the columns with norm at least ``level`` times the largest; equal eigenvalues. Derived.
+    """Expected fraction of the columns with norm at least ``level`` times the largest norm. Derived.
 
-    ``1/k + (1 - 1/k) E[(F(m) - F(x^2 m)) / F(m)]``, k the width and x the level, F the chi-square distribution function
-    with r = ``rank`` degrees of freedom, m the largest of k draws, of density ``k F^(k-1) f``: given m, the others are
-    independent and below it. By quadrature; the squared norms are taken as independent, true up to O(r/k). Level in
-    [0, 1].
+    For a truth with equal eigenvalues: ``1/k + (1 - 1/k) E[(F(m) - F(x^2 m)) / F(m)]``, k the width and x the level, F
+    the chi-square distribution function with r = ``rank`` degrees of freedom, m the largest of k draws, of density
+    ``k F^(k-1) f``: given m, the others are independent and below it. By quadrature; the squared norms are taken as
+    independent, true up to O(r/k). Level in [0, 1].
     """
     return _column_fraction(*floats(level, width, rank))
 
@@ -59,13 +59,14 @@ def _column_fraction(level: jax.Array, width: jax.Array, rank: jax.Array) -> jax
 
 
 def kept_columns_error(kept: ScalarLike, width: ScalarLike, rank: ScalarLike) -> Scalar:
-    """RMS of ``||V V^T - M||_F / ||M||_F``, V the q longest of k columns; equal eigenvalues. Derived.
+    """The root mean square of ``||V V^T - M||_F / ||M||_F``, V the ``kept`` longest of ``width`` columns. Derived.
 
-    The square root of ``1 - (2/(r k)) q E[h_1] + (1/(r k^2)) (q E[h_2] + q (q - 1) E[h_1^2] / r)`` (q ``kept``, k
-    ``width``, r ``rank``), ``h_p(m) = E[s^p | s > m]`` for chi-square s. E averages over m, the (q+1)-st largest of k
-    draws: given m, the q above it are independent, with independent directions (``E cos^2 = 1/r``). By quadrature; for
-    q << k only, as ``sqrt(k) Q`` (:func:`sample_columns`) is taken as normal: r = q = 4 gives 0.969 for k = 500 (true:
-    0.969) and 0.70 for k = 20 (true: 0.66). 0 for q >= k.
+    For a truth with equal eigenvalues it is the square root of
+    ``1 - (2/(r k)) q E[h_1] + (1/(r k^2)) (q E[h_2] + q (q - 1) E[h_1^2] / r)`` (q ``kept``, k ``width``, r ``rank``),
+    ``h_p(m) = E[s^p | s > m]`` for chi-square s. E averages over m, the (q+1)-st largest of k draws: given m, the q
+    above it are independent, with independent directions (``E cos^2 = 1/r``). By quadrature; for q << k only, as
+    ``sqrt(k) Q`` (:func:`sample_columns`) is taken as normal: r = q = 4 gives 0.969 for k = 500 (true: 0.969) and 0.70
+    for k = 20 (true: 0.66). 0 for q >= k.
     """
     return _kept_columns_error(*floats(kept, width, rank))
 

@@ -66,12 +66,13 @@ def hessian_range(hessian: RowHessian, masks: Masks) -> tuple[Scalar, Scalar]:
 
 
 def momentum_rate(mu: ScalarLike, largest: ScalarLike, rate: ScalarLike, momentum: ScalarLike) -> Scalar:
-    """``nu = max_i rho([[1 + beta - eta L_i, -beta], [1, 0]])``: contraction per step, L_i in [mu, L]. Derived.
+    """``nu = max_i rho([[1 + beta - eta L_i, -beta], [1, 0]])``: contraction of the error per step. Derived.
 
-    rho is the spectral radius, eta the rate, beta the momentum. With ``t = 1 + beta - eta L_i`` the eigenvalues solve
-    ``z^2 - t z + beta = 0``, so that rho is sqrt(beta) for ``t^2 <= 4 beta`` and ``(|t| + sqrt(t^2 - 4 beta)) / 2``
-    above. It does not fall as |t| grows, and |t| is convex in L_i: the ends mu and L suffice. Momentum 0 is gradient
-    descent, ``max |1 - eta L_i|``. Asymptotic, near the minimum; at 1 or more there is no convergence.
+    rho is the spectral radius, eta the rate, beta the momentum, L_i an eigenvalue from mu to L (``largest``). With
+    ``t = 1 + beta - eta L_i`` the eigenvalues solve ``z^2 - t z + beta = 0``, so that rho is sqrt(beta) for
+    ``t^2 <= 4 beta`` and ``(|t| + sqrt(t^2 - 4 beta)) / 2`` above. It does not fall as |t| grows, and |t| is convex in
+    L_i: the ends mu and L suffice. Momentum 0 is gradient descent, ``max |1 - eta L_i|``. Asymptotic, near the minimum;
+    at 1 or more there is no convergence.
     """
     mu, largest, rate, momentum = floats(mu, largest, rate, momentum)
     trace = jnp.maximum(jnp.abs(1 + momentum - rate * mu), jnp.abs(1 + momentum - rate * largest))
@@ -100,7 +101,7 @@ def tuned_momentum(mu: ScalarLike, largest: ScalarLike) -> tuple[Scalar, Scalar,
 
 
 def paper_rate_exponent(*, momentum: bool) -> float:
-    """Exponent of K in ``1 - nu``: -1 for gradient descent, -1/2 with momentum. The paper's, recalled; no constants."""
+    """Exponent of K in ``1 - nu``, nu the contraction per step: -1; with momentum -1/2. The paper's, recalled."""
     return -0.5 if momentum else -1.0
 
 
@@ -119,8 +120,9 @@ def least_curvature(neurons: ScalarLike, size: ScalarLike, n: ScalarLike) -> Sca
 def samples_needed(neurons: ScalarLike, size: ScalarLike, constant: ScalarLike = 1.2) -> Scalar:
     """``N_50 = c K r``: samples at which half the trials recover the teacher. An empirical fit, not a bound.
 
-    c was measured as 1.0 to 1.4 (K = 5, r = 10 to 60, starts at relative distance 0.1 and 0.5); with c = 1 there are as
-    many samples as weights in the teacher's masks. The paper's sufficient count is larger by powers of K.
+    K is ``neurons``, r ``size``, c ``constant``. c was measured as 1.0 to 1.4 (K = 5, r = 10 to 60, starts at relative
+    distance 0.1 and 0.5); with c = 1 there are as many samples as weights in the teacher's masks. The paper's
+    sufficient count is larger by powers of K.
     """
     neurons, size, constant = floats(neurons, size, constant)
     return constant * neurons * size
@@ -129,9 +131,9 @@ def samples_needed(neurons: ScalarLike, size: ScalarLike, constant: ScalarLike =
 def linearised_noise(hessian: RowHessian, masks: Masks, noise: ScalarLike, n: ScalarLike) -> Scalar:
     """``sqrt(sigma^2 / N tr H^-1)`` over kept entries: root mean square of ``||W - W*||_F`` for noisy y. Derived.
 
-    Least squares with the teacher's activation pattern has covariance ``sigma^2 (J^T J)^-1``, given the inputs of the
-    Hessian at W*; exact in the limit of small noise. Divided by ``||W*||_F`` it is the relative error, without a free
-    constant. Infinite with fewer than ``sum_j r_j`` samples; meaningless where the Hessian is singular.
+    Least squares with the ReLUs active where the teacher's are has covariance ``sigma^2 (J^T J)^-1``, given the inputs
+    of the Hessian at W*; exact in the limit of small noise. Divided by ``||W*||_F`` it is the relative error, without a
+    free constant. Infinite with fewer than ``sum_j r_j`` samples; meaningless where the Hessian is singular.
     """
     keep = masks.reshape(-1)
     sigma, count = jnp.asarray(noise, hessian.dtype), jnp.asarray(n, hessian.dtype)
@@ -149,13 +151,14 @@ def noise_error(
     n: ScalarLike,
     constant: ScalarLike | None = None,
 ) -> Scalar:
-    """``c (sigma / E_y) sqrt(K r / (N - K r))``: relative error of W; E_y = sqrt(E y^2) noise-free. Derived up to c.
+    """``c (sigma / E_y) sqrt(K r / (N - K r))``: relative error of W, with E_y ``output_rms``. Derived up to c.
 
-    Infinite for ``N <= K r``. By default c = ``sqrt(1 + (K - 1) / pi)``, from :func:`linearised_noise` for disjoint
-    supports and rows of equal norm. Then the population Hessian is ``I / (2 K^2)`` up to a few directions, the inverse
-    of a sampled one is larger by ``N / (N - K r)``, and ``E_y^2 = ||W||_F^2 / K^2 (1/2 + (K - 1) / (2 pi))``. Values of
-    c from sampled Hessians, K = 5, r = 10 (derived: 1.51): 1.5 to 1.6 for disjoint supports, 1.6 to 1.9 for random
-    ones, 2.6 to 3.7 for common ones; from trained networks of 5 neurons: 1.6 to 2.1.
+    E_y is ``sqrt(E y^2)`` of noise-free y. Infinite for ``N <= K r``. By default c = ``sqrt(1 + (K - 1) / pi)``, from
+    :func:`linearised_noise` for disjoint supports and rows of equal norm. Then the population Hessian is
+    ``I / (2 K^2)`` up to a few directions, the inverse of a sampled one is larger by ``N / (N - K r)``, and
+    ``E_y^2 = ||W||_F^2 / K^2 (1/2 + (K - 1) / (2 pi))``. Values of c from sampled Hessians, K = 5, r = 10 (derived:
+    1.51): 1.5 to 1.6 for disjoint supports, 1.6 to 1.9 for random ones, 2.6 to 3.7 for common ones; from trained
+    networks of 5 neurons: 1.6 to 2.1.
     """
     noise, output_rms, neurons, size, n = floats(noise, output_rms, neurons, size, n)
     derived = jnp.sqrt(1 + (neurons - 1) / pi)
@@ -168,7 +171,8 @@ def noise_error(
 def paper_noise_floor(sizes: Float[Array, " neurons"], q: ScalarLike, n: ScalarLike, noise: ScalarLike) -> Scalar:
     """``sum_j sqrt(r_j log(q) / N) |xi|``, a reference line without the paper's constants. Recalled.
 
-    ``q`` is of the order of dim in the paper; its exact meaning is not confirmed.
+    r_j are the ``sizes``, xi is the ``noise``. ``q`` is of the order of dim in the paper; its exact meaning is not
+    confirmed.
     """
     q, n, noise = (jnp.asarray(value, sizes.dtype) for value in (q, n, noise))
     return jnp.sum(jnp.sqrt(sizes * jnp.log(q) / n)) * jnp.abs(noise)

@@ -48,11 +48,11 @@ def rectangular_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
 
 
 def rectangular_root(singular: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
-    """Singular value p of ``u v^T`` trained on a true sigma: ``sigma - p = (lambda/2) psi(2 p)``. Derived.
+    """Singular value p of ``u v^T`` trained on a singular value sigma: ``sigma - p = (lambda/2) psi(2 p)``. Derived.
 
-    The largest root; NaN if none. The column is balanced, ``||u||^2 = ||v||^2 = p``, so that ``s = 2 p`` solves
-    :func:`column_root` at eigenvalue 2 sigma and penalty 4 lambda. Loss ``||U V^T - M||_F^2``, group norm of
-    ``[u; v]``.
+    psi is :func:`penalty_slope`. The largest root; NaN if none. The column is balanced, ``||u||^2 = ||v||^2 = p``, so
+    that ``s = 2 p`` solves :func:`column_root` at eigenvalue 2 sigma and penalty 4 lambda. Loss ``||U V^T - M||_F^2``,
+    group norm of ``[u; v]``.
     """
     return 0.5 * column_root(2.0 * jnp.asarray(singular), 4.0 * penalty, smoothing)
 

@@ -56,7 +56,7 @@ def digits(n_train: int = 1000, seed: int = 0) -> ImageArrays:
 
 
 def mnist(folder: str | Path) -> ImageArrays:
-    """MNIST from its four IDX files, each plain or ``.gz``: images (n, 1, 28, 28), 60,000 and 10,000 in the full set.
+    """MNIST from its four IDX files, each plain or ``.gz``: images (n, 1, 28, 28), 60,000 to train, 10,000 to test.
 
     Any image size and number of images is read. BadInput names the file that is missing or damaged.
     """
@@ -92,7 +92,7 @@ def mnist_5k() -> ImageArrays:
 
 
 def cifar10(folder: str | Path) -> ImageArrays:
-    """CIFAR-10 from its six batches: images (n, 3, 32, 32), 50,000 and 10,000 in the full set.
+    """CIFAR-10 from its six batches: images (n, 3, 32, 32), in the full set 50,000 to train and 10,000 to test.
 
     Reads the binary version, ``data_batch_1.bin`` to ``test_batch.bin``, or else the pickles for Python, without file
     endings, in which only dictionaries, lists, numbers, bytes and arrays of bytes are allowed. BadInput names the file

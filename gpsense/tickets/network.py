@@ -80,7 +80,7 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A network with its loss and error; ``make(key)`` returns an Equinox module of one input (``shape``).
+    """A network with its loss and error; ``make(key)`` returns an Equinox module that takes one input of ``shape``.
 
     ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to one number per row. ``prune`` says which arrays
     can be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With
@@ -135,7 +135,7 @@ class Task:
 
     @cached_property
     def carried(self) -> bool:
-        """Whether a state is passed from step to step: the module has one other than that of batch norms."""
+        """Whether a state is passed from step to step, i.e. the module has state other than that of batch norms."""
         if not self.stateful:
             return False
         module, state = eqx.filter_eval_shape(self._made, jax.random.key(0))
@@ -359,7 +359,7 @@ def _norms_of(module: Any, call: Callable[..., Any]) -> Any:
 
 
 def _batch_norm(norm: Any, x: Array, state: Any, *, key: Any = None, inference: Any = None) -> tuple[Array, Any]:
-    """Applies a batch norm with the averages over the rows of this pass, which alone the state holds afterwards.
+    """Applies a batch norm with averages over the rows of this pass, which are all that its state holds afterwards.
 
     Equinox's own state would be a moving average over passes.
     """

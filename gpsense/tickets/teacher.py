@@ -154,8 +154,8 @@ def risk(weights: Weights, inputs: Vectors, values: Values, used: Values) -> Sca
 def risk_and_gradient(weights: Weights, samples: TeacherSamples) -> tuple[Scalar, Weights]:
     """:func:`risk` of the samples and its gradient ``(1 / KN) sum_n used_n (yhat_n - y_n) 1[w_j^T x_n > 0] x_n``.
 
-    On a CPU only leading rows up to the last in use are read, the smallest sufficient one of ``samples.parts`` or whole
-    blocks of :data:`BLOCK` rows: cells of few samples are then cheap in a program compiled for many.
+    On a CPU only leading rows up to the last in use are read: the smallest part in ``samples.parts`` that holds them,
+    or whole blocks of :data:`BLOCK` rows. Cells of few samples are then cheap in a program compiled for many.
     """
     inputs, values, used, parts = samples.inputs, samples.values, samples.used, samples.parts
     n, neurons = inputs.shape[0], weights.shape[0]

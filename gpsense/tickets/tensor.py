@@ -8,7 +8,7 @@ The moments for ReLU, their estimates and their decomposition are derived here: 
     E[y He_3(x)] = 0                    E[y He_4(x)] = -(c/K) sum_j |w_j| u_j (x) u_j (x) u_j (x) u_j
 
 It needs many samples: it is a demonstration, not the default start. ``used`` weights the samples: 1, or 0 for padding,
-whose inputs must be finite.
+whose inputs must be finite, as 0 times NaN is NaN.
 """
 
 from itertools import combinations
@@ -28,7 +28,7 @@ FLOOR = 1e-3
 
 
 class Moments(NamedTuple):
-    """Estimates of ``E[y x]`` (dim,) and ``E[y (x x^T - I)]`` (dim, dim), and :func:`moments`' residual r (n,)."""
+    """Estimates of ``E[y x]`` (dim,) and ``E[y (x x^T - I)]`` (dim, dim), and the residual r (n,)."""
 
     first: Float[Array, " dim"]
     second: Float[Array, "dim dim"]
@@ -171,8 +171,8 @@ def tensor_start(
 ) -> Float[Array, "neurons dim"]:
     """The estimate of the rows ``w_j`` (neurons, dim) from n samples, in the order of the masks and 0 outside them.
 
-    The steps are the paper's (recalled), for ReLU with the moments of this module (derived): the lower degrees are
-    removed from the fourth, in the subspace, as from the second. Nothing is random. The rows must be linearly
+    The steps are the paper's (recalled), for ReLU with the moments of this module (derived): lower Hermite degrees
+    are removed for the fourth moment, in the subspace, as for the second. Nothing is random. The rows must be linearly
     independent; without masks their order is arbitrary. ``sweeps`` over all pairs of axes: two were enough for 10
     neurons (measured).
 

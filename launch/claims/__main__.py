@@ -33,31 +33,33 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         nargs="*",
         type=Path,
         metavar="CONFIG.yaml",
-        help="your own claims; the FILE.py:FUNCTION named by claim.check is run; default: the papers'",
+        help="configs of your own claims, each checked by the FILE.py:FUNCTION in its claim.check; default: the "
+        "papers' claims",
     )
     parser.add_argument("--paper", help=f"one of {', '.join(papers())}; default: all")
-    parser.add_argument("--claim", help="this claim only, by the name of its config")
+    parser.add_argument("--claim", help="run only the claim whose config has this name")
     parser.add_argument("--full", action="store_true", help="run the claims at their full size")
     parser.add_argument(
         "--seed-offset",
         type=_count,
         default=0,
         metavar="N",
-        help="add N to all seeds; results go to OUT/offset-N (default 0)",
+        help="add N (default 0) to all seeds; results then go to OUT/offset-N",
     )
     parser.add_argument(
         "--write-tables",
         action="store_true",
-        help="run nothing: merge OUT/claims.json, less --full results, into claims.json and README.md beside each "
-        "paper's configs",
+        help="run nothing; merge the results in OUT/claims.json, except those of --full, into the claims.json and "
+        "README.md beside each paper's configs",
     )
-    parser.add_argument("--cluster", metavar="ADDRESS", help="local:N or tcp://HOST:PORT: run on dask workers")
-    parser.add_argument("--out", type=Path, default=Path("runs/claims"), help="folder (default runs/claims)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="run on dask workers at local:N or tcp://HOST:PORT")
+    out = "folder for the results (default runs/claims)"
+    parser.add_argument("--out", type=Path, default=Path("runs/claims"), help=out)
     return parser.parse_args(argv)
 
 
 def _count(text: str) -> int:
-    """The whole number, 0 or more, that ``text`` is; ArgumentTypeError where it is none."""
+    """``text`` as a whole number of 0 or more; ArgumentTypeError for any other text."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{shown(text)} is not a whole number; use a whole number 0 or more")
     return int(text)

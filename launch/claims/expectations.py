@@ -48,7 +48,7 @@ class Claim(Section):
     of other experiments. ``extra`` is the optional dependency that brings the data; without it the claim is skipped.
     ``check`` names the function that measures. ``grids`` are further grids that it needs, as changes to this config;
     ``full`` changes all grids to the full size, and ``full_grids`` are then added. ``first_seed`` is added to all
-    seeds: those below were used in pilots, after which the expectations were written.
+    seeds: those below it were used in pilots, after which the expectations were written.
     """
 
     statement: str

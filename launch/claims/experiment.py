@@ -44,7 +44,7 @@ Check = Callable[[Runs], Outcome]
 
 
 class Experiment(NamedTuple):
-    """A claim with the configs of its grids: the claim's own config under the name "", further ones under theirs.
+    """A claim with the configs of its grids: its own config under the name "", further grids under their names.
 
     ``offset`` was added to all seeds, on top of the claim's ``first_seed``.
     """

@@ -41,7 +41,7 @@ def each(cells: xr.Dataset, *axes: str) -> Iterator[xr.Dataset]:
 
 
 class Quantity(NamedTuple):
-    """A measured number, or several that belong together; exact, or with a 95 % interval over so many seeds.
+    """A measured number, or several that belong together; exact, or with a 95 % interval over ``seeds`` seeds.
 
     An end is infinite where the statistic is undefined on too many resamples to determine it.
     """
@@ -166,8 +166,8 @@ def pooled_share(successes: Any, counted: Any = True) -> Quantity:
     """The fraction of ``counted`` cells that succeed, averaged over seeds (first axis), each seed being one cluster.
 
     Wilson's interval with an effective number of draws, ``n p (1 - p) / variance``: p and the variance are those of the
-    n seeds' fractions, with about two seeds (``Z^2 / 2``) of fraction 0 and two of fraction 1 added. It is n where all
-    fractions are 0, or all 1. Failed cells as in :func:`share`.
+    n seeds' fractions, with about two seeds (``Z^2 / 2``) of fraction 0 and two of fraction 1 added. That
+    number is n where all fractions are 0, or all 1. Failed cells as in :func:`share`.
     """
     found = np.asarray(successes, float)
     if np.isnan(found).any():

@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
 def judge(expected: Expectation, measured: Quantity) -> Verdict:
     """The verdict: holds if the interval lies inside the expected range, fails if outside, else undecided.
 
-    Of several numbers all must hold, and one that fails decides. A number that is not finite fails: it stands for runs
+    Several numbers hold if all of them do, and fail if one does. A number that is not finite fails: it stands for runs
     that failed. An exact number is an interval of length 0. Any longer interval from fewer than FEWEST seeds is
     undecided.
     """

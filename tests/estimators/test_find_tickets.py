@@ -248,9 +248,9 @@ def test_a_layer_that_loses_all_its_weights_is_told() -> None:
 
 
 def test_cells_that_diverge_are_told() -> None:
-    with pytest.warns(UserWarning, match=r"^2 of 2 cells diverged \(status 3\): lower rate$"):
+    with pytest.warns(UserWarning, match=r"^2 of 2 cells diverged \(status 3\): lower the rate$"):
         tickets = find_tickets(mlp, TRAIN, TEST, rules="magnitude", kept=0.3, **(RUN | {"rate": 1e30}))
-    assert "2 of 2 cells diverged (status 3): lower rate" in repr(tickets)
+    assert "2 of 2 cells diverged (status 3): lower the rate" in repr(tickets)
 
 
 def test_scores_that_cannot_order_weights_stop_a_cell_of_a_grid() -> None:
@@ -463,7 +463,7 @@ def test_batch_norm_and_dropout_early_stopping_files_and_resuming(tmp_path: Any)
         outputs, _ = run(jnp.asarray(X[60:]), state)
         error = np.mean(np.argmax(np.asarray(outputs), axis=1) != LABELS[60:])
         np.testing.assert_allclose(error, found["error"].sel(rule="synflow", kept=0.5, seed=1).item(), rtol=1e-12)
-    with pytest.raises(BadInput, match="its network has 75 weights, those of .* have 37") as refused:
+    with pytest.raises(BadInput, match="its network has 75 weights, the tickets in .* have 37") as refused:
         Tickets.load(tmp_path / "tickets.nc", lambda key: mlp(key))
     assert refused.value.field == "make"
     with pytest.raises(BadInput, match="is not a file of tickets"):
@@ -593,9 +593,9 @@ class Counter(eqx.Module):
         ({"out": 3}, "out", "3 is not a path"),
         ({"kept": None}, "kept", "None is not a number"),
         ({"kept": None, "rules": "none"}, "kept", "None is not a number"),
-        ({"make": zero_last_layer, "rules": "snip"}, "rules", r"every weight is 0 from seed 0 \(layers.1.weight"),
-        ({"make": zero_last_layer, "rules": "synflow"}, "rules", "synflow: the score of every weight is 0"),
-        ({"make": huge, "rules": "synflow"}, "rules", "scores of layers.0.weight, layers.1.weight are not finite"),
+        ({"make": zero_last_layer, "rules": "snip"}, "rules", r"seed 0 every weight scores 0 \(layers.1.weight"),
+        ({"make": zero_last_layer, "rules": "synflow"}, "rules", "with synflow and seed 0 every weight scores 0"),
+        ({"make": huge, "rules": "synflow"}, "rules", "scores by synflow are not finite in layers.0.weight, layers.1."),
         ({"make": Careless}, "make", "needs a random key"),
         ({"make": lambda key: eqx.nn.make_with_state(Stateful)(key)[0]}, "make", "needs a state"),
         ({"validation": (X[:, :4], LABELS)}, "train and validation", r"one of validation \(4,\); give both the shape"),

@@ -312,15 +312,19 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
         (TABLE, ["risk"], "y: 'risk' is a name, not the values; give y=x['risk'] and x.drop(columns='risk') for x"),
         (TABLE, "rsk", "y: 'rsk' is text, but not a column of x; give the values of y, one per row"),
         (X, "risk", "y: 'risk' is a name, not the values; give the values of y, one per row"),
-        (Y, X, "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)"),
+        (
+            Y,
+            X,
+            "x: it has shape (40,) and y (40, 5), as if the two were swapped; give the table first, fit_sparse(x, y)",
+        ),
         (
             TABLE["risk"],
             TABLE[list("abcde")],
-            "x: shape (40,), and y has shape (40, 5): they seem swapped; give the table first, fit_sparse(x, y)",
+            "x: it has shape (40,) and y (40, 5), as if the two were swapped; give the table first, fit_sparse(x, y)",
         ),
         (X, Y[:, None], "y: shape (40, 1) for 40 rows; give one value per row, such as y[:, 0]"),
         (X, pd.DataFrame(Y), "y: shape (40, 1) for 40 rows; give one value per row, such as y.iloc[:, 0]"),
-        (X.T, Y, "y: shape (40,) for 5 rows; give x.T: one row for each y"),
+        (X.T, Y, "y: shape (40,) for 5 rows; give x.T, with one row per value of y"),
         (X, ["good"] * 40, "y: it holds text, not real numbers; encode it as numbers"),
         (X, pd.Categorical(["good", None] * 20), "y: it holds text, not real numbers; encode it as numbers"),
         (X, np.array([None, "good"] * 20), "y: it holds text, not real numbers; encode it as numbers"),
@@ -331,7 +335,7 @@ TABLE = pd.DataFrame(X, columns=list("abcde")).assign(risk=Y)
         (
             X,
             [1.0, None] * 20,
-            "y: 20 missing or infinite values (first in row 1, last in 39); fill them in or remove those rows",
+            "y: 20 missing or infinite values (first in row 1, last in row 39); fill them in or remove those rows",
         ),
     ],
 )
@@ -346,9 +350,9 @@ def test_what_is_no_table_or_values_is_told_in_words(x: Any, y: Any, line: str) 
     [
         (
             range(39, -1, -1),
-            "(first difference: row 0 (from 0) is 0 in x, 39 in y); give y.loc[x.index], or",
+            "(row 0, counted from 0, is 0 in x and 39 in y); give y.loc[x.index] to pair rows by label, or",
         ),
-        ([0, 2, 1, *range(3, 40)], "(first difference: row 1 (from 0) is 1 in x, 2 in y); give y.loc[x.index], or"),
+        ([0, 2, 1, *range(3, 40)], "(row 1, counted from 0, is 1 in x and 2 in y); give y.loc[x.index] to"),
         (range(40), ""),
         (range(100, 140), ""),  # x is numbered from 0, which names nothing
     ],
@@ -357,13 +361,13 @@ def test_values_whose_rows_are_in_another_order_are_refused(labels: Any, line: s
     y = pd.Series(Y, index=labels)
     with pytest.raises(BadInput) as refused:
         fit_sparse(TABLE[list("abcde")], y, pool=0)
-    problem = f"y: its rows are not those of x in the same order {line}"
+    problem = f"y: its row labels are not in the order of x {line}"
     assert str(refused.value).startswith(problem if line else "pool: 0")
 
 
 def test_values_whose_rows_are_named_otherwise_are_refused() -> None:
     x, y = (pd.DataFrame(X, index=[f"{name}{i}" for i in range(40)]) for name in "ab")
-    with pytest.raises(BadInput, match=r"is 'a0' in x, 'b0' in y\); give y.to_numpy\(\) to pair them by position"):
+    with pytest.raises(BadInput, match=r"is 'a0' in x and 'b0' in y\); give y.to_numpy\(\) to pair rows by position"):
         fit_sparse(x, y[0])
 
 
@@ -422,7 +426,8 @@ def test_missing_numbers_are_refused_by_predict_where_it_reads_them(found: Spars
         found.predict(x)
     fit = fit_sparse(TABLE, Y, pool=1, biases=1, neurons=8, compare=False)
     name = fit.kept_names[0]
-    with pytest.raises(BadInput, match=f"^x: 40 missing or infinite values in column '{name}' .rows 0 to 39.; fill"):
+    words = f"^x: 40 missing or infinite values in column '{name}' .first in row 0, last in row 39.; fill"
+    with pytest.raises(BadInput, match=words):
         fit.predict(TABLE.assign(**{name: np.nan}))
 
 
@@ -465,7 +470,7 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
             r"3 missing or infinite values in 3 columns, the first 'a' \(row 4\)",
         ),
         (lambda x: x.assign(n=pd.array([1, None] * 20, "Int64")), "20 missing or infinite values in column 'n'"),
-        (lambda x: x.assign(b=1.0, c=2.0), "constant on the rows trained on: column 'b', 'c'; leave it out"),
+        (lambda x: x.assign(b=1.0, c=2.0), "column 'b', 'c' does not vary on the rows trained on; leave it out"),
         (lambda x: x.assign(b=x["b"] * 1e300), "numbers in column 'b' are too large, or differ by too little"),
         (lambda x: x.set_axis(["a", "b", "a"], axis=1), "two columns have the same name; rename one"),
     ],

@@ -574,7 +574,7 @@ REFUSED = {
     ),
     "twice": (
         lambda m, y: gpsense.recover(PLACES, y),
-        "values: given beside a dict, which holds its own; give it as the only argument, with the values in it",
+        "values: given beside a dict, which holds its own; give that alone, with the values in it",
     ),
     "what": (lambda m, y: gpsense.recover(3, y), "measurements: of type int; give a map of gpsense"),
 }

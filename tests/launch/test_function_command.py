@@ -133,7 +133,7 @@ def test_a_parameter_named_like_an_option_is_refused(
     (folder / f"own_{name}.py").write_text(f"def cell(key, {name}):\n    return {{'y': {name}}}\n", encoding="utf-8")
     for argv in ([f"own_{name}.py:cell", f"--{name}", "2"], ["--dry-run", "--system", f"own_{name}.py:cell"]):
         assert grid.main(argv) == 2
-        line = f"error: cell: its parameter {name} is an option of this command; rename it\n"
+        line = f"error: cell: its parameter {name} has the name of an option of this command; rename it\n"
         assert capsys.readouterr().err == line
 
 
@@ -145,7 +145,7 @@ def test_help_speaks_in_the_names_of_a_function(folder: Path, capsys: pytest.Cap
     assert {"--scale", "--kind", "--double", "--n", "--noise", "--seeds", "--static", "--out"} <= words
     assert not [word for word in words if "." in word]
     assert "quickstart" not in shown
-    assert "A scaled sum. In brackets the defaults." in " ".join(shown.split())
+    assert "A scaled sum. Brackets hold the defaults." in " ".join(shown.split())
 
 
 SOLVES = """

@@ -45,7 +45,7 @@ def test_files_that_are_none_are_refused(tmp_path):
     with pytest.raises(Refusal, match="is a folder; give a file"):
         read(tmp_path)
     for name, remedy in (
-        ("text.txt", "rename a table with a header, .* [.]csv"),
+        ("text.txt", "rename it to [.]csv if it has a header"),
         ("sheet.xlsx", "save the sheet as .csv"),
         ("numbers.json", "give .csv, .tsv, .par"),
     ):

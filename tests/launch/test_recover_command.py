@@ -175,7 +175,8 @@ def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table.write_text("user,film,stars\nann,up,4\n")
     assert main([str(table)]) == 2
     said = "its columns are user, film, stars; name them: for ratings --row user --col film --value stars, "
-    said += "for distances --i user --j film --distance stars; for a wide table, row labels first, add --kind table"
+    said += "for distances --i user --j film --distance stars; "
+    said += "for a wide table, with row labels in the first column, add --kind table"
     assert capsys.readouterr().err == f"error: {table}: {said}\n"
     assert main([str(table), "--kind", "pauli"]) == 2
     said = "--kind pauli needs the columns pauli,value, the file has user, film, stars; name them by --pauli NAME"
@@ -223,10 +224,11 @@ def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
     assert main([str(tmp_path / "t.csv")]) == 2
     error = capsys.readouterr().err
     assert "film 6, and 33 more; name them: for ratings --row NAME --col NAME --value NAME, for distances" in error
-    assert error.endswith("; for a wide table, row labels first, add --kind table\n")
+    assert error.endswith("; for a wide table, with row labels in the first column, add --kind table\n")
     (tmp_path / "r.csv").write_text("\n".join(["row" + lines[0][4:], *lines[1:]]))
     assert main([str(tmp_path / "r.csv")]) == 2
-    assert "for a wide table, row labels first, add --kind table; for one measurement per" in capsys.readouterr().err
+    said = "for a wide table, with row labels in the first column, add --kind table; for one measurement per"
+    assert said in capsys.readouterr().err
     assert main([str(tmp_path / "t.csv"), "--kind", "table", "--offsets", "no", "--out", str(tmp_path / "out")]) == 0
     assert np.load(tmp_path / "out" / "row_labels.npy").tolist() == list(range(1990, 1996))
     (tmp_path / "d.csv").write_text(",a,b,c\na,0,1,2\nb,1,0,3\nc,2,3,0\n")

@@ -150,7 +150,7 @@ def test_the_tests_check_shapes_at_run_time() -> None:
     [
         ("threshold_mask", (0.4, FACTOR[0]), r"norms: it has shape \(\), not \(width,\)"),
         ("threshold_mask", (FACTOR[0], FACTOR[0]), r"threshold: it has shape \(4,\), not \(\)"),
-        ("threshold_mask", ([0.4, 0.1], 0.2), r"norms: it is a list; give an array: jax.numpy.array\(norms\)"),
+        ("threshold_mask", ([0.4, 0.1], 0.2), r"norms: it is a list; give an array, jax.numpy.array\(norms\)"),
         ("threshold_mask", (FACTOR[0], -0.1), "threshold: -0.1 is not allowed; use a number 0 or more"),
         ("largest_mask", (FACTOR[0], -1), "count: -1 is not allowed"),
         ("apply_mask", (MASK, FACTOR), "mask: it holds float64, not booleans; give the factor first"),

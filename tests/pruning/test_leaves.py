@@ -232,7 +232,7 @@ def test_norms_that_pass_their_gain_alone():
 
 def test_what_is_shared_is_not_told_by_a_filtered_tree():
     """Where what is tied decides, a tree without its functions is refused; where it does not, it is enough."""
-    with pytest.raises(BadInput, match=r"tree: equinox\.nn\.Shared was filtered .* give the whole module"):
+    with pytest.raises(BadInput, match=r"tree: equinox\.nn\.Shared was filtered .* give the module as it was"):
         leaves.prunable(eqx.filter(_Sentences(jax.random.key(0)), eqx.is_array))
     whole = _shared(jax.random.key(0))
     assert leaves.prunable(eqx.filter(whole, eqx.is_array)).pytree[0].weight

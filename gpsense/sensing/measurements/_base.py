@@ -67,7 +67,7 @@ class Measurements(eqx.Module):
         """The measurements with these indices, in this order."""
 
     def flops(self, width: int) -> float:
-        """Operations in products, per loss and gradient at a factor (dim, width); 0: always the cheapest form."""
+        """Operations in products, per loss and gradient at a factor (dim, width); 0: the map is always cheapest."""
         return 0.0
 
     def bilinear(self, first: Factor, second: Factor) -> Values:

@@ -1,4 +1,4 @@
-"""A part of some measurements, minus its mean: the map of a loss with a free additive constant."""
+"""Measurements restricted to a part and centred: the map of a loss with a free additive constant."""
 
 import chex
 import jax.numpy as jnp

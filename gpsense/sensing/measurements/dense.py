@@ -50,7 +50,7 @@ class Dense(Measurements):
 
 
 def dense_flops(n: int, dim: int, width: int) -> float:
-    """``4 n D + 4 d^2 k``, ``D = d (d + 1) / 2``: operations per loss and gradient through packed matrices."""
+    """``4 n D + 4 d^2 k``, ``D = d (d + 1) / 2``, width k: operations per loss and gradient through packed matrices."""
     return 4.0 * dim**2 * width + 4.0 * n * packed_size(dim)
 
 

@@ -11,8 +11,8 @@ from gpsense.sensing.measurements._base import Measurements, array_of, check_ind
 class Distances(Measurements):
     """Squared distances of rows of U: ``<A_l, U U^T> = ||u_i - u_j||^2``, ``A_l = (e_i - e_j)(e_i - e_j)^T``.
 
-    ``i = first[l]`` and ``j = second[l]``, arrays of shape (n,), count the ``side`` rows from 0. Adding one vector
-    to all rows of U changes nothing: compare results on centred Gram matrices.
+    ``i = first[l]`` and ``j = second[l]`` are numbers of rows, from 0 to ``side - 1``; both arrays have shape (n,).
+    Adding one vector to all rows of U changes nothing, so compare results by their centred Gram matrices.
 
     >>> sides = gpsense.Distances([0, 0], [1, 2], side=3)
     >>> points = jnp.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])

@@ -67,7 +67,7 @@ def compose(frame: Frame, spectrum: Spectrum) -> Factor:
 
 
 def spectral_factor(objective: Objective, width: int) -> Factor:
-    """The factor of ``t P``, P the leading eigenpairs of b, with t of least loss: ``t = <b, P> / <P, H(P)>``."""
+    """The factor of ``t P``, P made of the leading eigenpairs of b, t of least loss: ``t = <b, P> / <P, H(P)>``."""
     back = objective.back_projection()
     factor = compose(*leading(back, width))
     matrix = factor @ factor.T

@@ -18,7 +18,7 @@ def law_at_known_rank(cells: xr.Dataset) -> float:
 
 
 def unregularised(runs: Runs) -> Outcome:
-    """Column norms without a penalty against the chi-square law; errors of top-r pruning, also after a rotation."""
+    """Column norms without a penalty beside the chi-square law; errors of top-r pruning, also after a rotation."""
     cells = runs[""]
     width, rank = cells.sizes["column"], int(cells["true_rank"])
     plain, turned = cells.sel(rotation="none"), cells.sel(rotation="svd")

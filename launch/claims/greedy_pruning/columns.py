@@ -52,7 +52,7 @@ def figure1(runs: Runs) -> Outcome:
 
 
 def column_count(runs: Runs) -> Outcome:
-    """Columns kept against tau, from a tiny and a larger start, and the largest distance of a kept norm to its root."""
+    """Columns kept against :func:`tau_of`, per start scale, and the largest distance of a kept norm from its law."""
     cells = runs[""]
     spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
     ranks = values(cells["rank"], "seed", "start_scale", "penalty")
@@ -171,7 +171,7 @@ def noise_window(runs: Runs) -> Outcome:
 
 
 def narrow_window(runs: Runs) -> Outcome:
-    """Share of runs with the right rank against noise floor over fold (the least eigenvalue that can keep a column).
+    """Share of runs with the right rank against noise floor / fold (the least eigenvalue that can keep a column).
 
     The law: in the d - r directions outside the truth, noise is a symmetric Gaussian matrix with variance sigma^2 / n
     on the diagonal and half of that off it; the rank is right where none of its eigenvalues exceeds the fold.
@@ -208,7 +208,7 @@ def narrow_window(runs: Runs) -> Outcome:
 
 
 def weight_decay(runs: Runs) -> Outcome:
-    """Columns above the threshold, and their norms, under the group lasso, weight decay and no penalty."""
+    """Columns kept, and norms of all columns, under the group lasso, weight decay and no penalty."""
     cells = runs[""]
     figure, (left, right) = panels(2)
     kinds = [str(kind) for kind in cells["penalty_kind"].values]

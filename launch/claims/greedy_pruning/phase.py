@@ -23,7 +23,7 @@ WORDS = {"penalty": "λ", "keep": "k", "baseline_penalty": "penalty", "baseline_
 
 
 class Curve(NamedTuple):
-    """The instances (seed, n) that a method recovered (1, else 0, NaN if it failed), at each ``ratio`` n / (d r).
+    """Whether a method recovered each instance (seed, n): 1, 0, or NaN if it failed; ``ratio`` is n / (d r) along n.
 
     ``setting`` is the legend entry.
     """

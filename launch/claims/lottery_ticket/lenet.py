@@ -32,7 +32,7 @@ def stopped(errors: np.ndarray, losses: np.ndarray, steps: np.ndarray) -> Stop:
 
 
 def by_rounds(cells: xr.Dataset) -> tuple[np.ndarray, Stop, Stop]:
-    """Shares kept by round of an iterative run; stops of its tickets, and of their masks with fresh weights."""
+    """Shares kept in each round of an iterative run; stops of its tickets, and of their masks with fresh weights."""
     every = int(cells["step"].values[1])
     length = int(cells["round_steps"]) // every
     curves = [values(cells[name], "seed", "step")[:, 1:] for name in ("error_curve", "validation_curve")]
@@ -65,7 +65,7 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def lenet(runs: Runs) -> Outcome:
-    """Tickets of every round against the dense network, against their masks with fresh weights, and random masks."""
+    """Tickets of every round, compared with the dense network, their masks on fresh weights, and random masks."""
     kept, tickets, drawn = by_rounds(runs[""])
     dense, dense_steps = tickets.accuracy[:, 0], tickets.steps[:, 0]
     quantities: dict[str, Quantity] = {"dense": mean(dense), "steps of the dense network": mean(dense_steps)}
@@ -96,7 +96,7 @@ def lenet(runs: Runs) -> Outcome:
 
 
 def lenet_one_shot(runs: Runs) -> Outcome:
-    """Tickets of one-shot pruning against the dense network."""
+    """Tickets of one-shot pruning, compared with the dense network."""
     cells = runs[""]
     tickets, before = by_phase(cells, "fine_tune"), by_phase(cells, "train")
     dense, dense_steps = before.accuracy[:, 0], before.steps[:, 0]

@@ -42,7 +42,7 @@ def wrong_masks(runs: Runs) -> Outcome:
 
 
 def _floors(cells: xr.Dataset, axes: Axes) -> None:
-    """Draws the risk / E y^2 of the teacher restricted to a mask: for orthogonal neurons, both to leading order."""
+    """Draws risk / E y^2 of the teacher cut to masks of each accuracy; for orthogonal neurons, to leading order."""
     neurons = int(cells["neurons"])
     label = "the teacher cut to each accuracy, to leading order"
     for index, accuracy in enumerate(cells["accuracy"].values):

@@ -12,7 +12,7 @@ START, END = 1e-2, 1e-9  # errors that are fitted: below this share of the first
 
 
 def factor(errors: np.ndarray, steps: np.ndarray) -> float:
-    """The error ratio per step of a curve of errors, from the slope of its log between START and END; else NaN.
+    """The error ratio per step of a curve of errors, from the slope of its log between START and END; or NaN.
 
     Of successive equal records, as after a run has stopped, only the first is used.
     """
@@ -93,7 +93,7 @@ def rate_size(runs: Runs) -> Outcome:
 
 
 def rate_neurons(runs: Runs) -> Outcome:
-    """1 - the error ratio per step, at each seed's best step size, with and without momentum, against K neurons."""
+    """One minus the error ratio per step, at each seed's best step size, with and without momentum, against K."""
     grids = sorted(runs.values(), key=lambda cells: int(cells["neurons"]))
     neurons = np.asarray([int(cells["neurons"]) for cells in grids])
     best: dict[str, list[np.ndarray]] = {"gradient descent": [], "heavy ball": []}

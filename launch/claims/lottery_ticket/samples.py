@@ -80,7 +80,7 @@ def convex_up_to(cells: xr.Dataset) -> np.ndarray:
 
 
 def radius(runs: Runs) -> Outcome:
-    """Start distance at which half of the runs succeed, and that up to which the gradient is monotone, over r."""
+    """Start distance at which half of the runs succeed, and the one up to which the gradient is monotone, against r."""
     cells = runs[""]
     r, distance = cells["support"].values, cells["distance"].values
     success = succeeded(cells, "support", "distance")
@@ -109,7 +109,7 @@ def radius(runs: Runs) -> Outcome:
 
 
 def overlap(runs: Runs) -> Outcome:
-    """N50 and the error ratio per step of heavy ball against the overlap of the supports, with the law K r~."""
+    """N50 and the error ratio per step of heavy ball against the supports' overlap; law K r~ (r~ effective size)."""
     cells, rate = runs[""].sortby("overlap"), runs["rate"]
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}

@@ -34,7 +34,7 @@ def two_forms(runs: Runs) -> Outcome:
 
 
 def _bend(steps: np.ndarray, error: np.ndarray) -> float:
-    """The late over the early slope of log error in t, while it falls from 0.1 to rounding: 1 if exponential."""
+    """Ratio of the late to the early slope of log error in t, as it falls from 0.1 to rounding: 1 if exponential."""
     falling = np.flatnonzero((error < 0.1) & (error > 1e3 * FLOOR))
     early, late = np.array_split(falling, 2)
     slope = lambda part: np.polyfit(steps[part], np.log(error[part]), 1)[0]  # noqa: E731

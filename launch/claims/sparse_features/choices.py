@@ -11,7 +11,7 @@ from launch.claims.quantities import Quantity, each, mean, over_seeds, values
 
 
 def parity_split(runs: Runs) -> Outcome:
-    """Coordinates outside the support that score above its lowest, with the whole activation and with its even part."""
+    """Coordinates outside the support that outscore the lowest in it, with the whole activation or its even part."""
     cells = runs[""]
     figure, (axes,) = panels(1)
     quantities: dict[str, Quantity] = {}
@@ -46,7 +46,7 @@ def shifted_basis(runs: Runs) -> Outcome:
 
 
 def sensitivity(runs: Runs) -> Outcome:
-    """Energy, and share of V in the kept coordinates, against contraction, parity and pool."""
+    """Energy ``||W^T V||^2 / ||W||^2``, and share of V in the rows kept, against contraction, parity and pool."""
     figure, panes = panels(3)
     quantities: dict[str, Quantity] = {}
     captured: dict[str, np.ndarray] = {}

@@ -62,7 +62,7 @@ def operations(cells: xr.Dataset) -> np.ndarray:
 
 
 def general_scheme(runs: Runs) -> Outcome:
-    """Pruning, one step, ridge and descent on all parameters; against training densely, then pruning by magnitude."""
+    """Pruning, one step, ridge and descent on all parameters, compared with dense training and magnitude pruning."""
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}
     names = {"": "pruned at the start", "dense": "trained, then pruned by magnitude"}

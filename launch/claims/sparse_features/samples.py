@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 def crossing(n: np.ndarray, energy: np.ndarray) -> float:
-    """n50, the n where the median ``energy`` over seeds (first axis) crosses 1/2, log-odds linear in log n, or NaN."""
+    """n50, the n where the median ``energy`` over seeds (first axis) is 1/2, log-odds linear in log n; or NaN."""
     middle = np.clip(np.median(energy, axis=0), 1e-9, 1 - 1e-9)
     odds = np.log(middle / (1 - middle))
     above = np.flatnonzero(middle >= HALF)
@@ -55,7 +55,7 @@ def _slope(curves: list[Curve], found: np.ndarray) -> float:
 
 
 def slope_less(steeper: list[Curve], flatter: list[Curve]) -> Quantity:
-    """The slope of one method less that of another; seeds are resampled alike for both where they are equally many."""
+    """The slope of ``steeper`` minus that of ``flatter``; if all have equally many seeds, they are resampled alike."""
     count = len(steeper)
     less = lambda found: _slope(steeper, found[:count]) - _slope(flatter, found[count:])  # noqa: E731
     return _over([*steeper, *flatter], less)
@@ -67,7 +67,7 @@ def needed(curves: list[Curve]) -> Quantity:
 
 
 def over_law(curves: list[Curve], laws: np.ndarray) -> Quantity:
-    """n50 over the law's, at every dimension, with intervals."""
+    """Measured n50 over that of the law (``laws``) at every dimension, with intervals."""
     return _over(curves, lambda found: found / laws)
 
 
