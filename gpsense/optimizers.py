@@ -69,7 +69,7 @@ ELEMENTWISE = frozenset(
 
 
 def build(optimizer: Optimizer, rate: ScalarLike, momentum: ScalarLike) -> Transformation:
-    """The optax transformation at a step size (traced or not); ``momentum`` is used by momentum and nesterov only.
+    """The optax transformation at a step size, traced or not; only momentum and nesterov use ``momentum``.
 
     ``optimizer`` is a name of :data:`OPTIMIZERS` or a function of the rate. Raises BadInput for an unknown name.
     """
@@ -135,7 +135,7 @@ Momentum = Annotated[
     ),
 ]
 Tolerance = Annotated[ScalarLike, Field("train", "stop at this gradient norm", at_least=0)]
-FineTuneRate = Annotated[ScalarLike | None, Field("fine_tune", "step size; null: the training rate", above=0)]
+FineTuneRate = Annotated[ScalarLike | None, Field("fine_tune", "step size (null: train.rate)", above=0)]
 FineTuneTolerance = Annotated[ScalarLike, Field("fine_tune", "stop at this gradient norm", at_least=0)]
 FIELD = Field(
     "train",

@@ -35,7 +35,7 @@ class Schedule:
         int,
         Field(
             "train",
-            "steps at most; 0: prune without training",
+            "steps at most (0: prune without training)",
             at_least=0,
             at_most=MOST_STEPS,
             axis=False,
@@ -44,7 +44,9 @@ class Schedule:
     ] = 500
     fine_tune_steps: Annotated[
         int,
-        Field("fine_tune", "steps at most; 0: no fine-tuning", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"),
+        Field(
+            "fine_tune", "steps at most (0: no fine-tuning)", at_least=0, at_most=MOST_STEPS, axis=False, key="steps"
+        ),
     ] = 200
     record_every: Annotated[int, Field("run", "steps between records of loss and error", at_least=1, axis=False)] = 50
 

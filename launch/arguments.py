@@ -39,7 +39,7 @@ OPTIONS = {
     "out": "folder for the results; default runs/NAME-DIGEST",
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run only part i (from 0) of N",
-    "cluster": "run on dask workers at local:N or tcp://HOST:PORT",
+    "cluster": "run on a dask cluster: local:N or tcp://HOST:PORT",
     "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
     "verify": "recompute cells of DIR; exit code 1 if one differs",
 }

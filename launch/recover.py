@@ -90,8 +90,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured, one of {', '.join(kinds)}; distances are squared, unless their column or array is "
-        "named distance; default: inferred from the names of columns or arrays",
+        help=f"what was measured, one of {', '.join(kinds)}; distances are squares, unless their column or array is "
+        "named distance, and plain_distances are not; default: inferred from the names of columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")

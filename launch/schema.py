@@ -35,7 +35,7 @@ class Engine:
     seeds: Annotated[int, Field("run", "how many seeds, or a list of them", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None,
-        Field("run", "GiB a chunk; null: half the free memory, GPU: 80% of all", above=0, at_most=2.0**20, axis=False),
+        Field("run", "GiB a chunk (null: half the free memory, 80% of a GPU)", above=0, at_most=2.0**20, axis=False),
     ] = None
 
 

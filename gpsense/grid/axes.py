@@ -83,7 +83,7 @@ SEED = Field("run", "seeds: how many, or a list", at_least=0, at_most=MOST_SEED,
 
 
 def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
-    """The axis of as many seeds, counted from 0, or of the listed seeds; BadInput for anything else."""
+    """The axis of ``seeds``: their number (0, 1, ... are used), a list or an Axis; BadInput for anything else."""
     if isinstance(seeds, Axis):
         return Axis("seed", tuple(SEED.check(seed) for seed in seeds.values), seeds.listed)
     if (isinstance(seeds, Sequence) and not isinstance(seeds, str)) or getattr(seeds, "ndim", 0) == 1:
@@ -134,7 +134,7 @@ class Grid:
             longest = max((self.seeds, *self.axes), key=len)
             problem = f"{cells:.3g} combinations of the axes, {MOST_CELLS:.0e} allowed"
             field = "seeds" if longest is self.seeds else longest.name
-            raise BadInput(field, problem, f"give fewer than its {len(longest)} values")
+            raise BadInput(field, problem, f"give it fewer than {len(longest)} values")
         given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
         first = {name: values[0] for name, values in given.items() if name in self.static}
         put("system", replace(self.system, **first | self.system.implied(given)))
@@ -302,7 +302,7 @@ class Combinations(Sequence[Any]):
 
 
 def _ends(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
-    """Each value of each axis, the other axes at their first value and at their last."""
+    """Each value of each axis, with the others all at their first values, then with all at their last."""
     for end in (0, -1):
         others = {axis.name: axis.values[end] for axis in axes}
         for axis in axes:

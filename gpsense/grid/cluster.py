@@ -47,7 +47,7 @@ class _Kept:
 
 
 def check_cluster(cluster: Any) -> Any:
-    """``local:N``, an address ``tcp://HOST:PORT`` or a Client of dask's; BadInput for anything else."""
+    """The cluster if it is ``local:N``, an address ``tcp://HOST:PORT`` or a dask Client; BadInput for anything else."""
     try:
         import distributed  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -74,7 +74,7 @@ def client_of(cluster: Any) -> Iterator[Any]:
                 try:
                     client = distributed.Client(cluster, timeout=10, set_as_default=False)
                 except OSError:
-                    remedy = "start one there by the command dask scheduler"
+                    remedy = "start one there with the command dask scheduler"
                     raise BadInput("cluster", f"no scheduler answers at {cluster}", remedy) from None
                 with client:
                     yield client

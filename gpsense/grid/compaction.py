@@ -12,7 +12,7 @@ REGISTER = 16  # float32 numbers per vector register: a batch along the last axi
 
 class Batch(NamedTuple):
     """Cells to run together: the indices ``rows`` (devices, blocks, batch) of their problems, of which each device's
-    first ``blocks`` (devices,) blocks are in use, and those of their settings, ``chosen`` (outer, cells).
+    first ``blocks`` (devices,) blocks are in use, and the indices ``chosen`` (outer, cells) of their settings.
     """
 
     rows: np.ndarray
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """For each setting its ``leader`` (inner,), itself if it trains, and the ``steps`` (inner,) a follower shares."""
+    """For each setting, the ``leader`` (inner,) it shares training with, perhaps itself, and for how many ``steps``."""
 
     leader: np.ndarray
     steps: np.ndarray
@@ -32,7 +32,7 @@ class Sharing(NamedTuple):
         return self.leader != np.arange(self.leader.size)
 
     def lengths(self, segments: Sequence[int]) -> list[tuple[int, bool]]:
-        """Lengths of the segments, cut into equal parts if a follower ends within them; whether each is recorded."""
+        """The lengths of the segments (in equal parts if a follower ends within one), and whether each is recorded."""
         ends = self.steps[self.follows]
         within = ends[ends < sum(segments)].tolist()
         if not within:
@@ -79,7 +79,7 @@ class Compaction(NamedTuple):
                 yield Batch(rows, count, running_first[:, :size])
 
     def rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each device's wanted rows, padded out of range, as (devices, blocks, batch), and its blocks in use."""
+        """The wanted rows of each device (devices, blocks, batch), padded out of range, and how many blocks it uses."""
         batch = min(self.side_by_side, self.outer)
         each = self.outer // self.devices
         rows = np.full((self.devices, -(-each // batch) * batch), each, np.int32)
@@ -94,7 +94,7 @@ class Compaction(NamedTuple):
 def smaller(size: int, lanes: bool = False) -> list[int]:
     """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down.
 
-    With ``lanes``: to multiples of REGISTER, then half of it, then 1; sizes in between would be no faster.
+    With ``lanes``, rounded down to multiples of REGISTER, then half of it, then 1: sizes between are no faster.
     """
     sizes = []
     while size > 1:

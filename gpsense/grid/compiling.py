@@ -29,7 +29,7 @@ NUMBER = {"f32": 4, "f64": 8, "complex<f32>": 8, "complex<f64>": 16}  # bytes
 
 
 class Compiled(NamedTuple):
-    """A compiled program, its bytes on a device (arguments, results, scratch, LAPACK's) and its seconds to compile."""
+    """A compiled program, its bytes on a device (LAPACK's workspace included) and the seconds it took to compile."""
 
     call: Any
     bytes: int

@@ -77,7 +77,7 @@ def _levels(data: Any) -> int:
 
 
 def own(directory: Path) -> None:
-    """Raises BadInput for a run directory of which a folder, or the log, is a link or not a folder (a file)."""
+    """Raises BadInput where a folder of a run directory is a link or not a folder, or its log a link or not a file."""
     for name in (*FOLDERS, LOG):
         path = directory / name
         there = path.is_file() if name == LOG else path.is_dir()
@@ -87,7 +87,7 @@ def own(directory: Path) -> None:
 
 
 def remove_left_over(directory: Path) -> None:
-    """Remove the half-written files, in a directory and its FOLDERS, of processes of this host that have ended."""
+    """Remove the half-written files that ended processes of this host left in a directory and its FOLDERS."""
     folders = [directory, *(directory / name for name in FOLDERS if not (directory / name).is_symlink())]
     for path in (path for folder in folders for path in folder.glob(".*.part")):
         owner = re.fullmatch(rf"\..*\.{re.escape(socket.gethostname())}\.(\d+)\.part", path.name)

@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def flops(self) -> float:
-        """The number of operations if no cell stops early or is narrowed by pruning; which count: see Cost."""
+        """The number of operations, counted as Cost says, if no cell stops early or is narrowed by pruning."""
         return sum(cell_flops(p.cost, self.steps) for p in self.programs) * self.n_outer * self.n_inner
 
     @property
@@ -168,8 +168,8 @@ def make_plan(
 ) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one per program) repeats the chunks of an earlier plan.
 
-    There are at least ``parts`` chunks, cut along seeds and data, if these are as many. A running cell is taken to need
-    ``heavier`` times the bytes that its system states.
+    There are at least ``parts`` chunks, cut along seeds and data, if there are that many of these. A running cell is
+    assumed to need ``heavier`` times the bytes that its system states.
     Raises BadInput for an invalid system and, with the sizes, where a single cell or the results do not fit.
     """
     outer, inner = len(grid.outer), len(grid.inner)
@@ -240,7 +240,7 @@ def one_cell(grid: Grid) -> tuple[Any, Any]:
 
 
 def settings_of(grid: Grid, rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """The settings of a grid, one for each of ``rows``, the values on its axes."""
+    """The settings of a grid, one for each of ``rows``, which hold values on its axes."""
     constants = grid.constants_of(grid.system.Setting)
     return [grid.system.Setting(**constants, **each) for each in rows]
 

@@ -53,7 +53,7 @@ class Program:
     """The compiled phases of one system, on the given devices (default: this process's, of the default backend).
 
     ``traces``: how many argument shapes each phase was called with; ``known``: traces shared with other programs;
-    ``compile_seconds`` is how long runs have waited for tracing and compiling so far. ``width`` is that of the last
+    ``compile_seconds``: how long runs have waited for tracing and compiling so far; ``width``: the width of the last
     fine-tuning.
     """
 
@@ -101,7 +101,7 @@ class Program:
         return self._over_cells({"start": start, "prune": learner.prune, "measure": learner.measure}[name])
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that builds ``row(keys, data)`` for all rows."""
+        """A function that builds ``row(keys, data)``, jitted, over all rows."""
 
         def rows(keys: Any, data: Any) -> Any:
             return jax.lax.map(lambda each: row(*each), (keys, data))
@@ -111,7 +111,7 @@ class Program:
     def _over_cells(
         self, cell: Callable[..., Any], donated: Callable[..., tuple[int, ...]] = lambda *fixed: ()
     ) -> Callable[..., Any]:
-        """A function of ``fixed`` that builds ``cell(problem, setting, *cells, *fixed)`` for all cells.
+        """A function of ``fixed`` that builds ``cell(problem, setting, *cells, *fixed)``, jitted, over all cells.
 
         Arrays in ``cells`` have both axes, (outer, inner, ...), except keys, which have only the outer one.
         """
@@ -134,7 +134,7 @@ class Program:
         return build
 
     def _segment(self, learner: AnyLearner, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
-        """A function that builds some steps and a record of chosen cells, written into the arrays of all cells.
+        """A function that builds, jitted, some steps and a record of chosen cells, written into the arrays of all.
 
         ``rows`` (devices, blocks, batch) are the problems to run on each device, in the first ``count`` blocks;
         ``chosen`` (outer, cells) the settings to run for each. A row ends as soon as none of its cells is running.
@@ -182,7 +182,7 @@ class Program:
         return build
 
     def _branch(self, learner: AnyLearner) -> Callable[..., Any]:
-        """A function that builds states and records of cells ``due`` (inner,) from their ``leader``'s (inner,)."""
+        """A function that builds, jitted, states and records of cells ``due`` (inner,) from their leaders' (inner,)."""
 
         def rows(problems: Any, settings: Any, cells: Any, leader: Any, due: Any) -> Any:
             def row(problem: Any, cells: Any) -> Any:
@@ -372,7 +372,7 @@ class Program:
         self._begin_all(self.inputs(chunk), width, self._sharing(chunk))
 
     def prepare(self, chunk: Chunk) -> int:
-        """Compile the phases up to pruning, without running; peak bytes of a chunk, with its results on the host."""
+        """Compile the phases up to pruning, run nothing; returns a chunk's peak bytes, with its results on the host."""
         with self._waiting():
             shapes = self._begin_all(self.inputs(chunk), None, self._sharing(chunk))
             most = max(self.memory.values())
@@ -383,7 +383,7 @@ class Program:
         return max(narrowing, most) + (1 + len(train) + len(tune)) * _bytes(cells[1]) + _bytes(pruned)
 
     def _begin_all(self, inputs: tuple[Any, Any, Any], width: int | None, sharing: Sharing) -> Any:
-        """Begin to compile all phases up to pruning, in their order, and given a width those after it.
+        """Begin to compile all phases up to pruning, in their order, and with a ``width`` the phases after it.
 
         Returns the shapes of an Evaluator's results, else of problems, cells and the results of pruning.
         """

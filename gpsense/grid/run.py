@@ -1,4 +1,4 @@
-"""A whole grid, in memory or into a directory that can be resumed."""
+"""Running a whole grid, in memory or in a directory, in which it can be resumed."""
 
 import hashlib
 import itertools
@@ -98,7 +98,7 @@ def run_whole(
     if out is not None and not isinstance(out, str | Path):
         raise BadInput("out", f"{shown(out)} is not a path", "give the name of a directory")
     if cluster is not None and out is None:
-        raise BadInput("cluster", "its workers write chunks to a directory", "give it as out")
+        raise BadInput("cluster", "its workers write chunks to a directory", "give a directory as out")
     if out is None:
         plan = fit_to_memory(make_plan(grid, memory), memory)
         kept: list[tuple[Chunk, Arrays]] = []
@@ -193,7 +193,7 @@ def run_chunks(
     ``progress``: whether to show a bar; None: if standard error is a terminal.
 
     While one program runs, the next is traced and compiled in another thread, guessing that it keeps as many columns as
-    the one before; while the last one runs, ``meanwhile`` is called there. ``known``: traced phases of other runs.
+    the previous one; while the last one runs, ``meanwhile`` is called there. ``known``: traced phases of other runs.
     """
     with progress_bar(plan, chunks, progress) as bar:
         _run_chunks(plan, chunks, keep, bar, known or Traces(), meanwhile)
@@ -333,7 +333,7 @@ def _joined(rows: list[list[Arrays]]) -> Arrays:
 
 
 def settle() -> None:
-    """Wait until the other thread has finished tracing, as is necessary before a change of precision."""
+    """Wait until the thread that traces ahead has finished, as is necessary before a change of precision."""
     _aside.submit(lambda: None).result()
 
 
@@ -388,7 +388,7 @@ def identified(grid: Grid) -> dict[str, Any]:
     """What determines a grid's results: the system, its revision, the fields that differ from their defaults, the axes,
     steps and seeds; for functions of the user's, also the operations they trace to.
 
-    A new field does not change it, if the field's default gives the old behaviour.
+    A new field changes nothing here if its default gives the old behaviour.
     """
     known = grid.known
     single = {

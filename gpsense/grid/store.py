@@ -194,7 +194,7 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str
 
 
 def differences(*settings: Any) -> list[tuple[str, ...]]:
-    """The settings in which runs differ: name and each run's value, in words; those in UNCOUNTED are ignored."""
+    """The settings in which runs differ: name and each run's value, in words; settings in UNCOUNTED are ignored."""
     flat = [dict(_flat(each)) for each in settings]
     names = list(dict.fromkeys(name for each in flat for name in each if name not in UNCOUNTED))
     found = []
@@ -290,7 +290,7 @@ class Store:
         return sum(self.path(chunk).exists() for chunk in plan.chunks)
 
     def missing(self, plan: Plan, among: Collection[Chunk] | None = None) -> list[Chunk]:
-        """The chunks (of those in ``among``) that are still to be run; files that are not valid are set aside."""
+        """The chunks of a plan, or of ``among``, that are still to be run; files that are not valid are set aside."""
         wanted = plan.chunks if among is None else [chunk for chunk in plan.chunks if chunk in among]
         return [chunk for chunk in wanted if self.read(chunk) is None]
 
@@ -317,7 +317,7 @@ class Store:
         if facts["digest"] != self.digest:
             raise ValueError("it belongs to another run")
         if facts["place"] != _place(chunk):
-            raise ValueError(f"it is chunk {facts['place'][0]}, or of a run with other chunks")
+            raise ValueError(f"it is chunk {facts['place'][0]}, or belongs to a run cut into other chunks")
         cells = (chunk.outer_stop - chunk.outer, chunk.inner_stop - chunk.inner)
         if wrong := [name for name, values in arrays.items() if values.shape[:2] != cells]:
             raise ValueError(f"{wrong[0]} does not have the chunk's {cells[0]} x {cells[1]} cells")
@@ -349,7 +349,7 @@ class Store:
         for chunk in plan.chunks:
             if (arrays := self.read(chunk)) is None:
                 problem = f"{self.path(chunk)} was damaged or removed after it was run"
-                raise BadInput("out", problem, "rerun the same to restore it")
+                raise BadInput("out", problem, "run the same grid again to restore it")
             yield chunk, arrays
 
     def keep(self, chunk: Chunk, arrays: Arrays, line: dict[str, Any]) -> None:

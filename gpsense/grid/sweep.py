@@ -36,8 +36,9 @@ ONCE = Schedule(0, 0, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionSystem(System[Any, Any, Any]):
-    """A system of one phase: ``draw_problem`` draws a problem, ``cell`` measures it; both are given, by name, the
-    static fields of the subclass that they take.
+    """A system of one phase: ``draw_problem`` draws a problem, ``cell`` measures it.
+
+    Both are given the fields of the subclass, its Data and its Setting that they have parameters for, by name.
     """
 
     table: ClassVar[tuple[str, ...]] = ()
@@ -65,7 +66,7 @@ class FunctionSystem(System[Any, Any, Any]):
         return None if draw is None else call("draw", draw, (key,), self.given(data, 0), self.to_static), data
 
     def to_static(self, names: Sequence[str]) -> str:
-        """A remedy for an error: how to make these parameters static, besides the numbers that already are."""
+        """A remedy for an error: how to make these parameters static, besides those that already are."""
         fields = [each.name for each in dataclasses.fields(self)]
         return make_static(names, [name for name in fields if not _is_name(getattr(self, name))])
 
@@ -211,7 +212,7 @@ def _parameters(field: str, function: Callable[..., Any], positional: int) -> di
         raise BadInput(field, problem, "write cell(problem, key, ...), or leave draw out")
     for each in named:
         if each.name in RESERVED:
-            other = "take key, the random key of the cell, or " if each.name in ("seed", "seeds") else ""
+            other = "use key, the random key of the cell, or " if each.name in ("seed", "seeds") else ""
             remedy = f"{other}rename it (reserved: {', '.join(RESERVED)})"
             raise BadInput(field, f"its parameter {each.name} is reserved by sweep", remedy)
         if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD, each.POSITIONAL_ONLY):
@@ -331,7 +332,7 @@ def uses_key(system: AnySystem, data: Any, setting: Any) -> bool:
 
 
 def _needed(jaxpr: Any, wanted: Sequence[bool]) -> list[bool]:
-    """Whether any ``wanted`` output may depend on each input; within the jaxpr, only jitted functions are analysed."""
+    """For each input, whether a ``wanted`` output may depend on it; inner functions are analysed only if jitted."""
     needed = {id(each) for each, is_wanted in zip(jaxpr.outvars, wanted, strict=True) if is_wanted}
     for equation in reversed(jaxpr.eqns):
         read = [id(each) in needed for each in equation.outvars]
@@ -389,7 +390,7 @@ def sweep(
     cluster: Any = None,
     **axes: Any,
 ) -> xr.Dataset:
-    """Run a function of your own, compiled once, over all combinations of ``axes`` and seeds; a labelled Dataset.
+    """Run a function of your own, compiled once, over all combinations of ``axes`` and seeds; returns a Dataset.
 
     A ``cell``, say ``cell(problem, key, rate, ridge)``, is any pure function of JAX arrays that returns
     ``{name: array}``; a ``draw``, say ``draw(key, n, noise)``, makes its problem. Without ``draw``, the cell takes no

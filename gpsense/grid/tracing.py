@@ -75,7 +75,7 @@ class Traces:
         self._lock = Lock()
 
     def once(self, name: str, key: tuple[Any, ...], reader: Reader, trace: Callable[[AnySystem], Any]) -> Any:
-        """The result of ``trace`` for a phase of a system; reused if it was traced with equal values of all it read.
+        """The result of ``trace`` for a phase of a system; reused if all fields that it read had the same values.
 
         ``key``: what the result depends on besides the system.
         """

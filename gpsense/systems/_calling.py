@@ -34,9 +34,10 @@ def call(
 ) -> Any:
     """Returns ``function(*first, **numbers)``; BadInput where Python needs the value of a traced number.
 
-    That error names those of ``numbers``, except ``key``, that must be fixed so that the function can be traced, and
-    ``remedy(names)`` says how. BadInput also where the function fails with a value that is not a number, but runs with
-    a number in its place. Any other error is raised with a note: the function's line, and the values not traced.
+    That error names which of ``numbers`` (never ``key``) must be fixed so that the function can be traced;
+    ``remedy(names)`` says how to fix them. BadInput also where the function fails with a value that is not a number,
+    but runs with a number in its place. Any other error is raised with a note: the function's line, and the values not
+    traced.
     """
     try:
         return function(*first, **numbers)
@@ -53,7 +54,7 @@ def call(
 
 
 def needs_value(error: Exception) -> bool:
-    """Whether Python or NumPy needs the value of something that is traced."""
+    """Whether an error says that Python or NumPy needs the value of a traced number or array."""
     kinds = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
     kinds += (jax.errors.TracerIntegerConversionError, jax.errors.NonConcreteBooleanIndexError)
     text = str(error)
@@ -63,7 +64,7 @@ def needs_value(error: Exception) -> bool:
 def _no_number(
     function: Callable[..., Any], first: Sequence[Any], numbers: Mapping[str, Any], error: Exception
 ) -> BadInput | None:
-    """The error for a value that is not a number, if the function runs with numbers in place of them; else None."""
+    """The error for a value that is not a number, if the function runs with a number in its place; else None."""
     names = [name for name, value in numbers.items() if not isinstance(value, int | float | complex | jax.Array)]
     if needs_value(error):  # most such values are not its cause
         names = [name for name in names if _reads_as_number(numbers[name])]
@@ -136,7 +137,7 @@ def _refusal(
 
 
 def make_static(names: Sequence[str], already: Sequence[str] = ()) -> str:
-    """The remedy that makes parameters static, beside those that are so ``already``."""
+    """A remedy in words: how to make these parameters static, besides those that are static ``already``."""
     quoted = lambda each: ", ".join(f'"{name}"' for name in each)  # noqa: E731
     if already:
         return f"add {quoted(names)}: static=[{quoted([*already, *names])}] compiles a program for each value"

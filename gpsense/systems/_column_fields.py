@@ -48,7 +48,7 @@ TUNED = {number: (ReadBy("method", names, _METHODS),) for number, names in _TUNE
 
 
 def _of_greedy(annotation: Any) -> Field:
-    """The field of an annotation, for a number that greedy pruning reads and no baseline does."""
+    """The field of an annotation, marked as read by greedy pruning and by no baseline."""
     declaration = annotation.__metadata__[0]
     return replace(declaration, read_by=(PRUNED, *declaration.read_by))
 
@@ -61,15 +61,24 @@ class TruthData(Traced):
     noise: Annotated[ScalarLike, Field("problem", "standard deviation of the noise", at_least=0, label="noise σ")] = 0.0
     condition: Annotated[
         ScalarLike,
-        Field("problem", "eigenvalue ratio mu_1 / mu_r; mu_1 = 1", at_least=1, label="condition number of the truth"),
+        Field("problem", "condition number mu_1 / mu_r; mu_1 = 1", at_least=1, label="condition number of the truth"),
     ] = 1.0
     spectrum: Annotated[
         tuple[float, ...] | jax.Array | None,
-        Field("problem", "eigenvalues of the truth, instead of condition", above=0, axis=False),
+        Field(
+            "problem",
+            "eigenvalues mu_j of the truth (rectangular: singular values), instead of condition",
+            above=0,
+            axis=False,
+        ),
     ] = None
     truth: Annotated[
         Factor | None,
-        Field("problem", "factor U* (dim, rank) of the truth, instead of a drawn one", axis=False),
+        Field(
+            "problem",
+            "factor U* (dim, rank) of the truth (rectangular: [U*; V*]), a .npy file, instead of a draw",
+            axis=False,
+        ),
     ] = None
 
 
@@ -91,7 +100,7 @@ class ColumnSetting(Traced):
         ScalarLike,
         Field(
             "train",
-            "expected column norm at the start",
+            "RMS column norm at the start",
             above=0,
             label="scale of the start",
             read_by=(PRUNED,),
@@ -105,7 +114,7 @@ class ColumnSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "columns of at most this norm are deleted; null: 2 sqrt(smoothing)",
+            "columns of at most this norm are deleted (null: 2 sqrt(smoothing))",
             at_least=0,
             label="threshold on the column norms",
             read_by=(PRUNED, ReadBy("rule", ("threshold",), FIXED_RULES)),
@@ -115,7 +124,7 @@ class ColumnSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "number of columns kept by the rules top_r and random; null: the true rank",
+            "number r of columns kept by the rules top_r and random (null: the true rank)",
             at_least=1,
             whole=True,
             label="columns kept",
@@ -137,7 +146,7 @@ class ColumnSetting(Traced):
         ScalarLike,
         Field(
             "baseline",
-            "regularisation or damping, in the method's units; 0: its own rule",
+            "regularisation or damping, in the method's units (0: its own choice)",
             at_least=0,
             read_by=TUNED["penalty"],
         ),
@@ -191,7 +200,7 @@ def check_truth(rows: int, rank: int, data: TruthData) -> None:
     if len(given) == 2:
         raise BadInput("spectrum", "the truth already fixes the eigenvalues", "remove spectrum")
     if given and data.rank is not None:
-        raise BadInput("rank", f"{given[0]} fixes the rank", "give a single rank")
+        raise BadInput("rank", f"{given[0]} fixes the rank", "give one rank, not several")
     if data.spectrum is not None and len(data.spectrum) != rank:
         raise BadInput("spectrum", f"{len(data.spectrum)} eigenvalues for rank {rank}", "give as many as the rank")
     if data.truth is not None and data.truth.shape != (rows, rank):

@@ -41,7 +41,7 @@ Rule = str | Callable[[Norms, RuleInput], Mask]
 
 
 class Column(Protocol):
-    """What learners read of a problem: the loss of a factor, and a key where a pruning rule is random."""
+    """What learners need of a problem: the loss of a factor, and a key if the pruning rule is random."""
 
     @property
     def objective(self) -> Objective: ...
@@ -64,9 +64,9 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
     revision: ClassVar[int | str] = 2
     splits: ClassVar[bool] = False  # whether the problem can hold measurements out for a baseline
 
-    dim: Annotated[int, Field("problem", "matrix side d or number of inputs", at_least=1, label="dimension d")] = 20
+    dim: Annotated[int, Field("problem", "dimension d: rows of the factor U", at_least=1, label="dimension d")] = 20
     width: Annotated[
-        int | None, Field("problem", "columns k of the factor; null: dim", at_least=1, label="width k")
+        int | None, Field("problem", "columns k of U (null: same as dim)", at_least=1, label="width k")
     ] = None
     rank: Annotated[int, Field("problem", "rank r of the truth", at_least=1, label="rank r of the truth")] = 2
     n: Annotated[
@@ -84,7 +84,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         str,
         Field(
             "train",
-            "penalty on the columns; group_lasso takes proximal steps",
+            "penalty on the columns; group_lasso is applied by proximal steps",
             choices=PENALTIES,
             label="kind of penalty",
         ),
@@ -104,7 +104,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int | None,
         Field(
             "train",
-            "measurements drawn with replacement for each step; null: all",
+            "measurements drawn with replacement for each step (null: all are used)",
             at_least=1,
             label="measurements a step",
             read_by=(PRUNED,),
@@ -114,7 +114,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         Rule,
         Field(
             "prune",
-            "threshold; top_r: r largest (r known); largest_gap; random: r at random; relative: > 0.1 of largest",
+            "threshold, top_r (r largest), largest_gap, random (r of them), relative (> 0.1 of largest)",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,
@@ -126,20 +126,26 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         str,
         Field(
             "prune",
-            "none; svd: first rotate the columns onto the singular vectors",
+            "none, or svd (first replace U by U V, V its right singular vectors)",
             choices=ROTATIONS,
             label="rotation before pruning",
             read_by=(PRUNED,),
         ),
     ] = "none"
     form: Annotated[
-        str, Field("run", "data as A^T A (gram) or A (direct); auto: cheapest", choices=FORMS, axis=False)
+        str,
+        Field(
+            "run",
+            "compute with the measurements A (direct), with A^T A (gram), or with the cheaper (auto)",
+            choices=FORMS,
+            axis=False,
+        ),
     ] = "auto"
     train_products: Annotated[
         str,
         Field(
             "run",
-            "precision of matrix products in training on an accelerator (in fine-tuning always highest)",
+            "precision of matrix products on an accelerator, in training alone: highest, high or default",
             choices=PRODUCTS,
             axis=False,
         ),
@@ -149,7 +155,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "train",
-            "a perturbed run whose loss is no lower by then stops",
+            "steps in which a perturbation must lower the loss, or the run stops",
             at_least=1,
             at_most=INT32,
             axis=False,
@@ -159,8 +165,8 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         int,
         Field(
             "run",
-            "Lanczos steps for bounds of the smallest Hessian eigenvalue after training (exact with as many as the "
-            "factor has entries); 0: not measured",
+            "Lanczos steps to bound the smallest Hessian eigenvalue after training (0: not measured; exact with as "
+            "many as U has entries)",
             at_least=0,
             axis=False,
         ),
@@ -186,7 +192,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
     @property
     def packed(self) -> int:
-        """The side of the Gram matrix: the number of coordinates of a packed matrix."""
+        """The side of the Gram matrix, which is the length of a matrix that is packed into a vector."""
         return packed_size(self.dim)
 
     @property
@@ -196,7 +202,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
     @property
     def factor_products(self) -> float:
-        """The operations of the products of factors in one loss and gradient."""
+        """The operations that products of factors take in one evaluation of loss and gradient."""
         return 4.0 * self.dim**2 * self.full_width
 
     @property
@@ -224,7 +230,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return Method(self.optimizer, self.perturb, self.patience, stochastic=self.batch is not None)
 
     def prune_key(self, key: RandomKey) -> RandomKey | None:
-        """The key of a random pruning rule, derived from that of the problem; None for other rules."""
+        """The key of a random pruning rule, derived from the problem's ``key``; None for other rules."""
         return jax.random.fold_in(key, 3) if self.column_rule.random else None
 
     def check(self) -> None:
@@ -272,7 +278,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return replace(system, form="gram" if gram < direct else "direct")
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """``rank`` unless a baseline knows it; ``n`` if no shape depends on it; ``width`` if padding is cheap."""
+        """``rank`` unless a baseline knows it, ``n`` if no shape depends on it, ``width`` if padding it is cheap."""
         system, baseline = self.resolve(evaluations), self.baseline
         names = set() if baseline and baseline.knows_rank else set(sizes) & {"rank"}
         if "n" in sizes and (system.form == "gram" or self.ensemble is None):
@@ -328,14 +334,14 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return index < (self.full_width if width is None else width)
 
     def init(self, setting: ColumnSetting, key: RandomKey) -> Factor:
-        """The factor training starts from (rows, width): entries of variance ``start_scale^2 / rows``."""
+        """The factor (rows, width) that training starts from, with entries of variance ``start_scale^2 / rows``."""
         dtype, rows = jnp.dtype(self.dtype), self.rows
         draw = STARTS[self.start](key, rows, self.full_width, dtype)
         scale = jnp.asarray(setting.start_scale, dtype) / jnp.sqrt(jnp.asarray(rows, dtype))
         return jnp.where(self.active(setting), draw * scale, jnp.zeros((), dtype))
 
     def rates(self, setting: ColumnSetting) -> tuple[Rates, Rates]:
-        """Step sizes, momenta, tolerances and perturbation radii of training and of fine-tuning."""
+        """Step size, momentum, tolerance and perturbation radius, of training and of fine-tuning."""
         fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
         return (
             Rates(setting.rate, setting.momentum, setting.tolerance, setting.perturbation),
@@ -415,7 +421,7 @@ def _decided(
     margin: Scalar,
     curvature: Smallest,
 ) -> Pruned:
-    """The mask with its measures: factor ``trained``, after rotation ``turned``; ``counted`` columns make the rank."""
+    """The mask with its measures; ``turned``: factor ``trained`` after rotation; ``counted`` columns make the rank."""
     penalised, _ = system.targets(problem, setting)
     _, gradient = penalised(trained)
     return Pruned(
@@ -461,7 +467,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         return descent.advance_descent(self.system.descent, target, state, rates, n_steps)
 
     def prune(self, problem: ColumnT, setting: ColumnSetting, state: Descent) -> Pruned:
-        """Score the trained columns, apply the rule, and measure before and after."""
+        """The mask that the rule makes of the trained columns' norms, with measures of the factor."""
         system, trained, turned = self.system, state.factor, self._turned(state)
         rule, active = system.column_rule, system.active(setting)
         norms = pruning.column_norms(turned)
@@ -486,7 +492,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
     def start_fine_tuning(
         self, problem: ColumnT, setting: ColumnSetting, state: Descent, pruned: Pruned, width: int
     ) -> Descent:
-        """The kept columns at a static width, with a fresh optimizer state; diverged cells stay stopped."""
+        """The kept columns, padded to ``width``, with a fresh optimizer state; diverged cells stay stopped."""
         _, rates = self.system.rates(setting)
         fresh = descent.start_descent(self._plain, pruning.compact(self._turned(state), pruned.mask, width), rates)
         status = jnp.where(state.status == DIVERGED, state.status, fresh.status)
@@ -531,7 +537,7 @@ def _unmeasured(factor: Factor) -> Smallest:
 class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic[ColumnT]):
     """A baseline in place of training; it is neither pruned nor fine-tuned.
 
-    Its scores are the singular values of its factor, its rank is the number of those above a tenth of the largest.
+    Its scores are the singular values of its factor; its rank is how many of them exceed a tenth of the largest.
     """
 
     system: ColumnSystem[Any, ColumnT]

@@ -33,12 +33,13 @@ PRECISIONS = ("float32", "float64")
 
 
 class Cost(eqx.Module):
-    """What one cell costs: flops per training step, bytes of its problem, bytes of a cell being trained or kept.
+    """What one cell costs in operations and in memory.
 
-    ``sample_bytes``: bytes needed while a problem is drawn; ``once``: flops outside the training steps (drawing,
-    pruning); ``result_bytes``: bytes of a cell's measures, 0 for the engine's own estimate; ``products``: whether flops
-    count matrix products only, or all operations; ``axes``: the number of trailing axes of each measure, by name, where
-    the measures were traced.
+    ``flops``: operations of a training step; ``once``: those outside the steps (drawing, pruning); ``products``:
+    whether they count matrix products only, or all operations. Bytes: ``problem_bytes`` of the problem,
+    ``sample_bytes`` while it is drawn, ``cell_bytes`` of a cell while it runs, ``kept_bytes`` of its state at other
+    times, ``result_bytes`` of its measures (0: the engine estimates them). ``axes``: each measure's name and number of
+    trailing axes, where measures were traced.
     """
 
     flops: float = eqx.field(static=True)
@@ -65,7 +66,7 @@ class Measure(NamedTuple):
 
 
 class State(Protocol):
-    """What the engine reads of a state of either phase: ``status`` (a code of gpsense.descent) and ``steps``."""
+    """What the engine needs of a state of both phases: ``status`` (a code of gpsense.descent) and ``steps``."""
 
     @property
     def status(self) -> Integer: ...
@@ -75,14 +76,14 @@ class State(Protocol):
 
 
 class Decision(Protocol):
-    """What the engine reads of a pruning decision: ``mask``, True for the prunable parts that are kept."""
+    """What the engine needs of a pruning decision: ``mask``, True for the prunable parts that are kept."""
 
     @property
     def mask(self) -> Bool[Array, " parts"]: ...
 
 
 class Descending(eqx.Module):
-    """A state whose status and steps are those of one descent; a learner adds what else it carries."""
+    """A state with the status and steps of its descent ``run``; subclasses add what else a learner carries."""
 
     run: Descent
 
@@ -96,7 +97,7 @@ class Descending(eqx.Module):
 
 
 class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
-    """The phases of a cell after its problem is drawn, on a ``StateT`` in training and a ``TunedT`` after it."""
+    """The phases of a cell after its problem is drawn; its state is a ``StateT`` until pruning, then a ``TunedT``."""
 
     @property
     def stride(self) -> int:
@@ -104,7 +105,7 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         return 10
 
     def lanes(self, problem: ProblemT) -> bool:
-        """Whether cells that share this problem are best held along the last axis (:mod:`gpsense._lanes`)."""
+        """Whether cells that share this problem run faster batched along the last axis (:mod:`gpsense._lanes`)."""
         return False
 
     def donates(self, width: int) -> bool:
@@ -115,21 +116,21 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         return False
 
     def shared(self, settings: Sequence[SettingT]) -> Sequence[tuple[int, int]]:
-        """For each setting the index of the one whose training it shares from the start, and for how many steps.
+        """For each setting, the index of its leader, the setting whose first steps it shares, and how many steps.
 
-        In a chunk that holds both, only the other is trained: the setting's state is :meth:`branch` of the other's
-        after that many steps (at the end of training, if that comes first), and its records up to then are the other's.
-        A setting with its own index is trained itself, which is the default for all.
+        In a chunk that holds both, only the leader is trained: after that many steps (or at the end of training, if
+        that is earlier) :meth:`branch` makes the setting's state from the leader's; until then, their records are the
+        same. A setting that is its own leader is trained itself, as all are by default.
         """
         return [(place, 0) for place in range(len(settings))]
 
     def branch(self, problem: ProblemT, setting: SettingT, state: StateT) -> StateT:
-        """The state of a setting when its own training ends, from that of the setting whose training it shares."""
+        """The state in which a setting's training ends, made from the ``state`` of its leader (see :meth:`shared`)."""
         return state
 
     @abstractmethod
     def start(self, problem: ProblemT, setting: SettingT, keys: Keys) -> StateT:
-        """The state training starts from."""
+        """The state that training starts from."""
 
     @abstractmethod
     def train(self, problem: ProblemT, setting: SettingT, state: StateT, n_steps: int) -> StateT:
@@ -137,13 +138,13 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @abstractmethod
     def prune(self, problem: ProblemT, setting: SettingT, state: StateT) -> PrunedT:
-        """The decision of pruning, with what is measured then."""
+        """The mask of the parts to keep, with what is measured at pruning."""
 
     @abstractmethod
     def start_fine_tuning(
         self, problem: ProblemT, setting: SettingT, state: StateT, pruned: PrunedT, width: int
     ) -> TunedT:
-        """The state fine-tuning starts from, with room for ``width`` parts: at least as many as are kept.
+        """The state that fine-tuning starts from, with room for ``width`` parts: at least as many as are kept.
 
         Padding must not affect results.
         """
@@ -161,9 +162,9 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @abstractmethod
     def record(self, problem: ProblemT, setting: SettingT, state: StateT | TunedT) -> dict[str, Scalar]:
-        """``loss_curve`` and ``error_curve`` of a state as it is, in either phase, and perhaps further numbers.
+        """The loss and error of a state of either phase, as ``loss_curve`` and ``error_curve``, and further numbers.
 
-        Of the latter, those named ``*_curve`` are recorded along the run, the others at the end of fine-tuning.
+        Further numbers named ``*_curve`` are recorded along the run, all others at the end of fine-tuning.
         """
 
     @abstractmethod
@@ -262,15 +263,15 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
         """Raises BadInput where steps or settings do not fit the static fields."""
 
     def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Static fields that follow from the values a grid is given, by name."""
+        """Static fields, by name, whose values follow from those ``given`` to a grid."""
         return {}
 
     def resolve(self, evaluations: int) -> Self:
-        """The system with all automatic choices made; ``evaluations`` of the loss are due per problem (at least 1)."""
+        """The system with all automatic choices made, for ``evaluations`` (at least 1) of the loss on each problem."""
         return self
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Which of ``sizes`` may be traced, below the bounds in this system, without costing much more."""
+        """The names of ``sizes`` whose values may be traced, up to this system's bounds, at little extra cost."""
         return frozenset()
 
     def cost(self) -> Cost | None:

@@ -25,13 +25,13 @@ SCORED = ReadBy("rule", ("gradient",), frozenset(INPUT_RULES))
 
 
 class CoordinatesSetting(Traced):
-    """Traced numbers that do not change the data: ``contraction`` c of the shifted basis, and those of descent."""
+    """Traced numbers that do not change the data: those of descent, and ``contraction``, c of the scores' weights."""
 
     contraction: Annotated[
         ScalarLike,
         Field(
             "prune",
-            "c in the weights c e_i + sqrt(1-c^2) e_z for scores; x_z is noise",
+            "c in the weights c e_i + sqrt(1-c^2) e_z for scores, e_z an input of noise",
             above=0,
             at_most=1,
             label="contraction c of the basis",
@@ -42,7 +42,7 @@ class CoordinatesSetting(Traced):
         ScalarLike,
         Field(
             "train",
-            "method descent: norm of the output weights at the start",
+            "with method descent: norm of the output weights at the start",
             above=0,
             label="scale of the start",
             read_by=(ReadBy("method", ("descent",), NETWORK.known),),
@@ -86,7 +86,7 @@ class Untrained(eqx.Module):
 
 
 class Dense(Descending):
-    """The state before pruning where a network on all coordinates is trained first: with a key for later draws."""
+    """The state before pruning where a network on all coordinates is trained first; it has a key for later draws."""
 
     key: RandomKey
 
@@ -106,8 +106,8 @@ class Tuned(Descending):
 class PrunedCoordinates(eqx.Module):
     """The kept coordinates, the scores, and how training ended.
 
-    ``directions``: those of a method without a network, from all samples and, where a second layer is fitted, also from
-    the samples that are not held out.
+    ``directions``: what a method without a network found from all samples and, where a second layer is fitted, from the
+    samples that are not held out.
     """
 
     mask: Bool[Array, " dim"]
@@ -139,7 +139,7 @@ class NetworkDescent:
 
 
 def everything(problem: CoordinatesProblem) -> Kept:
-    """All coordinates."""
+    """The selection of all coordinates."""
     dim = problem.train.dim
     return Kept(jnp.arange(dim), jnp.ones((dim,), bool))
 

@@ -104,7 +104,7 @@ class CoordinateLearner(Learner[CoordinatesProblem, CoordinatesSetting, StateT, 
 @final
 @dataclass(frozen=True)
 class PruneAtStart(CoordinateLearner[Untrained]):
-    """Coordinates chosen at the start, then one gradient step on them and the second layer (Algorithms 1 and 2)."""
+    """Chooses coordinates at the start, takes one step on them and fits the second layer (Algorithms 1 and 2)."""
 
     def start(self, problem: CoordinatesProblem, setting: CoordinatesSetting, keys: Keys) -> Untrained:
         return untrained(problem, keys)
@@ -129,7 +129,7 @@ class PruneAtStart(CoordinateLearner[Untrained]):
         pruned: PrunedCoordinates,
         width: int,
     ) -> Tuned:
-        """One step and the second layer on the kept coordinates."""
+        """The network after one step on the kept coordinates and the fit of its second layer."""
         kept = network.kept_coordinates(pruned.mask, width)
         net, columns = learner.fit(problem.train, kept, self.system.recipe, jax.random.fold_in(state.key, 1))
         return self.tuned(problem, setting, kept, net, columns, pruned)
@@ -197,7 +197,7 @@ class DenseDescent(CoordinateLearner[Dense]):
 @final
 @dataclass(frozen=True)
 class MomentMethod(CoordinateLearner[Untrained]):
-    """A method without a network; a network is then fitted whose weights are random combinations of its directions."""
+    """Finds directions without a network; a network with random combinations of them as weights is then fitted."""
 
     baseline: Baseline
 
@@ -216,9 +216,9 @@ class MomentMethod(CoordinateLearner[Untrained]):
         return PrunedCoordinates(score > 0, score, state.status, directions)
 
     def _directions(self, stream: Samples) -> Float[Array, "parts dim r"]:
-        """The directions from all samples and, where a second layer is fitted, from those not held out.
+        """The directions found from all samples and, where a second layer is fitted, also from those not held out.
 
-        A penalty is chosen once, by the held-out samples, and used for both.
+        If the baseline has a penalty, it is chosen once, by the held-out samples, for both.
         """
         choose, (r, kept) = self.baseline.choose, self.system.oracle_sizes
         count = 1 if self.descent.silent else 2
@@ -242,7 +242,7 @@ class MomentMethod(CoordinateLearner[Untrained]):
         pruned: PrunedCoordinates,
         width: int,
     ) -> Tuned:
-        """Neurons along combinations of the directions, and the second layer."""
+        """A network with combinations of the directions as weights and a fitted second layer."""
         assert pruned.directions is not None
         kept = network.kept_coordinates(pruned.mask, width)
         given = jax.vmap(partial(network.rows_of, kept))(pruned.directions)
@@ -260,8 +260,8 @@ class MomentMethod(CoordinateLearner[Untrained]):
 class CoordinateMethod:
     """A learner of a system, and what must be known about it before anything is drawn.
 
-    ``products``: the number of passes over the samples before pruning, of n dim^2 multiplications each; None: that of
-    the rule, which chooses the coordinates before training. ``network``: whether pool and rule are used.
+    ``products``: the number of passes over the samples before pruning, of n dim^2 multiplications each; None: as many
+    as the pruning rule makes, which then chooses before training. ``network``: whether pool and rule are used.
     """
 
     learner: Callable[["CoordinateSystem"], CoordinateLearner[Any]]
@@ -277,7 +277,7 @@ METHODS = ChainMap[str, Any](BASELINES, NETWORKS)  # by name, the networks first
 RULE_WORDS = ", ".join(f"{name} ({rule.words})" for name, rule in INPUT_RULES.items())
 POOL = Field(
     "prune",
-    "M, the coordinates kept by each score; rules magnitude and random keep 3 M",
+    "number M of coordinates kept by each score; rules magnitude and random keep 3 M",
     at_least=1,
     label="coordinates M from each part",
     read_by=(NETWORK, ReadBy("rule", known=frozenset({"none"}))),
@@ -322,13 +322,15 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "prune",
-            "parts of the activation for the scores; none: undivided",
+            "parts of the activation to score by: even, odd, both, none (the whole), linear (e_z alone)",
             choices=PARITIES,
             label="parts of the scores",
             read_by=(NETWORK, SCORED),
         ),
     ] = "both"
-    biases: Annotated[int, Field("prune", "biases drawn for the scores", at_least=1, read_by=(NETWORK, SCORED))] = 4
+    biases: Annotated[
+        int, Field("prune", "number of biases drawn for the scores", at_least=1, read_by=(NETWORK, SCORED))
+    ] = 4
     bias_values: Annotated[
         tuple[float, ...] | None,
         Field(
@@ -361,7 +363,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "train",
-            "ridge; none: output 0, error 1; only the first layer is measured",
+            "fitted by ridge, or none (only the first layer is measured; error 1)",
             choices=SECOND_LAYERS,
             label="second layer",
             read_by=(ReadBy("method", known=frozenset({"descent"})),),
@@ -436,7 +438,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         key: RandomKey,
         columns: Callable[[], Float[Array, "dim columns"]],
     ) -> Decided:
-        """What the rule keeps; ``columns()`` returns a first layer on all coordinates, for rules that need one."""
+        """The rule's mask and scores; ``columns()`` returns a first layer on all coordinates, if a rule needs one."""
         dtype = problem.train.dtype
         drawn = jax.random.normal(key, (self.biases,), dtype)
         candidates = Candidates(
@@ -461,7 +463,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         return f"{self.method}, {rule}, dim {self.n_coordinates}, n up to {self.n}, {2 * self.neurons} neurons"
 
     def cost(self) -> Cost:
-        """The cost of draws and products: scores or moments once, a pass over the kept coordinates in each step."""
+        """The cost of draws and products: once for scores or moments, and in each step for the kept coordinates."""
         number, dim = jnp.dtype(self.dtype).itemsize, self.n_coordinates
         rule, products = self.input_rule, self.coordinate_method.products
         kept = dim if rule.everything or products is not None else min(dim, 3 * self.pool)

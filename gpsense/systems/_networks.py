@@ -39,9 +39,10 @@ class NetworkProblem(NamedTuple):
 @final
 @dataclass(frozen=True)
 class NetworkModel(WeightModel[NetworkProblem, WeightsSettingT]):
-    """The model of a task with ``n`` training samples; ``tells_weights``: the ticket's parameters are measures.
+    """The model of a task with ``n`` training samples; ``tells_weights``: whether the final weights are a measure.
 
-    ``on_host``: training inputs stay in the host's memory, read in batches (:class:`gpsense.tickets.host.HostRows`).
+    ``on_host``: whether training inputs stay in the host's memory and are read in batches
+    (:class:`gpsense.tickets.host.HostRows`).
     """
 
     task: Task

@@ -50,9 +50,10 @@ TreeT = TypeVar("TreeT")
 
 
 class Rewind(NamedTuple):
-    """How kept weights are rewound: functions of their values now and before, which return the values to go on with.
+    """How kept weights are rewound, given their values ``now``, trained, and ``before``, after ``rewind_step`` steps.
 
-    ``between`` is used between rounds; ``last`` before the ticket is trained, with a function that draws a fresh start.
+    ``between(now, before)`` returns the values that the next round starts from, ``last(now, before, draw)`` those that
+    training of the ticket starts from; ``draw()`` returns a fresh start.
     """
 
     help: str
@@ -89,7 +90,7 @@ class WeightsSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "share of the weights kept; null: all (rule none) or the teacher's (rule teacher)",
+            "share of the weights kept (null: all with rule none, the teacher's with rule teacher)",
             above=0,
             at_most=1,
             label="share of the weights kept",
@@ -110,7 +111,7 @@ class WeightsSetting(Traced):
         ScalarLike,
         Field(
             "prune",
-            "with spread layer: share a round deletes of the last layer, over that of the others",
+            "with spread layer: factor on prune.share for the last layer",
             above=0,
             at_most=1,
             label="share pruned of the last layer, over that of the others",
@@ -126,10 +127,10 @@ WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 
 
 class Masked(Descending):
-    """The state of both phases: the descent of weights on a mask, and what pruning needs beside.
+    """The state of both phases: the descent of the weights on a mask, and what else pruning needs.
 
-    ``original``: values that weights are rewound to; ``alone``: whether the final ticket is trained, after all rounds;
-    ``aside``: the trained weights of a ticket while its mask is trained with weights drawn anew. As both phases have
+    ``original``: values that weights are rewound to; ``alone``: whether this trains the final ticket, after all rounds;
+    ``aside``: the trained weights of a ticket while new random weights are trained on its mask. As both phases have
     this state, they share one compiled program where there are no rounds of pruning.
     """
 
@@ -152,7 +153,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     @property
     @abstractmethod
     def stochastic(self) -> bool:
-        """Whether a step uses only some of the samples."""
+        """Whether a step's gradient is not that on all samples, because of minibatches or dropout, say."""
 
     @property
     def check_every(self) -> int:
@@ -166,7 +167,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @property
     def prunable(self) -> weights.Prunable:
-        """Which leaves of that tree can be pruned."""
+        """Which leaves of the tree of weights can be pruned."""
         return weights.prunable(self.shapes)
 
     @abstractmethod
@@ -187,7 +188,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @property
     def carried(self) -> Any:
-        """Which numbers (numbers,) of the tree a step computes for the next one, without training them; None: none."""
+        """Which parameters (numbers,) a step updates without training, such as running means; None if none are."""
         return None
 
     def sampled_gradient(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Parameters:
@@ -208,7 +209,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @abstractmethod
     def flow(self, params: Parameters) -> Scalar:
-        """Summed outputs, weights replaced by absolute values, input all ones: what SynFlow differentiates."""
+        """The sum of the outputs for absolute weights and an input of ones, which SynFlow differentiates."""
 
     def measures(self, problem: ProblemT, setting: WeightsSettingT, params: Parameters, mask: MaskTree) -> Measures:
         """Further measures of a finished cell."""
@@ -223,9 +224,9 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
     """What the systems pruned by weights share: how weights are chosen and trained.
 
-    ``rule``: none; magnitude (of trained weights, at once); iterative_magnitude (in rounds of ``round_steps`` steps,
-    weights rewound after each); before training, scored in ``score_rounds`` rounds (None: 100 for synflow, else 1):
-    random, snip, grasp, movement, synflow.
+    ``rule``: iterative_magnitude prunes in rounds of ``round_steps`` steps and rewinds the weights after each;
+    magnitude prunes trained weights at once; random, snip, grasp, movement and synflow prune before training, scored in
+    ``score_rounds`` rounds (None: 100 for synflow, else 1); none prunes nothing.
     ``rewind``: kept weights go back to their values after ``rewind_step`` steps (start), stay as trained (none), or are
     drawn anew at the end (redraw; rewound between rounds). ``redraw_rounds``: after each round, before pruning,
     new random weights are also trained on its mask for ``round_steps`` steps, to show what the ticket owes to its
@@ -241,7 +242,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "how the weights to keep are chosen: before training, after it, or in rounds",
+            "mask chosen in rounds (iterative_magnitude), after training (magnitude) or before it (random, snip, "
+            "grasp, movement, synflow), or none",
             choices=WEIGHT_RULES,
             label="pruning rule",
         ),
@@ -255,7 +257,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         str,
         Field(
             "prune",
-            "kept weights go back to their start, stay as trained (none) or are drawn anew (redraw)",
+            "kept weights go back to their start (start), stay as trained (none) or are drawn anew (redraw)",
             choices=REWINDS,
             label="where kept weights go back to",
             read_by=(TRAINED,),
@@ -265,19 +267,19 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int,
         Field(
             "prune",
-            "step of the first round that kept weights go back to",
+            "step of the first round whose weights rewinding restores",
             at_least=0,
             read_by=(TRAINED, ReadBy("rewind", known=frozenset({"none"}))),
         ),
     ] = 0
     redraw_rounds: Annotated[
-        bool, Field("prune", "train the mask of each round once more, with weights drawn anew", axis=False)
+        bool, Field("prune", "after each round, also train new random weights on its mask", axis=False)
     ] = False
     spread: Annotated[
         str,
         Field(
             "prune",
-            "share kept of all weights together (global), of each layer, or larger in small layers (erk)",
+            "the share kept is of all weights (global), of each layer (layer), or larger in small layers (erk)",
             choices=weights.SPREADS,
             label="spread of the share over layers",
         ),
@@ -286,7 +288,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int | None,
         Field(
             "prune",
-            "scorings by rules that prune before training; null: 100 by synflow, else 1",
+            "rounds of scoring, for rules that prune before training (null: 100 for synflow, else 1)",
             at_least=1,
             at_most=10**9,
             read_by=(SCORED,),
@@ -296,7 +298,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int | None,
         Field(
             "train",
-            "samples drawn with replacement for each step; null: all",
+            "samples drawn with replacement for each step (null: all are used)",
             at_least=1,
             label="samples a step",
         ),
@@ -314,7 +316,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
 
     @property
     def whole_round(self) -> int:
-        """The number of steps in a round, including those of its mask with weights drawn anew."""
+        """The number of steps in a round, including those that train new random weights on its mask."""
         return self.round_steps * (2 if self.redraw_rounds else 1)
 
     def check(self) -> None:
@@ -333,7 +335,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
             raise BadInput("last_layer", f"spread {self.spread} does not use last_layer", "use spread layer")
         if rule.score is not None and any(each.kept is None for each in settings):
             problem = f"rule {self.rule} needs the share of the weights to keep"
-            raise BadInput("kept", problem, "give the share of the weights to keep, or use rule none")
+            raise BadInput("kept", problem, "give it, such as 0.1, or use rule none")
         apart = self.round_steps % record_every and record_every % self.round_steps
         if rule.at != "given" and train_steps and apart:
             problem = f"a record every {record_every} steps does not fit rounds of {self.round_steps} steps"
@@ -381,7 +383,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
     def shared(self, settings: Sequence[WeightsSettingT]) -> Sequence[tuple[int, int]]:
         """Settings that differ only in :data:`ONLY_TICKETS` share the training of the one with the most rounds.
 
-        Those whose number of rounds is within rounding of a tie, or that prune nothing, are trained themselves.
+        Settings that prune nothing, or whose number of rounds is half-integer up to rounding, are trained themselves.
         """
         found = [(place, 0) for place in range(len(settings))]
         if not self.rule.trained:
@@ -591,9 +593,10 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return numbers.vector(weights.cut_to_share(told, can, self._shares(setting, kept), mask, self.system.spread))
 
     def _shares(self, setting: WeightsSettingT, kept: Scalar) -> Array:
-        """The share of all weights, or the shares of the layers (layers,); the last layer has as many rounds.
+        """The share kept of all weights or, with spread layer, of each layer (layers,).
 
-        Its share is ``kept^(log(1 - last_layer share) / log(1 - share))``; it is the last array that can be pruned.
+        The last layer, the last array that can be pruned, has as many rounds as the others and so keeps
+        ``kept^(log(1 - last_layer * share) / log(1 - share))``.
         """
         if self.system.spread != "layer":
             return kept
@@ -627,7 +630,7 @@ def rounds_to(kept: ScalarLike, share: ScalarLike) -> int:
 
 
 def _on_trees(optimizer: optimizers.Optimizer, numbers: Numbers) -> optimizers.Optimizer:
-    """An optimizer of the vector that works on its tree, as its updates may depend on the arrays and their shapes."""
+    """The optimizer, applied to a vector's tree, since its updates may depend on the arrays and their shapes."""
 
     def make(rate: Any) -> optax.GradientTransformation:
         inner = optimizers.build(optimizer, rate, 0.0)

@@ -86,7 +86,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return 1, REAL
 
     def data_numbers(self) -> tuple[int, int]:
-        """The numbers in both streams, padded to whole blocks of rows, and in the columns that they are made of."""
+        """The numbers in both streams, padded to whole blocks of rows, and in the columns that streams are made of."""
         padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
         return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
 
@@ -110,7 +110,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return CoordinatesProblem(train, samples.outputs(train)[1], test, None)
 
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The real columns."""
+        """The mask of the real columns, which is also their score."""
         mask = jnp.arange(self.n_coordinates) < REAL
         return mask, mask.astype(jnp.dtype(self.dtype))
 

@@ -2,7 +2,8 @@
 
 ``h(x) = b + sum_j <u_j, x>^2`` is fitted by least squares to labels +-1. The inputs are the leading principal
 components z of the pixels and a constant, which gives a neuron a linear term as well: where c is its weight times the
-constant, ``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is that on held-out images.
+constant, ``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is the share of held-out
+images misclassified.
 """
 
 from collections.abc import Mapping
@@ -47,8 +48,9 @@ class DigitsData(Traced):
 
 
 class DigitsProblem(eqx.Module):
-    """The loss on the training images, the inputs of the held-out ones (centred by the training mean), all labels.
+    """The loss on the training images, the maps of the held-out ones, and the labels of all.
 
+    ``held_out`` maps U U^T to outputs on the held-out images, less the mean output on the training images.
     ``offset`` is the mean label of the training images, so that ``h = A(U U^T) + offset`` on the held-out images.
     """
 
@@ -147,7 +149,7 @@ class Digits(ColumnSystem[DigitsData, DigitsProblem]):
             raise BadInput("negative", "the same digit as positive", "give two different digits")
 
     def cost(self) -> Cost:
-        """The cost for all images of the pair, used or held out; drawing them holds the whole data set."""
+        """The cost for all images of the pair, used or held out; drawing needs the whole data set in memory."""
         cost, number = network_cost(self, self.cost_of(PAIR), PAIR), jnp.dtype(self.dtype).itemsize
         pixels, digits = 64, 1797
         return replace(

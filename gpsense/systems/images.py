@@ -31,7 +31,7 @@ class ImagesData(Traced):
 
 @final
 class ImagesSetting(WeightsSetting):
-    """Traced numbers that do not change the data: those of :class:`WeightsSetting`, with a rate for these networks."""
+    """Traced numbers that do not change the data: those of :class:`WeightsSetting`, with another default rate."""
 
     rate: Rate = 0.005
 
@@ -69,7 +69,7 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         str,
         Field(
             "problem",
-            "which images: digits, mnist_5k (extra mnist), or files of mnist or cifar10",
+            "images: digits, mnist_5k (needs the extra mnist), or mnist or cifar10 from files in folder",
             choices=DATA,
             label="images",
         ),
@@ -83,9 +83,9 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
             read_by=(FILES,),
         ),
     ] = None
-    test: Annotated[int, Field("problem", "test images, at most", at_least=1)] = 2000
+    test: Annotated[int, Field("problem", "largest number of test images", at_least=1)] = 2000
     validation: Annotated[
-        int, Field("problem", "images held out for early stopping; their loss is recorded along the run", at_least=0)
+        int, Field("problem", "images held out, whose loss is recorded along the run, for early stopping", at_least=0)
     ] = 0
     layers: Annotated[tuple[int, ...], Field("train", "neurons in each hidden layer", at_least=1, axis=False)] = (
         128,

@@ -70,7 +70,7 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     def matrix(params: Any) -> Matrix:
         leaves = several(params)
         if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
-            raise BadInput("parts", "where of groups() returns no array of the parameters", "have it return a leaf")
+            raise BadInput("parts", "the function where of groups() returns no array", "let it return a leaf of params")
         if len(axes(len(leaves))) != len(leaves) or not all(map(fits, leaves, axes(len(leaves)))):
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in leaves)
             remedy = "give an axis that each leaf has, axis=0 for a vector"
@@ -119,7 +119,7 @@ class PipelineSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "parts of at most this norm are deleted; null: 2 sqrt(smoothing)",
+            "parts of at most this norm are deleted (null: 2 sqrt(smoothing))",
             at_least=0,
             read_by=(ReadBy("rule", ("threshold",), FIXED_RULES),),
         ),
@@ -128,7 +128,7 @@ class PipelineSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "share of the parts kept by the rules top_r and random; null: count gives their number",
+            "share of the parts kept by the rules top_r and random (null: count parts)",
             above=0,
             at_most=1,
             read_by=(COUNTED,),
@@ -178,14 +178,14 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     }
 
     penalty_kind: Annotated[
-        str, Field("train", "penalty on the parts; group_lasso takes proximal steps", choices=PENALTIES)
+        str, Field("train", "penalty on the parts; group_lasso is applied by proximal steps", choices=PENALTIES)
     ] = "smoothed_group_lasso"
     optimizer: Annotated[optimizers.Optimizer, optimizers.FIELD] = "adam"
     rule: Annotated[
         str | Callable[[Any, RuleInput], Any],
         Field(
             "prune",
-            "threshold; top_r: the largest; largest_gap; random; relative: above a tenth of the largest",
+            "threshold, top_r (the largest), largest_gap, random, relative (above a tenth of the largest)",
             choices=COLUMN_RULES,
             accepts=Callable,  # pyright: ignore[reportArgumentType]
             verify=verify_rule,

@@ -24,10 +24,12 @@ Filters = Float[Array, "signs neurons dim"]
 class PatchesData(Traced):
     """Traced numbers that change the problem: the length of the signal, the share of weights kept before training."""
 
-    signal: Annotated[ScalarLike, Field("problem", "length mu of the signal's patch", above=0)] = 0.3
+    signal: Annotated[ScalarLike, Field("problem", "norm mu of the signal patch", above=0)] = 0.3
     share: Annotated[
         ScalarLike,
-        Field("problem", "share of the weights kept at the start", above=0, at_most=1, label="share of weights kept"),
+        Field(
+            "problem", "share of the weights kept by the random mask", above=0, at_most=1, label="share of weights kept"
+        ),
     ] = 1.0
 
 

@@ -45,7 +45,7 @@ class QuadraticNetworkData(TruthData):
 
 
 def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> Bool[Array, " n"]:
-    """Which values (n,) are used and within ``truncation`` standard deviations of the mean, both over the used ones."""
+    """Whether each value (n,) is used and within ``truncation`` standard deviations of the mean of the used values."""
     weights = used.astype(values.dtype)
     weights = weights / jnp.sum(weights)
     gap = values - jnp.sum(weights * values)
@@ -84,7 +84,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         str,
         Field(
             "problem",
-            "output bias; free: optimal for every U (expected loss 2 ||D||_F^2, D = U U^T - M); none: plus (tr D)^2",
+            "output bias: free (optimal; expected loss 2 ||D||_F^2, D = U U^T - M) or none (plus (tr D)^2)",
             choices=BIASES,
         ),
     ] = "free"
@@ -100,7 +100,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         return network_cost(self, super().cost(), self.n)
 
     def draw(self, data: QuadraticNetworkData, key: RandomKey) -> SensingProblem:
-        """Draw truth, inputs and noise as sensing does; the loss is over the samples in use, a free bias eliminated."""
+        """Draw truth, inputs and noise as sensing does; the loss is over the samples in use, a free bias optimal."""
         truth_key, map_key, noise_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         truth = draw_truth(truth_key, self.dim, self.rank, data, dtype)

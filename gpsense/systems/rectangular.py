@@ -1,8 +1,9 @@
-"""Rectangular low-rank sensing ``y_i = <A_i, U* V*^T> + sigma g_i``, the columns of a stacked factor pruned.
+"""Rectangular low-rank sensing ``y_i = <A_i, U* V*^T> + sigma g_i``; columns of the stacked factor are pruned.
 
 ``W = [U; V]`` (dim + columns, width) is trained on ``(1/n) ||A(U V^T) - y||^2 + lambda R(W)``: the penalty, the norms
 and the threshold are those of the stacked columns ``w_i = [u_i; v_i]``. Derived: training balances every column,
-``||u_i|| = ||v_i||``: ``lambda psi (||u_i||^2 - ||v_i||^2) = 0`` at a stationary point, ``psi w_i`` the slope of R.
+``||u_i|| = ||v_i||``, since ``lambda psi (||u_i||^2 - ||v_i||^2) = 0`` at a stationary point, where ``psi w_i`` is the
+gradient of R in w_i.
 """
 
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "gaussian; population takes the expected loss and ignores n", choices=SOURCES),
+        Field("problem", "gaussian matrices, or population (expected loss, n ignored)", choices=SOURCES),
     ] = "gaussian"
     method: Annotated[
         str, Field("train", "greedy_pruning only; the baselines are for symmetric matrices", choices=(GREEDY,))
@@ -121,7 +122,8 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
         """Draw truth, measurements and noise; the same key gives the same draws at every noise level and rank.
 
         ``U* = P diag(sqrt(sigma_j))`` and ``V* = Q diag(sqrt(sigma_j))`` with uniform orthonormal frames P and Q; the
-        condition or spectrum of ``data`` is that of the singular values of ``M = U* V*^T``; ``data.truth`` is [U*; V*].
+        condition and spectrum of ``data`` are those of the singular values sigma_j of ``M = U* V*^T``; ``data.truth``
+        is [U*; V*].
         """
         left_key, right_key, map_key, noise_key = jax.random.split(key, 4)
         dtype = jnp.dtype(self.dtype)

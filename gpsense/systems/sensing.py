@@ -43,7 +43,7 @@ def symmetric_error(truth: Factor, factor: Factor) -> Scalar:
 
 
 def columns_of(truth: Factor) -> Integer:
-    """The number of non-zero columns of a truth: its rank, also where the rank is traced below a bound."""
+    """The rank of a truth: its number of non-zero columns, as zeros pad a rank that is traced below its bound."""
     return jnp.sum(jnp.any(truth != 0, axis=0))
 
 
@@ -73,11 +73,15 @@ class Sensing(ColumnSystem[TruthData, SensingProblem]):
 
     measurements: Annotated[
         str,
-        Field("problem", "ensemble of the A_i; population takes the expected loss and ignores n", choices=SOURCES),
+        Field("problem", "random measurement matrices; population: expected loss, n ignored", choices=SOURCES),
     ] = "gaussian"
     reference_rank: Annotated[
         int | None,
-        Field("problem", "measure errors against the best approximation of this rank; null: the truth", at_least=1),
+        Field(
+            "problem",
+            "measure errors against the truth's best approximation of this rank (null: the truth)",
+            at_least=1,
+        ),
     ] = None
 
     @property

@@ -30,7 +30,7 @@ SPREAD_WORDS = ", ".join(f"{name} ({spread.words})" for name, spread in SPREADS.
 
 
 class SparseFeaturesData(Traced):
-    """Traced numbers that change the data: ``n`` samples (None: the system's), noise level, ``tilt`` of a spike."""
+    """Traced numbers that change the data: ``n`` samples (None: the system's), the noise, ``tilt`` for spread spike."""
 
     n: ScalarLike | None = None
     noise: Annotated[
@@ -40,7 +40,7 @@ class SparseFeaturesData(Traced):
         ScalarLike,
         Field(
             "problem",
-            "spread spike: size of the small entries of V; at most 1 / sqrt(sparsity - 1)",
+            "with spread spike: size of V's small entries, at most 1 / sqrt(sparsity - 1)",
             at_least=0,
             read_by=(ReadBy("spread", tuple(name for name, spread in SPREADS.items() if spread.tilted)),),
         ),
@@ -86,12 +86,16 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     directions: Annotated[int, Field("problem", "columns r of V in y = f(V^T x)", at_least=1, label="directions r")] = 1
     sparsity: Annotated[
         int,
-        Field("problem", "non-zero rows of V", at_least=1, label="non-zero rows of V"),
+        Field("problem", "number of non-zero rows of V", at_least=1, label="non-zero rows of V"),
     ] = 8
     softness: Annotated[
         float,
         Field(
-            "problem", "q of the weak l_q ball that V lies in; 0: exact zeros", at_least=0, below=2, label="softness q"
+            "problem",
+            "q of the weak l_q ball that the row norms of V lie in (0: exact zeros)",
+            at_least=0,
+            below=2,
+            label="softness q",
         ),
     ] = 0.0
     spread: Annotated[
@@ -100,7 +104,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     ] = "equal"
     link: Annotated[
         tuple[float, ...],
-        Field("problem", "coefficients of the link in he_1, he_2, ...; scaled to variance 1", axis=False),
+        Field("problem", "coefficients of f in he_1, he_2, ... (Hermite), scaled to variance 1", axis=False),
     ] = (0.0, 1.0)
     test: Annotated[
         int,
@@ -162,7 +166,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         return CoordinatesProblem(train, variance, test, train.directions())
 
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The non-zero rows of V (with softness the 3 pool largest rows), scored by the norms of the rows."""
+        """The mask of V's non-zero rows (with softness, of the ``3 pool`` largest rows), and the norms of all rows."""
         assert problem.truth is not None
         score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
         few = self.sparsity if self.softness == 0 else 3 * self.pool

@@ -36,7 +36,7 @@ RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 class TeacherStudentData(Traced):
-    """Traced numbers that change the data: ``n`` samples; ``support``: r inputs per neuron (None: system's).
+    """Traced numbers that change the data: ``n`` samples, ``support`` r, inputs per neuron (None: the system's).
 
     ``noise``: its standard deviation over the root mean square of y; ``condition``: factor between the scales of the
     first and the last teacher row; ``overlap``: share of each support common to all neurons; ``uneven``: supports have
@@ -69,7 +69,7 @@ class TeacherStudentData(Traced):
     uneven: Annotated[
         ScalarLike,
         Field(
-            help="supports of (1 - uneven) r to (1 + uneven) r inputs",
+            help="neurons see (1 - uneven) r to (1 + uneven) r inputs",
             at_least=0,
             below=1,
             label="unevenness of the supports",
@@ -85,7 +85,7 @@ class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that do not change the data, those of :class:`WeightsSetting` included.
 
     ``kept`` None: all weights; with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of a
-    support that a mask of rule teacher covers. Relative to ||W*||_F: ``distance`` of a start near the teacher,
+    support that a mask of rule teacher covers. In units of ||W*||_F: ``distance`` of a near start from the teacher,
     ``start_scale``, the norm of a gaussian start. Training ends once the relative error is at most ``success``, except
     in the rounds of iterative pruning.
     """
@@ -137,7 +137,7 @@ class TeacherStudentProblem(eqx.Module):
 class Start(NamedTuple):
     """A start: ``draw(key, problem, setting, mask)`` returns weights that are 0 outside the mask (None: no mask).
 
-    ``ordered``: the rows are in the order of the teacher's; ``independent``: needs at least as many inputs as neurons.
+    ``ordered``: whether rows are in the teacher's order; ``independent``: whether as many inputs as neurons are needed.
     """
 
     help: str
@@ -233,7 +233,8 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         str,
         Field(
             "prune",
-            "how weights are kept: by a given mask, or chosen before training, after it, or in rounds",
+            "the teacher's mask, or one chosen in rounds (iterative_magnitude), after training (magnitude) or before "
+            "it (random, snip, grasp, movement, synflow), or none",
             choices=RULES,
             label="pruning rule",
         ),
@@ -243,13 +244,13 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
     dim: Annotated[int, Field("problem", "number of inputs", at_least=1, label="dimension d")] = 100
     neurons: Annotated[int, Field("train", "neurons K", at_least=1)] = 5
     support: Annotated[
-        int, Field("problem", "inputs r that a neuron sees", at_least=1, label="inputs r that a neuron sees")
+        int, Field("problem", "number r of inputs that a neuron sees", at_least=1, label="inputs r that a neuron sees")
     ] = 20
     supports: Annotated[
         str,
         Field(
             "problem",
-            "supports independent, or with an overlap",
+            "sets of inputs that neurons see: independent, or with an overlap",
             choices=SUPPORTS,
             label="supports of the teacher",
         ),
@@ -258,7 +259,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         str,
         Field(
             "problem",
-            "entries of the teacher, uniform or gaussian",
+            "distribution of the teacher's weights, uniform or gaussian",
             choices=DRAWS,
             key="draw",
             label="entries of the teacher",
@@ -271,7 +272,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         int,
         Field(
             "train",
-            "disjoint parts of the samples; each step uses the next",
+            "disjoint parts of the samples; each step uses the next part",
             at_least=1,
             label="disjoint subsets of the samples",
         ),
@@ -323,7 +324,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         )
 
     def draw(self, data: TeacherStudentData, key: RandomKey) -> TeacherStudentProblem:
-        """Draw supports, weights and samples; the same key gives the same at every noise level, nested in n."""
+        """Draw supports, weights and samples; the same key gives the same draws at every noise level, nested in n."""
         support_key, weight_key, sample_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         size = self.support if data.support is None else data.support
@@ -352,7 +353,7 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
 
     @property
     def ordered(self) -> bool:
-        """Whether the rows are in the order of the teacher's."""
+        """Whether the rows are in the teacher's order."""
         return STARTS[self.system.start].ordered
 
     @property
@@ -400,10 +401,10 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return relative_error(params, problem.teacher)
 
     def succeeded(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights) -> Flags:
-        """Whether the error is at most ``success``; unless rows are ordered, of each teacher row's nearest row.
+        """Whether the error is at most ``success``; unless ``ordered``, that of the row nearest to each teacher row.
 
-        That error is at most the one with rows matched one to one, and equals it if no row is nearest to two of the
-        teacher's.
+        The latter is at most the error with rows matched one to one, and equals it if no row is nearest to two teacher
+        rows.
         """
         truth = problem.teacher
         if self.ordered:

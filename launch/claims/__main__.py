@@ -52,7 +52,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="run nothing; merge the results in OUT/claims.json, except those of --full, into the claims.json and "
         "README.md beside each paper's configs",
     )
-    parser.add_argument("--cluster", metavar="ADDRESS", help="run on dask workers at local:N or tcp://HOST:PORT")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="run on a dask cluster: local:N or tcp://HOST:PORT")
     out = "folder for the results (default runs/claims)"
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help=out)
     return parser.parse_args(argv)

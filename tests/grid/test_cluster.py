@@ -52,7 +52,7 @@ def test_what_is_no_cluster_is_refused(cluster: Any) -> None:
 
 @needs_dask
 def test_a_directory_is_needed() -> None:
-    with pytest.raises(BadInput, match="^cluster: its workers write chunks to a directory; give it as out$"):
+    with pytest.raises(BadInput, match="^cluster: its workers write chunks to a directory; give a directory as out$"):
         sweep(cell, draw, cluster="local:2", **AXES)
 
 

@@ -529,7 +529,9 @@ def test_grids_too_large_to_run_are_refused_by_number_and_large_ones_planned():
     plan = make_plan(Grid(system, Schedule(50, 10, 50), (0,), axes), GIB * 64)
     assert plan.cells == 9_000_000
     assert sum(chunk.cells for chunk in plan.chunks) == plan.cells
-    with pytest.raises(BadInput, match=r"^noise: 1.8e\+08 combinations of the axes, 1e\+08 allowed; give fewer than"):
+    with pytest.raises(
+        BadInput, match=r"^noise: 1.8e\+08 combinations of the axes, 1e\+08 allowed; give it fewer than"
+    ):
         Grid(system, Schedule(50, 10, 50), 20, axes)
     with pytest.raises(BadInput, match=r"^record_every: 1,000,200 records of a run; record at most 100,000 times"):
         Schedule(1_000_000, 200, 1)

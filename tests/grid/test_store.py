@@ -343,7 +343,7 @@ def test_a_chunk_of_elsewhere_is_set_aside(place: store.Store, how: str) -> None
         digest = "xyz" if how == "another run" else "abc"
         cut = CHUNKS[0] if how != "another cut" else Chunk(0, 0, 0, 2, 0, 2)
         store.Store(place.directory, digest).write(cut, numbers(1, rows=2 if how != "another run" else 1))
-    words = {"copied": "it is chunk 1, or", "linked": "it is a link", "another cut": "a run with other chunks"}
+    words = {"copied": "it is chunk 1, or", "linked": "it is a link", "another cut": "a run cut into other chunks"}
     is_set_aside(place, (words | {"another run": "another run", "short": "1 x 2 cells"})[how])
 
 
@@ -361,7 +361,9 @@ def test_a_run_is_not_collected_without_a_chunk_of_it(place: store.Store, how: s
     elif how == "linked":  # to bytes that are right, and may be others when they are read again
         path.with_suffix(".away").write_bytes(data)
         path.symlink_to(path.with_suffix(".away"))
-    with pytest.raises(BadInput, match=r"000001\.chunk was damaged or removed after it was run; rerun the same"):
+    with pytest.raises(
+        BadInput, match=r"000001\.chunk was damaged or removed after it was run; run the same grid again"
+    ):
         list(place.whole(PLAN))
 
 

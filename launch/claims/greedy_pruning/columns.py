@@ -244,6 +244,6 @@ def plain_lasso(runs: Runs) -> Outcome:
         quantities[f"from the smallest start, {kind}"] = mean(ranks[:, 0])
         quantities[f"from the largest start, {kind}"] = mean(ranks[:, -1])
     axes.axhline(int(cells["true_rank"]), color="black", ls="--", lw=1.4, label="rank r")
-    axes.set(xscale="log", xlabel="start scale (expected column norm)", ylabel="columns kept")
+    axes.set(xscale="log", xlabel="start scale (root mean square column norm)", ylabel="columns kept")
     axes.legend(fontsize=8)
     return Outcome(quantities, figure)
