@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from gpsense.grid.host_code import callbacks, code_digest
 from gpsense.keys import key_shapes
 from gpsense.systems import AnySystem, Cost, Evaluator
 
@@ -116,7 +117,8 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
     """A digest of the operations that a cell traces to and of the constants in them, whatever code they come from.
 
     It covers draw and cell of a sweep, or all phases of a system, with a step of training, including everything that
-    the functions call and close over. Another version of JAX may change it.
+    the functions call and close over, and the code of Python callbacks (:mod:`gpsense.grid.host_code`). Another version
+    of JAX may change it.
     """
     keys, learner = key_shapes(), system.learner
     digest = hashlib.sha256()
@@ -124,6 +126,8 @@ def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
     def note(function: Callable[..., Any], *args: Any) -> Any:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         digest.update(re.sub(r"0x[0-9a-f]+|at [^ ]+:[0-9]+", "", str(traced)).encode())
+        for called in callbacks(traced.jaxpr):
+            digest.update(code_digest(called))
         for constant in traced.consts:
             if not jnp.issubdtype(constant.dtype, jax.dtypes.extended):
                 array = np.asarray(constant)

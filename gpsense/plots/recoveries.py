@@ -67,7 +67,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
             color=BLUE,
             label="largest eigenvalue left (noise: 1)",
         )
-        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="as large as noise makes one")
+        right.axhline(1.0, color=ORANGE, linestyle="--", linewidth=1, label="largest from noise alone")
     tried = sorted(result.fits.items())
     misfits = [max(fit.misfit, 1e-16) for _, fit in tried]
     right.semilogy([rank for rank, _ in tried], misfits, "s:", color=GREY, label="residual (values: 1)")
