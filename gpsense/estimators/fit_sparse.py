@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
+from scipy.special import ndtri
 
 from gpsense._devices import start_devices
 from gpsense._types import Integer, RandomKey, Scalar
@@ -48,6 +49,8 @@ COUNTS = {
     "fine_tune_steps": Field(name="fine_tune_steps", kind=WHOLE, at_least=0, at_most=MOST_STEPS),
 }
 ROUNDING = 1e-6  # share of the variance of y: a smaller rise of the error is ignored as rounding
+SURE = 28.0  # risks per validation row: a column that lowers the risk by as much is kept with probability 0.95
+CHANCE, ROUNDS = 0.01, 3  # of trying a column again where none matters; times that columns are tried again
 FOLDS, LASSO_STEPS = 5, 10_000  # for the Lasso's cross-validation
 
 
@@ -67,10 +70,11 @@ class SparseFit(NamedTuple):
     ``held_out_risk`` is the risk of this fit, and ``beats_constant`` says whether it is below 1 by more than two
     standard errors of the difference, paired by rows. ``unpruned_risk`` is the risk of the same network on all columns,
     ``lasso_risk`` that of the Lasso, which keeps ``lasso_kept`` columns; these three are None unless compared.
-    ``resolution`` is ``4 risk / n``, with the risk on the n validation rows: a column whose removal raises the risk by
-    less than this is more likely dropped than kept. Derived: a rise d has a standard error of about
-    ``2 sqrt(d risk / n)``, and the column is kept if d exceeds it. None where ``pool`` was given, as its columns all
-    stay.
+    ``resolution`` is ``28 risk / n``, with the risk on the n validation rows: a column whose removal raises the risk by
+    this much is kept with probability 0.95 or more. Derived: a rise d has a standard error of about
+    ``2 sqrt(d risk / n)``, and the column is kept if the rise measured exceeds it; 28 is ``4 (1 + 1.645)^2``. Holds for
+    columns that the scores or the residual show, not for those that act by products alone. None where ``pool`` was
+    given, as its columns all stay.
     """
 
     coordinates: np.ndarray
@@ -291,6 +295,8 @@ def fit_sparse(
     trials = _Trials(plan.recipe, plan.width(stream.dim), stream, fit_key, (columns[held], values[held]))
     place = min(range(len(masks)), key=lambda each: trials.choice(masks[each]).error)
     choice, coordinates = _pruned(trials.choice, masks[place], every=pool is not None)
+    if pool is None:
+        choice, coordinates = _readmitted(trials, choice, coordinates, columns[rest], values[rest])
     network = trials.network(choice)
     if fine_tune_steps:
         network = _fine_tuned(stream, choice.mask, network, plan.fine_tune_steps)
@@ -324,7 +330,7 @@ def fit_sparse(
         scale=scale,
         offset=float(offset),
         unit=float(unit),
-        resolution=None if pool is not None else 4 * choice.error / float(np.var(values[held])) / len(held),
+        resolution=None if pool is not None else SURE * choice.error / float(np.var(values[held])) / len(held),
         names=tuple(x.columns) if hasattr(x, "columns") else None,
     )
 
@@ -354,6 +360,45 @@ def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: 
     best = min(choices, key=lambda each: each.error)
     choice = next(each for each in choices if each is best or _as_good(each, best))
     return choice, order[: choice.mask.sum()]
+
+
+def _readmitted(
+    trials: _Trials, choice: _Choice, coordinates: np.ndarray, columns: np.ndarray, values: np.ndarray
+) -> tuple[_Choice, np.ndarray]:
+    """The choice after columns left out that correlate with its residual were tried again, and its columns in order.
+
+    The scores rank weak columns by chance. A column is tried again if it, or its square, correlates with the residual
+    by more than chance allows for any of the columns (level CHANCE); it stays if the validation error falls.
+    """
+    for _ in range(ROUNDS):
+        missed = _missed(trials.network(choice), choice.mask, columns, values)[: trials.width - choice.mask.sum()]
+        if not missed.size:
+            break
+        wider, order = _pruned(trials.choice, choice.mask | np.isin(np.arange(choice.mask.size), missed), every=True)
+        if not wider.error < choice.error:
+            break
+        choice, coordinates = wider, order
+    return choice, coordinates
+
+
+def _missed(network: Network, mask: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The columns left out whose correlation with the residual is beyond chance, the largest first."""
+    network = jax.tree.map(np.asarray, network)
+    kept = np.zeros((len(columns), len(network.linear)), columns.dtype)
+    kept[:, : mask.sum()] = columns[:, mask]
+    left = np.asarray(values - _evaluated(network, kept), np.float64)
+    left -= left.mean()
+    if not np.isfinite(left).all() or not left.any():
+        return np.zeros(0, int)
+    size = np.zeros(mask.size)
+    for power in (columns, columns**2):
+        centred = power - power.mean(axis=0, dtype=np.float64)
+        norms = np.linalg.norm(centred, axis=0) * np.linalg.norm(left)
+        size = np.maximum(size, np.abs(left @ centred) / np.maximum(norms, np.finfo(np.float64).tiny))
+    size[mask] = 0.0
+    bound = ndtri(1 - CHANCE / (4 * mask.size)) / np.sqrt(len(left))
+    order = np.argsort(-size, kind="stable")
+    return order[size[order] > bound]
 
 
 def _as_good(choice: _Choice, best: _Choice) -> bool:

@@ -97,7 +97,7 @@ def test_a_rank_beyond_the_path_is_explained_and_every_line_is_named():
         "Where the path ended, 1 column had passed the threshold; rank 2 was found by adding columns"
     )
     named = {text.get_text() for text in axes[1].get_legend().get_texts()}
-    assert {"as large as noise makes one", "chosen: rank 2"} <= named
+    assert {"largest from noise alone", "chosen: rank 2"} <= named
     assert len(named) == len(axes[1].lines)
     pyplot.close(axes[0].figure)
     axes = plot_ranks(SimpleNamespace(**{**vars(RESULT), "path": ()}))
