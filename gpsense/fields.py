@@ -338,6 +338,12 @@ def check_flag(name: str, value: Any, optional: bool = False) -> None:
     Field(name=name, kind=FLAG, optional=optional).check(value)
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Raises BadInput for a size of arrays, by the argument's name, that is not a whole number of at least 1."""
+    for name, size in sizes.items():
+        Field(name=name, kind=WHOLE, at_least=1).check(size)
+
+
 def check_key(key: Any) -> None:
     """Raises BadInput for an argument ``key`` that is not one random key, traced or not."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from gpsense._types import Factor, RandomKey, ScalarLike
 from gpsense.errors import BadInput
-from gpsense.fields import check_key, check_shape
+from gpsense.fields import check_key, check_shape, check_sizes
 
 
 def geometric_spectrum(
@@ -35,6 +35,7 @@ def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | S
     ((5, 2), 5.0)
     """
     check_key(key)
+    check_sizes(dim=dim)
     spectrum = jnp.asarray(spectrum)
     check_shape("spectrum", spectrum, "rank")
     rank = spectrum.shape[0]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense import _linalg
 from gpsense._types import RandomKey, ScalarLike
-from gpsense.fields import check_key
+from gpsense.fields import check_key, check_sizes
 
 Rows = Float[Array, "count r"]
 
@@ -39,6 +39,7 @@ def draw_directions(
     ``sparsity^(1/q - 1/2)`` up to logarithms.
     """
     check_key(key)
+    check_sizes(dim=dim, sparsity=sparsity, r=r)
     place_key, row_key, turn_key = jax.random.split(key, 3)
     count = dim if softness > 0 else sparsity
     support = jax.random.permutation(place_key, dim)[:count]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gpsense._types import RandomKey
-from gpsense.fields import check_key
+from gpsense.fields import check_key, check_sizes
 from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble
 from gpsense.sensing.measurements.dense import Dense, dense_flops
 from gpsense.sensing.symmetric import packed_size
@@ -19,6 +19,7 @@ def bernoulli_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = 
     the same restricted isometry as Gaussian measurements up to constants (Recht, Fazel and Parrilo 2010, section 4).
     """
     check_key(key)
+    check_sizes(n=n, dim=dim)
     size = packed_size(dim)
     return Dense(jax.random.rademacher(key, (n * size,), dtype).reshape(n, size))
 

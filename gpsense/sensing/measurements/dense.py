@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
 from gpsense.errors import BadInput
-from gpsense.fields import check_key
+from gpsense.fields import check_key, check_sizes
 from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements, array_of
 from gpsense.sensing.symmetric import packed_dim, packed_size, smat, svec
 from gpsense.theory.errors import exact_rank_error
@@ -80,6 +80,7 @@ def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
     (50,)
     """
     check_key(key)
+    check_sizes(n=n, dim=dim)
     size = packed_size(dim)
     return Dense(jax.random.normal(key, (n * size,), dtype).reshape(n, size))
 

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values, Vectors
-from gpsense.fields import check_key
+from gpsense.fields import check_key, check_sizes
 from gpsense.sensing.measurements._base import ENSEMBLES, Ensemble, Measurements, array_of
 from gpsense.sensing.symmetric import svec
 
@@ -65,6 +65,7 @@ class RankOne(Measurements):
 def rank_one_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = jnp.float32) -> RankOne:
     """Vectors ``x_i ~ N(0, I)``, shape (n, dim); row i does not depend on n."""
     check_key(key)
+    check_sizes(n=n, dim=dim)
     return RankOne(jax.random.normal(key, (n * dim,), dtype).reshape(n, dim))
 
 

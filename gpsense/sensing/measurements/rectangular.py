@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gpsense._types import Factor, PackedRows, RandomKey, Symmetric, Values
-from gpsense.fields import check_key
+from gpsense.fields import check_key, check_sizes
 from gpsense.sensing.measurements._base import Measurements
 from gpsense.sensing.stacked import embedded, halves, product, turned
 from gpsense.sensing.symmetric import svec
@@ -67,5 +67,6 @@ def rectangular_measurements(
 ) -> DenseBlocks:
     """A_i (dim, columns) of independent N(0, 1) entries, so ``E<A, X>^2 = ||X||_F^2``; row i does not depend on n."""
     check_key(key)
+    check_sizes(n=n, dim=dim, columns=columns)
     size = dim * columns
     return DenseBlocks(jax.random.normal(key, (n * size,), dtype).reshape(n, size), (dim, columns))

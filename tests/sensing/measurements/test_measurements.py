@@ -278,3 +278,11 @@ def test_a_map_of_ones_own_has_its_shapes_checked_too():
     assert First().forward(jnp.ones((2, 3))).tolist() == [3.0]
     with pytest.raises(BadInput, match=r"^matrix: it has shape \(3, 3\), not \(2, 2\)"):
         First().apply(jnp.eye(3))
+
+
+@pytest.mark.parametrize("size", [-5, 0, 2.5, "12", None])
+@pytest.mark.parametrize("make", [gaussian_measurements, rank_one_measurements])
+def test_sizes_that_cannot_be_are_refused_by_name(make, size):
+    for name, given in (("n", (size, 12)), ("dim", (5, size))):
+        with pytest.raises(BadInput, match=f"^{name}: "):
+            make(jax.random.key(0), *given)
