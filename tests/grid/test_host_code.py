@@ -46,6 +46,7 @@ NAMES = ["body", "constant", "attribute", "imported", "lazy", "inner", "closed",
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write the user's modules with some text replaced, and import them anew."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     known = set(sys.modules)
 
     def write(old: str = "", new: str = "") -> ModuleType:
@@ -56,11 +57,9 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         for name, text in texts.items():
             (tmp_path / f"{name}.py").write_text(text.replace(old, new) if old else text)
         importlib.invalidate_caches()
-        sys.dont_write_bytecode = True
         return importlib.import_module("users_code")
 
     yield write
-    sys.dont_write_bytecode = False
     for name in set(sys.modules) - known:
         if name.startswith("users_"):
             del sys.modules[name]
