@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import warnings
 import zlib
 from contextlib import suppress
 from functools import cache
@@ -70,6 +71,8 @@ def keep_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(place))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # a program that another process is still writing is compiled here
+        warnings.filterwarnings("ignore", message="Error reading persistent compilation cache entry")
 
 
 @cache

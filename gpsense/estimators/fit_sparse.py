@@ -204,9 +204,7 @@ class _Trials:
         tried = jax.tree.map(np.asarray, self._tried(mask, FIT))
         ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
         network, (rows, values) = jax.tree.map(lambda leaf: leaf[ridge], tried.networks), self.held
-        columns = np.zeros((len(rows), self.width), rows.dtype)
-        columns[:, : mask.sum()] = rows[:, mask]
-        return _Choice(mask, ridge, (_evaluated(network, columns) - values) ** 2)
+        return _Choice(mask, ridge, (_predicted(network, mask, rows) - values) ** 2)
 
     def network(self, choice: _Choice) -> Network:
         """The network with the columns and ridge of this choice, fitted to all rows of the stream."""
@@ -248,8 +246,9 @@ def fit_sparse(
       rows, a fifth of the rows not held out, by networks fitted to the other four fifths. It is the number in
       :data:`POOLS` with the least error at its best ridge penalty in :data:`gpsense.sparse.network.RIDGES`; numbers are
       left out that may keep more than half as many columns as there are rows fitted to. Columns are then dropped, the
-      least useful first, down to the fewest whose error is within one standard error of the least error found. The
-      network on these columns is refitted to all rows not held out.
+      least useful first, down to the fewest whose error is within one standard error of the least error found. Columns
+      left out that correlate with the residual beyond chance return if this lowers the error. The network on these
+      columns is refitted to all rows not held out.
     - ``held_out``: the share of rows, drawn by ``seed``, that are held out as test rows, only to measure the risk.
     - ``parity``: which kinds of scores are used; both means even, odd and linear (:mod:`gpsense.pruning.inputs`, where
       also c, the ``contraction``, is defined). ``biases``: the number of biases over which scores are summed.
@@ -384,9 +383,7 @@ def _readmitted(
 def _missed(network: Network, mask: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The columns left out whose correlation with the residual is beyond chance, the largest first."""
     network = jax.tree.map(np.asarray, network)
-    kept = np.zeros((len(columns), len(network.linear)), columns.dtype)
-    kept[:, : mask.sum()] = columns[:, mask]
-    left = np.asarray(values - _evaluated(network, kept), np.float64)
+    left = np.asarray(values - _predicted(network, mask, columns), np.float64)
     left -= left.mean()
     if not np.isfinite(left).all() or not left.any():
         return np.zeros(0, int)
@@ -452,6 +449,13 @@ def _fine_tuned(stream: TableSamples, mask: Bool[Array, " dim"], network: Networ
     rates = Rates(jnp.asarray(RATE, stream.dtype), zero, zero, zero)
     target = Target(lambda net: learner.loss(stream, kept, RELU, net))
     return advance_descent(ADAM, target, start_descent(ADAM, network, rates), rates, steps).factor
+
+
+def _predicted(network: Network, mask: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Predictions for rows of all columns, of which the network reads those of the mask, and zeros up to its width."""
+    columns = np.zeros((len(rows), len(network.linear)), rows.dtype)
+    columns[:, : mask.sum()] = rows[:, mask]
+    return _evaluated(network, columns)
 
 
 def _evaluated(network: Network, columns: np.ndarray) -> np.ndarray:

@@ -1,14 +1,15 @@
 """A digest of the Python functions that a traced program calls back on the host, so that a changed one is noticed.
 
 The operations of a program say nothing of what ``jax.pure_callback`` and ``jax.io_callback`` call. Files that such a
-function reads are not part of the digest.
+function reads are not part of the digest. State that it changes is, such as a counter or a list that it fills: within
+one process the next run is then another one.
 """
 
 import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -40,47 +41,54 @@ def code_digest(function: Any) -> bytes:
     digest, seen = hashlib.sha256(), dict[int, tuple[int, Any]]()  # place and object, which keeps the id its own
 
     def add(value: Any) -> None:
-        place, _ = seen.setdefault(id(value), (len(seen), value))
-        digest.update(f"{type(value).__name__} {place}".encode())
-        if place < len(seen) - 1:
-            return
-        if isinstance(value, CodeType):
-            digest.update(value.co_code + repr(value.co_names).encode())
-            each(value.co_consts)
-        elif isinstance(value, FunctionType):
-            if not _is_installed(getattr(value.__code__, "co_filename", "")):
-                each([value.__code__, value.__defaults__, value.__kwdefaults__])
-                each(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))
-                each(_named(value, value.__code__))
-            else:
-                digest.update(f"{value.__module__}.{value.__qualname__}".encode())
-        elif isinstance(value, MethodType):
-            each([value.__func__, value.__self__])
-        elif isinstance(value, partial):
-            each([value.func, value.args, value.keywords])
-        elif isinstance(value, ModuleType | type):
-            module = value if isinstance(value, ModuleType) else sys.modules.get(value.__module__)
-            digest.update(value.__name__.encode() + _source(module))
-            if module is not None and _source(module):
-                each(vars(module)[name] for name in sorted(vars(module)) if isinstance(vars(module)[name], ModuleType))
-        elif isinstance(value, Mapping):
-            each(value.items())
-        elif isinstance(value, list | tuple | set | frozenset):
-            each(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
+        digest.update(type(value).__name__.encode())
+        if value is None or isinstance(value, str | bytes | int | float | complex):
+            digest.update(repr(value).encode())
         elif isinstance(value, np.ndarray | np.generic | jax.Array):
             array = np.asarray(value)
             digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-        elif value is None or isinstance(value, str | bytes | int | float | complex):
-            digest.update(repr(value).encode())
+        elif isinstance(value, tuple):
+            each(value)
+        elif isinstance(value, CodeType):
+            digest.update(value.co_code + repr(value.co_names).encode())
+            each(value.co_consts)
+        elif id(value) in seen:
+            digest.update(str(seen[id(value)][0]).encode())
         else:
-            each([type(value), getattr(value, "__dict__", {})])
+            seen[id(value)] = len(seen), value
+            each(_parts(value))
 
-    def each(values: Any) -> None:
-        for value in values or ():
+    def each(values: Iterable[Any]) -> None:
+        for value in values:
             add(value)
 
     add(function)
     return digest.digest()
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What an object's behaviour rests on, as far as Python tells."""
+    if isinstance(value, FunctionType):
+        if _is_installed(value.__code__.co_filename):
+            return [value.__module__, value.__qualname__]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        return [value.__code__, value.__defaults__, value.__kwdefaults__, *cells, *_named(value, value.__code__)]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, ModuleType | type):
+        module = value if isinstance(value, ModuleType) else sys.modules.get(value.__module__)
+        source = _source(module)
+        inner = sorted(vars(module).items()) if module is not None and source else []
+        return [value.__name__, source, *(each for _, each in inner if isinstance(each, ModuleType))]
+    if isinstance(value, Mapping):
+        return value.items()
+    if isinstance(value, list):
+        return value
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return [type(value), getattr(value, "__dict__", {})]
 
 
 def _named(function: FunctionType, code: CodeType) -> Iterator[Any]:

@@ -79,6 +79,19 @@ def test_arguments_of_a_partial_and_arrays_are_told_apart() -> None:
     assert code_digest(partial(add, by=[1, 2, 1])) == digests[5]
 
 
+def test_code_that_refers_to_itself_has_a_digest_whatever_objects_are_shared() -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+
+    def again(x: int) -> Any:
+        return again(x - 1) if x else ring
+
+    assert code_digest(again) == code_digest(again)
+    one = (0.5, "a")
+    same = [code_digest(partial(print, each)) for each in ((one, one), ((0.5, "a"), (0.5, "".join(["a"]))))]
+    assert same[0] == same[1]
+
+
 def test_callbacks_are_found_in_loops_and_branches() -> None:
     shape = jax.ShapeDtypeStruct((), jnp.float32)
     host = lambda x: x  # noqa: E731

@@ -80,6 +80,27 @@ def test_programs_that_a_kill_left_torn_are_removed(tmp_path: Path) -> None:
     assert not (tmp_path / "whole-cache").exists()
 
 
+HALF_WRITTEN = """
+import pathlib
+import jax
+from launch.device import keep_programs
+
+keep_programs()
+for _ in range(2):
+    print(jax.jit(lambda x: 2 * x)(3.0))
+    for program in pathlib.Path(jax.config.jax_compilation_cache_dir).glob("*-cache"):
+        program.write_bytes(program.read_bytes()[:-5])
+    jax.clear_caches()
+"""
+
+
+def test_a_program_that_is_still_being_written_is_compiled_without_a_word(tmp_path: Path) -> None:
+    environment = {**os.environ, "GPSENSE_CACHE": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    ended = subprocess.run([sys.executable, "-c", HALF_WRITTEN], env=environment, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("6.0\n6.0\n", "")
+
+
 MISSING = """
 import numpy as np
 import gpsense
