@@ -15,6 +15,7 @@ import numpy as np
 from gpsense.errors import BadInput, nearest, shown
 from gpsense.fields import FLAG, NUMBER, WHOLE, Field, arguments_named
 from gpsense.recovery import maps
+from gpsense.recovery.evidence import grows
 from gpsense.recovery.forms import Measured, as_array, fewest, read_fields, real_numbers
 from gpsense.recovery.maps import Map
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
@@ -349,9 +350,14 @@ def _recovery(
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
     found = replace(found, names=labels, scaled=trace is not None)
+    if _noise_grows(found, added):
+        found = replace(found, uneven=True)
+        notices += ("residuals grow with the values: the noise is not the same for all, and standard errors allow it",)
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)
+    if found.poor:
+        unknown += (f"directions beyond rank {found.rank}: X of any rank explains significantly more (F test)",)
     return Recovery(
         left=left,
         right=right,
@@ -373,6 +379,18 @@ def _recovery(
         squared=squared,
         _solution=found,
     )
+
+
+def _noise_grows(found: Solution, added: Offsets) -> bool:
+    """Whether the noise of larger values is larger; not told where there is hardly any noise, or none to tell."""
+    problem = found.problem
+    if found.chosen_by == "exact" or not found.rank or not found.noise > 0:
+        return False
+    residual = problem.residual(found.factors)
+    fitted = problem.values + residual
+    if isinstance(problem.map, maps.Table) and added.rows.size:
+        fitted = fitted + added.at(problem.map.first, problem.map.second)
+    return grows(fitted, np.sqrt(problem.weights) * residual)
 
 
 def _of_offsets(added: Offsets, rank: int) -> int:

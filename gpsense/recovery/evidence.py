@@ -13,7 +13,7 @@ from gpsense.recovery.outliers import WILD
 from gpsense.recovery.path import DOUBT, Fit, Path, fall, fallen, fitted, judged, search
 from gpsense.recovery.progress import tell, within
 from gpsense.recovery.rigidity import behind
-from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, slopes, truncated
+from gpsense.recovery.steps import Problem, State, descend, gram, own_blocks, scaled_rows, slopes, truncated
 
 TIGHT = 1.5  # measurements over unknowns below which held-out errors are unreliable
 SURE = 30.0  # fall() of the sum of squares that noise cannot explain; noise gives 2 or 3
@@ -23,6 +23,7 @@ JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 Names = tuple[np.ndarray | None, np.ndarray | None]  # of rows and of columns
 SCATTERED = 0.9  # share of a range of whole numbers used as names, from which the others count as missing
+GROWING = 4.5  # standard deviations of a rank correlation that noise of one size does not reach
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
 
 
@@ -403,15 +404,29 @@ class Covariance:
         return np.einsum("na,nab,nb->n", a, self.whole[place(i)[:, :, None], place(j)[:, None, :]], b)
 
 
+def grows(sizes: np.ndarray, residual: np.ndarray) -> bool:
+    """Whether residuals (n,) grow with the ``sizes`` (n,) of the fitted values, by Spearman's rank correlation."""
+    ranks = [np.argsort(np.argsort(np.abs(each))) for each in (sizes, residual)]
+    return bool(np.corrcoef(*ranks)[0, 1] * np.sqrt(sizes.size - 1) > GROWING)
+
+
 def covariance(
-    problem: Problem, factors: Factors, variance: float, offsets: bool = False, scaled_to_trace: bool = False
+    problem: Problem,
+    factors: Factors,
+    variance: float,
+    offsets: bool = False,
+    scaled_to_trace: bool = False,
+    uneven: bool = False,
 ) -> Covariance:
     """The Covariance for noise of this ``variance``; ``offsets``: row and column offsets were estimated, too.
 
     ``scaled_to_trace``: X is scaled to a known trace, so that a change dU of the factor U becomes
-    ``dU - U tr(U^H dU) / tr(U^H U)`` (real parts).
+    ``dU - U tr(U^H dU) / tr(U^H U)`` (real parts). ``uneven``: the noise is not of one size, and ``(J^T H J)^+`` is
+    multiplied on both sides of ``J^T H diag(e^2) H J / variance``, with e the residuals over one minus their leverage
+    (the estimator HC3 of MacKinnon and White 1985; for many unknowns the mean leverage).
     """
     plain = factors
+    residual = np.sqrt(problem.weights / variance) * problem.residual(plain) if uneven else None
     scaled, factors = slopes(problem, factors, offsets)
     size = factors[0].shape[1] * (2 if problem.map.complex else 1)
     count = sum(one.shape[0] for one in factors)
@@ -419,12 +434,20 @@ def covariance(
         return Covariance(factors, variance, np.zeros((0, 0)), np.zeros((count, 0, 0)), np.zeros(0))
     if count * size > JACOBIAN:
         rows = np.linalg.pinv(own_blocks(scaled, size), hermitian=True)
-        sizes = _given_directions(problem, plain)
+        if residual is not None:
+            freedom = max(problem.map.n - problem.map.unknowns(plain[0].shape[1]), 1.0)
+            residual = residual * problem.map.n / freedom
+            rows = rows @ own_blocks(scaled_rows(scaled, residual), size) @ rows
+        sizes = _given_directions(problem, plain, residual)
         if scaled_to_trace:
             shares = np.sum(np.abs(plain[0]) ** 2, axis=0) / np.sum(np.abs(plain[0]) ** 2)
             sizes = (np.eye(shares.size) - shares[:, None]) ** 2 @ sizes
         return Covariance(factors, variance, None, rows, sizes)
     whole = np.asarray(scipy.linalg.pinvh(gram(scaled), rtol=NULL**1.5))
+    if residual is not None:
+        dense = scaled if isinstance(scaled, np.ndarray) else scaled.toarray()
+        leverage = np.einsum("ij,ij->i", dense @ whole, dense)
+        whole = whole @ gram(scaled_rows(scaled, residual / np.maximum(1.0 - leverage, 0.05))) @ whole
     if scaled_to_trace:
         along = numbers(factors)
         keeping = np.eye(along.size) - np.outer(along, along) / (along @ along)
@@ -441,12 +464,17 @@ def _slopes(factors: Factors) -> list[Factors]:
     return [tuple(weight * one * pick for one in factors) for pick in picks]
 
 
-def _given_directions(problem: Problem, factors: Factors) -> np.ndarray:
-    """``1 / sum_i h_i A_i(q r^H)^2`` for the weights h and the unit vectors q, r of every column, shape (rank,)."""
+def _given_directions(problem: Problem, factors: Factors, residual: np.ndarray | None) -> np.ndarray:
+    """``1 / sum_i h_i A_i(q r^H)^2`` for the weights h and the unit vectors q, r of every column, shape (rank,).
+
+    With residuals e over the standard deviation of the noise, times ``sum_i e_i^2 h_i A_i^2 / sum_i h_i A_i^2``.
+    """
     found = []
     for column in range(factors[0].shape[1]):
         unit = tuple(one[:, [column]] / np.linalg.norm(one[:, column]) for one in factors)
-        found.append(1.0 / float(problem.weights @ problem.map.predict(unit) ** 2))
+        squares = problem.weights * problem.map.predict(unit) ** 2
+        uneven = 1.0 if residual is None else float(residual**2 @ squares / squares.sum())
+        found.append(uneven / float(squares.sum()))
     return np.array(found)
 
 

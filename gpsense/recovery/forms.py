@@ -42,6 +42,10 @@ KINDS = {
 NAMED = {"table": ("row_labels", "column_labels"), "distances": ("labels",), "entries": ("labels",)}
 SIDES = {"table": ("shape",), "distances": ("dim",), "entries": ("dim",)}
 INDEXED = "row and col (of a table), or rows and cols (of a symmetric matrix)"
+READINGS = {
+    "entries": "rows and cols are read as places in one symmetric matrix (name them row and col for a table)",
+    "plain": "distances, squared when they were read; noise and residual are in units of distance",
+}
 PLACES = ("rows", "cols", "i", "j")  # of rows, columns or points: numbers or names
 WORDS = {"pauli", "row", "col", "kind", "labels", "row_labels", "column_labels"}
 KNOWN = {"kind", "dim", "shape", *VALUES, *WORDS, *(name for names in FORMS.values() for name in names)}
@@ -300,7 +304,7 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
         raise BadInput(name, told, f"give at least {fewest(found[0])}")
     if not values.any():
         raise BadInput(name, "is all zero", "give measurements of a matrix that is not zero")
-    reading = "distances, squared when they were read; noise and residual are in units of distance" if plain else ""
+    reading = READINGS.get("plain" if plain else kind, "")
     values = values**2 if plain else values
     return Measured(kind, found[0], values, found[1], notices + found[2], reading, ignored, known, plain)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
+from scipy.special import fdtrc
 from threadpoolctl import threadpool_limits
 
 from gpsense.recovery.evidence import (
@@ -41,7 +43,8 @@ SMALL = 1e6  # measurements times unknowns at rank 1, up to which one thread is 
 MODERATE = 1e7  # the same, up to which an exact solution is compared with fits that leave values out
 CLEANER = 0.7  # ratio of residuals without outliers to those with them, below which these are left out
 SINGLE = 6.0  # drop of the sum of squares per value left out, over the noise variance, beyond what noise explains
-COMPLETE, FORMED = (0.9, 2.0), 300  # measurements over unknowns at full rank, and most such unknowns, to try it
+COMPLETE, FORMED = 0.9, 1300  # measurements over unknowns at full rank, and most such unknowns, to try it
+LEVEL = 1e-6  # of the F test of the rank found against any rank
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank, over that at the rank found, below which full rank is taken
 SPENT = 4  # measurements beyond the unknowns up to which a fit of full rank leaves the noise unknown
 REWEIGHTED = 3  # rounds of computing weights from the fit
@@ -56,6 +59,8 @@ class Solution:
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
     outliers; both in units of y. ``shifted``: offsets of a table, estimated with X, were subtracted from
     the values. ``names`` of rows and of columns, where they have any. ``scaled``: X is scaled to a known trace.
+    ``poor``: X of any rank fits significantly better.
+    ``uneven``: the residuals grow with the fitted values.
     """
 
     factors: Factors
@@ -71,13 +76,15 @@ class Solution:
     shifted: bool = False
     names: Names = (None, None)
     scaled: bool = False
+    poor: bool = False
+    uneven: bool = False
 
     @cached_property
     def covariance(self) -> Covariance:
         """The Covariance of the estimate, for this rank and noise."""
         variance = self.noise**2 if np.isfinite(self.noise) else np.inf
         with threads(self.problem.map):
-            return covariance(self.problem, self.factors, variance, self.shifted, self.scaled)
+            return covariance(self.problem, self.factors, variance, self.shifted, self.scaled, self.uneven)
 
     @cached_property
     def determined(self) -> Determined:
@@ -195,36 +202,59 @@ def _solve(
 
 
 def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
-    """The best semidefinite X of any rank, if its sum of squares is next to nothing beside that of ``found``, or None.
+    """The best X of any rank, if X of the rank found fits significantly worse; None if not, or if it cannot be tried.
 
-    Tried only for maps other than single entries, with about as many measurements as X has unknowns, and if no solution
-    is exact. Had X the rank found, a fit of any rank would stop at the boundary of the semidefinite cone and leave
-    about half of the noise. With far more measurements the residual itself shows the rank.
+    Tried for maps other than single entries, if no solution is exact, with at least about as many measurements n as X
+    has unknowns p. For n > p the fits are compared by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S /
+    (n - p))`` with the sums of squares S (any rank) and S_r, and X of any rank is taken if its generalised
+    cross-validation score ``S / (n - p)^2`` is lower, too; if it is not, the solution found is marked as poor. For
+    fewer measurements S must be next to nothing beside S_r: had semidefinite X the rank found, a fit of any rank would
+    stop at the boundary of the cone and leave about half of the noise.
     """
     map_ = problem.map
-    most = map_.unknowns(map_.largest_rank())
-    if not map_.semidefinite or map_.sparse or most > FORMED or found.chosen_by == "exact":
+    n, most, unknowns = map_.n, map_.unknowns(map_.largest_rank()), map_.unknowns(found.rank)
+    if map_.sparse or most > FORMED or found.chosen_by == "exact" or unknowns >= min(most, n):
         return None
-    if not COMPLETE[0] * most <= map_.n <= COMPLETE[1] * most:
+    free = n - most
+    if n < COMPLETE * most or (free <= SPENT and not map_.semidefinite):
         return None
-    start = np.eye(map_.sides[0], dtype=complex if map_.complex else float)
-    root = np.sqrt(problem.weights)
-    scaled = scaled_rows(map_.jacobian((start,)), root)
-    scaled = scaled if isinstance(scaled, np.ndarray) else scaled.toarray()
-    (change,) = unflattened(np.linalg.lstsq(scaled, root * problem.values, rcond=1e-10)[0], (start,))
-    sizes, vectors = np.linalg.eigh(change + change.conj().T)
-    kept = sizes > TINY * max(sizes[-1], 0.0)
-    if np.sum(kept) <= found.rank:
-        return None
-    state = State((vectors[:, kept][:, ::-1] * np.sqrt(sizes[kept][::-1]),), sizes[kept][::-1], 1.0)
-    state, bound = descend(problem, state, steps=5), NEXT_TO_NOTHING * problem.misfit(found.factors) ** 2
-    if not problem.misfit(state.factors) ** 2 < bound:
+    state = descend(problem, _linear(problem), steps=5)
+    within, repeats = problem.repeats
+    least = float(problem.weights @ problem.residual(state.factors) ** 2) + within
+    left = float(problem.weights @ problem.residual(found.factors) ** 2) + within
+    if free > SPENT:
+        free += repeats
+        ratio = (left - least) / (most - unknowns) / max(least / free, 1e-300)
+        if not fdtrc(most - unknowns, free, max(ratio, 0.0)) < LEVEL:
+            return None
+        if least / free**2 > left / (n + repeats - unknowns) ** 2:
+            return replace(found, poor=True)
+    elif not least < NEXT_TO_NOTHING * left:
         return None
     state = _last(problem, state)
     state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
     rng = np.random.default_rng(seed)
     fits = {**found.path.fits, state.sizes.size: judged(problem, Fit(state, problem.misfit(state.factors)), rng)}
     return _solution(problem, state, "full", replace(found.path, fits=fits), seed)
+
+
+def _linear(problem: Problem) -> State:
+    """X by linear least squares, without a bound on its rank; for semidefinite X without its negative eigenvalues."""
+    map_ = problem.map
+    one = np.eye(map_.sides[0], dtype=complex if map_.complex else float)
+    other = () if map_.semidefinite else (np.zeros((map_.sides[1], map_.sides[0])),)
+    jacobian = map_.jacobian((one, *other))
+    root = np.sqrt(problem.weights)
+    scaled = scaled_rows(jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray(), root)
+    scaled = scaled[:, -other[0].size :] if other else scaled
+    found = scipy.linalg.lstsq(scaled, root * problem.values, cond=1e-10, lapack_driver="gelsy")[0]
+    if other:
+        left, sizes, right = np.linalg.svd(unflattened(found, other)[0].T, full_matrices=False)
+        return State((left * np.sqrt(sizes), right.T * np.sqrt(sizes)), sizes, 1.0)
+    (change,) = unflattened(found, (one,))
+    sizes, vectors = np.linalg.eigh(change + change.conj().T)
+    kept = np.flatnonzero(sizes > TINY * max(sizes[-1], 0.0))[::-1]
+    return State((vectors[:, kept] * np.sqrt(sizes[kept]),), sizes[kept], 1.0)
 
 
 def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
