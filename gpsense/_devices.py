@@ -13,10 +13,11 @@ THREADS = 4  # per core, in XLA's CPU pool
 def add_threads() -> None:
     """Give XLA's CPU pool more threads than cores, for a user's code, which may call LAPACK in any way.
 
-    jaxlib's batched solve, eigh, svd and the like hold a thread of the pool while they wait for others of it. As many
-    at once as there are threads, on several devices or side by side in one program, deadlock. Their number is set by
-    ``$NPROC``, which is read once, when the devices start; a value that is set already is kept. On two cores the extra
-    threads make the quickstart take up to 1.6 times as long, with the same bits: gpsense's own systems do without.
+    A call of jaxlib's batched solve, eigh, svd and the like holds a thread of the pool while it waits for other threads
+    of the pool. If as many calls run at once as the pool has threads, on several devices or side by side in one
+    program, they deadlock. ``$NPROC`` sets the number of threads; it is read once, when the devices start, and a value
+    that is set already is kept. On two cores the extra threads make the quickstart take up to 1.6 times as long, with
+    the same bits, so that gpsense's own systems run without them.
     """
     cores = os.cpu_count() or 1
     with suppress(AttributeError):  # a platform without affinity

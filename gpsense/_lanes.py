@@ -26,7 +26,7 @@ INLINED = CALLS | {"custom_jvp_call": "call_jaxpr"}
 
 
 def in_lanes(function: Callable[..., Any], *args: Any) -> Any:
-    """The value ``function(*args)``, args trees of arrays; under ``vmap`` on a CPU its batch axis is the last."""
+    """The value ``function(*args)`` for trees of arrays; under ``vmap`` on a CPU the batch axis is the last."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     out = _lanes.bind(*closed.consts, *jax.tree.leaves(args), jaxpr=closed.jaxpr)
     return jax.tree.unflatten(jax.tree.structure(shapes), out)
@@ -58,7 +58,7 @@ def _batched(values: Sequence[Any], axes: Sequence[int | None], *, jaxpr: Jaxpr)
 
 
 def _differentiated(primals: Sequence[Any], tangents: Sequence[Any], *, jaxpr: Jaxpr) -> tuple[Any, Any]:
-    """The outputs and their tangents, of the function differentiated without lanes."""
+    """The outputs and their tangents; the function is differentiated without lanes."""
     moving = [place for place, tangent in enumerate(tangents) if type(tangent) is not ad.Zero]
 
     def of(*some: Any) -> list[Any]:
@@ -86,7 +86,7 @@ ad.primitive_jvps[_lanes] = _differentiated
 def primitive(
     name: str, function: Callable[..., jax.Array], in_lanes: Callable[..., jax.Array] | None = None
 ) -> Primitive:
-    """A primitive that computes ``function`` of arrays, or ``in_lanes`` of them where all have lanes.
+    """A primitive that computes ``function`` of arrays, or ``in_lanes`` of the same arrays if all have lanes.
 
     The caller defines its derivatives.
     """
@@ -102,7 +102,7 @@ def primitive(
 
 
 def _full(pairs: list[tuple[Any, bool]], size: int) -> list[Any]:
-    """The values, with those that are the same in every lane repeated along a last axis of this size."""
+    """The values; each that is the same in every lane is repeated along a last axis of length ``size``."""
     return [value if on else _spread(value, False, value.shape, size) for value, on in pairs]
 
 
@@ -151,7 +151,7 @@ def _apply(eqn: Any, values: list[Any], on: list[bool], size: int) -> list[tuple
 
 
 def _spread(value: Any, on: bool, shape: tuple[int, ...], size: int, places: tuple[int, ...] | None = None) -> Any:
-    """A value broadcast to (*shape, size), its own axes at ``places`` (None: the first); ``on``: it has lanes."""
+    """A value broadcast to (*shape, size), its own axes at ``places`` (None: the first); ``on``: if it has lanes."""
     own = tuple(range(value.ndim - on)) if places is None else places
     return jax.lax.broadcast_in_dim(value, (*shape, size), own + (len(shape),) * on)
 
@@ -180,7 +180,7 @@ def operation(eqn: Any) -> Callable[..., list[Any]]:
 def scan_counts(eqn: Any) -> tuple[int, int]:
     """How many of a scan's operands are the same in every step, and how many are carried; the others are sequences.
 
-    Told by shapes, the same in all versions of JAX: a sequence has one axis more than its element in a step.
+    Found from shapes, which are alike in all versions of JAX: a sequence has one axis more than its element in a step.
     """
     body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
     whole = lambda atoms, own: sum(one.aval.ndim == two.aval.ndim for one, two in zip(atoms, own, strict=True))  # noqa: E731

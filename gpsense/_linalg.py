@@ -1,4 +1,4 @@
-"""Eigenvalues and singular values of one matrix at a time on CPUs.
+"""Eigenvalues, singular values, linear systems and orthonormal bases, of one matrix at a time on CPUs.
 
 XLA distributes a batch of matrices over the threads that run the devices' programs; with several CPU devices all of
 these threads can end up waiting for one another: a deadlock. Under ``vmap`` the matrices are therefore taken one after
@@ -34,10 +34,10 @@ def singular_values(matrix: Float[Array, "rows columns"]) -> Float[Array, " smal
 
 
 def solve(matrix: Float[Array, "dim dim"], right: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
-    """The solution X of ``A X = B``, A the ``matrix`` and B the ``right`` side."""
+    """The solution X of ``A X = B`` for the ``matrix`` A and the right side B, ``right``."""
     return _chosen(_solve_in_turn, jnp.linalg.solve, matrix, right)
 
 
 def orthonormal(columns: Float[Array, "dim columns"]) -> Float[Array, "dim columns"]:
-    """``Q`` of ``A = Q R``: an orthonormal basis of the span of A's columns, at most dim of them."""
+    """``Q`` of ``A = Q R`` for the ``columns`` A: at most dim orthonormal columns that span those of A."""
     return _chosen(_orthonormal_in_turn, lambda each: jnp.linalg.qr(each)[0], columns)

@@ -1,6 +1,6 @@
-"""Real data sets that come with an installed package; those in folders are read by :mod:`gpsense.tickets.images`.
+"""Real data sets that come with an installed package; :mod:`gpsense.tickets.images` reads data sets in folders.
 
-They are read once, when first asked for, not at import; systems that draw problems from them hold them as constants.
+A data set is read once, when first asked for, not at import; systems that draw problems from it hold it as a constant.
 """
 
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""The error for input that cannot be used, which says what to change, and the wording that messages share."""
+"""The error for input that cannot be used, which says what to change; and functions that word messages."""
 
 import difflib
 from collections.abc import Collection
@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 seed``, ``3 seeds``."""
+    """A count with its noun, such as ``1 seed`` or ``3 seeds``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

@@ -1,11 +1,12 @@
 """Fields of systems, each declared once: type, default, range, unit, label, help and section of the config.
 
-The declaration stands in the class that owns the field, as an annotation::
+A field is declared by an annotation in the class that owns it::
 
     penalty: Annotated[ScalarLike, Field("train", "weight lambda of the penalty", at_least=0, label="penalty λ")] = 0.1
 
-The class gives the field's role in a grid: the system itself (static, compiled in), its ``Data`` (traced, changes the
-data) or its ``Setting`` (traced, does not). Checks, config, ``--help``, labels and table headings derive from it.
+The class gives the field's role in a grid: fields of the system itself are static (compiled in), those of its ``Data``
+are traced and change the data, those of its ``Setting`` are traced and do not. Checks, config, ``--help``, labels and
+table headings follow from the declaration.
 """
 
 import dataclasses
@@ -40,10 +41,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class ReadBy:
-    """A condition for a field to have an effect: another one, ``field``, has a value that reads (uses) it.
+    """A condition for a field to have an effect: another field, named ``field``, has a value that reads (uses) it.
 
-    The values in ``names`` read it. If ``known`` lists all values of which it is known whether they read it, values
-    outside ``known`` count as reading it too, such as a user's own rule.
+    The values in ``names`` read it and, if ``known`` is given, also all values that are not in ``known``, such as a
+    user's own rule.
     """
 
     field: str
@@ -55,7 +56,7 @@ class ReadBy:
         return value in self.names or (self.known is not None and value not in self.known)
 
     def refusal(self, name: str, values: Sequence[Any], choices: Collection[str] | None) -> BadInput:
-        """The error for a field ``name`` that was given although none of these values of the other field reads it."""
+        """The error for a field ``name`` that was given although none of the ``values`` of the other field reads it."""
         told = [str(getattr(value, "__name__", value)) for value in values]
         problem = f"{self.field} {', '.join(told)} {'does' if len(told) == 1 else 'do'} not read it"
         able = list(self.names) or [choice for choice in choices or () if self.reads(choice)]
@@ -67,9 +68,9 @@ class ReadBy:
 class Field:
     """What a field may be and how it is shown.
 
-    - ``section``, ``key``: its section in a config and its key there; an empty key stands for the field's name, without
-      the section's name and ``_`` where it begins with these.
-    - ``help``: one line. ``hidden``: whether it is left out of the config and can be given only from Python.
+    - ``section``, ``key``: its section in a config and its key there; an empty key stands for the field's name, from
+      which a prefix ``section_`` is removed.
+    - ``help``: its help, one line. ``hidden``: whether it is left out of the config and can be given only from Python.
     - ``at_least``, ``at_most``: inclusive bounds; ``above``, ``below``: exclusive bounds.
     - ``choices``: the names allowed, usually a registry; ``accepts``: a further type allowed, such as functions.
     - ``whole``: whole numbers only, traced as floats; ``integer``: the same, traced as integers.
@@ -118,13 +119,13 @@ class Field:
 
     @property
     def words(self) -> str:
-        """What the field is called on an axis or in a heading."""
+        """The field's name on an axis or in a heading: its label or, without one, its own name."""
         return self.label or self.name
 
     def check(self, value: Any) -> Any:
         """The checked value, as the field's type (5.0 as 5); BadInput names the field, what is wrong and the remedy.
 
-        None is allowed for optional fields. Traced values are not checked; every number of an array is.
+        None is allowed for optional fields. Every number of an array is checked; traced values are not.
         """
         if value is None and self.optional:
             return None
@@ -150,7 +151,7 @@ class Field:
         return BadInput(self.name, problem, remedy or self.remedy())
 
     def remedy(self) -> str:
-        """What to give instead."""
+        """The remedy that an error for an invalid value states: what to give instead."""
         if self.choices is not None:
             return f"use one of {', '.join(self.choices)}"
         what = "whole number" if self.kind in (WHOLE, WHOLES) or self.whole else "number"
@@ -311,7 +312,7 @@ def _kind(annotation: Any) -> tuple[str, bool]:
 
 
 def check_fields(instance: Any, role: str = "static") -> None:
-    """Check every field of a frozen dataclass, and store static ones as their own type (whole 5.0 as 5)."""
+    """Check every field of a frozen dataclass; static ones are then stored as their own type (5.0 as 5 if whole)."""
     for name, field in declared(type(instance), role).items():
         value = getattr(instance, name)
         checked = field.check(value)
@@ -327,7 +328,7 @@ class Traced(eqx.Module):
 
 
 def verify_read(name: str, known: Mapping[str, Field], values: Mapping[str, Sequence[Any]]) -> None:
-    """Raises BadInput where a field was given that has no effect, as no value of another field reads it."""
+    """Raises BadInput if the given field ``name`` has no effect, since none of another field's ``values`` reads it."""
     for by in known[name].read_by:
         if by.field in values and not any(map(by.reads, values[by.field])):
             raise by.refusal(name, values[by.field], known[by.field].choices)
@@ -380,7 +381,10 @@ def held(array: np.ndarray) -> str:
 
 
 def real_array(name: str, given: Any, holds: str = "it holds") -> np.ndarray:
-    """The given real numbers as an array, None and NA as NaN; BadInput, worded with ``holds``, for other values."""
+    """The given real numbers as an array, None and NA as NaN.
+
+    Raises BadInput for other values; its problem begins with ``holds``.
+    """
     try:
         array = np.asarray(given)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Optimizers of optax, by name or as given; the step size may be traced, so that a new one compiles nothing."""
+"""Optimizers of optax, by name or as given; the step size may be traced, so that a new one needs no compilation."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping

@@ -131,8 +131,8 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
 
     ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are set by
     ``system.resolve``, where it can choose them. A curve holds the start and then a record every ``record_every``
-    steps. ``state`` is the state at the end of fine-tuning, with pruned columns at 0 in their places. A system that
-    trains nothing returns measures only.
+    steps. ``state`` is the state at the end of fine-tuning, at full width: kept columns or input coordinates first,
+    then zeros; what other models prune is 0 in its place. A system that trains nothing returns measures only.
 
     >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
     >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)

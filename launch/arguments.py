@@ -1,7 +1,7 @@
 """The command line of ``launch.grid``: a YAML config and overrides ``--section.field values``.
 
 Every value stays text until :mod:`launch.schema` reads it as its field, so a wrong value is refused the same way
-whether it came from the file or from the command line. Help is made from the declarations of the system asked for.
+whether it came from the file or from the command line. The help lists the fields that the chosen system declares.
 """
 
 import dataclasses
@@ -39,9 +39,9 @@ OPTIONS = {
     "out": "folder for the results; default runs/NAME-DIGEST",
     "plugin": "FILE.py or module with further rules, systems, ...",
     "shard": "i/N: run only part i (from 0) of N",
-    "cluster": "run on a dask cluster: local:N or tcp://HOST:PORT",
+    "cluster": "run on a dask cluster: local:N (N processes here) or tcp://HOST:PORT",
     "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
-    "verify": "recompute cells of DIR; exit code 1 if one differs",
+    "verify": "DIR: recompute cells of the run stored in DIR; exit code 1 if one differs",
 }
 EXITS = "exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted"
 STATIC = "NAME,...: parameters to compile as constants (shapes, loop lengths); one program for each value"
@@ -70,7 +70,7 @@ class Check:
 
 
 def parse(argv: list[str]) -> Arguments | Check:
-    """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; Refusal on anything wrong.
+    """Read ``[CONFIG.yaml] [--section.field values] [--out DIR] [--dry-run]``; raises Refusal for anything wrong.
 
     ``--verify DIR`` takes no config, since DIR has its own.
 
@@ -131,18 +131,18 @@ def parse(argv: list[str]) -> Arguments | Check:
 
 
 def _verify_names(argv: list[str]) -> None:
-    """Refusal for a function with a parameter that the command would read as an option of its own."""
+    """Raises Refusal for a function one of whose parameters has the name of an option of this command."""
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])]
     named = [*words[:1], *(after for word, after in pairwise(words) if word == "--system")]
     reference = next(filter(plugins.is_code, named), None)
     own = [] if reference is None else parameters(plugins.find_system(reference, allowed=True))
     taken = {name.replace("-", "_") for name in (*OPTIONS, *FLAGS)}
     if clash := [name for name in own if name in taken]:
-        raise Refusal(f"cell: its parameter {clash[0]} has the name of an option of this command; rename it")
+        raise Refusal(f"cell: parameter {clash[0]} has the name of an option of this command; rename it")
 
 
 def read_cluster(text: str) -> str:
-    """The cluster as given; Refusal where it is not a valid one or dask is not installed."""
+    """The address of a cluster as given; raises Refusal if it is not valid or dask is not installed."""
     from gpsense.grid.cluster import check_cluster
 
     try:
@@ -152,10 +152,10 @@ def read_cluster(text: str) -> str:
 
 
 def _distributed(text: str, shard: tuple[int, int] | None) -> str:
-    """``auto`` or the address of the first process; Refusal where it is neither or does not fit ``--shard``."""
+    """The text as given; raises Refusal if it is neither ``auto`` nor an address, or does not fit ``--shard``."""
     if text == "auto":
         if shard:
-            raise Refusal("--shard: auto finds the process number; leave out --shard or give --distributed HOST:PORT")
+            raise Refusal("--shard: auto finds the process number; leave out --shard, or give --distributed HOST:PORT")
     elif not re.fullmatch(r"[0-9A-Za-z.:\[\]_-]+:[0-9]{1,5}", text):
         raise Refusal(f"--distributed: {shown(text)} is not an address; give auto, or HOST:PORT of process 0")
     elif not shard:
@@ -164,7 +164,7 @@ def _distributed(text: str, shard: tuple[int, int] | None) -> str:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """The numbers i and N of ``i/N``; Refusal unless i is below N."""
+    """The numbers i and N of ``i/N``; raises Refusal unless i is below N."""
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not index < count:
@@ -173,7 +173,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _of_function(reference: str, system: type[AnySystem], given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a user's function by ``section.key``; also remakes its system for the types of their values."""
+    """The options of a user's function by ``section.key``; also makes its system again, with their values' types."""
     fixed = str(given.pop("static", "")).replace(",", " ").split()
     fields = schema(system)
     known = {field.name: place for place, field in fields.items()}
@@ -228,7 +228,7 @@ def _words(argv: list[str]) -> tuple[Path | None, dict[str, list[list[str]]], se
 
 
 def _single(name: str, uses: list[Any]) -> Any:
-    """The value of an option; Refusal where it was given more than once."""
+    """The value of an option; raises Refusal if it was given more than once."""
     if len(uses) > 1:
         several = "" if name in OPTIONS else ", values separated by commas"
         raise Refusal(f"{f'--{name}' if name in OPTIONS else name}: it is given twice; give it once{several}")
@@ -236,7 +236,7 @@ def _single(name: str, uses: list[Any]) -> Any:
 
 
 def _value(name: str, words: list[str]) -> Any:
-    """The words of an option as a YAML value; Refusal unless an option such as ``--out`` has exactly one."""
+    """The words of an option as a YAML value; raises Refusal if one of OPTIONS does not have exactly one word."""
     if name in OPTIONS and len(words) != 1:
         raise Refusal(f"--{name}: give one value, not {len(words)}")
     if name in OPTIONS:
@@ -257,7 +257,10 @@ def _yaml_value(text: str) -> Any:
 
 
 def _base(path: Path | None, asked: str | None) -> tuple[dict[str, Any], Path | None]:
-    """The initial fields and their file: CONFIG, else the quickstart if it has the system asked for, else no file."""
+    """The fields to begin with, and the file that they come from (None: no file).
+
+    The file is CONFIG or, without it, the quickstart if that has the system asked for.
+    """
     fields = read_yaml(path or DEFAULT)
     if asked is None or (path is None and asked == fields.get("system", plugins.FIRST_SYSTEM)):
         return fields, path or DEFAULT
@@ -321,7 +324,7 @@ def help_text(config: Config, path: Path | None) -> str:
 
 
 def choices() -> dict[str, list[str]]:
-    """The allowed names by option, for options that take names; fields are those of the default system."""
+    """For each option that takes names, the allowed ones; options of fields are those of the default system."""
     fields = schema(SYSTEMS[plugins.FIRST_SYSTEM])
     named = {f"--{place}": list(field.choices) for place, field in fields.items() if field.choices is not None}
     return {"--system": list(SYSTEMS), **named}
@@ -331,7 +334,7 @@ def describe(field: Field) -> str:
     """A field in words: its help, then its choices or range."""
     if field.choices is not None and not all(name in field.help for name in field.choices):
         return f"{field.help} ({', '.join(field.choices)})" if field.help else ", ".join(field.choices)
-    no_range = field.choices is not None or field.name == "seeds"  # whose range would be read as that of their number
+    no_range = field.choices is not None or field.name == "seeds"  # seeds: their range is not that of their number
     return "; ".join(filter(None, (field.help, "" if no_range else field.range_words())))
 
 

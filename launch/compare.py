@@ -1,4 +1,4 @@
-"""Compares runs with one another, and claims with an earlier ``claims.json``, with intervals.
+"""Compares runs with one another, and claims with those of an earlier ``claims.json``, by their intervals.
 
 ``python -m launch.report DIR1 DIR2 ...`` prints the first, ``python -m launch.report DIR --compare FILE`` the second.
 """
@@ -25,11 +25,12 @@ _ENDS = ("value", "low", "high")
 
 
 def runs(named: "Mapping[str, Run]") -> str:
-    """The settings that differ between runs, then a table for each measure that all have: the median over seeds [16th,
-    84th percentile] of each cell, by run.
+    """The settings that differ between runs, then a table for each measure that all runs have.
 
-    Cells are matched by the values of all axes; a dash marks one that a run lacks, ``*`` intervals that do not overlap.
-    A measure whose meaning differs between runs is named but not compared; Refusal where none is left.
+    A table has a row per cell and a column per run, with the median over seeds [16th, 84th percentile]. Cells are
+    matched by the values of all axes; a dash stands for a cell that a run lacks, and ``*`` marks rows in which two of
+    the intervals do not overlap. A measure whose meaning differs between runs is named but not compared; raises
+    Refusal if none is left.
     """
     datasets = {name: without_failures(run.dataset) for name, run in named.items()}
     axes = list(dict.fromkeys(axis for dataset in datasets.values() for axis in listed_axes(dataset)))
@@ -84,7 +85,10 @@ def differing_settings(named: "Mapping[str, Run]") -> str:
 
 
 def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[str, ...], Interval]:
-    """Median, 16th and 84th percentile over the seeds, by axis values as text; a dash for an axis that is missing."""
+    """The median, 16th and 84th percentile over the seeds of each cell, by its values of ``axes`` as text.
+
+    A dash stands for an axis that the dataset lacks.
+    """
     mine = listed_axes(dataset)
     low, middle, high = over_seeds(dataset[measure].transpose("seed", *mine), 0.16, 0.5, 0.84)
     found = {}
@@ -96,19 +100,21 @@ def cells(dataset: "xr.Dataset", measure: str, axes: list[str]) -> dict[tuple[st
 
 
 def claims(before: Path, now: Path) -> str:
-    """The quantities that changed, of claims in both files: value [95 % interval] before and now, and the verdicts.
+    """A table of the quantities that changed, with value [95 % interval] before and now, and the verdicts.
 
-    A quantity changed if its verdict did, its intervals do not overlap (``*``) or it is new. Then follow the number of
-    unchanged ones and the claims that only one file has. Refusal for a file that holds no claims.
+    A quantity changed if its verdict did, if its intervals do not overlap (``*``), or if only one of the files has it
+    (a dash for the other). Below the table stand the number of unchanged quantities, and the claims that only one file
+    has, which are not compared. Raises Refusal for a file that holds no claims.
     """
     old, new = read_claims(before), read_claims(now)
     rows, same = [["claim", "quantity", "before", "now", "verdict", ""]], 0
     for name in [name for name in new if name in old]:
-        for quantity, measured in new[name]["measured"].items():
-            if quantity not in old[name]["measured"]:
-                rows.append([name, quantity, "-", measured_text(measured), _verdict(new[name], quantity), ""])
+        for quantity in dict.fromkeys([*new[name]["measured"], *old[name]["measured"]]):
+            earlier, measured = (each[name]["measured"].get(quantity) for each in (old, new))
+            if earlier is None or measured is None:
+                texts = ("-" if each is None else measured_text(each) for each in (earlier, measured))
+                rows.append([name, quantity, *texts, _verdict((new if earlier is None else old)[name], quantity), ""])
                 continue
-            earlier = old[name]["measured"][quantity]
             a, b = intervals(earlier), intervals(measured)
             verdicts = list(dict.fromkeys((_verdict(old[name], quantity), _verdict(new[name], quantity))))
             mark = "*" if len(a) != len(b) or any(map(apart, a, b)) else ""
@@ -118,14 +124,15 @@ def claims(before: Path, now: Path) -> str:
             rows.append([name, quantity, measured_text(earlier), measured_text(measured), " -> ".join(verdicts), mark])
     alone = [(before, [name for name in old if name not in new]), (now, [name for name in new if name not in old])]
     lines = [columns(rows)] if len(rows) > 1 else []
-    lines.append(f"{same} quantities did not change: same verdict, overlapping intervals")
+    unchanged = "1 quantity" if same == 1 else f"{same} quantities"
+    lines.append(f"{unchanged} did not change: same verdict, overlapping intervals")
     lines += ["*: the intervals do not overlap"] * any(row[-1] for row in rows)
     lines += [f"only in {path}: {', '.join(names)}" for path, names in alone if names]
     return "\n".join(lines)
 
 
 def read_claims(path: Path) -> dict[str, dict[str, Any]]:
-    """The records of a claims.json, or of the one in a folder, by ``paper/claim``."""
+    """The records of a claims.json, or of the one in a folder, by ``paper/claim``; raises Refusal if there are none."""
     path = path / "claims.json" if path.is_dir() else path
     try:
         records = read_json(path)
@@ -154,7 +161,7 @@ def apart(a: Interval, b: Interval) -> bool:
 
 
 def interval_text(found: Interval | None) -> str:
-    """``value [low, high]``, a dash for none."""
+    """The text ``value [low, high]``; a dash if there is no interval or the value is NaN."""
     if found is None or np.isnan(found[0]):
         return "-"
     value, low, high = (f"{number:.3g}" for number in found)

@@ -32,9 +32,9 @@ complete -o default -F _gpsense gpsense
 
 
 def script(shell: str, modules: dict[str, str]) -> str:
-    """The completion script for ``shell``, given each command's module by name; Refusal for an unknown shell."""
+    """The completion script for ``shell``, given each command's module by name; raises Refusal for an unknown one."""
     if shell not in SHELLS:
-        raise Refusal(f"--completion: there is no '{shell}'; use one of {', '.join(SHELLS)}")
+        raise Refusal(f"--completion: '{shell}' is not a supported shell; use one of {', '.join(SHELLS)}")
     cases = [f'    *" {name}") names="{" ".join(options(module))}" ;;' for name, module in modules.items()]
     values = [
         f'    "{name} {option}") names="{" ".join(names)}" ;;'

@@ -27,7 +27,7 @@ from launch.values import Values
 if TYPE_CHECKING:
     from launch.claims.expectations import Claim
 
-LONGEST, LONGEST_NUMBER, MOST_NODES, DEEPEST = 4_000_000, 40, 200_000, 50  # characters, of a number; nodes; depth
+LONGEST, LONGEST_NUMBER, MOST_NODES, DEEPEST = 4_000_000, 40, 200_000, 50  # characters (file, number); nodes; depth
 DEFAULT = configs() / "quickstart.yaml"
 
 
@@ -55,7 +55,7 @@ class Config:
         return fields
 
     def digest(self, files: bytes = b"") -> str:
-        """The hash that identifies an experiment: system name and revision, fields that differ from defaults, files.
+        """The hash of what identifies an experiment: system, its revision, fields that differ from defaults, files.
 
         A new field whose default keeps the old meaning therefore leaves old runs resumable; where a default or a
         formula changes its meaning, the system's ``revision`` is raised. Files and plug-ins enter by their contents.
@@ -120,7 +120,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 
 
 def _load(text: str) -> Any:
-    """The value of a YAML text; YAMLError or RecursionError where it is invalid, or too large or deep for a config."""
+    """The value of a YAML text; raises YAMLError or RecursionError if it is invalid, or too large or deeply nested."""
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"more than {LONGEST} characters")
     loader = _Loader(text)
@@ -145,7 +145,7 @@ def _load(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a dictionary; Refusal if it is missing or not a mapping."""
+    """The mapping in a YAML file, with the file's name as its default ``name``; raises Refusal if it holds none."""
     try:
         with open(path, encoding="utf-8") as file:
             loaded = _load(file.read(LONGEST + 1))
@@ -171,10 +171,10 @@ def _plain_words(error: Exception) -> str:
 def build(
     fields: Mapping[Any, Any], folder: Path = Path(), allow_plugins: bool = False, complete: bool = True
 ) -> Config:
-    """A checked Config; Refusal with one line that names wrong fields and, if ``complete``, missing ones.
+    """A checked Config; raises Refusal in one line that names wrong fields and, if ``complete``, missing ones.
 
-    Code that the config names (``system: FILE.py:NAME``, ``plugins: [...]``, looked for here and in ``folder``) is
-    loaded if ``allow_plugins`` or if it was loaded before.
+    Code that the config names (``system: FILE.py:NAME``, ``plugins: [...]``) is loaded only if ``allow_plugins`` or if
+    it was loaded before; its files are looked for here and in ``folder``.
     """
     name, reference = fields.get("name", "grid"), fields.get("system") or plugins.FIRST_SYSTEM
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
@@ -202,11 +202,11 @@ def build(
 
 
 def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
-    """Refusal for a field that was given but has no effect, since no value of another field reads it.
+    """Raises Refusal for a given field without effect, as it is read only for other values of another field.
 
-    ``layers`` are the given fields, each layer overriding those before: a config's, then those of the command line or
-    of a claim's grid. A later layer may leave a field of an earlier one without effect; a default value is accepted in
-    the first layer, and where it overrides an earlier one.
+    ``layers`` hold the given fields, each overriding those before: a config's, then those of the command line or of a
+    claim's grid. Values in a later layer may leave a field of an earlier one without effect. A default value is
+    accepted in the first layer, and where it overrides an earlier one.
     """
     fields = schema(config.system)
     places = {field.name: place for place, field in fields.items()}
@@ -229,7 +229,7 @@ def verify_used(config: Config, *layers: Mapping[Any, Any]) -> None:
 
 
 def _verify_top(fields: Mapping[Any, Any], system: type[AnySystem]) -> None:
-    """Refusal for a misspelt name, system, plugins or claim, before other fields are checked for the wrong system."""
+    """Raises Refusal if ``name``, ``system``, ``plugins`` or ``claim`` is misspelt; checked before all other fields."""
     sections = {*SECTIONS, *(field.section for field in schema(system).values())}
     for given in fields:
         near = next(iter(difflib.get_close_matches(str(given), [*TOP, *sections], 1, 0.7)), None)

@@ -21,7 +21,7 @@ ZSTANDARD = b"\x28\xb5\x2f\xfd"  # its first bytes
 
 
 def use_cores() -> None:
-    """Set one CPU device per core, unless the environment sets the number; call it before any device is used."""
+    """Make JAX use one CPU device per core, unless the environment sets their number; call it before any is used."""
     told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if told or getattr(jax.config, "jax_num_cpu_devices", -1) != -1:
         return
@@ -30,11 +30,11 @@ def use_cores() -> None:
 
 
 def configure(precision: str) -> None:
-    """Configure JAX for a grid: one dtype, full float32 products on accelerators (no TF32, no bfloat16), CPU devices.
+    """Configure JAX for a grid: its precision, one CPU device per core, and where compiled programs are kept.
 
-    Compiled programs are kept as :func:`keep_programs` says. BadInput where JAX is told to use a platform that is
-    missing; Refusal where it is told not to compile, or to check every operation for NaN or infinity, by which one
-    failing cell would stop all others.
+    Accelerators multiply in full float32 (no TF32, no bfloat16). Raises BadInput if JAX is set to use a platform that
+    is missing, and Refusal if it is set not to compile, or to raise an error at every NaN or infinity: one failing cell
+    would then stop all others.
     """
     for name in ("jax_debug_nans", "jax_debug_infs", "jax_disable_jit"):
         if getattr(jax.config, name):
@@ -51,8 +51,8 @@ def configure(precision: str) -> None:
 def keep_programs() -> None:
     """Keep compiled programs between runs in ``$GPSENSE_CACHE`` (default ``~/.cache/gpsense``; empty: not kept).
 
-    Each version of jaxlib and each kind of processor has its own folder there, since programs are machine code. If it
-    cannot be written to, programs are not kept, and a notice says so.
+    Each version of jaxlib and each kind of processor has its own folder there, since programs are machine code. If
+    that folder cannot be written to, programs are not kept, and a notice says so.
     """
     folder = os.environ.get("GPSENSE_CACHE")
     if folder is None:
@@ -136,7 +136,7 @@ def _cpu() -> str:
 
 
 def memory_budget(gib: float | None) -> float:
-    """The bytes that a chunk may take: ``gib`` GiB; None: 80 % of an accelerator's or half of the free main memory."""
+    """The bytes that a chunk may take: ``gib`` GiB; None: 80 % of an accelerator's memory, else half the free RAM."""
     if gib is not None:
         return gib * 2**30
     device = jax.local_devices()[0]

@@ -1,4 +1,4 @@
-"""Writes figures to files: PNG for the page; for papers PNG, PDF, SVG or PGF at the widths of columns."""
+"""Writes figures to files: as PNG for the page; as PNG, PDF, SVG or PGF, one or two columns wide, for papers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,17 +22,16 @@ _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no dates: t
 
 
 def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write columns.png, curves.png, rank.png, error.png and one map per measure of a user's code; returns the paths.
+    """Write the figures "columns", "curves" and a map of each main measure, such as "rank"; returns the paths.
 
-    A figure is left out where the dataset lacks its data, curves where they have no step, maps (all but the first two)
-    where no axis besides the seeds has two values, and everything where every cell diverged or is missing. ``formats``
-    are some of :data:`FORMATS`.
+    Each is written in all ``formats``, some of :data:`FORMATS`. A figure without data in the dataset is left out. Maps
+    need an axis other than the seeds with at least two values. Nothing is drawn if every cell diverged or is missing.
     """
     return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
 
 
 def drawn(dataset: xr.Dataset, width: float | None = None) -> Iterator[tuple[str, Any]]:
-    """Yields name and axes of each figure that has data; with a ``width`` in inches, for a paper, it has no title."""
+    """Yields name and axes of each figure that has data; figures of a given ``width`` in inches have no title."""
     if bool(dataset["status"].isin(FAILED).all()):
         return
     if "column_norms" in dataset:
@@ -50,7 +49,7 @@ def figure_of(drawn: Any) -> Figure:
 
 
 def save(drawn: Any, *paths: Path, dpi: int = 150) -> list[Path]:
-    """Write a figure (or that of the axes given) to each path, in its suffix's format, and close it; makes folders."""
+    """Write and close a figure, given itself or by its axes, to each path, in its suffix's format; makes folders."""
     figure = figure_of(drawn)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)

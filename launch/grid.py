@@ -3,8 +3,8 @@
 With ``--shard i/N`` it runs one part of the grid, with ``--cluster local:N`` it uses dask workers, and with
 ``--distributed auto`` it is one of several processes. ``python -m launch.grid --verify DIR`` checks a stored run.
 
-It plans the grid, runs the missing chunks one by one, collects them in one labelled Dataset, draws figures and a page,
-and prints a table. Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted (resumable).
+The command plans the grid, runs the missing chunks one by one, collects them in one labelled Dataset, draws figures and
+a page, and prints a table. Rerun to resume. Exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted.
 """
 
 import sys
@@ -87,7 +87,7 @@ def describe(plan: "Plan") -> str:
             f"{program.layout.outer} x {program.layout.inner} cells, {program.cost.flops:.3g} flops a step{once}"
         )
     if len(plan.programs) > 20:
-        lines.append(f"... and {len(plan.programs) - 20} more programs")
+        lines.append(f"... and {counted(len(plan.programs) - 20, 'more program')}")
     return "\n".join(lines)
 
 
@@ -95,7 +95,7 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
     """Approximate seconds to compile and to run a plan, and the peak memory of a chunk in bytes.
 
     The memory is that of the first program, compiled as it would run; the times are measured on a few training steps of
-    a few of its cells. Compiling these is assumed to take half as long as compiling the whole program.
+    a few of its cells. Compiling those steps is assumed to take half as long as compiling the whole program.
     """
     from dataclasses import replace
 
@@ -116,10 +116,12 @@ def estimate(plan: "Plan") -> tuple[float, float, int]:
 def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
     """How close to stationary the cells were where training stopped; None where that was not measured.
 
-    Over cells that did not diverge and had settled: ``gradient_norm``, the largest eps; ``gamma = sqrt(eps)``; the
-    smallest upper bound ``curvature`` and lower bound ``curvature_low`` of a cell's smallest Hessian eigenvalue; and
-    how many cells are ``minima`` (lower bound at least ``-gamma``, each with probability 0.999), ``saddles`` (upper
-    bound below it) or ``undecided``. Those that had not settled count as ``unsettled``.
+    Cells that had not settled are counted as ``unsettled``; the rest is about those that had, and did not diverge.
+    ``gradient_norm`` is their largest gradient norm eps, and ``gamma = sqrt(eps)``. For each, the smallest Hessian
+    eigenvalue has an upper and a lower bound; ``curvature`` is the least upper bound of all cells, and
+    ``curvature_low`` the least lower bound. A cell counts among the ``minima`` if its lower bound is at least
+    ``-gamma`` (each with probability 0.999), among the ``saddles`` if its upper bound is below ``-gamma``, else as
+    ``undecided``.
     """
     if not {"gradient_norm_trained", "curvature_trained", "curvature_low"} <= set(dataset.data_vars):
         return None
@@ -151,8 +153,8 @@ def certified(dataset: "xr.Dataset") -> dict[str, Any] | None:
 def unsettled(dataset: "xr.Dataset") -> np.ndarray:
     """Whether each cell was still far from settled where training stopped, as an array of the cells' shape.
 
-    That is where ``rate ||gradient||^2``, the first-order change of the loss in a step of gradient descent, exceeds a
-    tenth of the loss; False everywhere if the dataset lacks ``loss_trained`` or ``rate``.
+    The criterion: ``rate ||gradient||^2``, the first-order change of the loss in one step of gradient descent, exceeds
+    a tenth of the loss. False everywhere if the dataset lacks ``loss_trained`` or ``rate``.
     """
     gradient = dataset["gradient_norm_trained"]
     if not {"loss_trained", "rate"} <= set(dataset.variables):
@@ -166,8 +168,8 @@ def certificate_words(found: dict[str, Any]) -> str:
     moving = found["unsettled"]
     told = [
         f"In {counted(moving, 'cell')} one more step would change the loss by more than a tenth (train.rate times the "
-        "squared gradient norm), so that nothing is said of where training would stop: lower train.rate, or give more "
-        "train.steps."
+        "squared gradient norm), so that nothing is said about where training would stop: lower train.rate, or give "
+        "more train.steps."
     ] * (moving > 0)
     if found["gradient_norm"] is not None:
         low = f"{-found['gamma']:.2g}"
@@ -202,7 +204,7 @@ def contents(work: Work) -> Contents:
 
 
 def time_words(cells: str, before: Contents, now: Contents) -> str:
-    """How long a run took, in words; for a resumed run, apart from the chunks that were stored before."""
+    """How long a run took, in words; for a resumed run, the chunks that were stored before are told separately."""
     ran, compiling = now.seconds - before.seconds, now.compiling - before.compiling
     if not before.chunks:
         return f"{cells} in {ran:.1f} s, after {compiling:.1f} s of compiling"

@@ -1,7 +1,7 @@
-"""A page that lists the runs in a folder: kind, contents, date, number of cells, progress and a link to each page.
+"""A page that lists the runs in a folder, each with its kind, contents, date, number of cells, state and a link.
 
-``python -m launch.report --index runs`` writes runs/index.html. Grids, claims and recoveries are found in the folder
-and one level below.
+``python -m launch.report --index runs`` writes runs/index.html. Grids, claims and recoveries are looked for in the
+subfolders of the folder and one level below these.
 """
 
 import html
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def write_index(folder: Path) -> Path:
-    """Write index.html over the runs in a folder and return its path; Refusal where there is none."""
+    """Write index.html, a list of the runs in a folder, and return its path; raises Refusal if there is no run."""
     if not folder.is_dir():
         raise Refusal(f"--index: {folder} is not a directory; name the folder of the runs")
     found = sorted(entries(folder), key=lambda entry: -entry.when)
@@ -70,7 +70,7 @@ def entries(folder: Path) -> Iterable[Entry]:
 
 
 def grid(path: Path, manifest: dict[str, Any]) -> Entry:
-    """The entry of a run of ``launch.grid``, of a claim, or made in Python."""
+    """The entry of a grid's run, made by ``launch.grid``, for a claim, or in Python."""
     stored, python = list((path / "chunks").glob("*.chunk")), files.made_in_python(manifest)
     config = {"": manifest.get("settings", {})} if python else manifest["config"]
     lists = {
@@ -99,7 +99,7 @@ def grid(path: Path, manifest: dict[str, Any]) -> Entry:
 
 
 def _logged(path: Path) -> dict[str, Any]:
-    """The numbers of cells and of diverged cells according to a run's log; cells None where the log has none."""
+    """The numbers of cells and of diverged cells in a run's log; that of cells is None if the log has none."""
     lines = files.logged(path).values()
     counts = {name: sum(line.get(name, 0) for line in lines) for name in ("cells", "diverged")}
     return counts | {"cells": counts["cells"] or None}

@@ -60,7 +60,7 @@ HEADERS = " or ".join(",".join(names) for names in TABLES)
 
 
 def read(path: Path, names: dict[str, str] | None = None, kind: str | None = None) -> dict[str, Any]:
-    """The arrays of a file by name; Refusal if it is missing or cannot be read, before much memory is used.
+    """The arrays of a file by name; raises Refusal, before much memory is used, if it is missing or unreadable.
 
     ``names`` maps a column's name in the file to its default name; ``kind`` says what was measured.
     """
@@ -81,7 +81,7 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
     except FileNotFoundError:
         raise Refusal(f"{path}: no such file; {_similar(path)}") from None
     except io.UnsupportedOperation as error:
-        raise Refusal(f"{path}: {error}; save its contents as one") from None
+        raise Refusal(f"{path}: {error}; save its contents as a regular file") from None
     except OSError as error:
         raise Refusal(f"{path}: cannot be read ({error.strerror or 'damaged'}); save it again") from None
     names = names or {}
@@ -106,9 +106,10 @@ def read(path: Path, names: dict[str, str] | None = None, kind: str | None = Non
 
 
 def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[str, Any]:
-    """The arrays of a file; Refusal for a table in which no column has a known name.
+    """The arrays of a file, unchanged; raises Refusal for a table in which no column has a known name.
 
-    With a ``kind``, Refusal also for a table without the columns of that kind.
+    With a ``kind``, it also raises Refusal for a table without the columns of that kind; without one, for a table of
+    more than three columns of which only the first is known.
     """
     if path.suffix.lower() in TEXTS and kind in SOUGHT:
         meant = {"rows": "row", "cols": "col"} if kind == "table" else {}
@@ -141,7 +142,7 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
 
 
 def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
-    """The wide table (row labels in the first column, column labels in the header) of a table file, or None."""
+    """The wide table (labels in the first column and in the header) of a table file; None if it is not wide."""
     if path.suffix.lower() not in TEXTS or is_long(fields) or "kind" in fields or len(fields) < 3:
         return None
     first, *header = fields
@@ -158,7 +159,7 @@ def _wide(path: Path, fields: dict[str, Any], kind: str | None) -> Wide | None:
 
 
 def _similar(path: Path) -> str:
-    """A hint with files in the same folder that have similar names, else with all that could be read."""
+    """A hint that lists the files in the same folder with similar names, else all files there that could be read."""
     folder = path.parent
     try:
         names = sorted(each.name for each in folder.iterdir() if each.is_file() and each.name.isprintable())
@@ -172,7 +173,7 @@ def _similar(path: Path) -> str:
 
 
 def _csv(lines: list[int], path: Path) -> dict[str, np.ndarray]:
-    """The columns of a text table with a header, separated by commas, semicolons or tabs; each of numbers or of text.
+    """The columns of a text table with a header, between commas, semicolons or tabs; as numbers, else as text.
 
     The number of the line on which each row ends is appended to ``lines``.
     """
@@ -277,7 +278,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[str, np.ndarray]:
-    """Name and array of a zip member; Refusal if it has more than ``most`` bytes, ValueError if it is damaged."""
+    """Name and array of a zip member; raises Refusal above ``most`` bytes, and ValueError if it is damaged."""
     name = info.filename.removesuffix(".npy")
     if not name.isprintable() or len(name) > LONGEST:
         raise Refusal(f"{name[:LONGEST]!r}: is not the name of an array; save it with numpy.savez")
@@ -291,7 +292,7 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of a .npy file; OSError or ValueError for anything else, before much memory is used."""
+    """The array of a .npy file; raises OSError or ValueError for any other file, before much memory is used."""
     try:
         with open(regular(path), "rb") as file:
             return _array(file, min(os.fstat(file.fileno()).st_size, _most()))
@@ -300,7 +301,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
-    """The array that numpy.save wrote, of at most ``size`` bytes; ValueError if its data do not fit its header."""
+    """The array that numpy.save wrote, of at most ``size`` bytes; raises ValueError if data and header do not fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about headers of old NumPy versions
         form = np.lib.format.read_magic(file)

@@ -17,9 +17,9 @@ from launch.work import stored
 def merge(out: Path, directories: Sequence[Path], allow_plugins: bool = False) -> str:
     """Copy the chunks of run directories into ``out``; returns a line that says how many are there now.
 
-    All must have the same config digest and the same division into chunks, and the manifest that ``out`` gets or has
-    must rebuild the run; Refusal otherwise, before anything is written. ``out`` is new, empty, or itself such a
-    directory, whose chunks stay. A chunk that several directories hold is copied from the first of them.
+    Raises Refusal, before anything is written, unless all directories have the same config digest and division into
+    chunks, and the run can be rebuilt from the manifest that ``out`` gets or has. ``out`` is new, empty, or a directory
+    of the same run, whose chunks stay. A chunk that several directories hold is copied from the first of them.
     """
     manifests = {directory: _manifest(directory) for directory in directories}
     first, ours = next(iter(manifests.items()))
@@ -84,7 +84,7 @@ def _chunk_of(line: str) -> Any:
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a run directory; Refusal where the directory is not a run."""
+    """The manifest of a run directory; raises Refusal if the directory is not a run."""
     try:
         return store.read(directory)
     except BadInput as error:

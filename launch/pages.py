@@ -49,7 +49,7 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]], label: str) -> s
 
 
 def image(path: Path) -> str:
-    """The HTML of a PNG file as a data URI, which scrolls where it is too wide; empty where there is no file."""
+    """The HTML that embeds a PNG file as a data URI, in a box that scrolls if too wide; empty if there is no file."""
     if not path.is_file():
         return ""
     data = path.read_bytes()

@@ -1,6 +1,6 @@
-"""Figures and tables of a run for a paper: at the width of one or two columns, in LaTeX, as CSV.
+"""Figures and tables of a run for a paper: figures one or two columns wide, tables in LaTeX or as CSV.
 
-``python -m launch.report DIR --tex`` writes them to DIR/paper; the other options there choose among them.
+``python -m launch.report DIR --tex`` writes both to DIR/paper; further options of that command choose among them.
 """
 
 import csv
@@ -56,7 +56,10 @@ _IN_FORMULA |= {"cos": r"\cos", "yhat": r"\hat y"}
 
 
 class Wanted(NamedTuple):
-    """The output asked for: figure formats, width (None: as on the page), tables, whether a LaTeX file, and a style."""
+    """The output asked for: formats, width and style of the figures, and kinds of tables.
+
+    ``width`` None: as on the page; ``tex``: whether to write a LaTeX file with both figures and tables.
+    """
 
     formats: tuple[str, ...] = ()
     width: str | None = None
@@ -65,11 +68,15 @@ class Wanted(NamedTuple):
     style: str | None = None
 
     def settled(self) -> "Wanted":
-        """The same with defaults filled in: ``tex`` takes PDF figures of one column and both tables."""
+        """The output with defaults filled in: PDF figures where a width is given, PNG figures where only a style is.
+
+        With ``tex``, the figures have the width of one column, and tables of both kinds are written.
+        """
         if self.tex:
             tables = self.tables or tuple(KINDS)
             return self._replace(formats=self.formats or ("pdf",), width=self.width or "one", tables=tables)
-        return self._replace(formats=self.formats or ("pdf",)) if self.width else self
+        default = ("pdf",) if self.width else ("png",) if self.style else ()
+        return self._replace(formats=self.formats or default)
 
 
 def verify(wanted: Wanted) -> None:
@@ -88,9 +95,9 @@ def verify(wanted: Wanted) -> None:
 
 
 def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:
-    """Write the figures, tables and LaTeX file wanted of a run and return their paths.
+    """Write the figures, tables and LaTeX file that are wanted of a run, and return their paths.
 
-    Figures go to DIR/figures, sized as on the page; with a width, to DIR/paper, as tables always do.
+    Tables and figures of a given width go to DIR/paper; other figures, sized as on the page, to DIR/figures.
     """
     column, wanted, place, written = wanted.width == "one", wanted.settled(), directory / "paper", []
     captions: dict[str, str] = {}

@@ -11,6 +11,6 @@ def configs() -> Path:
 
 
 def find_config(path: Path) -> Path:
-    """The path itself; for ``configs/NAME.yaml``, where no such file exists, that of the package's own file."""
+    """The path itself; if it is ``configs/NAME.yaml`` and no such file exists, the path of the package's own config."""
     own = configs().parent / path
     return own if path.parts[:1] == ("configs",) and not path.exists() and own.is_file() else path

@@ -38,7 +38,7 @@ def is_code(reference: Any) -> bool:
 
 
 def load(option: str, reference: str, folder: Path = Path()) -> ModuleType:
-    """Import ``FILE.py`` (here or in ``folder``) or ``package.module``; Refusal names the file and the error."""
+    """Import ``FILE.py`` (here or in ``folder``) or ``package.module``; raises Refusal with the error if that fails."""
     if reference not in _loaded:
         _loaded[reference] = _imported(option, reference, folder)
     return _loaded[reference]
@@ -58,7 +58,7 @@ def find_function(option: str, reference: str, folder: Path = Path()) -> Callabl
 
 
 def _imported(option: str, reference: str, folder: Path) -> ModuleType:
-    """The imported module; Refusal names the file and the error."""
+    """The imported module; raises Refusal with the file and the error if it cannot be imported."""
     from gpsense._devices import add_threads
 
     add_threads()
@@ -103,7 +103,7 @@ def sources() -> tuple[str, ...]:
 
 
 def load_named(names: Any, folder: Path, allowed: bool) -> None:
-    """Import the ``plugins`` of a config file, where that is allowed."""
+    """Import the ``plugins`` of a config file; raises Refusal if that is not ``allowed``."""
     if names is None:
         return
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
@@ -114,7 +114,7 @@ def load_named(names: Any, folder: Path, allowed: bool) -> None:
 
 
 def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) -> type[AnySystem]:
-    """The class of a system by its name, or as ``FILE.py:NAME`` or ``package.module:NAME``, where that is allowed."""
+    """The class of a system: one of SYSTEMS or, if ``allowed``, ``FILE.py:NAME`` or ``package.module:NAME``."""
     if isinstance(reference, str) and reference in _functions:
         return _functions[reference]
     if not is_code(reference):
@@ -144,7 +144,7 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
 
 
 def _verified(reference: str, system: type[AnySystem]) -> type[AnySystem]:
-    """The class of a system; Refusal for a user's own that cannot be run or that has a field named like a result.
+    """The class of a system; raises Refusal for a user's own that cannot run or has a field with a result's name.
 
     Fields inherited from this package may have such a name: the results then say, for example, ``true_rank``.
     """
@@ -177,7 +177,7 @@ def _fields(system: type[AnySystem]) -> list[str]:
 def as_system(
     reference: str, cell: Callable[..., Any], given: Mapping[str, Any], fixed: Sequence[str] = ()
 ) -> type[AnySystem]:
-    """The system of a function, its parameters typed by the values ``given`` (lists of numbers or names) or by default.
+    """The system of a function, with parameters typed by their ``given`` lists of numbers or names, or their defaults.
 
     Parameters named in ``fixed`` are compiled as constants. A cell whose first parameter is called ``problem`` is given
     what the function ``draw`` of the same file returns.
@@ -187,7 +187,7 @@ def as_system(
     parameters = list(inspect.signature(cell).parameters.values())
     draw = cell.__globals__.get("draw") if parameters and parameters[0].name == "problem" else None
     if parameters and parameters[0].name == "problem" and not inspect.isfunction(draw):
-        raise Refusal(f"system: {cell.__name__} takes a problem, and its file has no function draw; add draw(key, ...)")
+        raise Refusal(f"system: {cell.__name__} takes a problem, but its file has no function draw; add draw(key, ...)")
     named = [*parameters[draw is not None :], *(list(inspect.signature(draw).parameters.values())[1:] if draw else [])]
     values = {each.name: [each.default] for each in named if each.default is not each.empty}
     values |= {name: list(items) for name, items in given.items()}
@@ -220,7 +220,7 @@ def as_system(
 
 
 def _list_type(parameter: inspect.Parameter) -> Any:
-    """The type of a parameter whose default is a tuple of numbers; Refusal for another collection."""
+    """The type of a parameter whose default is a tuple of numbers; raises Refusal for any other collection."""
     default = parameter.default
     for kind in (int, float):
         if isinstance(default, tuple) and default and all(isinstance(each, int | kind) for each in default):
@@ -231,7 +231,7 @@ def _list_type(parameter: inspect.Parameter) -> Any:
 
 @contextmanager
 def blamed(reference: str) -> Iterator[None]:
-    """Turn an error of a user's own code into a Refusal that names its file and line; other errors pass unchanged."""
+    """A context that turns an error of a user's code into a Refusal with its file and line; other errors pass."""
     try:
         yield
     except (BadInput, Refusal) as error:
@@ -252,7 +252,7 @@ def blamed(reference: str) -> Iterator[None]:
 
 
 def _defined(path: Path) -> list[str]:
-    """The names of systems and of functions that return a dictionary in a file, found without running it."""
+    """The names of the systems in a file, and of its functions that return a dictionary; the file is not run."""
     try:
         body = ast.parse(path.read_text(encoding="utf-8")).body
     except (OSError, ValueError, SyntaxError):

@@ -24,9 +24,9 @@ SEEN = 60.0  # seconds within which a shared file system must show a file to all
 def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
     """Become process i of N (``process``), of which process 0 listens at ``address``; returns N.
 
-    ``process`` None: Slurm, Open MPI, Kubernetes or a TPU pod tell i, N and address. Refusal where none of them does,
-    or where this process does not see the place of the run directory; exit code 2 if the others do not start within
-    PATIENCE.
+    ``process`` None: Slurm, Open MPI, Kubernetes or a TPU pod tell i, N and address. Raises Refusal if none of them
+    does, or if this process does not see the folder in which process 0 makes the run directory. If the other processes
+    do not start within PATIENCE, this one ends with exit code 2.
     """
     writable(directory)
     remedy = "give HOST:PORT of process 0, and --shard i/N" if process is None else "start all N with the same address"
@@ -56,7 +56,7 @@ def join(address: str, process: tuple[int, int] | None, directory: Path) -> int:
 
 
 def _meet(directory: Path) -> None:
-    """Leave the service once all processes have looked for a file of process 0; Refusal if this one does not see it."""
+    """Leave the service once all have looked for a file of process 0; raises Refusal if this one does not see it."""
     parent = next(each for each in (directory, *directory.resolve().parents) if each.is_dir())
     mark = parent / f".gpsense-process-0-of-{jax.process_count()}"
     until, seen = time.monotonic() + SEEN, first()

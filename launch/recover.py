@@ -7,9 +7,9 @@ A table (.csv, .tsv, .parquet) has one measurement per row, under a header with 
   i,j,distance     distances of points, which are squared when they are read
   i,j,distance2    squared distances
   pauli,value      Pauli words, such as XIZ, and their expectations
---row, --col, --value and so on name these columns if FILE names them otherwise; all others are ignored, with a notice.
-Or the table is wide, with row labels in its first column and column labels in its header. A wide table needs
---kind if its labels are numbers or if it holds distances or other pairs.
+--row, --col, --value and so on name these columns if FILE names them otherwise; all other columns are ignored, with a
+notice. A table may also be wide, with row labels in its first column and column labels in its header. A wide table
+needs --kind if its labels are numbers or if it holds distances or a symmetric matrix (entries).
 
 A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   A                (n, d, d), or (n, rows, columns) for a rectangular matrix
@@ -19,15 +19,15 @@ A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   i, j             (n,), pairs of points, with distance or distance2 in place of y
   pauli            (n,), Pauli words
 
-Rank and noise need not be known. The folder DIR then holds factor.npy (for a rectangular matrix left.npy and
-right.npy), the labels of their rows in order, summary.json, figures and report.html. For distances the matrix X is the
+Rank and noise need not be known. The results in the folder DIR are factor.npy (for a rectangular matrix left.npy and
+right.npy), the labels of its rows in order, summary.json, figures and report.html. For distances the matrix X is the
 Gram matrix of the centred points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a
 rotation.
 
-``python -m launch.recover --example cities`` does all this for real places: it makes such a file from their distances
-and recovers their map.
+``python -m launch.recover --example cities`` does all this for real places: it recovers their map from a part of their
+distances, which it also writes to DIR as such a file, measurements.npz.
 
-Exit codes: 0 done, 2 refused.
+Exit codes: 0 done, 1 an error of the operating system, 2 refused, 130 interrupted.
 """
 
 import argparse
@@ -90,8 +90,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured, one of {', '.join(kinds)}; distances are squares, unless their column or array is "
-        "named distance, and plain_distances are not; default: inferred from the names of columns or arrays",
+        help=f"what was measured, one of {', '.join(kinds)}; distances are taken as already squared (unless "
+        "their column or array is named distance), plain_distances as not squared; default: inferred from the names of "
+        "columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -103,15 +104,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="FILE.npy",
         help="the true matrix, if known, to report error or fidelity; for distances, the Gram matrix of the centred "
-        "points. Its rows and columns are in the order of labels.npy (or row_labels.npy, column_labels.npy), which is "
-        "written to DIR: names sorted, or as in a wide table",
+        "points. Its rows and columns follow labels.npy (or row_labels.npy and column_labels.npy), which this command "
+        "writes to DIR: names in sorted order, those of a wide table in its order",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave outliers out (auto: if some are far from the rest)")
     add(
         "--offsets",
         choices=CHOICES,
         default="auto",
-        help="fit offsets of a table's rows and columns (auto: chosen by held-out values)",
+        help="fit offsets of a table's rows and columns (auto: if that predicts held-out values better)",
     )
     add("--seed", type=int, default=0, help="random seed of the held-out values and of the example (default 0)")
     add("--noise", type=float, help="with --example: relative noise (default 0.02)")
@@ -210,7 +211,7 @@ def _in_options(error: Any) -> str:
 
 
 def _truth(path: Path, data: "Measured") -> np.ndarray:
-    """The true matrix from a .npy file; Refusal unless it is finite, not 0, of the shape of X, and can be X."""
+    """The true matrix from a .npy file; raises Refusal unless it is finite, not 0, of the shape of X, and can be X."""
     from launch.measured import read_array
 
     try:
@@ -244,7 +245,7 @@ def _order(data: "Measured") -> str:
 
 
 def _score(found: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, float]:
-    """Relative Frobenius error; for complex X, Y also the fidelity ``(tr |sqrt(X) sqrt(Y)|)^2 / (tr X tr Y)``."""
+    """The relative error of X (``found``) from Y; if ``state``, also ``(tr |sqrt(X) sqrt(Y)|)^2 / (tr X tr Y)``."""
     facts = {"relative_error": float(np.linalg.norm(found - truth) / np.linalg.norm(truth))}
     if state:
         roots = [vectors * np.sqrt(np.maximum(values, 0)) for values, vectors in map(np.linalg.eigh, (found, truth))]
@@ -330,7 +331,7 @@ def _doubts(result: "Recovery") -> list[str]:
 
 
 def _usable(out: Path, digest: str) -> None:
-    """Refusal for a folder that cannot be written to or that holds anything but this recovery; writes nothing."""
+    """Raises Refusal if a folder cannot be written to or holds anything but this recovery; writes nothing."""
     own(out)
     if out.is_dir() and any(out.iterdir()):
         try:

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build(out: Path) -> Path:
-    """Write all pages to a folder and return the first one's path; Refusal where pdoc is not installed."""
+    """Write all pages to a folder and return the path of index.html; raises Refusal if pdoc is not installed."""
     try:
         from pdoc import doc, render  # pyright: ignore[reportMissingImports]
     except ImportError:

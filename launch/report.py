@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The numbers of seeds and columns of each cell that the page carries, and the indices of its records."""
+    """The numbers of seeds and of columns of each cell that the page carries, and the indices of the records."""
 
     seeds: int
     columns: int
@@ -70,7 +70,7 @@ class Kept(NamedTuple):
 
 
 def read_run(directory: Path) -> Run:
-    """Read manifest.json, summary.json and results.nc; Unreadable where one is missing or broken.
+    """Read manifest.json, summary.json and results.nc; raises Unreadable if one is missing or damaged.
 
     The summary's table is recomputed from the results, so that the two agree. A run made in Python has no
     summary.json.
@@ -104,7 +104,7 @@ def read_run(directory: Path) -> Run:
 
 
 def _object_in(directory: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of a run; Unreadable where there is none."""
+    """The JSON object in a file of a run; raises Unreadable if there is none."""
     try:
         found = read_json(directory / name)
         if not isinstance(found, dict):
@@ -124,7 +124,7 @@ def _python_summary(directory: Path, manifest: dict[str, Any]) -> dict[str, Any]
 def read_unfinished(work: "Work") -> Run:
     """What an unfinished run has stored so far; cells of missing chunks are NaN with status -1.
 
-    Unreadable where no chunk is stored yet. Writes nothing.
+    Raises Unreadable if no chunk is stored yet. Writes nothing.
     """
     from launch import table
     from launch.work import collected, opened
@@ -143,10 +143,9 @@ def read_unfinished(work: "Work") -> Run:
 def _refusal(directory: Path, name: str, error: Exception) -> str:
     inside = sorted(path.parent for path in directory.glob("[!.]*/manifest.json"))
     if inside and not (directory / name).exists():
-        choice = (
-            f"name one of them, such as {inside[0]}, or list all on a page: {program('report')} --index {directory}"
-        )
-        return f"{directory} is not a run, but holds {len(inside)} runs; {choice}"
+        name = f"name one of them, such as {inside[0]}," if len(inside) > 1 else f"name it, {inside[0]},"
+        choice = f"{name} or list all on a page: {program('report')} --index {directory}"
+        return f"{directory} is not a run, but holds {counted(len(inside), 'run')}; {choice}"
     if not (directory / name).exists() and _recovered(directory):
         return f"{directory} is a recovery, not a run of a grid; open {directory / 'report.html'}"
     if not (directory / name).exists():
@@ -165,8 +164,9 @@ def _recovered(directory: Path) -> bool:
 def write_report(directory: Path, limit: int = MOST_NUMBERS, run: Run | None = None) -> Path:
     """Write ``report.html`` of ``run`` (None: the finished run in ``directory``) and return its path.
 
-    At most about ``limit`` numbers are embedded: fewer seeds, then fewer columns, then fewer records of each cell,
-    and the page says so. Figures already in ``directory/figures`` are embedded as pictures. Raises Unreadable.
+    At most about ``limit`` numbers are embedded. If there are more, the page carries fewer seeds, then fewer columns,
+    then fewer records of each cell, and says so. Figures already in ``directory/figures`` are embedded as pictures.
+    Raises Unreadable if there is no run.
     """
     from plotly.offline import get_plotlyjs
 
@@ -374,7 +374,7 @@ def _pictures(directory: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run, finished or not; returns the exit code."""
     about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are also compared. Exit "
-    about += "codes: 0 done, 2 refused."
+    about += "codes: 0 done, 1 every cell of a run that was just collected has diverged, 2 refused, 130 interrupted."
     parser = Parser(program("report"), description=about)
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
     parser.add_argument(
@@ -382,12 +382,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     merged = "first merge the chunks of all DIR, which are parts of one run, into OUT"
     parser.add_argument("--merge", type=Path, metavar="OUT", help=merged)
-    plugins = "run the code of your own that the run was made with"
+    plugins = "allow running your own code (FILE.py or module) with which the run was made"
     parser.add_argument("--allow-plugins", action="store_true", help=plugins)
-    compared = "show what changed from FILE, an earlier claims.json, to DIR, a folder that launch.claims wrote"
+    compared = "print what changed between FILE, an earlier claims.json, and DIR, a folder that launch.claims wrote"
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
     papers = parser.add_argument_group(
-        "for papers", "write figures and tables of each DIR to DIR/paper (with --format alone, to DIR/figures)"
+        "for papers",
+        "write figures and tables of each DIR to DIR/paper (figures go to DIR/figures without --width and --tex)",
     )
     papers.add_argument("--tex", action="store_true", help="write figures, tables and a LaTeX file with both")
     papers.add_argument(
@@ -399,10 +400,12 @@ def main(argv: list[str] | None = None) -> int:
         type=_names,
         default=(),
         metavar="T,...",
-        help="write the table as csv or latex; a table of claims goes to DIR itself",
+        help="write the run's table as csv or latex; for a folder of claims, their table, to DIR itself",
     )
     papers.add_argument(
-        "--style", metavar="FILE", help="matplotlib style file, or name of a matplotlib style, for fonts and lines"
+        "--style",
+        metavar="FILE",
+        help="draw figures (png by default) in this matplotlib style: a file, or a style's name",
     )
     try:
         given = parser.parse_args(argv)
@@ -464,7 +467,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
-    """The run in a directory, finished or not; Unreadable where there is none."""
+    """The run in a directory, finished or not; raises Unreadable if there is none."""
     names = ("results.nc", "summary.json")
     own(directory)
     if not (directory / "manifest.json").exists() or all((directory / name).exists() for name in names):
@@ -479,7 +482,7 @@ def stored_run(directory: Path, allow_plugins: bool = False) -> Run:
 def again(directory: Path, run: Run, allow_plugins: bool = False) -> int:
     """Redraw the figures and rewrite the page of a run, and print their paths; returns the exit code.
 
-    If all chunks but no results are stored, they are first collected, as launch.grid would do.
+    If all chunks are stored but not yet collected, the results are first written, as launch.grid would do.
     """
     count, total = run.summary.get("chunks", (0, 1))
     if count == total:

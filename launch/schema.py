@@ -35,7 +35,13 @@ class Engine:
     seeds: Annotated[int, Field("run", "how many seeds, or a list of them", at_least=0, at_most=MOST_SEED)] = 0
     memory_gib: Annotated[
         float | None,
-        Field("run", "GiB a chunk (null: half the free memory, 80% of a GPU)", above=0, at_most=2.0**20, axis=False),
+        Field(
+            "run",
+            "memory of a chunk in GiB (null: half the free memory, or 80% of a GPU's)",
+            above=0,
+            at_most=2.0**20,
+            axis=False,
+        ),
     ] = None
 
 
@@ -83,7 +89,10 @@ def required(field: Field) -> bool:
 
 
 def default(field: Field) -> Any:
-    """The value of a field that a config leaves out; seeds are always a dimension."""
+    """The value of a field that a config leaves out, as Values for an axis.
+
+    Seeds count as listed, so that they are a dimension of the results.
+    """
     if field.default is None or not is_axis(field):
         return field.default
     return Values((_typed(field, field.default),), field.name == "seeds")
@@ -168,7 +177,7 @@ def dotted(name: str, system: type[AnySystem]) -> str:
 
 @contextmanager
 def sections_named(system: type[AnySystem]) -> Iterator[None]:
-    """Turn a BadInput raised inside, which has a bare field name, into the Refusal that a command prints."""
+    """A context that turns a BadInput, whose field has no section, into the Refusal that a command prints."""
     try:
         yield
     except BadInput as error:

@@ -1,4 +1,4 @@
-"""How a command ends: one line that says what went wrong, and an exit code for its kind."""
+"""How a command ends: with an exit code and, unless all went well, one line that says what went wrong."""
 
 import argparse
 import atexit
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", float, partial(_number, float, "number"))
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The arguments; Refusal for what is not understood."""
+        """The arguments; raises Refusal for one that is not understood."""
         given, rest = self.parse_known_args(args, namespace)
         for word in sorted(rest, key=lambda word: not word.startswith("-")):  # values are left over, too
             option = word.split("=", 1)[0]
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _number(kind: type[int] | type[float], words: str, text: str) -> int | float:
-    """Text as a number of this kind."""
+    """The text as a number of this ``kind``; raises ArgumentTypeError with ``words`` for other text."""
     try:
         return kind(text)
     except ValueError:
@@ -70,7 +70,7 @@ def refused(error: Exception) -> int:
 
 
 def notice(words: str) -> None:
-    """Print a line that the user has to know of to standard error."""
+    """Print a line that the user should read to standard error."""
     print(printable(f"notice: {words}"), file=sys.stderr)
 
 
@@ -80,7 +80,7 @@ def printable(text: str) -> str:
 
 
 def guarded(work: Callable[[], int], kept: str = KEPT) -> int:
-    """Run a command and return its exit code: 2 for a refusal, 130 for ctrl-C, 1 for an OSError, each in one line.
+    """Run a command and return its exit code: 2 for a refusal, 130 for ctrl-C, 1 for an OSError, each told in one line.
 
     ``kept`` is what that line says of finished work. A closed pipe gives 1 without a line.
     """

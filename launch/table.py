@@ -8,6 +8,7 @@ import xarray as xr
 
 from gpsense import theory
 from gpsense.descent import DIVERGED
+from gpsense.errors import counted
 from gpsense.plots.view import fine_tuned, main_measures, own_measures, spoken_name
 
 HEADINGS = {"error_trained": "trained", "error_pruned": "pruned", "error": "fine-tuned", "law": "exact-rank law"}
@@ -51,13 +52,13 @@ LAWS: dict[str, Callable[[Cell], tuple[float, Any] | None]] = {
 
 
 def rows(dataset: xr.Dataset, measures: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per combination of the axes other than seed: their values, medians, the law, how many diverged.
+    """One row per combination of the axes other than seed: values of the axes, medians, law, count of diverged cells.
 
-    Medians are those of ``measures`` that the dataset has, and of all measures of a user's own code; without a phase of
-    fine-tuning ``error_pruned`` equals ``error`` and is left out. Diverged cells do not count in them.
-    ``law`` is the error at known rank for a drawn truth, from :data:`LAWS`: in sensing with Gaussian measurements
-    ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F`` for noise sigma, rank r, side d, n at least the unknowns.
-    It is None where none applies, and left out where no row has one.
+    Medians are over the cells that did not diverge, of those ``measures`` that the dataset has and of all measures of a
+    user's own code; without fine-tuning ``error_pruned`` is left out, as it equals ``error``. ``law`` is the error at
+    known rank for a drawn truth M, from :data:`LAWS`: in sensing with n Gaussian measurements, at least as many as
+    unknowns, ``sigma sqrt((r d - r (r - 1) / 2) / n) / ||M||_F`` for noise sigma, rank r, side d. It is None in rows to
+    which no law applies, and left out if these are all rows.
     """
     axes = [str(dim) for dim in dataset["status"].dims if dim != "seed"]
     named = [name for name in measures if name in dataset.data_vars] or main_measures(dataset)
@@ -111,7 +112,7 @@ def text(table: list[dict[str, Any]], headings: dict[str, str]) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
     lines = ["  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in cells]
     if len(table) > SHOWN:
-        lines.append(f"... and {len(table) - SHOWN} more rows in summary.json")
+        lines.append(f"... and {counted(len(table) - SHOWN, 'more row')} in summary.json")
     return "\n".join(lines)
 
 

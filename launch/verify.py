@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 class Difference(NamedTuple):
     """The relative difference of a stored measure from the recomputed one, and whether it is too large.
 
-    ``sensitive``: it exceeds the tolerance, but not what rounding in the run's own precision does to this cell.
+    ``sensitive``: the difference exceeds the tolerance, but rounding in the run's own precision explains it.
     """
 
     name: str
@@ -76,7 +76,7 @@ def verify(directory: Path, allow_plugins: bool = False, seed: int | None = None
     tolerance = TOLERANCE[precision]
     print(
         f"{len(cells) - wrong} agree, {wrong} disagree; tolerance for {precision}: {tolerance:g} of a number plus "
-        f"{tolerance / 10:g} of the measure's largest, for Lanczos eigenvalues plus their residuals, none for integers"
+        f"{tolerance / 10:g} of its measure's largest; for Lanczos eigenvalues also their residuals; none for integers"
         + (
             f"; more is allowed in {counted(sensitive, 'cell')}, where {precision} and float64 differ by rounding alone"
             if sensitive

@@ -44,7 +44,7 @@ class Work(NamedTuple):
 def plan(
     config: Config, folder: Path, out: Path | None = None, root: Path = ROOT, parts: int = 1, written: bool = True
 ) -> Work:
-    """Check a config and its run directory and plan the grid; Refusal for anything wrong, before anything compiles.
+    """Check a config and its run directory and plan the grid; raises Refusal if anything is wrong, before compiling.
 
     ``folder`` is where the config's files are looked for; ``out`` None means ``NAME-DIGEST`` below ``root``. A new run
     is divided into at least ``parts`` chunks. Unless it is to be ``written`` to, the directory need not be writable.
@@ -72,7 +72,7 @@ def plan(
 
 
 def stored(directory: Path, allow_plugins: bool = False) -> Work:
-    """The work of a run directory, rebuilt from its manifest alone; Refusal in one line where that is impossible."""
+    """The work of a run directory, rebuilt from its manifest alone; raises Refusal if that is impossible."""
     from gpsense.grid import store
 
     manifest = store.read(directory)
@@ -91,7 +91,11 @@ def stored(directory: Path, allow_plugins: bool = False) -> Work:
         return plan(build(fields, folder, allow_plugins), folder, directory, written=False)
     except (BadInput, Refusal, KeyError, AttributeError, TypeError) as error:
         words = f"{error.problem}" if isinstance(error, BadInput) else " ".join(str(error).split())
-        raise Refusal(f"{directory}: the run cannot be rebuilt from its manifest ({words})") from None
+        remedy = "restore the gpsense version, code, data and manifest.json that it was made with, "
+        remedy += "or run the grid again in another directory"
+        if "--allow-plugins" in words:  # the one remedy that such a refusal needs
+            words, _, remedy = words.rpartition("; ")
+        raise Refusal(f"{directory}: the run cannot be rebuilt from its manifest ({words}); {remedy}") from None
 
 
 def check_plan(config: Config, folder: Path) -> None:
@@ -111,7 +115,7 @@ def run_missing(
     shard: tuple[int, int] | None = None,
     cluster: Any = None,
 ) -> Work:
-    """Run the missing chunks, divided as the run directory says; ctrl-C also prints how many chunks are kept.
+    """Run the missing chunks, divided as the manifest says; on ctrl-C, how many chunks are kept is printed.
 
     ``known``, ``meanwhile`` and ``shard`` are those of :func:`gpsense.grid.run.run_missing`; with a ``cluster`` its
     workers run the chunks, see :func:`gpsense.grid.cluster.run_on_cluster`.
@@ -166,7 +170,10 @@ def begin(work: Work, known: "Traces") -> None:
 
 
 def collected(work: Work, finished: bool = False) -> "xr.Dataset":
-    """The stored chunks of a run as one labelled Dataset; other cells are missing or, if ``finished``, a BadInput."""
+    """The stored chunks of a run as one labelled Dataset, with other cells marked as missing.
+
+    If ``finished``, BadInput is raised where a chunk is not there.
+    """
     from gpsense import grid
 
     place = opened(work)
@@ -185,7 +192,7 @@ def labelled(config: Config, dataset: "xr.Dataset") -> "xr.Dataset":
 
 
 def collect(work: Work) -> "xr.Dataset":
-    """The chunks of a run as one labelled Dataset, written to results.nc; BadInput where one was damaged or removed."""
+    """The chunks of a run as one Dataset, also written to results.nc; raises BadInput if one is damaged or missing."""
     from gpsense.grid import store
 
     dataset = collected(work, finished=True)
@@ -194,7 +201,7 @@ def collect(work: Work) -> "xr.Dataset":
 
 
 def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
-    """The arrays of fields that name a ``.npy`` file, here or in ``folder``; Refusal unless finite and real."""
+    """The arrays of fields that name a ``.npy`` file, here or in ``folder``; raises Refusal unless finite and real."""
     fields = schema(config.system)
     named = {place: config.values[place] for place, field in fields.items() if field.kind == OTHER}
     named = {place: name for place, name in named.items() if name is not None}
@@ -223,7 +230,7 @@ def read_arrays(config: Config, folder: Path) -> dict[str, "np.ndarray"]:
 def to_grid(config: Config, arrays: "Mapping[str, np.ndarray] | None" = None) -> "Grid":
     """The grid of a checked config: axes over the fields of its system; ``arrays`` are those of its files.
 
-    Its system is that of the first cell, with all static fields. BadInput where the values do not fit together.
+    The grid's system is that of its first cell, with all static fields. Raises BadInput if values do not fit together.
     """
     from gpsense.grid import Axis, Grid
     from gpsense.pipeline import Schedule

@@ -147,7 +147,7 @@ class Tickets:
     @classmethod
     @arguments_named
     def load(cls, path: str | Path, make: Callable[[RandomKey], Any]) -> "Tickets":
-        """The tickets in a file that :meth:`save` wrote, or in a ``results.nc``, found with this ``make``.
+        """The tickets in a file that :meth:`save` wrote, or in a ``results.nc``; ``make`` as given to find them.
 
         Raises BadInput for a file without tickets, and for a ``make`` whose network has another number of weights.
         """
@@ -229,7 +229,8 @@ def find_tickets(
     - ``loss``: cross_entropy, squared (summed over outputs), or a function ``loss(outputs, targets)`` that returns one
       number per sample, (n,); its outputs can be a tree of arrays. Targets of cross_entropy are class numbers (n,),
       which may be stored as floats, or one-hot rows.
-    - ``error``: misclassified, or any ``loss``. None: misclassified with cross_entropy, else the loss.
+    - ``error``: misclassified, or any ``loss``; a function may also return booleans or whole numbers. None:
+      misclassified with cross_entropy, else the loss.
     - ``rules``: iterative_magnitude (in rounds of ``steps`` steps; after each, a ``share`` of the remaining weights is
       deleted, and the others return to their values at ``rewind_step``), magnitude (prunes once, after training), none,
       and random, snip, grasp, movement and synflow, which prune before training, in ``score_rounds`` rounds of scoring
@@ -399,7 +400,7 @@ def _samples(name: str, pair: tuple[ArrayLike, ArrayLike], memory: float) -> Sam
 
 
 def _fits(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Which numbers of an array stay finite when converted to a type."""
+    """Which numbers of an array are finite and stay so, without overflow, when converted to a type."""
     if np.issubdtype(dtype, np.integer):
         return np.abs(array.astype(float)) <= np.iinfo(dtype).max
     with np.errstate(over="ignore"):
@@ -413,10 +414,9 @@ def _verify_on_host(task: Task, batch: int | None) -> None:
             "batch", "the training inputs stay on the host and are read in batches", "give a size, e.g. batch=100"
         )
     if task.stateful:
-        problem = "its state is computed from all training inputs at once, but these stay on the host"
-        raise BadInput(
-            "make", problem, "use layers without state, or give inputs as an array of at most half of memory"
-        )
+        problem = "the network's state is computed from all training inputs at once, but these stay on the host"
+        remedy = "give inputs as an array (no memory map) and a memory of at least twice its bytes"
+        raise BadInput("make", problem, f"use layers without state, or {remedy}")
 
 
 def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
@@ -427,7 +427,10 @@ def _unknown(name: str, part: str, where: np.ndarray, what: str) -> BadInput:
 
 
 def _labelled(samples: NetworkProblem, fitted: Criterion, measured: Criterion) -> tuple[NetworkProblem, Criterion]:
-    """The samples, targets as class numbers if the loss needs these; if only the error does, it takes one-hot rows."""
+    """The samples and the error; if the loss needs class numbers, the targets become class numbers.
+
+    If only the error needs class numbers and targets are rows, the error takes the largest of each row.
+    """
     if fitted.classes:
         parts = {name: part._replace(targets=_labels(name, part.targets)) for name, part in _parts(samples).items()}
         return NetworkProblem(**parts), measured
@@ -556,17 +559,35 @@ def _notices(results: xr.Dataset) -> tuple[str, ...]:
 
 
 def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) -> Criterion:
-    """The loss or error of this name, or of a given function."""
+    """The loss or error of this name, or of a given function; an error of booleans or whole numbers as floats."""
     if callable(given):
-        return Criterion(given)
+        return Criterion(_as_floats(given) if field == "error" else given)
     known = [name for name, each in CRITERIA.items() if each.slope or field == "error"]
     if given not in known:
         raise unknown_name(field, given, known)
     return CRITERIA[given]
 
 
+def _as_floats(function: Callable[[Outputs, Targets], Values]) -> Callable[[Outputs, Targets], Values]:
+    """The function, with arrays of booleans or whole numbers that it returns converted to floating point."""
+
+    def converted(outputs: Outputs, targets: Targets) -> Values:
+        given: Any = function(outputs, targets)
+        kinds = (jnp.bool_, jnp.integer) if isinstance(given, np.ndarray | jax.Array) else ()
+        counts = any(jnp.issubdtype(given.dtype, kind) for kind in kinds)
+        return jnp.asarray(given, jnp.result_type(float)) if counts else given
+
+    return converted
+
+
+def _kind_words(dtype: Any) -> str:
+    """What numbers of a type that is not floating point are called in an error."""
+    words = {jnp.complexfloating: "complex numbers", jnp.bool_: "booleans", jax.dtypes.extended: "random keys"}
+    return next((each for kind, each in words.items() if jnp.issubdtype(dtype, kind)), "whole numbers")
+
+
 def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criterion]) -> None:
-    """Raises BadInput where, by shapes and types, network, data, loss and error do not fit one another."""
+    """Raises BadInput where the shapes and types of network, data, loss and error do not fit one another."""
     targets = samples.targets
     try:
         key = jax.random.key(0) if task.random else None
@@ -578,8 +599,9 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
         raise
     except Exception as error:  # a network that is not ours can fail in any way
         raise _unrunnable(task, error) from error
-    if not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(outputs)):
-        problem = f"its network returns {'whole numbers' if jax.tree.leaves(outputs) else 'None'}"
+    leaves = jax.tree.leaves(outputs)
+    if not any(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        problem = f"its network returns {_kind_words(leaves[0].dtype) if leaves else 'None'}"
         raise BadInput("make", problem, "return outputs such as logits, before argmax")
     shown = " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(outputs))
     for field, criterion in criteria.items():
@@ -596,9 +618,9 @@ def _try(name: str, task: Task, samples: Samples, criteria: Mapping[str, Criteri
         if shape != samples.used.shape:
             gives = f"gives {kind_of(given)}" if shape is None else f"gives shape {shape}"
             raise BadInput(field, f"{gives} for {len(samples.used)} rows", "return one number per row")
-        if not jnp.issubdtype(given.dtype, jnp.floating if field == "loss" else jnp.number):
-            problem = f"gives {'complex' if given.dtype.kind == 'c' else 'whole'} numbers, which have no gradient"
-            raise BadInput(field, problem, "return floating-point numbers")
+        if not jnp.issubdtype(given.dtype, jnp.floating):
+            lacking = ", which have no gradient" if field == "loss" else ""
+            raise BadInput(field, f"gives {_kind_words(given.dtype)}{lacking}", "return floating-point numbers")
         if criterion.classes:
             least, most = int(labels.min()), int(labels.max())
             classes = jax.tree.leaves(outputs)[0].shape[-1]

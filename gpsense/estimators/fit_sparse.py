@@ -64,17 +64,17 @@ class SparseFit(NamedTuple):
     validation rows. ``directions`` (dim, rank): the leading left singular vectors of the network's first layer, 0 at
     dropped columns; ``strengths`` (rank,): the share of each in the sum of squared singular values. ``linear`` (dim,):
     coefficients of the linear part beside the hidden layer. All of these refer to standardised columns: x is
-    standardised as ``(x - centre) / scale``, y as ``(y - offset) / unit``. ``pool``: M; ``ridge``: the ridge penalty;
-    ``held_out``: indices of the test rows; ``names``: the column names where x was a DataFrame.
-    Risks are mean squared errors on the test rows divided by the variance of y there; a constant has risk 1.
-    ``held_out_risk`` is the risk of this fit, and ``beats_constant`` says whether it is below 1 by more than two
-    standard errors of the difference, paired by rows. ``unpruned_risk`` is the risk of the same network on all columns,
-    ``lasso_risk`` that of the Lasso, which keeps ``lasso_kept`` columns; these three are None unless compared.
-    ``resolution`` is ``28 risk / n``, with the risk on the n validation rows: a column whose removal raises the risk by
-    this much is kept with probability 0.95 or more. Derived: a rise d has a standard error of about
-    ``2 sqrt(d risk / n)``, and the column is kept if the rise measured exceeds it; 28 is ``4 (1 + 1.645)^2``. Holds for
-    columns that the scores or the residual show, not for those that act by products alone. None where ``pool`` was
-    given, as its columns all stay.
+    standardised as ``(x - centre) / scale``, y as ``(y - offset) / unit``. ``pool``: how many columns each kind of
+    score contributed (M in the paper); ``ridge``: the ridge penalty; ``held_out``: indices of the test rows; ``names``:
+    the column names where x was a DataFrame. Risks are mean squared errors on the test rows divided by the variance of
+    y there; a constant has risk 1. ``held_out_risk`` is the risk of this fit, and ``beats_constant`` says whether it is
+    below 1 by more than two standard errors of the difference, paired by rows. ``unpruned_risk`` is the risk of the
+    same network on all columns, ``lasso_risk`` that of the Lasso, which keeps ``lasso_kept`` columns; these three are
+    None unless compared. ``resolution`` is ``28 risk / n``, with the risk on the n validation rows: a column whose
+    removal raises the risk by this much is kept with probability 0.95 or more. Derived: a rise d has a standard error
+    of about ``2 sqrt(d risk / n)``, and the column is kept if the rise measured exceeds it; 28 is ``4 (1 + 1.645)^2``.
+    Holds for columns that the scores or the residual show, not for those that act by products alone. None where
+    ``pool`` was given, as its columns all stay.
     """
 
     coordinates: np.ndarray
@@ -169,14 +169,14 @@ class _Plan:
 
 
 class _Tried(NamedTuple):
-    """One network for each ridge, fitted to one part of the rows, and its mean squared error on validation rows."""
+    """One network for each ridge penalty, fitted to part of the rows, and their mean squared validation errors."""
 
     networks: Network
     errors: Float[Array, " ridges"]
 
 
 class _Choice(NamedTuple):
-    """A mask of columns, the index of the best ridge for them, and the squared error of each validation row."""
+    """A mask of columns, the index of their best ridge penalty, and the squared error of each validation row."""
 
     mask: np.ndarray
     ridge: int
@@ -200,7 +200,10 @@ class _Trials:
     held: tuple[np.ndarray, np.ndarray]
 
     def choice(self, mask: np.ndarray) -> _Choice:
-        """For these columns, the ridge whose network, fitted to the other rows, has the least validation error."""
+        """The ridge penalty of least validation error for the columns in ``mask``.
+
+        Networks are fitted to the training rows that are not validation rows.
+        """
         tried = jax.tree.map(np.asarray, self._tried(mask, FIT))
         ridge = int(np.argmin(np.where(np.isfinite(tried.errors), tried.errors, np.inf)))
         network, (rows, values) = jax.tree.map(lambda leaf: leaf[ridge], tried.networks), self.held
@@ -247,7 +250,7 @@ def fit_sparse(
       :data:`POOLS` with the least error at its best ridge penalty in :data:`gpsense.sparse.network.RIDGES`; numbers are
       left out that may keep more than half as many columns as there are rows fitted to. Columns are then dropped, the
       least useful first, down to the fewest whose error is within one standard error of the least error found. Columns
-      left out that correlate with the residual beyond chance return if this lowers the error. The network on these
+      left out return if they correlate with the residual beyond chance and lower the error. The network on these
       columns is refitted to all rows not held out.
     - ``held_out``: the share of rows, drawn by ``seed``, that are held out as test rows, only to measure the risk.
     - ``parity``: which kinds of scores are used; both means even, odd and linear (:mod:`gpsense.pruning.inputs`, where
@@ -364,7 +367,7 @@ def _pruned(tried: Callable[[np.ndarray], _Choice], mask: np.ndarray, *, every: 
 def _readmitted(
     trials: _Trials, choice: _Choice, coordinates: np.ndarray, columns: np.ndarray, values: np.ndarray
 ) -> tuple[_Choice, np.ndarray]:
-    """The choice after columns left out that correlate with its residual were tried again, and its columns in order.
+    """The choice, and its columns in order, after trying again left-out columns that correlate with its residual.
 
     The scores rank weak columns by chance. A column is tried again if it, or its square, correlates with the residual
     by more than chance allows for any of the columns (level CHANCE); it stays if the validation error falls.
@@ -411,7 +414,7 @@ def _chosen(
     """For each pool, the ``scores`` of :class:`SparseFit` and the mask of :func:`gpsense.pruning.inputs.chosen`.
 
     Validation rows are not used. Biases are taken one after another, so that memory holds no more than two dim x dim
-    matrices for each part.
+    matrices for each kind of score.
     """
     stream = stream.seen_as(FIT)
 
@@ -434,7 +437,7 @@ def _chosen(
 def _tried(
     recipe: Recipe, width: int, stream: TableSamples, key: RandomKey, mask: Bool[Array, " dim"], part: Integer
 ) -> _Tried:
-    """The networks of Algorithm 2 fitted to a part of the rows, one for each ridge."""
+    """The networks of Algorithm 2 fitted to a part of the rows, one for each ridge penalty."""
     seen, kept = stream.seen_as(part), nets.kept_coordinates(mask, width)
     layer, _ = learner.first_layer(seen, kept, recipe, key)
     found = nets.statistics(seen, kept, layer, recipe.activation)
@@ -452,7 +455,7 @@ def _fine_tuned(stream: TableSamples, mask: Bool[Array, " dim"], network: Networ
 
 
 def _predicted(network: Network, mask: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Predictions for rows of all columns, of which the network reads those of the mask, and zeros up to its width."""
+    """Predictions for rows of all columns; the network reads the columns in ``mask``, padded by zeros to its width."""
     columns = np.zeros((len(rows), len(network.linear)), rows.dtype)
     columns[:, : mask.sum()] = rows[:, mask]
     return _evaluated(network, columns)
@@ -617,7 +620,7 @@ def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, 
     lost = np.flatnonzero(~(np.isfinite(centre) & np.isfinite(scale) & (scale > 0)))
     if lost.size:
         where = f"numbers in column {_column(lost[0], table)}" if name == "x" else "numbers"
-        problem = f"{where} are too large, or differ by too little, to be squared"
+        problem = f"{where} are so large, or differ by so little, that their squared deviations overflow or underflow"
         raise BadInput(name, problem, "change the units")
     return centre, scale
 

@@ -63,8 +63,8 @@ class Recovery:
     "edge": its residual looks like noise, and one more column explains no more than noise would;
     "held out": it predicts held-out values best; "shrunk": the same, with the penalty kept in the fit;
     "evidence": with outliers, it explains most by the fewest unknowns;
-    "full": a fit of any rank to a matrix measured nearly whole leaves a far smaller residual than fewer columns; or the
-    trace is given and no column stands out, and it is the largest rank that the measurements determine;
+    "full": the matrix is measured nearly whole, and a fit of any rank leaves a far smaller residual than fewer columns;
+    or the trace is given, no column stands out, and this is the largest rank that the measurements determine;
     "given": by ``rank``; "bounded": by ``max_rank``, at which more than noise is left.
     ``undetermined`` says in words what the measurements leave open, and is empty if nothing is. ``outliers`` are the
     indices of the values left out; ``wild`` gives each as text, with its pair of points or its entry. ``labels`` are
@@ -158,7 +158,7 @@ class Recovery:
         return float(np.sqrt(np.mean(used if self.squared else used**2))) or 1.0
 
     def entries(self, rows: Any, columns: Any) -> np.ndarray:
-        """The entries ``X[rows, columns]``, shape (m,), without forming X; rows and columns by number, or name if any.
+        """The entries ``X[rows, columns]``, shape (m,), without forming X; rows and columns are numbers or names.
 
         ``rows`` and ``columns`` have the same length, or one of them has a single element, which is paired with every
         element of the other. Raises BadInput for other lengths, and for unknown numbers or names.
@@ -180,8 +180,8 @@ class Recovery:
         """Indices of rows and columns, broadcast to one length."""
         rows, columns = self._places("rows", rows), self._places("columns", columns)
         if rows.ndim > 1 or columns.ndim > 1 or (rows.size != columns.size and 1 not in (rows.size, columns.size)):
-            problem = f"has the shape {columns.shape}, rows {rows.shape}"
-            raise BadInput("columns", problem, "give a column for each row; for a block of entries index .matrix")
+            problem = f"it has the shape {columns.shape}, and rows has {rows.shape}"
+            raise BadInput("columns", problem, "give one column for each row, or index .matrix for a block of entries")
         rows, columns = np.broadcast_arrays(rows, columns)
         return rows, columns
 
@@ -197,7 +197,7 @@ class Recovery:
                 raise _no_name(name, unknown[:1].tolist()[0], labels)
             return places
         if given.dtype.kind not in "iu" or (given < 0).any() or (given >= side.shape[0]).any():
-            raise BadInput(name, f"not all from 0 to {side.shape[0] - 1}", "give whole numbers in that range")
+            raise BadInput(name, f"not all are whole numbers from 0 to {side.shape[0] - 1}", "give only such numbers")
         return given
 
     def predict(self, measurements: Any) -> np.ndarray:
@@ -253,20 +253,20 @@ def recover(
       columns: row, col, value; or i, j, distance2 (squared distances); or i, j, distance (squared when read, with
       weights that suit errors of the distances); or pauli, value. A wide table has labels instead. Rows, columns and
       points are numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
-    - ``kind``: what was measured, where the names of the arrays do not say it, and for a wide table; table, entries,
+    - ``kind``: what was measured, if the names of the arrays do not say it, as in a wide table: table, entries,
       distances (squared), plain_distances, pauli, dense or rank_one.
     - ``rank``: the rank, where it is known; ``max_rank``: an upper bound on it.
     - ``robust``: True leaves outliers out, False does not, None does if some values are far from the rest (but not
       for grades, such as 1 to 5, each of which occurs often).
     - ``trace``: the trace of a semidefinite X (1 for a quantum state).
     - ``offsets``: whether to fit offsets of the rows and columns of a table together with its factors,
-      ``X_ij = m + a_i + b_j + u_i^T v_j``; None: as predicts held-out values better.
+      ``X_ij = m + a_i + b_j + u_i^T v_j``; None: whichever predicts held-out values better.
     - ``progress``: a function called with a line on what is being tried, many times a second for small problems.
 
     Raises BadInput for values that are not finite, all zero, or fewer than five (four for one qubit); for semidefinite
     X, if the back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not
     whole; and for unknown entries of a dictionary. ``notices`` of the result list columns of a table that were ignored,
-    and say so if the rank is 0, which values of the wrong sign can cause.
+    and say so if the rank is 0 (values of the wrong sign can cause this).
 
     >>> import numpy as np
     >>> from gpsense import recover
@@ -315,7 +315,7 @@ def recover(
 def _of_squares(squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The function from values d^2 to their weights ``1 / (4 d^2)``: an error e of d is an error 2 d e of d^2.
 
-    No weight exceeds that of a value of LEAST times the median, which outliers hardly change.
+    No weight exceeds the one at LEAST times the median of the values, a bound that outliers hardly change.
     """
     least = LEAST * float(np.median(squares[squares > 0]))
     return lambda values: 0.25 / np.maximum(values, least)
@@ -420,10 +420,10 @@ def _given(
         notices = tuple(filter(None, (read.reading, *read.notices)))
         return read.map, read.values, (names[0], names[1]), notices, read.squared
     if isinstance(measurements, Mapping) or hasattr(measurements, "columns"):
-        remedy = "give that alone, with the values in it under the name value"
+        remedy = "give the values in it, under the name value, and leave out this argument"
         raise BadInput("values", f"given beside a {type(measurements).__name__}, which holds its own", remedy)
     if kind is not None:
-        raise BadInput("kind", f"{shown(kind)} beside a map, which knows its kind", "leave kind out")
+        raise BadInput("kind", f"{shown(kind)} is given beside a map, which has its own kind", "leave kind out")
     map_ = measurements if isinstance(measurements, Map) else _from_jax(measurements)
     return map_, real_numbers("y", values), (None, None), (), False
 
@@ -443,7 +443,7 @@ def _from_jax(measurements: Any) -> Map:
     if not isinstance(measurements, jax_maps.Measurements):
         if isinstance(measurements, np.ndarray | jax.Array):
             raise BadInput("measurements", "an array", 'name it, {"A": A, "y": y}, or wrap it, dense_measurements(A)')
-        problem = f"of type {type(measurements).__name__}"
+        problem = f"they are of type {type(measurements).__name__}"
         raise BadInput("measurements", problem, "give a map of gpsense.sensing.measurements")
     rows = measurements.rows if isinstance(measurements, jax_maps.Dense) else _packed(measurements)
     return maps.Dense(_unpacked(as_float(rows), measurements.dim))
@@ -506,7 +506,7 @@ def _check(
         problem = Problem(map_, y, np.ones(map_.n))
         if not leading(problem, problem.residual(empty(problem).factors), 1)[0][0] > 0:
             remedy = "check the signs of y, the measured values of a semidefinite U U^T"
-            raise BadInput("y", "the back-projected measurements have no positive eigenvalue", remedy)
+            raise BadInput("y", "sum_i y_i A_i has no positive eigenvalue", remedy)
 
 
 def _expectations(map_: Map, y: np.ndarray, trace: float) -> None:
@@ -525,7 +525,7 @@ def _beyond(map_: Map, y: np.ndarray, trace: float | None, noise: float) -> tupl
     beyond = np.flatnonzero(far) if isinstance(map_, maps.Pauli) else np.zeros(0, int)
     if not beyond.size:
         return ()
-    told = f"number {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"
+    told = f"the one at index {beyond[0]} (from 0) is {y[beyond[0]]:.6g}"
     what = (
         "1 in size, which no expectation of a state"
         if trace is None

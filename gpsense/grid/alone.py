@@ -1,4 +1,4 @@
-"""One cell by itself, outside the engine: no batch, no sharding, no compaction, and in float64 if asked for.
+"""Runs one cell by itself, outside the engine: without batch, sharding or compaction, and in float64 if asked for.
 
 For float64, the cell is traced in its own precision, and each of its operations is then carried out in 64 bits: the
 random bits, and so the draws up to rounding, stay those of the run. (A system with ``dtype`` float64 draws other
@@ -35,9 +35,9 @@ class Alone:
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def measures(self, program: int, outer: int, inner: int, wide: bool) -> dict[str, np.ndarray]:
-        """All measures of cell (``outer``, ``inner``) of a program; ``wide``: in float64.
+        """All measures of one cell of a program: row ``outer`` (seed and data), column ``inner`` (setting).
 
-        Sizes are the cell's own, not padded.
+        ``wide``: whether to compute in float64. Sizes are the cell's own, not padded.
         """
         grid, planned = self._plan.grid, self._plan.programs[program]
         seed, values = grid.outer[outer]

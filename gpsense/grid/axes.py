@@ -95,7 +95,7 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A system, axes over its fields and those of its Data and Setting, the seeds, and constants.
+    """A system, its schedule, axes over fields of the system, its Data or its Setting, seeds, and constants.
 
     ``system`` gives the static fields that are not axes, and ``axes`` the fields that vary. ``constants`` gives other
     fields of the system, its Data or its Setting one value each, which may be an array, such as a given truth.
@@ -134,7 +134,7 @@ class Grid:
             longest = max((self.seeds, *self.axes), key=len)
             problem = f"{cells:.3g} combinations of the axes, {MOST_CELLS:.0e} allowed"
             field = "seeds" if longest is self.seeds else longest.name
-            raise BadInput(field, problem, f"give it fewer than {len(longest)} values")
+            raise BadInput(field, problem, f"give this axis fewer than {len(longest)} values")
         given = {a.name: a.values for a in self.axes} | {name: (v,) for name, v in self.constants.items()}
         first = {name: values[0] for name, values in given.items() if name in self.static}
         put("system", replace(self.system, **first | self.system.implied(given)))
@@ -154,7 +154,7 @@ class Grid:
             raise BadInput("constants", f"{shown(self.constants)} is not a mapping", "give {field: value}")
 
     def _check_data(self) -> None:
-        """Has the system check the combinations of data values with the static fields of every program."""
+        """Has every program's system check the combinations of data values (of many, only those of :func:`_ends`)."""
         system, data = type(self.system), self.system.Data
         if system.check_data is System.check_data:
             return
@@ -193,9 +193,9 @@ class Grid:
 
     @cached_property
     def traced(self) -> frozenset[str]:
-        """The names of size axes whose values are traced up to a static bound, so that all of them share a program.
+        """The names of the traced size axes: all values of such an axis share one program, compiled for the largest.
 
-        Each is a field of the system (the bound) and also of Data or Setting (the value).
+        Each names a field of the system (the bound) and also a field of Data or Setting (the value).
         """
         data, setting = self.fields(self.system.Data), self.fields(self.system.Setting)
         sizes = {
@@ -225,7 +225,10 @@ class Grid:
             yield labels, self.program(labels | bounds).resolve(evaluations)
 
     def of(self, role: type) -> tuple[Axis, ...]:
-        """The axes that vary in ``role``, the system's class or its Data or Setting, in the order of its fields."""
+        """The axes over fields of ``role`` (class of the system, its Data or its Setting), in the order of its fields.
+
+        A traced size counts as a field of Data or Setting, not of the system.
+        """
         axes = {axis.name: axis for axis in self.axes}
         return tuple(axes[name] for name in self.fields(role) if name in axes and self._varies(name, role))
 
@@ -238,7 +241,7 @@ class Grid:
         return {name: self.constants[name] for name in names}
 
     def labels(self, role: type) -> "Combinations":
-        """Every combination of the values of this class's axes, last axis fastest."""
+        """Every combination of the values of the axes over fields of ``role``, last axis fastest."""
         return Combinations(self.of(role))
 
     @cached_property
@@ -260,7 +263,7 @@ class Grid:
         return jnp.dtype("int32") if self.known[name].integer else jnp.dtype(self.system.dtype)
 
     def single(self) -> dict[str, Any]:
-        """The values that are the same in every cell, by field; None where a field is left open."""
+        """The values that are the same in every cell, by field: the one given, else the default, which may be None."""
         axes = {axis.name for axis in self.axes}
         values = {}
         for role in (self.system.Setting, self.system.Data):
@@ -302,7 +305,7 @@ class Combinations(Sequence[Any]):
 
 
 def _ends(axes: Sequence[Axis]) -> Iterator[dict[str, Any]]:
-    """Each value of each axis, with the others all at their first values, then with all at their last."""
+    """Each value of each axis with all other axes at their first values, then each with all others at their last."""
     for end in (0, -1):
         others = {axis.name: axis.values[end] for axis in axes}
         for axis in axes:

@@ -1,4 +1,4 @@
-"""Turns what the user's function of a sweep returned into measures by name; errors take one line."""
+"""Turns what the user's function of a sweep returned into measures by name; raises errors of one line."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

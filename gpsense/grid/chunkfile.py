@@ -16,10 +16,10 @@ KINDS = ("f", "i", "u", "b", "c")  # dtype kinds of NumPy's own numbers
 
 
 def encode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The bytes of a chunk file with these named arrays and facts about them that JSON can hold.
+    """The bytes of a chunk file with these named ``arrays`` and ``facts`` about them, which JSON must be able to hold.
 
     Layout: a line that names the format, the BLAKE2b checksum of all that follows, the length of a JSON header, the
-    header (facts; name, type and shape of every array), and the arrays' numbers in that order, compressed by zlib.
+    header (facts; name, type and shape of every array), and the arrays' numbers in the same order, compressed by zlib.
     Numbers of types that NumPy does not have, such as bfloat16, become float32. ValueError for other arrays.
     """
     flat = {name: _plain(name, np.ascontiguousarray(values)) for name, values in arrays.items()}
@@ -66,6 +66,6 @@ def _plain(name: str, values: np.ndarray) -> np.ndarray:
     """The values in a dtype of NumPy's own; ValueError where they are not numbers."""
     if values.dtype.kind in KINDS:
         return values
-    if values.dtype.kind != "V" or values.dtype.fields:  # V: those that other packages add
+    if values.dtype.kind != "V" or values.dtype.fields:  # V: also the types that other packages add
         raise ValueError(f"{name} is of type {values.dtype}, not numbers")
     return values.astype(np.float32)

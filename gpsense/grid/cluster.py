@@ -1,7 +1,7 @@
 """A run on a dask.distributed cluster: a worker is sent the number of a chunk and returns the name of its file.
 
-All processes see the run directory. Workers may join, die or run a chunk twice: a chunk is written whole or not at all,
-and is the same whichever worker runs it. Needs the extra ``cluster``.
+All processes must see the run directory. Workers may join, die or run a chunk twice: a chunk is written whole or not
+at all, and is the same whichever worker runs it. Needs the extra ``cluster``.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ def _own_cores(count: int) -> Any:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
     class OwnCores(distributed.WorkerPlugin):
-        """Runs whenever a worker starts, also in place of one that died."""
+        """Gives a worker its cores whenever one starts, also in place of a worker that died."""
 
         def setup(self, worker: Any) -> None:
             share = cores[worker.name % count :: count] or cores[worker.name % max(len(cores), 1) :][:1]
@@ -186,7 +186,7 @@ def run_on_cluster(
     """Run the chunks missing from a run directory on the workers of a cluster; returns when all are stored.
 
     ``make`` makes the grid in each worker. ``progress``: whether to show one bar for all; None: only on a terminal. If
-    the scheduler ends, the missing chunks go to the next that answers; ConnectionError if none does for PATIENCE s.
+    the scheduler ends, the missing chunks go to the next one that answers; ConnectionError if none does in PATIENCE s.
     """
     import distributed  # pyright: ignore[reportMissingImports]
     from distributed.comm.core import CommClosedError  # pyright: ignore[reportMissingImports]

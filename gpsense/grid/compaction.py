@@ -1,4 +1,4 @@
-"""Which cells to run next, and in which batch size: the NumPy half of a program. Stopped cells are left out."""
+"""Chooses, in NumPy, which cells a program runs next and in which batch sizes; stopped cells are left out."""
 
 from collections.abc import Iterator, Sequence
 from math import gcd
@@ -11,8 +11,10 @@ REGISTER = 16  # float32 numbers per vector register: a batch along the last axi
 
 
 class Batch(NamedTuple):
-    """Cells to run together: the indices ``rows`` (devices, blocks, batch) of their problems, of which each device's
-    first ``blocks`` (devices,) blocks are in use, and the indices ``chosen`` (outer, cells) of their settings.
+    """Cells to run together.
+
+    ``rows`` (devices, blocks, batch) are the indices of their problems; each device uses its first ``blocks``
+    (devices,) blocks. ``chosen`` (outer, cells) are the indices of the settings to run on each problem.
     """
 
     rows: np.ndarray
@@ -21,18 +23,21 @@ class Batch(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """For each setting, the ``leader`` (inner,) it shares training with, perhaps itself, and for how many ``steps``."""
+    """How settings share training: each (inner,) has a ``leader``, which may be itself, for its first ``steps``.
+
+    A follower, a setting with another leader, is not trained: after its steps its state is made from its leader's.
+    """
 
     leader: np.ndarray
     steps: np.ndarray
 
     @property
     def follows(self) -> np.ndarray:
-        """Whether each setting (inner,) is not trained, since its leader's training begins like its own."""
+        """Whether each setting (inner,) is a follower."""
         return self.leader != np.arange(self.leader.size)
 
     def lengths(self, segments: Sequence[int]) -> list[tuple[int, bool]]:
-        """The lengths of the segments (in equal parts if a follower ends within one), and whether each is recorded."""
+        """The lengths to run (segments, cut evenly where a follower ends inside one), and whether each is recorded."""
         ends = self.steps[self.follows]
         within = ends[ends < sum(segments)].tolist()
         if not within:
@@ -41,17 +46,20 @@ class Sharing(NamedTuple):
         return [(unit, part == length // unit) for length in segments for part in range(1, length // unit + 1)]
 
     def due(self, done: int, last: bool) -> np.ndarray:
-        """Which followers (inner,) end after ``done`` steps; with ``last``, all that have not ended before."""
+        """Whether each setting (inner,) is a follower that ends after ``done`` steps or, with ``last``, later."""
         return self.follows & (self.steps >= done if last else self.steps == done)
 
     def filled(self, points: dict[str, np.ndarray], done: int) -> dict[str, np.ndarray]:
-        """The records (outer, inner), those of followers that have not ended replaced by their leader's."""
+        """The records (outer, inner) after ``done`` steps; a follower that has not ended gets its leader's record."""
         source = np.where(self.follows & (self.steps > done), self.leader, np.arange(self.leader.size))
         return {name: point[:, source] for name, point in points.items()}
 
 
 class Compaction(NamedTuple):
-    """How the ``outer`` problems of a chunk are spread over devices and batches, and the ``flops`` of a cell's step."""
+    """How a chunk's ``outer`` problems are spread over ``devices``, each running ``side_by_side`` of them at a time.
+
+    ``flops``: operations of one step of one cell.
+    """
 
     devices: int
     outer: int
@@ -79,7 +87,7 @@ class Compaction(NamedTuple):
                 yield Batch(rows, count, running_first[:, :size])
 
     def rows(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The wanted rows of each device (devices, blocks, batch), padded out of range, and how many blocks it uses."""
+        """The wanted rows (devices, blocks, batch), padded out of range, and how many blocks each device uses."""
         batch = min(self.side_by_side, self.outer)
         each = self.outer // self.devices
         rows = np.full((self.devices, -(-each // batch) * batch), each, np.int32)
@@ -92,9 +100,9 @@ class Compaction(NamedTuple):
 
 
 def smaller(size: int, lanes: bool = False) -> list[int]:
-    """Batch sizes below ``size`` that programs may be compiled for: each three quarters of the last, rounded down.
+    """Batch sizes below ``size`` that programs may be compiled for: each is 3/4 of the one before, rounded down.
 
-    With ``lanes``, rounded down to multiples of REGISTER, then half of it, then 1: sizes between are no faster.
+    With ``lanes``, they are rounded down to multiples of REGISTER; REGISTER / 2 and 1 follow. Others are no faster.
     """
     sizes = []
     while size > 1:
@@ -106,7 +114,7 @@ def smaller(size: int, lanes: bool = False) -> list[int]:
 
 
 def bucket(kept: int, width: int) -> int:
-    """The width to compile fine-tuning for: the most parts kept, rounded up to a power of two, at most ``width``."""
+    """The width to compile fine-tuning for: the parts ``kept`` rounded up to a power of two, at most ``width``."""
     return min(width, 1 << max(kept - 1, 0).bit_length())
 
 

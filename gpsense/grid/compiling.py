@@ -1,4 +1,4 @@
-"""Compiling traced programs: in the background, with effort to suit their run time, equal ones once per process."""
+"""Compiles traced programs in the background, with an effort that suits their run time, equal ones only once."""
 
 import hashlib
 import re
@@ -60,8 +60,8 @@ def _known_option(name: str, value: Any) -> bool:
 def compile_later(lowered: Any, effort: str, devices: Sequence[Any]) -> "Future[Compiled]":
     """Begin to compile a traced program for these devices; an equal program that was compiled before is reused.
 
-    Programs are compared by their text. Those that call back into Python cannot be told apart by it, and large ones
-    would occupy much memory: both are compiled at every call.
+    Programs are compared by their text. Two kinds are compiled at every call: programs that call back into Python,
+    since these may differ and have the same text, and large ones, since keeping them would occupy much memory.
     """
     chosen = options(effort)
     text = lowered.as_text()

@@ -17,10 +17,10 @@ from gpsense.systems import AnySystem, Cost, Evaluator
 
 
 def traced_cost(function: Callable[..., Any], *args: Any) -> tuple[float, int, Any]:
-    """The operations of a call, the bytes of all its intermediate results, and the shapes it returns.
+    """The operations of ``function(*args)``, the bytes of all its intermediate results, and the shapes it returns.
 
-    Operations: those of matrix products, and one for every number that any other operation returns; a loop's body
-    counts as often as it runs, or once if that is unknown. Bytes are an upper bound of the memory a call needs.
+    A matrix product counts its operations, any other operation one for every number that it returns; a loop's body
+    counts as often as it runs, or once if that is unknown. Bytes are an upper bound of the memory that the call needs.
     """
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     flops, size = _walk(traced.jaxpr)
@@ -58,7 +58,7 @@ FUSED = set(
 def working_bytes(system: AnySystem, data: Any, setting: Any) -> int:
     """A lower bound of the bytes that one cell needs besides problem and state in its costliest phase up to pruning.
 
-    It counts the results that must be written to memory, such as products, where they are needed at the same time.
+    It counts results that must be written to memory, such as matrix products, and are needed at the same time.
     """
     keys, learner = key_shapes(), system.learner
     problem = jax.eval_shape(system.draw, data, keys.problem)
@@ -116,9 +116,9 @@ def _bytes(shape: Any) -> int:
 def fingerprint(system: AnySystem, data: Any, setting: Any) -> str:
     """A digest of the operations that a cell traces to and of the constants in them, whatever code they come from.
 
-    It covers draw and cell of a sweep, or all phases of a system, with a step of training, including everything that
-    the functions call and close over, and the code of Python callbacks (:mod:`gpsense.grid.host_code`). Another version
-    of JAX may change it.
+    It covers the draw and the cell of a sweep, or all phases of a system (of training, ``stride`` steps): everything
+    that these functions call and close over, and the code of Python callbacks (:mod:`gpsense.grid.host_code`). It may
+    change with the version of JAX.
     """
     keys, learner = key_shapes(), system.learner
     digest = hashlib.sha256()

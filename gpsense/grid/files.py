@@ -1,4 +1,4 @@
-"""Writing files, aside and then renamed, so that a reader or a restart never sees half of one; and reading them."""
+"""Reads files, and writes them under a temporary name first, so that no reader or restart ever sees half a file."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from gpsense.errors import BadInput
 
 DEEPEST = 50  # levels of nesting that are allowed in a JSON file
-FOLDERS, LOG = ("chunks", "chunks/damaged", "figures", "paper"), "metrics.jsonl"  # of a run, written into
+FOLDERS, LOG = ("chunks", "chunks/damaged", "figures", "paper"), "metrics.jsonl"  # of a run, written to
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def atomic(path: Path, keep: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds this file's name to errors of the block that name no file, such as that of a full disk."""
+    """Adds this file's name to errors of the block that name no file, such as the error for a full disk."""
     try:
         yield
     except OSError as error:
@@ -45,9 +45,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def regular(path: Path) -> Path:
-    """The path, unless it is a folder, pipe or device, which cannot be read or never ends.
+    """The path, after a check that it is no folder, pipe or device: reading one would fail or never end.
 
-    For those it raises an error that is both an OSError and a ValueError.
+    For a folder, pipe or device it raises an error that is both an OSError and a ValueError.
     """
     if path.exists() and not path.is_file():
         raise io.UnsupportedOperation(f"{path.name} is not a regular file")
@@ -77,7 +77,7 @@ def _levels(data: Any) -> int:
 
 
 def own(directory: Path) -> None:
-    """Raises BadInput where a folder of a run directory is a link or not a folder, or its log a link or not a file."""
+    """Raises BadInput where a run directory's folder is a link or no folder, or where its log is a link or no file."""
     for name in (*FOLDERS, LOG):
         path = directory / name
         there = path.is_file() if name == LOG else path.is_dir()
@@ -108,7 +108,7 @@ def alive(process: int) -> bool:
 
 
 def _settle(aside: Path, path: Path) -> None:
-    """Give a file its name unless the name is taken; of several processes one wins."""
+    """Rename ``aside`` to ``path`` unless that exists; if several processes try at once, one succeeds."""
     try:
         os.link(aside, path)
     except FileExistsError:

@@ -1,8 +1,8 @@
 """A digest of the Python functions that a traced program calls back on the host, so that a changed one is noticed.
 
-The operations of a program say nothing of what ``jax.pure_callback`` and ``jax.io_callback`` call. Files that such a
-function reads are not part of the digest. State that it changes is, such as a counter or a list that it fills: within
-one process the next run is then another one.
+The operations of a program do not show what ``jax.pure_callback`` and ``jax.io_callback`` call. Files that such a
+function reads are not part of the digest. State that it changes, such as a counter or a list that it fills, is part of
+the digest: the next run in the same process then counts as another run.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ def callbacks(jaxpr: Any) -> Iterator[Any]:
 def code_digest(function: Any) -> bytes:
     """A digest of what a Python function does: its code, defaults, closure and the globals it names, recursively.
 
-    Of modules and classes that are not installed packages, the source files; arrays by their bytes.
+    Modules and classes outside installed packages enter by their source files, arrays by their bytes.
     """
-    digest, seen = hashlib.sha256(), dict[int, tuple[int, Any]]()  # place and object, which keeps the id its own
+    digest, seen = hashlib.sha256(), dict[int, tuple[int, Any]]()  # place, and object, to keep its id in use
 
     def add(value: Any) -> None:
         digest.update(type(value).__name__.encode())
@@ -67,7 +67,7 @@ def code_digest(function: Any) -> bytes:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """What an object's behaviour rests on, as far as Python tells."""
+    """The parts of an object that determine its behaviour, as far as Python shows them."""
     if isinstance(value, FunctionType):
         if _is_installed(value.__code__.co_filename):
             return [value.__module__, value.__qualname__]
@@ -92,7 +92,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def _named(function: FunctionType, code: CodeType) -> Iterator[Any]:
-    """The globals, and modules imported inside, that a function's code names, with inner functions."""
+    """The globals and modules that the ``code`` of a function names, also in its imports and its inner functions."""
     for name in code.co_names:
         if name in function.__globals__:
             yield function.__globals__[name]

@@ -1,4 +1,4 @@
-"""Leases decide which of several processes in one run directory runs a chunk: the one that makes its lease file first.
+"""Leases decide which of several processes in one run directory runs a chunk: the first to make its lease file.
 
 A lease is renewed while its process lives, by the clock of the file system. Without renewal it expires, and another
 process takes it. Leases only save work: a chunk that is run twice is written twice, each time as a whole.

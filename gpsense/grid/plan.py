@@ -15,9 +15,9 @@ from gpsense.grid.axes import Grid
 from gpsense.grid.estimate import estimate_cost
 from gpsense.systems import AnySystem, Cost, Evaluator, Learner, System
 
-CHUNK_FLOPS = 2e11  # operations of a chunk at most (_cut names the exceptions), so that a kill loses no more
+CHUNK_FLOPS = 2e11  # most operations of a chunk (_cut names the exceptions), so that a kill loses no more
 OVERHEAD = 1e4  # operations that take as long as a step of the smallest cell
-# Up to so many operations of all cells of a program, its phases are compiled with the least and with less effort: that
+# The operations of all cells of a program up to which its phases are compiled with the least and with less effort: that
 # saves 0.5 to 3 s per program, more than the slower code costs. It slows random numbers most, products hardly at all.
 LIMITS = {"draw": (5e8, 1e11), "once": (2e10, 1e12), "steps": (5e9, 1.5e11)}
 DRAWING = 20.0  # operations that drawing one byte of samples costs, about
@@ -80,7 +80,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """The programs and chunks of a grid, with their cost."""
+    """The programs and chunks of a grid, with their cost; each program has ``n_outer`` x ``n_inner`` cells.
+
+    ``parts`` and ``heavier``: as given to :func:`make_plan`.
+    """
 
     grid: Grid
     programs: tuple[ProgramPlan, ...]
@@ -168,8 +171,8 @@ def make_plan(
 ) -> Plan:
     """Plan a grid within ``memory`` bytes; ``layouts`` (one per program) repeats the chunks of an earlier plan.
 
-    There are at least ``parts`` chunks, cut along seeds and data, if there are that many of these. A running cell is
-    assumed to need ``heavier`` times the bytes that its system states.
+    There are at least ``parts`` chunks, if there are as many combinations of seeds and data, along which chunks are
+    cut. A running cell is assumed to need ``heavier`` times the bytes that its system states.
     Raises BadInput for an invalid system and, with the sizes, where a single cell or the results do not fit.
     """
     outer, inner = len(grid.outer), len(grid.inner)
@@ -218,7 +221,7 @@ def _check_axes(programs: Sequence[ProgramPlan]) -> None:
 def shard_of(plan: Plan, index: int, count: int) -> set[Chunk]:
     """The chunks of part ``index`` (from 0) of a plan that is divided into ``count`` parts.
 
-    A part is a run of consecutive chunks, so that it compiles few programs; all parts take about as many operations.
+    A part consists of consecutive chunks, so that it compiles few programs; all parts take about as many operations.
     """
     per_cell = [cell_flops(p.cost, plan.steps) + OVERHEAD * (plan.steps + PRUNING) for p in plan.programs]
     work = [per_cell[chunk.program] * chunk.cells for chunk in plan.chunks]
@@ -259,7 +262,7 @@ def size_text(size: float) -> str:
 
 
 def _trained(system: AnySystem, settings: Sequence[Any]) -> int | None:
-    """The number of settings that are trained, where others share their training; None where every setting is."""
+    """The number of settings that are trained, if others share their training; None if every setting is trained."""
     learner = system.learner
     if isinstance(learner, Evaluator) or type(learner).shared is Learner.shared:
         return None

@@ -50,7 +50,7 @@ TUNING = "highest"  # precision of the products of fine-tuning
 
 
 class Program:
-    """The compiled phases of one system, on the given devices (default: this process's, of the default backend).
+    """The compiled phases of one system, on the given ``devices`` (default: all local ones of the default backend).
 
     ``traces``: how many argument shapes each phase was called with; ``known``: traces shared with other programs;
     ``compile_seconds``: how long runs have waited for tracing and compiling so far; ``width``: the width of the last
@@ -101,7 +101,7 @@ class Program:
         return self._over_cells({"start": start, "prune": learner.prune, "measure": learner.measure}[name])
 
     def _over_rows(self, row: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that builds ``row(keys, data)``, jitted, over all rows."""
+        """A function that builds the jitted ``row(keys, data)`` over all rows."""
 
         def rows(keys: Any, data: Any) -> Any:
             return jax.lax.map(lambda each: row(*each), (keys, data))
@@ -111,7 +111,7 @@ class Program:
     def _over_cells(
         self, cell: Callable[..., Any], donated: Callable[..., tuple[int, ...]] = lambda *fixed: ()
     ) -> Callable[..., Any]:
-        """A function of ``fixed`` that builds ``cell(problem, setting, *cells, *fixed)``, jitted, over all cells.
+        """A function of ``fixed`` that builds the jitted ``cell(problem, setting, *cells, *fixed)`` over all cells.
 
         Arrays in ``cells`` have both axes, (outer, inner, ...), except keys, which have only the outer one.
         """
@@ -134,10 +134,11 @@ class Program:
         return build
 
     def _segment(self, learner: AnyLearner, phase: Callable[..., Any], products: str) -> Callable[..., Any]:
-        """A function that builds, jitted, some steps and a record of chosen cells, written into the arrays of all.
+        """A function of the number of steps that builds a jitted segment.
 
+        The segment takes the steps in chosen cells and writes their states and records into the arrays of all.
         ``rows`` (devices, blocks, batch) are the problems to run on each device, in the first ``count`` blocks;
-        ``chosen`` (outer, cells) the settings to run for each. A row ends as soon as none of its cells is running.
+        ``chosen`` (outer, cells) are the settings to run on each problem. A row ends once none of its cells is running.
         """
 
         stride = learner.stride
@@ -182,7 +183,7 @@ class Program:
         return build
 
     def _branch(self, learner: AnyLearner) -> Callable[..., Any]:
-        """A function that builds, jitted, states and records of cells ``due`` (inner,) from their leaders' (inner,)."""
+        """A function that builds a jitted step: cells ``due`` (inner,) get states and records from their leaders'."""
 
         def rows(problems: Any, settings: Any, cells: Any, leader: Any, due: Any) -> Any:
             def row(problem: Any, cells: Any) -> Any:
@@ -259,7 +260,7 @@ class Program:
         return jax.device_put(tree, NamedSharding(self.mesh, SAME))
 
     def inputs(self, chunk: Chunk) -> tuple[Keys, Any, Any]:
-        """Keys (outer,), data (outer,) and settings (inner,) of a chunk, padded to the layout."""
+        """A chunk's keys and data (outer,), for each seed and data, and settings (inner,), padded to the layout."""
         grid, system = self.grid, self.plan.system
         outer = padded(grid.outer[chunk.outer : chunk.outer_stop], self.outer)
         inner = padded(grid.inner[chunk.inner : chunk.inner_stop], self.plan.layout.inner)
@@ -365,14 +366,14 @@ class Program:
         return sharing
 
     def begin(self, chunk: Chunk, width: int | None = None) -> None:
-        """Trace and begin to compile the phases of a chunk up to pruning; with a guess of its ``width``, all phases.
+        """Trace and begin to compile a chunk's phases: those up to pruning or, with a guess of its ``width``, all.
 
         It may be called in another thread while another program runs.
         """
         self._begin_all(self.inputs(chunk), width, self._sharing(chunk))
 
     def prepare(self, chunk: Chunk) -> int:
-        """Compile the phases up to pruning, run nothing; returns a chunk's peak bytes, with its results on the host."""
+        """Compile, not run, phases up to pruning; returns a chunk's peak bytes, its results on the host included."""
         with self._waiting():
             shapes = self._begin_all(self.inputs(chunk), None, self._sharing(chunk))
             most = max(self.memory.values())

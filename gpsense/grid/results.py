@@ -35,7 +35,9 @@ MEASURES: dict[str, Measure] = {
         "upper bound of the smallest Hessian eigenvalue of loss plus penalty where training stopped, by Lanczos",
         "loss / units of U^2",
     ),
-    "curvature_residual": Measure("an eigenvalue is at most this far from curvature_trained", "loss / units of U^2"),
+    "curvature_residual": Measure(
+        "distance from curvature_trained within which an eigenvalue lies", "loss / units of U^2"
+    ),
     "curvature_low": Measure("lower bound of the smallest eigenvalue, with probability 0.999", "loss / units of U^2"),
     "coherence": Measure("largest cos^2 of the angle between two kept columns before fine-tuning"),
     "loss_curve": Measure("data loss along the run", "loss", ("step",)),

@@ -72,8 +72,8 @@ def run_grid(
     (with ``out``, a folder that all workers see): ``local:N``, the address of a dask scheduler, or a Client, whose
     workers run the chunks; ``make``: for a grid that cannot be pickled, a function that returns it in each worker.
 
-    BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this one,
-    such as ``keep`` with rule threshold. A UserWarning says how many cells diverged.
+    Raises BadInput where the directory belongs to another run, and for a field that has no effect on any cell of this
+    run, such as ``keep`` with rule threshold. A UserWarning says how many cells diverged.
 
     >>> grid = gpsense.Grid(gpsense.Sensing(dim=6, rank=1, n=60), seeds=2, axes=(gpsense.Axis("penalty", [0.0, 0.1]),))
     >>> results = gpsense.run_grid(grid)
@@ -144,9 +144,9 @@ def run_missing(
     """Run the chunks missing from a run directory, shared with other processes that do so; returns when all are stored.
 
     The process that takes a chunk's lease first runs it; if that process ends before storing it, another one does.
-    ``shard`` (i, N): only the chunks of :func:`~gpsense.grid.plan.shard_of`. ``progress``, ``known`` and ``meanwhile``
-    are those of :func:`run_chunks`; the bar also counts chunks run by others. Under ``jax.distributed`` each process
-    begins with its own part.
+    ``shard`` (index, count): only that part of the chunks, see :func:`~gpsense.grid.plan.shard_of`. ``progress``,
+    ``known`` and ``meanwhile`` are those of :func:`run_chunks`; the bar also counts chunks run by others. Under
+    ``jax.distributed`` each process begins with its own part.
     """
     chunks = place.missing(plan, None if shard is None else shard_of(plan, *shard))
     if jax.process_count() > 1:
@@ -193,7 +193,7 @@ def run_chunks(
     ``progress``: whether to show a bar; None: if standard error is a terminal.
 
     While one program runs, the next is traced and compiled in another thread, guessing that it keeps as many columns as
-    the previous one; while the last one runs, ``meanwhile`` is called there. ``known``: traced phases of other runs.
+    the previous one; while the last one runs, that thread calls ``meanwhile``. ``known``: traced phases of other runs.
     """
     with progress_bar(plan, chunks, progress) as bar:
         _run_chunks(plan, chunks, keep, bar, known or Traces(), meanwhile)
@@ -386,7 +386,7 @@ def settings_of(facts: dict[str, Any]) -> dict[str, Any]:
 
 def identified(grid: Grid) -> dict[str, Any]:
     """What determines a grid's results: the system, its revision, the fields that differ from their defaults, the axes,
-    steps and seeds; for functions of the user's, also the operations they trace to.
+    steps and seeds; for a user's functions, also the operations they trace to.
 
     A new field changes nothing here if its default gives the old behaviour.
     """

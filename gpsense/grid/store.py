@@ -1,4 +1,4 @@
-"""A run directory: manifest, one file per chunk (written atomically), collected results. It belongs to one config."""
+"""A run directory, of one config: its manifest, one file per chunk (written atomically), the collected results."""
 
 import hashlib
 import io
@@ -62,7 +62,7 @@ def write_dataset(path: Path, dataset: "xr.Dataset") -> None:
 
 
 class LateErrors(io.RawIOBase):
-    """A file whose errors (a full disk, say) are raised at the end of ``with``: some make HDF5 end the process."""
+    """A file whose errors (a full disk, say) are raised at the end of ``with``; else some make HDF5 end the process."""
 
     def __init__(self, file: io.FileIO):
         self._file = file
@@ -282,7 +282,7 @@ class Store:
         return self.directory / "chunks" / f"{chunk.number:06d}.chunk"
 
     def leases(self) -> Leases:
-        """The leases by which the processes in the directory divide the chunks among them."""
+        """The leases by which the processes that use the directory divide its chunks among themselves."""
         return Leases(self.directory / "chunks")
 
     def count(self, plan: Plan) -> int:
@@ -331,7 +331,7 @@ class Store:
             os.replace(path, next(place for place in free if not place.exists()))
         except OSError as error:
             raise unwritable(self.directory, error) from None
-        self.tell(f"{path} was set aside in {folder} and must be run again: {reason}")
+        self.tell(f"{path} was set aside in {folder}, and its chunk must be run again: {reason}")
 
     def write(self, chunk: Chunk, arrays: Arrays) -> None:
         """Store a chunk."""

@@ -1,6 +1,6 @@
 """A user's own functions as a grid: the names of their parameters are the axes.
 
-:func:`sweep` runs them in the same engine as the systems of the papers; :func:`function_system` makes a system of them.
+:func:`sweep` runs them in the engine that runs the papers' systems; :func:`function_system` turns them into a system.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ ONCE = Schedule(0, 0, 1)
 class FunctionSystem(System[Any, Any, Any]):
     """A system of one phase: ``draw_problem`` draws a problem, ``cell`` measures it.
 
-    Both are given the fields of the subclass, its Data and its Setting that they have parameters for, by name.
+    Both receive, by name, the fields of the subclass, its Data and its Setting for which they have parameters.
     """
 
     table: ClassVar[tuple[str, ...]] = ()
@@ -50,7 +50,7 @@ class FunctionSystem(System[Any, Any, Any]):
     described: ClassVar[Collection[str]]
 
     def given(self, numbers: Traced, function: int) -> dict[str, Any]:
-        """The arguments, by name, of the draw (0) or the cell (1), from the static fields and a Data or Setting."""
+        """The arguments, by name, of a ``function`` (0: draw, 1: cell), from static fields and a Data or Setting."""
         static = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         traced = {each.name: getattr(numbers, each.name) for each in dataclasses.fields(numbers)}
         return {name: value for name, value in {**static, **traced}.items() if name in self.reads[function]}
@@ -112,7 +112,7 @@ def function_system(
 
     Without ``draw``, the cell takes no problem. Parameters of ``draw`` become fields of Data, those of the cell alone
     fields of Setting, those in ``static`` (a mapping also gives types) fields of the system, with the same defaults.
-    Parameters in ``whole`` are traced as integers. BadInput for functions that cannot be called like this.
+    Parameters in ``whole`` are traced as integers. Raises BadInput for functions that cannot be called like this.
     """
     drawn = {} if draw is None else _parameters("draw", draw, 1)
     taken = _parameters("cell", cell, 0 if draw is None else 1)
@@ -402,7 +402,7 @@ def sweep(
     phase, status, dtype, memory_gib, cls and the arguments of this function from ``seeds`` on.
 
     ``dims={"weights": ("weight",)}`` names trailing axes, ``attrs={"error": {"long_name": "risk", "units": "1"}}``
-    describes measures. In the Dataset missing numbers are NaN, so flags become 0 and 1 in float32, whole numbers
+    describes measures. In the Dataset missing numbers are NaN, so flags become 0 and 1 in float32, whole numbers become
     float64 (those of 8 or 16 bits float32), and float16 becomes float32. ``status`` is 3 (diverged) for a cell with a
     number that is not finite, and a UserWarning says how many there are; numbers are kept as returned, so take means
     and medians over seeds of ``dataset.where(dataset.status != 3)``. With ``out``, chunks are written to that

@@ -1,4 +1,4 @@
-"""Tracing a phase only once for all systems that are equal in every field that the phase reads.
+"""Traces a phase only once for all systems that are equal in every field that the phase reads.
 
 Which fields it reads is found while it is traced, with a copy of the system that records them as they are read.
 """
@@ -32,7 +32,7 @@ class Reader:
         yield copy, noted
 
     def values(self, names: set[str]) -> dict[str, Any]:
-        """The value of each field, paired with the entry of ``choices`` that it names (else None)."""
+        """Each named field's value, paired with the entry of the field's ``choices`` under that value (else None)."""
         return {name: self._value(name) for name in names}
 
     def equal(self, reads: Mapping[str, Any]) -> bool:
@@ -58,7 +58,7 @@ def _noting(system: type, names: frozenset[str]) -> type:
 
 
 def _same(value: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    """Whether two (value, entry) pairs are the same; functions and arrays are so only if they are one object."""
+    """Whether two (value, entry) pairs are the same; functions and arrays are the same only if they are one object."""
     (one, entry), (two, its) = value, other
     if entry is not its:
         return False

@@ -53,7 +53,8 @@ def _cells(dataset: xr.Dataset) -> xr.Dataset:
     if not isinstance(dataset, xr.Dataset) or "status" not in dataset:
         raise BadInput("dataset", "it holds no results of a grid", "give the Dataset of a run, with its status")
     if "seed" not in dataset.coords:
-        raise BadInput("dataset", "it has no seeds", "give the results with all seeds, whose medians are drawn")
+        remedy = "give the results with their seeds, over which the plot takes the median"
+        raise BadInput("dataset", "it has no seeds", remedy)
     dataset = without_failures(dataset)
     return dataset if "seed" in dataset.dims else dataset.expand_dims("seed")
 
@@ -76,8 +77,8 @@ def _lw(points: float) -> float:
 def _finish(figure: Figure, headline: str, fixed: str, cells: xr.Dataset, note: str, bare: bool) -> None:
     """Title a figure with ``headline`` and what is held ``fixed``; put ``note`` and the count of left-out cells below.
 
-    The title has at most two lines: if ``fixed`` takes more than one, it is put below. All of it becomes the figure's
-    label, too; if ``bare`` (for a figure with a caption), only that.
+    The title has at most two lines: if ``fixed`` takes more than one, it is put below. All of it also becomes the
+    figure's label; if ``bare`` (for a figure with a caption), nothing else is written.
     """
     left_out = int(cells["status"].isin(FAILED).sum())
     if left_out:
@@ -103,7 +104,7 @@ def _seeds(cells: xr.Dataset, words: str) -> str:
 
 
 def _lines(dataset: xr.Dataset, most: int) -> tuple[xr.Dataset, str, str, list[tuple[str, xr.Dataset]]]:
-    """The lines to draw: one per penalty (else per value of the longest axis), at most ``most``, first and last too."""
+    """The lines to draw: one per penalty (else per value of the longest axis), at most ``most``, both ends included."""
     axes = plane(dataset)
     hue = axes[0] if axes else ""
     cells, fixed = _fix(dataset, (hue,))
@@ -182,8 +183,9 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
     dataset = _cells(dataset)
     names = curves(dataset)
     if not names:
-        trained = "train for some steps, and keep their records" if "step" in dataset.dims else ""
-        raise BadInput("dataset", "it has no curves along steps", trained or "draw its measures by plot_measure")
+        trained = "train for some steps, and keep loss_curve or error_curve at all steps"
+        remedy = trained if "step" in dataset.dims else "draw its measures by plot_measure"
+        raise BadInput("dataset", "it has no curves along steps", remedy)
     cells, fixed, hue, lines = _lines(dataset, 6)
     all_axes, figure = axes_for(axes, len(names), (5.4, 3.7 * len(names)), width)
     for one, name in zip(all_axes, names, strict=True):
@@ -348,7 +350,7 @@ def _letter(axes: Axes) -> float:
 
 
 def _bar_ticks(bar: Any, log: bool, apart: float = 0.0) -> None:
-    """Put numbers at both ends of a colour bar, and between them, at least ``apart`` (a share of its height)."""
+    """Put numbers at the ends of a colour bar and between, neighbours at least ``apart``, a share of its height."""
     low, high = bar.mappable.get_clim()
     if log:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
@@ -375,7 +377,7 @@ def _scale(table: np.ndarray, log: bool) -> Normalize:
 
 
 def _annotate(axes: Axes, table: np.ndarray, image: Any) -> None:
-    """Write the value in each cell, black on bright and white on dark, with 3 digits or 2, or not at all: what fits."""
+    """Write each cell's value, black on bright and white on dark, with 3 or 2 digits, or not at all, as they fit."""
     room = np.array([axes.bbox.width / table.shape[1], axes.bbox.height / table.shape[0]])
     for digits in (3, 2):
         texts = []

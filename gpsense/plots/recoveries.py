@@ -87,7 +87,7 @@ def plot_ranks(result: "Recovery", axes: Any = None) -> np.ndarray:
 
 
 def _beyond(above: int, rank: int) -> str:
-    """A sentence that says why a rank is chosen that the left panel does not show."""
+    """A sentence that explains a chosen ``rank`` above the ranks in the left panel."""
     count = f"{above or 'no'} column{'s' * (above > 1)} had passed the threshold"
     return f"Where the path ended, {count}; rank {rank} was found by adding columns to the fit, see the right panel."
 
@@ -102,7 +102,7 @@ def _legend(axes: Axes) -> None:
 
 
 def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) -> Axes:
-    """Plot predicted against measured ``values``; ``predicted`` are those of the recovered matrix, ``A(X)``."""
+    """Plot ``predicted`` values ``A(X)``, X the recovered matrix, against the measured ``values``."""
     (one,), _ = axes_for(axes, 1, (5.2, 5))
     values, predicted, out = np.asarray(values, float), np.asarray(predicted, float), result.outliers
     share = result.residual / result.scale(values)

@@ -1,4 +1,4 @@
-"""What figures and page share: which axes span the map, medians without failed cells, labels and number formats."""
+"""Shared by figures and page: which axes span the map, medians without failed cells, labels and number formats."""
 
 from collections.abc import Collection
 from typing import Any
@@ -63,7 +63,7 @@ def measure_label(array: xr.DataArray) -> str:
 
 
 def stage_label(dataset: xr.Dataset, name: str) -> str:
-    """A variable's description; for the error with "after fine-tuning", if it was measured after training, too."""
+    """A variable's description; for the error with "after fine-tuning" if it was also measured after training."""
     staged = name == "error" and fine_tuned(dataset) and "error_trained" in dataset
     return measure_label(dataset[name]) + (", after fine-tuning" if staged else "")
 
@@ -113,13 +113,13 @@ def others(dataset: xr.Dataset, shown: Collection[str]) -> str:
 
 
 def selected_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value``, by name, for every axis of the grid of which one value was selected."""
+    """The text ``name value`` for every axis of the grid of which one value was selected, by the axis's name."""
     chosen = {str(n): value for n, value in dataset.coords.items() if value.ndim == 0 and value.attrs.get(LISTED)}
     return {name: f"{name} {value_text(value)}" for name, value in chosen.items()}
 
 
 def problem_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value``, by name, for every field of the problem or parameter of a function that is equal in all cells.
+    """The text ``name value``, by name, for fields of the problem or parameters of a function, if equal in all cells.
 
     For measurements = population nothing is sampled, so that n and noise are left out.
     """
@@ -133,7 +133,7 @@ def problem_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def setting_words(dataset: xr.Dataset) -> dict[str, str]:
-    """``name value``, by name, for the main settings of training and pruning that are equal in all cells."""
+    """The text ``name value``, by name, for the main settings of training and pruning that are equal in all cells."""
     held = {name: dataset.coords[name] for name in SETTINGS if name in dataset.coords}
     same = {name: f"{name} {value_text(value)}" for name, value in held.items() if value.ndim == 0}
     level, train = threshold_of(dataset), int(dataset.attrs.get("train_steps", 0))
@@ -147,7 +147,7 @@ def setting_words(dataset: xr.Dataset) -> dict[str, str]:
 
 
 def short_name(array: xr.DataArray) -> str:
-    """A variable's name; a rank that counts coordinates is called ``kept``, one of other parts ``<parts>_kept``."""
+    """A variable's name; a rank that counts coordinates is called ``kept``, a rank of other parts ``PARTS_kept``."""
     units = str(array.attrs.get("units", "1"))
     if array.name != "rank" or units in ("1", "columns"):
         return str(array.name)
@@ -155,7 +155,7 @@ def short_name(array: xr.DataArray) -> str:
 
 
 def spoken_name(array: xr.DataArray) -> str:
-    """:func:`short_name` for a heading or an axis, where ``<parts>_kept`` is written with spaces."""
+    """:func:`short_name` for a heading or an axis, where ``PARTS_kept`` is written with spaces."""
     return short_name(array).replace("_", " ") if array.name == "rank" else short_name(array)
 
 

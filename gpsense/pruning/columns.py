@@ -51,7 +51,7 @@ def threshold_mask(norms: Norms, threshold: ScalarLike) -> Mask:
 
 
 def largest_mask(norms: Norms, count: ScalarLike | Integer) -> Mask:
-    """The mask of the ``count`` largest norms, such as the known rank; among equal norms the first are kept."""
+    """The mask of the ``count`` largest norms, count the known rank, say; among equal norms the first are kept."""
     check_shape("norms", norms, "width")
     check_shape("count", count)
     count = COUNT.check(count)
@@ -102,7 +102,7 @@ def coherence(factor: Factor, mask: Mask) -> Scalar:
 
 
 def _check_masked(factor: Any, mask: Any) -> None:
-    """Raises BadInput unless ``factor`` is a matrix and ``mask`` has one boolean per column: detects a swap."""
+    """Raises BadInput unless ``factor`` is a matrix and ``mask`` has one boolean per column; a swap is detected."""
     if getattr(mask, "dtype", None) != np.dtype(bool):
         problem = f"it holds {getattr(mask, 'dtype', type(mask).__name__)}, not booleans"
         raise BadInput("mask", problem, "give the factor first, then booleans, True for the columns to keep")

@@ -4,8 +4,8 @@ A rule is an entry of :data:`INPUT_RULES`: how it decides, how many inputs it ne
 
 Scores follow Algorithm 1 of arXiv 2406.08658. A neuron whose weights are ``e~_i = c e_i + sqrt(1-c^2) e_z``, a shifted
 basis vector with e_z along an input of pure noise, has the gradient
-``G_i = (1/n) sum_l y_l x_l phi'(<e~_i, x_l> + b)``; the even and odd parts of phi(t + b) in ``t = <e~_i, x>`` detect
-even and odd information exponents.
+``G_i = (1/n) sum_l y_l x_l phi'(<e~_i, x_l> + b)`` for the activation phi and the bias b; the even and odd parts of
+phi(t + b) in ``t = <e~_i, x>`` detect even and odd information exponents.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Decided = tuple[Bool[Array, " dim"], Float[Array, " dim"]]  # the mask, and the 
 
 @dataclass(frozen=True)
 class Parity:
-    """The parts of an activation that each give a score; ``linear``: whether the gradient along e_z gives one, too."""
+    """The parts of an activation that each give a score; ``linear``: whether the noise input gives one, too."""
 
     parts: tuple[str, ...]
     linear: bool = False
@@ -46,9 +46,10 @@ PARITIES: dict[str, Parity] = {
 
 
 class Scores(NamedTuple):
-    """Squared scores of the coordinates (parts, dim), one row per part of the activation; ``linear`` (dim,) = |G_z|.
+    """Squared scores of the coordinates (parts, dim), one row per part of the activation, and linear scores (dim,).
 
-    G_z is the gradient for the odd part phi_- along e_z: ``linear = |(1/n) sum y x_i phi_-'(z; b)|``, None if not used.
+    ``linear`` is ``|(1/n) sum_l y_l x_l phi_-'(z_l)|``, the gradient of a neuron along the noise input z with the odd
+    part phi_- of the activation; None if not used.
     """
 
     squares: Float[Array, "parts dim"]
@@ -56,7 +57,10 @@ class Scores(NamedTuple):
 
 
 def slope_part(activation: Activation, part: str, t: Float[Array, "..."], bias: ScalarLike) -> Float[Array, "..."]:
-    """Derivative in t of a part of ``phi(t+b)``: even ``(phi(t+b) + phi(-t+b))/2``, odd (with minus), none (whole)."""
+    """The derivative in t of ``phi(t + b)`` (``part`` none), or of its even or odd part in t.
+
+    The even part is ``(phi(t + b) + phi(-t + b)) / 2``, the odd part ``(phi(t + b) - phi(-t + b)) / 2``.
+    """
     one = activation.slope(t + bias)
     if part == "none":
         return one
@@ -67,10 +71,10 @@ def slope_part(activation: Activation, part: str, t: Float[Array, "..."], bias: 
 def gradients(
     samples: Samples, biases: Float[Array, " biases"], contraction: ScalarLike, activation: Activation, parity: str
 ) -> tuple[Float[Array, "biases parts dim dim"], Float[Array, " dim"]]:
-    """The gradients ``G[b, part, i]`` (dim,) of neurons along each e~_i, and that of the odd part along e_z.
+    """The gradients ``G[b, part, i]`` (dim,) of neurons along each e~_i, and one (dim,) for the odd part along e_z.
 
-    The latter (dim,) is at the bias |b_0|. Gradients have an entry for each of the dim inputs, none for the noise
-    coordinate. Working memory: biases x parts x dim^2 numbers, whatever the number of samples.
+    The latter is at the bias |b_0|, b_0 the first of ``biases``. Gradients have an entry for each of the dim inputs,
+    none for the noise coordinate. Working memory: biases x parts x dim^2 numbers, whatever the number of samples.
     """
     dim, dtype, parts = samples.dim, samples.dtype, PARITIES[parity].parts
     c = jnp.asarray(contraction, dtype)
@@ -120,21 +124,21 @@ def gradient_scores(
 
 
 def chosen(scores: Scores, pool: int) -> Bool[Array, " dim"]:
-    """Mask of the union J of the ``pool`` largest scores of each part and of ``linear``: at most 3 pool coordinates."""
+    """The mask of the ``pool`` largest scores of each part and of ``linear``: at most ``3 * pool`` coordinates."""
     rows: Sequence[Array] = [*scores.squares, *([] if scores.linear is None else [scores.linear])]
     masks = [largest(row, pool) for row in rows]
     return jnp.any(jnp.stack(masks), axis=0)
 
 
 def strengths(scores: Scores) -> Float[Array, " dim"]:
-    """One score per coordinate: the largest over the parts (not squared), or ``linear`` where there are no parts."""
+    """One score per coordinate: the largest over the parts, not squared, or ``linear`` where there are no parts."""
     if scores.squares.shape[0] == 0 and scores.linear is not None:
         return scores.linear
     return jnp.sqrt(jnp.max(scores.squares, axis=0))
 
 
 def largest(values: Float[Array, " dim"], count: int) -> Bool[Array, " dim"]:
-    """Mask of the ``count`` largest values; among equal values the first are taken."""
+    """The mask of the ``count`` largest values; among equal values the first are taken."""
     _, places = jax.lax.top_k(values, count)
     return jnp.zeros(values.shape, bool).at[places].set(True)
 
@@ -143,7 +147,7 @@ class Candidates(NamedTuple):
     """What a rule may read: the samples, its own random key, and the options of the scores.
 
     ``columns()`` returns a first layer on all coordinates: the trained one, or that after one dense (unpruned) step.
-    ``oracle()`` decides by the true relevant coordinates.
+    ``oracle()`` returns the decision by the coordinates that truly matter.
     """
 
     samples: Samples
@@ -177,25 +181,25 @@ class InputRule:
 
 
 def by_gradient(given: Candidates) -> Decided:
-    """The union of the pools of Algorithm 1, and the :func:`strengths` of all coordinates."""
+    """The mask of all pools of Algorithm 1 together, and the :func:`strengths` of all coordinates."""
     scores = gradient_scores(given.samples, given.biases, given.contraction, given.pool, given.activation, given.parity)
     return chosen(scores, given.pool), strengths(scores)
 
 
 def by_magnitude(given: Candidates) -> Decided:
-    """The 3 pool coordinates whose rows of the first layer have the largest norms, and the norms of all rows."""
+    """The mask of the ``3 * pool`` coordinates with the largest rows of the first layer, and the norms of all rows."""
     score = jnp.sqrt(jnp.sum(given.columns() ** 2, axis=1))
     return largest(score, 3 * given.pool), score
 
 
 def at_random(given: Candidates) -> Decided:
-    """3 pool coordinates drawn at random, and the random scores of all."""
+    """The mask of ``3 * pool`` coordinates drawn at random, and the random scores of all coordinates."""
     score = jax.random.uniform(given.key, (given.samples.dim,), given.samples.dtype)
     return largest(score, 3 * given.pool), score
 
 
 def keep_all(given: Candidates) -> Decided:
-    """All coordinates, with scores of 0."""
+    """The mask of all coordinates, and scores of 0."""
     dim = given.samples.dim
     return jnp.ones((dim,), bool), jnp.zeros((dim,), given.samples.dtype)
 

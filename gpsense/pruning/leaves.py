@@ -33,7 +33,7 @@ _TABLES = frozenset({"embedding", "embeddings", "embed", "emb", "wte"})
 def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     """Which leaves can be pruned, as a tree of booleans: weights of linear, convolutional, recurrent, attention layers.
 
-    By default these are the leaves of two axes or more, except:
+    By default these are the leaves of two axes or more, except for:
 
     - leaves of Equinox's norms (LayerNorm, RMSNorm, GroupNorm, BatchNorm), Embedding, PReLU and states, and the gains
       of its WeightNorm;
@@ -45,8 +45,8 @@ def prunable(tree: PyTree, what: What | None = None) -> Prunable:
     ``what`` changes this default by one or several :mod:`fnmatch` patterns on the leaves' :func:`paths`, applied in
     order (``"embedding.weight"`` or ``"layers.*"`` adds leaves; ``"!layers.2"`` excludes all leaves of layer 2). Or it
     replaces the default: by a function of path and leaf, or by a tree of booleans, each for a leaf or a whole subtree,
-    as for ``equinox.filter``. Of leaves, only paths and shapes are used. BadInput for a pattern that matches nothing,
-    an invalid ``what``, and a module that occurs at two places of the tree (:func:`verify_untied`).
+    as for ``equinox.filter``. Of leaves, only paths and shapes are used. Raises BadInput for a pattern that matches
+    nothing, an invalid ``what``, and a module that occurs at two places of the tree (:func:`verify_untied`).
     """
     verify_untied(tree, "tree", arrays=False)
     found = list(_walk(tree))
@@ -81,8 +81,8 @@ def paths(tree: PyTree) -> list[str]:
 def absolute(tree: ModuleT, biases: bool = False) -> ModuleT:
     """The tree with absolute values of weights, gains of norms and embedding tables, and 0 in all other arrays.
 
-    The other arrays are biases, shifts, positions, and vectors outside modules whose name is not that of a weight or
-    gain; with ``biases`` True, they have their absolute values, too.
+    The other arrays are biases, shifts, positions, and vectors outside modules that are not named as a weight or gain;
+    with ``biases`` True, they have their absolute values, too.
     """
     arrays, rest = eqx.partition(tree, is_numbers)
     found = [
@@ -98,7 +98,7 @@ def gains_alone(module: ModuleT) -> ModuleT:
 
 
 def called_as(module: ModuleT, kinds: tuple[type, ...], call: Callable[..., Any]) -> ModuleT:
-    """The module with each layer of a class in ``kinds`` made one of a subclass whose ``__call__`` is ``call``."""
+    """The module, its layers of the classes ``kinds`` turned into ones of subclasses whose ``__call__`` is ``call``."""
     is_one = lambda node: isinstance(node, kinds)  # noqa: E731
     return jax.tree.map(lambda node: _called_as(node, call) if is_one(node) else node, module, is_leaf=is_one)
 
@@ -202,7 +202,7 @@ def _multiplies(path: str, leaf: Any, owner: Any, depth: int) -> bool:
 
 
 def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list[bool]:
-    """Whether each leaf can be pruned after the patterns in turn: a match adds it, or excludes it if it has a ``!``."""
+    """Whether each leaf can be pruned: each pattern in turn adds the leaves it matches, or removes them with ``!``."""
     can = list(can)
     for pattern in patterns:
         bare = pattern.removeprefix("!")
@@ -215,12 +215,12 @@ def _matched(can: list[bool], known: list[str], patterns: Sequence[str]) -> list
 
 
 def _answer(what: Callable[..., Any], path: str, leaf: Any) -> bool:
-    """Whether the user's function ``what`` lets a leaf be pruned; BadInput where the function fails."""
+    """Whether the user's function ``what`` lets a leaf be pruned; raises BadInput where it fails."""
     try:
         return bool(what(path, leaf))
     except Exception as error:  # it can fail in any way
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        remedy = "give a function f(path, array) that returns True or False, path a string"
+        remedy = "give a function f(path, array) that returns True or False, where path is a string"
         raise BadInput("prune", f"the function fails for {path} ({said})", remedy) from error
 
 

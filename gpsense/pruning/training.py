@@ -24,7 +24,7 @@ ModuleT = TypeVar("ModuleT", bound=Callable[..., Any])
 
 
 def one_shot(at: ScalarLike, kept: ScalarLike) -> Shares:
-    """The schedule ``step -> share kept``: 1 before step ``at``, then ``kept``; BadInput for a share not in (0, 1]."""
+    """The schedule ``step -> share kept``: 1 before step ``at``, then ``kept``; raises BadInput unless in (0, 1]."""
     kept = SHARE.check(kept)
     return lambda step: jnp.where(jnp.asarray(step) < at, 1.0, jnp.asarray(kept, float))
 
@@ -32,10 +32,10 @@ def one_shot(at: ScalarLike, kept: ScalarLike) -> Shares:
 def iterative(every: ScalarLike, share: ScalarLike, kept: ScalarLike = 0.0) -> Shares:
     """The schedule ``max(kept, (1 - share)^floor(step / every))`` of the share kept.
 
-    Every ``every`` steps a cut deletes a ``share`` of the weights left, down to ``kept`` of all.
-    For iterative magnitude pruning with rewinding, Frankle and Carbin (ICLR 2019), continue after each cut from the
-    parameters of the start, or of a later step (Frankle, Dziugaite, Roy and Carbin, ICML 2020), with the mask applied
-    (:func:`gpsense.pruning.weights.apply`) and a fresh optimizer state. BadInput for an ``every`` not above 0, a
+    Every ``every`` steps a cut deletes a ``share`` of the weights left, down to ``kept`` of all. To prune iteratively
+    with rewinding (Frankle and Carbin, ICLR 2019), go on after each cut from the parameters of the start, or of a later
+    step (Frankle, Dziugaite, Roy and Carbin, ICML 2020), with the mask applied
+    (:func:`gpsense.pruning.weights.apply`) and a fresh optimizer state. Raises BadInput for an ``every`` not above 0, a
     ``share`` not in (0, 1) and a ``kept`` not in [0, 1].
     """
     every = Field(name="every", kind="number", above=0).check(every)
@@ -54,8 +54,9 @@ def cubic(
 ) -> Shares:
     """The schedule ``kept + (start - kept) (1 - t)^3`` of the share kept, t from 0 at step ``first`` to 1 at ``last``.
 
-    It changes every ``every`` steps. Gradual pruning, Zhu and Gupta (2017), whose formula is for the share deleted.
-    BadInput for a ``kept`` or ``start`` not in (0, 1], an ``every`` not above 0, and a ``last`` before ``first``.
+    The share changes every ``every`` steps. This is gradual pruning by Zhu and Gupta (2017), whose formula gives the
+    share deleted. Raises BadInput for a ``kept`` or ``start`` not in (0, 1], an ``every`` not above 0, and a ``last``
+    before ``first``.
     """
     kept, start = SHARE.check(kept), replace(SHARE, name="start").check(start)
     every = Field(name="every", kind="number", above=0).check(every)
@@ -80,8 +81,7 @@ def pruned(
     change from step to step. The optimizer sees masked gradients and parameters, so that pruned weights enter no norm
     and no moment; the update of a pruned weight w is ``-w``, so that a weight just pruned is 0 after the step.
     Other arguments are passed on to the optimizer. For ``optax.lookahead``, whose parameters are two copies, one mask
-    serves both.
-    BadInput for anything but an optax optimizer, and for an update without parameters or without a mask.
+    serves both. Raises BadInput for anything but an optax optimizer, and for an update without parameters or mask.
     """
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise BadInput("optimizer", f"{shown(optimizer)} is not an optax optimizer", "use one, e.g. optax.adam(1e-3)")

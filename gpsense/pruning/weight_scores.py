@@ -1,7 +1,7 @@
 """Scores of weights, before or after training (the highest are kept); pruning rules; pruning by a score in rounds.
 
-A score is a function ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` that uses those arguments
-that its formula needs: ``loss(params)`` returns a number, ``key`` is for random draws, ``flow`` for SynFlow, and
+A score is a function ``score(params, mask=None, loss=None, key=None, flow=None, can=None)`` that uses the arguments its
+formula needs: ``loss(params)`` returns a number, ``key`` is for random draws, ``flow`` for SynFlow, and
 ``can`` says which leaves can be pruned (default :func:`gpsense.pruning.leaves.prunable`). Parameters are any tree, an
 Equinox module included; scores have the structure of that tree filtered to its floating-point arrays. They are
 evaluated at the masked parameters ``w``, pruned weights score 0, and derivatives are those of ``w -> loss(mask . w)``:
@@ -71,7 +71,7 @@ def snip(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """The sensitivity ``|w . g|``: the size of the loss's derivative in a factor on the weight, at the factor 1.
+    """The sensitivity ``|w . g|``: the size of the loss's derivative in a factor that multiplies the weight, at 1.
 
     SNIP, Lee, Ajanthan and Torr (ICLR 2019), without their division by the sum, which does not change the order.
     """
@@ -129,9 +129,9 @@ def synflow(
 ) -> Parameters:
     """The product ``|w . dR/dw|`` with ``R = flow(w)``, which needs no data.
 
-    With a flow of :func:`synaptic_flow`, R is ``1^T prod_l |W_l| 1`` over the layers l. SynFlow, Tanaka, Kunin, Yamins
-    and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R grows as a product over layers and
-    can overflow in float32 for deep or wide networks. BadInput without ``flow``.
+    With a flow of :func:`synaptic_flow`, R is ``1^T prod_l |W_l| 1`` over the layers l. This is SynFlow by Tanaka,
+    Kunin, Yamins and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R grows as a product
+    over layers and can overflow in float32 for deep or wide networks. Raises BadInput without ``flow``.
     """
     if flow is None:
         raise BadInput("flow", "SynFlow needs the network with absolute weights", "give synaptic_flow(input_shape)")
@@ -176,12 +176,12 @@ WEIGHT_RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = None) -> Loss:
-    """The function ``R(module)``: the sum of a module's outputs, with absolute weights and an input of ones (shape).
+    """The function ``R(module)``: the sum of a module's outputs, with absolute weights and an input of ones.
 
-    Equinox's norm layers only multiply by their gain, as batch norms with their initial averages do in the authors'
-    program, so that R is a sum over paths of products of absolute weights and gains. A softmax over equal inputs has no
-    flow: queries and keys of an attention layer score 0. For ``biases`` see :func:`absolute_flow`; ``dtype`` is the
-    type of the input, by default that of the weights.
+    The input has the shape ``shape``. Here Equinox's norm layers are made to multiply by their gain alone, as batch
+    norms with their initial averages do in the authors' program, so that R is a sum over paths of products of absolute
+    weights and gains. A softmax over equal inputs has no flow: queries and keys of an attention layer score 0. For
+    ``biases`` see :func:`absolute_flow`; ``dtype`` is the type of the input, by default that of the weights.
     """
     return absolute_flow(lambda module, x: leaves.gains_alone(module)(x), shape, biases, dtype)
 
@@ -189,12 +189,12 @@ def synaptic_flow(shape: tuple[int, ...], biases: bool = False, dtype: Any = Non
 def absolute_flow(
     forward: Callable[[Any, Array], Array], shape: tuple[int, ...], biases: bool = False, dtype: Any = None
 ) -> Loss:
-    """The function ``R(params) = sum(forward(|params|, 1))``: summed outputs for one input of ones (shape).
+    """The function ``R(params) = sum(forward(|params|, 1))``: summed outputs for one input of ones.
 
-    Weights, gains of norms and embedding tables are replaced by their absolute values. Added terms are replaced by 0:
-    biases, shifts, positions, and vectors outside modules whose name is not that of a weight or gain. The scores of
-    every layer of a ReLU network then sum to R. With ``biases`` True, added terms are replaced by their absolute values
-    instead, as in the authors' program.
+    The input has the shape ``shape``. Weights, gains of norms and embedding tables are replaced by their absolute
+    values. Added terms are replaced by 0: biases, shifts, positions, and vectors outside modules that are not named as
+    a weight or gain. The scores of every layer of a ReLU network then sum to R. With ``biases`` True, added terms are
+    replaced by their absolute values instead, as in the authors' program.
     """
 
     def flow(params: Any) -> Scalar:
@@ -222,8 +222,8 @@ def prune_by(
     ``mask`` keeps; from a full mask this is ``kept^(i / rounds)``, the exponential schedule of SynFlow. ``rounds`` is
     static and compiled as one loop. ``kept`` may be traced; it is a share of all prunable weights, not only of those in
     ``mask``. Random scores are drawn anew in each round. ``spread``: as in :func:`gpsense.pruning.weights.keep_share`.
-    BadInput for a share not in (0, 1], and where the scores of a round are all 0 or not finite; under ``jit``, where
-    these cannot be checked, use :func:`prune_in_rounds`.
+    Raises BadInput for a share not in (0, 1], and where the scores of a round are all 0 or not finite; under ``jit``,
+    where these cannot be checked, use :func:`prune_in_rounds`.
     """
     if not callable(score):
         raise BadInput("score", f"{shown(score)} is not a function", "give one, such as weight_scores.magnitude")

@@ -120,7 +120,7 @@ def keep_largest(scores: Parameters, mask: MaskTree, prunable: Prunable, count: 
 
     Exactly ``count`` of the weights in ``mask`` are kept, or all if there are fewer; of equal scores, those that come
     first in :func:`flat`. NaN ranks below every score. ``count`` may be traced, and is rounded to the nearest whole
-    number. Leaves that are not prunable keep their mask. BadInput for a count below 0.
+    number. Leaves that are not prunable keep their mask. Raises BadInput for a count below 0.
 
     >>> scores, mask = {"w": jnp.array([[3.0, 1.0, 2.0]])}, {"w": jnp.array([[True, True, True]])}
     >>> gpsense.keep_largest(scores, mask, {"w": True}, count=2)["w"].tolist()
@@ -176,7 +176,8 @@ def unsound(scores: Parameters, mask: MaskTree, prunable: Prunable, field: str =
     if wild:
         remedy = "use smaller initial weights, float64 or another score"
         return BadInput(field, f"scores of {', '.join(wild)} are not finite", remedy)
-    return BadInput(field, "the score of every weight is 0", "is a layer 0 at the start? use another start or score")
+    remedy = "use a start in which no layer is all zeros, or another score"
+    return BadInput(field, "the score of every weight is 0", remedy)
 
 
 def keep_share(
@@ -192,8 +193,8 @@ def keep_share(
     share of every leaf, or one share per leaf if ``kept`` is a vector (layers,); with erk, the shares of
     :func:`erk_shares`. At least one weight is kept; with layer and erk, at least one in every leaf. Weights pruned in
     ``mask`` stay pruned; shares are nevertheless of all weights. ``kept`` may be traced. Among equal scores the first
-    are kept. BadInput for an unknown ``spread``, for a vector of wrong length or with another spread, and (not under
-    ``jit``) for shares not in (0, 1] and scores that are all 0 or not finite.
+    are kept. Raises BadInput for an unknown ``spread``, for a vector of wrong length or with another spread, and (not
+    under ``jit``) for shares not in (0, 1] and scores that are all 0 or not finite.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -201,7 +202,7 @@ def keep_share(
         raise unknown_name("spread", spread, SPREADS)
     sizes = [leaf.shape for leaf in _chosen(scores, prunable)]
     if jnp.ndim(kept) and (spread != "layer" or jnp.shape(kept) != (len(sizes),)):
-        fix = f"give one share, or with spread layer one for each of the {len(sizes)} layers"
+        fix = f"give one share or, with spread='layer', one for each of the {len(sizes)} layers"
         raise BadInput("kept", f"has the shape {jnp.shape(kept)}", fix)
     kept = SHARE.check(kept)
     return cut_to_share(scores, prunable, kept, mask, spread)
@@ -265,8 +266,8 @@ def keep_n_of_m(
     """The mask with N:M sparsity: of every m consecutive weights along an axis of a leaf, the n highest are kept.
 
     ``axis`` 1 is the input axis of Equinox's linear layers and convolutions; ``n`` may be traced. Among equal scores
-    the first are kept; weights pruned in ``mask`` stay pruned. BadInput, naming the leaf, where m does not divide the
-    length of the axis, and for an n that is not from 1 to m.
+    the first are kept; weights pruned in ``mask`` stay pruned. Raises BadInput, naming the leaf, where m does not
+    divide the length of the axis, and for an n that is not from 1 to m.
     """
     mask = everything(scores) if mask is None else mask
     verify_scores(scores, mask, prunable)
@@ -300,13 +301,13 @@ def keep_groups(
     mask: MaskTree | None = None,
     spread: str = "layer",
 ) -> MaskTree:
-    """The mask that keeps whole slices along an axis, those of highest mean score: matrix rows, convolution filters.
+    """The mask that keeps whole slices along an axis, those of highest mean score, such as rows or filters.
 
     ``axis`` 0 is the output axis of Equinox's layers, 1 the input axis. With ``spread`` layer, the share ``kept`` of
     the slices of each prunable leaf is kept, at least one; with global, that share of all slices together. Slices and
     single weights pruned in ``mask`` stay pruned. This is structured pruning; with magnitudes as scores, it ranks
     filters by L1 norm as Li, Kadav, Durdanovic, Samet and Graf (ICLR 2017) do. The bias of a pruned row is kept.
-    BadInput, naming the leaf, where it has no such axis, and as in :func:`keep_share`.
+    Raises BadInput, naming the leaf, where it has no such axis, and as in :func:`keep_share`.
     """
     if spread not in ("layer", "global"):
         raise unknown_name("spread", spread, ("layer", "global"))
@@ -330,7 +331,7 @@ def keep_groups(
 
 
 def _chosen(tree: PyTree, prunable: Prunable) -> list[Any]:
-    """The prunable leaves of a tree; BadInput where ``prunable`` has another number of leaves."""
+    """The prunable leaves of a tree; raises BadInput where ``prunable`` has another number of leaves."""
     leaves, can = jax.tree.leaves(tree), jax.tree.leaves(prunable)
     if len(leaves) != len(can):
         problem = f"it has {len(can)} leaves, the tree {len(leaves)}"

@@ -73,9 +73,9 @@ def _level(problem: Problem, path: Path) -> list[int]:
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
-    """The rank of least held-out error or, where it has few data, the smallest rank within one standard error of it.
+    """The rank of least held-out error; with few data, the smallest whose error is within one standard error of it.
 
-    With hardly more values than unknowns, predictions are unreliable, and a rank may be best by chance.
+    With hardly more values than unknowns of the best rank, predictions are unreliable, and it may be best by chance.
     """
     best = min(errors, key=lambda each: float(errors[each].sum()))
     if problem.map.n > TIGHT * problem.map.unknowns(best):
@@ -191,8 +191,8 @@ def split(map_: Map, folds: int, seed: int) -> list[np.ndarray]:
 class Determined(NamedTuple):
     """How many (``independent``) of the ``unknowns`` the measurements determine, and in ``words`` what they leave open.
 
-    ``rows`` and ``columns`` are the indices of those with mostly open entries; ``mask`` (rows, columns) marks the open
-    entries. Without a mask, as for large tables, an entry is open if its row or column is.
+    ``rows`` and ``columns`` are the indices of rows and columns whose entries are mostly open; ``mask`` (rows, columns)
+    marks the open entries. Without a mask, as for large tables, an entry is open if its row or column is.
     """
 
     independent: int
@@ -247,7 +247,10 @@ def determined(
 
 
 def _thin(map_: Map, rank: int, names: Names) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Rows and columns measured less often than the rank, also in words; for maps but tables, unmeasured ones."""
+    """In words and as indices, a table's rows and columns measured less often than the rank.
+
+    For other maps, and at rank 0, no words and the indices of unmeasured rows and columns.
+    """
     if not isinstance(map_, Table) or not rank:
         return [], *_empty(map_)
     rows, columns = (

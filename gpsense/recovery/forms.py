@@ -133,13 +133,14 @@ def unknown_kind(kind: Any) -> BadInput:
 def _unnamed(given: Any) -> BadInput:
     """The error for input that is neither a table nor arrays by name."""
     if isinstance(given, str | PathLike):
-        remedy = "read it first, such as by pandas.read_csv, or run python -m launch.recover"
-        return BadInput("measurements", f"the name of a file, {shown(str(given))}", remedy)
+        remedy = "read it first, for example with pandas.read_csv, or run python -m launch.recover FILE"
+        return BadInput("measurements", f"{shown(str(given))} is the name of a file", remedy)
     if sp.issparse(given):
-        return BadInput("measurements", "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
+        remedy = "give its entries as row, col and value (matrix.tocoo())"
+        return BadInput("measurements", "it is a sparse matrix", remedy)
     if not hasattr(given, "dtype"):
         remedy = 'give arrays by name, {"row": ..., "col": ..., "value": ...}, a DataFrame, or a map and its values'
-        return BadInput("measurements", f"of type {type(given).__name__}", remedy)
+        return BadInput("measurements", f"it is of type {type(given).__name__}", remedy)
     remedy = "give a matrix with gaps (NaN) as pandas.DataFrame(array), kind='table', or else arrays by name"
     return BadInput("measurements", "an array alone does not say what was measured", f'{remedy}, {{"A": A, "y": y}}')
 
@@ -188,8 +189,8 @@ def _wide_frame(frame: Any, names: list[str], kind: str | None) -> Wide | None:
 def _labels_first(frame: Any, first: np.ndarray, kind: str | None) -> bool:
     """Whether whole numbers in the first column are row labels, as in a pivot table; False without a ``kind``.
 
-    They must be distinct and, in addition, count the rows from 0 or 1, or be called row, i, rows or index, or stand
-    beside columns that have no text as names or have a common name (``columns.name``).
+    They must be distinct. In addition they must count the rows from 0 or 1, or the column must be called row, i, rows
+    or index, or the other columns must have a common name (``columns.name``) or no text among their names.
     """
     if kind is None or not _different(first) or not isinstance(name := frame.columns[0], str):
         return False
@@ -216,7 +217,7 @@ def _column(name: str, column: Any) -> Any:
 def _plain(name: str, array: Any) -> np.ndarray:
     """The array as a plain NumPy array; BadInput if it is sparse, has masked numbers, or text for numbers."""
     if sp.issparse(array):
-        raise BadInput(name, "a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
+        raise BadInput(name, "it is a sparse matrix", "give its entries as row, col and value (matrix.tocoo())")
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.is_masked(array):
             raise BadInput(name, f"{int(np.ma.count_masked(array))} numbers are masked", "remove those measurements")
@@ -244,13 +245,13 @@ def as_array(name: str, given: Any) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError:
-        raise BadInput(name, "lists of different lengths", "give one array of numbers") from None
+        raise BadInput(name, "it holds lists of different lengths", "give one array of numbers") from None
     except TypeError:
-        raise BadInput(name, "traced by JAX", "call this outside of jit, vmap and grad") from None
+        raise BadInput(name, "it is traced by JAX", "call this outside of jit, vmap and grad") from None
 
 
 def real_numbers(name: str, given: Any) -> np.ndarray:
-    """Finite real numbers as float64, or BadInput that says why not."""
+    """Finite real numbers as float64; raises BadInput, with the reason, for anything else."""
     return _numbers(name, _plain(name, given), real=True)
 
 
@@ -260,7 +261,7 @@ def text_for_numbers(name: str, text: Any) -> BadInput:
 
 
 def strange(values: Iterable[Any]) -> tuple[int, Any] | None:
-    """Index and content of the first value that is no number or array of numbers; None if there is none."""
+    """Index and content of the first value that is neither a number nor an array of numbers; None if all are."""
     for place, value in enumerate(values):
         try:
             np.asarray(value, float)
@@ -281,7 +282,7 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     if plain:
         if name == "distance2":
             remedy = "use kind distances, or name the values distance"
-            raise BadInput("kind", f"{PLAIN}, but distance2 means squares", remedy)
+            raise BadInput("kind", f"{PLAIN} are not squared, but values named distance2 are", remedy)
         fields = fields | {"kind": np.array("distances")}
     if said == "table":
         fields = {{"rows": "row", "cols": "col"}.get(key, key): array for key, array in fields.items()}
@@ -290,7 +291,7 @@ def _checked(fields: dict[str, np.ndarray]) -> Measured:
     if values.ndim != 1:
         raise BadInput(name, f"shape {values.shape}", f"give a vector of at least {FEW} values")
     if not values.size:
-        raise BadInput(name, "no measurements", f"give at least {FEW}")
+        raise BadInput(name, "it holds no measurements", f"give at least {FEW}")
     needed = (name, *FORMS[kind])
     known = (*needed, *SIDES.get(kind, ()), *NAMED.get(kind, ()), "kind")
     ignored = tuple(other for other in fields if other not in known and not other.startswith("__"))
@@ -320,7 +321,7 @@ def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
     count = int(negative.sum())
     if not count:
         return []
-    told = f"number {int(negative.argmax())} (from 0) is {values[negative.argmax()]:.3g}"
+    told = f"the one at index {int(negative.argmax())} (from 0) is {values[negative.argmax()]:.3g}"
     if plain or values.size < FEW or 2 * count >= values.size:
         what = "distances" if plain else "squared distances"
         raise BadInput(name, f"{what} cannot be negative, but {told}", "check the signs, or leave that measurement out")
@@ -328,7 +329,7 @@ def _negative(name: str, values: np.ndarray, plain: bool) -> list[str]:
 
 
 def _without_values(fields: Mapping[str, np.ndarray]) -> BadInput:
-    """The error for arrays of which none is named as values are (y, value, distance2 or distance)."""
+    """The error for arrays none of which has a name of values (y, value, distance2 or distance)."""
     if not any(set(names) & set(fields) for names in FORMS.values()):
         return _unsaid(fields)
     meant = _meant(fields)
@@ -369,7 +370,8 @@ def _kind(fields: Mapping[str, np.ndarray], values: str) -> str:
     if len(found) > 1:
         first = next(name for name in FORMS[found[0]] if name in fields)
         indexed = set(found) == {"entries", "table"}
-        raise BadInput(first, f"{' and '.join(found)} at once", f"give {INDEXED if indexed else WANTED}")
+        problem = f"the names are those of {' and '.join(found)} at once"
+        raise BadInput(first, problem, f"give {INDEXED if indexed else WANTED}")
     missing = [name for name in FORMS[found[0]] if name not in fields]
     if missing:
         needed = f"{', '.join(FORMS[found[0]])} and {values}"
@@ -403,18 +405,20 @@ def _meant(given: Iterable[str], wanted: Iterable[str] = MEANT) -> dict[str, str
 
 
 def _asked(meant: Mapping[str, str]) -> str:
-    """The text ``did you mean row for Row?``; empty if ``meant`` is."""
+    """A question such as ``did you mean row for Row?``, for all pairs in ``meant``; empty if there are none."""
     return f"did you mean {', '.join(f'{want} for {name}' for want, name in meant.items())}?" if meant else ""
 
 
 def _numbers(name: str, array: np.ndarray, real: bool = False) -> np.ndarray:
-    """Finite numbers as float64 (complex128 where allowed), or BadInput that says why not."""
+    """Finite numbers as float64 (complex128 where allowed); raises BadInput, with the reason, for anything else."""
     if np.iscomplexobj(array) and real:
         raise BadInput(name, "holds complex numbers", "give real ones")
     if array.dtype.kind not in "fiuc":
         raise BadInput(name, f"holds {CONTENTS.get(array.dtype.kind, array.dtype)}, not numbers", "give numbers")
-    if array.dtype.kind in "iu" and array.size and max(abs(int(array.max())), abs(int(array.min()))) > 2**53:
-        raise BadInput(name, f"integers up to {int(array.max()):.3g} are too large", "use a larger unit")
+    largest = max(abs(int(array.max())), abs(int(array.min()))) if array.dtype.kind in "iu" and array.size else 0
+    if largest > 2**53:
+        problem = f"integers of magnitude up to {largest:.3g} are too large (2^53 at most)"
+        raise BadInput(name, problem, "use a larger unit")
     if not (finite := np.isfinite(array).all(axis=tuple(range(1, array.ndim)))).all():
         told = f"{int((~finite).sum())} of {finite.size} measurements, the first at index {int(finite.argmin())}"
         raise BadInput(name, f"NaN or infinity in {told}", "remove them")
@@ -510,7 +514,8 @@ def _table(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     for place, (name, side) in enumerate(zip(NAMED["table"], sides, strict=True)):
         if name in fields:
             if "shape" not in fields or labels[place] is not None:
-                raise BadInput(name, "needs row and col numbered from 0, and shape", "give these, or leave it out")
+                problem = "it needs row and col numbered from 0, and shape"
+                raise BadInput(name, problem, f"give these, or leave {name} out")
             labels[place] = _named(name, fields, side)
     return maps.Table(index[0].astype(np.int64), index[1].astype(np.int64), sides), (labels[0], labels[1]), []
 
@@ -542,7 +547,7 @@ def _named(name: str, fields: Mapping[str, np.ndarray], side: int) -> np.ndarray
     given = fields[name].reshape(-1)
     known = given if given.dtype.kind in "iuf" else _words(name, given)
     if known.size != side or np.unique(known).size != side:
-        problem = f"{known.size} names, {np.unique(known).size} of them different, for a side of {side}"
+        problem = f"{known.size} names, {np.unique(known).size} distinct, for a side of {side}"
         raise BadInput(name, problem, "give each row or column a name of its own")
     return known
 
@@ -592,9 +597,9 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
             raise BadInput(name, problem, "give the numbers of rows, counted from 0")
         _verify_numbering(name, given)
         if int(given.max()) > LARGEST and "dim" not in fields:
-            raise BadInput(name, f"index {int(given.max())} is above {LARGEST}", "number from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is above {LARGEST}", "number the rows from 0 without gaps")
         if int(given.max()) >= 2**62:
-            raise BadInput(name, f"index {int(given.max())} is too large", "number from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is too large", "number the rows from 0 without gaps")
         index.append(given.astype(np.int64))
     first, second = index
     if kind == "distances" and (same := np.flatnonzero(first == second)).size:
@@ -607,9 +612,9 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     if dim <= largest:
         raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
     if dim > LARGEST:
-        raise BadInput(one, f"a matrix of side {dim}, {LARGEST} allowed", "number from 0 without gaps")
+        raise BadInput(one, f"a matrix of side {dim}, {LARGEST} allowed", "number the rows from 0 without gaps")
     if known is not None and dim != known.size:
-        raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number from 0")
+        raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number the rows from 0")
     shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1
     open_ = "row 0 is in no measurement, which leaves unknowns undetermined"
     notices = [f"{one}, {two}: {open_}; if they are numbered from 1, subtract 1"] if shifted else []

@@ -2,7 +2,7 @@
 
 X is ``U U^H`` (semidefinite: real or complex Hermitian) or ``U V^T`` (rectangular). A tuple of factors, ``(U,)`` or
 ``(U, V)``, stands for X. ``A(X)`` is homogeneous of degree two in the factors, so that it is half the product of its
-Jacobian with them.
+Jacobian with the factors.
 """
 
 from abc import ABC, abstractmethod
@@ -56,7 +56,7 @@ class Map(ABC):
 
     @abstractmethod
     def rows(self) -> np.ndarray:
-        """A row of numbers for each measurement, such that equal A_i have equal rows."""
+        """One row of numbers for each measurement; equal A_i have equal rows."""
 
     @abstractmethod
     def seen(self) -> sp.csr_matrix:
@@ -511,7 +511,7 @@ class LessOffsets(Map):
         return self._root @ (self._ones[1] @ values)
 
     def offsets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The least-squares offsets of rows and of columns for n values; of several, those of least norm."""
+        """The least-squares offsets of rows and columns for n values; of least norm if several fit equally well."""
         both = self._root.T @ self.along(values)
         return both[: self.sides[0]], both[self.sides[0] :]
 
@@ -555,7 +555,10 @@ class LessOffsets(Map):
 
 
 class Projected:
-    """The Jacobian ``P J`` with ``P = 1 - B B^T``, stored as J and ``less = B^T J``; has what normal equations need."""
+    """The Jacobian ``P J`` of :class:`LessOffsets`, ``P = 1 - B B^T`` with the orthonormal basis B of its ``span``.
+
+    Stored as J and ``less = B^T J``; has the products that normal equations need.
+    """
 
     def __init__(self, inner: Runs, map_: LessOffsets, less: np.ndarray) -> None:
         self.inner, self.map, self.less = inner, map_, less

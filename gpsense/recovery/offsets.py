@@ -22,11 +22,11 @@ DAMPINGS = (0.0, 1.0, 3.0, 10.0, 30.0)  # zero measurements added for each offse
 WIDTH = 30  # most columns of penalised factors
 TOGETHER = 300  # rows and columns up to which offsets and factors are fitted together
 CENTRED = 2  # times that the means of the factors move into the offsets
-TURNS, SETTLED = 100, 0.99999  # of offsets and factors, and the ratio of residuals at which they end
+TURNS, SETTLED = 100, 0.99999  # most turns of fitting offsets and factors; ratio of residuals at which they end
 SHRINK = 0.8
 PATIENCE = 4  # weights in a row that predict worse, at which the path of weights ends
 SIMPLER = 1.02  # ratio of held-out errors up to which the simpler answer is taken, more where few are held out
-ROUNDS = 3  # further ones, of leaving out outliers
+ROUNDS = 3  # further rounds of leaving out outliers
 MEDIANS = 6  # turns of medians of rows and of columns
 FEW = 5  # held-out values below which nothing is compared
 NOTHING = 1e-12  # mean squared held-out error, over that of predicting 0, below which no penalised fit is tried
@@ -61,7 +61,7 @@ def no_offsets() -> Offsets:
 
 
 def fitted_offsets(problem: Problem, damping: float, rounds: int = 12) -> Offsets:
-    """Least-squares offsets, fitted in turn for rows and columns, each with ``damping`` zeros added to its values."""
+    """Least-squares offsets of rows and columns in turn, each fitted to its values and ``damping`` further zeros."""
     table, values = problem.map, problem.values
     assert isinstance(table, Table)
     mean = float(values.mean())
@@ -89,11 +89,11 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
     Fits with and without offsets (``always``: only with them) are compared on the same tenth of the values: at the rank
     that the path supports and, unless such a fit leaves only noise and its columns stand far above it, with a penalty
-    kept. Of those worse than the best by at most two per cent (more where few are held out) the simplest is taken.
-    Unless ``robust`` is False, all is repeated without values that may have a column of their own, and without values
-    far from median offsets, until the outliers settle. The new answer is taken if it explains the values kept better,
-    or as well with fewer unknowns, but not if a given or bounded rank leaves more than noise. An exact answer with
-    offsets is also compared with one without the values that are outliers of a fit without offsets.
+    kept. Of the fits whose error exceeds the least by at most two per cent (more where few values are held out), the
+    simplest is taken. Unless ``robust`` is False, all is repeated without values that may have a column of their own,
+    and without values far from median offsets, until the outliers settle. The new answer is taken if it explains the
+    values kept better, or as well with fewer unknowns, but not if a given or bounded rank leaves more than noise. An
+    exact answer with offsets is also compared with one without the values that are outliers of a fit without offsets.
     """
     found = plain = None
     if not always:
@@ -144,7 +144,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
 
 def _spare(found: Solution) -> bool:
-    """Whether an exact fit is not due to chance: over SPARE measurements per unknown, and every unknown determined."""
+    """Whether an exact fit is no chance: over SPARE measurements per unknown, and every unknown is determined."""
     map_ = found.problem.map
     return map_.n > SPARE * map_.unknowns(found.rank) and found.determined.independent >= found.determined.unknowns
 
@@ -303,8 +303,9 @@ def _low_ranks(
 ) -> list[tuple[Solution, Offsets, Callable[[], Fitted], bool]]:
     """Fits to ``train``, each with offsets, a function for the fit to all values, and whether it is :func:`_strong`.
 
-    One has the rank that all values support; with offsets another has the rank that ``train`` supports, and the smaller
-    rank comes first. For a large table with offsets the rank from ``train`` alone bounds that of the fit to all values.
+    One fit has the rank that all values support; with offsets, another has the rank that ``train`` supports, and the
+    smaller rank comes first. For a large table with offsets the rank from ``train`` alone bounds that of the fit to all
+    values.
     """
 
     def fit(problem: Problem, **more: Any) -> Fitted:
@@ -420,7 +421,7 @@ def _error(test: Problem, factors: Any, added: Offsets, clipped: bool) -> float:
 def _walk(
     problem: Problem, stop: float, width: int, judge: Callable[[State], float] | None = None
 ) -> tuple[State, float]:
-    """Penalised factors, the weight falling to ``stop`` or until the error ``judge`` keeps rising; the best weight."""
+    """Penalised factors, once the weight is down to ``stop`` or the error ``judge`` keeps rising; the best weight."""
     state = empty(problem)
     penalty = float(leading(problem, problem.residual(state.factors), 1)[0][0])
     best, found, worse = np.inf, penalty, 0

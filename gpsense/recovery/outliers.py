@@ -16,16 +16,16 @@ from gpsense.recovery.path import Path, fitted, search
 from gpsense.recovery.steps import Problem, State, balanced, descend, scale, slopes, truncated
 
 WILD = 5.0  # robust standard deviations beyond which a value counts as wild (an outlier)
-LONE = 0.4  # share of a column's squared contributions in one value, beyond which that has a column of its own
-APART = 4.0  # ratio of its squared contribution to up to FEW values over that to any other, likewise
+LONE = 0.4  # share of one value in a column's squared contributions, beyond which it has a column of its own
+APART = 4.0  # ratio of such contributions, of up to FEW values over the next, from which these have one, too
 FEW = 4
-LEVERAGE = 0.6  # product of the leverages of a value's row and column, likewise
+LEVERAGE = 0.6  # product of the leverages of a value's row and column, beyond which it has one, too
 MOST_WILD = 0.25  # share of wild values beyond which they are not outliers
-LOOSE, TIGHT = 8.0, 3.0  # robust standard deviations at which a robust start clips: of all, in a search
+LOOSE, TIGHT = 8.0, 3.0  # robust standard deviations at which values are clipped: for a robust start, in a search
 BEYOND = 5.0  # size of an entry over that of the largest value, above which a noisy fit is rejected
 MOST_ENTRIES = 4e6  # of a matrix that is searched for such an entry
 SPARE = 0.05  # share of the measurements that must remain beyond the unknowns
-AGAIN, TURNS, BEST = 8, 10, 3  # most rounds of leaving out; fits searched on from; the best considered
+AGAIN, TURNS, BEST = 8, 10, 3  # most rounds of leaving out; most fits to search on from, each among this many best
 DEARER = 2  # fits in a row of higher price than one of fewer columns, after which no wider one is tried
 GRADES, OFTEN = 200, 10  # a grade is a value of at least one measurement in GRADES, and of at least OFTEN
 DRAWS, SAME = 50, 1e-8  # random subsets of a row; difference, over the size of the values, up to which they agree
@@ -66,13 +66,13 @@ def agreeing(problem: Problem, noise: float, left_out: np.ndarray) -> bool:
 
 
 def graded(values: np.ndarray) -> bool:
-    """Whether every value occurs often, as on a scale of few grades, so that none is a gross error."""
+    """Whether every value occurs often, as on a scale with few grades, so that no value is a gross error."""
     counts = np.unique(values, return_counts=True)[1]
     return counts.min(initial=values.size) >= max(OFTEN, values.size / GRADES)
 
 
 def lone(map_: Map, factors: Factors) -> np.ndarray:
-    """Indices of values that may have a column of their own, as outliers would.
+    """Indices of values that may have a column of their own, as outliers may.
 
     Such a value takes much of a column's squared contributions, or a few such values take far more than any other. In a
     table it also counts if the leverages of its row and its column in the factors have a product near 1: the factors
@@ -146,12 +146,12 @@ def bounded(problem: Problem, deviations: float) -> Problem:
 def searched(
     problem: Problem, path: Path, answer: State, used: np.ndarray, *, seed: int, exact: float
 ) -> Without | None:
-    """A fit without some values, clearly cheaper than fits to all and than ``answer``, fitted to ``used``; or None.
+    """A fit without some values that is clearly cheaper than fits to all values and than ``answer``; None without one.
 
-    The fits of the path and, if some values are far from the rest, of a robust path are tried, each refitted without
-    its outliers until these settle. If one is clearly cheaper, or ``answer`` has no column or a column of single values
-    (:func:`lone`), the search goes on from the best fits: by paths on the values that they keep, with and without lone
-    ones, and by fits with fewer columns.
+    ``used`` are the indices of the values that ``answer`` was fitted to. The fits of the path and, if some values are
+    far from the rest, of a robust path are tried, each refitted without its outliers until these settle. If one is
+    clearly cheaper, or ``answer`` has no column or a column of single values (:func:`lone`), the search goes on from
+    the best fits: by paths on the values that they keep, with and without lone ones, and by fits with fewer columns.
     """
     everything = np.arange(problem.map.n)
     whole = [_without(problem, fit.state, everything).price for fit in path.fits.values()]
@@ -185,7 +185,7 @@ def far_values(values: np.ndarray) -> bool:
 
 
 def _further(problem: Problem, best: Without, seed: int, exact: float) -> Iterable[State]:
-    """Further states, made from ``best``: of paths on the values it keeps, and refitted with fewer of its columns."""
+    """Further states, from paths on the values that ``best`` keeps, and from refits with fewer of its columns."""
     rank = best.state.sizes.size
     alone = lone(problem.map, best.state.factors)
     for kept in (best.kept, np.setdiff1d(best.kept, alone)) if alone.size else (best.kept,):
@@ -206,7 +206,7 @@ def _each_rank(problem: Problem, path: Path, exact: float) -> Iterable[State]:
 
 
 def _upward(problem: Problem, known: list[Without], states: Iterable[State]) -> list[Without]:
-    """Known fits and fits from ``states`` of rising rank, up to DEARER in a row that cost more; the cheapest first."""
+    """Known fits and fits from ``states`` of rising rank, until DEARER in a row cost more; the cheapest first."""
     found, least, dearer = known, np.inf, 0
     for state in states:
         each = trimmed(problem, state)
@@ -233,7 +233,7 @@ def _ordered(fits: list[Without]) -> list[Without]:
 
 
 def readmitted(problem: Problem, state: State, kept: np.ndarray, seed: int) -> Without:
-    """The fit to the values ``kept`` and to sound ones left out beside an outlier, as long as that lowers the price."""
+    """The fit to the values ``kept``; sound ones that were left out beside an outlier are added if the price falls."""
     rng, found = np.random.default_rng(seed), _without(problem, state, kept)
     known = isinstance(problem.map, Entries | Distances | Table) and state.sizes.size
     while known and found.kept.size < problem.map.n:

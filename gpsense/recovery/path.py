@@ -66,7 +66,7 @@ class Fit:
 
 @dataclass
 class Path:
-    """What was tried: the penalties, the best fit of each rank, and the rank that the path supports, if any.
+    """What the search tried: the penalties, the best fit of each rank, and the rank that the path supports, if any.
 
     ``exact``: the rank that explains the values to rounding. ``settled``: the smallest rank whose residual is like
     noise and where one more column explains no more than noise would. ``gapless``: a rank beyond which columns explain
@@ -124,7 +124,7 @@ def search(
 
 
 def fitted(problem: Problem, state: State, exact: float) -> Fit:
-    """The fit without a penalty from this state: a dozen steps, and more, to rounding, where it seems exact.
+    """The fit without a penalty from this state, by a dozen steps; if it seems exact, by more, down to rounding.
 
     Misplaced points of a fit to distances are moved, as long as that helps.
     """
@@ -202,7 +202,7 @@ def one_fewer(problem: Problem, fit: Fit, exact: float) -> Fit:
 
 
 def fall(problem: Problem, path: Path, rank: int, to: int | None = None) -> float:
-    """Drop of the sum of squares from ``rank`` to rank ``to`` (None: one more) per unknown, over the noise variance.
+    """Drop of the sum of squares from ``rank`` to ``to`` (None: rank + 1), per added unknown, over the noise variance.
 
     Noise gives 1 on average, and 2 or 3 in the best of many directions.
     """
@@ -253,7 +253,7 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
 
 
 def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rng: np.random.Generator) -> None:
-    """Adds a column to the fit at ``rank`` and removes it again; two for sparse maps, which have more local minima.
+    """Adds a column to the fit at ``rank``, two for sparse maps, which have more local minima, and removes them again.
 
     Points on a line, for example, cannot pass each other; in a plane or in space they can.
     """
@@ -303,7 +303,7 @@ def _plenty(problem: Problem, rank: int) -> bool:
 
 
 def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
-    """The fit, with ``left``, ``edge`` and ``lacking`` set from its residual and the same with random signs."""
+    """The fit, with ``left``, ``edge`` and ``lacking`` set from its residual and copies of it with random signs."""
     residual = problem.residual(fit.state.factors)
     bound = problem.bound(residual)
     residual = np.clip(residual, -bound, bound) / np.where(problem.squares > 0, problem.squares, np.inf)
@@ -318,7 +318,7 @@ def judged(problem: Problem, fit: Fit, rng: np.random.Generator) -> Fit:
 
 
 def lacking(problem: Problem, fit: Fit) -> bool:
-    """Whether the mean squared residual exceeds that of repeated values about their means by more than chance allows.
+    """Whether the residual variance exceeds that of repeated values about their means by more than chance allows.
 
     The F test for lack of fit at the level LACK; False for robust problems and without repeats.
     """

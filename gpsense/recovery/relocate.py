@@ -1,4 +1,4 @@
-"""Moving misplaced points of a fit to distances to where their own distances fit best.
+"""Moves the misplaced points of a fit to where their own distances fit best.
 
 Least squares over distances has poor local minima in which a few points are mirrored behind their neighbours, and no
 small step leads them back. With its neighbours fixed, a point is fitted to its own distances from many starts.

@@ -1,9 +1,9 @@
-"""Finds the points that distances fix: a part joined through few points may be mirrored, which no derivative shows.
+"""Finds the points that distances fix: parts joined through few points may be mirrored, which no derivative shows.
 
-Points in general position in r dimensions are determined by their distances, up to motions of all together, if and
-only if some stress (numbers w_ij of the pairs with ``sum_j w_ij (p_i - p_j) = 0`` for every i) has a matrix of rank
-``points - r - 1``; a random stress of random points then has it with probability one (Gortler, Healy and Thurston,
-"Characterizing generic global rigidity", 2010). Where the rank is less, the null space gives coordinates in
+Points in general position in r dimensions are determined by their distances, up to motions of all together, if and only
+if some stress (numbers w_ij of the pairs with ``sum_j w_ij (p_i - p_j) = 0`` for every i) has a matrix of rank
+``points - r - 1``; a random stress of random points then has this rank with probability one (Gortler, Healy and
+Thurston, "Characterizing generic global rigidity", 2010). Where the rank is less, the null space gives coordinates in
 more dimensions, of which each rigid part spans only r: derived here, the largest such part is found by random draws.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-RIDGE, REFINED = 1e-12, 8  # of the normal equations over their largest diagonal; times that they are solved
+RIDGE, REFINED = 1e-12, 8  # ridge of the normal equations over their largest diagonal entry; times that they are solved
 NULL = 1e-11  # eigenvalue of the stress matrix, over its largest, that counts as zero
 DRAWS = 200  # random draws of a part
 ON = 1e-6  # distance of a point from the span of a part, over its own length, up to which it belongs to it

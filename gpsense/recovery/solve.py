@@ -115,7 +115,7 @@ def solve(
     known: Solution | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Solution:
-    """The Solution, X of unknown rank with ``A(X) ~ y``; ``robust`` None: outliers are left out if that explains more.
+    """The Solution for X with ``A(X) ~ y``; with ``robust`` None, outliers are left out if the rest then fits better.
 
     Without ``cross`` a rank that the path leaves open is not cross-validated, see :func:`choose`. ``known`` is the
     solution for ``robust`` False, if it has been found before. ``weigh`` maps noise-free values to the weights of their
@@ -258,7 +258,7 @@ def _linear(problem: Problem) -> State:
 
 
 def _completed(problem: Problem, cheaper: Without, seed: int, exact: float) -> Solution:
-    """The Solution from a fit without some values, run to convergence; it has no path of its own."""
+    """The Solution from a fit without some values, run to convergence; its path holds only that fit."""
     part = problem.take(cheaper.kept)
     state = _last(part, cheaper.state)
     rng = np.random.default_rng(seed)
@@ -284,9 +284,9 @@ def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed
 def merged(map_: Map, values: np.ndarray, weights: np.ndarray | None = None) -> tuple[Problem, list[np.ndarray]]:
     """The Problem with equal measurements merged into one of their mean value, and the indices of each merged set.
 
-    ``weights`` (n,) are those of single squared residuals; a set has their mean. If all repeats agree exactly, they are
-    copies (such as pairs listed in both orders) and each set counts once; if any differ, they were measured again, and
-    each mean counts as often as it was measured.
+    ``weights`` (n,) are those of single squared residuals; a merged set gets their mean. If all repeats agree exactly,
+    they are copies (such as pairs listed in both orders) and each set counts once; if any differ, they were measured
+    again, and each mean counts as often as it was measured.
     """
     keys = map_.rows()
     keys = keys.reshape(map_.n, -1)
@@ -370,7 +370,7 @@ def _solution(problem: Problem, state: State, by: str, path: Path, seed: int) ->
 
 
 def _at_rank(problem: Problem, path: Path, rank: int, exact: float) -> Fit:
-    """The fit at ``rank``: from the path, else a wider one with columns removed or a narrower with columns added."""
+    """The fit at ``rank``: from the path, else from a wider fit less columns, else from the widest plus columns."""
     if rank in path.fits:
         return path.fits[rank]
     more = [each for each in path.fits if each > rank]

@@ -1,9 +1,10 @@
 """Damped Gauss-Newton (Levenberg-Marquardt) steps on ``1/2 sum_i h_i (A(X)_i - y_i)^2 + penalty`` over the factors.
 
-The penalty is ``sum_c w_c ||u_c||^2`` for ``X = U U^H`` and ``1/2 sum_c w_c (||u_c||^2 + ||v_c||^2)`` for
-``X = U V^T``: the group lasso's local quadratic. The damping of column c is ``mu p s_c``, with ``s_c`` the size of the
-balanced column and p the mean of ``sum_i h_i A(u v^T)_i^2`` over random unit vectors u, v: neither the units nor the
-condition of X matter. Derived here; the first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
+The h_i are the weights of the measurements. The penalty is ``sum_c w_c ||u_c||^2`` for ``X = U U^H`` and
+``1/2 sum_c w_c (||u_c||^2 + ||v_c||^2)`` for ``X = U V^T``: the group lasso's local quadratic. The damping of column c
+is ``mu p s_c``, with ``s_c`` the size of the balanced column, p the mean of ``sum_i h_i A(u v^T)_i^2`` over random unit
+vectors u, v, and mu adapted from step to step: neither the units nor the condition of X matter. Derived here; the
+first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Problem:
     """Measurements, values (n,), weights h (n,) of squared residuals; ``robust``: large residuals are clipped.
 
     Where repeated values were merged into means, ``within`` (n,) holds weighted sums of squares about each mean, and
-    ``counts`` (n,) the number of values in it, by which its weight has been multiplied.
+    ``counts`` (n,) the number of values in it, by which the weight of the mean has been multiplied.
     """
 
     map: Map
@@ -67,7 +68,7 @@ class Problem:
 
     @property
     def total(self) -> float:
-        """Number of values before those of equal measurements were merged."""
+        """The number of values before equal measurements were merged."""
         return float(self.map.n if self.counts is None else self.counts.sum())
 
     @cached_property
@@ -77,7 +78,7 @@ class Problem:
 
     @cached_property
     def spread(self) -> np.ndarray:
-        """Standard deviation of repeated values about their mean, 0 where there is one only, shape (n,)."""
+        """Standard deviation of repeated values about their mean, shape (n,); 0 for a value that is not repeated."""
         if self.within is None or self.counts is None:
             return np.zeros(self.map.n)
         return np.sqrt(self.within / np.maximum(self.counts - 1, 1.0))
@@ -96,7 +97,7 @@ class Problem:
         """``||A(X) - y|| / ||y||`` in the weighted norm; if robust, with residuals clipped at their bound.
 
         In ``||y||`` values are capped at CAP times the median of the nonzero ones: otherwise, beside a fill value such
-        as 1e20 any fit of the others would seem exact.
+        as 1e20, any fit of the others would seem exact.
         """
         residual = self.residual(factors)
         bound = self.bound(residual)
@@ -159,7 +160,7 @@ def truncated(state: State, rank: int) -> State:
 
 
 def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndarray, Factors]:
-    """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, e the residual, and their unit vectors."""
+    """The ``count`` largest eigenvalues (singular values) of ``-A*(h e)``, e the ``residual``, with unit vectors."""
     return _leading(problem, problem.map.adjoints(-problem.weights * residual[None])[0], count)
 
 
@@ -198,7 +199,7 @@ def _leading(problem: Problem, back: Any, count: int, tolerance: float = 1e-6) -
 
 
 def grown(problem: Problem, state: State, penalty: float, most: int, count: int) -> State:
-    """The state with up to ``count`` columns added, ``most`` in all: leading vectors of values above the penalty."""
+    """The state plus up to ``count`` columns, ``most`` in all: leading vectors of eigenvalues above ``penalty``."""
     values, vectors = leading(problem, problem.residual(state.factors), count)
     sizes = (values - penalty) / problem.gain
     most = min(most, *problem.map.sides)

@@ -11,8 +11,8 @@ from gpsense.fields import shown
 
 NOTHING = {"", "na", "n/a", "nan", "null", "none", "<na>", "nat"}  # texts of an empty cell
 KINDS = ("table", "entries", "distances", "plain_distances")
-# Without a kind, a table that looks wide but for one fault is refused for it; it has at least FEW columns, at most the
-# share WORDS of each column is text, and at least the share DIFFERENT of its labels are distinct
+# Without a kind, a table that would look wide but for one fault is refused because of the fault, if it has at least FEW
+# columns, at most the share WORDS of each column is text, and at least the share DIFFERENT of its labels are distinct
 FEW, WORDS, DIFFERENT = 4, 0.5, 0.9
 CLOSE = 1e-9  # relative difference up to which the two numbers of a pair are one, written twice
 
@@ -50,7 +50,7 @@ def read_wide(
     if repeated:
         if kind is None and (len(header) < FEW or len(set(texts)) < DIFFERENT * len(texts)):
             return None
-        twice = f"{shown(repeated[0])} stands for two rows" if repeated[0].strip() else "a row has no label"
+        twice = f"{shown(repeated[0])} is the label of two rows" if repeated[0].strip() else "a row has no label"
         raise BadInput("row_labels", twice, "give each row a label of its own")
     for name, column, given in zip(header, numbers, columns, strict=True):
         if column is None:
@@ -61,7 +61,7 @@ def read_wide(
     matrix = np.stack([column for column in numbers if column is not None], axis=1)
     if kind is None and _like_distances(texts, header, matrix):
         remedy = "give the kind: plain_distances, distances (squared), entries or table"
-        raise BadInput("kind", "a symmetric table with zeros on its diagonal may hold distances", remedy)
+        raise BadInput("kind", "a symmetric table with zeros on its diagonal could be distances or a matrix", remedy)
     if kind in (None, "table"):
         return _entries(labels, header, matrix)
     return _pairs(labels.astype(str), header, matrix, kind)
@@ -110,14 +110,14 @@ def _pairs(labels: np.ndarray, header: Sequence[str], matrix: np.ndarray, kind: 
     """The pairs of a square table with equal row and column labels; equal ones at (i, j) and (j, i) are read once."""
     if set(labels.tolist()) != set(header):
         odd = sorted(set(labels.tolist()) ^ set(header))[0]
-        raise BadInput("kind", f"{kind}, but {odd!r} is a label of only rows or only columns", "use the same labels")
+        problem = f"{kind} need the same labels on rows and columns, but {odd!r} labels only one of them"
+        raise BadInput("kind", problem, "give rows and columns the same labels, or use kind table")
     place = {name: number for number, name in enumerate(header)}
     square = matrix[:, [place[name] for name in labels.tolist()]]
     distances = kind != "entries"
     if distances and (own := np.flatnonzero(np.nan_to_num(np.diag(square)))).size:
-        raise BadInput(
-            "kind", f"{kind}, but {labels.tolist()[own[0]]!r} has a distance to itself that is not 0", "leave it empty"
-        )
+        problem = f"{kind} need zeros on the diagonal, but {labels.tolist()[own[0]]!r} has another number there"
+        raise BadInput("kind", problem, "leave that cell empty")
     there = ~np.isnan(square)
     if distances:
         np.fill_diagonal(there, False)

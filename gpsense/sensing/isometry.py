@@ -15,7 +15,10 @@ from gpsense.sensing.measurements import Measurements
 
 
 class IsometryBound(NamedTuple):
-    """``delta = max(largest - 1, 1 - smallest)``, ratios ``||A(X)||^2 / (n ||X||_F^2)``, and unit X attaining them."""
+    """The bound ``delta = max(largest - 1, 1 - smallest)``, from ratios ``||A(X)||^2 / (n ||X||_F^2)``.
+
+    ``at_largest`` and ``at_smallest`` are the matrices X, of norm 1, that attain the two ratios.
+    """
 
     delta: Scalar
     largest: Scalar
@@ -31,8 +34,8 @@ def isometry_constant_bound(
     """A lower bound on the restricted isometry constant of a map, over symmetric matrices of at most this rank.
 
     ``delta = max |(1/n) ||A(X)||^2 / ||X||_F^2 - 1|``, by projected power iteration from random starts: ``X <- P(G X)``
-    for the largest ratio and ``X <- P(c X - G X)`` for the smallest, with ``G = A* A / n``, c about its largest
-    eigenvalue and P keeping the ``rank`` eigenvalues of largest magnitude, at unit norm. Every matrix of that rank
+    for the largest ratio and ``X <- P(c X - G X)`` for the smallest, with ``G = A* A / n``, c about the largest
+    eigenvalue of G, and P that keeps the ``rank`` eigenvalues of largest magnitude at norm 1. Every matrix of that rank
     proves a bound, and the ratios are those of the matrices returned; the constant itself may be larger (it is hard to
     compute), so that a small bound does not prove an isometry. Raises BadInput for a rank that is not in 1..dim.
     Derived; definition as in arXiv 2303.11453.

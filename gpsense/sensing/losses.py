@@ -1,4 +1,4 @@
-"""Losses of a factor U: empirical, in Gram form and population, each with its gradient in closed form.
+"""Losses of a factor U with gradients in closed form: the empirical loss, its Gram form, and the population loss.
 
 Convention of arXiv 2303.11453: ``L(U) = (1/n) ||A(U U^T) - y||^2`` without a factor 1/2. With
 ``R = (1/n) A*(A(U U^T) - y)`` the gradient is ``4 R U``. The empirical loss and its Gram form are the same function
@@ -122,9 +122,9 @@ class Empirical(Objective):
 class Gram(Objective):
     """The empirical loss as a quadratic of ``z = svec(U U^T) - centre``: ``z^T H z - 2 s^T z + c``.
 
-    ``H = A^T A / n`` (``hessian``) is (packed, packed), so one product with H serves loss and gradient whatever n is; s
-    is the ``slope``, c the ``offset``. Centred on the truth (simulation) or on an iterate (data), s is small and
-    nothing large cancels in float32; see :func:`gram_objective` and :func:`recentred`.
+    ``H = A^T A / n`` is the ``hessian`` (packed, packed), so that one product with H serves loss and gradient whatever
+    n is; s is the ``slope``, c the ``offset``. Centred on the truth (simulation) or on an iterate (data), s is small
+    and nothing large cancels in float32; see :func:`gram_objective` and :func:`recentred`.
     """
 
     hessian: Hessian

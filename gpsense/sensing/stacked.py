@@ -20,13 +20,13 @@ def product(factor: Factor, rows: int) -> Block:
 
 
 def turned(block: Block, factor: Factor) -> Factor:
-    """``[Y V; Y^T U]``, (rows + columns, width): :func:`embedded` Y times the stacked factor, without forming it."""
+    """``[Y V; Y^T U]`` for the ``block`` Y, shape (rows + columns, width): :func:`embedded` Y times ``[U; V]``."""
     left, right = halves(factor, block.shape[0])
     return jnp.concatenate([block @ right, block.T @ left])
 
 
 def embedded(block: Block) -> Symmetric:
-    """``[[0, Y], [Y^T, 0]]``, side rows + columns; its eigenvalues are plus and minus the singular values of Y."""
+    """``[[0, Y], [Y^T, 0]]`` for the ``block`` Y; its eigenvalues are plus and minus the singular values of Y, or 0."""
     rows, columns = block.shape
     matrix = jnp.zeros((rows + columns, rows + columns), block.dtype)
     return matrix.at[:rows, rows:].set(block).at[rows:, :rows].set(block.T)

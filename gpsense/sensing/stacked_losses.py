@@ -1,7 +1,7 @@
-"""Losses of a stacked factor ``W = [U; V]`` that depend on ``X = U V^T`` alone, in population and in Gram form.
+"""Losses of a stacked factor ``W = [U; V]`` that depend only on ``X = U V^T``: population loss and Gram form.
 
-With G half the gradient in X, the gradient in W is ``2 [G V; G^T U]``. The loss through the map itself is
-:class:`gpsense.sensing.losses.Empirical` of :class:`gpsense.sensing.measurements.DenseBlocks`.
+With G half the gradient with respect to X, that with respect to W is ``2 [G V; G^T U]``. The loss through the map
+itself is :class:`gpsense.sensing.losses.Empirical` of :class:`gpsense.sensing.measurements.DenseBlocks`.
 """
 
 from abc import abstractmethod
@@ -17,13 +17,13 @@ from gpsense.sensing.stacked import Block, embedded, product, turned
 
 
 class Stacked(Objective):
-    """A loss that depends on ``U V^T``, the off-diagonal block of ``W W^T``, alone; ``sides`` are (dim, columns)."""
+    """A loss that depends only on ``U V^T``, the off-diagonal block of ``W W^T``; ``sides`` are (dim, columns)."""
 
     sides: tuple[int, int] = eqx.field(static=True)
 
     @abstractmethod
     def of_product(self, matrix: Block) -> tuple[Scalar, Block]:
-        """Loss at X (dim, columns) and half its gradient in X."""
+        """Loss at the ``matrix`` X (dim, columns) and half its gradient with respect to X."""
 
     def value_and_gradient(self, factor: Factor) -> tuple[Scalar, Factor]:
         value, half = self.of_product(product(factor, self.sides[0]))

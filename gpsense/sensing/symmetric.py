@@ -73,17 +73,17 @@ def squared(factor: Factor) -> Packed:
 
 
 def crossed(first: Factor, second: Factor) -> Packed:
-    """``svec(U V^T + V U^T)``, the derivative of :func:`squared` at U along V."""
+    """``svec(U V^T + V U^T)`` for U ``first`` and V ``second``: the derivative of :func:`squared` at U along V."""
     return _crossed.bind(jnp.asarray(first), jnp.asarray(second))
 
 
 def times(vector: Packed, factor: Factor) -> Factor:
-    """``smat(v) U``: (dim (dim + 1) / 2,), (dim, width) -> (dim, width)."""
+    """``smat(v) U`` for the ``vector`` v (dim (dim + 1) / 2,) and the ``factor`` U (dim, width): (dim, width)."""
     return _times.bind(jnp.asarray(vector), jnp.asarray(factor))
 
 
 def mapped(hessian: Hessian, vector: Packed) -> Packed:
-    """``H v`` for symmetric H (packed, packed); a batch of vectors takes one matrix product, H on the left."""
+    """``H v`` for symmetric H (packed, packed); a batch of vectors v takes one matrix product, with H on the left."""
     return _mapped.bind(jnp.asarray(hessian), jnp.asarray(vector))
 
 

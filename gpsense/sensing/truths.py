@@ -28,7 +28,7 @@ def geometric_spectrum(
 def low_rank_truth(key: RandomKey, dim: int, spectrum: Float[Array, " rank"] | Sequence[float]) -> Factor:
     """``U* = Q diag(sqrt(mu))``, (dim, rank), for the ``spectrum`` mu, with Q uniform among orthonormal frames.
 
-    Leading columns do not depend on the rank. Raises BadInput if the rank exceeds the dimension.
+    The leading columns of Q do not depend on the rank. Raises BadInput if the rank exceeds the dimension.
 
     >>> truth = gpsense.low_rank_truth(jax.random.key(0), dim=5, spectrum=[4.0, 1.0])
     >>> truth.shape, round(float(jnp.sum(truth**2)), 3)  # the trace of M = U* U*^T

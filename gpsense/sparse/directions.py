@@ -19,8 +19,8 @@ Rows = Float[Array, "count r"]
 class Spread:
     """A distribution of V's nonzero rows: ``rows(draw, key, tilt)`` makes them from standard Gaussians and a key.
 
-    ``exact``: these rows are V's own; else their columns are made orthonormal after scaling by the softness.
-    ``tilted``: it reads ``tilt``, and needs one direction (r = 1) with several nonzero rows.
+    ``exact``: whether these rows are V's own; else their columns are made orthonormal after scaling by the softness.
+    ``tilted``: whether it reads ``tilt``; it then needs one direction (r = 1) with several nonzero rows.
     """
 
     rows: Callable[[Rows, RandomKey, ScalarLike], Rows]
@@ -89,7 +89,10 @@ def _harmonic(count: int, r: int, dtype: Any) -> Float[Array, "count r"]:
 
 
 def orthonormal(matrix: Float[Array, "rows r"]) -> Float[Array, "rows r"]:
-    """``Q`` of ``A = Q R``, R's diagonal positive; row norms as in ``A (A^T A)^{-1/2}``; uniform if A is Gaussian."""
+    """The Q of ``A = Q R`` with positive diagonal of R; rows as long as those of ``A (A^T A)^{-1/2}``.
+
+    Q is uniform among matrices with orthonormal columns if A is Gaussian.
+    """
     if matrix.shape[1] == 1:
         return matrix / jnp.sqrt(jnp.sum(matrix**2))
     columns = _linalg.orthonormal(matrix)

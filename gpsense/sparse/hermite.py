@@ -64,7 +64,7 @@ class Link:
 
 
 def link(coefficients: Sequence[float]) -> Link:
-    """The link ``sum_k c_k he_k / sqrt(sum_k c_k^2)``, k = 1, ..., K: variance 1. BadInput if all 0 or not finite."""
+    """The link ``sum_k c_k he_k / sqrt(sum_k c_k^2)``, variance 1; raises BadInput if all are 0 or one not finite."""
     numbers = tuple(float(c) for c in coefficients)
     size = hypot(*numbers)
     if not (isfinite(size) and size > 0):
@@ -94,8 +94,8 @@ class Activation:
 def activation_coefficients(activation: Activation, bias: Elementwise, degree: int) -> Coefficients:
     """``g_k(b) = E[phi(t + b) He_k(t)] = d^k/db^k E[phi(t + b)]``, k = 0, ..., K: (degree + 1, *bias.shape).
 
-    In closed form where the activation has one, else by :func:`gaussian_rule`: in float64 to 1e-12 relative to
-    ``sqrt(k!)`` for k <= 10 and |b| <= 6.
+    In closed form where the activation has one, else by :func:`gaussian_rule`, in float64 with errors of 1e-12
+    relative to ``sqrt(k!)`` for k <= 10 and |b| <= 6.
     """
     if activation.closed is not None:
         return activation.closed(bias, degree)

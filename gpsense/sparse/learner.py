@@ -122,12 +122,12 @@ def loss(samples: Samples, kept: Kept, activation: Activation, network: Network)
 
 
 def mean_square(samples: Samples, kept: Kept, activation: Activation, network: Network) -> Scalar:
-    """``(1/n) sum (h(x) - y)^2`` alone."""
+    """The mean squared error ``(1/n) sum (h(x) - y)^2``, without its gradient."""
     return _errors(samples, kept, activation, network)[0]
 
 
 def risk(samples: Samples, kept: Kept, activation: Activation, network: Network) -> Scalar:
-    """``mean (h - y)^2 / variance of y``: on noise-free samples the excess risk; 1 for the best constant."""
+    """The risk ``mean (h - y)^2 / variance of y``: 1 for the best constant, the excess risk on noise-free samples."""
     error, variance = _errors(samples, kept, activation, network)
     return error / variance
 

@@ -1,6 +1,7 @@
 """Baselines for network pruning: methods that find V (d, r) in ``y = sigma(V^T x) + noise``, x ~ N(0, I_d).
 
-Every method reads :class:`gpsense.sparse.moments.Moments` alone. ``r`` and ``kept`` are static.
+Every method reads :class:`gpsense.sparse.moments.Moments` alone. The numbers ``r`` of directions and ``kept`` of
+coordinates are static.
 """
 
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def diagonal_spectral(moments: Moments, r: int, kept: int) -> Directions:
 
 
 def truncated_power(moments: Moments, r: int, kept: int, steps: int = POWER_STEPS) -> Directions:
-    """``Q <- qr(T(yxx Q))``, T keeping the ``kept`` rows of largest norm; then :func:`spectral` on the rows last kept.
+    """Iterates ``Q <- qr(T(yxx Q))``, T keeping the ``kept`` largest rows; then :func:`spectral` on those last kept.
 
     Starts from :func:`diagonal_spectral` (0 steps return it). Multiplying by yxx itself finds eigenvalues of either
     sign, as sign flips of Q's columns do not matter; with eigenvalues +a and -a it would not converge. Raises BadInput
@@ -114,7 +115,7 @@ def lasso_penalty(fit: Moments, held: Moments, n_penalties: int = 40, steps: int
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method by name: its source, what it is told of the truth (``knows``), and its ``directions``.
+    """One method by name: its source, what it is given of the truth (``knows``), and its ``directions``.
 
     ``directions(seen, penalty, r, kept)`` estimates V from the moments ``seen``: (d, r) with orthonormal columns, or
     one column (d, 1), of norm 1 (linear) or the coefficients, which may be 0 (lasso). ``choose(fit, held)`` picks the

@@ -29,7 +29,8 @@ class Moments(eqx.Module):
 class Sums(eqx.Module):
     """Raw sums over the samples so far, with y minus ``centre``, the mean y of the first block that had a sample.
 
-    Otherwise subtracting a mean of y far above its spread at the end would lose digits to cancellation in float32.
+    If the mean of y were subtracted only at the end, digits would be lost to cancellation in float32 where it is far
+    above the spread of y.
     """
 
     count: Scalar
@@ -67,7 +68,7 @@ class Sums(eqx.Module):
         )
 
     def moments(self) -> Moments:
-        """The moments of all samples: ``(1/n) (sum (y - c) f - (mean of y - c) sum f)``, c the centre, f = x, x x^T."""
+        """The moments of all samples: ``(1/n) (sum (y - c) f - (mean of y - c) sum f)``, c the centre, f x or x x^T."""
         size = jnp.maximum(self.count, 1.0)
         shift = self.y / size
         return Moments(

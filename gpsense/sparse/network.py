@@ -43,7 +43,7 @@ class Network(eqx.Module):
         return activation.value(self.weights.T @ x + self.biases[:, None])
 
     def __call__(self, activation: Activation, x: Float[Array, "kept rows"]) -> Float[Array, " rows"]:
-        """Predictions."""
+        """The outputs h(x), one per column of ``x``."""
         return self.output @ self.hidden(activation, x) + self.linear @ x + self.intercept
 
 
@@ -90,7 +90,10 @@ def mean_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
 
 
 def least_squares_part(samples: Samples, kept: Kept) -> Float[Array, " kept"]:
-    """The least-squares coefficients of y on x: their residual has no linear part, even if mu is not 0 (derived)."""
+    """The least-squares coefficients of y on x, without intercept.
+
+    Their residual is orthogonal to x over the samples; that of mu (:func:`mean_part`) in general is not (derived).
+    """
     width, dtype = kept.real.shape[0], samples.dtype
 
     def add(sums: tuple[Array, Array, Array], block: Block) -> tuple[Array, Array, Array]:
@@ -119,7 +122,11 @@ def step_gradient(
     linear: Float[Array, " kept"],
     activation: Activation,
 ) -> Float[Array, "kept neurons"]:
-    """``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)``: minus half the mean square's gradient at a_j = 1."""
+    """The direction ``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)`` of the gradient step.
+
+    It is minus half the gradient in w_j, at a_j = 1, of the mean squared residual, where the mirrored hidden layer
+    still adds 0.
+    """
 
     def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:
         slopes = activation.slope(weights.T @ block.x + biases[:, None])
@@ -167,10 +174,10 @@ def statistics(samples: Samples, kept: Kept, network: Network, activation: Activ
 
 
 def ridge(found: Statistics, network: Network, penalties: Float[Array, " penalties"]) -> Network:
-    """The network per penalty p, on a leading axis, with output ``argmin mean (residual - a^T h - a_0)^2 + p s |a|^2``.
+    """The networks, one per penalty p, with ``argmin_a mean (residual - a^T h - a_0)^2 + p s |a|^2`` as output weights.
 
-    ``s`` is the mean variance of a hidden unit, so that penalties are relative; the intercept is free. Where all units
-    are constant up to rounding, a is 0.
+    The leading axis is that of the ``penalties``. ``s`` is the mean variance of the hidden units h, so that penalties
+    are relative; the intercept a_0 is free. Where all units are constant up to rounding, a is 0.
     """
     covariance = found.second - found.first[:, None] * found.first[None, :]
     inner, cross = covariance[:-1, :-1], covariance[:-1, -1]

@@ -1,4 +1,4 @@
-"""The papers' systems (kinds of experiments), one per file, subclasses of :class:`System`; imported when first used."""
+"""The systems, which are kinds of experiments: one subclass of :class:`System` per file, imported when first used."""
 
 from collections import UserDict
 from importlib import import_module
@@ -8,7 +8,7 @@ from gpsense.systems._contract import AnySystem, Cost, Evaluator, Learner, Measu
 
 
 class Systems(UserDict[str, Any]):
-    """System classes by name. An entry may be ``module:Class``, imported when first read; you may add your own.
+    """The system classes by name; add your own. An entry may be text, ``module:Class``, imported when it is first read.
 
     >>> sorted(gpsense.SYSTEMS)[:3], gpsense.SYSTEMS["sensing"] is gpsense.Sensing
     (['diabetes', 'digits', 'images'], True)

@@ -32,12 +32,12 @@ def call(
     numbers: Mapping[str, Any],
     remedy: Callable[[Sequence[str]], str] | None = None,
 ) -> Any:
-    """Returns ``function(*first, **numbers)``; BadInput where Python needs the value of a traced number.
+    """Returns ``function(*first, **numbers)``; raises BadInput where Python needs the value of a traced number.
 
     That error names which of ``numbers`` (never ``key``) must be fixed so that the function can be traced;
-    ``remedy(names)`` says how to fix them. BadInput also where the function fails with a value that is not a number,
-    but runs with a number in its place. Any other error is raised with a note: the function's line, and the values not
-    traced.
+    ``remedy(names)`` says how to fix them. Raises BadInput also where the function fails with a value that is not a
+    number, but runs with a number in its place. Any other error is raised with a note, which names the function's line
+    and the values that are not traced.
     """
     try:
         return function(*first, **numbers)
@@ -113,7 +113,7 @@ def _refusal(
     traced = {name: value for name, value in numbers.items() if name != "key" and isinstance(value, Tracer)}
 
     def fits(fixed: Sequence[str]) -> bool:
-        """Whether no traced value is needed once these are fixed; other errors come from the values tried."""
+        """Whether no traced value is needed once ``fixed`` are fixed; other errors come from the values tried."""
         try:
             function(*first, **{**numbers, **{name: _example(traced[name]) for name in fixed}})
         except Exception as found:

@@ -19,7 +19,7 @@ from gpsense.systems._contract import Measure
 
 
 def gaussian_start(key: RandomKey, rows: int, width: int, dtype: Any) -> Factor:
-    """Independent N(0, 1) entries, (rows, width); column j does not depend on the width."""
+    """A factor (rows, width) of independent N(0, 1) entries; column j does not depend on the width."""
     return jax.random.normal(key, (width * rows,), dtype).reshape(width, rows).T
 
 
@@ -67,7 +67,7 @@ class TruthData(Traced):
         tuple[float, ...] | jax.Array | None,
         Field(
             "problem",
-            "eigenvalues mu_j of the truth (rectangular: singular values), instead of condition",
+            "eigenvalues mu_j of the truth (system rectangular: singular values), instead of condition",
             above=0,
             axis=False,
         ),
@@ -76,7 +76,7 @@ class TruthData(Traced):
         Factor | None,
         Field(
             "problem",
-            "factor U* (dim, rank) of the truth (rectangular: [U*; V*]), a .npy file, instead of a draw",
+            "factor U* (dim, rank) of the truth (system rectangular: [U*; V*]), a .npy file, instead of a draw",
             axis=False,
         ),
     ] = None
@@ -137,7 +137,7 @@ class ColumnSetting(Traced):
         ScalarLike,
         Field(
             "baseline",
-            "step size, as a multiple of the method's own",
+            "step size, relative to the method's own",
             above=0,
             read_by=TUNED["rate"],
         ),

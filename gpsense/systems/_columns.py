@@ -55,7 +55,7 @@ ColumnT = TypeVar("ColumnT", bound=Column)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT]):
-    """What the systems with column-wise pruning share: sizes and names, the loss they train on, the pruning rule.
+    """What the systems with column-wise pruning share: static fields, the training objective, the pruning rule.
 
     ``n``, ``rank`` and ``width`` are upper bounds where ``Data`` or ``Setting`` gives them too. ``rule`` may be a
     function of norms and :class:`gpsense.pruning.RuleInput` that returns the mask.
@@ -192,7 +192,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
 
     @property
     def packed(self) -> int:
-        """The side of the Gram matrix, which is the length of a matrix that is packed into a vector."""
+        """The side of the Gram matrix: the length of the vector into which the recovered matrix is packed."""
         return packed_size(self.dim)
 
     @property
@@ -254,7 +254,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
                 problem = "population data or form direct cannot hold measurements out"
                 raise BadInput("method", f"{self.method}: {problem}", "use drawn measurements in form gram or auto")
         if self.baseline is not None and self.full_width > self.dim:
-            remedy = "use a width of at most dim, or greedy_pruning alone"
+            remedy = "use a width of at most dim, or greedy_pruning as the only method"
             raise BadInput("width", f"{self.full_width} exceeds dim {self.dim} for {self.method}", remedy)
 
     def implied(self, given: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return replace(system, form="gram" if gram < direct else "direct")
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """``rank`` unless a baseline knows it, ``n`` if no shape depends on it, ``width`` if padding it is cheap."""
+        """Allows ``rank`` unless a baseline knows it, ``n`` if no shape depends on it, ``width`` if it is cheap."""
         system, baseline = self.resolve(evaluations), self.baseline
         names = set() if baseline and baseline.knows_rank else set(sizes) & {"rank"}
         if "n" in sizes and (system.form == "gram" or self.ensemble is None):
@@ -341,7 +341,7 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
         return jnp.where(self.active(setting), draw * scale, jnp.zeros((), dtype))
 
     def rates(self, setting: ColumnSetting) -> tuple[Rates, Rates]:
-        """Step size, momentum, tolerance and perturbation radius, of training and of fine-tuning."""
+        """The step size, momentum, tolerance and perturbation radius of training, then those of fine-tuning."""
         fine_tune_rate = setting.rate if setting.fine_tune_rate is None else setting.fine_tune_rate
         return (
             Rates(setting.rate, setting.momentum, setting.tolerance, setting.perturbation),
@@ -402,7 +402,7 @@ def _measured(pruned: Pruned) -> Measures:
 
 
 def _recorded(system: ColumnSystem[Any, Any], problem: Column, setting: Any, factor: Factor) -> dict[str, Scalar]:
-    """Loss (without penalty), its gradient norm and the error of a factor."""
+    """The loss without penalty, its gradient norm, and the error of a factor."""
     loss, gradient = system.targets(problem, setting)[1](factor)
     norm = jnp.sqrt(jnp.sum(gradient**2))
     return {"loss_curve": loss, "error_curve": system.error(problem, factor), "gradient_norm": norm}
@@ -421,7 +421,7 @@ def _decided(
     margin: Scalar,
     curvature: Smallest,
 ) -> Pruned:
-    """The mask with its measures; ``turned``: factor ``trained`` after rotation; ``counted`` columns make the rank."""
+    """The mask with its measures; ``turned``: ``trained`` after rotation; ``counted``: columns that make the rank."""
     penalised, _ = system.targets(problem, setting)
     _, gradient = penalised(trained)
     return Pruned(
@@ -519,7 +519,7 @@ class PruneColumns(Learner[ColumnT, ColumnSetting, Descent, Pruned, Descent], Ge
         return ROTATIONS[self.system.rotation](state.factor)
 
     def _curvature(self, penalised: Target, factor: Factor, active: Mask) -> Smallest:
-        """Bounds of the smallest Hessian eigenvalue of the training objective; NaN if ``curvature_steps`` is 0."""
+        """Bounds on the smallest Hessian eigenvalue of the training objective; NaN if ``curvature_steps`` is 0."""
         if self.system.curvature_steps == 0:
             return _unmeasured(factor)
         steps = None if self.system.curvature_steps >= factor.size else self.system.curvature_steps
@@ -535,9 +535,9 @@ def _unmeasured(factor: Factor) -> Smallest:
 @final
 @dataclass(frozen=True)
 class RunBaseline(Learner[ColumnT, ColumnSetting, Run, Pruned, Descent], Generic[ColumnT]):
-    """A baseline in place of training; it is neither pruned nor fine-tuned.
+    """A baseline in place of training; its factor is neither pruned nor fine-tuned.
 
-    Its scores are the singular values of its factor; its rank is how many of them exceed a tenth of the largest.
+    The scores are the singular values of that factor; the rank is how many of them exceed a tenth of the largest.
     """
 
     system: ColumnSystem[Any, ColumnT]

@@ -35,11 +35,11 @@ PRECISIONS = ("float32", "float64")
 class Cost(eqx.Module):
     """What one cell costs in operations and in memory.
 
-    ``flops``: operations of a training step; ``once``: those outside the steps (drawing, pruning); ``products``:
-    whether they count matrix products only, or all operations. Bytes: ``problem_bytes`` of the problem,
-    ``sample_bytes`` while it is drawn, ``cell_bytes`` of a cell while it runs, ``kept_bytes`` of its state at other
-    times, ``result_bytes`` of its measures (0: the engine estimates them). ``axes``: each measure's name and number of
-    trailing axes, where measures were traced.
+    ``flops``: operations of a training step; ``once``: operations outside the steps, for drawing and pruning, say;
+    ``products``: whether both count matrix products only. Memory in bytes: ``problem_bytes`` is what the problem takes,
+    ``sample_bytes`` what drawing it takes, ``cell_bytes`` what a running cell takes, ``kept_bytes`` what its state
+    takes at other times, ``result_bytes`` what its measures take (0: the engine estimates it). ``axes``: name and
+    number of trailing axes of each measure, if the measures were traced; else empty.
     """
 
     flops: float = eqx.field(static=True)
@@ -66,7 +66,7 @@ class Measure(NamedTuple):
 
 
 class State(Protocol):
-    """What the engine needs of a state of both phases: ``status`` (a code of gpsense.descent) and ``steps``."""
+    """What the engine reads of a state, in either phase: ``status`` (a code of gpsense.descent) and ``steps``."""
 
     @property
     def status(self) -> Integer: ...
@@ -76,7 +76,7 @@ class State(Protocol):
 
 
 class Decision(Protocol):
-    """What the engine needs of a pruning decision: ``mask``, True for the prunable parts that are kept."""
+    """What the engine reads of a pruning decision: ``mask``, True for the prunable parts that are kept."""
 
     @property
     def mask(self) -> Bool[Array, " parts"]: ...
@@ -101,7 +101,7 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
 
     @property
     def stride(self) -> int:
-        """The number of steps between checks: the status of a state changes only after a multiple of it."""
+        """The number of steps between checks; the status of a state changes only at a check."""
         return 10
 
     def lanes(self, problem: ProblemT) -> bool:
@@ -109,14 +109,14 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
         return False
 
     def donates(self, width: int) -> bool:
-        """Whether fine-tuning at this width starts with arrays of the same shapes as training ended with.
+        """Whether states at the start of fine-tuning, at this width, have the shapes of those at the end of training.
 
         The memory of the trained state is then reused.
         """
         return False
 
     def shared(self, settings: Sequence[SettingT]) -> Sequence[tuple[int, int]]:
-        """For each setting, the index of its leader, the setting whose first steps it shares, and how many steps.
+        """For each setting, the index of its leader, whose first steps it shares, and the number of these steps.
 
         In a chunk that holds both, only the leader is trained: after that many steps (or at the end of training, if
         that is earlier) :meth:`branch` makes the setting's state from the leader's; until then, their records are the
@@ -144,7 +144,7 @@ class Learner(ABC, Generic[ProblemT, SettingT, StateT, PrunedT, TunedT]):
     def start_fine_tuning(
         self, problem: ProblemT, setting: SettingT, state: StateT, pruned: PrunedT, width: int
     ) -> TunedT:
-        """The state that fine-tuning starts from, with room for ``width`` parts: at least as many as are kept.
+        """The state that fine-tuning starts from, with room for ``width`` parts, at least the number kept.
 
         Padding must not affect results.
         """
@@ -271,7 +271,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
         return self
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """The names of ``sizes`` whose values may be traced, up to this system's bounds, at little extra cost."""
+        """The names of the ``sizes`` that may be traced at little extra cost; this system's fields bound the values."""
         return frozenset()
 
     def cost(self) -> Cost | None:
@@ -288,7 +288,7 @@ class System(ABC, Generic[DataT, SettingT, ProblemT]):
 
     @property
     def train_precision(self) -> str:
-        """Precision of matrix products while training."""
+        """The precision of matrix products while training."""
         return "highest"
 
 

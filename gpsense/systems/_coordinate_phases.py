@@ -25,7 +25,7 @@ SCORED = ReadBy("rule", ("gradient",), frozenset(INPUT_RULES))
 
 
 class CoordinatesSetting(Traced):
-    """Traced numbers that do not change the data: those of descent, and ``contraction``, c of the scores' weights."""
+    """Traced numbers that do not change the data: those of descent, and the c of :mod:`gpsense.pruning.inputs`."""
 
     contraction: Annotated[
         ScalarLike,
@@ -67,7 +67,7 @@ class CoordinatesSetting(Traced):
 
 
 class CoordinatesProblem(eqx.Module):
-    """Training samples, the variance of their outputs, test samples, and V (None where there is no truth)."""
+    """Training samples, the variance of their outputs, test samples, and the true directions V (None if unknown)."""
 
     train: Samples
     variance: Scalar
@@ -76,7 +76,7 @@ class CoordinatesProblem(eqx.Module):
 
 
 class Untrained(eqx.Module):
-    """The state before pruning where nothing is trained: a key for later draws, loss and error of the zero network."""
+    """The state before pruning if nothing is trained: a key for later draws, and the zero network's loss and error."""
 
     key: RandomKey
     status: Integer
@@ -94,7 +94,7 @@ class Dense(Descending):
 class Tuned(Descending):
     """The state after pruning: the network on the kept coordinates, with its current loss and error.
 
-    ``aligned``: measures of its first layer against the truth, before fine-tuning.
+    ``aligned``: measures of the network's first layer against the truth, before fine-tuning.
     """
 
     kept: Kept
@@ -119,7 +119,7 @@ class PrunedCoordinates(eqx.Module):
 @final
 @dataclass(frozen=True)
 class NetworkDescent:
-    """Descent on all parameters of a network; ``silent``: it has a first layer only, output 0 and error 1."""
+    """Descent on all parameters of a network; ``silent``: the network has a first layer only, output 0 and error 1."""
 
     method: Method
     activation: Activation

@@ -218,7 +218,7 @@ class MomentMethod(CoordinateLearner[Untrained]):
     def _directions(self, stream: Samples) -> Float[Array, "parts dim r"]:
         """The directions found from all samples and, where a second layer is fitted, also from those not held out.
 
-        If the baseline has a penalty, it is chosen once, by the held-out samples, for both.
+        The penalty of a baseline, if any, is chosen once, on the held-out samples, and used for both.
         """
         choose, (r, kept) = self.baseline.choose, self.system.oracle_sizes
         count = 1 if self.descent.silent else 2
@@ -261,7 +261,7 @@ class CoordinateMethod:
     """A learner of a system, and what must be known about it before anything is drawn.
 
     ``products``: the number of passes over the samples before pruning, of n dim^2 multiplications each; None: as many
-    as the pruning rule makes, which then chooses before training. ``network``: whether pool and rule are used.
+    as the pruning rule makes, for a method that prunes before training. ``network``: whether it uses pool and rule.
     """
 
     learner: Callable[["CoordinateSystem"], CoordinateLearner[Any]]
@@ -322,7 +322,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "prune",
-            "parts of the activation to score by: even, odd, both, none (the whole), linear (e_z alone)",
+            "parts of the activation to score by: even, odd, both, none (the whole), linear (the noise input alone)",
             choices=PARITIES,
             label="parts of the scores",
             read_by=(NETWORK, SCORED),
@@ -396,7 +396,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
     def measure_layer(
         self, problem: CoordinatesProblem, kept: Kept, columns: Float[Array, "kept columns"]
     ) -> dict[str, Scalar]:
-        """Measures of how far the first layer's columns are in the span of V; none where V is not known."""
+        """Measures of how much of the first layer is in the span of the true directions V; {} if V is not known."""
         return {}
 
     def check(self) -> None:

@@ -50,7 +50,7 @@ TreeT = TypeVar("TreeT")
 
 
 class Rewind(NamedTuple):
-    """How kept weights are rewound, given their values ``now``, trained, and ``before``, after ``rewind_step`` steps.
+    """How kept weights are rewound: ``now`` are their trained values, ``before`` those after ``rewind_step`` steps.
 
     ``between(now, before)`` returns the values that the next round starts from, ``last(now, before, draw)`` those that
     training of the ticket starts from; ``draw()`` returns a fresh start.
@@ -129,9 +129,9 @@ WeightsSettingT = TypeVar("WeightsSettingT", bound=WeightsSetting)
 class Masked(Descending):
     """The state of both phases: the descent of the weights on a mask, and what else pruning needs.
 
-    ``original``: values that weights are rewound to; ``alone``: whether this trains the final ticket, after all rounds;
-    ``aside``: the trained weights of a ticket while new random weights are trained on its mask. As both phases have
-    this state, they share one compiled program where there are no rounds of pruning.
+    ``original``: values that weights are rewound to; ``alone``: whether the run trains the final ticket, after all
+    rounds; ``aside``: the trained weights of a ticket while new random weights are trained on its mask. As both phases
+    have this state, they share one compiled program where there are no rounds of pruning.
     """
 
     mask: NumbersMask
@@ -153,7 +153,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
     @property
     @abstractmethod
     def stochastic(self) -> bool:
-        """Whether a step's gradient is not that on all samples, because of minibatches or dropout, say."""
+        """Whether the gradient of a step differs from that on all samples, because of minibatches or dropout, say."""
 
     @property
     def check_every(self) -> int:
@@ -188,7 +188,7 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
     @property
     def carried(self) -> Any:
-        """Which parameters (numbers,) a step updates without training, such as running means; None if none are."""
+        """The mask (numbers,) of parameters that steps set without training, such as running means; None if none."""
         return None
 
     def sampled_gradient(self, problem: ProblemT, params: Parameters, key: RandomKey, step: Integer) -> Parameters:
@@ -222,17 +222,17 @@ class WeightModel(ABC, Generic[ProblemT, WeightsSettingT]):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
-    """What the systems pruned by weights share: how weights are chosen and trained.
+    """What the systems with weight pruning share: how weights are chosen and trained.
 
     ``rule``: iterative_magnitude prunes in rounds of ``round_steps`` steps and rewinds the weights after each;
-    magnitude prunes trained weights at once; random, snip, grasp, movement and synflow prune before training, scored in
-    ``score_rounds`` rounds (None: 100 for synflow, else 1); none prunes nothing.
+    magnitude prunes trained weights at once; random, snip, grasp, movement and synflow prune before training, in
+    ``score_rounds`` rounds of scoring (None: 100 for synflow, else 1); none prunes nothing.
     ``rewind``: kept weights go back to their values after ``rewind_step`` steps (start), stay as trained (none), or are
     drawn anew at the end (redraw; rewound between rounds). ``redraw_rounds``: after each round, before pruning,
-    new random weights are also trained on its mask for ``round_steps`` steps, to show what the ticket owes to its
-    initial weights. ``spread``: the share kept is that of all weights together (global), of each layer, where
-    the last layer may have its own share per round (layer), or follows :func:`gpsense.pruning.weights.erk_shares`
-    (erk). ``batch``: samples drawn with replacement for each step; None: all.
+    new random weights are also trained on the round's mask for ``round_steps`` steps, to show what the ticket owes to
+    its initial weights. ``spread`` says what the share kept refers to: with global, all weights together; with layer,
+    each layer, where the last may have its own share per round; with erk, it is divided among the layers by
+    :func:`gpsense.pruning.weights.erk_shares`. ``batch``: samples drawn with replacement for each step; None: all.
     """
 
     rules: ClassVar[Mapping[str, WeightRule]] = WEIGHT_RULES
@@ -332,7 +332,8 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         """Raises BadInput where records do not fit the rounds, or the steps are too few for a setting's rounds."""
         rule = self.rules[self.rule]
         if self.spread != "layer" and any(each.last_layer != 1 for each in settings):
-            raise BadInput("last_layer", f"spread {self.spread} does not use last_layer", "use spread layer")
+            remedy = "set spread to layer, or leave last_layer at 1"
+            raise BadInput("last_layer", f"spread {self.spread} does not use last_layer", remedy)
         if rule.score is not None and any(each.kept is None for each in settings):
             problem = f"rule {self.rule} needs the share of the weights to keep"
             raise BadInput("kept", problem, "give it, such as 0.1, or use rule none")
@@ -365,7 +366,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
 
     @property
     def numbers(self) -> Numbers:
-        """The conversion between the vectors of the states and trees."""
+        """The conversion between trees and the vectors that states hold."""
         return Numbers(self.model.shapes, self.model.prunable)
 
     @property
@@ -407,7 +408,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return self._ended(setting, state)
 
     def start(self, problem: ProblemT, setting: WeightsSettingT, keys: Keys) -> Masked:
-        """The start, with its mask if the rule needs no training; DIVERGED if all scores are 0 or some not finite."""
+        """The start, pruned if the rule needs no training; DIVERGED where all scores are 0 or some are not finite."""
         start_key, mask_key = jax.random.split(keys.start)
         rule, numbers = self.rule, self.numbers
         usable = jnp.asarray(True)
@@ -439,7 +440,7 @@ class PruneWeights(Learner[ProblemT, WeightsSettingT, Masked, PrunedWeights, Mas
         return self._ended(setting, Masked(run, kept, vector, keys.start, alone, aside))
 
     def train(self, problem: ProblemT, setting: WeightsSettingT, state: Masked, n_steps: int) -> Masked:
-        """Rounds of training; iterative pruning and rewinding after each but the last.
+        """Up to ``n_steps`` more steps, in rounds; iterative pruning prunes and rewinds after each round but the last.
 
         A round of iterative pruning makes all its steps: a run that stopped early would not reach the next round.
         """

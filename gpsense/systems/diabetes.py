@@ -1,8 +1,8 @@
 """Real data among noise: the ten columns of a diabetes table and many columns of noise, with input-feature pruning.
 
 The output is a patient's score, standardised on the training rows like the real columns. Which real columns matter is
-not known, so there is no truth: the measures are how many columns, real and of noise, are kept, and the error on the
-test rows, which are not trained on.
+not known, so there is no truth. Measured are how many real columns and how many columns of noise are kept, and the
+error on the test rows, which are not trained on.
 """
 
 from collections.abc import Mapping
@@ -86,14 +86,14 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return 1, REAL
 
     def data_numbers(self) -> tuple[int, int]:
-        """The numbers in both streams, padded to whole blocks of rows, and in the columns that streams are made of."""
+        """How many numbers both streams hold, padded to whole blocks, and how many the columns behind them hold."""
         padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
         return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
 
     def draw(self, data: DiabetesData, key: RandomKey) -> CoordinatesProblem:
         """Split the rows at random and draw the columns of noise.
 
-        With the same key a larger number of training rows, or of columns of noise, includes those of a smaller one.
+        With the same key, more training rows include those of fewer, and more columns of noise include those of fewer.
         Real columns and outputs have mean 0 and variance 1 over the training rows.
         """
         split_key, noise_key, stream_key = jax.random.split(key, 3)
@@ -110,7 +110,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return CoordinatesProblem(train, samples.outputs(train)[1], test, None)
 
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The mask of the real columns, which is also their score."""
+        """The mask of the real columns; the scores are that mask as numbers."""
         mask = jnp.arange(self.n_coordinates) < REAL
         return mask, mask.astype(jnp.dtype(self.dtype))
 

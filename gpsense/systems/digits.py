@@ -1,9 +1,9 @@
 """Two handwritten digits classified by a network with quadratic activation that is pruned by neurons: real data.
 
 ``h(x) = b + sum_j <u_j, x>^2`` is fitted by least squares to labels +-1. The inputs are the leading principal
-components z of the pixels and a constant, which gives a neuron a linear term as well: where c is its weight times the
-constant, ``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``. There is no truth: the error is the share of held-out
-images misclassified.
+components z of the pixels and a constant, which gives a neuron a linear term as well:
+``(<u, z> + c)^2 = <u, z>^2 + 2 c <u, z> + c^2``, where c is the neuron's weight times the constant. There is no truth:
+the error is the share of held-out images misclassified.
 """
 
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ class DigitsData(Traced):
 
 
 class DigitsProblem(eqx.Module):
-    """The loss on the training images, the maps of the held-out ones, and the labels of all.
+    """The loss on the training images, the map to outputs on the held-out images, and the labels of all images.
 
-    ``held_out`` maps U U^T to outputs on the held-out images, less the mean output on the training images.
-    ``offset`` is the mean label of the training images, so that ``h = A(U U^T) + offset`` on the held-out images.
+    ``held_out`` maps U U^T to outputs on the held-out images, less the mean output on the training images. ``offset``
+    is the mean label of the training images: outputs h on the held-out images are that map's values plus ``offset``.
     """
 
     objective: Objective
@@ -78,7 +78,7 @@ def inputs(pixels: Float[Array, "n pixels"], used: Bool[Array, " n"], dim: int, 
 
 
 def pair_of_digits(positive: ScalarLike, negative: ScalarLike, dtype: Any) -> tuple[Float[Array, "n pixels"], Values]:
-    """Pixels (365, 64) and labels (365,) of two digits; labels +1 and -1, and 0 for rows that are neither.
+    """Pixels (365, 64) and labels (365,) of two digits; labels are +1 and -1, and 0 for rows of other digits.
 
     The images of the pair come first, in the data set's order. For the same digit twice all labels are 0.
     """

@@ -41,8 +41,8 @@ class ImagesSetting(WeightsSetting):
 class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
     """Image classification by multi-layer ReLU networks: scikit-learn's handwritten digits, MNIST or CIFAR-10.
 
-    ``data`` is digits, or mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs), or one of mnist and
-    cifar10, read from files in ``folder``. The network is trained on ``n`` images, or on fewer if Data gives an ``n``;
+    ``data`` is digits, mnist_5k (5,000 images of MNIST, which the extra ``mnist`` installs), mnist or cifar10; the last
+    two are read from files in ``folder``. The network is trained on ``n`` images, or on fewer if Data gives an ``n``;
     the error is measured on at most ``test`` others, and the loss on ``validation`` further images is recorded.
     ``layers``: the number of neurons in each hidden layer.
 
@@ -122,8 +122,8 @@ class Images(WeightSystem[ImagesData, ImagesSetting, NetworkProblem]):
         """Draw the training images; the test images are a data set's own, or else drawn from the remaining images.
 
         With the same key a larger n adds images to those of a smaller n. The validation images are the first of the
-        remaining ones. In a data set with its own test images, only the first ``2 n + validation`` training images of
-        the file are drawn from.
+        remaining ones. Where a data set has its own test images, only the first ``2 n + validation`` of its training
+        images serve for training and validation.
         """
         dtype, images = jnp.dtype(self.dtype), self._images
         own = len(images.test_y) > 0

@@ -1,4 +1,4 @@
-"""Train, prune and fine-tune a model of your own, any tree of parameters, with the paper's pipeline.
+"""Trains, prunes and fine-tunes a model of your own, whose parameters are any tree, with the paper's pipeline.
 
 Subclass :class:`TrainPruneFineTune` with methods ``draw``, ``init`` and ``loss``, or pass such functions to its ``of``.
 :class:`Parts` says what is pruned: columns or rows of matrices (structured), or single weights (unstructured).
@@ -52,9 +52,9 @@ class Parts:
 def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str = "parts") -> Parts:
     """Parts that are the slices of an array along ``axis``: the columns of a matrix (axis 1) or its rows (axis 0).
 
-    ``where(params)`` returns the array (a leaf of the tree), or several whose slices are pruned together (a neuron's
-    incoming and outgoing weights): give an axis for each. The norm of a part is over all its slices. ``unit``, such as
-    inputs, names the parts in tables and figures.
+    ``where(params)`` returns the array, a leaf of the tree, or several arrays whose slices are pruned together, such as
+    a neuron's incoming and outgoing weights; ``axis`` may then be a sequence with an axis for each. The norm of a part
+    is over all its slices. ``unit``, such as inputs, names the parts in tables and figures.
     """
     if not callable(where):
         raise BadInput("where", f"{shown(where)} is not a function", "give a function of params that returns a leaf")
@@ -70,7 +70,8 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
     def matrix(params: Any) -> Matrix:
         leaves = several(params)
         if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
-            raise BadInput("parts", "the function where of groups() returns no array", "let it return a leaf of params")
+            problem = "groups(where=...): the function does not return arrays"
+            raise BadInput("parts", problem, "let it return a leaf of params, or several as a tuple")
         if len(axes(len(leaves))) != len(leaves) or not all(map(fits, leaves, axes(len(leaves)))):
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in leaves)
             remedy = "give an axis that each leaf has, axis=0 for a vector"
@@ -92,7 +93,7 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
 def weights(prune: What | None = None) -> Parts:
     """Parts that are single weights: the entries of the leaves that :func:`gpsense.pruning.leaves.prunable` chooses.
 
-    ``prune`` is passed to it as ``what``: patterns, a function or a tree that change which leaves are pruned.
+    ``prune`` is that function's ``what``: patterns, a function or a tree that change which leaves are pruned.
     """
 
     def flat(params: Any) -> Matrix:
@@ -128,7 +129,7 @@ class PipelineSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "share of the parts kept by the rules top_r and random (null: count parts)",
+            "share of the parts kept by the rules top_r and random (null: prune.count parts)",
             above=0,
             at_most=1,
             read_by=(COUNTED,),
@@ -149,8 +150,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     A subclass defines ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, and optionally :meth:`error`,
     static fields and a ``Data`` of its own. The error is the loss on the problem drawn unless :meth:`error` is
     overridden: for a held-out error, let :meth:`draw` add further samples to the problem, on which :meth:`error` is
-    evaluated.
-    Parameters are any tree, Equinox modules included.
+    evaluated. Parameters are any tree, Equinox modules included.
 
     >>> from gpsense.systems.own import groups
     >>> def draw(key, noise=0.1):
@@ -196,7 +196,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         int,
         Field(
             "prune",
-            "number of parts kept by the rules top_r and random, unless kept gives a share",
+            "number of parts kept by the rules top_r and random, unless prune.kept gives a share",
             at_least=1,
             at_most=INT32,
             read_by=(COUNTED,),
@@ -230,7 +230,7 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
 
     @abstractmethod
     def loss(self, params: Any, problem: ProblemT) -> Scalar:
-        """The loss: training minimises it with the penalty added, fine-tuning alone."""
+        """The loss; training minimises its sum with the penalty, fine-tuning the loss alone."""
 
     def error(self, params: Any, problem: ProblemT) -> Scalar:
         """The error in the results: the loss unless a subclass overrides this method."""
@@ -252,11 +252,11 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
         name: str = "own",
         **fields: Any,
     ) -> Self:
-        """A system made of functions, e.g. ``draw(key, noise=0.1)``, which returns a problem, and ``init(key)``.
+        """A system made of functions: ``draw(key, ...)`` returns a problem, ``init(key)`` the model's parameters.
 
-        ``init`` returns the parameters, ``loss(params, problem)`` and ``error(params, problem)`` a number. The
-        parameters of ``draw`` after the key are the numbers of ``Data``, with the same defaults (0 if there is none);
-        ``fields`` are static fields (rule, optimizer, penalty_kind, count, dtype).
+        ``loss(params, problem)`` and ``error(params, problem)`` return a number. The arguments of ``draw`` after the
+        key, such as ``noise=0.1``, become the numbers of ``Data``, with the same defaults (0 if there is none);
+        ``fields`` are static fields: rule, optimizer, penalty_kind, count, dtype.
         """
         if not isinstance(parts, Parts):
             raise BadInput("parts", f"{shown(parts)} is not Parts", "give groups(where, axis) or weights()")

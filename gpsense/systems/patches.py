@@ -4,7 +4,7 @@ A sample is two patches: ``y mu e_1``, with the label y = +-1, and Gaussian nois
 is ``f(x) = F_+(x) - F_-(x)`` with ``F_j(x) = sum_r relu(<w_jr, y mu e_1>)^3 + relu(<w_jr, xi>)^3``, a sum over filters
 w_jr. A random share p of all weights is kept before training, and scaled by ``p^(-1/2)``, so that noise contributes as
 much to the output for every p. The network can fit the training samples by the signal, which generalises, or by their
-noise. Setting after arXiv 2301.00335 (abstract known); sizes and the cube are derived.
+noise. The setting follows arXiv 2301.00335, of which only the abstract is known here; sizes and the cube are derived.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class PatchesSetting(PipelineSetting):
 
 
 class PatchesProblem(NamedTuple):
-    """Training and test samples (labels (n,), noise patches (n, dim)), length of the signal, mask of kept weights."""
+    """Labels (n,) and noise patches (n, dim) to train and test on, norm of the signal, mask and share of weights."""
 
     labels: Float[Array, " n"]
     noise: Float[Array, "n dim"]

@@ -29,8 +29,8 @@ INPUTS = ENSEMBLES["rank_one"]
 class QuadraticNetworkData(TruthData):
     """Traced numbers that change the data: those of :class:`TruthData`, and ``truncation``.
 
-    Samples whose y is more than ``truncation`` standard deviations from its mean are left out of the loss (None: no
-    sample is).
+    Samples whose y is more than ``truncation`` standard deviations from its mean are left out of the loss (None: all
+    are in it).
     """
 
     truncation: Annotated[
@@ -53,7 +53,7 @@ def within(values: Values, used: Bool[Array, " n"], truncation: ScalarLike) -> B
 
 
 def network_cost(system: ColumnSystem, cost: Cost, n: int) -> Cost:  # pyright: ignore[reportMissingTypeArgument]
-    """The ``cost``, with the weights of n samples and the mean of the measurements added in direct form."""
+    """The ``cost`` plus, in direct form, that of the weights of n samples and of the mean measurement."""
     extra = jnp.dtype(system.dtype).itemsize * (n + system.dim**2) * (system.form != "gram")
     return replace(cost, problem_bytes=cost.problem_bytes + extra)
 
@@ -84,7 +84,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         str,
         Field(
             "problem",
-            "output bias: free (optimal; expected loss 2 ||D||_F^2, D = U U^T - M) or none (plus (tr D)^2)",
+            "output bias: free (optimal) or none; expected loss 2 ||D||_F^2, D = U U^T - M, with none + (tr D)^2",
             choices=BIASES,
         ),
     ] = "free"
@@ -100,7 +100,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         return network_cost(self, super().cost(), self.n)
 
     def draw(self, data: QuadraticNetworkData, key: RandomKey) -> SensingProblem:
-        """Draw truth, inputs and noise as sensing does; the loss is over the samples in use, a free bias optimal."""
+        """Draw truth, inputs and noise as sensing does; the loss is over samples in use, a free bias at its optimum."""
         truth_key, map_key, noise_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         truth = draw_truth(truth_key, self.dim, self.rank, data, dtype)

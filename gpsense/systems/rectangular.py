@@ -109,7 +109,7 @@ class Rectangular(ColumnSystem[TruthData, RectangularProblem]):
 
     def check(self) -> None:
         if self.sides[1] < self.rank:
-            raise BadInput("columns", f"{self.sides[1]} is below rank {self.rank}", "use at least rank columns")
+            raise BadInput("columns", f"{self.sides[1]} is below rank {self.rank}", f"use at least {self.rank}")
         super().check()
 
     def check_data(self, data: TruthData) -> None:

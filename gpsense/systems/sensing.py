@@ -1,8 +1,8 @@
 """Low-rank matrix sensing with column-wise (structured) pruning (arXiv 2303.11453).
 
 ``y_i = <A_i, U* U*^T> + sigma g_i``; an over-parameterised factor U (dim x width) is trained on
-``(1/n) ||A(U U^T) - y||^2 + lambda R(U)``, columns of norm at most the threshold are deleted, the rest is fine-tuned
-on the loss alone.
+``(1/n) ||A(U U^T) - y||^2 + lambda R(U)``, columns of norm at most the threshold are deleted, the others are
+fine-tuned on the loss alone.
 """
 
 from collections import ChainMap
@@ -37,13 +37,13 @@ class SensingProblem(eqx.Module):
 
 
 def symmetric_error(truth: Factor, factor: Factor) -> Scalar:
-    """``||U U^T - M||_F / ||M||_F`` with ``M = U* U*^T``."""
+    """The error ``||U U^T - M||_F / ||M||_F`` of a factor U, where ``M = U* U*^T`` and U* is the truth."""
     matrix = truth @ truth.T
     return jnp.sqrt(jnp.sum((factor @ factor.T - matrix) ** 2) / jnp.sum(matrix**2))
 
 
 def columns_of(truth: Factor) -> Integer:
-    """The rank of a truth: its number of non-zero columns, as zeros pad a rank that is traced below its bound."""
+    """The rank of a truth: its number of non-zero columns, as a traced rank below its bound is padded with zeros."""
     return jnp.sum(jnp.any(truth != 0, axis=0))
 
 

@@ -52,8 +52,8 @@ class SparseFeaturesData(Traced):
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-    ``y = sigma*(V^T x) + noise``, where V (dim, directions) has ``sparsity`` non-zero rows (all with ``softness`` > 0),
-    see :func:`gpsense.sparse.directions.draw_directions`.
+    ``y = sigma*(V^T x) + noise``, where V (dim, directions) has ``sparsity`` non-zero rows (with ``softness`` > 0, all
+    dim rows are non-zero); see :func:`gpsense.sparse.directions.draw_directions`.
 
     >>> system = gpsense.SparseFeatures(dim=30, n=500)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))
@@ -166,7 +166,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
         return CoordinatesProblem(train, variance, test, train.directions())
 
     def oracle(self, problem: CoordinatesProblem) -> Decided:
-        """The mask of V's non-zero rows (with softness, of the ``3 pool`` largest rows), and the norms of all rows."""
+        """The mask of V's non-zero rows (with softness, of the ``3 * pool`` largest), and the norms of all rows."""
         assert problem.truth is not None
         score = jnp.sqrt(jnp.sum(problem.truth**2, axis=1))
         few = self.sparsity if self.softness == 0 else 3 * self.pool

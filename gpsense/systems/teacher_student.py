@@ -36,11 +36,12 @@ RULES: ChainMap[str, WeightRule] = ChainMap(
 
 
 class TeacherStudentData(Traced):
-    """Traced numbers that change the data: ``n`` samples, ``support`` r, inputs per neuron (None: the system's).
+    """Traced numbers that change the data.
 
-    ``noise``: its standard deviation over the root mean square of y; ``condition``: factor between the scales of the
-    first and the last teacher row; ``overlap``: share of each support common to all neurons; ``uneven``: supports have
-    (1 - uneven) r to (1 + uneven) r inputs.
+    ``n``: samples; ``support``: r, the inputs that each neuron sees (None, for either: the system's value); ``noise``:
+    its standard deviation over the root mean square of y; ``condition``: scale of the first teacher row over that of
+    the last; ``overlap``: share of each support common to all neurons; ``uneven``: supports have (1 - uneven) r to
+    (1 + uneven) r inputs.
     """
 
     n: ScalarLike | None = None
@@ -84,10 +85,10 @@ _STARTS = frozenset({"near", "gaussian", "tensor"})
 class TeacherStudentSetting(WeightsSetting):
     """Traced numbers that do not change the data, those of :class:`WeightsSetting` included.
 
-    ``kept`` None: all weights; with rule teacher as many inputs as the teacher's neuron has. ``accuracy``: share of a
-    support that a mask of rule teacher covers. In units of ||W*||_F: ``distance`` of a near start from the teacher,
-    ``start_scale``, the norm of a gaussian start. Training ends once the relative error is at most ``success``, except
-    in the rounds of iterative pruning.
+    ``kept`` None keeps all weights or, with rule teacher, as many inputs as the teacher's neuron has. ``accuracy``:
+    share of a support that a mask of rule teacher covers. ``distance``, of a near start from the teacher W*, and
+    ``start_scale``, the norm of a gaussian start, are in units of ||W*||_F. Training ends once the relative error is at
+    most ``success``, except in the rounds of iterative pruning.
     """
 
     rate: Rate = 10.0
@@ -137,7 +138,7 @@ class TeacherStudentProblem(eqx.Module):
 class Start(NamedTuple):
     """A start: ``draw(key, problem, setting, mask)`` returns weights that are 0 outside the mask (None: no mask).
 
-    ``ordered``: whether rows are in the teacher's order; ``independent``: whether as many inputs as neurons are needed.
+    ``ordered``: whether rows are in the teacher's order; ``independent``: whether it needs dim at least ``neurons``.
     """
 
     help: str
@@ -185,7 +186,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
       of inputs are independent or overlap. ``entries``: the teacher's weights are uniform on [-1/2, 1/2], or gaussian.
     - ``n``: the number of samples. Where Data gives an ``n`` or a ``support``, those given here are upper bounds.
     - ``rule``: with teacher, the mask is the teacher's own, or covers the share ``accuracy`` of it.
-    - ``start``: near the teacher, gaussian, or by the tensor method.
+    - ``start``: near (the teacher), gaussian (at random) or tensor (estimated by the tensor method).
     - ``subsets``: the samples are split into this many parts, and each step uses the next part.
     - ``hessian``: whether to measure the eigenvalues of the loss's Hessian at the teacher.
     - ``convexity``: whether to measure if the gradient is monotone between the point where training ended and points
@@ -218,8 +219,8 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         "loss": Measure("(1/2N) sum (yhat - y)^2 over the samples", "loss"),
         "loss_curve": Measure("(1/2N) sum (yhat - y)^2 along the run", "loss", ("step",)),
         "gradient_norm": Measure("gradient norm on the mask where training ended", "loss / weight"),
-        "least_eigenvalue": Measure("smallest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
-        "largest_eigenvalue": Measure("largest eigenvalue of the loss at the teacher, on the mask", "loss / weight^2"),
+        "least_eigenvalue": Measure("smallest Hessian eigenvalue at the teacher, on the mask", "loss / weight^2"),
+        "largest_eigenvalue": Measure("largest Hessian eigenvalue at the teacher, on the mask", "loss / weight^2"),
         "secant_curvature": Measure(
             "least <grad f(W) - grad f(V), W - V> / ||W - V||^2 where training ended, V along the flattest directions",
             "loss / weight^2",
@@ -266,7 +267,13 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         ),
     ] = "uniform"
     start: Annotated[
-        str, Field("train", "near (the teacher), gaussian, or by the tensor method", choices=STARTS, label="start")
+        str,
+        Field(
+            "train",
+            "near (the teacher), gaussian (at random) or tensor (by the tensor method)",
+            choices=STARTS,
+            label="start",
+        ),
     ] = "near"
     subsets: Annotated[
         int,
@@ -300,7 +307,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
             raise BadInput("overlap", f"{self.supports} supports have none", "set supports to overlap")
 
     def traceable(self, sizes: Mapping[str, tuple[int, ...]], evaluations: int) -> frozenset[str]:
-        """Both ``n`` and ``support``: they are traced, up to the bounds in this system."""
+        """Allows ``n`` and ``support``, up to this system's values."""
         return frozenset(sizes) & {"n", "support"}
 
     def describe(self) -> str:
@@ -324,7 +331,7 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
         )
 
     def draw(self, data: TeacherStudentData, key: RandomKey) -> TeacherStudentProblem:
-        """Draw supports, weights and samples; the same key gives the same draws at every noise level, nested in n."""
+        """Draw supports, weights, samples; the same key gives the same at every noise, and a larger n adds samples."""
         support_key, weight_key, sample_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         size = self.support if data.support is None else data.support
@@ -401,10 +408,10 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return relative_error(params, problem.teacher)
 
     def succeeded(self, problem: TeacherStudentProblem, setting: TeacherStudentSetting, params: Weights) -> Flags:
-        """Whether the error is at most ``success``; unless ``ordered``, that of the row nearest to each teacher row.
+        """Whether the error is at most ``success``; unless ``ordered``, teacher rows are paired with the nearest rows.
 
-        The latter is at most the error with rows matched one to one, and equals it if no row is nearest to two teacher
-        rows.
+        The error of these pairs is at most that with rows matched one to one, and equals it if no row is nearest to two
+        teacher rows.
         """
         truth = problem.teacher
         if self.ordered:

@@ -1,4 +1,4 @@
-"""Slope and curvature of the smoothed group lasso at one column, and what it implies for several columns."""
+"""The smoothed group lasso of one column (slope, curvature, bounds), and what follows for several columns."""
 
 import jax.numpy as jnp
 

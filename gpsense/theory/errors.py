@@ -35,8 +35,8 @@ def noise_floor(noise: ScalarLike, dim: ScalarLike, n: ScalarLike) -> Scalar:
     """``nu = sigma sqrt(2 d / n)``, which is nearly the largest eigenvalue of ``(1/n) A*(noise)``. Derived.
 
     Surplus columns grow if tau (:func:`shrinkage`) is below nu. ``nu < tau < mu_r`` gives the right rank if nu is also
-    below :func:`fold_eigenvalue`; if nu is above it, mostly, as surplus columns that have grown then survive. Gaussian
-    ensemble.
+    below :func:`fold_eigenvalue`; if nu is above it, only mostly, as surplus columns that have grown then survive.
+    Gaussian ensemble.
     """
     return noise * jnp.sqrt(2.0 * jnp.asarray(dim) / n)
 

@@ -47,7 +47,7 @@ def population_gradient(
 def unpruned_samples(link: Link, dim: ScalarLike, noise: ScalarLike = 0.0, activation: Activation = RELU) -> Scalar:
     """The n at which half the energy of a dense gradient step G is along V (dim, rank), the true directions. Derived.
 
-    Where ``||G V||_F^2 = ||G||_F^2 / 2``:
+    It solves ``||G V||_F^2 = ||G||_F^2 / 2`` and is
     ``d^k* (1 + noise^2) E[phi'(t + b)^2] ((k*-1)!)^2 / (gamma_k*^2 E[g_k*(b)^2] (2 k* - 3)!!)`` with neurons w uniform
     on the sphere and t, b ~ N(0, 1). There the signal ``gamma_k*^2 / ((k*-1)!)^2 E[g_k*^2] (2 k* - 3)!! / d^(k*-1)``,
     from ``E rho^(2 k* - 2)``, equals the noise ``(1 + noise^2) E[phi'^2] d / n``, to leading order in 1/d, for r << d,
@@ -81,8 +81,8 @@ def unpruned_energy(
 def csq_exponent(information_exponent: ScalarLike, alpha: ScalarLike | None = None) -> Scalar:
     """``p = min(alpha, 1/2) k*``: query methods need at least d^p samples for ``d^alpha`` active rows. The paper's.
 
-    For correlational statistical queries (CSQ); heuristic, up to logarithms, from a query accuracy of half this
-    exponent. Without alpha: k*/2, for methods that do not depend on the basis.
+    The methods are those of correlational statistical queries (CSQ). The bound is heuristic, up to logarithms, from a
+    query accuracy of half this exponent. Without alpha: k*/2, for methods that do not depend on the basis.
     """
     (exponent,) = floats(information_exponent)
     return exponent * jnp.minimum(jnp.asarray(0.5 if alpha is None else alpha, exponent.dtype), 0.5)
@@ -109,7 +109,7 @@ def risk_rate(kept: ScalarLike, width: ScalarLike, n: ScalarLike) -> Scalar:
 
 
 def row_norm(directions: Factor, q: ScalarLike) -> Scalar:
-    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)`` of ``directions`` V; q = 0: the nonzero rows. The paper's."""
+    """``||V||_{2,q} = (sum_i ||e_i^T V||^q)^(1/q)`` of V; for q = 0 the number of nonzero rows. The paper's."""
     q = jnp.asarray(q, directions.dtype)
     lengths = jnp.linalg.norm(directions, axis=1)
     total = jnp.sum(jnp.where(lengths > 0, jnp.where(lengths > 0, lengths, 1.0) ** q, 0.0))

@@ -210,7 +210,7 @@ def population_risk(weights: Rows, truth: Rows) -> Scalar:
 
 
 def inaccurate_floor(removed: Rows) -> Scalar:
-    """``(1/K^2) [1/2 sum_j |m_j|^2 + 1/4 sum_{j != k} m_j^T m_k]``, m_j the part of w*_j the mask removes. Derived.
+    """``(1/K^2) [1/2 sum_j |m_j|^2 + 1/4 sum_{j != k} m_j^T m_k]``, m_j the entries removed from w*_j. Derived.
 
     Approximates the :func:`population_risk` of the teacher without its removed entries, to second order in m; where
     the neurons are orthogonal, and m_j to the other rows, it is the limit of small m. For random teachers of 4

@@ -1,4 +1,4 @@
-"""The same laws for two-layer networks with quadratic activation and for rectangular factorisations."""
+"""The laws of pruned columns, for two-layer networks with quadratic activation and rectangular factorisations."""
 
 import jax.numpy as jnp
 
@@ -26,7 +26,7 @@ def network_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
 def network_root(eigenvalue: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
     """Squared norm s of a trained neuron of a quadratic network: ``s + (lambda/8) psi(s) = mu``. Derived.
 
-    :func:`column_root` at lambda/2, since a free output bias leaves the population loss ``2 ||D||_F^2``; NaN if none.
+    :func:`column_root` at lambda/2, since a free bias leaves the loss ``2 ||U U^T - M||_F^2``; NaN if no root exists.
     """
     return column_root(eigenvalue, 0.5 * penalty, smoothing)
 
@@ -50,9 +50,9 @@ def rectangular_shrinkage(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
 def rectangular_root(singular: Elementwise | float | int, penalty: ScalarLike, smoothing: ScalarLike) -> Elementwise:
     """Singular value p of ``u v^T`` trained on a singular value sigma: ``sigma - p = (lambda/2) psi(2 p)``. Derived.
 
-    psi is :func:`penalty_slope`. The largest root; NaN if none. The column is balanced, ``||u||^2 = ||v||^2 = p``, so
-    that ``s = 2 p`` solves :func:`column_root` at eigenvalue 2 sigma and penalty 4 lambda. Loss ``||U V^T - M||_F^2``,
-    group norm of ``[u; v]``.
+    psi is :func:`penalty_slope`. The largest root; NaN if there is none. The column is balanced,
+    ``||u||^2 = ||v||^2 = p``, so that ``s = 2 p`` solves :func:`column_root` at eigenvalue 2 sigma and penalty
+    4 lambda. Loss ``||U V^T - M||_F^2``, group norm of ``[u; v]``.
     """
     return 0.5 * column_root(2.0 * jnp.asarray(singular), 4.0 * penalty, smoothing)
 

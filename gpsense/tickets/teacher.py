@@ -58,7 +58,7 @@ def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons
 def overlapping_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
     """Masks of the inputs of each neuron, ``round(overlap * min_j sizes[j])`` of which all neurons share.
 
-    The others are its own while there are enough inputs; then inputs already given to the first neurons are reused.
+    A neuron's other inputs are its own while there are enough; then those given to the first neurons are reused.
     """
     check_key(key)
     dtype = sizes.dtype
@@ -126,7 +126,7 @@ def draw_samples(
 ) -> TeacherSamples:
     """``n`` samples, the first ``count`` of which are used (None: all).
 
-    ``noise`` is a multiple of the root mean square of y.
+    ``noise``: its standard deviation over the root mean square of y.
     """
     check_key(key)
     dtype, dim = weights.dtype, weights.shape[1]

@@ -7,8 +7,8 @@ The moments for ReLU, their estimates and their decomposition are derived here: 
     E[y x] = (1/K) sum_j w_j / 2        E[y He_2(x)] = (c/K) sum_j |w_j| u_j u_j^T
     E[y He_3(x)] = 0                    E[y He_4(x)] = -(c/K) sum_j |w_j| u_j (x) u_j (x) u_j (x) u_j
 
-It needs many samples: it is a demonstration, not the default start. ``used`` weights the samples: 1, or 0 for padding,
-whose inputs must be finite, as 0 times NaN is NaN.
+The method needs many samples: it is a demonstration, not the default start. ``used`` weights the samples: 1, or 0 for
+padding, whose inputs must be finite, as 0 times NaN is NaN.
 """
 
 from itertools import combinations
@@ -45,8 +45,8 @@ class Basis(NamedTuple):
 def moments(inputs: Vectors, values: Values, used: Values) -> Moments:
     """Sample means ``m_1 = E[(y - E y) x]``, ``M_2 = E[r (x x^T - I)]``, and the residual ``r = y - E y - <m_1, x>``.
 
-    Removing the lower Hermite degrees from y leaves the mean of the estimate, by orthogonality, but cuts its variance:
-    errors of the start are 3 to 8 times smaller than with y itself (measured, K = 3, d = 10).
+    Removing the lower Hermite degrees from y does not change the mean of the estimate, by orthogonality, but cuts its
+    variance: the start estimated from it has 3 to 8 times smaller errors than with y itself (measured, K = 3, d = 10).
     """
     weights = used / jnp.sum(used)
     rest = jnp.where(used > 0, values, 0.0)
@@ -61,7 +61,7 @@ def subspace(second: Float[Array, "dim dim"], neurons: int, masks: Bool[Array, "
     """The eigenvectors of the ``neurons`` largest eigenvalues; for ReLU nonzero eigenvalues are positive (derived).
 
     With masks, entries (i, k) whose two inputs are in no common mask are set to 0 first. Eigenvalues below a thousandth
-    of the largest are raised to that.
+    of the largest are raised to that value.
     """
     if masks is not None:
         seen = masks.astype(second.dtype)
@@ -72,14 +72,14 @@ def subspace(second: Float[Array, "dim dim"], neurons: int, masks: Bool[Array, "
 
 
 def without_quadratic(basis: Basis, inside: Float[Array, "n neurons"], rest: Values) -> Values:
-    """The residual without its second degree, ``r - sum_j s_j (z_j^2 - 1) / 2``: z = ``inside``, s of ``basis``."""
+    """The residual r without its second degree, ``r - sum_j s_j (z_j^2 - 1) / 2``, z ``inside``, s the strengths."""
     return rest - (inside**2 - 1) @ basis.strengths / 2
 
 
 def fourth_moment(
     inside: Float[Array, "n neurons"], rest: Values, used: Values
 ) -> Float[Array, "neurons neurons neurons neurons"]:
-    """The estimate of ``E[r He_4(z)]``, ``z = V^T x`` being ``inside``; memory for n neurons^2 numbers, not dim^4.
+    """The estimate of ``E[r He_4(z)]`` (r ``rest``, z ``inside``), with memory for n neurons^2 numbers, not dim^4.
 
     ``He_4(z)_abcd = z_a z_b z_c z_d - (delta_ab z_c z_d + 5 more) + (delta_ab delta_cd + 2 more)``.
     """

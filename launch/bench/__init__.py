@@ -1,11 +1,14 @@
 """Measures speed, side by side in one run: ``python -m launch.bench [--out DIR] [--group NAME]``.
 
-This module holds the sizes. ``machine`` measures matrix products, and ``engine`` the grid engine relative to them;
-``baselines`` the engine's alternatives (``jax_baselines``, ``numpy_baselines``, ``torch_baselines``; all run one
-``workload``); ``stopping``, ``scale``, ``start`` and ``compile`` what a user waits for; ``sparse`` the sparse features
-(baselines in ``sparse_baselines``, a grid in ``sparse_grid``); ``tickets`` networks whose weights are pruned
-(``ticket_baselines``); ``recovery`` the recovery of one matrix, against baselines for dense measurements
-(``recovery_baselines``), for tables (``table_baselines``) and other packages (``solvers``).
+This module holds the sizes. The other modules measure:
+
+- ``machine``: matrix products; ``engine``: the grid engine, relative to these products.
+- ``baselines``: the engine beside ``jax_baselines``, ``numpy_baselines`` and ``torch_baselines`` on one ``workload``.
+- ``stopping``, ``scale``, ``start``, ``compile``: what a user waits for.
+- ``sparse``: sparse features, beside ``sparse_baselines``; a grid of them is in ``sparse_grid``.
+- ``tickets``: networks whose weights are pruned, beside ``ticket_baselines``.
+- ``recovery``: one matrix from dense measurements, beside ``recovery_baselines`` and the packages in ``solvers``, and
+  from tables, beside ``table_baselines``.
 """
 
 from launch.bench.sparse_baselines import Size

@@ -47,7 +47,7 @@ def sizes() -> list[Row]:
 def compare(
     group: str, workload: Workload, baselines: dict[str, Baseline], targets: dict[str, float | None]
 ) -> list[Row]:
-    """A row for the engine, then one per baseline; ratio: its seconds for the whole workload over the engine's.
+    """A row for the engine, then one per baseline; ratio: the baseline's seconds for all cells over the engine's.
 
     The engine is timed before the first and after every baseline, so that both see the same load of the machine.
     """
@@ -77,7 +77,7 @@ def compare(
 
 
 def agreement(workload: Workload, engine: Engine, outcome: Outcome) -> str:
-    """The words for whether the baseline's errors agree with the engine's, with their largest difference."""
+    """A text that says whether a baseline's errors agree with the engine's, and to what relative difference."""
     columns = [workload.penalties.index(penalty) for penalty in outcome.part.penalties]
     theirs = engine.errors[: len(outcome.part.seeds), columns]
     gaps = np.abs(outcome.errors - theirs) / theirs

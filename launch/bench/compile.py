@@ -1,4 +1,4 @@
-"""The cost of compiling: the quickstart against one naive jit, and configs against full effort for each program."""
+"""The cost of compiling: of the quickstart, against one naive jit; of configs, against full effort everywhere."""
 
 import json
 import time
@@ -28,7 +28,7 @@ def compile() -> list[Row]:
 
 
 def quickstart() -> Row:
-    """Seconds from config to Dataset; ratio: seconds of one jit of three nested vmaps of a cell, over them."""
+    """A row: seconds from config to Dataset; ratio: seconds of :func:`naive`, one jit of nested vmaps, over these."""
     ours, naive = in_turn("engine", "naive", "quickstart")
     agree = np.allclose(ours[-1]["error"], naive[-1]["error"], rtol=bench.COMPILE_AGREE, atol=0)
     seconds, theirs = (median(told["seconds"] for told in each) for each in (ours, naive))
@@ -41,7 +41,7 @@ def quickstart() -> Row:
 
 
 def effort(name: str) -> Row:
-    """CPU seconds to trace and compile all programs of a config as planned; ratio: with full effort, over them."""
+    """A row: CPU seconds to trace and compile all programs of a config as planned; ratio: :func:`full`'s over these."""
     ours, full = in_turn("planned", "full", name)
     seconds, theirs = (median(told["seconds"] for told in each) for each in (ours, full))
     note = (
@@ -55,7 +55,7 @@ def effort(name: str) -> Row:
 
 
 def in_turn(one: str, other: str, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What two ways report of a config, in alternation, each in :data:`TURNS` fresh processes."""
+    """The reports of two ways (see :func:`tell`) on a config, in alternation, each in :data:`TURNS` fresh processes."""
     code = "from launch.bench import compile; compile.tell({!r}, {!r})"
     told: tuple[list[dict[str, Any]], ...] = [], []
     for _ in range(TURNS):
@@ -141,7 +141,7 @@ def full(grid: Any) -> dict[str, Any]:
 
 
 def _compiled(plan: Any, known: list[Any]) -> dict[str, Any]:
-    """Seconds to trace and compile the programs of a plan, each with its entry of ``known``, phases traced before."""
+    """Seconds to trace and compile the programs of a plan; ``known`` has the phases traced before, for each."""
     from gpsense.grid import Program, compiling
 
     wall, cpu = time.perf_counter(), time.process_time()

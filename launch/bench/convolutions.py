@@ -1,4 +1,4 @@
-"""Gradient steps of small convolutional networks, each with its own weights, by matrix products and by XLA's own."""
+"""Gradient steps of small convolutional networks, each with its own weights: as matrix products, and by XLA."""
 
 from collections.abc import Callable
 from statistics import median
@@ -39,7 +39,7 @@ class Network(eqx.Module):
 
 
 def convolutions() -> list[Row]:
-    """A row for convolutions as matrix products and one for XLA's own; ratio: time of XLA's over the products'."""
+    """A row for convolutions as matrix products and one for XLA's; ratio: seconds of XLA over the products'."""
     task, rng = Task(Network, (1, SIDE, SIDE)), np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((bench.CONVOLUTION_ROWS, *task.shape)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, CLASSES, len(x)))

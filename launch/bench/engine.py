@@ -1,4 +1,4 @@
-"""The grid engine against the machine: its FLOP rate as a share of that of bare matrix products."""
+"""The FLOP rate of the grid engine, as a share of the machine's rate in bare matrix products."""
 
 from statistics import median
 

@@ -19,7 +19,7 @@ UNROLLED = 8
 
 
 class Rate(NamedTuple):
-    """A way to multiply at a shape, the seconds of one product, and GFLOP/s over all devices."""
+    """A way to multiply matrices of given shapes, the seconds of one product, and GFLOP/s over all devices."""
 
     way: str
     seconds: float

@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB
 
 
 def closed_form(workload: Workload, problem: Problem) -> Cell:
-    """The cell as a function of the penalty: gradient in closed form from the packed Gram matrix, columns deleted."""
+    """The cell as a function of the penalty: closed-form gradient by a packed Gram matrix, pruned columns deleted."""
     upper, place, gram, slope = packed_gram(problem)
 
     def gradient(factor: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def packed_gram(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 
 def over_processes(most: int) -> Baseline:
-    """The loop over at most ``most`` processes, a seed and one thread each; starting them is not counted."""
+    """The loop spread over at most ``most`` processes of one thread and one seed each; their start is not counted."""
 
     def run(workload: Workload, problems: list[Problem]) -> Outcome:
         count = min(most, len(workload.seeds))

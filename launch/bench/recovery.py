@@ -30,7 +30,7 @@ KNOWN = {True: "rank known", False: "rank unknown"}
 
 
 def recovery() -> list[Row]:
-    """Rows: times to two accuracies without noise; errors under noise, on tables with gaps, on many random problems."""
+    """Rows: seconds to two accuracies without noise; errors with noise, on tables with gaps, on random problems."""
     rows = []
     for part in (noiseless, noisy, tables, lambda: [trial_row()]):
         measured = part()
@@ -40,7 +40,10 @@ def recovery() -> list[Row]:
 
 
 def noiseless() -> list[Row]:
-    """Rows: seconds to each accuracy; ratio: a baseline's time over recover's, in recover's row that of the fastest."""
+    """Rows: seconds to each accuracy; ratio: a baseline's seconds over recover's.
+
+    In recover's own row, the baseline is the fastest of those that are not given the rank.
+    """
     tasks = _tasks(0.0)
     problems = [_problem(task) for task in tasks]
     found = {baseline.method: tuned(baseline, problems, 0.0, ACCURACIES[-1]) for baseline in TUNED}
@@ -119,9 +122,9 @@ def _over_leanest(problems: list[Problem], found: dict[str, Tuned], ours: float,
 
 
 def tables() -> list[Row]:
-    """Rows: errors on tables with gaps; ratio: a baseline's error over recover's, in recover's row that of the best.
+    """Rows: errors on tables with gaps; ratio: a baseline's error over recover's.
 
-    Errors below 1e-8 count as 1e-8, that is as exact.
+    In recover's own row, the baseline is the best of all. Errors below 1e-8 count as 1e-8, since all of them are exact.
     """
     rows = []
     (height, width), rank = bench.TABLE_SHAPE, bench.TABLE_RANK

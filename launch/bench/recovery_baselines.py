@@ -21,7 +21,7 @@ from launch.bench.rows import timed
 
 
 class Tunable(NamedTuple):
-    """A baseline, the tuning values tried without noise and with noise, and its share of SOLVE_STEPS."""
+    """A baseline, the tuning values tried without and with noise, and the share of SOLVE_STEPS that it may take."""
 
     method: str
     noiseless: dict[str, tuple[float, ...]]
@@ -106,13 +106,13 @@ def needed(errors: np.ndarray, accuracy: float) -> int | None:
 
 
 def _score(errors: np.ndarray, accuracy: float) -> float:
-    """The number of steps to ``accuracy``; where it is not reached, one more than all steps plus the least error."""
+    """The number of steps to ``accuracy``; where it is not reached, all steps + 1 + the least error."""
     steps = needed(errors, accuracy)
     return len(errors) + float(np.nan_to_num(errors, nan=np.inf).min()) if steps is None else steps
 
 
 def seconds_to(baseline: Tunable, problems: list[Problem], settings: dict[str, float], steps: list[int]) -> float:
-    """Median over the problems of the seconds (median of 5) of a compiled start and each problem's ``steps``."""
+    """The seconds that a compiled start and ``steps`` (by problem) take: median over problems, of medians of 5 runs."""
     width = _width(baseline, problems[0])
     run = partial(_run, BASELINES[baseline.method], width, _tuning(settings))
     return median(

@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 class Absent(Exception):
-    """A package that a row needs is not installed."""
+    """The error for a package that a row needs and that is not installed."""
 
     def __init__(self, package: str):
         super().__init__(f"absent: pip install {package}")

@@ -63,7 +63,7 @@ def planning(cells: int) -> Row:
 
 
 def memory() -> Row:
-    """Row: predicted bytes of one large chunk over the growth of its process while it runs, in a new process."""
+    """Row: seconds of one large chunk in a new process; ratio: predicted bytes over those by which the process grew."""
     name = "predicted memory of a large chunk"
     if not STATM.exists():
         return make_row("scale", name, None, f"not measured: there is no {STATM}")
@@ -115,7 +115,7 @@ def _resident() -> int:
 
 @contextmanager
 def _peak() -> Iterator[Callable[[], int]]:
-    """A context; the call it gives returns the largest resident memory so far in it, sampled every 2 ms, in bytes."""
+    """A context that gives a function for the largest resident bytes since it began, sampled every 2 ms."""
     seen, done = [_resident()], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Other packages that recover one low-rank matrix: the trace norm by cvxpy, a known rank by pymanopt.
+"""Other packages that recover one low-rank matrix: cvxpy by the least trace norm, pymanopt at the known rank.
 
 ``y = A(M) + noise`` with M (dim, dim) positive semidefinite. Solvers work in float64 with their default accuracy and
 return the matrix.
@@ -19,7 +19,7 @@ LIMIT = 30.0
 
 
 class Task(NamedTuple):
-    """A_i (n, dim, dim) and y (n,) in float64, the noise level, and the truth (dim, dim) with its rank."""
+    """One problem: A_i (n, dim, dim) and y (n,) in float64, the noise level, and the truth (dim, dim) with its rank."""
 
     matrices: np.ndarray
     values: np.ndarray

@@ -27,7 +27,7 @@ def sparse() -> list[Row]:
 
 
 def stream(size: Size) -> GaussianSamples:
-    """Samples of ``he_2`` of one direction with eight equal coordinates, float32; their number is traced."""
+    """A stream of ``y = he_2(<v, x>) + noise``, v with eight equal coordinates, in float32; n is traced."""
     rows = jnp.full((min(ACTIVE, size.dim), 1), min(ACTIVE, size.dim) ** -0.5, jnp.float32)
     count, noise, nothing = (jnp.float32(number) for number in (size.n, 0.1, 0.0))
     return GaussianSamples(
@@ -36,9 +36,10 @@ def stream(size: Size) -> GaussianSamples:
 
 
 def pruning(size: Size) -> list[Row]:
-    """Rows: Algorithm 1 with both parts of the activation, drawing included, against programs on whole arrays.
+    """Rows: Algorithm 1 (arXiv 2406.08658) with both parts of the activation, against programs on whole arrays.
 
-    Products, engine and baselines are timed in alternation; the baselines are given the samples that the engine draws.
+    Products, engine and baselines are timed in alternation. The engine's time includes drawing its samples, which the
+    baselines are given.
     """
     samples, biases = stream(size), _biases(size)
     found, chosen = _prune(samples, biases, bench.PRUNE_POOL)
@@ -80,7 +81,7 @@ def laid_out(samples: GaussianSamples) -> tuple[np.ndarray, np.ndarray]:
 
 
 def agreement(theirs: tuple[np.ndarray, np.ndarray], ours: tuple[np.ndarray, np.ndarray]) -> str:
-    """The words for whether a baseline's squared scores and chosen coordinates agree with the engine's, and how far."""
+    """A text that says whether, and how far, a baseline's squared scores and coordinates agree with the engine's."""
     gap = float(np.max(np.abs(theirs[0] - ours[0])) / np.max(ours[0]))
     differ = int((theirs[1] != ours[1]).sum())
     word = "agrees" if gap <= AGREE and not differ else "DISAGREES"

@@ -1,4 +1,4 @@
-"""Baselines for Algorithm 1 with all arrays in memory, and for drawing Gaussians, in NumPy and in PyTorch."""
+"""Baselines in NumPy and PyTorch: Algorithm 1 of arXiv 2406.08658 with all arrays in memory; drawing Gaussians."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ BATCH = 2**20
 
 @dataclass(frozen=True)
 class Size:
-    """The numbers of samples, of inputs, and of neurons: biases along every input, or pairs of neurons."""
+    """The numbers of samples, inputs and ``neurons``.
+
+    In pruning, ``neurons`` counts the biases tried for every input; in the one step, the pairs of mirrored neurons.
+    """
 
     n: int
     dim: int
@@ -22,7 +25,10 @@ class Size:
 
 
 class Pruning(NamedTuple):
-    """x (n, dim + 1) with the noise coordinate last, y (n,), biases, and the entries and coordinates a part keeps."""
+    """One task of pruning: x (n, dim + 1), its last column pure noise, y (n,), the biases, and ``pool``.
+
+    ``pool`` is M of the paper: a coordinate's score sums its M largest squares, and each part keeps M coordinates.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -34,7 +40,7 @@ Pruner = Callable[[Pruning], tuple[np.ndarray, np.ndarray]]
 
 
 def numpy_prune(task: Pruning) -> tuple[np.ndarray, np.ndarray]:
-    """Squared scores of a ReLU (even and odd part, dim), and the mask of the coordinates kept, in NumPy."""
+    """Squared scores (2, dim) by the even and the odd part of a ReLU, and the mask of coordinates kept, in NumPy."""
     x, z = task.x[:, :-1], task.x[:, -1:]
     dim, aside = x.shape[1], np.sqrt(np.float32(1 - CONTRACTION**2))
     along, seen = np.float32(CONTRACTION) * x + aside * z, task.y[:, None] * x / np.float32(len(x))

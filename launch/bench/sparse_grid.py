@@ -19,7 +19,7 @@ TURNS, AGREE = 3, 1e-3
 
 
 def cells() -> list[Row]:
-    """Rows for program and loop, timed in alternation: sampling, pruning, one step, ridge, measures per cell."""
+    """Rows for program and loop, timed in alternation; a cell takes sampling, pruning, one step, ridge and measures."""
     contractions = bench.SPARSE_CONTRACTIONS
     axes = (Axis("contraction", contractions),)
     grid = Grid(SparseFeatures(), Schedule(0, 0, 1), bench.SPARSE_SEEDS, axes, bench.SPARSE_SIZE)

@@ -1,4 +1,4 @@
-"""What stopping saves: cells that need few to many steps, stopped at a tolerance, against all run to the last step."""
+"""What stopping saves: cells that need few or many steps, stopped at a tolerance, against all steps in every cell."""
 
 from dataclasses import replace
 from statistics import median
@@ -13,7 +13,7 @@ TARGET = 4.0
 
 
 def stopping() -> list[Row]:
-    """Row: seconds of a grid over learning rates with a tolerance; ratio: seconds without a tolerance, over them."""
+    """Row: seconds of a grid over learning rates with a tolerance; ratio: seconds without a tolerance over these."""
     workload = bench.STOP
     rates = tuple(float(rate) for rate in np.geomspace(*bench.STOP_RATES, bench.STOP_CELLS))
     stopped, chunk = compiled(workload, {"rate": rates}, tolerance=bench.STOP_TOLERANCE)

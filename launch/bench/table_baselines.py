@@ -60,7 +60,7 @@ def make_task(shape: tuple[int, int], rank: int, condition: float, ratio: float,
 
 
 def shrunk(task: Task, penalty: float, x: np.ndarray, steps: int = 400, tolerance: float = 1e-6) -> np.ndarray:
-    """``min 1/2 ||P(X) - y||^2 + penalty ||X||_*`` by accelerated proximal steps from x."""
+    """The X that minimises ``1/2 ||X[rows, cols] - y||^2 + penalty ||X||_*``, by accelerated proximal steps from x."""
     moving, momentum = x, 1.0
     for _ in range(steps):
         ahead = moving.copy()
@@ -94,8 +94,8 @@ def soft_impute(task: Task) -> np.ndarray:
 def matrix_irls(task: Task, width: int = WIDTH, steps: int = 150) -> np.ndarray:
     """MatrixIRLS (Kuemmerle and Verdun 2021), given a bound on the rank; it fits the entries exactly.
 
-    ``min <X, W(X)>`` with ``W^-1(Z)_ij = s_i s_j Z_ij`` in the singular vectors of the last X, ``s = max(sigma, eps)``,
-    and eps the least value so far of singular value number ``width + 1``.
+    Each step minimises ``<X, W(X)>``, with ``W^-1(Z)_ij = s_i s_j Z_ij`` in the singular vectors of the last X and
+    ``s = max(sigma, eps)``: sigma are its singular values, eps is the least that number ``width + 1`` has been so far.
     """
     rows, columns = task.truth.shape
     x, eps = task.matrix(task.values), np.inf

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Student(NamedTuple):
-    """Samples x (n, dim), y (n,); mask, start and teacher (neurons, dim); parameters of descent and stopping."""
+    """One student: samples x (n, dim), y (n,); mask, start and teacher (neurons, dim); settings of the descent."""
 
     x: np.ndarray
     y: np.ndarray
@@ -29,8 +29,11 @@ class Student(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """Images and labels for training and for test, weights and biases of the start, layer by layer, the indices
-    ``rows`` (steps, batch) of the images in each step, and the parameters of iterative pruning."""
+    """One task of iterative pruning: images with labels, to train and to test on; start; ``rows``; parameters.
+
+    ``start`` holds the initial weights and biases, layer by layer; ``rows`` (steps, batch) the indices of the images
+    in each step.
+    """
 
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]

@@ -25,13 +25,13 @@ from launch.bench.ticket_baselines import (
 from launch.bench.ticket_cells import Loop, Work, loop, make_work, pruned_cells, stopping, students
 
 TURNS = 3
-AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.02  # rounding chooses some weights after many rounds
+AGREE_ERROR, AGREE_STEPS, AGREE_TESTS = 1e-5, 10, 0.02  # after many rounds, rounding decides on some weights
 FEW = 5  # PyTorch, which takes ten times as long, runs one of every FEW cells
 WHOLE = "JAX, loop of jitted cells, all steps"
 
 
 class Baseline(NamedTuple):
-    """A call that computes two numbers per cell (cells, 2), for one of every ``every`` cells of the part."""
+    """A call that computes two numbers per cell (cells, 2), for one in ``every`` of the cells that baselines run."""
 
     run: Loop
     every: int = 1
@@ -109,7 +109,7 @@ def phase_map() -> list[Row]:
 def iterative() -> list[Row]:
     """Rows: a network on digits over shares kept and seeds; PyTorch's loops test no stopping rule.
 
-    The engine trains rounds that the shares kept of one seed have in common once; so does one of PyTorch's loops.
+    Rounds that several shares of one seed have in common are trained once, by the engine and by one of PyTorch's loops.
     """
     size = bench.TICKET_SIZE
     rounds = max(rounds_to(kept, size["share"]) for kept in bench.TICKET_KEPT)
@@ -193,9 +193,9 @@ def _part(turns: Turns, cells: int, name: str) -> np.ndarray:
 
 
 def _same_students(found: np.ndarray, ours: np.ndarray) -> str:
-    """The words for whether errors (and, of cells that succeed, steps; ``found`` (cells, 2)) agree with the engine's.
+    """A text that says whether errors and steps, ``found`` (cells, 2), agree with the engine's, ``ours``.
 
-    Steps of other cells may differ: they stop at a gradient norm so small that it is float32 rounding.
+    Steps are compared where a cell succeeds: others stop at a gradient norm so small that it is float32 rounding.
     """
     apart, there = np.abs(found - ours), ours[:, 0] <= bench.MAP_SIZE["success"]
     gap, late = float(np.max(apart[:, 0])), float(np.max(apart[there, 1], initial=0.0))
@@ -205,7 +205,7 @@ def _same_students(found: np.ndarray, ours: np.ndarray) -> str:
 
 
 def _same_tickets(found: np.ndarray, ours: np.ndarray) -> str:
-    """The words for whether test errors and training losses (cells, 2) agree with the engine's, mean and worst."""
+    """A text on whether test errors and training losses (cells, 2) agree with the engine's: mean and worst."""
     means, cells = np.abs(np.mean(found - ours, axis=0)), np.max(np.abs(found - ours), axis=0)
     word = "agrees" if cells[0] <= AGREE_TESTS else "DISAGREES"
     gaps = zip(("test errors", "losses"), means, cells, strict=True)

@@ -1,4 +1,4 @@
-"""Times baselines: what one may prepare once per seed, and the seconds that all cells would take."""
+"""Times baselines: preparation counts once per seed, and the seconds of some cells are scaled up to all."""
 
 from collections.abc import Callable
 from dataclasses import replace

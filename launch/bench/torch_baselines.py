@@ -12,7 +12,7 @@ from launch.bench.workload import Problem, Workload
 
 
 def _autograd(workload: Workload, problem: Problem) -> Cell:
-    """The cell as a function of the penalty, in eager PyTorch, which differentiates the loss; columns deleted."""
+    """The cell as a function of the penalty, in eager PyTorch by automatic differentiation, columns deleted."""
     torch = optional("torch")
     rows = torch.from_numpy(problem.matrices).reshape(len(problem.values), -1)
     values = torch.from_numpy(problem.values)

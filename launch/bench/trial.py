@@ -36,11 +36,12 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         right = f"rank right in {np.mean(self.right):.3f} of {self.right.size} where least squares is within {GOOD:g}"
-        return f"{right}; error over its: median {np.median(self.ratios):.3f}, at most {CLOSE:g} in {self.close:.3f}"
+        ratio = f"median {np.median(self.ratios):.3f}, at most {CLOSE:g} in {self.close:.3f}"
+        return f"{right}; error over that of least squares: {ratio}"
 
 
 def draw(seed: int) -> tuple[maps.Map, np.ndarray, np.ndarray]:
-    """Map, y and true factor: 1.5 to 8 measurements per unknown, condition 1 to 30, noise 0 to 0.3 of y's RMS."""
+    """A random problem (map, y, factor): 1.5 to 8 values per unknown, condition 1 to 30, noise 0 to 0.3 of y's RMS."""
     rng = np.random.default_rng([77, seed])
     kind = KINDS[seed % 5]
     dim, rank = int(rng.integers(10, 61)), int(rng.integers(1, 6))

@@ -143,7 +143,7 @@ def compiled(workload: Workload, axes: Axes | None = None, **more: Any) -> tuple
 def phases(workload: Workload, program: "Program", chunk: "Chunk") -> tuple[float, float, float]:
     """Seconds of a run, of its training steps and of its fine-tuning steps.
 
-    The segments of a phase are alike; the median of those that lie between two marks stands for all.
+    A phase takes the median seconds of its segments (the first, which is not timed alone, left out) times their number.
     """
     marks = [time.perf_counter()]
     program.run(chunk, lambda _: marks.append(time.perf_counter()))

@@ -52,7 +52,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="run nothing; merge the results in OUT/claims.json, except those of --full, into the claims.json and "
         "README.md beside each paper's configs",
     )
-    parser.add_argument("--cluster", metavar="ADDRESS", help="run on a dask cluster: local:N or tcp://HOST:PORT")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="run on a dask cluster: local:N (N processes here) or tcp://HOST:PORT"
+    )
     out = "folder for the results (default runs/claims)"
     parser.add_argument("--out", type=Path, default=Path("runs/claims"), help=out)
     return parser.parse_args(argv)
@@ -95,7 +97,10 @@ def chosen(arguments: argparse.Namespace) -> "list[Experiment]":
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read and check all claims, then run one after the other; each record is written as soon as it is made."""
+    """Read and check all chosen claims, then run them one after the other; a record is written as soon as it is made.
+
+    With --write-tables no claim is run.
+    """
     from gpsense.grid import files
     from gpsense.grid.cluster import started
     from gpsense.grid.tracing import Traces

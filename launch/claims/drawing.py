@@ -65,7 +65,7 @@ def curve(axes: Axes, x: Any, values: Any, colour: int, label: str) -> None:
 def law(axes: Axes, x: Any, y: Any, label: str, style: str = "--", colour: int | None = None) -> None:
     """Draws the theory as a dashed line over the measurements: black, or in the ``colour`` of what it predicts.
 
-    Laws of several colours share one grey legend entry: pass ``label`` with the first alone.
+    Laws of several colours share one grey legend entry: give ``label`` for the first, and an empty one for the others.
     """
     drawn = "black" if colour is None else PALETTE[colour % len(PALETTE)]
     if colour is not None and label:

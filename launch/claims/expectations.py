@@ -44,11 +44,11 @@ class Claim(Section):
     """What a config's grids should show: a statement, its source, and what every measured quantity must be.
 
     ``kind`` says what the expectations are: a prediction of theory (law), one method doing better than another
-    (comparison), or an earlier measurement of this project (regression). The ``source`` outside means published results
-    of other experiments. ``extra`` is the optional dependency that brings the data; without it the claim is skipped.
-    ``check`` names the function that measures. ``grids`` are further grids that it needs, as changes to this config;
-    ``full`` changes all grids to the full size, and ``full_grids`` are then added. ``first_seed`` is added to all
-    seeds: those below it were used in pilots, after which the expectations were written.
+    (comparison), or an earlier measurement of this project (regression). ``source: outside`` stands for published
+    results of other experiments. ``extra`` is the optional dependency that brings the data; without it the claim is
+    skipped. ``check`` names the function that measures; ``grids`` are further grids that the function needs, as changes
+    to this config. With ``--full``, ``full`` changes all grids, and ``full_grids`` are added. ``first_seed`` is added
+    to all seeds: those below it were used in pilots, after which the expectations were written.
     """
 
     statement: str
@@ -64,7 +64,7 @@ class Claim(Section):
 
 
 def read_claim(raw: Any) -> Claim:
-    """The checked claim; Refusal names up to three problems in one line."""
+    """The checked claim; raises Refusal, which names up to three problems in one line."""
     try:
         return Claim.model_validate(raw)
     except ValidationError as error:

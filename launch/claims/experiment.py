@@ -65,13 +65,13 @@ class Experiment(NamedTuple):
 
 
 def read_claims(folder: Path, full: bool, offset: int = 0) -> list[Experiment]:
-    """The claims of a paper, every config checked; Refusal names the file and the field."""
+    """The claims of a paper, every config checked; raises Refusal with the file and the field that are wrong."""
     found = (_read(path, folder.name, full, offset) for path in sorted(folder.glob("*.yaml")))
     return [experiment for experiment in found if experiment is not None]
 
 
 def read_own(path: Path, full: bool, offset: int = 0) -> Experiment:
-    """The claim of a user's config, whose Python file is imported; Refusal where the config has no claim."""
+    """The claim of a user's config, whose Python file is imported; raises Refusal if the config has no claim."""
     found = _read(path, OWN, full, offset)
     if found is None:
         raise Refusal(f"{path.name}: claim: is missing; add a section claim with {', '.join(REQUIRED)}")
@@ -115,7 +115,7 @@ def _check(claim: Claim, paper: str, folder: Path) -> Check:
 
 
 def _moved(config: Config, first: int, offset: int) -> Config:
-    """The config with ``first + offset`` added to all of its seeds; Refusal where one becomes too large."""
+    """The config with ``first + offset`` added to all of its seeds; raises Refusal if one becomes too large."""
     seeds = [seed + first + offset for seed in config.values["run.seeds"].values]
     if max(seeds) > MOST_SEED:
         field = "--seed-offset" if offset else "claim.first_seed"

@@ -50,7 +50,7 @@ def _where(function: Callable[..., Any], reference: str, error: Exception) -> st
 
 
 def outcome_of(found: Any, claim: Claim) -> Outcome:
-    """The quantities that a user's function returned, and a figure; Refusal where it returned something else."""
+    """The quantities that a user's function returned, and a figure; raises Refusal if it returned something else."""
     if isinstance(found, Outcome):
         return found
     if not isinstance(found, Mapping) or not found:

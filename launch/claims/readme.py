@@ -23,7 +23,7 @@ Record = dict[str, Any]
 def write_tables(configs: Path, papers: list[str], run: Path) -> list[Path]:
     """Record what ``run`` (a folder with claims.json) measured at the small size, and write every paper's README.md.
 
-    Refusal, and nothing is written, where ``run`` has no claims.json.
+    Raises Refusal, before anything is written, if ``run`` has no claims.json.
     """
     if not (run / "claims.json").is_file():
         raise Refusal(f"--out: {run} has no claims.json; give the folder that launch.claims wrote to")
@@ -49,7 +49,7 @@ def _run(record: Record, paper: str) -> bool:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of claims.json; none where there is no such file."""
+    """The records in the claims.json of a folder; empty if there is no such file."""
     path = folder / "claims.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 

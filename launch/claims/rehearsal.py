@@ -44,7 +44,7 @@ FILLS: tuple[Fill, ...] = (_random, _falling, lambda shape: 2.0 + _random(shape)
 
 
 def check_names(experiment: "Experiment") -> None:
-    """Refusal where a claim expects a quantity that its check does not measure, or the check reads an unknown name.
+    """Raises Refusal if a claim expects a quantity that its check does not measure, or the check reads an unknown name.
 
     Other failures of the check on the stand-ins are ignored, since their numbers mean nothing.
     """
@@ -98,7 +98,7 @@ def unfit(check: str, error: Exception) -> str:
 
 
 def unknown(path: Path, expect: Mapping[str, Any], measured: Collection[str]) -> None:
-    """Refusal where ``expect`` has a name that is not ``measured``, with the nearest name that is."""
+    """Raises Refusal, with the nearest name in ``measured``, if ``expect`` has a name that is not in it."""
     for name in expect:
         if name not in measured:
             near = nearest(name, measured) or f"use any of {', '.join(measured)}"
@@ -107,7 +107,7 @@ def unknown(path: Path, expect: Mapping[str, Any], measured: Collection[str]) ->
 
 @lru_cache(maxsize=16)
 def recorded(path: Path) -> dict[str, set[str]]:
-    """The names of the quantities recorded for every claim in claims.json at ``path``; {} where there is none."""
+    """For each claim in the claims.json at ``path``, the names of its recorded quantities; {} if it is unreadable."""
     try:
         return {each["claim"]: set(each["measured"]) for each in json.loads(path.read_text(encoding="utf-8"))}
     except (OSError, ValueError, KeyError, TypeError):
@@ -117,7 +117,7 @@ def recorded(path: Path) -> dict[str, set[str]]:
 def stand_in(config: Config, folder: Path, fill: Fill, known: list[dict[str, tuple[int, ...]]]) -> "xr.Dataset":
     """The Dataset that a config's grid will give, filled with made-up numbers; MemoryError above MOST_BYTES.
 
-    ``known`` holds the shapes of its programs' outputs; where it is empty, they are traced and stored in it.
+    ``known`` holds the output shapes of the grid's programs; an empty list is filled by tracing these.
     """
     import jax
 

@@ -253,6 +253,18 @@ def test_cells_that_diverge_are_told() -> None:
     assert "2 of 2 cells diverged (status 3): lower the rate" in repr(tickets)
 
 
+def test_an_error_of_ones_own_may_count_mistakes_as_booleans_or_whole_numbers() -> None:
+    wrong = lambda outputs, targets: jnp.argmax(outputs, axis=-1).astype(targets.dtype) != targets  # noqa: E731
+    as_whole = lambda outputs, targets: wrong(outputs, targets).astype(int)  # noqa: E731
+    errors = [
+        find_tickets(mlp, TRAIN, TEST, rules="magnitude", kept=0.3, error=error, **RUN).results["error"].values
+        for error in ("misclassified", wrong, as_whole)
+    ]
+    assert errors[0].min() < errors[0].max() or 0 < errors[0].min() < 1
+    np.testing.assert_array_equal(errors[1], errors[0])
+    np.testing.assert_array_equal(errors[2], errors[0])
+
+
 def test_scores_that_cannot_order_weights_stop_a_cell_of_a_grid() -> None:
     """Where nothing looks at the scores before a grid is run, such a cell has diverged from its start."""
     task = Task(zero_last_layer, (5,))
@@ -409,7 +421,7 @@ def test_what_needs_all_rows_at_once_is_refused_of_rows_on_the_host(tmp_path: An
     there = np.load(tmp_path / "x.npy", mmap_mode="r"), TRAIN[1]
     with pytest.raises(BadInput, match="^batch: the training inputs stay on the host"):
         find_tickets(mlp, there, TEST)
-    with pytest.raises(BadInput, match="^make: its state is computed from all training inputs"):
+    with pytest.raises(BadInput, match="^make: the network's state is computed from all training inputs"):
         find_tickets(counted, there, TEST, batch=10)
 
 
@@ -557,12 +569,22 @@ class Counter(eqx.Module):
             "loss",
             "gives complex numbers",
         ),
-        ({"loss": lambda outputs, targets: outputs[:, 0] > 0}, "loss", "which have no gradient; return floating-point"),
+        (
+            {"loss": lambda outputs, targets: outputs[:, 0] > 0},
+            "loss",
+            "gives booleans, which have no gradient; return",
+        ),
         (
             {"loss": lambda outputs, targets: np.asarray(outputs)[:, 0]},
             "loss",
             "use jax.numpy, .*NumPy",
         ),
+        (
+            {"error": lambda outputs, targets: jax.lax.complex(outputs[:, 0], outputs[:, 1])},
+            "error",
+            "gives complex numbers; return floating-point numbers",
+        ),
+        ({"make": lambda key: after(key, lambda out: out > 0)}, "make", "its network returns booleans; return"),
         ({"make": lambda key: eqx.nn.Lambda(np.sin)}, "make", "no arrays"),
         ({"make": lambda key: after(key, lambda out: np.asarray(out))}, "make", "cannot be traced .*; use jax.numpy"),
         ({"make": lambda key: after(key, lambda out: out if out[0] > 0 else -out)}, "make", "cannot be traced"),

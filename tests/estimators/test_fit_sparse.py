@@ -471,7 +471,10 @@ def test_columns_of_a_table_keep_their_names_and_are_found_by_them():
         ),
         (lambda x: x.assign(n=pd.array([1, None] * 20, "Int64")), "20 missing or infinite values in column 'n'"),
         (lambda x: x.assign(b=1.0, c=2.0), "column 'b', 'c' does not vary on the rows trained on; leave it out"),
-        (lambda x: x.assign(b=x["b"] * 1e300), "numbers in column 'b' are too large, or differ by too little"),
+        (
+            lambda x: x.assign(b=x["b"] * 1e300),
+            "numbers in column 'b' are so large, or differ by so little, that their squared",
+        ),
         (lambda x: x.set_axis(["a", "b", "a"], axis=1), "two columns have the same name; rename one"),
     ],
 )

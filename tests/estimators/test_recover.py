@@ -303,7 +303,9 @@ def test_a_value_beyond_the_trace_is_told_and_few_values_are_held_out_without_a_
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = gpsense.recover({"pauli": words, "value": y}, trace=1, robust=True)
-    told = f"values: 1 of {count} exceed the trace 1 in size, which no expectation can; number 0 (from 0) is 7"
+    told = (
+        f"values: 1 of {count} exceed the trace 1 in size, which no expectation can; the one at index 0 (from 0) is 7"
+    )
     assert told in found.notices
 
 
@@ -448,7 +450,7 @@ def test_names_of_rows_and_columns_stay():
     assert found.labels[1] is None
     with pytest.raises(BadInput, match="rows: no .*'ghost'.* among the names"):
         found.entries(["ghost"], [0])
-    with pytest.raises(BadInput, match="columns: not all from 0 to 8"):
+    with pytest.raises(BadInput, match="columns: not all are whole numbers from 0 to 8"):
         found.entries(["u03"], [9])
     with pytest.raises(gpsense.BadInput, match='^rows: 3 is a number, and the names are text; write "u00"'):
         found.entries([3], [0])
@@ -555,10 +557,13 @@ REFUSED = {
         "values: missing, and a map has none of its own; give them, recover",
     ),
     "text": (lambda m, y: gpsense.recover(m, y.astype(str)), "y: holds numbers as text, such as '.*'; convert them"),
-    "ragged": (lambda m, y: gpsense.recover(m, [[1, 2], [3]]), "y: lists of different lengths; give one array"),
+    "ragged": (
+        lambda m, y: gpsense.recover(m, [[1, 2], [3]]),
+        "y: it holds lists of different lengths; give one array",
+    ),
     "traced": (
         lambda m, y: jax.jit(lambda y: gpsense.recover(m, y).matrix)(y),
-        "y: traced by JAX; call this outside of jit, vmap and grad",
+        "y: it is traced by JAX; call this outside of jit, vmap and grad",
     ),
     "typo": (
         lambda m, y: gpsense.recover({**PLACES, "row_label": np.ones(12)}),
@@ -574,9 +579,9 @@ REFUSED = {
     ),
     "twice": (
         lambda m, y: gpsense.recover(PLACES, y),
-        "values: given beside a dict, which holds its own; give that alone, with the values in it",
+        "values: given beside a dict, which holds its own; give the values in it, under the name",
     ),
-    "what": (lambda m, y: gpsense.recover(3, y), "measurements: of type int; give a map of gpsense"),
+    "what": (lambda m, y: gpsense.recover(3, y), "measurements: they are of type int; give a map of gpsense"),
 }
 
 
@@ -647,7 +652,7 @@ def test_entries_are_pairs_of_a_row_and_a_column():
     np.testing.assert_allclose(found.entries([2], [0, 3, 9]), truth[2, [0, 3, 9]], atol=1e-9)
     for call in (found.entries, found.standard_errors):
         for rows, columns in (([0, 1, 2], [0, 1]), ([[0], [1]], [[0], [1]])):
-            with pytest.raises(gpsense.BadInput, match="^columns: has the shape .* give a column for each row"):
+            with pytest.raises(gpsense.BadInput, match="^columns: it has the shape .* give one column for each row"):
                 call(rows, columns)
 
 
@@ -703,7 +708,7 @@ def test_expectations_that_none_are_are_refused_and_one_that_noise_explains_is_n
     assert gpsense.recover({"pauli": words, "value": y}, trace=1).notices == ()
     assert gpsense.recover({"pauli": words, "value": y}).notices == ()
     (told,) = gpsense.recover({"pauli": words, "value": 3 * y}).notices
-    line = "values: 4 of 16 exceed 1 in size, which no expectation of a state can; number 0 (from 0) is 3.0"
+    line = "values: 4 of 16 exceed 1 in size, which no expectation of a state can; the one at index 0 (from 0) is 3.0"
     assert told.startswith(line)
 
 

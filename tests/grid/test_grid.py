@@ -495,7 +495,9 @@ def test_a_damaged_chunk_is_set_aside_and_run_again(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.warns(UserWarning, match=r"000000\.chunk was set aside in .*damaged and must be run again: its check"):
+    with pytest.warns(
+        UserWarning, match=r"000000\.chunk was set aside in .*damaged, and its chunk must be run again: its check"
+    ):
         again = run_grid(grid, out=tmp_path)
     xr.testing.assert_identical(again, first)
     assert (tmp_path / "chunks" / "damaged" / "000000.chunk").read_bytes() == data
@@ -530,7 +532,7 @@ def test_grids_too_large_to_run_are_refused_by_number_and_large_ones_planned():
     assert plan.cells == 9_000_000
     assert sum(chunk.cells for chunk in plan.chunks) == plan.cells
     with pytest.raises(
-        BadInput, match=r"^noise: 1.8e\+08 combinations of the axes, 1e\+08 allowed; give it fewer than"
+        BadInput, match=r"^noise: 1.8e\+08 combinations of the axes, 1e\+08 allowed; give this axis fewer than"
     ):
         Grid(system, Schedule(50, 10, 50), 20, axes)
     with pytest.raises(BadInput, match=r"^record_every: 1,000,200 records of a run; record at most 100,000 times"):

@@ -229,7 +229,7 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(_scaled, seeds=[], rate=1.0), "seeds: the axis is empty; give at least one value"),
         (
             lambda: sweep(_scaled, seeds=10**6, rate=list(range(1000))),
-            "seeds: 1e+09 combinations of the axes, 1e+08 allowed; give it fewer than 1000000 values",
+            "seeds: 1e+09 combinations of the axes, 1e+08 allowed; give this axis fewer than 1000000 values",
         ),
         (lambda: sweep(_scaled, seeds=1, rate=1.0, memory=1), "memory: one cell needs "),
         (

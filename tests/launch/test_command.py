@@ -82,7 +82,7 @@ def test_other_shells_are_refused_and_zsh_has_what_bash_has(bash: str, capsys: p
     assert leaves(["--completion", "zsh"]) == 0
     assert capsys.readouterr().out.strip().endswith(bash.strip())
     assert leaves(["--completion", "fish"]) == 2
-    assert capsys.readouterr().err == "error: --completion: there is no 'fish'; use one of bash, zsh\n"
+    assert capsys.readouterr().err == "error: --completion: 'fish' is not a supported shell; use one of bash, zsh\n"
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)

@@ -1,6 +1,7 @@
 """Runs and claims side by side: cells matched by their axes, changes told by intervals that do not overlap."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,20 @@ def test_a_claim_that_changed_is_told_and_others_are_counted(tmp_path: Path) -> 
     assert "holds -> fails" in told["p/turned"]
     assert not told["p/turned"].endswith("*")
     assert told["p/several"].endswith("*")
-    assert lines[4].startswith("1 quantities did not change")
+    assert lines[4] == "1 quantity did not change: same verdict, overlapping intervals"
     assert lines[-2:] == [f"only in {before}: p/gone", f"only in {tmp_path}: p/new"]
     assert now.exists()
+
+
+def test_a_quantity_that_only_one_file_has_is_told(tmp_path: Path) -> None:
+    before = written(tmp_path / "before.json", record("c", "fails", x=(1.0, 0.9, 1.1), gone=(2.0, 1.9, 2.1)))
+    now = written(tmp_path / "now.json", record("c", x=(1.3, 1.2, 1.4), new=(3.0, 2.9, 3.1)))
+    lines = compare.claims(before, now).splitlines()
+    told = {line.split()[1]: line for line in lines[1:4]}
+    assert set(told) == {"x", "gone", "new"}
+    assert re.search(r"2 \[1.9, 2.1\] \(16 seeds\) +- +fails$", told["gone"])
+    assert re.search(r" - +3 \[2.9, 3.1\] \(16 seeds\) +holds$", told["new"])
+    assert lines[4].startswith("0 quantities did not change")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"paper": "p", "claim": "c"}]'])

@@ -107,7 +107,7 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(run: Path, tmp_path: Pat
     }
 
 
-@pytest.mark.parametrize("config", [{}, {"system": "no such"}, {"problem": {"dim": 5}}])
+@pytest.mark.parametrize("config", [{}, {"system": "no such"}, {"problem": {"dim": 5}}, {"system": "mine.py:Own"}])
 def test_a_manifest_of_another_config_is_not_merged(run: Path, tmp_path: Path, config: Any) -> None:
     place = edited(run, tmp_path / "run", lambda m: m | {"config": config})
     (place / "results.nc").unlink()
@@ -116,6 +116,10 @@ def test_a_manifest_of_another_config_is_not_merged(run: Path, tmp_path: Path, c
         refused = ended(report.main, *argv)
         one_line(refused)
         assert f"{place}: the run cannot be rebuilt from its manifest (" in refused.err
+        allowed = str(config.get("system")).startswith("mine.py")
+        remedy = "give --allow-plugins to run it" if allowed else "or run the grid again in another directory"
+        assert refused.err.endswith(f"{remedy}\n")
+        assert refused.err.count("--allow-plugins") == allowed
     one_line(ended(grid.main, "--verify", place))
     assert not (tmp_path / "new").exists()
     assert not [*(tmp_path / "out").iterdir()]

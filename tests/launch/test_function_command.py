@@ -133,7 +133,7 @@ def test_a_parameter_named_like_an_option_is_refused(
     (folder / f"own_{name}.py").write_text(f"def cell(key, {name}):\n    return {{'y': {name}}}\n", encoding="utf-8")
     for argv in ([f"own_{name}.py:cell", f"--{name}", "2"], ["--dry-run", "--system", f"own_{name}.py:cell"]):
         assert grid.main(argv) == 2
-        line = f"error: cell: its parameter {name} has the name of an option of this command; rename it\n"
+        line = f"error: cell: parameter {name} has the name of an option of this command; rename it\n"
         assert capsys.readouterr().err == line
 
 

@@ -144,7 +144,7 @@ def test_cells_that_had_not_settled_are_called_nothing(tmp_path: Path):
     }
     assert grid.certificate_words(told[0.26]) == (
         "In 3 cells one more step would change the loss by more than a tenth (train.rate times the squared gradient "
-        "norm), so that nothing is said of where training would stop: lower train.rate, or give more train.steps."
+        "norm), so that nothing is said about where training would stop: lower train.rate, or give more train.steps."
     )
 
 

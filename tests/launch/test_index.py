@@ -89,6 +89,14 @@ def test_a_folder_of_runs_that_is_taken_for_a_run_is_told(runs: Path) -> None:
     assert told.err.endswith(f" --index {runs}\n")
 
 
+def test_a_folder_of_one_run_names_it(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (runs / "begun").rename(folder / "begun")
+    said = f"error: {folder} is not a run, but holds 1 run; name it, {folder / 'begun'}, or list all on a page: "
+    assert ended(report.main, folder).err.startswith(said)
+
+
 @pytest.mark.parametrize("width", [390, 1366])
 def test_a_search_hides_rows_and_a_link_leads_to_the_page(runs: Path, browser: Any, width: int) -> None:
     page, complaints = visit(browser, index.write_index(runs), width)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -170,6 +171,25 @@ def test_latex_compiles_and_no_table_is_too_wide(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stdout[-2000:]
     assert "Overfull" not in told.stdout
     assert "Output written on main.pdf" in told.stdout
+
+
+def test_a_style_alone_draws_png_figures_in_that_style(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = tmp_path / "one.mplstyle"
+    one.write_text("lines.linewidth: 7\n", encoding="utf-8")
+    seen: list[tuple[float, tuple[str, ...]]] = []
+
+    def draw(dataset: xr.Dataset, directory: Path, formats: tuple[str, ...] = ("png",)) -> list[Path]:
+        seen.append((matplotlib.rcParams["lines.linewidth"], formats))
+        return [directory / "error.png"]
+
+    monkeypatch.setattr(figures, "draw", draw)
+    run = with_rows(tmp_path / "run")
+    assert report.main([str(run), "--style", str(one)]) == 0
+    assert seen[1:] == [(7.0, ("png",))]
+    assert capsys.readouterr().out.endswith(f"{run / 'figures' / 'error.png'}\n")
+    assert not (run / "paper").exists()
 
 
 @pytest.mark.parametrize(

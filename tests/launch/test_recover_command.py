@@ -233,7 +233,10 @@ def test_a_wide_table_of_numbers_alone_is_asked_for_its_kind(tmp_path, capsys):
     assert np.load(tmp_path / "out" / "row_labels.npy").tolist() == list(range(1990, 1996))
     (tmp_path / "d.csv").write_text(",a,b,c\na,0,1,2\nb,1,0,3\nc,2,3,0\n")
     assert main([str(tmp_path / "d.csv")]) == 2
-    assert "d.csv: --kind: a symmetric table with zeros on its diagonal may hold distances" in capsys.readouterr().err
+    assert (
+        "d.csv: --kind: a symmetric table with zeros on its diagonal could be distances or a matrix"
+        in capsys.readouterr().err
+    )
     (tmp_path / "w.csv").write_text("who,a,b\nx,1,2\ny,3,?\n")
     assert main([str(tmp_path / "w.csv"), "--kind", "table"]) == 2
     assert "w.csv: b: holds '?', not a number; leave the cell empty, or give a number" in capsys.readouterr().err

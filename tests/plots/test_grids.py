@@ -131,7 +131,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             r"select one value, as dataset.isel\(column=0\)$",
         ),
         (MIXED.assign(mean=MIXED["error"].mean("seed")), "mean", "name: mean lacks the axis seed"),
-        (MIXED.drop_vars("phase").median("seed"), "error", "dataset: it has no seeds; give the results with all seeds"),
+        (
+            MIXED.drop_vars("phase").median("seed"),
+            "error",
+            "dataset: it has no seeds; give the results with their seeds",
+        ),
         (MIXED["error"], "error", "dataset: it holds no results of a grid; give the Dataset of a run"),
     ],
 )

@@ -83,7 +83,7 @@ def test_rectangular_and_complex_matrices():
 REFUSED = {
     "no values": ({"x": X}, r"y: missing; the names given are x; add the values \(n,\), named y$"),
     "masked": ({"x": X, "y": np.ma.masked_less(Y, np.median(Y))}, "y: 40 numbers are masked; remove those"),
-    "sparse": ({"A": sp.eye(5), "y": Y}, "A: a sparse matrix; give its entries as row, col and value"),
+    "sparse": ({"A": sp.eye(5), "y": Y}, "A: it is a sparse matrix; give its entries as row, col and value"),
     "objects": (
         {"x": np.array([object()] * 80), "y": Y},
         r"x: row 0 \(from 0\) holds <object .*>, not a number; give a number there",
@@ -94,9 +94,13 @@ REFUSED = {
     ),
     "complex values": ({"x": X, "y": Y * 1j}, "y: holds complex numbers; give real ones"),
     "words for numbers": ({"x": X, "y": np.array(["1"] * 7 + ["a"] * 73)}, r"y: row 7 \(from 0\) holds 'a', not a num"),
-    "empty": ({"x": X[:0], "y": Y[:0]}, "y: no measurements; give at least 5"),
+    "empty": ({"x": X[:0], "y": Y[:0]}, "y: it holds no measurements; give at least 5"),
     "empty map": ({"x": X[:0], "y": Y}, "x: 0 vectors for 80 values"),
     "one NaN": ({"x": X, "y": np.nan}, r"y: NaN or infinity in 1 of 1 measurements"),
+    "large negative": (
+        {"x": X, "y": np.r_[-(2**60), np.full(79, 3)]},
+        r"y: integers of magnitude up to 1.15e\+18 are too large \(2\^53 at most\); use a larger unit",
+    ),
     "few": ({"x": X[:3], "y": Y[:3]}, "y: only 3 measurements; give at least 5"),
     "few bad words": (
         {"pauli": ["XQ", "YZ"], "y": np.ones(2)},
@@ -105,15 +109,15 @@ REFUSED = {
     "few, all zero": ({"pauli": ["XI", "YZ"], "y": np.zeros(2)}, "y: only 2 measurements; give at least 5"),
     "few negative": (
         {"i": [0, 1], "j": [1, 2], "distance2": [1.0, -3.0]},
-        r"distance2: squared distances cannot be negative, but number 1 \(from 0\) is -3; check the signs",
+        r"distance2: squared distances cannot be negative, but the one at index 1 \(from 0\) is -3; check the signs",
     ),
     "negative distance": (
         {"i": np.arange(9), "j": np.arange(9) + 1, "distance": np.r_[-1.0, np.ones(8)]},
-        r"distance: distances cannot be negative, but number 0 \(from 0\) is -1; check the signs",
+        r"distance: distances cannot be negative, but the one at index 0 \(from 0\) is -1; check the signs",
     ),
     "mostly negative": (
         {"i": np.arange(9), "j": np.arange(9) + 1, "distance2": np.r_[np.ones(4), -np.ones(5)]},
-        "distance2: squared distances cannot be negative, but number 4",
+        "distance2: squared distances cannot be negative, but the one at index 4",
     ),
     "no name": (
         {"i": ["a", "b", "", "c", "d"], "j": ["b", "c", "d", "a", "b"], "distance2": np.ones(5)},
@@ -129,13 +133,13 @@ REFUSED = {
     ),
     "squares called plain": (
         {"i": np.arange(5), "j": np.arange(5) + 1, "distance2": np.ones(5), "kind": np.array("plain_distances")},
-        "kind: plain_distances, but distance2 means squares",
+        "kind: plain_distances are not squared, but values named distance2 are",
     ),
     "zero": ({"x": X, "y": 0 * Y}, "y: is all zero"),
     "zero map": ({"x": 0 * X, "y": Y}, "x: is all zero; give the vectors of the measurements"),
     "lengths": ({"x": X[:9], "y": Y}, "x: 9 vectors for 80 values; give as many values as vectors"),
     "as many": ({"A": np.ones((40, 5, 5)), "y": Y}, "A: 40 matrices for 80 values; give as many values as matrices"),
-    "two forms": ({"x": X, "A": X, "y": Y}, "A: dense and rank_one at once; give one of A, x"),
+    "two forms": ({"x": X, "A": X, "y": Y}, "A: the names are those of dense and rank_one at once; give one of A, x"),
     "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* is above 20000"),
     "unsaid": (
         {"i": ROWS, "j": COLUMNS, "y": VALUES},
@@ -178,7 +182,7 @@ REFUSED = {
     "fractions of rows": ({"row": ROWS, "col": COLUMNS / 2, "y": VALUES}, r"col: row \d+ \(from 0\) holds 0.5; use"),
     "rows for row": (
         {"rows": ROWS, "col": COLUMNS, "y": VALUES},
-        "rows: entries and table at once; give row and col .of a table., or rows and cols .of a symmetric matrix.",
+        "rows: the names are those of entries and table at once; give row and col .of a table., or rows and cols",
     ),
     "rows of no columns": (
         {"rows": ROWS, "y": VALUES},
@@ -222,8 +226,11 @@ REFUSED = {
     "text of a map": ({"x": X.astype(str).astype(object), "y": Y}, "^x: holds numbers as text, such as '"),
     "bytes": ({"x": X, "y": Y.astype("S")}, "^y: holds numbers as text, such as b'"),
     "dates": ({"x": X, "y": np.arange(80).astype("datetime64[D]")}, "^y: holds dates, not numbers; give numbers$"),
-    "ragged": ({"x": [[1.0, 2.0], [3.0]] * 40, "y": Y}, "^x: lists of different lengths; give one array of numbers$"),
-    "ragged rows": ({"row": [[1], [2, 3]], "col": COLUMNS, "y": VALUES}, "^row: lists of different lengths"),
+    "ragged": (
+        {"x": [[1.0, 2.0], [3.0]] * 40, "y": Y},
+        "^x: it holds lists of different lengths; give one array of nu",
+    ),
+    "ragged rows": ({"row": [[1], [2, 3]], "col": COLUMNS, "y": VALUES}, "^row: it holds lists of different lengths"),
     "words for a shape": (
         {"row": ROWS, "col": COLUMNS, "y": VALUES, "shape": ("a", "b")},
         "^shape: is not two whole numbers above 0; give the numbers of rows and columns$",
@@ -236,8 +243,8 @@ REFUSED = {
         {"row": ROWS, "col": COLUMNS, "y": VALUES, "shape": (10**9, 10**9)},
         "^shape: a side of 1000000000; give at most 10000000, or leave shape out$",
     ),
-    "a file": ("ratings.csv", "^measurements: the name of a file, 'ratings.csv'; read it first, such as by pandas"),
-    "nothing at all": (None, "^measurements: of type NoneType; give arrays by name, "),
+    "a file": ("ratings.csv", "^measurements: 'ratings.csv' is the name of a file; read it first, for example with"),
+    "nothing at all": (None, "^measurements: it is of type NoneType; give arrays by name, "),
     "an array": (np.ones((3, 4)), "measurements: an array alone .* pandas.DataFrame.array., kind='table'"),
     "beyond dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(4)}, "rows: index 13 is beyond dim 4"),
     "dim": ({"rows": ROWS, "cols": COLUMNS, "y": VALUES, "dim": np.array(20.5)}, "dim: 20.5 is not a whole number"),
@@ -318,7 +325,7 @@ def test_a_kind_may_be_given_beside_the_arrays():
     ):
         with pytest.raises(BadInput, match=line):
             gpsense.recover({"i": FIRST, "j": SECOND, "y": LENGTHS}, kind=kind)
-    with pytest.raises(BadInput, match="kind: 'table' beside a map"):
+    with pytest.raises(BadInput, match="kind: 'table' is given beside a map"):
         gpsense.recover(maps.Distances(FIRST, SECOND, 9), LENGTHS**2, kind="table")
 
 
@@ -389,7 +396,7 @@ def test_what_is_wrong_with_a_wide_table_is_told_without_its_kind():
     missing.index = ["" if name == "u7" else name for name in frame.index]
     word.loc["u5", "film 3"] = "3,5"
     for given, told in (
-        (twice, "row_labels: 'u3' stands for two rows"),
+        (twice, "row_labels: 'u3' is the label of two rows"),
         (missing, "row_labels: a row has no label"),
         (word, "film 3: holds '3,5', not a number"),
     ):
@@ -440,9 +447,13 @@ def test_wide_frames_of_pairs():
         np.testing.assert_array_equal(read.map.rows(), maps.Distances(FIRST, SECOND, 9).rows())
     frame = pd.DataFrame(_square(), index=NAMES, columns=NAMES)
     assert read_fields(frame, "entries").values.size == 45
-    with pytest.raises(BadInput, match="kind: a symmetric table with zeros on its diagonal may hold distances; give"):
+    with pytest.raises(
+        BadInput, match="kind: a symmetric table with zeros on its diagonal could be distances or a matrix; give"
+    ):
         read_fields(frame)
-    with pytest.raises(BadInput, match="kind: distances, but 'p3' is a label of only rows or only columns"):
+    with pytest.raises(
+        BadInput, match="kind: distances need the same labels on rows and columns, but 'p3' labels only"
+    ):
         read_fields(frame.iloc[1:], "distances")
-    with pytest.raises(BadInput, match="kind: distances, but 'p3' has a distance to itself"):
+    with pytest.raises(BadInput, match="kind: distances need zeros on the diagonal, but 'p3' has another number there"):
         read_fields(frame + 1, "distances")

@@ -143,7 +143,7 @@ def test_a_pattern_says_which_single_weights_are_pruned():
     [
         (groups(lambda w: w), r"groups\(\) has axis=1 for a leaf of shape \(3,\); give an axis that each leaf has"),
         (groups(lambda w: w, (0, 1)), r"groups\(\) has axis=\(0, 1\) for a leaf"),
-        (groups(lambda w: None), r"the function where of groups\(\) returns no array"),
+        (groups(lambda w: None), r"groups\(where=\.\.\.\): the function does not return arrays"),
     ],
 )
 def test_groups_that_are_not_there_are_refused(parts, problem):

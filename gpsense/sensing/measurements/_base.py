@@ -67,16 +67,16 @@ class Measurements(eqx.Module):
         """The measurements with these indices, in this order."""
 
     def flops(self, width: int) -> float:
-        """Operations in products, per loss and gradient at a factor (dim, width); 0: the map is always cheapest."""
+        """Operations of the products in one loss and gradient at a factor (dim, width); 0: no other form is cheaper."""
         return 0.0
 
     def bilinear(self, first: Factor, second: Factor) -> Values:
-        """``<A_i, U V^T>``, shape (n,), for U and V (dim, width): half the derivative of ``forward`` along V."""
+        """``<A_i, U V^T>``, shape (n,), for U and V (dim, width): half the derivative of ``forward`` at U along V."""
         product = first @ second.T
         return self.apply(0.5 * (product + product.T))
 
     def pull(self, factor: Factor, values: Values) -> Factor:
-        """``A*(z) U``, shape (dim, width), as gradients of a loss need it."""
+        """``A*(z) U``, shape (dim, width), for ``values`` z and the ``factor`` U, as gradients of a loss need it."""
         return self.adjoint(values) @ factor
 
     def packed(self) -> PackedRows:
@@ -130,9 +130,10 @@ def check_indices(side: int, **indices: Array) -> None:
 class Ensemble:
     """A random linear map: how it is drawn, what it costs, and what is known of it.
 
-    ``draw(key, n, dim, dtype)``: rows do not depend on n. ``numbers(n, dim)``: how many numbers it stores;
-    ``flops(n, dim, width)``: operations per loss and gradient through the map. ``error_law(noise, dim, rank, n)``:
-    the root mean square Frobenius error when the true rank is given; None where no law is known.
+    ``draw(key, n, dim, dtype)``: draws the map, whose row i does not depend on n. ``numbers(n, dim)``: how many numbers
+    it stores; ``flops(n, dim, width)``: operations per loss and gradient through the map.
+    ``error_law(noise, dim, rank, n)``: the root mean square Frobenius error when the true rank is given; None where no
+    law is known.
     """
 
     draw: Callable[[RandomKey, int, int, DTypeLike], Measurements]

@@ -15,8 +15,9 @@ from gpsense.theory.errors import exact_rank_error
 def bernoulli_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = jnp.float32) -> Dense:
     """Packed rows of independent signs +-1, so that ``E<A_i, X>^2 = ||X||_F^2``, as for the Gaussian ensemble.
 
-    Unpacked this is +-1 on the diagonal and +-1/sqrt(2) off it. Row i does not depend on n. Sub-Gaussian, hence with
-    the same restricted isometry as Gaussian measurements up to constants (Recht, Fazel and Parrilo 2010, section 4).
+    Unpacked, the entries are +-1 on the diagonal and +-1/sqrt(2) off it. Row i does not depend on n. The signs are
+    sub-Gaussian, hence the restricted isometry is that of Gaussian measurements up to constants (Recht, Fazel and
+    Parrilo 2010, section 4).
     """
     check_key(key)
     check_sizes(n=n, dim=dim)

@@ -10,9 +10,9 @@ from gpsense.sensing.symmetric import svec
 
 
 class Centred(Measurements):
-    """``A_i = s_i (B_i - C)`` for measurements B_i, scales s of shape (n,) and a matrix C (dim, dim), None for zero.
+    """``A_i = s_i (B_i - C)``: B_i of the map ``inner``, ``scales`` s (n,), ``mean`` C (dim, dim), or None for C = 0.
 
-    Measurements of scale 0 are left out: zero in every product. Built by :func:`centred_measurements`.
+    Measurements of scale 0 are left out: they are zero in every product. Built by :func:`centred_measurements`.
     """
 
     inner: Measurements
@@ -56,7 +56,7 @@ class Centred(Measurements):
         return self.inner.flops(width)
 
     def take(self, index: Int[Array, " m"]) -> "Centred":
-        """The measurements with these indices; their scales and C are unchanged."""
+        """The measurements with these indices; their scales and the mean are unchanged."""
         return Centred(self.inner.take(index), self.scales[index], self.mean)
 
     def packed(self) -> PackedRows:
@@ -69,7 +69,7 @@ def centred_measurements(
 ) -> tuple[Centred, Values]:
     """Map and values z of the loss over the ``used`` samples alone, minimised over a constant b if ``centre``.
 
-    With m samples used, ``(1/n) sum_i (<A_i, X> - z_i)^2`` over all n is
+    With m samples used, measurements B_i and values y_i, ``(1/n) sum_i (<A_i, X> - z_i)^2`` over all n is
     ``min_b (1/m) sum_used (<B_i, X> + b - y_i)^2``: the minimum subtracts means over the used samples from B and y,
     and ``s_i = sqrt(n / m)`` where used, else 0, turns 1/n into 1/m. Without ``centre`` b = 0. m may be traced;
     m = 0 gives NaN. Derived.

@@ -50,7 +50,7 @@ class Dense(Measurements):
 
 
 def dense_flops(n: int, dim: int, width: int) -> float:
-    """``4 n D + 4 d^2 k``, ``D = d (d + 1) / 2``, width k: operations per loss and gradient through packed matrices."""
+    """Operations per loss and gradient through packed matrices: ``4 n D + 4 d^2 k``, ``D = d (d + 1) / 2``, width k."""
     return 4.0 * dim**2 * width + 4.0 * n * packed_size(dim)
 
 
@@ -71,9 +71,9 @@ def dense_measurements(matrices: Float[Array, "n dim dim"]) -> Dense:
 def gaussian_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = jnp.float32) -> Dense:
     """Gaussian ensemble with ``E<A_i, X>^2 = ||X||_F^2``: packed rows of independent N(0, 1).
 
-    Unpacked this is variance 1 on the diagonal and 1/2 off it (a symmetrised Gaussian matrix). Row i does not
-    depend on n, so a larger n adds measurements to those of a smaller n. Source: the ensemble of arXiv
-    2303.11453, normalised here.
+    Unpacked, entries have variance 1 on the diagonal, 1/2 off it (a symmetrised Gaussian matrix). Row i does not depend
+    on n, so a larger n adds measurements to those of a smaller n. Source: the ensemble of arXiv 2303.11453, normalised
+    here.
 
     >>> gaussian = gpsense.gaussian_measurements(jax.random.key(0), n=50, dim=6)
     >>> gaussian.apply(jnp.eye(6, dtype=jnp.float32)).shape

@@ -11,7 +11,7 @@ from gpsense.sensing.measurements._base import Measurements, array_of, check_ind
 class Distances(Measurements):
     """Squared distances of rows of U: ``<A_l, U U^T> = ||u_i - u_j||^2``, ``A_l = (e_i - e_j)(e_i - e_j)^T``.
 
-    ``i = first[l]`` and ``j = second[l]`` are numbers of rows, from 0 to ``side - 1``; both arrays have shape (n,).
+    ``i = first[l]`` and ``j = second[l]`` are indices of rows, from 0 to ``side - 1``; both arrays have shape (n,).
     Adding one vector to all rows of U changes nothing, so compare results by their centred Gram matrices.
 
     >>> sides = gpsense.Distances([0, 0], [1, 2], side=3)

@@ -9,7 +9,9 @@ from gpsense.sensing.measurements._base import Measurements, array_of, check_ind
 
 
 class Entries(Measurements):
-    """Entries ``<A_i, X> = X[r, c]`` for ``r, c = rows[i], cols[i]``, from 0: ``A_i = (e_r e_c^T + e_c e_r^T) / 2``.
+    """Entries ``<A_i, X> = X[r, c]`` of a symmetric X: ``A_i = (e_r e_c^T + e_c e_r^T) / 2``.
+
+    ``r = rows[i]`` and ``c = cols[i]`` are counted from 0 to ``side - 1``.
 
     >>> entries = gpsense.Entries([0, 0], [0, 1], side=2)
     >>> entries.apply(jnp.array([[4.0, 2.0], [2.0, 1.0]])).tolist()

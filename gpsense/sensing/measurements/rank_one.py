@@ -70,7 +70,7 @@ def rank_one_measurements(key: RandomKey, n: int, dim: int, dtype: DTypeLike = j
 
 
 def rank_one_flops(n: int, dim: int, width: int) -> float:
-    """``4 n d k``, with width k: operations per loss and gradient through the vectors."""
+    """Operations per loss and gradient through the vectors: ``4 n d k`` with dim d and width k."""
     return 4.0 * n * dim * width
 
 

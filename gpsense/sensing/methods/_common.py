@@ -1,4 +1,4 @@
-"""Shared by several methods: the normal map of the data, spectral estimates, small linear systems.
+"""Functions that several methods share: the normal map of the data, spectral estimates, small linear systems.
 
 With ``b = A*(y)/n`` and ``H(X) = A*(A(X))/n`` the residual of :class:`~gpsense.sensing.losses.Objective` is
 ``R(X) = H(X) - b``. Step sizes and damping are set in units of ``b`` and ``H``, so that the rules are equivariant:
@@ -36,17 +36,17 @@ def relative_change(new: Float[Array, "dim width"], old: Float[Array, "dim width
 
 
 def normal_map(objective: Objective, matrix: Symmetric) -> Symmetric:
-    """``H(X) = A*(A(X))/n``: the derivative of R, free of the cancellation in ``R(X) - R(0)``."""
+    """``H(X) = A*(A(X))/n``, the derivative of the residual R; computed as such, since ``R(X) - R(0)`` loses digits."""
     return jax.jvp(lambda x: objective.residual(x)[1], (matrix,), (matrix,))[1]
 
 
 def curvature_along(objective: Objective, matrix: Symmetric) -> Scalar:
-    """``<X, H(X)> / <X, X>``: the unit of the data's curvature, 1 for isotropic measurements."""
+    """``<X, H(X)> / <X, X>`` for the ``matrix`` X: the curvature of the data along X, 1 for isotropic measurements."""
     return inner(matrix, normal_map(objective, matrix)) / inner(matrix, matrix)
 
 
 def largest_curvature(objective: Objective, key: RandomKey, steps: int = 60) -> Scalar:
-    """An upper bound of the largest eigenvalue of H, with probability 0.999: minus the ``low`` of -H by Lanczos.
+    """An upper bound of the largest eigenvalue of H, with probability 0.999: minus Lanczos' lower bound for -H.
 
     About 1 % too large at dim 20; see :func:`gpsense.stationarity.smallest_eigenvalue`.
     """
@@ -67,7 +67,7 @@ def compose(frame: Frame, spectrum: Spectrum) -> Factor:
 
 
 def spectral_factor(objective: Objective, width: int) -> Factor:
-    """The factor of ``t P``, P made of the leading eigenpairs of b, t of least loss: ``t = <b, P> / <P, H(P)>``."""
+    """The factor of ``t P``, with P of the leading eigenpairs of b and ``t = <b, P> / <P, H(P)>``, of least loss."""
     back = objective.back_projection()
     factor = compose(*leading(back, width))
     matrix = factor @ factor.T
@@ -75,13 +75,13 @@ def spectral_factor(objective: Objective, width: int) -> Factor:
 
 
 def units(objective: Objective) -> tuple[Scalar, Scalar]:
-    """Largest eigenvalue of b and curvature along its eigenvector; their quotient estimates a solution's size."""
+    """Largest eigenvalue of b, and curvature along its eigenvector; their quotient estimates the size of a solution."""
     frame, spectrum = leading(objective.back_projection(), 1)
     return spectrum[0], curvature_along(objective, frame @ frame.T)
 
 
 def random_factor(objective: Objective, width: int, scale: ScalarLike, key: RandomKey) -> Factor:
-    """Independent normals, with columns of norm about ``scale`` times the square root of the size of a solution."""
+    """A factor of independent normals; column norms are about ``scale`` times the root of the size of a solution."""
     top, curvature = units(objective)
     dim = len(objective.back_projection())
     draw = jax.random.normal(key, (width * dim,), top.dtype).reshape(width, dim).T
@@ -89,6 +89,6 @@ def random_factor(objective: Objective, width: int, scale: ScalarLike, key: Rand
 
 
 def precondition(gradient: Factor, factor: Factor, damping: ScalarLike) -> Factor:
-    """``G (U^T U + damping I)^-1``."""
+    """``G (U^T U + damping I)^-1`` for the ``gradient`` G and the ``factor`` U."""
     gram = factor.T @ factor + damping * jnp.eye(factor.shape[1], dtype=factor.dtype)
     return solve(gram, gradient.T).T

@@ -30,8 +30,8 @@ class Baseline(Protocol):
     """One baseline: a start, a step and the factor of a state; pure functions.
 
     ``knows_rank`` methods are given the true rank as ``width``; the others an upper bound of it. ``holds_out``
-    methods are given a :class:`~gpsense.sensing.losses.Split`. ``source`` names where the method comes from, ``tuning``
-    the fields of :class:`Tuning` that it reads, with its default rule.
+    methods are given a :class:`~gpsense.sensing.losses.Split`. ``source`` is the publication, ``tuning`` names the
+    fields of :class:`Tuning` that the method reads, with its default rule.
     """
 
     name: ClassVar[str]
@@ -41,11 +41,11 @@ class Baseline(Protocol):
     tuning: ClassVar[str]
 
     def begin(self, objective: Objective, dim: int, width: int, tuning: Tuning, key: RandomKey) -> Any:
-        """The state a run starts from: any tree of arrays."""
+        """The state from which a run starts: any tree of arrays."""
         ...
 
     def step(self, objective: Objective, tuning: Tuning, state: Any) -> tuple[Any, Scalar]:
-        """The next state, and the relative change of the iterate."""
+        """The next state, and the relative change of the factor or matrix."""
         ...
 
     def factor(self, state: Any) -> Factor:
@@ -74,7 +74,7 @@ def start(method: Baseline, objective: Objective, dim: int, width: int, tuning: 
 def advance(method: Baseline, objective: Objective, tuning: Tuning, run: Run, n_steps: int) -> Run:
     """Up to ``n_steps`` more steps; a run that has stopped is returned unchanged.
 
-    CONVERGED keeps the last step; DIVERGED goes back to the last finite state.
+    A run that converges keeps its last step; one that diverges goes back to its last finite state.
     """
 
     def step(run: Run, _: None) -> tuple[Run, None]:

@@ -20,7 +20,7 @@ DEFAULT = Tuning()
 
 
 class Result(NamedTuple):
-    """What a method found: factor (dim, width), losses (records,) after ``recorded`` steps, steps taken, status."""
+    """A method's factor (dim, width), losses (records,) after ``recorded`` (records,) steps, steps taken and status."""
 
     factor: np.ndarray
     losses: np.ndarray

@@ -18,10 +18,11 @@ from gpsense.sensing.methods.scaled_gd import Scaled
 class AGN:
     """``U <- U - (rate / c) (I - P/2) R U (U^T U)^+``, P projecting onto the columns of U; random start, any width.
 
-    With H approximated by c I, its mean for isotropic measurements, the change D of U at rate 1 solves the Gauss-Newton
-    problem ``min ||R + c (D U^T + U D^T)||_F``: ``c (D U^T + U D^T) = -(P R + R P - P R P)``. c is the curvature of the
-    data along the leading eigenvector of ``A*(y)/n``. Only the source's abstract was available: the step is derived
-    from the method's name. The pseudo-inverse drops eigenvalues of U^T U below rounding.
+    ``R = A*(A(U U^T) - y)/n``. With ``H = A* A / n`` approximated by c I, its mean for isotropic measurements, the
+    change D of U at rate 1 solves the Gauss-Newton problem ``min ||R + c (D U^T + U D^T)||_F``:
+    ``c (D U^T + U D^T) = -(P R + R P - P R P)``. c is the curvature of the data along the leading eigenvector of
+    ``A*(y)/n``. Only the source's abstract was available: the step is derived from the method's name. The
+    pseudo-inverse drops eigenvalues of U^T U below rounding.
     """
 
     name: ClassVar[str] = "agn"

@@ -1,4 +1,4 @@
-"""Iteratively reweighted least squares: each step a weighted least-squares fit of a full matrix."""
+"""Iteratively reweighted least squares: each step is a weighted least-squares fit of a full matrix."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -29,10 +29,11 @@ class Reweighted(eqx.Module):
 class IRLS:
     """``X <- argmin ||X||_W^2`` over ``A(X) = y``, or with a penalty ``argmin L(X) + penalty c ||X||_W^2``.
 
-    In the eigenbasis of the last X, ``||X||_W^2 = sum_ij X_ij^2 / s_ij^2`` with
+    In the eigenbasis of the last X, with eigenvalues lambda, ``||X||_W^2 = sum_ij X_ij^2 / s_ij^2`` with
     ``s_ij^2 = ((lambda_i^2 + lambda_j^2) / 2 + epsilon^2) / size^2``: weights of the log-determinant (Schatten p = 0),
-    the harmonic mean of row and column weights. Then ``epsilon <- min(epsilon, |lambda|_(width + 1))``. c is the data's
-    curvature. With ``X = s Z`` the step solves ``(s H s + penalty c) Z = s b`` by conjugate gradients from 0; without a
+    the harmonic mean of row and column weights; ``size`` estimates that of a solution. Then
+    ``epsilon <- min(epsilon, |lambda|_(width + 1))``. c is the data's curvature. With ``X = s Z`` the step solves
+    ``(s H s + penalty c) Z = s b``, ``H = A* A / n`` and ``b = A*(y)/n``, by conjugate gradients from 0; without a
     penalty (then at rounding level) this is the constrained solution. X is symmetric but may be indefinite; the factor
     drops negative eigenvalues.
     """
@@ -68,7 +69,7 @@ class IRLS:
     def _fit(
         self, objective: Objective, tuning: Tuning, state: Reweighted, frame: Symmetric, scales: Symmetric
     ) -> Symmetric:
-        """The weighted least-squares solution, its weights given by frame and scales."""
+        """The weighted least-squares solution: ``scales`` s_ij in the eigenbasis ``frame`` give the weights."""
 
         def out(packed: Symmetric) -> Symmetric:
             return frame @ (scales * packed) @ frame.T

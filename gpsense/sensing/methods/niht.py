@@ -26,9 +26,9 @@ class Thresholded(eqx.Module):
 class NIHT:
     """``X <- H_r(X - mu R)``, H_r the best matrix of rank r; ``mu = ||P R||_F^2 / (||A(P R)||^2 / n)``, ``P = V V^T``.
 
-    V spans the columns of X. mu is the source's step; symmetric measurements see only the symmetric part of P R.
-    Starts from ``H_r(A*(y)/n)``: of all methods here this start alone assumes isotropic measurements. X is symmetric
-    but may be indefinite; the factor drops negative eigenvalues.
+    ``R = A*(A(X) - y)/n``, and V spans the columns of X. mu is the source's step; symmetric measurements see only the
+    symmetric part of P R. Starts from ``H_r(A*(y)/n)``, which assumes isotropic measurements, as no other method's
+    start here does. X is symmetric but may be indefinite; the factor drops negative eigenvalues.
     """
 
     name: ClassVar[str] = "niht"

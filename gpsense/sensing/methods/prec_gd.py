@@ -17,9 +17,9 @@ from gpsense.sensing.methods.scaled_gd import Scaled, move, spectral_scaled
 class PrecGD:
     """``U <- U - step R U (U^T U + eta_k I)^-1`` with ``eta_k = sqrt(L(U_k) / c)``; step ``rate / (2 c)``.
 
-    Starts from the spectral estimate of the given width. c is the curvature of the data along the leading eigenvector
-    of ``A*(y)/n``; for isotropic measurements it is 1, and eta_k the source's rule for noiseless data. The damping is
-    kept above rounding.
+    ``R = A*(A(U U^T) - y)/n``. Starts from the spectral estimate of the given width. c is the curvature of the data
+    along the leading eigenvector of ``A*(y)/n``; for isotropic measurements it is 1, and eta_k the source's rule for
+    noiseless data. The damping is kept above rounding.
     """
 
     name: ClassVar[str] = "prec_gd"

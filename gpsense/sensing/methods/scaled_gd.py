@@ -24,7 +24,8 @@ class Scaled(eqx.Module):
 class ScaledGD:
     """``U <- U - step R U (U^T U)^-1`` from the spectral estimate; step ``rate / (2 c)``.
 
-    c is the curvature of the data along the leading eigenvector of ``A*(y)/n``, 1 for isotropic measurements.
+    ``R = A*(A(U U^T) - y)/n``; c is the curvature of the data along the leading eigenvector of ``A*(y)/n``, 1 for
+    isotropic measurements.
     """
 
     name: ClassVar[str] = "scaled_gd"

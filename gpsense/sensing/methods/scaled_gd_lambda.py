@@ -17,9 +17,10 @@ DAMPING = 0.1
 class ScaledGDLambda:
     """``U <- U - step R U (U^T U + damping I)^-1``, overparameterised, damping fixed; step ``rate / (2 c)``.
 
-    c is the curvature of the data along the leading eigenvector of ``b = A*(y)/n`` and b_1/c the size of a solution.
-    The source asks for damping of the order of the smallest eigenvalue of the truth: with eigenvalues from 1 to
-    1/kappa that is a ``penalty`` of the order of ``1 / kappa``.
+    ``R = A*(A(U U^T) - y)/n``; c is the curvature of the data along the leading eigenvector of ``b = A*(y)/n``; with
+    its eigenvalue b_1, b_1/c estimates the size of a solution, the unit of ``damping``. The source asks for damping of
+    the order of the smallest eigenvalue of the truth: with eigenvalues from 1 to 1/kappa that is a ``penalty`` of the
+    order of ``1 / kappa``.
     """
 
     name: ClassVar[str] = "scaled_gd_lambda"

@@ -15,8 +15,8 @@ from gpsense.sensing.methods.spectral import Descending, descend
 class SmallStart:
     """Overparameterised gradient descent from a small random factor: ``U <- U - step R U``.
 
-    Early stopping is by the number of steps: with noise, further steps fit the noise. Step: ``rate / (2 b_1)`` with b_1
-    the largest eigenvalue of ``A*(y)/n``.
+    ``R = A*(A(U U^T) - y)/n``. Early stopping is by the number of steps: with noise, further steps fit it. Step:
+    ``rate / (2 b_1)`` with b_1 the largest eigenvalue of ``A*(y)/n``.
     """
 
     name: ClassVar[str] = "small_start"

@@ -25,9 +25,9 @@ class Validated(eqx.Module):
 @register
 @dataclass(frozen=True)
 class SmallStartHeldOut:
-    """Gradient descent on four fifths of the measurements from a small start; the iterate of least loss on the rest.
+    """Gradient descent on four fifths of the measurements from a small start; gives the iterate of least held-out loss.
 
-    ``U <- U - step R U`` as in small_start, R and b_1 from the measurements not held out; every fifth is held out.
+    ``U <- U - step R U`` as in small_start, with R and b_1 from the measurements not held out; every fifth is held out.
     The answer is ``argmin_t L_held(U_t)`` over the steps taken. Step size and held-out share are ours.
     """
 

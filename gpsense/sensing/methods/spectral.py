@@ -23,8 +23,8 @@ class Descending(eqx.Module):
 class Spectral:
     """Gradient descent on ``L`` from the spectral estimate: ``U <- U - step R U`` (Procrustes flow).
 
-    Step: ``rate / (2 b_1)`` with b_1 the largest eigenvalue of ``A*(y)/n``; the source's is proportional to
-    ``1 / ||U_0||^2``, and b_1 estimates ``||U_0||^2``.
+    ``R = A*(A(U U^T) - y)/n``. Step: ``rate / (2 b_1)`` with b_1 the largest eigenvalue of ``A*(y)/n``; the source's
+    step is proportional to ``1 / ||U_0||^2``, U_0 the start, and b_1 estimates ``||U_0||^2``.
     """
 
     name: ClassVar[str] = "spectral"

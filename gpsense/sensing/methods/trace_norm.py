@@ -15,7 +15,7 @@ DECAY = 0.9
 
 
 class Accelerated(eqx.Module):
-    """Iterate X, extrapolated point Y, momentum t, current weight w, 1 / (bound on H's largest eigenvalue), and b_1."""
+    """Iterate X, extrapolated point Y, momentum, weight w, ``pace`` 1 / bound, and ``top`` b_1, as in TraceNorm."""
 
     matrix: Symmetric
     ahead: Symmetric
@@ -31,12 +31,13 @@ class Accelerated(eqx.Module):
 class TraceNorm:
     """``min L(X) + 2 w b_1 tr X`` over X PSD by FISTA: ``X <- P_PSD(Y - step (R(Y) + w b_1 I))``, with restarts.
 
-    b_1 is the largest eigenvalue of ``A*(y)/n``: for ``w >= 1`` the solution is 0. The step is ``rate / bound``, with
-    an upper bound of the largest eigenvalue of H, so that every rate up to 1 is within the source's theory. The weight
-    w falls from 1/2 by a constant factor per step to ``penalty``, or to rounding level. Momentum restarts where it
-    points uphill. Once w is constant, a run stops by the step's fixed-point residual, ``||X - Y||_F / ||Y||_F``, which
-    is 0 only at the solution. In the null space of A a step moves X by at most the weight, so the tolerance must be
-    well below it: in float64 a run with penalty 0 ends at a feasible X before the trace has acted.
+    ``R(X) = A*(A(X) - y)/n``. b_1 is the largest eigenvalue of ``A*(y)/n``: for ``w >= 1`` the solution is 0. The step
+    is ``rate / bound``, with an upper bound of the largest eigenvalue of ``A* A / n``, so that every rate up to 1 is
+    within the source's theory. The weight w falls from 1/2 by a constant factor per step to ``penalty``, or to rounding
+    level. Momentum restarts where it points uphill. Once w is constant, a run stops by the step's fixed-point residual,
+    ``||X - Y||_F / ||Y||_F``, which is 0 only at the solution. In the null space of A a step moves X by at most the
+    weight, so the tolerance must be well below it: in float64 a run with penalty 0 ends at a feasible X before the
+    trace has acted.
     """
 
     name: ClassVar[str] = "trace_norm"

@@ -52,7 +52,7 @@ def figure1(runs: Runs) -> Outcome:
 
 
 def column_count(runs: Runs) -> Outcome:
-    """Columns kept against :func:`tau_of`, per start scale, and the largest distance of a kept norm from its law."""
+    """Columns kept against tau (:func:`tau_of`), per start scale, and the largest distance of a norm from its law."""
     cells = runs[""]
     spectrum, smoothing = np.asarray(cells.attrs["spectrum"]), float(cells["smoothing"])
     ranks = values(cells["rank"], "seed", "start_scale", "penalty")

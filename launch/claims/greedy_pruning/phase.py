@@ -94,9 +94,9 @@ def name_of(cells: xr.Dataset) -> str:
 def curve_of(cells: xr.Dataset) -> Curve:
     """The instances that a grid recovered; where it makes several tries, those that the chosen try recovered.
 
-    The try is chosen without the truth among those whose loss is below FITTED: if it prunes, the one with the smallest
-    rank, at the largest penalty; for a baseline, which reports no rank, the first in the order of its config. An
-    instance without such a try is not recovered; one all of whose tries failed is NaN.
+    One of the tries with a loss below FITTED is chosen, without the truth: if the method prunes, that of the smallest
+    rank (in a tie, of the largest penalty); for a baseline, the first in the order of its config. An instance without
+    such a try is not recovered; one all of whose tries failed is NaN.
     """
     ratio = cells["n"].values / (int(cells["dim"]) * int(cells["true_rank"]))
     along = [name for name in TRIES if name in cells.dims]

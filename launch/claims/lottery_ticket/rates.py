@@ -12,9 +12,9 @@ START, END = 1e-2, 1e-9  # errors that are fitted: below this share of the first
 
 
 def factor(errors: np.ndarray, steps: np.ndarray) -> float:
-    """The error ratio per step of a curve of errors, from the slope of its log between START and END; or NaN.
+    """The error ratio per step of a curve of errors, from the slope of its log between START and END.
 
-    Of successive equal records, as after a run has stopped, only the first is used.
+    Of successive equal records, as after a run has stopped, only the first is used; NaN if fewer than three are left.
     """
     moving = np.concatenate([[True], errors[1:] != errors[:-1]])
     inside = moving & np.isfinite(errors) & (errors < START * errors[0]) & (errors > END)

@@ -80,7 +80,7 @@ def convex_up_to(cells: xr.Dataset) -> np.ndarray:
 
 
 def radius(runs: Runs) -> Outcome:
-    """Start distance at which half of the runs succeed, and the one up to which the gradient is monotone, against r."""
+    """Against r: the start distance at which half of the runs succeed, and that to which the gradient is monotone."""
     cells = runs[""]
     r, distance = cells["support"].values, cells["distance"].values
     success = succeeded(cells, "support", "distance")
@@ -109,7 +109,11 @@ def radius(runs: Runs) -> Outcome:
 
 
 def overlap(runs: Runs) -> Outcome:
-    """N50 and the error ratio per step of heavy ball against the supports' overlap; law K r~ (r~ effective size)."""
+    """Against the overlap of supports: N50 (samples at which half of the runs succeed) and heavy ball's error ratio.
+
+    N50 stands beside the law K r~, r~ being the effective size of the masks; the error ratio per step beside that
+    predicted from the Hessian at the teacher.
+    """
     cells, rate = runs[""].sortby("overlap"), runs["rate"]
     figure, (left, right) = panels(2)
     quantities: dict[str, Quantity] = {}

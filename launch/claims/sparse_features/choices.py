@@ -46,7 +46,7 @@ def shifted_basis(runs: Runs) -> Outcome:
 
 
 def sensitivity(runs: Runs) -> Outcome:
-    """Energy ``||W^T V||^2 / ||W||^2``, and share of V in the rows kept, against contraction, parity and pool."""
+    """Energy ``||W^T V||^2 / ||W||^2`` of weights W, and share of V in kept rows, by contraction, parity and pool."""
     figure, panes = panels(3)
     quantities: dict[str, Quantity] = {}
     captured: dict[str, np.ndarray] = {}

@@ -33,7 +33,7 @@ class Curve(NamedTuple):
 
 
 def crossing(n: np.ndarray, energy: np.ndarray) -> float:
-    """n50, the n where the median ``energy`` over seeds (first axis) is 1/2, log-odds linear in log n; or NaN."""
+    """n50, where the median ``energy`` over seeds (first axis) crosses 1/2, with log-odds linear in log n; else NaN."""
     middle = np.clip(np.median(energy, axis=0), 1e-9, 1 - 1e-9)
     odds = np.log(middle / (1 - middle))
     above = np.flatnonzero(middle >= HALF)
