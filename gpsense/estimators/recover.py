@@ -356,8 +356,6 @@ def _recovery(
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)
-    if found.poor:
-        unknown += (f"directions beyond rank {found.rank}: X of any rank explains significantly more (F test)",)
     return Recovery(
         left=left,
         right=right,

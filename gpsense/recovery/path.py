@@ -16,7 +16,19 @@ from scipy.special import fdtrc
 from gpsense.recovery.maps import Distances
 from gpsense.recovery.progress import tell
 from gpsense.recovery.relocate import put_back, relocated, suspects, without_point
-from gpsense.recovery.steps import Problem, State, descend, empty, grown, joined, largest, leading, scale, truncated
+from gpsense.recovery.steps import (
+    Problem,
+    State,
+    balanced,
+    descend,
+    empty,
+    grown,
+    joined,
+    largest,
+    leading,
+    scale,
+    truncated,
+)
 
 SHRINK = 0.7
 MOST = 64  # penalties of a path
@@ -27,10 +39,12 @@ MUCH = 0.5  # ratio of misfits below which a fit is far better
 FLIPS = 12  # draws of random signs of the residual for its edge
 EDGE = 3.0  # standard deviations of the edge above the mean of these draws
 ENOUGH = 3.0  # measurements over unknowns from which a fit hardly depends on where it starts
+DEPENDS = 4.0  # the same for fits of maps other than single entries, next to which a random start is tried
 GAPLESS = 1.7  # measurements over unknowns from which a spectrum can be seen to have no gap
 AMPLE = 2.0  # the same, below which the path goes on, in search of an exact fit
 CLEAR = 1.3  # measurements over the unknowns of one more column from which a rank can be settled on the path
 BEYOND = 3  # columns beyond a settled rank up to which an exact fit is sought
+CHEAP = 20_000  # measurements times unknowns up to which these are tried in any case
 LACK = 1e-6  # level of the F test for lack of fit
 DOUBT = 3.2  # fall() of the sum of squares by one more column that is more than noise gives
 
@@ -118,7 +132,9 @@ def search(
             break
         if rank and (rank not in path.fits or not _plenty(problem, rank)):
             _keep(problem, path, rank, fitted(problem, truncated(state, rank), exact), exact, rng if judge else None)
-        if path.exact is not None or (judge and (_gapless(problem, path) or _settle(problem, path, exact, most, rng))):
+        if path.exact is not None or (judge and path.settled is None and _gapless(problem, path, most)):
+            break
+        if judge and _settle(problem, path, exact, most, rng):
             break
     return path
 
@@ -244,24 +260,31 @@ def _settle(problem: Problem, path: Path, exact: float, most: int, rng: np.rando
             _detour(problem, path, rank, exact, most, rng)
             if path.exact is not None:
                 return True
-        if path.fits[rank].noise_left and (rank + 1 not in path.fits or fall(problem, path, rank) <= DOUBT):
+        wider = [more for more in path.fits if rank < more <= rank + BEYOND]
+        if path.fits[rank].noise_left and all(fall(problem, path, rank, more) <= DOUBT for more in wider):
             path.settled = rank
-            enough = problem.map.n >= AMPLE * problem.map.unknowns(rank + 1)
+            enough = problem.map.n >= AMPLE * problem.map.unknowns(rank + 1) and not _cheap(problem, rank)
             return enough or max(path.fits) > rank + BEYOND
     path.settled = None
     return False
 
 
 def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rng: np.random.Generator) -> None:
-    """Adds a column to the fit at ``rank``, two for sparse maps, which have more local minima, and removes them again.
+    """Adds two columns to the fit at ``rank``, and removes them again as long as each explains more than noise.
 
-    Points on a line, for example, cannot pass each other; in a plane or in space they can.
+    Points on a line, for example, cannot pass each other; in a plane or in space they can. For maps other than single
+    entries the second column comes with a fit from a random start: at a local minimum the residual is large, and its
+    leading vectors do not stand out from it.
     """
     climbed = rank
     fit = path.fits[rank]
-    while climbed < rank + (2 if problem.map.sparse else 1) and _room(problem, climbed + 1, most):
+    few = problem.map.n < DEPENDS * problem.map.unknowns(rank + 1)
+    while climbed < rank + (2 if problem.map.sparse or few else 1) and _room(problem, climbed + 1, most):
         climbed += 1
-        fit = one_more(problem, fit, exact)
+        afresh = not problem.map.sparse and climbed == rank + 2
+        fit = (
+            fitted(problem, _scattered(problem, fit, climbed, rng), exact) if afresh else one_more(problem, fit, exact)
+        )
         if not _keep(problem, path, climbed, fit, exact, rng):
             fit = path.fits[climbed]
         if path.exact is not None:
@@ -274,7 +297,16 @@ def _detour(problem: Problem, path: Path, rank: int, exact: float, most: int, rn
             return
 
 
-def _gapless(problem: Problem, path: Path) -> bool:
+def _scattered(problem: Problem, fit: Fit, rank: int, rng: np.random.Generator) -> State:
+    """A random state with ``rank`` columns, of the total size of ``fit``."""
+    size = float(np.sum(fit.state.sizes))
+    factors = tuple(rng.standard_normal((side, rank)) for side in problem.map.sides[: len(fit.state.factors)])
+    if problem.map.complex:
+        factors = tuple(one + 1j * rng.standard_normal(one.shape) for one in factors)
+    return balanced(tuple(one * np.sqrt(size / np.sum(np.abs(one) ** 2)) for one in factors), 1.0)
+
+
+def _gapless(problem: Problem, path: Path, most: int) -> bool:
     """Whether the last two increases of the rank explained no more than noise would, whatever the residual.
 
     Always False for distances: until the map of points unfolds, every rank explains little.
@@ -286,6 +318,8 @@ def _gapless(problem: Problem, path: Path) -> bool:
         or problem.map.n < GAPLESS * problem.map.unknowns(ranks[-1])
     ):
         return False
+    if _cheap(problem, ranks[0]) and _room(problem, ranks[-1] + 1, most) and ranks[-1] <= ranks[0] + BEYOND:
+        return False
     if any(fall(problem, path, one, other) > DOUBT for one, other in pairwise(ranks)):
         return False
     path.gapless = ranks[0]
@@ -295,6 +329,11 @@ def _gapless(problem: Problem, path: Path) -> bool:
 def _room(problem: Problem, rank: int, most: int) -> bool:
     """Whether this rank is at most ``most`` and has fewer unknowns than there are measurements."""
     return rank <= most and problem.map.unknowns(rank) < problem.map.n
+
+
+def _cheap(problem: Problem, rank: int) -> bool:
+    """Whether BEYOND columns more are tried whatever the fit at ``rank``: equal eigenvalues can each explain little."""
+    return problem.map.n * problem.map.unknowns(rank + BEYOND) < CHEAP
 
 
 def _plenty(problem: Problem, rank: int) -> bool:

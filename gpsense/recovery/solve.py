@@ -34,7 +34,18 @@ from gpsense.recovery.outliers import (
     trimmed,
     wild,
 )
-from gpsense.recovery.path import Fit, Path, judged, lacking, one_fewer, one_more, search
+from gpsense.recovery.path import (
+    DOUBT,
+    Fit,
+    Path,
+    fallen,
+    fitted,
+    judged,
+    lacking,
+    one_fewer,
+    one_more,
+    search,
+)
 from gpsense.recovery.steps import Problem, State, descend, scale, scaled_rows, truncated
 
 EXACT = 1e-8
@@ -44,7 +55,7 @@ MODERATE = 1e7  # the same, up to which an exact solution is compared with fits 
 CLEANER = 0.7  # ratio of residuals without outliers to those with them, below which these are left out
 SINGLE = 6.0  # drop of the sum of squares per value left out, over the noise variance, beyond what noise explains
 COMPLETE, FORMED = 0.9, 1300  # measurements over unknowns at full rank, and most such unknowns, to try it
-LEVEL = 1e-6  # of the F test of the rank found against any rank
+LEVEL, PASSED = 1e-6, 1e-3  # of F tests against any rank: the rank found is rejected, another is taken
 NEXT_TO_NOTHING = 0.05  # sum of squares at full rank, over that at the rank found, below which full rank is taken
 SPENT = 4  # measurements beyond the unknowns up to which a fit of full rank leaves the noise unknown
 REWEIGHTED = 3  # rounds of computing weights from the fit
@@ -59,7 +70,6 @@ class Solution:
     ``noise`` is the standard deviation of one value, ``residual`` the root mean square residual of all values but the
     outliers; both in units of y. ``shifted``: offsets of a table, estimated with X, were subtracted from
     the values. ``names`` of rows and of columns, where they have any. ``scaled``: X is scaled to a known trace.
-    ``poor``: X of any rank fits significantly better.
     ``uneven``: the residuals grow with the fitted values.
     """
 
@@ -76,7 +86,6 @@ class Solution:
     shifted: bool = False
     names: Names = (None, None)
     scaled: bool = False
-    poor: bool = False
     uneven: bool = False
 
     @cached_property
@@ -149,8 +158,9 @@ def _solve(
         return _answer(problem, seed, rank, max_rank, exact, cross)
 
     found = known or answer(whole)
-    if rank is None and max_rank is None and not robust:
-        found = _of_any_rank(whole, found, seed) or found
+    free = rank is None and max_rank is None
+    if free and not robust and (better := _of_any_rank(whole, found, seed, exact)):
+        found = found if robust is None and _suspicious(whole, better) else better
     if robust is False or found.chosen_by == "full":
         return found
     plain = found
@@ -194,6 +204,8 @@ def _solve(
         part = whole.take(last.kept)
         if np.isfinite(last.price) and last.kept.size and not far_beyond(part, last.state):
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
+    if free and used.size < everything.size:
+        found = _of_any_rank(whole.take(used), found, seed, exact) or found
     limited = rank is not None or found.chosen_by == "bounded"
     if used.size < everything.size and not robust and limited and not noise_left(found):
         return plain  # with fewer columns than the values support, values far from the fit need not be outliers
@@ -201,40 +213,59 @@ def _solve(
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
-def _of_any_rank(problem: Problem, found: Solution, seed: int) -> Solution | None:
-    """The best X of any rank, if X of the rank found fits significantly worse; None if not, or if it cannot be tried.
+def _of_any_rank(problem: Problem, found: Solution, seed: int, exact: float) -> Solution | None:
+    """The fit of the smallest rank that explains the values as well as X of any rank; None if ``found`` does.
 
     Tried for maps other than single entries, if no solution is exact, with at least about as many measurements n as X
-    has unknowns p. For n > p the fits are compared by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S /
-    (n - p))`` with the sums of squares S (any rank) and S_r, and X of any rank is taken if its generalised
-    cross-validation score ``S / (n - p)^2`` is lower, too; if it is not, the solution found is marked as poor. For
-    fewer measurements S must be next to nothing beside S_r: had semidefinite X the rank found, a fit of any rank would
-    stop at the boundary of the cone and leave about half of the noise.
+    has unknowns p. For n > p the solution is rejected by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S / (n
+    - p))`` with the sums of squares S_r and, for any rank, S: the path may have ended at a local minimum, or no small
+    rank may do. Fits start from X of any rank, where they find the minimum, and the smallest rank that passes at level
+    PASSED is taken, and more columns as long as each explains more than noise would. For fewer measurements X of any
+    rank is taken if S is next to nothing beside S_r: had semidefinite X the rank found, a fit of any rank would stop at
+    the boundary of the cone and leave about half of the noise.
     """
     map_ = problem.map
-    n, most, unknowns = map_.n, map_.unknowns(map_.largest_rank()), map_.unknowns(found.rank)
-    if map_.sparse or most > FORMED or found.chosen_by == "exact" or unknowns >= min(most, n):
+    n, most = map_.n, map_.unknowns(map_.largest_rank())
+    if map_.sparse or most > FORMED or found.chosen_by == "exact" or map_.unknowns(found.rank) >= min(most, n):
         return None
     free = n - most
     if n < COMPLETE * most or (free <= SPENT and not map_.semidefinite):
         return None
-    state = descend(problem, _linear(problem), steps=5)
     within, repeats = problem.repeats
-    least = float(problem.weights @ problem.residual(state.factors) ** 2) + within
-    left = float(problem.weights @ problem.residual(found.factors) ** 2) + within
-    if free > SPENT:
-        free += repeats
-        ratio = (left - least) / (most - unknowns) / max(least / free, 1e-300)
-        if not fdtrc(most - unknowns, free, max(ratio, 0.0)) < LEVEL:
-            return None
-        if least / free**2 > left / (n + repeats - unknowns) ** 2:
-            return replace(found, poor=True)
-    elif not least < NEXT_TO_NOTHING * left:
-        return None
-    state = _last(problem, state)
-    state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
+    squares = lambda state: float(problem.weights @ problem.residual(state.factors) ** 2) + within  # noqa: E731
     rng = np.random.default_rng(seed)
-    fits = {**found.path.fits, state.sizes.size: judged(problem, Fit(state, problem.misfit(state.factors)), rng)}
+    fits = dict(found.path.fits)
+    whole = descend(problem, _linear(problem), steps=5)
+    least = squares(whole)
+
+    def passes(state: State, level: float) -> bool:
+        added = most - map_.unknowns(state.sizes.size)
+        ratio = (squares(state) - least) / max(added, 1) / max(least / (free + repeats), 1e-300)
+        return added <= 0 or fdtrc(added, free + repeats, max(ratio, 0.0)) > level
+
+    def of(rank: int) -> Fit:
+        known, fit = fits.get(rank), fitted(problem, truncated(whole, rank), exact)
+        if known is None or fit.misfit < known.misfit:
+            fits[rank] = judged(problem, fit, rng)
+        return fits[rank]
+
+    widest = int(np.sum(whole.sizes > TINY * whole.sizes[0]))
+    if free > SPENT:
+        if passes(found.fit.state, LEVEL):
+            return None
+        low, high = 0, widest  # the smallest rank that passes is above low, and at most high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if passes(of(middle).state, PASSED) else (middle, high)
+        while high < widest and fallen(problem, of(high), of(high + 1)) > DOUBT:
+            high += 1
+        if high < widest:
+            return _solution(problem, _last(problem, of(high).state), "edge", replace(found.path, fits=fits), seed)
+    elif not least < NEXT_TO_NOTHING * squares(found.fit.state):
+        return None
+    state = _last(problem, whole)
+    state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
+    fits[state.sizes.size] = judged(problem, Fit(state, problem.misfit(state.factors)), rng)
     return _solution(problem, state, "full", replace(found.path, fits=fits), seed)
 
 
@@ -337,6 +368,8 @@ def _answer(problem: Problem, seed: int, rank: int | None, max_rank: int | None,
     while free and far_beyond(problem, state):  # fewer columns, until no entry lies far beyond the values
         state = _at_rank(problem, path, state.sizes.size - 1, exact).state
         state = state if far_beyond(problem, state) else _last(problem, state)
+    if free:  # a fit may have more columns than X needs, the others 0
+        state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes.max(initial=0.0))))
     found = _solution(problem, state, by, path, seed)
     bound = free and max_rank is not None and found.rank == max_rank < most and not noise_left(found)
     return replace(found, chosen_by="bounded") if bound else found

@@ -1041,3 +1041,32 @@ def test_distances_under_the_name_of_their_squares_are_told_and_the_other_way_ro
     assert told(squares) == [words.format("squares of distances", "distance2")]
     assert not told(given)
     assert not told({"i": given["i"], "j": given["j"], "distance2": given["distance"] ** 2})
+
+
+@pytest.mark.parametrize("kind", ["rank_one", pytest.param("table", marks=pytest.mark.slow)])
+def test_standard_errors_allow_for_noise_that_grows_with_the_values_and_say_so(kind):
+    told, inside = [], {True: [], False: []}
+    for seed, grows in itertools.product(range(4), (True, False)):
+        rng = np.random.default_rng(seed)
+        u, v = rng.standard_normal((12, 1)), rng.standard_normal((14, 1))
+        if kind == "rank_one":
+            truth, x = u @ u.T, rng.standard_normal((250, 12))
+            clean, data = np.einsum("ni,ij,nj->n", x, truth, x), {"x": x}
+        else:
+            truth, (i, j) = u @ v.T, np.nonzero(rng.random((12, 14)) < 0.9)
+            clean, data = truth[i, j], {"row": i, "col": j, "shape": np.array([12, 14])}
+        y = clean + (0.1 * np.abs(clean) if grows else 0.05) * rng.standard_normal(clean.size)
+        found = gpsense.recover(data | {"value": y}, robust=False)
+        told.append(grows == any("grow" in words for words in found.notices))
+        places = np.array(list(itertools.product(range(truth.shape[0]), range(truth.shape[1])))).T
+        errors = found.entries(*places) - truth[tuple(places)]
+        inside[grows].append(np.abs(errors) < 1.96 * found.standard_errors(*places))
+    assert np.mean(told) > 0.8
+    assert np.mean(inside[True]) > 0.85
+    assert np.mean(inside[False]) > 0.85
+
+
+def test_how_rows_and_cols_are_read_is_said():
+    i, j = np.triu_indices(6)
+    said = gpsense.recover({"rows": i, "cols": j, "value": np.ones(21)}).notices
+    assert any("one symmetric matrix" in words for words in said)

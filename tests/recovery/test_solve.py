@@ -325,3 +325,94 @@ def test_a_table_of_zeros_but_one_is_explained_by_one_column():
     found = solve(map_, np.eye(1, 3000, 5)[0], seed=0)
     assert found.fit.state.sizes.size == 1
     np.testing.assert_allclose(map_.predict(found.fit.state.factors), np.eye(1, 3000, 5)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_no_local_minimum_of_a_small_problem_is_taken_for_the_answer(kind):
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        x, u = rng.standard_normal((2, 60, 12)), rng.standard_normal((2, 12, 2))
+        x, u = (one[0] + 1j * one[1] if kind == "complex" else one[0] for one in (x, u))
+        x = np.concatenate([x, 1j * x[::-1] + x]) if kind == "complex" else x
+        clean = (np.abs(x.conj() @ u) ** 2).sum(1)
+        y = clean + 0.01 * np.std(clean) * rng.standard_normal(clean.size)
+        found = solve(maps.RankOne(x), y)
+        assert found.rank in (2, 3)  # noise may look like a third, far smaller column
+        assert found.noise < 0.02 * np.std(clean)
+
+
+@pytest.mark.parametrize("n", [100, 200])
+def test_a_matrix_of_no_low_rank_is_fitted_whole_where_the_measurements_allow(n):
+    inside, noises = [], []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x, u = rng.standard_normal((n, 12)), rng.standard_normal((12, 2))
+        matrix = u @ u.T + np.eye(12)
+        found = solve(maps.RankOne(x), np.einsum("ni,ij,nj->n", x, matrix, x) + 0.1 * rng.standard_normal(n))
+        assert found.rank == 12
+        places = np.array(np.triu_indices(12))
+        errors = (found.factors[0] @ found.factors[0].T - matrix)[tuple(places)]
+        inside.append(np.abs(errors) < 1.96 * found.covariance.standard_errors(*places))
+        noises.append(found.noise)
+    assert 0.88 < np.mean(inside) < 0.99
+    assert 0.08 < np.mean(noises) < 0.12
+
+
+def test_a_rectangular_matrix_of_full_rank_is_fitted_whole():
+    rng = np.random.default_rng(3)
+    matrix, a = np.eye(6, 8) + 0.1 * rng.standard_normal((6, 8)), rng.standard_normal((90, 6, 8))
+    y = np.einsum("nij,ij->n", a, matrix) + 0.05 * rng.standard_normal(90)
+    found = solve(maps.Dense(a, semidefinite=False), y)
+    assert found.rank == 6
+    least = np.linalg.lstsq(a.reshape(90, -1), y, rcond=None)[0].reshape(6, 8)
+    np.testing.assert_allclose(found.factors[0] @ found.factors[1].T, least, atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [6, 7])
+def test_equal_eigenvalues_that_each_explain_little_are_found_where_no_noise_is(dim):
+    rng = np.random.default_rng(dim)
+    for _ in range(6):
+        u = np.linalg.qr(rng.standard_normal((dim, 3)))[0]
+        places = np.array(np.triu_indices(dim))
+        found = solve(maps.Entries(*places, dim), (u @ u.T)[tuple(places)])
+        assert (found.rank, found.chosen_by, found.outliers.size) == (3, "exact", 0)
+
+
+def test_no_column_of_size_zero_is_counted():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        u, places = rng.standard_normal((6, 3)) * [1.0, 0.5, 0.3], np.array(np.triu_indices(6))
+        y = (u @ u.T)[tuple(places)]
+        found = solve(maps.Entries(*places, 6), y + 0.01 * rng.standard_normal(y.size), robust=False)
+        assert not found.rank or found.fit.state.sizes.min() > 1e-6 * found.fit.state.sizes.max()
+
+
+def test_the_law_for_uneven_noise_is_that_of_mackinnon_and_white(monkeypatch):
+    rng = np.random.default_rng(4)
+    x, u = rng.standard_normal((120, 5)), rng.standard_normal((5, 1))
+    factors = balanced((u,), 1.0).factors
+    weights = rng.uniform(0.5, 2, 120)
+    residual = rng.standard_normal(120) * np.abs(x[:, 0])
+    map_ = maps.RankOne(x)
+    problem = Problem(map_, map_.predict(factors) - residual, weights)
+    law = evidence.covariance(problem, factors, 0.7, uneven=True)
+    jacobian = np.sqrt(weights)[:, None] * 2 * (x @ factors[0]) * x
+    inverse = np.linalg.inv(jacobian.T @ jacobian)
+    leverage = np.diag(jacobian @ inverse @ jacobian.T)
+    middle = jacobian.T @ np.diag((np.sqrt(weights) * residual / (1 - leverage)) ** 2) @ jacobian
+    both = inverse @ middle @ inverse
+    slope = np.zeros((5, 5))  # of X_23
+    slope[2, 3] = slope[3, 2] = 1.0
+    by = slope @ factors[0][:, 0]
+    np.testing.assert_allclose(law.standard_errors(np.array([2]), np.array([3])), np.sqrt(by @ both @ by), rtol=1e-9)
+    by = 2 * factors[0][:, 0]
+    np.testing.assert_allclose(law.size_errors(), np.sqrt(by @ both @ by), rtol=1e-9)
+    monkeypatch.setattr(evidence, "JACOBIAN", 1)
+    rows = evidence.covariance(problem, factors, 0.7, uneven=True)
+    blocks = [inverse_of_one(jacobian, residual * np.sqrt(weights) * 120 / 115, i) for i in range(5)]
+    np.testing.assert_allclose(0.7 * rows.rows[:, 0, 0], blocks, rtol=1e-9)
+
+
+def inverse_of_one(jacobian, residual, i):
+    """The variance of one coefficient with the others fixed, for residuals of any size."""
+    return np.sum((residual * jacobian[:, i]) ** 2) / np.sum(jacobian[:, i] ** 2) ** 2
