@@ -138,6 +138,11 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
     places = [name for name in fields if name in KNOWN]
     if path.suffix.lower() in TEXTS and kind is None and places == list(fields)[:1] and len(fields) > 3:
         raise Refusal(f"{path}: its columns are {listed(fields)}; {WIDE}; for one measurement per row name all columns")
+    others = [name for name in fields if name and name not in KNOWN and name != READING]
+    if path.suffix.lower() in TEXTS and kind is None and len(others) >= 2 and set(places) <= set(VALUES):
+        pair = ("i", "j") if places[0] in ("distance", "distance2") else ("row", "col")
+        options = " ".join(f"--{what} {shlex.quote(name)}" for what, name in zip(pair, others, strict=False))
+        raise Refusal(f"{path}: its columns are {listed(fields)}; name the columns of the two places: {options}")
     return fields
 
 

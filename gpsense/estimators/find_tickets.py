@@ -129,6 +129,8 @@ class Tickets:
         lines = [f"Tickets over {counted(self.results.sizes['seed'], 'seed')}; median error at shares kept {shares}:"]
         for rule in errors["rule"].values:
             lines.append(f"{rule}: " + ", ".join(f"{error:.3g}" for error in errors.sel(rule=rule).values))
+        if not np.any(errors["kept"].values == 1.0):
+            lines.append("for the error of the network without pruning add 1.0 to kept")
         see = 'see .results (with "kept_by_layer"), .network(rule, kept, seed), .save(path)'
         return "\n  ".join([*lines, *self.notices, see])
 

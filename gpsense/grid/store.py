@@ -183,11 +183,12 @@ def check(
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any], where: tuple[str, str] = ("there", "now")) -> str:
-    """The differences between the runs of two manifests, in words: the first three settings, with both values."""
+    """The differences between the runs of two manifests, in words: system, else three settings, with both values."""
     settings = [each.get("config") or each.get("settings") for each in (one, other)]
     if None in settings:
         return ", ".join(f"digest {each['digest']} {place}" for each, place in zip((one, other), where, strict=True))
     found = differences(*settings)
+    found = [each for each in found if each[0] == "system"] or found  # another system has other settings
     words = "; ".join(f"{name}: {a} {where[0]}, {b} {where[1]}" for name, a, b in found[:3])
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     return f"{words}{more}" if found else "the settings are the same; data or code differ"

@@ -684,6 +684,7 @@ def test_progress_needs_no_directory_and_shares_of_layers_are_pointed_to(capsys:
         tickets = find_tickets(mlp, TRAIN, TEST, rules="magnitude", kept=0.5, progress=progress, **RUN)
         assert ("2 cells: 100%" in capsys.readouterr().err) == bool(progress)
     assert "kept_by_layer" in repr(tickets)
+    assert ("without pruning" in repr(tickets)) == (1.0 not in tickets.results["kept"])
     shares = tickets.results["kept_by_layer"].mean("seed")
     assert dict(shares.sizes) == {"rule": 1, "kept": 1, "layer": 2}
     assert "kept_by_layer" in str(find_tickets.__doc__)

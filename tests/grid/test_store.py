@@ -215,6 +215,7 @@ def test_directory_of_another_run_is_refused_with_both_digests(tmp_path: Path) -
     ("now", "told"),
     [
         ({"seeds": [0, 1, 2, 3], "rate": 0.1}, "seeds: 3 there, 4 now"),
+        ({"system": "b.py:f", "lr": 1}, "system: not given there, b.py:f now"),
         ({"seeds": [0, 1, 5], "rate": [0.1, 0.2]}, "seeds: 3 there, 0,1,5 now; rate: 0.1 there, 0.1,0.2 now"),
         ({"seeds": [0, 1, 2]}, "rate: 0.1 there, not given now"),
         ({"seeds": [0, 1, 2], "rate": 0.1, "run": {"form": 4, "memory_gib": 3}}, "run.form: not given there, 4 now"),

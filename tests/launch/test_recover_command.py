@@ -170,6 +170,19 @@ def test_the_order_of_rows_and_columns_is_told_where_they_have_names():
     assert _order(read_fields(named | {"row": row, "col": col})) == ""
 
 
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [("from,to,distance", "--i from --j to"), ("a b,to,value", "--row 'a b' --col to")],
+)
+def test_places_under_other_names_are_named_by_options(header, options, tmp_path, capsys):
+    table = tmp_path / "cities.csv"
+    table.write_text(f"{header}\na,b,1\nb,c,2\n")
+    assert main([str(table)]) == 2
+    columns = header.replace(",", ", ")
+    said = f"{table}: its columns are {columns}; name the columns of the two places: {options}"
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_a_table_of_unknown_columns_is_asked_which_is_which(tmp_path, capsys):
     table = tmp_path / "ratings.csv"
     table.write_text("user,film,stars\nann,up,4\n")
