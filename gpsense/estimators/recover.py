@@ -63,8 +63,9 @@ class Recovery:
     "edge": its residual looks like noise, and one more column explains no more than noise would;
     "held out": it predicts held-out values best; "shrunk": the same, with the penalty kept in the fit;
     "evidence": with outliers, it explains most by the fewest unknowns;
-    "full": the matrix is measured nearly whole, and a fit of any rank leaves a far smaller residual than fewer columns;
-    or the trace is given, no column stands out, and this is the largest rank that the measurements determine;
+    "full": no smaller rank explains the values as well (F test; with hardly more measurements than unknowns: X of any
+    rank leaves a far smaller residual); or the trace is given, no column stands out, and this is the largest rank that
+    the measurements determine;
     "given": by ``rank``; "bounded": by ``max_rank``, at which more than noise is left.
     ``undetermined`` says in words what the measurements leave open, and is empty if nothing is. ``outliers`` are the
     indices of the values left out; ``wild`` gives each as text, with its pair of points or its entry. ``labels`` are
@@ -211,8 +212,10 @@ class Recovery:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
         They follow from the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of
-        the values with respect to factors and offsets; the uncertainty of the rank is not included. A 95 % interval is
-        the entry plus or minus 1.96 standard errors, for complex entries that of the real and of the imaginary part.
+        the values with respect to factors and offsets; the uncertainty of the rank is not included. Where residuals grow
+        with the values, which ``notices`` then say, the standard errors allow for it (the estimator HC3). A 95 %
+        interval is the entry plus or minus 1.96 standard errors; of complex entries it holds for the real part, and for
+        the imaginary part.
         """
         rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
@@ -352,7 +355,7 @@ def _recovery(
     found = replace(found, names=labels, scaled=trace is not None)
     if _noise_grows(found, added):
         found = replace(found, uneven=True)
-        notices += ("residuals grow with the values: the noise is not the same for all, and standard errors allow it",)
+        notices += ("residuals grow with the values: the noise is not equally large for all, for which standard errors allow",)
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)
