@@ -122,7 +122,7 @@ def plot_fit(result: "Recovery", predicted: Any, values: Any, axes: Any = None) 
     whole_ticks(one.yaxis)
     one.set_xlabel("measured distance" if result.squared else "measured y")
     one.set_ylabel("predicted by the factor")
-    one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of that of y)")
+    one.set_title(f"Rank {result.rank}, root mean square residual {result.residual:.3g}\n({share:.2%} of the rms of y)")
     return one
 
 

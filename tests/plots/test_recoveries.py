@@ -52,7 +52,7 @@ def test_the_chosen_rank_and_the_points_are_where_they_belong():
     np.testing.assert_allclose(found.lines[-1].get_xydata(), PLACES + 0.1)
     assert [text.get_text() for text in found.texts] == ["a", "b", "c"]
     fit = plot_fit(RESULT, VALUES + 0.1, VALUES, Figure().subplots())
-    assert fit.get_title() == "Rank 2, root mean square residual 0.1\n(5.00% of that of y)"
+    assert fit.get_title() == "Rank 2, root mean square residual 0.1\n(5.00% of the rms of y)"
     np.testing.assert_allclose(fit.lines[-2].get_xydata(), [[1.0, 1.1], [2.0, 2.1]])
     assert fit.lines[-1].get_xydata().size == 0
     assert fit.get_xlim()[0] > 0
