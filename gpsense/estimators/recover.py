@@ -212,8 +212,8 @@ class Recovery:
         """Standard errors of :meth:`entries` at this rank, first order in the noise; infinite where undetermined.
 
         They follow from the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of
-        the values with respect to factors and offsets; the uncertainty of the rank is not included. Where residuals grow
-        with the values, which ``notices`` then say, the standard errors allow for it (the estimator HC3). A 95 %
+        the values with respect to factors and offsets; the uncertainty of the rank is not included. Where residuals
+        grow with the values, which ``notices`` then say, the standard errors allow for it (the estimator HC3). A 95 %
         interval is the entry plus or minus 1.96 standard errors; of complex entries it holds for the real part, and for
         the imaginary part.
         """
@@ -355,7 +355,9 @@ def _recovery(
     found = replace(found, names=labels, scaled=trace is not None)
     if _noise_grows(found, added):
         found = replace(found, uneven=True)
-        notices += ("residuals grow with the values: the noise is not equally large for all, for which standard errors allow",)
+        notices += (
+            "residuals grow with the values: the noise is not equally large for all, for which standard errors allow",
+        )
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)

@@ -154,20 +154,26 @@ def _solve(
     cross: bool,
     known: Solution | None,
 ) -> Solution:
-    def answer(problem: Problem) -> Solution:
-        return _answer(problem, seed, rank, max_rank, exact, cross)
-
-    found = known or answer(whole)
     free = rank is None and max_rank is None
-    if free and not robust and (better := _of_any_rank(whole, found, seed, exact)):
-        found = found if robust is None and _suspicious(whole, better) else better
+
+    def answer(problem: Problem) -> Solution:
+        found = _answer(problem, seed, rank, max_rank, exact, cross)
+        return (_of_any_rank(problem, found, seed, exact) if free else None) or found
+
+    found = known or _answer(whole, seed, rank, max_rank, exact, cross)
+    everything = np.arange(whole.map.n)
+    starts: list[Callable[[], Solution]] = []
+    if free and (better := _of_any_rank(whole, found, seed, exact)):
+        found = found if robust is not False and _suspicious(whole, better) else better
     if robust is False or found.chosen_by == "full":
         return found
     plain = found
-    everything = np.arange(whole.map.n)
-    starts: list[Callable[[], Solution]] = []
     sure = found.chosen_by == "exact"
     doubtful = not sure and found.path.gapless is None
+    if free and _testable(whole, found):
+        state = descend(whole, _linear(whole), steps=5)
+        if np.any(wild(whole, state.factors)):
+            starts.append(lambda: _solution(whole, state, "full", plain.path, seed))
     if whole.map.sparse and (sure or doubtful):
         rest = np.setdiff1d(everything, lone(whole.map, found.factors))
         if rest.size < everything.size and np.any(whole.values[rest]):
@@ -204,8 +210,6 @@ def _solve(
         part = whole.take(last.kept)
         if np.isfinite(last.price) and last.kept.size and not far_beyond(part, last.state):
             found, used = _solution(part, _last(part, last.state), found.chosen_by, found.path, seed), last.kept
-    if free and used.size < everything.size:
-        found = _of_any_rank(whole.take(used), found, seed, exact) or found
     limited = rank is not None or found.chosen_by == "bounded"
     if used.size < everything.size and not robust and limited and not noise_left(found):
         return plain  # with fewer columns than the values support, values far from the fit need not be outliers
@@ -216,20 +220,18 @@ def _solve(
 def _of_any_rank(problem: Problem, found: Solution, seed: int, exact: float) -> Solution | None:
     """The fit of the smallest rank that explains the values as well as X of any rank; None if ``found`` does.
 
-    Tried for maps other than single entries, if no solution is exact, with at least about as many measurements n as X
-    has unknowns p. For n > p the solution is rejected by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S / (n
-    - p))`` with the sums of squares S_r and, for any rank, S: the path may have ended at a local minimum, or no small
-    rank may do. Fits start from X of any rank, where they find the minimum, and the smallest rank that passes at level
-    PASSED is taken, and more columns as long as each explains more than noise would. For fewer measurements X of any
-    rank is taken if S is next to nothing beside S_r: had semidefinite X the rank found, a fit of any rank would stop at
-    the boundary of the cone and leave about half of the noise.
+    Tried where it is :func:`_testable`. For more measurements n than unknowns p of X of any rank the solution is
+    rejected by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S / (n - p))`` with the sums of squares S_r and,
+    for any rank, S: the path may have ended at a local minimum, or no small rank may do. Fits start from X of any rank,
+    where they find the minimum, and the smallest rank that passes at level PASSED is taken, and more columns as long as
+    each explains more than noise would. For fewer measurements X of any rank is taken if S is next to nothing beside
+    S_r: had semidefinite X the rank found, a fit of any rank would stop at the boundary of the cone and leave about
+    half of the noise.
     """
     map_ = problem.map
-    n, most = map_.n, map_.unknowns(map_.largest_rank())
-    if map_.sparse or most > FORMED or found.chosen_by == "exact" or map_.unknowns(found.rank) >= min(most, n):
-        return None
-    free = n - most
-    if n < COMPLETE * most or (free <= SPENT and not map_.semidefinite):
+    most = map_.unknowns(map_.largest_rank())
+    free = map_.n - most
+    if not _testable(problem, found) or (free <= SPENT and not map_.semidefinite):
         return None
     within, repeats = problem.repeats
     squares = lambda state: float(problem.weights @ problem.residual(state.factors) ** 2) + within  # noqa: E731
@@ -267,6 +269,18 @@ def _of_any_rank(problem: Problem, found: Solution, seed: int, exact: float) -> 
     state = truncated(state, int(np.sum(state.sizes > TINY * state.sizes[0])))
     fits[state.sizes.size] = judged(problem, Fit(state, problem.misfit(state.factors)), rng)
     return _solution(problem, state, "full", replace(found.path, fits=fits), seed)
+
+
+def _testable(problem: Problem, found: Solution) -> bool:
+    """Whether the solution is not exact, and X of any rank is nearly determined and cheap to fit.
+
+    Such are maps other than single entries with about as many measurements as X of any rank has unknowns, or more.
+    """
+    map_ = problem.map
+    most = map_.unknowns(map_.largest_rank())
+    if problem.robust or map_.sparse or found.chosen_by == "exact" or most > FORMED:
+        return False
+    return map_.n >= COMPLETE * most and map_.unknowns(found.rank) < min(most, map_.n)
 
 
 def _linear(problem: Problem) -> State:

@@ -416,3 +416,16 @@ def test_the_law_for_uneven_noise_is_that_of_mackinnon_and_white(monkeypatch):
 def inverse_of_one(jacobian, residual, i):
     """The variance of one coefficient with the others fixed, for residuals of any size."""
     return np.sum((residual * jacobian[:, i]) ** 2) / np.sum(jacobian[:, i] ** 2) ** 2
+
+
+def test_outliers_beside_a_matrix_of_no_low_rank_are_left_out():
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x, u = rng.standard_normal((220, 14)), rng.standard_normal((14, 2))
+        matrix = u @ u.T + np.eye(14)
+        y = np.einsum("ni,ij,nj->n", x, matrix, x) + 0.1 * rng.standard_normal(220)
+        outliers = np.sort(rng.permutation(220)[:11])
+        y[outliers] += 30 * rng.choice([-1, 1], 11)
+        found = solve(maps.RankOne(x), y)
+        np.testing.assert_array_equal(found.outliers, outliers)
+        assert np.linalg.norm(found.factors[0] @ found.factors[0].T - matrix) < 0.01 * np.linalg.norm(matrix)
