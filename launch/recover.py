@@ -20,12 +20,12 @@ A file of arrays (.npz, .mat) holds the values y (n,) and one of:
   pauli            (n,), Pauli words
 
 Rank and noise need not be known. The results in the folder DIR are factor.npy (for a rectangular matrix left.npy and
-right.npy), the labels of its rows in order, summary.json, figures and report.html. For distances the matrix X is the
-Gram matrix of the centred points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a
+right.npy), labels of the rows of X in their order, summary.json, figures and report.html. For distances the matrix X is
+the Gram matrix of the centred points, d_ij^2 = X_ii + X_jj - 2 X_ij; the points are the rows of factor.npy, up to a
 rotation.
 
 ``python -m launch.recover --example cities`` does all this for real places: it recovers their map from a part of their
-distances, which it also writes to DIR as such a file, measurements.npz.
+distances, which it also writes to DIR, as measurements.npz, a file of arrays as above.
 
 Exit codes: 0 done, 1 an error of the operating system, 2 refused, 130 interrupted.
 """
@@ -90,9 +90,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--kind",
         metavar="KIND",
-        help=f"what was measured, one of {', '.join(kinds)}; distances are taken as already squared (unless "
-        "their column or array is named distance), plain_distances as not squared; default: inferred from the names of "
-        "columns or arrays",
+        help=f"what was measured, one of {', '.join(kinds)}; kind distances means squared distances (unless "
+        "their column or array is named distance), plain_distances those not squared; default: inferred from the "
+        "names of columns or arrays",
     )
     for name, what in NAMES.items():
         add(f"--{name}", metavar="NAME", help=f"column of FILE with the {what}; default: {name}")
@@ -105,7 +105,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE.npy",
         help="the true matrix, if known, to report error or fidelity; for distances, the Gram matrix of the centred "
         "points. Its rows and columns follow labels.npy (or row_labels.npy and column_labels.npy), which this command "
-        "writes to DIR: names in sorted order, those of a wide table in its order",
+        "writes to DIR: sorted names, or for a wide table its own order",
     )
     add("--robust", choices=CHOICES, default="auto", help="leave outliers out (auto: if some are far from the rest)")
     add(

@@ -374,7 +374,8 @@ def _pictures(directory: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run, finished or not; returns the exit code."""
     about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are also compared. Exit "
-    about += "codes: 0 done, 1 every cell of a run that was just collected has diverged, 2 refused, 130 interrupted."
+    about += "codes: 0 done, 1 every cell diverged (told where this command gathered the run's results), 2 refused, "
+    about += "130 interrupted."
     parser = Parser(program("report"), description=about)
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
     parser.add_argument(
@@ -388,7 +389,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--compare", type=Path, metavar="FILE", help=compared)
     papers = parser.add_argument_group(
         "for papers",
-        "write figures and tables of each DIR to DIR/paper (figures go to DIR/figures without --width and --tex)",
+        "write figures and tables of each DIR to DIR/paper (without --width or --tex, figures go to DIR/figures)",
     )
     papers.add_argument("--tex", action="store_true", help="write figures, tables and a LaTeX file with both")
     papers.add_argument(
@@ -400,7 +401,7 @@ def main(argv: list[str] | None = None) -> int:
         type=_names,
         default=(),
         metavar="T,...",
-        help="write the run's table as csv or latex; for a folder of claims, their table, to DIR itself",
+        help="write the run's table as csv or latex; for a folder of claims, write their table into DIR itself",
     )
     papers.add_argument(
         "--style",

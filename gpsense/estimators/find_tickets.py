@@ -637,7 +637,7 @@ def _unrunnable(task: Task, error: Exception) -> BadInput:
     if needs_value(error):
         return BadInput("make", f"its network cannot be traced ({first})", TRACED)
     if any(words in first for words in ("pytree structure", "Mismatch custom node data")):  # as JAX's versions put it
-        problem = "it returns another network at each call"
+        problem = "the structure of its network differs from call to call"
         return BadInput("make", problem, "draw its weights from key, and nothing else at random")
     if "key" in first:
         remedy = "let it take key=None and pass it to its layers, or set inference=True"

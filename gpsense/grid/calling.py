@@ -29,14 +29,14 @@ def measures_of(
     measures = {}
     for name, value in returned.items():
         if name == "status":
-            raise BadInput("cell", "it returned 'status', which the engine sets", "use another name")
+            raise BadInput("cell", "it returned a measure named 'status', which the engine sets", "use another name")
         if name in taken:
-            problem = f"it returned {shown(name)}, which is also the name of an axis or parameter"
+            problem = f"it returned a measure named {shown(name)}, as an axis or parameter is"
             raise BadInput("cell", problem, "rename one of them")
         if "/" in name:
-            raise BadInput("cell", f"it returned {shown(name)}", "use a name without a slash")
+            raise BadInput("cell", f"it returned a measure named {shown(name)}", "use a name without a slash")
         if not name or not name.isprintable():
-            raise BadInput("cell", f"it returned {shown(name)}", "use a name of printable characters")
+            raise BadInput("cell", f"it returned a measure named {shown(name)}", "use a name of printable characters")
         measures[name] = _array(name, value)
         if name in tails and len(tails[name]) != measures[name].ndim:
             problem = f"{name} has shape {measures[name].shape}, but dims names {', '.join(tails[name]) or 'no axis'}"

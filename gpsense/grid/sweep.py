@@ -245,7 +245,11 @@ def sweep_grid(
         if unknown := [each for each in given if each not in DESCRIBED]:
             raise unknown_name("attrs", unknown[0], DESCRIBED)
         if wrong := [each for each in given.values() if not isinstance(each, str)]:
-            raise BadInput("attrs", f"{shown(wrong[0])} for {name} is not text", 'write it in quotes, such as "m"')
+            raise BadInput(
+                "attrs",
+                f"{shown(wrong[0])}, given for the measure {name}, is not text",
+                'write it in quotes, such as "m"',
+            )
     for name, names in (dims or {}).items():
         if not isinstance(names, Sequence) or not all(isinstance(each, str) for each in names):
             problem = f"{shown(names)} for {name} is not a list of names"

@@ -183,7 +183,7 @@ def plot_curves(dataset: xr.Dataset, axes: Any = None, width: float | None = Non
     dataset = _cells(dataset)
     names = curves(dataset)
     if not names:
-        trained = "train for some steps, and keep loss_curve or error_curve at all steps"
+        trained = "train for at least one step, and give loss_curve or error_curve with the whole step axis"
         remedy = trained if "step" in dataset.dims else "draw its measures by plot_measure"
         raise BadInput("dataset", "it has no curves along steps", remedy)
     cells, fixed, hue, lines = _lines(dataset, 6)

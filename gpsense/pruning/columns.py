@@ -211,7 +211,9 @@ def verify_rule(rule: str | Callable[..., Mask] | ColumnRule) -> None:
         raise
     except Exception as error:  # a rule that is not ours can fail in any way
         words = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput("rule", f"it fails ({words})", "give rule(norms, given) -> mask") from error
+        raise BadInput(
+            "rule", f"it fails ({words})", "give a function rule(norms, given) that returns a mask"
+        ) from error
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
     if shape != (3,) or dtype != jnp.dtype(bool):
         problem = f"it returned shape {shape} of {dtype} for 3 columns"

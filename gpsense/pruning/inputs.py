@@ -46,10 +46,11 @@ PARITIES: dict[str, Parity] = {
 
 
 class Scores(NamedTuple):
-    """Squared scores of the coordinates (parts, dim), one row per part of the activation, and linear scores (dim,).
+    """Squared scores (parts, dim), a row per part of the activation that is used, and linear scores (dim,).
 
-    ``linear`` is ``|(1/n) sum_l y_l x_l phi_-'(z_l)|``, the gradient of a neuron along the noise input z with the odd
-    part phi_- of the activation; None if not used.
+    The parts are its even part, its odd part, or the whole. ``linear`` is ``|(1/n) sum_l y_l x_l phi_-'(z_l)|``, the
+    absolute gradient of a neuron whose weights lie along the noise input z, with phi_- the odd part of the activation
+    (:func:`slope_part`); None if not used.
     """
 
     squares: Float[Array, "parts dim"]

@@ -71,7 +71,7 @@ def snip(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """The sensitivity ``|w . g|``: the size of the loss's derivative in a factor that multiplies the weight, at 1.
+    """The sensitivity ``|w * g|``, elementwise: the loss's derivative in a factor of the weight, at 1, without sign.
 
     SNIP, Lee, Ajanthan and Torr (ICLR 2019), without their division by the sum, which does not change the order.
     """
@@ -127,7 +127,7 @@ def synflow(
     flow: Loss | None = None,
     can: Prunable | None = None,
 ) -> Parameters:
-    """The product ``|w . dR/dw|`` with ``R = flow(w)``, which needs no data.
+    """The elementwise product ``|w * dR/dw|`` with ``R = flow(w)``, which needs no data.
 
     With a flow of :func:`synaptic_flow`, R is ``1^T prod_l |W_l| 1`` over the layers l. This is SynFlow by Tanaka,
     Kunin, Yamins and Ganguli (NeurIPS 2020), who prune by it in 100 rounds (:func:`prune_by`). R grows as a product

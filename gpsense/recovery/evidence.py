@@ -35,7 +35,7 @@ class Choice(NamedTuple):
 
 
 def choose(problem: Problem, path: Path, *, seed: int, exact: float, cross: bool = True) -> Choice:
-    """The fit at ``path.exact``, else at ``path.settled``, else at the rank of least held-out error.
+    """The fit at ``path.exact``, else at ``path.settled`` or a smaller rank that does, else at least held-out error.
 
     Where there are hardly more measurements than unknowns, cross-validation does not lower the rank below the smallest
     whose residual looks like noise. Without ``cross`` the smallest rank is taken whose residual looks like noise or

@@ -122,7 +122,11 @@ class Places:
 
     @cached_property
     def sums(self) -> np.ndarray:
-        """Flat indices in :meth:`Runs.sums` at which each measurement's numbers are added, shape (4 n width,)."""
+        """Flat indices into the result of :meth:`Runs.sums`, shape (4 n width,).
+
+        The ``2 width`` nonzero numbers in a measurement's row of the Jacobian are added there once for each of its two
+        rows of the factors.
+        """
         return (self.rows[:, :, None] * self.side + self.columns[:, None, :]).ravel()
 
     @cached_property

@@ -107,11 +107,12 @@ class Without(NamedTuple):
 
 
 def price(problem: Problem, residual: np.ndarray, kept: np.ndarray, unknowns: int) -> float:
-    """The price ``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``; infinite where m hardly exceeds u.
+    """The price of a fit that leaves values out, the lower the better.
 
-    Of n values m are kept; u are the ``unknowns``, s is the noise in values kept, t the root mean square residual of
-    the others, and S the size of the values, which is the prior scale of an unknown: each direction that the data
-    determine costs ``log(S/s)``.
+    It is ``(m - u)/2 log(s^2/S^2) + (n - m) (log(t/S) + log n)``. Of n values m are kept; u is the number of
+    ``unknowns``, s the standard deviation of the noise in the values kept, t the root mean square residual of the
+    others, and S the robust size of all values. So a value kept costs ``log(s/S)``, an unknown ``log(S/s)``, a value
+    left out ``log(t/S) + log n``. The price is infinite unless m - u exceeds both 2 and SPARE n.
     """
     n, m = residual.size, kept.size
     if m - unknowns <= max(SPARE * n, 2):

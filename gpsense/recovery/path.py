@@ -140,9 +140,10 @@ def search(
 
 
 def fitted(problem: Problem, state: State, exact: float) -> Fit:
-    """The fit without a penalty from this state, by a dozen steps; if it seems exact, by more, down to rounding.
+    """The fit without a penalty from this state: a dozen steps and, where it seems exact, up to 30 more.
 
-    Misplaced points of a fit to distances are moved, as long as that helps.
+    For a robust problem a small penalty is kept (:func:`_held`). Misplaced points of a fit to distances are moved, as
+    long as that helps.
     """
     fit = _descended(problem, state, exact)
     if isinstance(problem.map, Distances):

@@ -165,7 +165,10 @@ def leading(problem: Problem, residual: np.ndarray, count: int) -> tuple[np.ndar
 
 
 def largest(problem: Problem, residuals: np.ndarray) -> np.ndarray:
-    """The largest eigenvalue (singular value) of ``-A*(h e)`` for each of m residuals (m, n), shape (m,)."""
+    """For each of m residuals e (m, n) the largest eigenvalue of ``-A*(h e)``, shape (m,).
+
+    If X is not semidefinite, it is the largest singular value. A* is the adjoint of the map, h the problem's weights.
+    """
     backs = problem.map.adjoints(-problem.weights * residuals)
     return np.array([_leading(problem, back, 1, ROUGH)[0][0] for back in backs])
 

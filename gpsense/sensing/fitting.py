@@ -28,7 +28,7 @@ def _optimizer(dtype: Any) -> optax.GradientTransformationExtraArgs:
 def fit(
     measurements: Measurements, values: Values, factor: Factor, tolerance: float, iterations: int = 60, rounds: int = 2
 ) -> Factor:
-    """A local minimiser of ``(1/n) ||A(U U^T) - y||^2`` near ``factor`` (dim, width), same width; zero columns stay 0.
+    """A local minimiser of ``(1/n) ||A(U U^T) - y||^2`` near ``factor`` (dim, width), as wide; zero columns stay 0.
 
     Each round recentres on the iterate and descends until a step is below a tenth of ``tolerance`` relative to the
     factor; if ``iterations`` steps do not get there, another round follows, up to ``rounds``. The loss never increases.

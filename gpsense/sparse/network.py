@@ -124,8 +124,8 @@ def step_gradient(
 ) -> Float[Array, "kept neurons"]:
     """The direction ``G_j = mean (y - <linear, x>) x phi'(<w_j, x> + b_j)`` of the gradient step.
 
-    It is minus half the gradient in w_j, at a_j = 1, of the mean squared residual, where the mirrored hidden layer
-    still adds 0.
+    It is minus half the gradient in w_j of the mean squared residual at the start, for a neuron of output weight 1. The
+    hidden layer adds 0 there, since each neuron is paired with one of the same weights and output weight -1.
     """
 
     def add(sums: tuple[Array, Array], block: Block) -> tuple[Array, Array]:

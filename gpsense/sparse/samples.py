@@ -2,9 +2,9 @@
 
 A block holds a fixed number of samples, coordinates first: ``x (coordinates, rows)``. Gaussian samples are drawn on
 request and not stored; a coordinate's draws depend on the key, the block and the coordinate alone, so that a pass over
-the few coordinates that were kept draws only those. Coordinate ``dim`` is a standard Gaussian that ``y`` does not
-depend on, the noise coordinate. Every fifth sample is held out: the stream's ``part`` says which part a pass sees; it
-is traced, so that under ``vmap`` one pass serves several parts.
+the few coordinates that were kept draws only those. Beside the inputs 0 to dim - 1 there is a noise coordinate, of
+index ``dim``: a standard Gaussian that ``y`` does not depend on. Every fifth sample is held out: the stream's ``part``
+says which part a pass sees; it is traced, so that under ``vmap`` one pass serves several parts.
 """
 
 from collections.abc import Callable

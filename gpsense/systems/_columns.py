@@ -251,8 +251,8 @@ class ColumnSystem(System[DataT, ColumnSetting, ColumnT], Generic[DataT, ColumnT
             if not self.splits:
                 raise BadInput("method", f"{self.method} needs measurements to hold out", "use system sensing")
             if self.ensemble is None or self.form == "direct":
-                problem = "population data or form direct cannot hold measurements out"
-                raise BadInput("method", f"{self.method}: {problem}", "use drawn measurements in form gram or auto")
+                problem = "holds measurements out, which population data and form direct do not allow"
+                raise BadInput("method", f"{self.method} {problem}", "use drawn measurements in form gram or auto")
         if self.baseline is not None and self.full_width > self.dim:
             remedy = "use a width of at most dim, or greedy_pruning as the only method"
             raise BadInput("width", f"{self.full_width} exceeds dim {self.dim} for {self.method}", remedy)

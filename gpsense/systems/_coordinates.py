@@ -129,7 +129,7 @@ class PruneAtStart(CoordinateLearner[Untrained]):
         pruned: PrunedCoordinates,
         width: int,
     ) -> Tuned:
-        """The network after one step on the kept coordinates and the fit of its second layer."""
+        """The network on the kept coordinates: one gradient step on its first layer, then a fit of its second layer."""
         kept = network.kept_coordinates(pruned.mask, width)
         net, columns = learner.fit(problem.train, kept, self.system.recipe, jax.random.fold_in(state.key, 1))
         return self.tuned(problem, setting, kept, net, columns, pruned)

@@ -131,7 +131,7 @@ class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     def check_data(self, data: SparseFeaturesData) -> None:
         most = max(self.sparsity - 1, 1) ** -0.5
         if SPREADS[self.spread].tilted and np.max(data.tilt) > most:
-            problem = f"the entries of a {self.spread} would exceed norm 1"
+            problem = f"sparsity - 1 entries of this size exceed norm 1, the norm of a {self.spread}"
             raise BadInput("tilt", problem, f"use at most {most:.4g}")
 
     @property

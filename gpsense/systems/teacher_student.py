@@ -391,7 +391,7 @@ class TeacherModel(WeightModel[TeacherStudentProblem, TeacherStudentSetting]):
         return teacher.risk_and_gradient(params, problem.samples)
 
     def sampled_loss(self, problem: TeacherStudentProblem, params: Weights, key: RandomKey, step: Integer) -> Scalar:
-        """The loss on a minibatch, or on the part of the samples for this step: every ``subsets``-th sample."""
+        """The loss on a minibatch, or on every ``subsets``-th sample, from sample ``step mod subsets`` on."""
         samples, n, batch, subsets = problem.samples, self.system.n, self.system.batch, self.system.subsets
         count = jnp.sum(samples.used).astype(jnp.int32)
         if batch is not None:

@@ -45,7 +45,9 @@ def _column_root(eigenvalue: jax.Array, penalty: jax.Array, smoothing: jax.Array
 
 
 def fold_square(penalty: ScalarLike, smoothing: ScalarLike) -> Scalar:
-    """Squared norm that minimises ``s + (lambda/4) psi(s)``, where the two roots of :func:`column_root` meet. Derived.
+    """Squared norm s at which the equation of :func:`column_root` has a double root. Derived.
+
+    It minimises ``s + (lambda/4) psi(s)``, with psi as defined there.
 
     Zero for ``lambda <= 2 beta^(3/2)``; else ``s = a x - beta`` with ``a = (lambda/2)^(2/3)`` and x the root of
     ``4 x^(5/2) = x + 3 beta/a`` in [4^(-2/3), 1], by Newton's method from 1, as ``4 x^(5/2) - x`` is convex there.

@@ -48,7 +48,7 @@ def support_sizes(neurons: int, size: ScalarLike, uneven: ScalarLike, dim: int, 
 
 
 def independent_supports(key: RandomKey, dim: int, sizes: Float[Array, " neurons"], overlap: ScalarLike) -> NeuronMask:
-    """Masks of the inputs of each neuron, ``sizes[j]`` drawn independently for neuron j; ``overlap`` is not used."""
+    """Masks of ``sizes[j]`` inputs for neuron j, drawn independently of other neurons; ``overlap`` is not used."""
     check_key(key)
     neurons, dtype = sizes.shape[0], sizes.dtype
     draw = jax.random.uniform(key, (neurons * dim,), dtype).reshape(neurons, dim)

@@ -144,7 +144,7 @@ def directions(
 
 
 def in_order_of(masks: Bool[Array, "neurons dim"], found: Float[Array, "neurons dim"]) -> Float[Array, "neurons dim"]:
-    """The directions in the order that fits the masks best: largest sum of squared entries inside the masks."""
+    """The directions, ordered such that the sum of their squared entries inside the masks is largest."""
     inside = found**2 @ masks.astype(found.dtype).T
     return found[assigned(-inside)]
 

@@ -88,8 +88,11 @@ def draw(workload: Workload) -> list[Problem]:
 
 
 class Engine(NamedTuple):
-    """Relative errors (seeds, penalties), operations, the form of the data, and a call that runs all again, from
-    sampling to measures, and returns its seconds."""
+    """What a run of the grid engine gives.
+
+    Relative errors (seeds, penalties), the number of operations, the form of the data, and a function that runs
+    everything again, from sampling to measures, and returns the seconds it took.
+    """
 
     errors: np.ndarray
     flops: float

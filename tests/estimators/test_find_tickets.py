@@ -597,7 +597,7 @@ class Counter(eqx.Module):
         (
             {"make": lambda key: eqx.nn.MLP(5, 3, next(SIZES), 1, key=key)},
             "make",
-            "it returns another network at each call; draw its weights from key, and nothing else at random",
+            "the structure of its network differs from call to call; draw its weights from key",
         ),
         ({"train": (X, LABELS + 1)}, "train", "labels from 1 to 3 for 3 outputs"),
         ({"test": (X, LABELS - 1)}, "test", "labels from -1 to 1"),

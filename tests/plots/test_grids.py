@@ -114,7 +114,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             plot_columns(MIXED, wrong)
     with pytest.raises(BadInput, match="no axis besides the seeds"):
         plot_measure(make({}), "rank")
-    with pytest.raises(BadInput, match="no curves along steps; train for some steps"):
+    with pytest.raises(BadInput, match="no curves along steps; train for at least one step"):
         plot_curves(MIXED.isel(step=slice(1)))
     with pytest.raises(BadInput, match="no curves along steps; draw its measures by plot_measure"):
         plot_curves(MIXED.drop_dims("step"))

@@ -172,7 +172,7 @@ def test_top_r_keeps_as_many_columns_as_it_is_told_and_the_true_rank_otherwise()
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"measurements": "population"}, "hold measurements out"), ({"form": "direct"}, "hold measurements out")],
+    [({"measurements": "population"}, "holds measurements out"), ({"form": "direct"}, "holds measurements out")],
 )
 def test_a_baseline_that_holds_measurements_out_needs_some(fields, words):
     with pytest.raises(BadInput, match=words):
