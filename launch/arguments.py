@@ -297,7 +297,7 @@ def help_text(config: Config, path: Path | None) -> str:
     lines = [
         *textwrap.wrap(usage, wide),
         *textwrap.wrap(
-            f"{what}: {first_line(config.system).rstrip('.')}. Brackets hold {where}. VALUES: a,b,... or "
+            f"{what}: {first_line(config.system).rstrip('.')}. Square brackets hold {where}. VALUES: a,b,... or "
             "log:low:high:count, lin:low:high:count, range:start:stop; null gives the default, unless the field "
             "says what null means.",
             wide,

@@ -37,7 +37,7 @@ class Example:
         }
 
     def aligned(self, factor: np.ndarray) -> np.ndarray:
-        """The recovered points turned and mirrored onto the true ones (orthogonal Procrustes), in the plane."""
+        """The recovered points, reduced to the plane, turned or mirrored onto the true ones (orthogonal Procrustes)."""
         centred = factor - factor.mean(0)
         plane = np.zeros((len(centred), 2))
         vectors, values, _ = np.linalg.svd(centred, full_matrices=False)

@@ -24,8 +24,9 @@ _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # no dates: t
 def draw(dataset: xr.Dataset, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write the figures "columns", "curves" and a map of each main measure, such as "rank"; returns the paths.
 
-    Each is written in all ``formats``, some of :data:`FORMATS`. A figure without data in the dataset is left out. Maps
-    need an axis other than the seeds with at least two values. Nothing is drawn if every cell diverged or is missing.
+    Each is written in every one of the ``formats``, see :data:`FORMATS`. A figure without data in the dataset is left
+    out. Maps need an axis other than the seeds with at least two values. Nothing is drawn if every cell diverged or is
+    missing.
     """
     return [path for name, axes in drawn(dataset) for path in save(axes, *(directory / f"{name}.{f}" for f in formats))]
 

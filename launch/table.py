@@ -97,7 +97,7 @@ def _law(cell: Cell) -> float | None:
 
 
 def headings(dataset: xr.Dataset) -> dict[str, str]:
-    """The headings of measures in the table: the stage of an error, the name of the parts that were kept."""
+    """The table's headings of measures: an error's is its stage, that of ``rank`` names the parts kept."""
     staged = fine_tuned(dataset) and "error_trained" in dataset
     stages = HEADINGS if staged else HEADINGS | {"error": "error"}
     return stages | ({"rank": spoken_name(dataset["rank"])} if "rank" in dataset else {})

@@ -445,7 +445,7 @@ def _from_jax(measurements: Any) -> Map:
         return maps.Dense(rows.reshape(-1, *measurements.sides), semidefinite=False)
     if not isinstance(measurements, jax_maps.Measurements):
         if isinstance(measurements, np.ndarray | jax.Array):
-            raise BadInput("measurements", "an array", 'name it, {"A": A, "y": y}, or wrap it, dense_measurements(A)')
+            raise BadInput("measurements", "it is an array", 'give {"A": A, "y": y}, or dense_measurements(A) and y')
         problem = f"they are of type {type(measurements).__name__}"
         raise BadInput("measurements", problem, "give a map of gpsense.sensing.measurements")
     rows = measurements.rows if isinstance(measurements, jax_maps.Dense) else _packed(measurements)

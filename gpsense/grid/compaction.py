@@ -37,7 +37,11 @@ class Sharing(NamedTuple):
         return self.leader != np.arange(self.leader.size)
 
     def lengths(self, segments: Sequence[int]) -> list[tuple[int, bool]]:
-        """The lengths to run (segments, cut evenly where a follower ends inside one), and whether each is recorded."""
+        """The numbers of steps to run in turn, and whether a record is made after each, at the ends of ``segments``.
+
+        If some cells end before the last step, all segments are cut into pieces of one length, so that each ends
+        between two pieces.
+        """
         ends = self.steps[self.follows]
         within = ends[ends < sum(segments)].tolist()
         if not within:

@@ -613,7 +613,7 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
     if dim > LARGEST:
         remedy = "give a smaller dim" if "dim" in fields else "number the rows from 0 without gaps"
-        raise BadInput(one, f"the matrix would have side {dim}, at most {LARGEST} are allowed", remedy)
+        raise BadInput(one, f"the matrix would have side {dim}, more than the {LARGEST} allowed", remedy)
     if known is not None and dim != known.size:
         raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number the rows from 0")
     shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1

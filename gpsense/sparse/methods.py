@@ -157,7 +157,7 @@ BASELINES: dict[str, Baseline] = {baseline.name: baseline for baseline in _BASEL
 
 def _check(r: int, kept: int, dim: int) -> None:
     if not 1 <= r <= kept <= dim:
-        raise BadInput("r", f"{r} directions among {kept} of {dim} coordinates", "use 1 <= r <= kept <= dim")
+        raise BadInput("r", f"r is {r}, kept is {kept}, dim is {dim}", "use 1 <= r <= kept <= dim")
 
 
 def _largest(scores: Vector, count: int) -> Coordinates:

@@ -86,7 +86,7 @@ class Diabetes(CoordinateSystem[DiabetesData]):
         return 1, REAL
 
     def data_numbers(self) -> tuple[int, int]:
-        """How many numbers both streams hold, padded to whole blocks, and how many the columns behind them hold."""
+        """About how many numbers the training and test samples hold, and how many more while they are drawn."""
         padded = -(-PATIENTS // samples.ROWS) * samples.ROWS
         return 2 * padded * (self.n_coordinates + 2), 2 * PATIENTS * self.n_coordinates
 

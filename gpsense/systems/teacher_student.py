@@ -294,9 +294,9 @@ class TeacherStudent(WeightSystem[TeacherStudentData, TeacherStudentSetting, Tea
     def check(self) -> None:
         super().check()
         if self.support > self.dim:
-            raise BadInput("support", f"{self.support} of {self.dim} inputs", "use at most dim")
+            raise BadInput("support", f"{self.support} is more than the {self.dim} inputs", "use at most dim")
         if self.subsets > self.n:
-            raise BadInput("subsets", f"{self.subsets} parts of {self.n} samples", "use at most n")
+            raise BadInput("subsets", f"{self.subsets} parts are more than the {self.n} samples", "use at most n")
         if self.subsets > 1 and self.batch is not None:
             raise BadInput("batch", "steps see disjoint subsets already", "leave out batch or subsets")
         if STARTS[self.start].independent and self.dim < self.neurons:

@@ -23,8 +23,8 @@ _TAIL = 30.0  # the quadrature leaves out an upper tail of probability below exp
 def sample_columns(key: RandomKey, spectrum: Spectrum, width: int) -> Factor:
     """One draw of the converged unregularised factor (rank, width), in the truth's eigenbasis. Derived.
 
-    ``diag(mu)^(1/2) Q`` with Q uniform: exact at convergence on the population loss, for any spectrum and a Gaussian
-    start of any scale. Needs width >= rank.
+    ``diag(mu)^(1/2) Q`` with Q uniform among matrices with orthonormal rows: exact at convergence on the population
+    loss, for any spectrum and a Gaussian start of any scale. Needs width >= rank.
     """
     check_key(key)
     draw = jax.random.normal(key, (width, spectrum.size), spectrum.dtype)

@@ -1,7 +1,8 @@
 """One matrix of unknown rank: gpsense's recover against the baselines and other packages, in float64.
 
-For positive semidefinite matrices from dense measurements the time to an accuracy is compared without noise, the error
-with noise; for tables with gaps the error. Numbers are medians over a few problems; compiling is not counted.
+For positive semidefinite matrices from dense measurements it compares the time to reach an accuracy, without noise,
+and the error, with noise; for tables with gaps and for many random problems, the error. Numbers are medians over
+several problems, those of other packages are of one; compiling is not counted.
 """
 
 import sys
@@ -74,7 +75,10 @@ def noiseless() -> list[Row]:
 
 
 def noisy() -> list[Row]:
-    """Rows: errors under noise; ratio: the error of gradient descent at the known rank over the row's."""
+    """Rows: errors under noise; ratio: the error of gradient descent at the known rank over the row's.
+
+    In the row of recover's time the ratio is one of times, see :func:`_over_leanest`.
+    """
     noise = bench.SOLVE_NOISE
     tasks = _tasks(noise)
     problems = [_problem(task) for task in tasks]

@@ -37,7 +37,7 @@ def lines(record: dict[str, Any]) -> str:
 
 
 def remedy(extra: str) -> str:
-    """The reason why a claim is skipped whose data are not installed, and what to install."""
+    """Why a claim is skipped if the package with its data is not installed, and the command that installs it."""
     return f'since {EXTRAS[extra]} is not installed; run pip install "gpsense[{extra}]"'
 
 

@@ -538,7 +538,7 @@ REFUSED = {
     "trace": (lambda m, y: gpsense.recover(m, y, trace=-1.0), "trace: -1.0 is not allowed; use a number above 0"),
     "offsets": (lambda m, y: gpsense.recover(m, y, offsets=True), "offsets: only the entries of a table"),
     "ranks": (lambda m, y: gpsense.recover(m, y, rank=3, max_rank=2), "rank: 3 is above max_rank 2"),
-    "array": (lambda m, y: gpsense.recover(np.zeros((9, 3, 3)), y), "measurements: an array; name it, "),
+    "array": (lambda m, y: gpsense.recover(np.zeros((9, 3, 3)), y), 'measurements: it is an array; give {"A"'),
     "bool": (lambda m, y: gpsense.recover(m, y, rank=True), "rank: True is not a whole number"),
     "seed": (lambda m, y: gpsense.recover(m, y, seed=-1), "seed: -1 is not allowed; use a whole number 0 or more"),
     "robust": (

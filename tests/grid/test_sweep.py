@@ -185,7 +185,10 @@ def test_identity_knows_functions_axes_and_seeds():
             "cell: it returned 1.0 without a name; return a dictionary of numbers",
         ),
         (lambda: sweep(lambda key: {"status": 1.0}, seeds=2), "cell: it returned a measure named 'status'"),
-        (lambda: sweep(lambda key: {"": 1.0}, seeds=2), "cell: it returned a measure named ''; use a name of printable"),
+        (
+            lambda: sweep(lambda key: {"": 1.0}, seeds=2),
+            "cell: it returned a measure named ''; use a name of printable",
+        ),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[1.0, 1.0]), "a: the axis repeats a value"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[]), "a: the axis is empty"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=[float("nan")]), "a: nan is not a finite number"),

@@ -274,7 +274,7 @@ def test_a_system_of_ones_own_starts_from_its_defaults_under_its_name(capsys: py
     config = parse(["--system", f"{TOY}:Toy", "--problem.dim", "5"]).config
     assert (config.name, config.system.__name__, config.reference) == ("Toy", "Toy", f"{TOY}:Toy")
     assert parse([f"{TOY}:Toy", "--problem.dim", "5"]).config == config
-    assert "Brackets hold the defaults. " in " ".join(printed(capsys, f"{TOY}:Toy", "--help").split())
+    assert "Square brackets hold the defaults. " in " ".join(printed(capsys, f"{TOY}:Toy", "--help").split())
     assert config.values["problem.dim"] == Values((5,), False)
     assert config.values["train.steps"] == 4
 

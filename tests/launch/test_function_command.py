@@ -145,7 +145,7 @@ def test_help_speaks_in_the_names_of_a_function(folder: Path, capsys: pytest.Cap
     assert {"--scale", "--kind", "--double", "--n", "--noise", "--seeds", "--static", "--out"} <= words
     assert not [word for word in words if "." in word]
     assert "quickstart" not in shown
-    assert "A scaled sum. Brackets hold the defaults." in " ".join(shown.split())
+    assert "A scaled sum. Square brackets hold the defaults." in " ".join(shown.split())
 
 
 SOLVES = """

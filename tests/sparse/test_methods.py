@@ -205,5 +205,5 @@ def test_registry_says_what_each_method_is_given():
 def test_sizes_out_of_order_are_refused(r, kept):
     m = exact(DIRECTION[:, None], [1.0])
     for method in (diagonal_spectral, truncated_power):
-        with pytest.raises(ValueError, match="coordinates"):
+        with pytest.raises(ValueError, match="use 1 <= r <= kept <= dim"):
             method(m, r, kept)

@@ -12,7 +12,7 @@ from gpsense.sensing.methods._contract import Tuning, register
 
 
 class Scaled(eqx.Module):
-    """A factor, the data's curvature, and the size of a solution (the unit of damping)."""
+    """A factor, the data's curvature c (:class:`ScaledGD`), and ``b_1 / c``, the unit of damping."""
 
     factor: Factor
     curvature: Scalar

@@ -35,9 +35,9 @@ class TraceNorm:
     is ``rate / bound``, with an upper bound of the largest eigenvalue of ``A* A / n``, so that every rate up to 1 is
     within the source's theory. The weight w falls from 1/2 by a constant factor per step to ``penalty``, or to rounding
     level. Momentum restarts where it points uphill. Once w is constant, a run stops by the step's fixed-point residual,
-    ``||X - Y||_F / ||Y||_F``, which is 0 only at the solution. In the null space of A a step moves X by at most the
-    weight, so the tolerance must be well below it: in float64 a run with penalty 0 ends at a feasible X before the
-    trace has acted.
+    ``||X - Y||_F / ||Y||_F``, which is 0 only at the solution. In the null space of A only the trace moves
+    X, by an amount proportional to w, so the tolerance must be well below w: in float64 a run with penalty 0 ends at a
+    feasible X before the trace has acted.
     """
 
     name: ClassVar[str] = "trace_norm"
