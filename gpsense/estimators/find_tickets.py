@@ -575,9 +575,9 @@ def _as_floats(function: Callable[[Outputs, Targets], Values]) -> Callable[[Outp
 
     def converted(outputs: Outputs, targets: Targets) -> Values:
         given: Any = function(outputs, targets)
-        kinds = (jnp.bool_, jnp.integer) if isinstance(given, np.ndarray | jax.Array) else ()
-        counts = any(jnp.issubdtype(given.dtype, kind) for kind in kinds)
-        return jnp.asarray(given, jnp.result_type(float)) if counts else given
+        counts = isinstance(given, np.ndarray | jax.Array) and given.dtype.kind in "biu"
+        floats: Any = jnp.asarray(given, jnp.result_type(float)) if counts else given
+        return floats
 
     return converted
 

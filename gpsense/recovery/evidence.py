@@ -409,8 +409,8 @@ class Covariance:
 
 def grows(sizes: np.ndarray, residual: np.ndarray) -> bool:
     """Whether residuals (n,) grow with the ``sizes`` (n,) of the fitted values, by Spearman's rank correlation."""
-    ranks = [np.argsort(np.argsort(np.abs(each))) for each in (sizes, residual)]
-    return bool(np.corrcoef(*ranks)[0, 1] * np.sqrt(sizes.size - 1) > GROWING)
+    by_size, by_residual = (np.argsort(np.argsort(np.abs(each))) for each in (sizes, residual))
+    return bool(np.corrcoef(by_size, by_residual)[0, 1] * np.sqrt(sizes.size - 1) > GROWING)
 
 
 def covariance(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -292,7 +293,8 @@ def _linear(problem: Problem) -> State:
     root = np.sqrt(problem.weights)
     scaled = scaled_rows(jacobian if isinstance(jacobian, np.ndarray) else jacobian.toarray(), root)
     scaled = scaled[:, -other[0].size :] if other else scaled
-    found = scipy.linalg.lstsq(scaled, root * problem.values, cond=1e-10, lapack_driver="gelsy")[0]
+    solved: Any = scipy.linalg.lstsq(scaled, root * problem.values, cond=1e-10, lapack_driver="gelsy")
+    found = solved[0]
     if other:
         left, sizes, right = np.linalg.svd(unflattened(found, other)[0].T, full_matrices=False)
         return State((left * np.sqrt(sizes), right.T * np.sqrt(sizes)), sizes, 1.0)
