@@ -573,11 +573,10 @@ def _criterion(field: str, given: str | Callable[[Outputs, Targets], Values]) ->
 def _as_floats(function: Callable[[Outputs, Targets], Values]) -> Callable[[Outputs, Targets], Values]:
     """The function, with arrays of booleans or whole numbers that it returns converted to floating point."""
 
-    def converted(outputs: Outputs, targets: Targets) -> Values:
+    def converted(outputs: Outputs, targets: Targets) -> Any:
         given: Any = function(outputs, targets)
         counts = isinstance(given, np.ndarray | jax.Array) and given.dtype.kind in "biu"
-        floats: Any = jnp.asarray(given, jnp.result_type(float)) if counts else given
-        return floats
+        return jnp.asarray(given, jnp.result_type(float)) if counts else given
 
     return converted
 

@@ -355,9 +355,7 @@ def _recovery(
     found = replace(found, names=labels, scaled=trace is not None)
     if _noise_grows(found, added):
         found = replace(found, uneven=True)
-        notices += (
-            "residuals grow with the values: the noise is not equally large for all, for which standard errors allow",
-        )
+        notices += ("residuals grow with the values: the noise differs between them, and standard errors allow for it",)
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)

@@ -157,24 +157,27 @@ def _solve(
 ) -> Solution:
     free = rank is None and max_rank is None
 
+    def of_any_rank(problem: Problem, found: Solution) -> State | None:
+        return descend(problem, _linear(problem), steps=5) if free and _testable(problem, found) else None
+
     def answer(problem: Problem) -> Solution:
         found = _answer(problem, seed, rank, max_rank, exact, cross)
-        return (_of_any_rank(problem, found, seed, exact) if free else None) or found
+        widest = of_any_rank(problem, found)
+        return (_passing(problem, found, widest, seed, exact) if widest else None) or found
 
-    found = known or _answer(whole, seed, rank, max_rank, exact, cross)
+    plain = found = known or _answer(whole, seed, rank, max_rank, exact, cross)
     everything = np.arange(whole.map.n)
     starts: list[Callable[[], Solution]] = []
-    if free and (better := _of_any_rank(whole, found, seed, exact)):
-        found = found if robust is not False and _suspicious(whole, better) else better
+    if widest := of_any_rank(whole, found):
+        passing = _passing(whole, found, widest, seed, exact)
+        if passing and (robust is False or not _suspicious(whole, passing)):
+            plain = found = passing
+        if np.any(wild(whole, widest.factors)):
+            starts.append(lambda: _solution(whole, widest, "full", plain.path, seed))
     if robust is False or found.chosen_by == "full":
         return found
-    plain = found
     sure = found.chosen_by == "exact"
     doubtful = not sure and found.path.gapless is None
-    if free and _testable(whole, found):
-        state = descend(whole, _linear(whole), steps=5)
-        if np.any(wild(whole, state.factors)):
-            starts.append(lambda: _solution(whole, state, "full", plain.path, seed))
     if whole.map.sparse and (sure or doubtful):
         rest = np.setdiff1d(everything, lone(whole.map, found.factors))
         if rest.size < everything.size and np.any(whole.values[rest]):
@@ -218,27 +221,25 @@ def _solve(
     return replace(found, outliers=np.sort(np.concatenate([np.zeros(0, int), *outliers]))) if outliers else found
 
 
-def _of_any_rank(problem: Problem, found: Solution, seed: int, exact: float) -> Solution | None:
+def _passing(problem: Problem, found: Solution, whole: State, seed: int, exact: float) -> Solution | None:
     """The fit of the smallest rank that explains the values as well as X of any rank; None if ``found`` does.
 
-    Tried where it is :func:`_testable`. For more measurements n than unknowns p of X of any rank the solution is
-    rejected by an F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S / (n - p))`` with the sums of squares S_r and,
-    for any rank, S: the path may have ended at a local minimum, or no small rank may do. Fits start from X of any rank,
-    where they find the minimum, and the smallest rank that passes at level PASSED is taken, and more columns as long as
-    each explains more than noise would. For fewer measurements X of any rank is taken if S is next to nothing beside
-    S_r: had semidefinite X the rank found, a fit of any rank would stop at the boundary of the cone and leave about
-    half of the noise.
+    ``whole`` is the fit of any rank. For more measurements n than its unknowns p the solution found is rejected by an
+    F test at level LEVEL, ``((S_r - S) / (p - p_r)) / (S / (n - p))`` with the sums of squares S_r and, for any rank,
+    S: the path may have ended at a local minimum, or no small rank may do. Fits start from ``whole``, where they find
+    the minimum; the smallest rank that passes at level PASSED is taken, and more columns as long as each explains more
+    than noise would. For fewer measurements ``whole`` is taken if S is next to nothing beside S_r: had semidefinite X
+    the rank found, a fit of any rank would stop at the boundary of the cone and leave about half of the noise.
     """
     map_ = problem.map
     most = map_.unknowns(map_.largest_rank())
     free = map_.n - most
-    if not _testable(problem, found) or (free <= SPENT and not map_.semidefinite):
+    if free <= SPENT and not map_.semidefinite:
         return None
     within, repeats = problem.repeats
     squares = lambda state: float(problem.weights @ problem.residual(state.factors) ** 2) + within  # noqa: E731
     rng = np.random.default_rng(seed)
     fits = dict(found.path.fits)
-    whole = descend(problem, _linear(problem), steps=5)
     least = squares(whole)
 
     def passes(state: State, level: float) -> bool:

@@ -409,11 +409,11 @@ def test_the_law_for_uneven_noise_is_that_of_mackinnon_and_white(monkeypatch):
     np.testing.assert_allclose(law.size_errors(), np.sqrt(by @ both @ by), rtol=1e-9)
     monkeypatch.setattr(evidence, "JACOBIAN", 1)
     rows = evidence.covariance(problem, factors, 0.7, uneven=True)
-    blocks = [inverse_of_one(jacobian, residual * np.sqrt(weights) * 120 / 115, i) for i in range(5)]
+    blocks = [variance_of_one(jacobian, residual * np.sqrt(weights) * 120 / 115, i) for i in range(5)]
     np.testing.assert_allclose(0.7 * rows.rows[:, 0, 0], blocks, rtol=1e-9)
 
 
-def inverse_of_one(jacobian, residual, i):
+def variance_of_one(jacobian, residual, i):
     """The variance of one coefficient with the others fixed, for residuals of any size."""
     return np.sum((residual * jacobian[:, i]) ** 2) / np.sum(jacobian[:, i] ** 2) ** 2
 
