@@ -940,17 +940,19 @@ def test_a_table_of_mostly_ones_is_not_explained_to_rounding_by_chance(seed):
     assert np.sqrt(np.mean(missed**2)) < 1.3 * likes[~seen].std()
 
 
-def test_a_rank_that_is_given_leaves_the_choice_of_offsets_and_makes_no_value_wild():
+def test_a_rank_that_is_given_leaves_the_choice_of_offsets_and_finds_wild_values():
     truth, rows, columns, y, _ = _shifted_table(3, (40, 30), rank=2, noise=0.2)
-    measured = {"row": rows, "col": columns, "value": y}
-    found = gpsense.recover(measured, rank=2)
+    y[[5, 50, 500]] += 20
+    found = gpsense.recover({"row": rows, "col": columns, "value": y}, rank=2)
+    assert found.outliers.tolist() == [5, 50, 500]
     assert found.offsets.rows.size
     assert np.sqrt(np.mean((found.matrix - truth) ** 2)) < 0.2
-    for fewer in ({"rank": 1}, {"max_rank": 1}, {"rank": 1, "offsets": False}):
-        assert not gpsense.recover(measured, **fewer).outliers.size
-    wild = y.copy()
-    wild[[5, 50, 500]] += 20
-    assert gpsense.recover({**measured, "value": wild}, rank=2).outliers.tolist() == [5, 50, 500]
+
+
+@pytest.mark.parametrize("fewer", first_quick([{"rank": 1}, {"max_rank": 1}, {"rank": 1, "offsets": False}]))
+def test_a_rank_that_is_given_makes_no_value_wild(fewer):
+    _, rows, columns, y, _ = _shifted_table(3, (40, 30), rank=2, noise=0.2)
+    assert not gpsense.recover({"row": rows, "col": columns, "value": y}, **fewer).outliers.size
 
 
 def test_a_bound_on_the_rank_is_told_where_it_binds():
@@ -1031,16 +1033,22 @@ def test_a_place_all_of_whose_distances_are_wild_is_in_none_that_was_kept():
     assert "only 75 of 77 unknowns are determined" in found.undetermined
 
 
-def test_distances_under_the_name_of_their_squares_are_told_and_the_other_way_round():
+@pytest.mark.parametrize(
+    ("power", "name", "better"),
+    first_quick(
+        [
+            (2, "distance", "squares of distances; if they are, name them distance2"),
+            (1, "distance2", "plain distances; if they are, name them distance"),
+            (1, "distance", None),
+            (2, "distance2", None),
+        ]
+    ),
+)
+def test_distances_under_the_name_of_their_squares_are_told_and_the_other_way_round(power, name, better):
     given, _ = _places(101, lambda d: 2.0)
-    told = lambda fields: [each for each in gpsense.recover(fields).notices if "explains the values better" in each]  # noqa: E731
-    plain = {"i": given["i"], "j": given["j"], "distance2": given["distance"]}
-    words = "rank 2 explains the values better as {}; if they are, name them {}"
-    assert told(plain) == [words.format("plain distances", "distance")]
-    squares = given | {"distance": given["distance"] ** 2}
-    assert told(squares) == [words.format("squares of distances", "distance2")]
-    assert not told(given)
-    assert not told({"i": given["i"], "j": given["j"], "distance2": given["distance"] ** 2})
+    found = gpsense.recover({"i": given["i"], "j": given["j"], name: given["distance"] ** power})
+    told = [each for each in found.notices if "explains the values better" in each]
+    assert told == ([f"rank 2 explains the values better as {better}"] if better else [])
 
 
 @pytest.mark.parametrize("kind", ["rank_one", pytest.param("table", marks=pytest.mark.slow)])
