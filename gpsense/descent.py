@@ -1,10 +1,10 @@
 """Gradient descent by optax, advanced in chunks of steps; runs that have stopped are frozen.
 
-``advance_descent`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000. Every ``check_every``
-steps a run is checked: it stops with status CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss,
-gradient or factor no longer finite; the factor of the last check stays). From then on its state stays unchanged while
-others in the same batch go on. The factor may be any tree of floating-point arrays of one type; its norm is that of all
-its numbers together.
+``advance_descent`` is a pure function: 20 calls of 100 steps give the same bits as one of 2000, if ``check_every``
+divides 100. At the start of a call and every ``check_every`` steps in it a run is checked: it stops with status
+CONVERGED (gradient norm at or below the tolerance) or DIVERGED (loss, gradient or factor no longer finite; the factor
+of the last check stays). From then on its state stays unchanged while others in the same batch go on. The factor may be
+any tree of floating-point arrays of one type; its norm is that of all its numbers together.
 """
 
 import operator
@@ -74,8 +74,9 @@ class Method:
     - ``check_every``: the number of steps between checks of a run, which can stop only at a check.
     - ``perturb``: a run that meets its tolerance is perturbed by noise. If ``patience`` steps later its objective is
       not lower, it returns to the point before the noise and stops (perturbed gradient descent; Jin et al. 2017).
-    - ``stochastic``: steps follow the target's sampled gradient. Checks use all samples, and are made at multiples of
-      ``check_every`` only, even where a call takes fewer steps.
+    - ``stochastic``: steps follow the target's sampled gradient. Checks use all samples. One is made at the start of a
+      call and every ``check_every`` steps in it; without ``perturb``, only where the step number is a multiple of
+      ``check_every``.
 
     >>> import optax
     >>> gpsense.Method("adam").optimizer, gpsense.Method(lambda rate: optax.adamw(rate)).check_every

@@ -68,8 +68,9 @@ class ReadBy:
 class Field:
     """What a field may be and how it is shown.
 
-    - ``section``, ``key``: its section in a config and its key there; an empty key stands for the field's name, from
-      which a prefix ``section_`` is removed.
+    - ``section``, ``key``: its section in a config and its key there; an empty key stands for the field's name, without
+      the section's name where it begins with that (fine_tune_rate in section fine_tune: rate).
+    - ``label``, ``unit``: what it is called on axes and in headings (empty: its name), and the unit in the Dataset.
     - ``help``: its help, one line. ``hidden``: whether it is left out of the config and can be given only from Python.
     - ``at_least``, ``at_most``: inclusive bounds; ``above``, ``below``: exclusive bounds.
     - ``choices``: the names allowed, usually a registry; ``accepts``: a further type allowed, such as functions.

@@ -28,8 +28,9 @@ class Keys(eqx.Module):
 def seed_keys(seed: Integer | int) -> Keys:
     """The random keys of a seed: ``fold_in(key(0), seed)``, split into ``problem``, ``start`` and ``noise``.
 
-    ``problem`` draws the problem, ``start`` the initial parameters, ``noise`` what the steps need. In a sweep,
-    ``problem`` is passed to the function ``draw``, and ``start`` to the cell as its parameter ``key``.
+    ``problem`` draws the problem, its noise included, ``start`` the initial parameters, and ``noise`` what the steps
+    draw, such as minibatches. In a sweep, ``problem`` is passed to the function ``draw``, and ``start`` to the cell as
+    its parameter ``key``.
 
     >>> keys = gpsense.seed_keys(7)
     >>> jax.random.normal(keys.problem, (2,)).shape

@@ -24,7 +24,7 @@ MOST_STEPS, MOST_RECORDS = 10**9, 100_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """The most steps of training and of fine-tuning (either may be 0), and the steps between records of loss and error.
+    """The maximum numbers of training and fine-tuning steps (either may be 0), and the steps between records.
 
     >>> schedule = gpsense.Schedule(train_steps=100, fine_tune_steps=50, record_every=50)
     >>> schedule.recorded_steps()
@@ -57,7 +57,7 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """The most steps of both phases together."""
+        """The maximum number of steps of both phases together."""
         return self.train_steps + self.fine_tune_steps
 
     def segments(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -130,9 +130,10 @@ def run_cell(system: AnySystem, schedule: Schedule, data: Any, setting: Any, key
     """Run one cell from draw to measures, as a pure function; returns measures, curves and the last state by name.
 
     ``data`` is a ``system.Data``, ``setting`` a ``system.Setting``. Fields of the system that are None are set by
-    ``system.resolve``, where it can choose them. A curve holds the start and then a record every ``record_every``
-    steps. ``state`` is the state at the end of fine-tuning, at full width: kept columns or input coordinates first,
-    then zeros; what other models prune is 0 in its place. A system that trains nothing returns measures only.
+    ``system.resolve``, where it can choose them. A curve holds the start, then a record every ``record_every`` steps of
+    a phase and at its end. ``state`` is the state at the end of fine-tuning, at full width. Where columns or input
+    coordinates are pruned, those kept come first, then zeros; pruned weights of other models are 0 where they stood. A
+    system that trains nothing returns measures only.
 
     >>> system = gpsense.Sensing(dim=6, rank=1, n=60)
     >>> data, setting = system.Data(noise=0.05), system.Setting(penalty=0.1)

@@ -234,15 +234,17 @@ def find_tickets(
     - ``error``: misclassified, or any ``loss``; a function may also return booleans or whole numbers. None:
       misclassified with cross_entropy, else the loss.
     - ``rules``: iterative_magnitude (in rounds of ``steps`` steps; after each, a ``share`` of the remaining weights is
-      deleted, and the others return to their values at ``rewind_step``), magnitude (prunes once, after training), none,
-      and random, snip, grasp, movement and synflow, which prune before training, in ``score_rounds`` rounds of scoring
-      (None: 100 for synflow, else 1). ``rewind``: none leaves the remaining weights as trained, redraw draws new ones
-      for the ticket.
+      deleted, and the others return to their values at ``rewind_step``), magnitude (prunes once, after training),
+      random, snip, grasp, movement and synflow, which prune before training, in ``score_rounds`` rounds of scoring
+      (None: 100 for synflow, else 1), and ``none``, which prunes nothing. ``rewind``: ``start`` is the return described
+      above, ``none`` leaves the remaining weights as trained, ``redraw`` draws new ones for the ticket.
     - ``kept``: shares of the weights that are kept. For each share, every rule trains for R + 1 rounds of ``steps``
       steps, the last round on the ticket alone. R is the number of rounds after which iterative pruning has that share
       left: ``log(kept) / log(1 - share)``, rounded, at least 1, or 0 if all weights are kept.
     - ``seeds``: their number, or a list; each draws a network and its minibatches. ``batch``: samples per step; None:
-      all.
+      all. ``optimizer``: a name in :data:`gpsense.optimizers.OPTIMIZERS`, or a function from the rate to an optax
+      optimizer; ``rate``: its step size; ``momentum``: read by momentum and nesterov only. ``memory``: bytes that the
+      networks trained at the same time may take.
     - ``prune``: what can be pruned. None: all weights, but no biases, norm layers or embeddings; patterns of paths add
       to these or leave some out (``"!layers.2"``); a function of path and array, or a tree of booleans, replaces them
       (:func:`gpsense.pruning.leaves.prunable`).

@@ -247,18 +247,18 @@ def fit_sparse(
     - ``x``: an array of numbers, or a DataFrame, whose column names are kept.
     - ``pool``: M, how many columns each kind of score (see ``parity``) contributes. None: M is chosen on validation
       rows, a fifth of the rows not held out, by networks fitted to the other four fifths. It is the number in
-      :data:`POOLS` with the least error at its best ridge penalty in :data:`gpsense.sparse.network.RIDGES`; numbers are
-      left out that may keep more than half as many columns as there are rows fitted to. Columns are then dropped, the
-      least useful first, down to the fewest whose error is within one standard error of the least error found. Columns
-      left out return if they correlate with the residual beyond chance and lower the error. The network on these
-      columns is refitted to all rows not held out.
+      :data:`POOLS` with the least error at its best ridge penalty in :data:`gpsense.sparse.network.RIDGES`. An M is
+      tried only if the columns it can keep are at most half as many as the rows fitted to. Columns are then dropped,
+      the least useful first, down to the fewest whose error is within one standard error of the least error found.
+      Columns left out return if they correlate with the residual beyond chance and lower the error. The network on
+      these columns is refitted to all rows not held out.
     - ``held_out``: the share of rows, drawn by ``seed``, that are held out as test rows, only to measure the risk.
     - ``parity``: which kinds of scores are used; both means even, odd and linear (:mod:`gpsense.pruning.inputs`, where
       also c, the ``contraction``, is defined). ``biases``: the number of biases over which scores are summed.
     - ``residual``: which linear part is subtracted from y before the step; none, mean (``(1/n) sum y x``), or ols (the
       least-squares fit on the columns kept).
-    - ``rank``: how many directions are returned, at most one per column kept. None: so many that their strengths sum to
-      0.9 or more.
+    - ``rank``: how many directions (singular vectors of the first layer, see :class:`SparseFit`) are returned, at most
+      one per column kept. None: as many as hold at least 0.9 of the sum of squared singular values.
     - ``fine_tune_steps``: steps of Adam afterwards, on all parameters of the network.
     - ``compare``: whether also to fit, to the same rows, :func:`cross_validated_lasso` and the same network on all
       columns, its ridge penalty chosen in the same way (with residual none if there are more than half as many columns

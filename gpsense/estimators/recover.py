@@ -15,14 +15,14 @@ import numpy as np
 from gpsense.errors import BadInput, nearest, shown
 from gpsense.fields import FLAG, NUMBER, WHOLE, Field, arguments_named
 from gpsense.recovery import maps
-from gpsense.recovery.evidence import grows
 from gpsense.recovery.forms import Measured, as_array, fewest, read_fields, real_numbers
 from gpsense.recovery.maps import Map
+from gpsense.recovery.noise import grows
 from gpsense.recovery.offsets import Offsets, no_offsets, with_offsets
 from gpsense.recovery.outliers import graded
 from gpsense.recovery.path import Fit, Step
 from gpsense.recovery.progress import telling
-from gpsense.recovery.solve import Solution, solve, threads
+from gpsense.recovery.solve import Solution, evened, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
@@ -252,12 +252,15 @@ def recover(
     matter: ``c A`` and ``y`` give ``X / c``. The same ``seed``, which draws signs and splits, gives the same result.
 
     - ``measurements``: either a map of :mod:`gpsense.sensing.measurements` or :mod:`gpsense.recovery.maps`, and
-      ``values`` (n,) separately; or a dictionary of arrays or a table, as ``launch.recover`` reads them. Names of its
-      columns: row, col, value; or i, j, distance2 (squared distances); or i, j, distance (squared when read, with
-      weights that suit errors of the distances); or pauli, value. A wide table has labels instead. Rows, columns and
-      points are numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
-    - ``kind``: what was measured, if the names of the arrays do not say it, as in a wide table: table, entries,
-      distances (squared), plain_distances, pauli, dense or rank_one.
+      ``values`` (n,) separately; or a dictionary of arrays, or a table, whose entries or columns are named row, col,
+      value; or i, j, distance2 (squared distances); or i, j, distance (squared when read, with weights that suit errors
+      of the distances); or pauli, value. A dictionary may also hold the values y beside the matrices A (n, d, d) or
+      (n, rows, columns), the vectors x (n, d) of ``A_i = x_i x_i^H``, or the indices rows, cols of entries of a
+      symmetric matrix. A wide table has labels of rows and columns in place of these names. Rows, columns and points
+      are numbers or names. For distances X is the Gram matrix of the centred points, see :class:`Recovery`.
+    - ``kind``: what was measured, if the names of the arrays do not say it, as in a wide table: table (entries of any
+      matrix), entries (of a symmetric matrix), distances (squared), plain_distances, pauli, dense (matrices A) or
+      rank_one (vectors x).
     - ``rank``: the rank, where it is known; ``max_rank``: an upper bound on it.
     - ``robust``: True leaves outliers out, False does not, None does if some values are far from the rest (but not
       for grades, such as 1 to 5, each of which occurs often).
@@ -309,6 +312,9 @@ def recover(
             if trace is not None and (not found.rank or np.isin(_of_trace(map_), found.outliers).any()):
                 found = _of_full_rank(map_, y, options)
         notices += _beyond(*given, trace, found.noise) + _nothing(found, added)
+        plain = not squared and trace is None and not shrunk and not added.rows.size
+        if plain and _noise_grows(found, added):
+            found = evened(map_, y, found, **options, cross=not isinstance(map_, maps.Table))
         if isinstance(map_, maps.Distances) and found.rank and found.chosen_by != "exact":
             notices += _otherwise(found, map_, y, squared, options)
         wild = _wild(given[0], found.outliers, labels)
@@ -353,7 +359,9 @@ def _recovery(
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
     found = replace(found, names=labels, scaled=trace is not None)
-    if _noise_grows(found, added):
+    if found.uneven:
+        notices += ("residuals grow with the values: each is weighted by one over the variance of its noise",)
+    elif _noise_grows(found, added):
         found = replace(found, uneven=True)
         notices += ("residuals grow with the values: the noise differs between them, and standard errors allow for it",)
     said = found.determined

@@ -97,8 +97,9 @@ def seeds_axis(seeds: "int | Sequence[int] | Axis") -> Axis:
 class Grid:
     """A system, its schedule, axes over fields of the system, its Data or its Setting, seeds, and constants.
 
-    ``system`` gives the static fields that are not axes, and ``axes`` the fields that vary. ``constants`` gives other
-    fields of the system, its Data or its Setting one value each, which may be an array, such as a given truth.
+    A system's own fields are static (compiled in), those of its Data change the problem drawn, those of its Setting do
+    not. ``system`` gives the static fields that are not axes, and ``axes`` the fields that vary. ``constants`` gives
+    other fields of the system, its Data or its Setting one value each, which may be an array, such as a given truth.
     ``seeds``: how many, a list, or an Axis. Raises BadInput for a field that the system does not have, for one given
     twice, and for an invalid value.
 

@@ -256,7 +256,10 @@ def _warn(words: str) -> None:
 
 
 class Store:
-    """The files of one run, whose config has this digest; ``tell`` is called with a line when a file is set aside."""
+    """The files of one run; ``digest`` is that of its config.
+
+    ``tell`` is called with a line when a chunk's file is set aside: moved to chunks/damaged, as it is not valid.
+    """
 
     def __init__(self, directory: Path, digest: str = "", tell: Callable[[str], None] = _warn):
         self.directory, self.digest, self.tell = directory, digest, tell

@@ -105,10 +105,11 @@ def gradient_scores(
 ) -> Scores:
     """The scores ``Score(i)^2 = sum_b ||the pool largest entries of G[b, part, i]||^2``: Algorithm 1, arXiv 2406.08658.
 
-    G are the :func:`gradients` at the ``biases`` b and for the ``contraction`` c. ``parity`` says which parts of the
-    activation give scores, even, odd or both. Two more values are not the paper's: none scores by the whole activation,
-    linear by the gradient along e_z alone. Linear is for ``y = <beta, x>``: there every G_i has the large entries of
-    beta, so that even and odd scores cannot tell coordinates apart (derived).
+    G are the :func:`gradients` at the ``biases`` b and for the ``contraction`` c. ``parity`` says which part of the
+    activation gives scores: even, odd, both, or none (the whole activation; not the paper's). With odd and both there
+    are linear scores besides, and with linear these alone: the gradient of one neuron whose weights lie along e_z, an
+    input of pure noise. They are for ``y = <beta, x>``, where every G_i has the large entries of beta, so that even and
+    odd scores cannot tell coordinates apart (derived, not the paper's).
 
     >>> from gpsense.sparse.hermite import find_activation
     >>> from gpsense.sparse.samples import table

@@ -301,7 +301,7 @@ def keep_groups(
     mask: MaskTree | None = None,
     spread: str = "layer",
 ) -> MaskTree:
-    """The mask that keeps whole slices along an axis, those of highest mean score, such as rows or filters.
+    """The mask that keeps whole slices along an axis, such as rows or filters: those of highest mean score.
 
     ``axis`` 0 is the output axis of Equinox's layers, 1 the input axis. With ``spread`` layer, the share ``kept`` of
     the slices of each prunable leaf is kept, at least one; with global, that share of all slices together. Slices and

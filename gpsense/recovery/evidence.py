@@ -23,7 +23,6 @@ JACOBIAN = 3000  # unknowns up to which the covariance is formed
 SIDES = ("row", "column")
 Names = tuple[np.ndarray | None, np.ndarray | None]  # of rows and of columns
 SCATTERED = 0.9  # share of a range of whole numbers used as names, from which the others count as missing
-GROWING = 4.5  # standard deviations of a rank correlation that noise of one size does not reach
 NULL = 1e-7  # singular value of the Jacobian, relative to the largest, that counts as zero
 
 
@@ -73,9 +72,10 @@ def _level(problem: Problem, path: Path) -> list[int]:
 
 
 def _best(problem: Problem, errors: dict[int, np.ndarray]) -> int:
-    """The rank of least held-out error; with few data, the smallest whose error is within one standard error of it.
+    """The rank of least held-out error; with few data, the smallest that is worse by at most one standard error.
 
-    With hardly more values than unknowns of the best rank, predictions are unreliable, and it may be best by chance.
+    That is the standard error of the paired difference. With hardly more values than unknowns of the best rank,
+    predictions are unreliable, and that rank may be best by chance.
     """
     best = min(errors, key=lambda each: float(errors[each].sum()))
     if problem.map.n > TIGHT * problem.map.unknowns(best):
@@ -405,12 +405,6 @@ class Covariance:
         slots = np.arange(a.shape[1])
         place = lambda row: row[:, None] * a.shape[1] + slots  # noqa: E731
         return np.einsum("na,nab,nb->n", a, self.whole[place(i)[:, :, None], place(j)[:, None, :]], b)
-
-
-def grows(sizes: np.ndarray, residual: np.ndarray) -> bool:
-    """Whether residuals (n,) grow with the ``sizes`` (n,) of the fitted values, by Spearman's rank correlation."""
-    by_size, by_residual = (np.argsort(np.argsort(np.abs(each))) for each in (sizes, residual))
-    return bool(np.corrcoef(by_size, by_residual)[0, 1] * np.sqrt(sizes.size - 1) > GROWING)
 
 
 def covariance(

@@ -144,7 +144,7 @@ def with_offsets(map_: Table, values: np.ndarray, *, always: bool, robust: bool 
 
 
 def _spare(found: Solution) -> bool:
-    """Whether an exact fit is no chance: over SPARE measurements per unknown, and every unknown is determined."""
+    """Whether an exact fit is no coincidence: over SPARE measurements per unknown, every unknown determined."""
     map_ = found.problem.map
     return map_.n > SPARE * map_.unknowns(found.rank) and found.determined.independent >= found.determined.unknowns
 

@@ -1,7 +1,8 @@
 """Outliers ("wild" values): far from a fit, or explained by a column of their own; and fits without them.
 
-Where few entries are measured, a column can explain an outlier as well as any value, and no residual shows it. A price
-for values left out and for unknowns does (:func:`price`): derived here, after the evidence for a linear model.
+Where few entries are measured, a column can explain an outlier as well as any value, and no residual shows it. What
+shows it is the price of a fit, which counts values left out and unknowns (:func:`price`): derived here, modelled on the
+evidence for a linear model.
 """
 
 from collections.abc import Iterable

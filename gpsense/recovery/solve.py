@@ -20,6 +20,7 @@ from gpsense.recovery.evidence import (
     rank_share,
 )
 from gpsense.recovery.maps import Dense, Factors, Map, Table, unflattened
+from gpsense.recovery.noise import fitted_variance
 from gpsense.recovery.outliers import (
     LOOSE,
     MOST_WILD,
@@ -31,6 +32,7 @@ from gpsense.recovery.outliers import (
     far_values,
     lone,
     readmitted,
+    remaining,
     searched,
     trimmed,
     wild,
@@ -124,16 +126,17 @@ def solve(
     cross: bool = True,
     known: Solution | None = None,
     weigh: Callable[[np.ndarray], np.ndarray] | None = None,
+    expected: np.ndarray | None = None,
 ) -> Solution:
     """The Solution for X with ``A(X) ~ y``; with ``robust`` None, outliers are left out if the rest then fits better.
 
     Without ``cross`` a rank that the path leaves open is not cross-validated, see :func:`choose`. ``known`` is the
     solution for ``robust`` False, if it has been found before. ``weigh`` maps noise-free values to the weights of their
-    squared residuals; it is applied to the measured values first, then to the fitted ones. Noise and residual are then
-    those of a value of weight 1.
+    squared residuals; it is applied to the values ``expected`` (None: the measured ones) first, then to the fitted
+    ones. Noise and residual are then those of a value of weight 1.
     """
     with threads(map_):
-        whole, members = merged(map_, values, weigh(values) if weigh else None)
+        whole, members = merged(map_, values, weigh(values if expected is None else expected) if weigh else None)
         found = _solve(whole, members, seed, rank, max_rank, robust, exact, cross, known)
         return found if weigh is None or not found.rank else _reweighted(found, weigh, seed)
 
@@ -327,6 +330,37 @@ def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed
         again = _solution(problem, _last(problem, state), found.chosen_by, found.path, seed)
         found = replace(again, outliers=found.outliers)
     return found
+
+
+def evened(map_: Map, values: np.ndarray, found: Solution, **options: Any) -> Solution:
+    """The Solution with weights one over the variance of the noise, fitted to the residuals of ``found``.
+
+    A value of median variance has weight 1. The values are solved for anew, then refitted with the variance of the
+    better residuals. ``options`` are those of :func:`solve`. If the new solution has fewer columns and leaves more than
+    noise, that of ``found`` is refitted instead.
+    """
+    weigh = _by_variance(found)
+    expected = map_.predict(found.factors)
+    again = solve(map_, values, weigh=weigh, expected=expected, **options)
+    if not again.rank or (again.rank < found.rank and not noise_left(again)):
+        again = _reweighted(found, weigh, found.seed)
+    again = _reweighted(again, _by_variance(again), found.seed)
+    problem = again.problem
+    counts = np.ones(problem.map.n) if problem.counts is None else problem.counts
+    within = 0.0 if problem.within is None else float(np.sum(problem.within * counts / problem.weights))
+    squares = float(counts @ problem.residual(again.factors) ** 2) + within
+    return replace(again, residual=float(np.sqrt(squares / problem.total)), uneven=True)
+
+
+def _by_variance(found: Solution) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from expected values to weights, one over the variance fitted to the residuals of the solution."""
+    problem = found.problem
+    residual = problem.residual(found.factors)
+    expected = problem.values + residual
+    counts = 1.0 if problem.counts is None else problem.counts
+    variance = fitted_variance(expected, counts * residual**2 / remaining(problem, found.factors, None))
+    typical = float(np.median(variance.of(expected)))
+    return lambda values: typical / variance.of(values)
 
 
 def merged(map_: Map, values: np.ndarray, weights: np.ndarray | None = None) -> tuple[Problem, list[np.ndarray]]:

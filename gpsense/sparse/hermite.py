@@ -25,7 +25,10 @@ _REACH = 12.0  # |t| up to here; the rest of N(0, 1) has probability 4e-33
 
 
 def hermite(degree: int, t: Elementwise) -> Coefficients:
-    """``he_0(t), ..., he_K(t)`` (degree + 1, *t.shape), by ``sqrt(k+1) he_(k+1) = t he_k - sqrt(k) he_(k-1)``."""
+    """Normalised Hermite polynomials ``he_0(t), ..., he_K(t)``, K = ``degree``, shape (degree + 1, *t.shape).
+
+    By the recursion ``sqrt(k+1) he_(k+1) = t he_k - sqrt(k) he_(k-1)``.
+    """
     return jnp.stack(list(_hermite(degree, t)))
 
 

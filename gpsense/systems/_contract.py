@@ -189,13 +189,15 @@ class Evaluator(ABC, Generic[ProblemT, SettingT]):
 class System(ABC, Generic[DataT, SettingT, ProblemT]):
     """One kind of experiment; its fields are static and decide what is compiled.
 
-    Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. A size that is a field here and in
-    ``Data`` or ``Setting`` is traced where :meth:`traceable` says so. ``measures`` describes the system's own measures,
-    beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table`` names the measures in the table of a run;
-    ``steps``: default numbers of training and of fine-tuning steps, None for a system without steps. ``revision``
-    belongs to a run's identity: raise it when a default or a formula changes what results mean. ``own_code``: whether
-    hidden fields hold a user's functions and data; their traced operations then belong to the identity, too. Fields are
-    checked at construction; BadInput names the field.
+    Required: ``name``, ``Data``, ``Setting``, :meth:`draw` and :attr:`learner`. ``Data`` and ``Setting`` are classes of
+    traced numbers, derived from :class:`gpsense.fields.Traced`: those of ``Data``, such as the noise, change the
+    problem drawn; those of ``Setting``, such as the penalty, do not, so that many settings are run on one problem. A
+    size that is a field here and in ``Data`` or ``Setting`` is traced where :meth:`traceable` says so. ``measures``
+    describes the system's own measures, beside the common ones of :data:`gpsense.grid.results.MEASURES`; ``table``
+    names the measures in the table of a run; ``steps``: default numbers of training and of fine-tuning steps, None for
+    a system without steps. ``revision`` belongs to a run's identity: raise it when a default or a formula changes what
+    results mean. ``own_code``: whether hidden fields hold a user's functions and data; their traced operations then
+    belong to the identity, too. Fields are checked at construction; BadInput names the field.
 
     >>> system = gpsense.Sensing(dim=8, rank=2, n=100)
     >>> isinstance(system, gpsense.System), system.Setting(penalty=0.2).penalty

@@ -35,9 +35,10 @@ class DiabetesData(Traced):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Diabetes(CoordinateSystem[DiabetesData]):
-    """The diabetes table among columns of noise, with input-feature pruning.
+    """scikit-learn's diabetes data with columns of noise added, with input-feature pruning.
 
-    After the ten real columns come ``noise_columns`` columns of independent standard Gaussian numbers.
+    The output is the progression of the disease after a year. After the ten real columns come ``noise_columns`` columns
+    of independent standard Gaussian numbers.
 
     >>> system = gpsense.Diabetes(n=300, noise_columns=50)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

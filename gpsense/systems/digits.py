@@ -99,10 +99,11 @@ def misclassified(problem: DigitsProblem, factor: Factor) -> Scalar:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Digits(ColumnSystem[DigitsData, DigitsProblem]):
-    """Two handwritten digits classified by a network with quadratic activation, pruned by neurons.
+    """Two of scikit-learn's handwritten digits classified by a network with quadratic activation, pruned by neurons.
 
-    The ``dim`` inputs are dim - 1 principal components and the constant. The network is trained on ``n`` images of the
-    pair, the others are held out. ``rank``: how many neurons are kept by rules and methods that are given a rank.
+    Data says which two digits (by default 3 and 8). The ``dim`` inputs are dim - 1 principal components of the pixels
+    and the constant. The network is trained on ``n`` images of the two, the others are held out. ``rank``: how many
+    neurons are kept by rules and methods that are given a rank.
 
     >>> system = gpsense.Digits(dim=21, n=250)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Trains, prunes and fine-tunes a model of your own, whose parameters are any tree, with the paper's pipeline.
+"""Trains, prunes and fine-tunes a model of your own, whose parameters are any tree, as in arXiv 2303.11453.
 
 Subclass :class:`TrainPruneFineTune` with methods ``draw``, ``init`` and ``loss``, or pass such functions to its ``of``.
 :class:`Parts` says what is pruned: columns or rows of matrices (structured), or single weights (unstructured).
@@ -145,12 +145,14 @@ class NoData(Traced):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT, ProblemT]):
-    """Any model in the paper's pipeline: trained on loss plus penalty, pruned by a rule, fine-tuned on the loss.
+    """Any model: trained on loss plus penalty, pruned by a rule, fine-tuned on the loss, as in arXiv 2303.11453.
 
     A subclass defines ``name``, ``parts``, :meth:`draw`, :meth:`init` and :meth:`loss`, and optionally :meth:`error`,
-    static fields and a ``Data`` of its own. The error is the loss on the problem drawn unless :meth:`error` is
-    overridden: for a held-out error, let :meth:`draw` add further samples to the problem, on which :meth:`error` is
-    evaluated. Parameters are any tree, Equinox modules included.
+    static fields and a ``Data`` of its own. ``parts`` says what is pruned: :func:`groups` the columns or rows of an
+    array of the parameters, :func:`weights` single weights (both in :mod:`gpsense.systems.own`), or a :class:`Parts` of
+    your own. The error is the loss on the problem drawn unless :meth:`error` is overridden: for a held-out error, let
+    :meth:`draw` add further samples to the problem, on which :meth:`error` is evaluated. Parameters are any tree,
+    Equinox modules included.
 
     >>> from gpsense.systems.own import groups
     >>> def draw(key, noise=0.1):
@@ -254,9 +256,10 @@ class TrainPruneFineTune(System[DataT, PipelineSetting, ProblemT], Generic[DataT
     ) -> Self:
         """A system made of functions: ``draw(key, ...)`` returns a problem, ``init(key)`` the model's parameters.
 
-        ``loss(params, problem)`` and ``error(params, problem)`` return a number. The arguments of ``draw`` after the
-        key, such as ``noise=0.1``, become the numbers of ``Data``, with the same defaults (0 if there is none);
-        ``fields`` are static fields: rule, optimizer, penalty_kind, count, dtype.
+        ``loss(params, problem)`` and ``error(params, problem)`` return a number. ``parts`` says what is pruned, as
+        :func:`groups` or :func:`weights` gives it. The arguments of ``draw`` after the key, such as ``noise=0.1``,
+        become the numbers of ``Data``, with the same defaults (0 if there is none); ``fields`` are static fields: rule,
+        optimizer, penalty_kind, count, dtype.
         """
         if not isinstance(parts, Parts):
             raise BadInput("parts", f"{shown(parts)} is not Parts", "give groups(where, axis) or weights()")

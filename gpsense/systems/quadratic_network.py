@@ -100,7 +100,10 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         return network_cost(self, super().cost(), self.n)
 
     def draw(self, data: QuadraticNetworkData, key: RandomKey) -> SensingProblem:
-        """Draw truth, inputs and noise as sensing does; the loss is over samples in use, a free bias at its optimum."""
+        """Draw truth, inputs and noise as sensing does.
+
+        The loss leaves out samples beyond ``n`` and ``truncation`` of ``data``; if bias is free, b minimises it.
+        """
         truth_key, map_key, noise_key = jax.random.split(key, 3)
         dtype = jnp.dtype(self.dtype)
         truth = draw_truth(truth_key, self.dim, self.rank, data, dtype)

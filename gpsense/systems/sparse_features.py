@@ -1,6 +1,6 @@
 """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-``y = sigma*(V^T x) + noise e``, x ~ N(0, I_dim), e ~ N(0, 1), where V (dim, r) has few non-zero or large rows.
+``y = f(V^T x) + noise e``, x ~ N(0, I_dim), e ~ N(0, 1), where V (dim, r) has few non-zero or large rows.
 """
 
 from collections.abc import Mapping
@@ -52,8 +52,8 @@ class SparseFeaturesData(Traced):
 class SparseFeatures(CoordinateSystem[SparseFeaturesData]):
     """Sparse single- and multi-index models, with input-feature pruning (arXiv 2406.08658).
 
-    ``y = sigma*(V^T x) + noise``, where V (dim, directions) has ``sparsity`` non-zero rows (with ``softness`` > 0, all
-    dim rows are non-zero); see :func:`gpsense.sparse.directions.draw_directions`.
+    ``y = f(V^T x) + noise e``, where ``link`` gives f, and V (dim, directions) has ``sparsity`` non-zero rows (with
+    ``softness`` > 0, all dim rows are non-zero); see :func:`gpsense.sparse.directions.draw_directions`.
 
     >>> system = gpsense.SparseFeatures(dim=30, n=500)
     >>> problem = jax.eval_shape(system.draw, system.Data(), jax.random.key(0))

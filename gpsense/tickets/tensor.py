@@ -28,7 +28,7 @@ FLOOR = 1e-3
 
 
 class Moments(NamedTuple):
-    """Estimates of ``E[y x]`` (dim,) and ``E[y (x x^T - I)]`` (dim, dim), and the residual r (n,)."""
+    """Estimates of ``E[y x]`` (dim,) and ``E[y (x x^T - I)]`` (dim, dim); ``rest`` (n,) is y less its linear fit."""
 
     first: Float[Array, " dim"]
     second: Float[Array, "dim dim"]

@@ -3,7 +3,7 @@
 The function takes the datasets of the claim's grids by name, the config's own as ``runs[""]``; failed cells are NaN. It
 returns quantities by name, each a DataArray along ``seed`` (its mean over the seeds is checked or, where it is boolean,
 the share that is True), a number (exact), or a :class:`~launch.claims.quantities.Quantity`; or it returns an
-:class:`~launch.claims.experiment.Outcome`, which adds a figure.
+:class:`~launch.claims.experiment.Outcome`, with a figure of its own in place of the standard one.
 """
 
 import traceback
