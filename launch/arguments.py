@@ -30,7 +30,7 @@ from launch.values import expand
 FLAGS = {
     "dry-run": "print the plan, write nothing",
     "allow-plugins": "run code that the config names",
-    "systems": "list the systems",
+    "systems": "list the systems (problems and their models)",
     "help": "this help, for the system and config asked for",
 }
 OPTIONS = {
@@ -43,7 +43,7 @@ OPTIONS = {
     "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
     "verify": "DIR: recompute cells of the run stored in DIR; exit code 1 if one differs",
 }
-EXITS = "exit codes: 0 done, 1 every cell diverged, 2 refused, 130 interrupted"
+EXITS = "exit codes: 0 done, 1 all cells diverged or OS error, 2 bad input, 130 interrupted"
 STATIC = "NAME,...: parameters to compile as constants (shapes, loop lengths); one program for each value"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 

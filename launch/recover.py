@@ -27,7 +27,7 @@ rotation.
 ``python -m launch.recover --example cities`` does all this for real places: it recovers their map from a part of their
 distances, which it also writes to DIR, as measurements.npz, a file of arrays as above.
 
-Exit codes: 0 done, 1 an error of the operating system, 2 refused, 130 interrupted.
+Exit codes: 0 done, 1 an error of the operating system, 2 bad input, 130 interrupted.
 """
 
 import argparse

@@ -374,8 +374,8 @@ def _pictures(directory: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures and write the page of a stored run, finished or not; returns the exit code."""
     about = "Draw the figures and write the page of a stored run, finished or not. Several DIR are also compared. Exit "
-    about += "codes: 0 done, 1 every cell diverged (told where this command gathered the run's results), 2 refused, "
-    about += "130 interrupted."
+    about += "codes: 0 done, 1 every cell diverged (only if this command itself gathers the chunks into results.nc), "
+    about += "2 bad input, 130 interrupted."
     parser = Parser(program("report"), description=about)
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="*", help="a run directory, such as runs/mine")
     parser.add_argument(

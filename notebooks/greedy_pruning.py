@@ -59,9 +59,9 @@ axes = plot_columns(dataset)
 # ## How many columns stay
 #
 # A zero column is unstable where an uncovered eigenvalue of the truth exceeds `tau = lambda / (2 sqrt(beta))`, and a
-# column can stay on an eigenvalue only above the fold `mu_low`. So at least as many columns stay as eigenvalues exceed
-# `tau`, at most as many as exceed `mu_low` (`theory.column_bounds`); in between the start decides. The truth here has
-# the eigenvalues 1, 0.5, 0.25 and 0.1.
+# column can stay on an eigenvalue only above `mu_low`, the fold (`theory.fold_eigenvalue`). So at least as many columns
+# stay as eigenvalues exceed `tau`, at most as many as exceed `mu_low` (`theory.column_bounds`); in between the start
+# decides. The truth here has the eigenvalues 1, 0.5, 0.25 and 0.1.
 
 # %%
 spectrum, smoothing = (1.0, 0.5, 0.25, 0.1), 0.01
@@ -86,7 +86,8 @@ legend = axes.legend()
 # ## What the penalty costs, and that fine-tuning takes it back
 #
 # A column trained on an eigenvalue `mu` has the squared norm `s` with `s + (lambda/4) psi(s) = mu`
-# (`theory.column_root`). The error after training is therefore `(lambda/4) sqrt(sum psi(s_j)^2)`
+# (`theory.column_root`), where `psi(s) = (s + 2 beta) / (s + beta)^(3/2)` is the slope of the penalty
+# (`theory.penalty_slope`). The error after training is therefore `(lambda/4) sqrt(sum psi(s_j)^2)`
 # (`theory.relative_bias`); fine-tuning removes it.
 
 # %%

@@ -139,8 +139,9 @@ dataset = run_grid(grid)
 axes = plot_measure(dataset, "rank")
 
 # %% [markdown]
-# Two inputs stay where the threshold is above what noise leaves of the others. With the class in a file `my_system.py`,
-# `python -m launch.grid my_system.py:LeastSquares --problem.noise 0.1,1 --help` treats it as a system of the package.
+# Two inputs stay where the threshold exceeds the weights that noise gives to the others. With the class in a file
+# `my_system.py`, `python -m launch.grid my_system.py:LeastSquares --problem.noise 0.1,1 --help` treats it as a system of
+# the package.
 
 # %% [markdown]
 # ## Plain functions and an Equinox network

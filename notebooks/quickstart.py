@@ -70,7 +70,7 @@ axes = plot_measure(dataset, "error", log=True)
 #
 # 72 European cities; 30 % of the pairwise squared distances, each with 2 % noise. A squared distance is a linear
 # measurement of the Gram matrix of the points, `A = (e_i - e_j)(e_i - e_j)^T`. The method is not given the rank, 2 for
-# points in a plane: columns enter along a path of falling penalties, until what is left looks like noise.
+# points in a plane: columns enter along a path of falling penalties, until the residual looks like noise.
 
 # %%
 import jax.numpy as jnp

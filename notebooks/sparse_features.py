@@ -48,8 +48,8 @@ fit.predict(x[:3])  # finds the columns by name
 
 # %% [markdown]
 # The Lasso (scikit-learn's `LassoCV` on the same rows) is hard to beat on nearly linear data such as this table. Where y
-# depends on its columns through a square, it sees nothing. Without `pool` an inner fifth of the other rows chooses it,
-# and columns that these rows do without leave:
+# depends on its columns through a square, it sees nothing. Without `pool`, a fifth of the other rows serves as validation
+# rows: they choose it, and columns that hardly lower the error on them are dropped:
 
 # %%
 rng = np.random.default_rng(1)
@@ -94,6 +94,6 @@ axes = plot_measure(pruned, "captured")
 # %% [markdown]
 # The scores of the coordinates alone, for a pipeline of your own, are `gpsense.gradient_scores`. Rules and methods to
 # compare with (magnitude, random or oracle pruning, dense training first, Lasso, spectral methods) are in
-# `python -m launch.grid --system sparse_features --help`. The paper's optimality is among correlational statistical
-# query methods and of the exponent alone; methods outside that class need fewer samples here. All claims:
+# `python -m launch.grid --system sparse_features --help`. The paper's method is optimal among correlational statistical
+# query methods, and only in the exponent of d; methods outside that class need fewer samples here. All claims:
 # `python -m launch.claims --paper sparse_features`.

@@ -57,7 +57,8 @@ class Recovery:
     a table has them; for semidefinite X, ``left`` and ``right`` are both the factor U. ``sizes`` are the eigenvalues of
     ``left right^H`` (if rectangular, the singular values), largest first. ``noise`` is the standard deviation of the
     noise in one value, ``residual`` the root mean square residual. Both are in units of y; if plain distances were
-    given (``squared`` is then True), in units of these.
+    given (``squared`` is then True), in units of these. Where the noise grows with the values, which ``notices`` then
+    say, ``noise`` is that of a value of median variance.
     ``chosen_by`` says why this rank was chosen:
     "exact": it explains the values to rounding, with fewer unknowns than values;
     "edge": its residual looks like noise, and one more column explains no more than noise would;
@@ -213,9 +214,9 @@ class Recovery:
 
         They follow from the covariance of least squares at a known rank, ``noise^2 (J^T J)^+`` with J the Jacobian of
         the values with respect to factors and offsets; the uncertainty of the rank is not included. Where residuals
-        grow with the values, which ``notices`` then say, the standard errors allow for it (the estimator HC3). A 95 %
-        interval is the entry plus or minus 1.96 standard errors; of complex entries it holds for the real part, and for
-        the imaginary part.
+        grow with the values, which ``notices`` then say, the standard errors allow for it (the estimator HC3), also
+        where the values were weighted. A 95 % interval is the entry plus or minus 1.96 standard errors; of complex
+        entries it holds for the real part, and for the imaginary part.
         """
         rows, columns = self._pairs(rows, columns)
         errors = self._solution.covariance.standard_errors(rows, columns)
@@ -268,6 +269,11 @@ def recover(
     - ``offsets``: whether to fit offsets of the rows and columns of a table together with its factors,
       ``X_ij = m + a_i + b_j + u_i^T v_j``; None: whichever predicts held-out values better.
     - ``progress``: a function called with a line on what is being tried, many times a second for small problems.
+
+    Where the residuals of the fit grow with the values (rank correlation), the variance of the noise is fitted to their
+    squares as ``a + b |f| + c f^2``, f the fitted value, and the values are solved for anew, each weighted by one over
+    its variance. Not so for tables with offsets or a penalty kept, states of a given trace, and plain distances, whose
+    weights are known: their standard errors allow for noise of any sizes.
 
     Raises BadInput for values that are not finite, all zero, or fewer than five (four for one qubit); for semidefinite
     X, if the back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not

@@ -124,7 +124,7 @@ class ColumnSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "number r of columns kept by the rules top_r and random (null: the true rank)",
+            "number r of columns kept by the rules top_r and random (null: problem.rank)",
             at_least=1,
             whole=True,
             label="columns kept",

@@ -322,7 +322,7 @@ class CoordinateSystem(System[DataT, CoordinatesSetting, CoordinatesProblem]):
         str,
         Field(
             "prune",
-            "parts of the activation to score by: even, odd, both, none (the whole), linear (the noise input alone)",
+            "parts of the activation to score by: even, odd, both, none (the whole), linear (along e_z alone)",
             choices=PARITIES,
             label="parts of the scores",
             read_by=(NETWORK, SCORED),

@@ -90,7 +90,7 @@ class WeightsSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "share of the weights kept (null: all with rule none, the teacher's with rule teacher)",
+            "share of the weights kept; null for rules that take none, such as none (all) or teacher",
             above=0,
             at_most=1,
             label="share of the weights kept",
@@ -267,7 +267,7 @@ class WeightSystem(System[DataT, WeightsSettingT, ProblemT]):
         int,
         Field(
             "prune",
-            "step of the first round whose weights rewinding restores",
+            "rewinding restores the weights of this step of the first round",
             at_least=0,
             read_by=(TRAINED, ReadBy("rewind", known=frozenset({"none"}))),
         ),

@@ -84,7 +84,7 @@ class QuadraticNetwork(ColumnSystem[QuadraticNetworkData, SensingProblem]):
         str,
         Field(
             "problem",
-            "output bias: free (optimal) or none; expected loss 2 ||D||_F^2, D = U U^T - M, with none + (tr D)^2",
+            "output bias: free (optimal: expected loss 2 ||D||_F^2, D = U U^T - M) or none (adds (tr D)^2 to it)",
             choices=BIASES,
         ),
     ] = "free"

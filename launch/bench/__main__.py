@@ -3,7 +3,7 @@
 Measures gpsense's speed beside the machine's limits and other methods, all in one run. Prints one table and writes
 bench.json. Ratios are defined so that more is better, and the results of every baseline are compared with gpsense's in
 the same run. A note says where a row was measured on fewer cells or steps and scaled up. Exit codes: 0 done, 1 a group
-failed, 2 refused.
+failed, 2 bad input.
 """
 
 import json

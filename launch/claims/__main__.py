@@ -26,7 +26,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         program("claims"),
         description="Run the papers' claims, or your own, as experiments and check them.",
-        epilog="Exit codes: 0 no claim fails, 1 one does, 2 refused, 130 interrupted (rerun to resume).",
+        epilog="Exit codes: 0 no claim fails, 1 one does, 2 bad input, 130 interrupted (rerun to resume).",
     )
     parser.add_argument(
         "configs",
