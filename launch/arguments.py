@@ -43,7 +43,7 @@ OPTIONS = {
     "distributed": "run by jax.distributed: auto, or HOST:PORT + --shard",
     "verify": "DIR: recompute cells of the run stored in DIR; exit code 1 if one differs",
 }
-EXITS = "exit codes: 0 done, 1 all cells diverged or OS error, 2 bad input, 130 interrupted"
+EXITS = "exit codes: 0 done, 1 all diverged or OS error, 2 bad input, 130 interrupted"
 STATIC = "NAME,...: parameters to compile as constants (shapes, loop lengths); one program for each value"
 NUMBER = re.compile(r"-[\d.]|-inf|-nan")
 

@@ -4,7 +4,8 @@ With ``--shard i/N`` it runs one part of the grid, with ``--cluster local:N`` it
 ``--distributed auto`` it is one of several processes. ``python -m launch.grid --verify DIR`` checks a stored run.
 
 The command plans the grid, runs the missing chunks one by one, collects them in one labelled Dataset, draws figures and
-a page, and prints a table. Rerun to resume. Exit codes: 0 done, 1 all cells diverged or OS error, 2 bad input, 130 interrupted.
+a page, and prints a table. Rerun to resume. Exit codes: 0 done, 1 all diverged or OS error, 2 bad input, 130
+interrupted.
 """
 
 import sys

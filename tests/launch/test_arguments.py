@@ -235,7 +235,7 @@ def test_help_names_every_field_with_the_values_of_the_file(config: Path, capsys
     text = " ".join(printed(capsys, "--help", str(config)).split())
     for name in (*schema(SYSTEMS["sensing"]), "out", "dry-run", "plugin", "allow-plugins", "systems"):
         assert re.search(rf"--{re.escape(name)} ", text), name
-    assert "exit codes: 0 done, 1 all cells diverged or OS error, 2 bad input, " in text
+    assert "exit codes: 0 done, 1 all diverged or OS error, 2 bad input, " in text
     for name, value in (("problem.dim", "6"), ("problem.noise", "0.1234567"), ("run.seeds", "5,")):
         assert re.search(rf"--{name} [^\[]*\[{re.escape(value)}\]", text), name
 
