@@ -53,7 +53,9 @@ class Schedule:
     def __post_init__(self) -> None:
         check_fields(self)
         if (records := self.steps // self.record_every) > MOST_RECORDS:
-            raise BadInput("record_every", f"{records:,} records of a run", f"record at most {MOST_RECORDS:,} times")
+            least = self.steps // (MOST_RECORDS + 1) + 1
+            problem = f"{records:,} records of a run, more than {MOST_RECORDS:,}"
+            raise BadInput("record_every", problem, f"use {least:,} or more")
 
     @property
     def steps(self) -> int:

@@ -89,7 +89,8 @@ def parse(argv: list[str]) -> Arguments | Check:
     given = {name: _value(name, _single(name, uses)) for name, uses in options.items()}
     if "verify" in given and "help" not in flags:
         if path or len(given) > 1:
-            raise Refusal("--verify: the run in DIR has its own config; give no config and no other option")
+            remedy = "give no config and no other option but --allow-plugins"
+            raise Refusal(f"--verify: the run in DIR has its own config; {remedy}")
         return Check(Path(given["verify"]), "allow-plugins" in flags)
     out, asked = given.pop("out", None), given.pop("system", None)
     shard = _shard(given.pop("shard")) if "shard" in given else None
@@ -155,7 +156,8 @@ def _distributed(text: str, shard: tuple[int, int] | None) -> str:
     """The text as given; raises Refusal if it is neither ``auto`` nor an address, or does not fit ``--shard``."""
     if text == "auto":
         if shard:
-            raise Refusal("--shard: auto finds the process number; leave out --shard, or give --distributed HOST:PORT")
+            problem = "--distributed auto finds the process number"
+            raise Refusal(f"--shard: {problem}; leave out --shard, or give --distributed HOST:PORT")
     elif not re.fullmatch(r"[0-9A-Za-z.:\[\]_-]+:[0-9]{1,5}", text):
         raise Refusal(f"--distributed: {shown(text)} is not an address; give auto, or HOST:PORT of process 0")
     elif not shard:

@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
     def whole(self, node: yaml.ScalarNode) -> int:
         text = str(node.value)
         if len(text) > LONGEST_NUMBER:
-            problem = f"a number of {len(text)} characters"
+            problem = f"a number of {len(text)} characters, more than {LONGEST_NUMBER}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         base = {"0o": 8, "0x": 16}.get(text[:2], 10)
         return int(text[2:] if base != 10 else text, base)
@@ -156,7 +156,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or _plain_words(error)
         where = (f" at line {mark.line + 1}" if mark else "") + (f" ({problem})" if problem else "")
-        raise Refusal(f"config {path}: not valid YAML{where}; fix the syntax") from None
+        raise Refusal(f"config {path}: cannot be read as YAML{where}; fix the file") from None
     if not isinstance(loaded, dict):
         raise Refusal(f"config {path}: not a mapping of sections; see {DEFAULT.name} for the form")
     return {"name": re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem)} | loaded

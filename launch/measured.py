@@ -142,7 +142,9 @@ def known(path: Path, fields: dict[str, Any], kind: str | None = None) -> dict[s
     if path.suffix.lower() in TEXTS and kind is None and len(others) >= 2 and set(places) <= set(VALUES):
         pair = ("i", "j") if places[0] in ("distance", "distance2") else ("row", "col")
         options = " ".join(f"--{what} {shlex.quote(name)}" for what, name in zip(pair, others, strict=False))
-        raise Refusal(f"{path}: its columns are {listed(fields)}; name the columns of the two places: {options}")
+        what = "the two points" if pair[0] == "i" else "the row and the column"
+        remedy = f"name the columns that hold {what} of each measurement: {options}"
+        raise Refusal(f"{path}: its columns are {listed(fields)}; {remedy}")
     return fields
 
 
@@ -286,7 +288,8 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> tuple[st
     """Name and array of a zip member; raises Refusal above ``most`` bytes, and ValueError if it is damaged."""
     name = info.filename.removesuffix(".npy")
     if not name.isprintable() or len(name) > LONGEST:
-        raise Refusal(f"{name[:LONGEST]!r}: is not the name of an array; save it with numpy.savez")
+        problem = f"{name[:LONGEST]!r} is no name for an array"
+        raise Refusal(f"{file.filename}: {problem}; save the arrays with numpy.savez")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise Refusal(f"{name}: is compressed in a way that is not supported; save it with numpy.savez")
     if info.file_size > most:

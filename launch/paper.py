@@ -91,7 +91,8 @@ def verify(wanted: Wanted) -> None:
     if "pgf" in wanted.formats and shutil.which(engine) is None:
         raise Refusal(f"--format: pgf needs {engine}, which is not installed; use pdf or svg")
     if wanted.style is not None and wanted.style not in style.available and not Path(wanted.style).is_file():
-        raise Refusal(f"--style: {wanted.style} is neither a file nor a matplotlib style; name one of these")
+        remedy = "give a style file, or a name in matplotlib.style.available"
+        raise Refusal(f"--style: {wanted.style} is neither a file nor a matplotlib style; {remedy}")
 
 
 def write(run: "Run", directory: Path, wanted: Wanted) -> list[Path]:

@@ -134,7 +134,8 @@ def find_system(reference: Any, folder: Path = Path(), allowed: bool = False) ->
         module = _loaded[module_name]
         near = nearest(name, vars(module))
         own = [each for each, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        raise Refusal(f"system: {module_name} has no {name}; {near or 'name one of ' + ', '.join(own)}")
+        listed = f"name one of {', '.join(own)}" if own else "define it there"
+        raise Refusal(f"system: {module_name} has no {name}; {near or listed}")
     if inspect.isfunction(found):
         return as_system(reference, found, {})
     if not (isinstance(found, type) and issubclass(found, System)):
@@ -195,8 +196,10 @@ def as_system(
         name: type(items[0]) for name, items in values.items() if isinstance(items[0], str | bool)
     }
     if unknown := [name for name in fixed if name not in {each.name for each in named}]:
-        near = nearest(unknown[0], [each.name for each in named])
-        raise Refusal(f"--static: no function takes {unknown[0]}; {near or 'name a parameter'}")
+        known = [each.name for each in named if each.name != "key"]
+        has = f"neither draw nor {cell.__name__} has a" if draw else f"{cell.__name__} has no"
+        listed = f"name one of {', '.join(known)}" if known else "leave it out"
+        raise Refusal(f"--static: {has} parameter {unknown[0]}; {nearest(unknown[0], known) or listed}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}
     static |= {each.name: _list_type(each) for each in named if isinstance(each.default, tuple | list | dict | set)}
     try:

@@ -223,7 +223,8 @@ def _truth(path: Path, data: "Measured") -> np.ndarray:
     numbers = truth.dtype.kind in "fiuc" and np.isfinite(truth).all() and truth.any()
     if truth.shape != data.map.sides or not numbers:
         sides = " x ".join(map(str, data.map.sides))
-        raise Refusal(f"--truth: {path} is not a {sides} matrix of finite numbers, not all 0; save such a matrix")
+        problem = f"{path} must hold a {sides} matrix of finite numbers, at least one of them not 0"
+        raise Refusal(f"--truth: {problem}; save such a matrix")
     if data.map.semidefinite and not np.diag(truth).any():
         of_points = "the Gram matrix C C^T of the centred points C, not their distances"
         remedy = f"save {of_points if data.kind == 'distances' else 'a positive semidefinite matrix'}"

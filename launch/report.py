@@ -92,11 +92,13 @@ def read_run(directory: Path) -> Run:
         "status": "status" in dataset,
         "seed": "seed" in dataset.dims,
         "train_steps": "train_steps" in dataset.attrs,
-        "numbers": all(values.dtype.kind in "biufc" for values in dataset.data_vars.values()),
     }
-    lacking = [name for name, there in needed.items() if not there] or (["measures"] * (not main_measures(dataset)))
-    if lacking:
-        raise Unreadable(f"{directory / 'results.nc'} lacks {', '.join(lacking)}; run the grid again")
+    lacking = [name for name, there in needed.items() if not there]
+    if lacking or not main_measures(dataset):
+        listed = ", ".join(lacking) or "results, a variable of one number per cell"
+        raise Unreadable(f"{directory / 'results.nc'} lacks {listed}; run the grid again")
+    if other := [name for name, values in dataset.data_vars.items() if values.dtype.kind not in "biufc"]:
+        raise Unreadable(f"{directory / 'results.nc'} holds no numbers in {other[0]}; run the grid again")
     summary = {name: kept[name] for name in ("name", "programs", "seconds") if name in kept}
     rows = kept.get("table")
     columns = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}

@@ -193,7 +193,9 @@ def unknown(name: str, system: type[AnySystem]) -> str:
         mine = [*own, *(field.name for field in schema(system).values())]
         close = difflib.get_close_matches(name.rpartition(".")[2], mine, 1, 0.6)
         remedy = f"did you mean {close[0]}?" if close else f"use any of {', '.join(own)}"
-        return f"{name if '.' in name else f'cell.{name}'}: no function takes it; {remedy}"
+        cell = system.name
+        has = f"{cell} has no" if getattr(system, "draw_problem", None) is None else f"neither draw nor {cell} has a"
+        return f"{name if '.' in name else f'cell.{name}'}: {has} parameter of this name; {remedy}"
     others = [other for other in SYSTEMS if name in schema(SYSTEMS[other])]
     have = f" ({', '.join(others)} {'have' if len(others) > 1 else 'has'})" if others else ""
     known = [field for field in known if "." in field] if "." in name else known

@@ -79,7 +79,8 @@ def stored(directory: Path, allow_plugins: bool = False) -> Work:
     if made_in_python(manifest):
         maker = "find_tickets" if manifest.get("name") == "find_tickets" else "sweep or run_grid"
         remedy = f"to resume, rerun the script that called {maker} with this directory as out"
-        raise Refusal(f"{directory}: it was made in Python, and cannot be run from its manifest; {remedy}")
+        problem = "it was made in Python and has no config, so it can be neither verified nor continued from a shell"
+        raise Refusal(f"{directory}: {problem}; {remedy}")
     fields, folder = manifest["config"], Path(str(manifest.get("folder", ".")))
     try:
         reference = str(fields.get("system"))

@@ -130,7 +130,8 @@ class SparseFit(NamedTuple):
         if self.kept_names is not None and hasattr(x, "columns"):
             given, names = dict(zip(map(str, x.columns), x.columns, strict=True)), [*map(str, self.kept_names)]
             if missing := [name for name in names if name not in given]:
-                raise BadInput("x", f"there is no column {missing[0]!r}", "give the columns kept, x[fit.kept_names]")
+                remedy = "give a table with all columns in fit.kept_names"
+                raise BadInput("x", f"there is no column {missing[0]!r}", remedy)
             table = x[[given[name] for name in names]]
             rows = _numbers("x", table).astype(np.float64)
             _finite("x", rows, table)
@@ -614,7 +615,8 @@ def _standards(name: str, columns: np.ndarray, table: Any) -> tuple[np.ndarray, 
     constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
     if constant.size:
         listed = ", ".join(_column(each, table) for each in constant[:5]) + " and more" * (constant.size > 5)
-        raise BadInput(name, f"column {listed} does not vary on the rows trained on", "leave it out")
+        words, it = (f"column {listed} does", "it") if constant.size == 1 else (f"columns {listed} do", "them")
+        raise BadInput(name, f"{words} not vary on the rows trained on", f"leave {it} out")
     with np.errstate(over="ignore", invalid="ignore"):
         centre, scale = columns.mean(axis=0), columns.std(axis=0)
     lost = np.flatnonzero(~(np.isfinite(centre) & np.isfinite(scale) & (scale > 0)))
@@ -643,7 +645,8 @@ def _plan(seen: int, dim: int, pool: int | None, rank: int | None, **options: An
     if pool is not None and pool > dim:
         raise BadInput("pool", f"{pool} is more than the {dim} columns", f"give 1 to {dim}")
     if pool is not None and options["residual"] == "ols" and kept(pool) >= seen:
-        problem = f"{pool} may keep {kept(pool)} columns, on which least squares fits {seen} rows exactly"
+        fitted = f"the {seen} rows that are neither held out nor for validation"
+        problem = f"a pool of {pool} may keep {kept(pool)} columns, with which least squares fits exactly {fitted}"
         raise BadInput("pool", problem, "give a smaller pool, or residual='none'")
     pools = tuple(count for count in POOLS if count < dim and 2 * kept(count) <= seen) or (1,)
     return _Plan(

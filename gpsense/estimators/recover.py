@@ -425,7 +425,7 @@ def _given(
             name = read.ignored[0]
             remedy = nearest(name, [each for each in read.known if each not in measurements])
             remedy = remedy or f"leave it out, or use one of {', '.join(read.known)}"
-            raise BadInput(name, f"{read.kind} measurements have no such entry", remedy)
+            raise BadInput(name, f"{read.kind} measurements have no array of this name", remedy)
         names = [
             None
             if label is None or (label.dtype.kind in "iuf" and np.array_equal(label, np.arange(label.size)))

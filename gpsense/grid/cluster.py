@@ -119,7 +119,8 @@ def _local(**options: Any) -> Any:
     for _ in range(STARTS):
         with suppress(RuntimeError):
             return distributed.LocalCluster(**options)
-    raise ChildProcessError("the workers of the cluster die while they start")
+    problem = f"workers of local:{options['n_workers']} ended while they started, in each of {STARTS} attempts"
+    raise ChildProcessError(f"cluster: {problem}; give fewer workers, or leave cluster out")
 
 
 async def _replace_ended(local: Any, count: int) -> None:
@@ -208,7 +209,9 @@ def run_on_cluster(
                         bar.update(cells.pop(name))
                         lost = None
             except distributed.KilledWorker:
-                raise ChildProcessError("workers die while they run chunks, perhaps as memory runs out") from None
+                problem = "workers die while they run chunks, perhaps as memory runs out"
+                remedy = "give fewer workers or a smaller memory"
+                raise ChildProcessError(f"cluster: {problem}; {remedy}") from None
             except (distributed.CancelledError, CommClosedError):
                 lost = lost or time.monotonic()
             except BadInput as error:
@@ -219,7 +222,8 @@ def run_on_cluster(
             if chunks and lost is not None:
                 bar.set_postfix_str("no scheduler answers")
                 if time.monotonic() - lost > PATIENCE:
-                    raise ConnectionError(f"the scheduler ended, and no other has answered for {PATIENCE:g} s")
+                    problem = f"the scheduler ended, and no other has answered for {PATIENCE:g} s"
+                    raise ConnectionError(f"cluster: {problem}; start one at its address and run this again")
                 time.sleep(1)
 
 

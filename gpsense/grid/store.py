@@ -352,7 +352,7 @@ class Store:
         """All chunks of a plan that was run; BadInput where one is missing or no longer valid."""
         for chunk in plan.chunks:
             if (arrays := self.read(chunk)) is None:
-                problem = f"{self.path(chunk)} was damaged or removed after it was run"
+                problem = f"{self.path(chunk)} was damaged or removed after it was written"
                 raise BadInput("out", problem, "run the same grid again to restore it")
             yield chunk, arrays
 

@@ -261,6 +261,8 @@ def sweep_grid(
     taken = _parameters("cell", cell, 0 if draw is None else 1)
     defaults = drawn | taken
     defaults.pop("key", None)
+    has = "cell has no" if draw is None else "neither draw nor cell has a"
+    usable = f"use any of {', '.join(defaults)}" if defaults else "leave it out"
     for name in values:
         if name == "key":
             raise BadInput(name, "random keys are made from the seeds", "leave it out; seeds says how many")
@@ -268,8 +270,7 @@ def sweep_grid(
             problem = f"its first parameter, {name}, receives the random key"
             raise BadInput("draw", problem, f"write draw(key, {name}, ...)")
         if name not in defaults:
-            near = nearest(name, defaults)
-            raise BadInput(name, "no function takes it", near or f"use any of {', '.join(defaults)}")
+            raise BadInput(name, f"{has} parameter of this name", nearest(name, defaults) or usable)
     missing = [name for name, one in defaults.items() if name not in values and one.default is one.empty]
     if missing and missing[0] == "self":
         raise BadInput("cell", "it is a method of a class", "give the method of an object, such as Model().cell")
@@ -285,8 +286,7 @@ def sweep_grid(
         verify_text(defaults[name], items)
     values |= {name: ((one.default,), False) for name, one in defaults.items() if name not in values}
     if unknown := [name for name in static if name not in defaults]:
-        near = nearest(unknown[0], defaults)
-        raise BadInput("static", f"no function takes {unknown[0]}", near or f"use any of {', '.join(defaults)}")
+        raise BadInput("static", f"{has} parameter {unknown[0]}", nearest(unknown[0], defaults) or usable)
     fixed = [name for name, (items, _) in values.items() if name in static or any(map(_is_name, items))]
     whole = [
         name

@@ -288,7 +288,8 @@ def _verify_measure(dataset: xr.Dataset, name: Any) -> None:
         problem = f"{name} has a further axis, {sizes}, beside those of the cells"
         raise BadInput("name", problem, f"select one value, as dataset.isel({', '.join(f'{dim}=0' for dim in more)})")
     if lacking := [str(dim) for dim in cells if dim not in dataset[name].dims]:
-        raise BadInput("name", f"{name} lacks the axis {lacking[0]}", "give a measure with all axes of the cells")
+        remedy = f"give a variable of the dataset that has the axes {', '.join(map(str, cells))}"
+        raise BadInput("name", f"{name} lacks the axis {lacking[0]}", remedy)
 
 
 def _profile(axes: Axes, cells: xr.Dataset, x: str, name: str, log: bool) -> None:

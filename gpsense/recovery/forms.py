@@ -582,6 +582,8 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     for name, given in given_at.items():
         if given.shape != (n,):
             raise BadInput(name, f"shape {given.shape} for {n} values", "give one index or name per value")
+    what = "points" if kind == "distances" else "rows and columns"
+    numbered = f"number the {what} from 0 without gaps"
     known = None
     if any(given.dtype.kind in "OSU" for given in given_at.values()):
         words = np.concatenate([_words(name, given) for name, given in given_at.items()])
@@ -594,12 +596,12 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
         if given.dtype.kind not in "iuf" or not np.isfinite(given).all():
             where = ~np.isfinite(given) if given.dtype.kind == "f" else np.ones(n, bool)
             problem = f"holds {shown(given[where][0])}, not a whole number"
-            raise BadInput(name, problem, "give the numbers of rows, counted from 0")
+            raise BadInput(name, problem, f"number the {what} from 0, or give names as text")
         _verify_numbering(name, given)
         if int(given.max()) > LARGEST and "dim" not in fields:
-            raise BadInput(name, f"index {int(given.max())} is above {LARGEST}", "number the rows from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is above {LARGEST}", numbered)
         if int(given.max()) >= 2**62:
-            raise BadInput(name, f"index {int(given.max())} is too large", "number the rows from 0 without gaps")
+            raise BadInput(name, f"index {int(given.max())} is too large", numbered)
         index.append(given.astype(np.int64))
     first, second = index
     if kind == "distances" and (same := np.flatnonzero(first == second)).size:
@@ -611,11 +613,15 @@ def _indexed(fields: Mapping[str, np.ndarray], n: int, kind: str) -> Made:
     dim = _side(fields["dim"]) if "dim" in fields else largest + 1
     if dim <= largest:
         raise BadInput(one, f"index {largest} is beyond dim {dim}", "count from 0 or raise dim")
-    if dim > LARGEST:
-        remedy = "give a smaller dim" if "dim" in fields else "number the rows from 0 without gaps"
-        raise BadInput(one, f"the matrix would have side {dim}, more than the {LARGEST} allowed", remedy)
     if known is not None and dim != known.size:
-        raise BadInput("dim", f"{dim} for {known.size} names", "leave dim out, or number the rows from 0")
+        raise BadInput(
+            "dim", f"{dim} for {known.size} names", "leave dim out, or give numbers from 0 in place of names"
+        )
+    if dim > LARGEST:
+        remedy = (
+            f"leave out some {what}" if known is not None else "give a smaller dim" if "dim" in fields else numbered
+        )
+        raise BadInput(one, f"the matrix would have side {dim}, more than the {LARGEST} allowed", remedy)
     shifted = known is None and not {"dim", "labels"} & set(fields) and min(first.min(), second.min()) == 1
     open_ = "row 0 is in no measurement, which leaves unknowns undetermined"
     notices = [f"{one}, {two}: {open_}; if they are numbered from 1, subtract 1"] if shifted else []

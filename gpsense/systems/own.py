@@ -74,8 +74,9 @@ def groups(where: Callable[[Any], Any], axis: int | Sequence[int] = 1, unit: str
             raise BadInput("parts", problem, "let it return a leaf of params, or several as a tuple")
         if len(axes(len(leaves))) != len(leaves) or not all(map(fits, leaves, axes(len(leaves)))):
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in leaves)
-            remedy = "give an axis that each leaf has, axis=0 for a vector"
-            raise BadInput("parts", f"groups() has axis={shown(axis)} for a leaf of shape {shapes}", remedy)
+            what = "a leaf of shape" if len(leaves) == 1 else "leaves of shapes"
+            remedy = "give an axis that each leaf has (0 for a vector), or a sequence with one axis for each leaf"
+            raise BadInput("parts", f"groups() has axis={shown(axis)} for {what} {shapes}", remedy)
         return jnp.concatenate([flat(*each) for each in zip(leaves, axes(len(leaves)), strict=True)])
 
     def put(params: Any, values: Matrix) -> Any:

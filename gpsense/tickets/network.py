@@ -125,7 +125,9 @@ class Task:
             arrays = ", ".join(paths(shapes))
             if self.prune is None:
                 raise BadInput("prune", "the network has no weights to prune", f"name one of its arrays, {arrays}")
-            raise BadInput("prune", f"{shown(self.prune)} leaves no array to prune", f"keep one of {arrays}")
+            raise BadInput(
+                "prune", f"{shown(self.prune)} leaves no array to prune", f"let it select at least one of {arrays}"
+            )
         return eqx.partition(shapes, is_array)[1]
 
     @cached_property

@@ -606,7 +606,11 @@ class Counter(eqx.Module):
         ({"train": (np.ma.masked_greater(X, 2), LABELS)}, "train", "of 450 inputs are masked, the first in row"),
         ({"test": (X, np.ma.masked_equal(LABELS, 2))}, "test", "17 of 90 targets are masked, the first in row 1"),
         ({"make": twice}, "make", "the same Linear stands at layers.0 and at layers.2"),
-        ({"prune": "!layers"}, "prune", "'!layers' leaves no array to prune; keep one of layers.0.weight, layers.0"),
+        (
+            {"prune": "!layers"},
+            "prune",
+            "'!layers' leaves no array to prune; let it select at least one of layers.0.weight",
+        ),
         ({"make": lambda key: eqx.nn.LayerNorm(5)}, "prune", "has no weights to prune; name one of its arrays, wei"),
         ({"prune": "last.weight"}, "prune", "no array matches"),
         ({"prune": lambda path: True}, "prune", "the function fails for layers.0.weight"),

@@ -567,15 +567,15 @@ REFUSED = {
     ),
     "typo": (
         lambda m, y: gpsense.recover({**PLACES, "row_label": np.ones(12)}),
-        "row_label: table measurements have no such entry; did you mean row_labels",
+        "row_label: table measurements have no array of this name; did you mean row_labels",
     ),
     "other": (
         lambda m, y: gpsense.recover({**PLACES, "weight": np.ones(12)}),
-        "weight: table measurements have no such entry; leave it out, or use one of value, row, col, shape",
+        "weight: table measurements have no array of this name; leave it out, or use one of value, row, col, shape",
     ),
     "sides": (
         lambda m, y: gpsense.recover({**PLACES, "dim": 9}),
-        "dim: table measurements have no such entry",
+        "dim: table measurements have no array of this name",
     ),
     "twice": (
         lambda m, y: gpsense.recover(PLACES, y),

@@ -148,7 +148,7 @@ def test_a_cluster_whose_workers_never_start_is_one_line(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(distributed, "LocalCluster", fail)
     with (
-        pytest.raises(ChildProcessError, match="^the workers of the cluster die while"),
+        pytest.raises(ChildProcessError, match="^cluster: workers of local:1 ended while they started, in each of 3"),
         client_of("local:1"),
     ):
         pass

@@ -535,8 +535,12 @@ def test_grids_too_large_to_run_are_refused_by_number_and_large_ones_planned():
         BadInput, match=r"^noise: 1.8e\+08 combinations of the axes, 1e\+08 allowed; give this axis fewer than"
     ):
         Grid(system, Schedule(50, 10, 50), 20, axes)
-    with pytest.raises(BadInput, match=r"^record_every: 1,000,200 records of a run; record at most 100,000 times"):
+    words = "^record_every: 1,000,200 records of a run, more than 100,000; use 11 or more$"
+    with pytest.raises(BadInput, match=words):
         Schedule(1_000_000, 200, 1)
+    with pytest.raises(BadInput, match="use 11 or more$"):
+        Schedule(1_000_000, 200, 10)
+    assert Schedule(1_000_000, 200, 11).record_every == 11
 
 
 def test_conditions_of_many_data_are_checked_at_the_ends_of_each_axis():

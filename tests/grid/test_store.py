@@ -363,7 +363,7 @@ def test_a_run_is_not_collected_without_a_chunk_of_it(place: store.Store, how: s
         path.with_suffix(".away").write_bytes(data)
         path.symlink_to(path.with_suffix(".away"))
     with pytest.raises(
-        BadInput, match=r"000001\.chunk was damaged or removed after it was run; run the same grid again"
+        BadInput, match=r"000001\.chunk was damaged or removed after it was written; run the same grid again"
     ):
         list(place.whole(PLAN))
 

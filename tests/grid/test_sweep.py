@@ -176,7 +176,12 @@ def test_identity_knows_functions_axes_and_seeds():
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda: sweep(cell, draw, seeds=2, **(AXES | {"rat": 1.0})), "rat: no function takes it; did you mean rate?"),
+        (
+            lambda: sweep(cell, draw, seeds=2, **(AXES | {"rat": 1.0})),
+            "rat: neither draw nor cell has a parameter of this name; did you mean rate?",
+        ),
+        (lambda: sweep(lambda key, a: {"x": a}, b=1.0), "b: cell has no parameter of this name; use any of a"),
+        (lambda: sweep(lambda key: {"x": 1.0}, b=1.0), "b: cell has no parameter of this name; leave it out"),
         (lambda: sweep(cell, draw, seeds=2, n=[3]), "noise: it has no value; give one or several: noise=[...]"),
         (lambda: sweep(3, seeds=2), "cell: 3 is not a function; give a function"),
         (lambda: sweep(lambda *all: {}, seeds=2), "cell: its parameter all cannot be given by name"),
@@ -196,7 +201,15 @@ def test_identity_knows_functions_axes_and_seeds():
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"y": ("z",)}), "dims: the cell returns no y"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("z",)}), "dims: x has shape ()"),
         (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, dims={"x": ("a",)}), "dims: a is an axis"),
-        (lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=["b"]), "static: no function takes b"),
+        (
+            lambda: sweep(lambda key, a: {"x": a}, seeds=2, a=1.0, static=["b"]),
+            "static: cell has no parameter b; use any of a",
+        ),
+        (lambda: sweep(lambda key: {"x": 1.0}, static=["b"]), "static: cell has no parameter b; leave it out"),
+        (
+            lambda: sweep(cell, draw, seeds=2, static=["rat"], **AXES),
+            "static: neither draw nor cell has a parameter rat; did you mean rate?",
+        ),
         (
             lambda: sweep(lambda key, a: {"risk": a}, seeds=2, a=1.0, attrs={"rsk": {"units": "1"}}),
             "attrs: the cell returns no rsk; did you mean risk?",

@@ -103,8 +103,11 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["mine.py:cell", "--scal", "1"], "error: cell.scal: no function takes it; did you mean scale?"),
-        (["mine.py:size", "--b", "1"], "error: cell.b: no function takes it; use any of m"),
+        (
+            ["mine.py:cell", "--scal", "1"],
+            "error: cell.scal: neither draw nor cell has a parameter of this name; did you mean scale?",
+        ),
+        (["mine.py:size", "--b", "1"], "error: cell.b: size has no parameter of this name; use any of m"),
         (["mine.py:cell", "--double", "maybe"], "error: cell.double: 'maybe' is neither true nor false"),
         (["mine.py:broken", "--x", "1"], "error: system: mine.py:broken failed in mine.py at line "),
         (["mine.py:size"], "error: cell.m: it has no value; give --m VALUES\n"),
@@ -113,7 +116,8 @@ def test_static_parameters_may_give_shapes(folder: Path) -> None:
         (["mine.py:cell", "--n", "abc"], "error: cell.n: 'abc' is not a number, as its default 5 is; give a number"),
         (["mine.py:keyless", "--x", "1", "--seeds", "2"], "error: cell: it takes no key, so that all 2 seeds"),
         (["mine.py:several", "--a", "1", "--seeds", "2"], "error: cell: it takes key and does not use it, so that all"),
-        (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: no function takes k"),
+        (["mine.py:size", "--m", "3", "--static", "k"], "error: --static: size has no parameter k; name one of m\n"),
+        (["mine.py:cell", "--static", "scal"], "error: --static: neither draw nor cell has a parameter scal; did you"),
         (["mine.py:cel"], "error: system: mine.py has no cel; did you mean cell?"),
     ],
 )

@@ -197,7 +197,7 @@ def test_a_style_alone_draws_png_figures_in_that_style(
     [
         (["--format", "gif"], "--format: 'gif' is not a format"),
         (["--table", "word"], "--table: 'word' is not a kind of table"),
-        (["--style", "nowhere.mplstyle"], "--style: nowhere.mplstyle is neither a file nor a matplotlib style"),
+        (["--style", "nowhere.mplstyle"], "--style: nowhere.mplstyle is neither a file nor a matplotlib style; give"),
         (["--width", "three"], "--width: there is no 'three'; use one of one, two"),
     ],
 )

@@ -143,6 +143,11 @@ def test_what_is_not_there_is_refused(argv: list[str], line: str, refuse: Callab
     assert refuse(*argv).startswith(line)
 
 
+def test_a_name_is_to_be_defined_in_a_file_without_any(tmp_path: Path, refuse: Callable[..., str]) -> None:
+    (tmp_path / "empty.py").touch()
+    assert refuse("--system", "empty.py:foo") == "system: empty.py has no foo; define it there"
+
+
 def test_a_run_of_a_users_system_tells_the_defaults_it_was_trained_by_and_no_name_for_an_error(tmp_path: Path) -> None:
     own = "\n    def error(self, w, problem):\n        return jnp.abs(w[0] - 1.0)\n"
     for text, rate, said in (

@@ -36,7 +36,7 @@ def free_port() -> int:
         (["--distributed", "a:b", "--shard", "0/2"], "--distributed: 'a:b' is not an address; give auto, or HOST:PORT"),
         (["--distributed", "a\x1b:1", "--shard", "0/2"], "--distributed: 'a\\x1b:1' is not an address"),
         (["--distributed", "127.0.0.1:1"], "--distributed: HOST:PORT does not say which process this is; add --shard"),
-        (["--distributed", "auto", "--shard", "0/2"], "--shard: auto finds the process number; leave out --shard"),
+        (["--distributed", "auto", "--shard", "0/2"], "--shard: --distributed auto finds the process number; leave"),
     ],
 )
 def test_what_says_not_who_the_processes_are_is_refused(words: list[str], said: str, tmp_path: Path) -> None:

@@ -129,7 +129,10 @@ def test_a_state_and_its_fidelity(tmp_path, capsys):
     for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.eye(3)):
         np.save(tmp_path / "wrong.npy", wrong)
         assert main([str(tmp_path / "q.csv"), "--truth", str(tmp_path / "wrong.npy")]) == 2
-        assert "is not a 4 x 4 matrix of finite numbers, not all 0; save such a matrix" in capsys.readouterr().err
+        assert (
+            "must hold a 4 x 4 matrix of finite numbers, at least one of them not 0; save such"
+            in capsys.readouterr().err
+        )
 
 
 def test_a_truth_is_taken_in_the_order_of_the_labels_that_are_written_which_is_told(tmp_path, capsys):
@@ -171,15 +174,18 @@ def test_the_order_of_rows_and_columns_is_told_where_they_have_names():
 
 
 @pytest.mark.parametrize(
-    ("header", "options"),
-    [("from,to,distance", "--i from --j to"), ("a b,to,value", "--row 'a b' --col to")],
+    ("header", "what", "options"),
+    [
+        ("from,to,distance", "the two points", "--i from --j to"),
+        ("a b,to,value", "the row and the column", "--row 'a b' --col to"),
+    ],
 )
-def test_places_under_other_names_are_named_by_options(header, options, tmp_path, capsys):
+def test_places_under_other_names_are_named_by_options(header, what, options, tmp_path, capsys):
     table = tmp_path / "cities.csv"
     table.write_text(f"{header}\na,b,1\nb,c,2\n")
     assert main([str(table)]) == 2
     columns = header.replace(",", ", ")
-    said = f"{table}: its columns are {columns}; name the columns of the two places: {options}"
+    said = f"{table}: its columns are {columns}; name the columns that hold {what} of each measurement: {options}"
     assert capsys.readouterr().err == f"error: {said}\n"
 
 

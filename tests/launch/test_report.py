@@ -199,6 +199,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
     one = fill(tmp_path / "one", results().isel(seed=0))
     bare = fill(tmp_path / "bare", results().drop_attrs())
     text = fill(tmp_path / "text", results().assign(rank=results()["rank"].astype(str)))
+    nothing = fill(tmp_path / "nothing", results()[["status"]])
     none, empty = tmp_path / "none", tmp_path / "empty"
     empty.mkdir()
     words = {none: "not a directory", empty: "manifest.json", broken: "results.nc", other: "lacks status"}
@@ -210,7 +211,8 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest
     found.mkdir()
     (found / "summary.json").write_text('{"chosen_by": "edge"}')
     words |= {found: f"{found} is a recovery, not a run of a grid; open {found / 'report.html'}\n"}
-    words |= {one: "lacks seed", bare: "lacks train_steps", text: "lacks numbers"}
+    words |= {one: "lacks seed", bare: "lacks train_steps", text: "results.nc holds no numbers in rank; run"}
+    words |= {nothing: "results.nc lacks results, a variable of one number per cell; run the grid again"}
     for directory, word in words.items():
         before = sorted(directory.rglob("*"))
         assert report.main([str(directory)]) == 2

@@ -89,11 +89,11 @@ def test_what_cannot_be_verified_is_refused_in_one_line(run: Path, tmp_path: Pat
     for argv, words in (
         ((empty,), "is not a gpsense run; name the directory of a run"),
         ((tmp_path / "none",), "is not a gpsense run"),
-        ((python,), "made in Python, and cannot be run from its manifest; to resume, rerun the script"),
+        ((python,), "made in Python and has no config, so it can be neither verified nor continued from a shell; to"),
         ((changed,), "cannot be rebuilt from its manifest"),
         ((torn,), "results.nc cannot be read"),
         ((begun,), "has no finished cell yet; wait for the first chunk"),
-        ((run, "--out", tmp_path), "give no config and no other option"),
+        ((run, "--out", tmp_path), "give no config and no other option but --allow-plugins"),
     ):
         refused = ended(grid.main, "--verify", *argv)
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), argv

@@ -130,7 +130,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
             r"name: column_norms has a further axis, column \(6 values\), beside those of the cells; "
             r"select one value, as dataset.isel\(column=0\)$",
         ),
-        (MIXED.assign(mean=MIXED["error"].mean("seed")), "mean", "name: mean lacks the axis seed"),
+        (
+            MIXED.assign(mean=MIXED["error"].mean("seed")),
+            "mean",
+            "name: mean lacks the axis seed; give a variable of the dataset that has the axes seed, optimizer, pen",
+        ),
         (
             MIXED.drop_vars("phase").median("seed"),
             "error",

@@ -129,7 +129,31 @@ REFUSED = {
     ),
     "dim of names": (
         {"i": list("abcda"), "j": list("bcdac"), "distance2": np.ones(5), "dim": np.array(9)},
-        "dim: 9 for 4 names; leave dim out",
+        "^dim: 9 for 4 names; leave dim out, or give numbers from 0 in place of names$",
+    ),
+    "index of a point": (
+        {"i": [0, 1, 2, 3, 100000], "j": [1, 2, 3, 4, 0], "distance2": np.ones(5)},
+        "^i: index 100000 is above 20000; number the points from 0 without gaps$",
+    ),
+    "index beyond integers": (
+        {"i": [0, 1, 2, 3, 2**62], "j": [1, 2, 3, 4, 0], "distance2": np.ones(5), "dim": np.array(9)},
+        "^i: index 4611686018427387904 is too large; number the points from 0 without gaps$",
+    ),
+    "no index": (
+        {"i": [0, 1, 2, 3, np.nan], "j": [1, 2, 3, 4, 0], "distance2": np.ones(5)},
+        "^i: holds nan, not a whole number; number the points from 0, or give names as text$",
+    ),
+    "side of points": (
+        {"i": [0, 1, 2, 3, 20000], "j": [1, 2, 3, 4, 0], "distance2": np.ones(5)},
+        "^i: the matrix would have side 20001, more than the 20000 allowed; number the points from 0 without gaps$",
+    ),
+    "side given": (
+        {"i": [0, 1, 2, 3, 4], "j": [1, 2, 3, 4, 0], "distance2": np.ones(5), "dim": np.array(20001)},
+        "^i: the matrix would have side 20001, more than the 20000 allowed; give a smaller dim$",
+    ),
+    "many names": (
+        {"i": np.arange(20000).astype(str), "j": np.arange(1, 20001).astype(str), "distance2": np.ones(20000)},
+        "^i: the matrix would have side 20001, more than the 20000 allowed; leave out some points$",
     ),
     "squares called plain": (
         {"i": np.arange(5), "j": np.arange(5) + 1, "distance2": np.ones(5), "kind": np.array("plain_distances")},
@@ -140,7 +164,10 @@ REFUSED = {
     "lengths": ({"x": X[:9], "y": Y}, "x: 9 vectors for 80 values; give as many values as vectors"),
     "as many": ({"A": np.ones((40, 5, 5)), "y": Y}, "A: 40 matrices for 80 values; give as many values as matrices"),
     "two forms": ({"x": X, "A": X, "y": Y}, "A: the names are those of dense and rank_one at once; give one of A, x"),
-    "huge": ({"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES}, "rows: index 92.* is above 20000"),
+    "huge": (
+        {"rows": ROWS.astype(np.uint64) + 2**63, "cols": COLUMNS, "y": VALUES},
+        "rows: index 92.* is above 20000; number the rows and columns from 0",
+    ),
     "unsaid": (
         {"i": ROWS, "j": COLUMNS, "y": VALUES},
         r"kind: i and j alone do not say .*, or add the entry 'kind': 'distances' \(squared\)",

