@@ -7,7 +7,7 @@ import scipy.optimize
 
 GROWING = 4.5  # standard deviations of a rank correlation that noise of one size does not reach
 ROUNDS = 10  # of fitting the variance with weights from the fit before
-LEAST = 0.01  # least variance of a value, over the median one
+LEAST, OF_MEAN = 0.01, 1e-4  # least variance of a value, over the median one and over the mean of them
 
 
 def grows(sizes: np.ndarray, residual: np.ndarray) -> bool:
@@ -47,8 +47,13 @@ def fitted_variance(expected: np.ndarray, squares: np.ndarray) -> Variance:
             break
         coefficients = scaled / size
         variance = powers @ coefficients
-        variance = np.maximum(variance, LEAST * float(np.median(variance)))
-    return Variance(coefficients, LEAST * float(np.median(powers @ coefficients)))
+        variance = np.maximum(variance, _least(variance))
+    return Variance(coefficients, _least(powers @ coefficients))
+
+
+def _least(variance: np.ndarray) -> float:
+    """The least variance taken for true; the median may be 0, as where most expectations are."""
+    return max(LEAST * float(np.median(variance)), OF_MEAN * float(variance.mean()))
 
 
 def _powers(expected: np.ndarray) -> np.ndarray:
