@@ -48,3 +48,8 @@ def unknown_name(field: str, name: Any, known: Collection[str]) -> BadInput:
     """The error for an unknown name: it suggests the nearest known one, then lists them all."""
     near = nearest(name, known) if isinstance(name, str) else ""
     return BadInput(field, f"there is no {shown(name)}", f"{near} " * bool(near) + f"use one of {', '.join(known)}")
+
+
+def lacking(cell: str, draw: bool) -> str:
+    """The words before "parameter NAME" of an error: neither the cell nor its ``draw``, if it has one, takes it."""
+    return f"neither draw nor {cell} has a" if draw else f"{cell} has no"

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 from zlib import crc32
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, lacking
 from gpsense.fields import declared, nearest, shown, unknown_name
 from gpsense.systems import SYSTEMS, AnySystem, System
 from launch.shell import Refusal
@@ -197,7 +197,7 @@ def as_system(
     }
     if unknown := [name for name in fixed if name not in {each.name for each in named}]:
         known = [each.name for each in named if each.name != "key"]
-        has = f"neither draw nor {cell.__name__} has a" if draw else f"{cell.__name__} has no"
+        has = lacking(cell.__name__, draw is not None)
         listed = f"name one of {', '.join(known)}" if known else "leave it out"
         raise Refusal(f"--static: {has} parameter {unknown[0]}; {nearest(unknown[0], known) or listed}")
     static |= {name: type(values[name][0]) for name in fixed if name in values}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any
 
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, lacking
 from gpsense.fields import FLAG, NAME, NUMBER, NUMBERS, OTHER, WHOLE, WHOLES, Field, declared
 from gpsense.keys import MOST_SEED, MOST_SEEDS
 from gpsense.pipeline import Schedule
@@ -193,8 +193,7 @@ def unknown(name: str, system: type[AnySystem]) -> str:
         mine = [*own, *(field.name for field in schema(system).values())]
         close = difflib.get_close_matches(name.rpartition(".")[2], mine, 1, 0.6)
         remedy = f"did you mean {close[0]}?" if close else f"use any of {', '.join(own)}"
-        cell = system.name
-        has = f"{cell} has no" if getattr(system, "draw_problem", None) is None else f"neither draw nor {cell} has a"
+        has = lacking(system.name, getattr(system, "draw_problem", None) is not None)
         return f"{name if '.' in name else f'cell.{name}'}: {has} parameter of this name; {remedy}"
     others = [other for other in SYSTEMS if name in schema(SYSTEMS[other])]
     have = f" ({', '.join(others)} {'have' if len(others) > 1 else 'has'})" if others else ""

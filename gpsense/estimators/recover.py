@@ -26,6 +26,8 @@ from gpsense.recovery.solve import Solution, evened, solve, threads
 from gpsense.recovery.steps import Problem, empty, leading
 from gpsense.sensing import measurements as jax_maps
 
+UNEVEN = "residuals grow with the values: the noise differs between them, and standard errors allow for it"
+WEIGHTED = "residuals grow with the values: each is weighted by one over the variance of its noise"
 FAR = 4.0  # standard deviations of the noise beyond the largest possible expectation
 # distances are tried as squares, or the other way round, above this rank or this noise over the median; ratio of noises
 # below which that is reported
@@ -273,7 +275,7 @@ def recover(
     Where the residuals of the fit grow with the values (rank correlation), the variance of the noise is fitted to their
     squares as ``a + b |f| + c f^2``, f the fitted value, and the values are solved for anew, each weighted by one over
     its variance. Not so for tables with offsets or a penalty kept, states of a given trace, and plain distances, whose
-    weights are known: their standard errors allow for noise of any sizes.
+    weights are known: there only the standard errors allow for it. ``notices`` say which.
 
     Raises BadInput for values that are not finite, all zero, or fewer than five (four for one qubit); for semidefinite
     X, if the back-projection ``sum_i y_i A_i`` has no positive eigenvalue; for row numbers that are negative or not
@@ -318,9 +320,11 @@ def recover(
             if trace is not None and (not found.rank or np.isin(_of_trace(map_), found.outliers).any()):
                 found = _of_full_rank(map_, y, options)
         notices += _beyond(*given, trace, found.noise) + _nothing(found, added)
-        plain = not squared and trace is None and not shrunk and not added.rows.size
-        if plain and _noise_grows(found, added):
-            found = evened(map_, y, found, **options, cross=not isinstance(map_, maps.Table))
+        if _noise_grows(found, added):
+            kept = squared or trace is not None or shrunk or bool(added.rows.size)
+            cross = not isinstance(map_, maps.Table)
+            found = replace(found, uneven=True) if kept else evened(map_, y, found, **options, cross=cross)
+            notices += (UNEVEN if kept else WEIGHTED,)
         if isinstance(map_, maps.Distances) and found.rank and found.chosen_by != "exact":
             notices += _otherwise(found, map_, y, squared, options)
         wild = _wild(given[0], found.outliers, labels)
@@ -365,11 +369,6 @@ def _recovery(
     if trace is not None and found.rank:
         left = right = left * np.sqrt(trace / float(np.sum(np.abs(left) ** 2)))
     found = replace(found, names=labels, scaled=trace is not None)
-    if found.uneven:
-        notices += ("residuals grow with the values: each is weighted by one over the variance of its noise",)
-    elif _noise_grows(found, added):
-        found = replace(found, uneven=True)
-        notices += ("residuals grow with the values: the noise differs between them, and standard errors allow for it",)
     said = found.determined
     hardly = "hardly" if found.problem.map.n > said.unknowns else "no"
     unknown = () if np.isfinite(found.noise) else (f"the noise: {hardly} more measurements than unknowns",)

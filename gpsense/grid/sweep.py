@@ -19,7 +19,7 @@ import xarray as xr
 from gpsense._devices import add_threads
 from gpsense._types import RandomKey
 from gpsense.descent import CONVERGED, DIVERGED
-from gpsense.errors import BadInput
+from gpsense.errors import BadInput, lacking
 from gpsense.fields import Field, Traced, as_plain, nearest, shown, unknown_name
 from gpsense.grid.axes import Axis, Grid
 from gpsense.grid.calling import measures_of
@@ -261,7 +261,7 @@ def sweep_grid(
     taken = _parameters("cell", cell, 0 if draw is None else 1)
     defaults = drawn | taken
     defaults.pop("key", None)
-    has = "cell has no" if draw is None else "neither draw nor cell has a"
+    has = lacking("cell", draw is not None)
     usable = f"use any of {', '.join(defaults)}" if defaults else "leave it out"
     for name in values:
         if name == "key":

@@ -323,10 +323,7 @@ def _reweighted(found: Solution, weigh: Callable[[np.ndarray], np.ndarray], seed
     for _ in range(REWEIGHTED):
         problem, state = found.problem, found.fit.state
         fitted = problem.values + problem.residual(state.factors)
-        counts = np.ones(problem.map.n) if problem.counts is None else problem.counts
-        weights = weigh(fitted) * counts
-        within = None if problem.within is None else problem.within * weights / problem.weights
-        problem = replace(problem, weights=weights, within=within)
+        problem = problem.weighed(weigh(fitted))
         again = _solution(problem, _last(problem, state), found.chosen_by, found.path, seed)
         found = replace(again, outliers=found.outliers)
     return found
@@ -345,11 +342,9 @@ def evened(map_: Map, values: np.ndarray, found: Solution, **options: Any) -> So
     if not again.rank or (again.rank < found.rank and not noise_left(again)):
         again = _reweighted(found, weigh, found.seed)
     again = _reweighted(again, _by_variance(again), found.seed)
-    problem = again.problem
-    counts = np.ones(problem.map.n) if problem.counts is None else problem.counts
-    within = 0.0 if problem.within is None else float(np.sum(problem.within * counts / problem.weights))
-    squares = float(counts @ problem.residual(again.factors) ** 2) + within
-    return replace(again, residual=float(np.sqrt(squares / problem.total)), uneven=True)
+    alike = again.problem.weighed(np.ones(again.problem.map.n))
+    squares = float(alike.weights @ alike.residual(again.factors) ** 2) + alike.repeats[0]
+    return replace(again, residual=float(np.sqrt(squares / alike.total)), uneven=True)
 
 
 def _by_variance(found: Solution) -> Callable[[np.ndarray], np.ndarray]:
@@ -357,8 +352,8 @@ def _by_variance(found: Solution) -> Callable[[np.ndarray], np.ndarray]:
     problem = found.problem
     residual = problem.residual(found.factors)
     expected = problem.values + residual
-    counts = 1.0 if problem.counts is None else problem.counts
-    variance = fitted_variance(expected, counts * residual**2 / remaining(problem, found.factors, None))
+    squares = problem.weighed(np.ones(problem.map.n)).weights * residual**2
+    variance = fitted_variance(expected, squares / remaining(problem, found.factors, None))
     typical = float(np.median(variance.of(expected)))
     return lambda values: typical / variance.of(values)
 

@@ -7,7 +7,7 @@ vectors u, v, and mu adapted from step to step: neither the units nor the condit
 first-order pipeline of arXiv 2303.11453 is :mod:`gpsense.pipeline`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -65,6 +65,12 @@ class Problem:
         """The problem with only the measurements at ``index``."""
         within, counts = (None if each is None else each[index] for each in (self.within, self.counts))
         return Problem(self.map.take(index), self.values[index], self.weights[index], self.robust, within, counts)
+
+    def weighed(self, weights: np.ndarray) -> "Problem":
+        """The problem in which the squared residual of a single value has one of the ``weights`` (n,)."""
+        weights = weights if self.counts is None else weights * self.counts
+        within = None if self.within is None else self.within * weights / self.weights
+        return replace(self, weights=weights, within=within)
 
     @property
     def total(self) -> float:

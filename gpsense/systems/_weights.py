@@ -90,7 +90,7 @@ class WeightsSetting(Traced):
         ScalarLike | None,
         Field(
             "prune",
-            "share of the weights kept; null for rules that take none, such as none (all) or teacher",
+            "share of the weights kept; null for rules without one, such as none (keeps all) or teacher",
             above=0,
             at_most=1,
             label="share of the weights kept",

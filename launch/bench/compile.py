@@ -1,5 +1,6 @@
-"""The cost of compiling: of the quickstart, against one naive jit; of configs, against each program compiled by itself
-with XLA's full optimisation (:data:`gpsense.grid.compiling.EFFORTS`).
+"""The cost of compiling: of the quickstart, against one naive jit; of configs, against what the plan saves.
+
+That is, against every program compiled by itself with full effort (:data:`gpsense.grid.plan.FULL`).
 """
 
 import json
